@@ -1,0 +1,104 @@
+"""Options and arguments that several commands share, and how text becomes bytes.
+
+Invariants:
+* whatever bytes the shell passes as a key arrive in the store unchanged;
+* commands that only read never create a store and never take its lock.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
+
+import click
+
+from kvengine import Store
+from kvengine.options import VALUE_BYTES_MAX
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def default_data_folder() -> str:
+    """Return ``$XDG_DATA_HOME/kvengine``, or ``~/.local/share/kvengine`` without it."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):  # the XDG standard: a relative path is to be ignored
+        base = os.path.join(os.path.expanduser("~"), ".local", "share")
+    if not os.path.isabs(base):
+        raise click.UsageError("there is no home folder to keep data in; give --data DIR")
+    return os.path.join(base, "kvengine")
+
+
+def _checked_folder(_context: click.Context, _option: click.Parameter, folder: str) -> str:
+    if not folder:
+        raise click.BadParameter("the folder must have a name")
+    return folder
+
+
+def data_option(command: Command) -> Command:
+    """Add ``--data DIR``."""
+    return click.option(
+        "--data",
+        metavar="DIR",
+        envvar="KVENGINE_DATA_DIR",
+        show_envvar=True,
+        default=default_data_folder,
+        show_default="$XDG_DATA_HOME/kvengine or ~/.local/share/kvengine",
+        callback=_checked_folder,
+        help="Folder of the store.",
+    )(command)
+
+
+def folder_argument(command: Command) -> Command:
+    """Add an optional argument ``[DIR]``, which takes the place of ``--data DIR``."""
+    return click.argument("folder", metavar="[DIR]", required=False)(command)
+
+
+def hex_option(command: Command) -> Command:
+    """Add ``--hex``."""
+    return click.option("--hex", "as_hex", is_flag=True, help="Keys are given as hex.")(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
+
+
+def null_option(command: Command) -> Command:
+    """Add ``-0``."""
+    return click.option(
+        "-0", "--null", is_flag=True, help="End each key with a NUL byte, never escape it."
+    )(command)
+
+
+def key_bytes(text: str, as_hex: bool, name: str = "KEY") -> bytes:
+    """Return the key that the argument *name* means by *text*."""
+    try:
+        return bytes.fromhex(text) if as_hex else os.fsencode(text)
+    except ValueError:
+        expected = "hex digits" if as_hex else "text"
+        raise click.BadParameter(f"{text!r} is not {expected}", param_hint=name) from None
+
+
+def read_value(stream: BinaryIO) -> bytes:
+    """Return all of *stream*, but no more than shows that it is too long for a value."""
+    return stream.read(VALUE_BYTES_MAX + 1)
+
+
+def standard_input() -> BinaryIO:
+    """Return the binary standard input."""
+    if sys.stdin is None:
+        raise click.UsageError("the value should come from standard input, which is closed")
+    return sys.stdin.buffer
+
+
+def open_reader(folder: str) -> Store:
+    """Open the store in *folder* beside whoever writes to it."""
+    return Store(folder, read_only=True)
+
+
+def open_writer(folder: str, *, create: bool = False) -> Store:
+    """Open the store in *folder* for writing; with *create*, make it if there is none."""
+    if create:
+        parent = os.path.dirname(os.path.abspath(folder))
+        os.makedirs(parent, exist_ok=True)
+    return Store(folder, create=create)

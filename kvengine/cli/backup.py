@@ -1,0 +1,24 @@
+"""``kvengine backup``: copy a store while it is in use."""
+
+import click
+
+from kvengine.cli.arguments import data_option, json_option, open_reader
+from kvengine.cli.output import message, output, progress_bar
+from kvengine.cli.text import json_line
+
+
+@click.command()
+@data_option
+@click.argument("target")
+@json_option
+def backup(data: str, target: str, as_json: bool) -> None:
+    """Make a consistent copy of the store in the new folder TARGET.
+
+    The copy is a store of its own. With --json, the version it holds is printed.
+    """
+    with open_reader(data) as store, progress_bar("backup") as progress:
+        version = store.backup(target, progress=progress)
+    if as_json:
+        output().write(json_line({"target": target, "version": version}))
+    else:
+        message(f"copied everything up to version {version} to {target}")

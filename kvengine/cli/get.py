@@ -1,0 +1,27 @@
+"""``kvengine get``: write the value of a key to standard output."""
+
+import click
+
+from kvengine.cli.arguments import data_option, hex_option, json_option, key_bytes, open_reader
+from kvengine.cli.output import output
+from kvengine.cli.text import entry_fields, json_line
+from kvengine.errors import KeyNotFound
+
+
+@click.command()
+@data_option
+@click.argument("key")
+@hex_option
+@json_option
+def get(data: str, key: str, as_hex: bool, as_json: bool) -> None:
+    """Write the value of KEY to standard output, byte for byte.
+
+    An absent key gives exit code 3. With --json, everything stored under the key is
+    printed; a field that is not UTF-8 text is named with "_base64" at its end.
+    """
+    name = key_bytes(key, as_hex)
+    with open_reader(data) as store:
+        entry = store.get_entry(name)
+    if entry is None:
+        raise KeyNotFound(name)
+    output().write(json_line(entry_fields(entry)) if as_json else entry.value)

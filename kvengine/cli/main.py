@@ -1,0 +1,105 @@
+"""The command ``kvengine``: its group of commands, and what happens when one fails.
+
+Invariants:
+* a failure that the package or the system reports ends in one line, never in a traceback;
+* Ctrl-C and SIGTERM close the store on the way out;
+* no file of a store ever gets the number of a standard stream.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+import kvengine
+from kvengine.cli.backup import backup
+from kvengine.cli.bench import bench
+from kvengine.cli.compact import compact
+from kvengine.cli.delete import delete
+from kvengine.cli.demo import demo
+from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
+from kvengine.cli.get import get
+from kvengine.cli.list import list_keys
+from kvengine.cli.output import flush, forget_output, message
+from kvengine.cli.put import put
+from kvengine.cli.salvage import salvage
+from kvengine.cli.stats import stats
+from kvengine.cli.tail import tail
+from kvengine.cli.verify import verify
+from kvengine.errors import KvError
+
+
+class CommandGroup(click.Group):
+    """A group whose commands may raise what the package and the system raise."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the chosen command and turn its failures into messages and exit codes."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                flush()
+        except BrokenPipeError:
+            forget_output()
+            sys.exit(ExitCode.OUTPUT_CLOSED)
+        except (KvError, OSError) as error:
+            message(one_line(error))
+            forget_output()
+            sys.exit(exit_code(error))
+        except KeyboardInterrupt:
+            message("interrupted")
+            sys.exit(ExitCode.INTERRUPTED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which they were added, not the alphabet's."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog=EXIT_CODES_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(kvengine.__version__, prog_name="kvengine")
+def command() -> None:
+    """Keep keys and values in a folder.
+
+    Keys and values are bytes. Values come from standard input and go to standard output as
+    they are; messages go to standard error. Put "--" before a key that begins with "-".
+    """
+
+
+for _member in (
+    put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
+):  # fmt: skip
+    command.add_command(_member)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    _occupy_standard_streams()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        command(prog_name="kvengine")
+    except OSError as error:  # the help could not be written
+        message(one_line(error))
+        forget_output()
+    sys.exit(ExitCode.FAILURE)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    # An exception, not the default: it closes the store and removes temporary folders.
+    sys.exit(128 + number)
+
+
+def _occupy_standard_streams() -> None:
+    # With a standard stream closed, the next file opened would get its number, and a
+    # stray message would be written into a store.
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,74 @@
+"""The way out: bytes to standard output, messages and progress bars to standard error.
+
+Invariants:
+* a command that could not write its whole answer does not exit with 0;
+* progress bars appear only on a terminal.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import click
+
+from kvengine.cli.text import printable_text
+
+Progress = Callable[[int, int], None]
+
+
+def output() -> BinaryIO:
+    """Return the binary standard output.
+
+    Raises:
+        OSError: the process was started with its standard output closed.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    return sys.stdout.buffer
+
+
+def write_text(text: str = "") -> None:
+    """Write a line of text to standard output; escaped bytes in names pass through."""
+    output().write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def flush() -> None:
+    """Push out what is buffered, so that a failure shows while it can still be reported."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def forget_output() -> None:
+    """Give up standard output, so that the interpreter does not fail on it again at exit."""
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def on_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return output().isatty()
+
+
+def message(text: str) -> None:
+    """Say *text* on standard error, as one line."""
+    click.echo(f"kvengine: {printable_text(text)}", err=True)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress | None]:
+    """Show how far long work is; give None when standard error is not a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield show

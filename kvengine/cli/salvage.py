@@ -1,0 +1,37 @@
+"""``kvengine salvage``: rescue every intact record of a damaged store."""
+
+import sys
+
+import click
+
+import kvengine
+from kvengine.cli.arguments import data_option, json_option
+from kvengine.cli.failures import ExitCode
+from kvengine.cli.output import message, output, progress_bar
+from kvengine.cli.text import damage_fields, json_line
+
+
+@click.command()
+@data_option
+@click.argument("target")
+@json_option
+def salvage(data: str, target: str, as_json: bool) -> None:
+    """Copy every intact record of the store to a new store in TARGET.
+
+    The damaged store is left as it is. If something had to be left behind, the exit code
+    is 6, and each place is named.
+    """
+    with progress_bar("salvage") as progress:
+        report = kvengine.salvage(data, target, progress=progress)
+    if as_json:
+        lost = [damage_fields(damage) for damage in report.lost_ranges]
+        output().write(json_line({"target": target, "kept": report.kept, "lost_ranges": lost}))
+    else:
+        for damage in report.lost_ranges:
+            message(str(damage))
+        message(
+            f"kept {report.kept:,} records in {target}; "
+            f"left {len(report.lost_ranges):,} places behind"
+        )
+    if report.lost_ranges:
+        sys.exit(ExitCode.DAMAGED)

@@ -1,0 +1,39 @@
+"""``kvengine verify``: read every byte of a store and say what is damaged."""
+
+import sys
+
+import click
+
+import kvengine
+from kvengine.cli.arguments import data_option, folder_argument, json_option
+from kvengine.cli.failures import ExitCode
+from kvengine.cli.output import message, output, progress_bar, write_text
+from kvengine.cli.text import damage_fields, json_line, size_text
+
+
+@click.command()
+@data_option
+@folder_argument
+@json_option
+def verify(data: str, folder: str | None, as_json: bool) -> None:
+    """Read the whole store and check it. Damage gives exit code 6.
+
+    Nothing is changed, and the store may be in use. What is damaged can be left behind
+    with "kvengine salvage".
+    """
+    with progress_bar("verify") as progress:
+        report = kvengine.verify(folder or data, progress=progress)
+    if as_json:
+        figures = {"files": report.files, "records": report.records, "bytes": report.bytes}
+        problems = [damage_fields(problem) for problem in report.problems]
+        output().write(json_line({"ok": report.ok, **figures, "problems": problems}))
+    else:
+        for problem in report.problems:
+            message(str(problem))
+        write_text(
+            f"{'intact' if report.ok else 'DAMAGED'}: {report.records:,} records, "
+            f"{report.files:,} files, {size_text(report.bytes)} read, "
+            f"{len(report.problems):,} problems"
+        )
+    if not report.ok:
+        sys.exit(ExitCode.DAMAGED)

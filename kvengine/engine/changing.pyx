@@ -1,0 +1,307 @@
+"""The calls that change a store: put, delete, batches, and item assignment.
+
+Invariants:
+
+* Arguments are checked completely before anything is written.
+* A call returns when its change is as durable as was asked for; waiting is done without the GIL
+  and without the writer's lock, so that many threads share one sync.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from kvengine.engine.hash cimport xxh3
+from kvengine.engine.reading cimport key_bytes
+from kvengine.engine.record cimport DELETE, PUT
+from kvengine.engine.writing cimport Change, Writer
+
+from kvengine.engine.writing import level_of
+from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound
+from kvengine.options import (
+    BATCH_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX,
+)
+
+cdef uint64_t KEY_MAX = KEY_BYTES_MAX
+cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
+cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
+cdef uint64_t BATCH_MAX = BATCH_BYTES_MAX
+
+
+cdef bytes checked_key(object key):
+    """Return a key as bytes of a size that a store accepts."""
+    cdef bytes name = key if type(key) is bytes else key_bytes(key)
+    if not 0 < <uint64_t>PyBytes_GET_SIZE(name) <= KEY_MAX:
+        raise InvalidRequest(
+            f"a key has 1 to {KEY_BYTES_MAX} bytes, this one has {PyBytes_GET_SIZE(name)}")
+    return name
+
+
+cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1:
+    """Get at the bytes of a value or of metadata; the caller releases the view."""
+    if isinstance(value, str):
+        raise InvalidType(f"{what} must be bytes, not str; encode it first")
+    try:
+        PyObject_GetBuffer(value, view, PyBUF_SIMPLE)
+    except (TypeError, BufferError, ValueError) as error:
+        raise InvalidType(
+            f"{what} must be bytes or a contiguous buffer, not {type(value).__name__}: {error}"
+        ) from None
+    if <uint64_t>view.len > limit:
+        size = view.len
+        PyBuffer_Release(view)
+        raise InvalidRequest(f"{what} has at most {limit} bytes, this one has {size}")
+    return 0
+
+
+cdef int64_t checked_version(object if_version) except -2:
+    if if_version is None:
+        return -1
+    if isinstance(if_version, bool) or not isinstance(if_version, int):
+        raise InvalidType(f"if_version must be an int, not {type(if_version).__name__}")
+    if not 0 <= if_version < 1 << 48:
+        raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
+    return if_version
+
+
+cdef class Changer(Writer):
+    """A Writer with the calls that users make."""
+
+    cdef double checked_expiry(self, object expires_at) except? -1:
+        """Return a moment in the future as seconds since the epoch; 0 for None."""
+        if expires_at is None:
+            return 0
+        if isinstance(expires_at, bool) or not isinstance(expires_at, (int, float)):
+            raise InvalidType(
+                f"expires_at must be seconds since the epoch, not {type(expires_at).__name__}")
+        try:
+            moment = float(expires_at)
+        except OverflowError:
+            raise InvalidRequest("expires_at is too far in the future") from None
+        if not isfinite(moment) or not moment > self.now():
+            raise InvalidRequest(
+                f"expires_at must be a moment in the future, not {expires_at}")
+        return moment
+
+    cdef int level_for(self, object durability) except -1:
+        return self.level if durability is None else level_of(durability)
+
+    def put(self, key, value, *, metadata=b"", expires_at=None, if_version=None, durability=None):
+        """Store a value under a key and return the version of the change.
+
+        Args:
+            key: bytes or another buffer, 1 to 1,024 bytes.
+            value: bytes or another buffer, at most 64 MiB.
+            metadata: bytes kept beside the value, at most 1,024.
+            expires_at: seconds since the epoch at which the key is gone, or None.
+            if_version: write only if the key has this version now (0: only if it is absent).
+            durability: "group", "sync", "interval" or "os", instead of the store's.
+
+        Raises:
+            InvalidRequest: an argument is out of range, or InvalidType, of the wrong type.
+            VersionConflict: the key has another version than `if_version`.
+            StoreReadOnly: the store does not accept writes.
+            StorageFull: there is no room; nothing was written.
+        """
+        cdef Change change
+        cdef Py_buffer value_view, metadata_view
+        cdef bytes name = checked_key(key)
+        cdef int level = self.level_for(durability)
+        cdef int64_t wanted = checked_version(if_version)
+        change.kind = PUT
+        change.expires_at = self.checked_expiry(expires_at)
+        change.key = PyBytes_AS_STRING(name)
+        change.key_size = PyBytes_GET_SIZE(name)
+        change.hash = xxh3(change.key, change.key_size, self.seed)
+        hold(metadata, &metadata_view, "metadata", METADATA_MAX)
+        try:
+            hold(value, &value_view, "a value", VALUE_MAX)
+            try:
+                change.metadata = <const char *>metadata_view.buf
+                change.metadata_size = metadata_view.len
+                change.value = <const char *>value_view.buf
+                change.value_size = value_view.len
+                return self._one(&change, wanted, level)
+            finally:
+                PyBuffer_Release(&value_view)
+        finally:
+            PyBuffer_Release(&metadata_view)
+
+    def delete(self, key, *, if_version=None, durability=None):
+        """Delete a key and return the version of the change; 0 if there was nothing to delete.
+
+        Args:
+            key: bytes or another buffer, 1 to 1,024 bytes.
+            if_version: delete only if the key has this version now.
+            durability: "group", "sync", "interval" or "os", instead of the store's.
+
+        Raises:
+            VersionConflict: the key has another version than `if_version`.
+            StoreReadOnly: the store does not accept writes.
+        """
+        cdef Change change
+        cdef bytes name = checked_key(key)
+        cdef int level = self.level_for(durability)
+        cdef int64_t wanted = checked_version(if_version)
+        change.kind = DELETE
+        change.expires_at = 0
+        change.key = PyBytes_AS_STRING(name)
+        change.key_size = PyBytes_GET_SIZE(name)
+        change.hash = xxh3(change.key, change.key_size, self.seed)
+        change.metadata = change.value = NULL
+        change.metadata_size = change.value_size = 0
+        return self._one(&change, wanted, level)
+
+    cdef object _one(self, Change *change, int64_t if_version, int level):
+        cdef uint64_t ticket, version
+        self.acquire()
+        try:
+            ticket = self.write(change, 1, if_version, level)
+            version = self.applied
+        finally:
+            self.release()
+        if ticket == 0:
+            return 0
+        if level <= 1:
+            self.commits.wait(ticket, level == 0)
+        return version
+
+    def commit(self, changes: list, durability: object = None) -> int:
+        """Write a list of (key, value, metadata, expires_at) as one batch; value None deletes.
+
+        Returns the version of its last change.
+        """
+        cdef Py_ssize_t n = len(changes), held = 0, i
+        cdef int level = self.level_for(durability)
+        cdef uint64_t ticket, version
+        if n == 0:
+            return self.applied
+        cdef Change *array = <Change *>calloc(n, sizeof(Change))
+        cdef Py_buffer *views = <Py_buffer *>calloc(2 * n, sizeof(Py_buffer))
+        try:
+            if array == NULL or views == NULL:
+                raise MemoryError
+            for i in range(n):
+                key, value, metadata, expires_at = changes[i]
+                array[i].kind = DELETE if value is None else PUT
+                array[i].key = PyBytes_AS_STRING(key)
+                array[i].key_size = PyBytes_GET_SIZE(key)
+                array[i].hash = xxh3(array[i].key, array[i].key_size, self.seed)
+                array[i].expires_at = expires_at
+                hold(b"" if value is None else value, &views[held], "a value", VALUE_MAX)
+                array[i].value = <const char *>views[held].buf
+                array[i].value_size = views[held].len
+                held += 1
+                hold(metadata, &views[held], "metadata", METADATA_MAX)
+                array[i].metadata = <const char *>views[held].buf
+                array[i].metadata_size = views[held].len
+                held += 1
+            self.acquire()
+            try:
+                ticket = self.write(array, n, -1, level)
+                version = self.applied
+            finally:
+                self.release()
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+            free(views)
+            free(array)
+        if level <= 1 and ticket:
+            self.commits.wait(ticket, level == 0)
+        return version
+
+    def __getitem__(self, key):
+        value = self.get(key)
+        if value is None:
+            raise KeyNotFound(key)
+        return value
+
+    def __setitem__(self, key, value):
+        self.put(key, value)
+
+    def __delitem__(self, key):
+        if self.delete(key) == 0:
+            raise KeyNotFound(key)
+
+
+cdef class Batch:
+    """Several changes that become visible, and survive a crash, all together or not at all.
+
+    Use as a context manager: commits on a clean exit, drops everything on an exception.
+
+    Thread-safety: for one thread.
+    """
+
+    cdef Changer store
+    cdef object durability
+    cdef list changes
+    cdef uint64_t size
+    cdef readonly object version  # of the last change, once committed
+
+    def __cinit__(self, store: Changer, durability: object = None) -> None:
+        self.store, self.durability, self.changes = store, durability, []
+
+    def put(self, key, value, *, metadata=b"", expires_at=None) -> None:
+        """Add a put; arguments as in Store.put()."""
+        cdef bytes name = checked_key(key)
+        cdef double moment = 0 if expires_at is None else self.store.checked_expiry(expires_at)
+        if type(value) is not bytes or type(metadata) is not bytes:
+            value, metadata = self._frozen(value, metadata)
+        self._add(name, value, metadata, moment)
+
+    def delete(self, key) -> None:
+        """Add a delete; a key that is absent is no error."""
+        self._add(checked_key(key), None, b"", 0)
+
+    cdef tuple _frozen(self, object value, object metadata):
+        cdef Py_buffer view
+        hold(value, &view, "a value", VALUE_MAX)
+        try:
+            value = (<char *>view.buf)[:view.len]
+        finally:
+            PyBuffer_Release(&view)
+        hold(metadata, &view, "metadata", METADATA_MAX)
+        try:
+            metadata = (<char *>view.buf)[:view.len]
+        finally:
+            PyBuffer_Release(&view)
+        return value, metadata
+
+    cdef int _add(self, bytes key, object value, object metadata, double expires_at) except -1:
+        cdef uint64_t value_size = 0 if value is None else PyBytes_GET_SIZE(value)
+        if value_size > VALUE_MAX:
+            raise InvalidRequest(f"a value has at most {VALUE_MAX} bytes, this one has {value_size}")
+        if <uint64_t>PyBytes_GET_SIZE(metadata) > METADATA_MAX:
+            raise InvalidRequest(f"metadata has at most {METADATA_MAX} bytes")
+        self.size += 64 + PyBytes_GET_SIZE(key) + value_size + PyBytes_GET_SIZE(metadata)
+        if self.size > BATCH_MAX:
+            raise InvalidRequest(
+                f"a batch has at most {BATCH_BYTES_MAX} bytes, this one would have {self.size}")
+        self.changes.append((key, value, metadata, expires_at))
+        return 0
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the batch takes in the log, about."""
+        return self.size
+
+    def commit(self) -> int:
+        """Write everything added so far and return the version of the last change."""
+        changes, self.changes, self.size = self.changes, [], 0
+        self.version = self.store.commit(changes, self.durability)
+        return self.version
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.changes, self.size = [], 0

@@ -1,0 +1,114 @@
+"""Saving the index: what makes the next open quick.
+
+Invariants:
+
+* The saved index is exactly the index as of one version.  Writes go on meanwhile; a shard that
+  is about to change is copied first.
+* It becomes part of the store when the manifest names it, after it is on disk.
+* Keys up to its version are in key runs before that, so recovery need not look for them.
+* Slots of segments that went away are used again only after no saved index mentions them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvengine.engine import index_file
+from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index_file import Description, SavedSegment
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+SHARDS_A_WRITE = 16  # 1 MiB copied in one stretch with the GIL
+
+
+def write_checkpoint(store: Store) -> bool:
+    """Save the index and name it in the manifest; False if it had to be given up for growth.
+
+    The caller holds the store's job lock.
+    """
+    index = store.key_index
+    while not index.settle():
+        pass
+    begun = store.exclusively(lambda: _begin(store))
+    if begun is None:
+        return False
+    description, shards, retired = begun
+    index_id = store.take_id()
+    name = index_file.file_name(index_id)
+    try:
+        size_bytes = _write_file(store, name, index_id, description, shards)
+        if size_bytes is None:
+            store.directory.remove(name)
+            return False
+        runs = store.write_key_run()
+        old = store.manifest.index
+        store.replace_manifest(
+            index=(index_id, size_bytes), key_runs=runs, version=description.version
+        )
+    except BaseException:
+        store.directory.remove(name)
+        raise
+    finally:
+        index.end_snapshot()
+    if old is not None:
+        store.directory.remove(index_file.file_name(old[0]))
+    store.segment_table.recycle(retired)
+    store.retired_slots = [slot for slot in store.retired_slots if slot not in set(retired)]
+    store.saved_version = description.version
+    return True
+
+
+def _begin(store: Store) -> tuple[Description, int, list[int]] | None:
+    """Fix what will be saved, while no thread writes."""
+    shards = store.key_index.begin_snapshot()
+    if not shards:
+        return None
+    store.key_order.freeze(store.removals)
+    rows = []
+    for row in store.rows:
+        slot, end, live, tombstones, expiring = store.segment_table.counters(row.id)
+        rows.append(SavedSegment(row.id, slot, end, live, tombstones, expiring))
+    description = Description(
+        version=store.applied_version,
+        count=store.key_index.count,
+        removals=store.removals,
+        segments=tuple(rows),
+        stash=tuple(store.key_index.stashed()),
+        checksums=(),
+    )
+    return description, shards, list(store.retired_slots)
+
+
+def _write_file(
+    store: Store, name: str, index_id: int, description: Description, shards: int
+) -> int | None:
+    """Write the file and sync it; return its size, None if the snapshot was given up."""
+    checksums: list[int] = []
+    output = store.directory.create(name)
+    try:
+        for start in range(0, shards, SHARDS_A_WRITE):
+            pieces = []
+            for shard in range(start, min(start + SHARDS_A_WRITE, shards)):
+                piece = store.key_index.snapshot(shard)
+                if piece is None:
+                    return None
+                checksums.append(xxh3_64(piece, shard))
+                pieces.append(piece)
+            output.write(b"".join(pieces))
+        meta = Description(
+            description.version,
+            description.count,
+            description.removals,
+            description.segments,
+            description.stash,
+            checksums,
+        ).encode()
+        output.write(meta)
+        offset = shards * index_file.SHARD_BYTES
+        output.write(index_file.trailer(store.manifest.uuid, index_id, offset, meta))
+        output.sync()
+        return output.size
+    finally:
+        output.close()

@@ -1,0 +1,204 @@
+"""Doing what compaction.choose() decided, without stopping readers or writers.
+
+Invariants:
+
+* New segments are on disk before the manifest names them, and old ones are removed after the
+  manifest has forgotten them.  A crash in between leaves files that the next open removes.
+* A deletion is dropped only if no older record of its key is left in the log, every saved index
+  knows of it, and nobody who follows the log still needs it.
+* If anything goes wrong, the old segments stay and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kvengine.engine import segment_file
+from kvengine.engine.compaction import Plan, SegmentInfo, choose
+from kvengine.engine.copying import Copier
+from kvengine.engine.manifest import COMPACTED, SegmentRow
+from kvengine.file.mapped import MappedFile
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Output:
+    """A segment that is being written by a compaction."""
+
+    id: int
+    file: MappedFile
+    salt: int
+    first_version: int
+    end: int = segment_file.HEADER_BYTES
+    last_version: int = 0
+
+
+@dataclass(slots=True)
+class Job:
+    """One compaction under way."""
+
+    store: Store
+    plan: Plan
+    copier: Copier
+    outputs: list[Output] = field(default_factory=list)
+
+
+def plan_next(store: Store) -> Plan | None:
+    """Ask choose() what is worth doing now."""
+    infos = []
+    now = store.options.clock.time()
+    for row in store.rows:
+        _, end, live, tombstones, _ = store.segment_table.counters(row.id)
+        infos.append(
+            SegmentInfo(
+                id=row.id,
+                log_bytes=end - segment_file.HEADER_BYTES,
+                live_bytes=live - store.expired_bytes(row.id, now),
+                tombstone_bytes=tombstones,
+                first_version=row.first_version,
+                last_version=row.last_version if row.last_version is not None else 1 << 48,
+                sealed=row.size_bytes is not None,
+            )
+        )
+    return choose(
+        infos,
+        space_target=store.options.space_target,
+        segment_bytes=store.options.segment_bytes,
+        forgettable_version=forgettable_version(store),
+    )
+
+
+def forgettable_version(store: Store) -> int:
+    """Deletes up to this version are known to the saved index and to every consumer."""
+    needed = store.options.oldest_needed
+    return store.saved_version if needed is None else min(store.saved_version, needed())
+
+
+def compact(store: Store, plan: Plan, progress: Progress | None = None) -> int:
+    """Carry out a plan; return the bytes that it gave back.
+
+    The caller holds the store's job lock.
+
+    Raises:
+        CorruptData: a record that had to be copied is damaged; nothing was changed.
+        StorageFull: there is no room for the new segments; nothing was changed.
+    """
+    copier = Copier(
+        store,
+        now=store.options.clock.time(),
+        keep_after=forgettable_version(store),
+        drop_deletes=plan.drop_tombstones,
+    )
+    job = Job(store, plan, copier)
+    rows = [row for row in store.rows if row.id in set(plan.ids)]
+    before = sum(row.size_bytes or 0 for row in rows)
+    try:
+        if not plan.drop_only or any(store.segment_table.counters(row.id)[2] for row in rows):
+            _copy_all(job, rows, before, progress)
+        new_rows = _close_outputs(job, rows)
+        _swap(job, rows, new_rows)
+    except BaseException:
+        for output in job.outputs:
+            if output.id not in {row.id for row in store.rows}:
+                store.directory.remove(segment_file.file_name(output.id))
+        raise
+    return before - sum(output.end for output in job.outputs)
+
+
+def _copy_all(job: Job, rows: list[SegmentRow], total: int, progress: Progress | None) -> None:
+    done = 0
+    began = time.monotonic()
+    limit = job.store.options.compaction_bytes_per_s
+    for row in rows:
+        offset = segment_file.HEADER_BYTES
+        assert row.size_bytes is not None
+        while offset < row.size_bytes:
+            output = _current_output(job, row.first_version)
+            before = offset
+            offset, output.end = job.copier.copy(
+                row.id, offset, output.file, len(job.outputs) - 1, output.salt, output.end
+            )
+            output.last_version = job.copier.last_version
+            done += offset - before
+            if progress is not None:
+                progress(done, total)
+            if limit and job.store.is_compacting_in_background:
+                ahead = done / limit - (time.monotonic() - began)
+                if ahead > 0:
+                    time.sleep(min(ahead, 1.0))
+
+
+def _current_output(job: Job, first_version: int) -> Output:
+    """Return the output to copy to, a new one if the last is full."""
+    store = job.store
+    if job.outputs and job.outputs[-1].end < store.options.segment_bytes:
+        return job.outputs[-1]
+    if job.outputs:
+        first_version = job.outputs[-1].last_version + 1
+    segment_id = store.take_id()
+    file, salt = segment_file.create(
+        store.directory, segment_id, COMPACTED, store.manifest.uuid, first_version
+    )
+    job.outputs.append(Output(segment_id, file, salt, first_version))
+    return job.outputs[-1]
+
+
+def _close_outputs(job: Job, rows: list[SegmentRow]) -> list[SegmentRow]:
+    """Bring the outputs to disk and describe them; an empty one is dropped again."""
+    store = job.store
+    new_rows = []
+    for output in job.outputs:
+        if output.end == segment_file.HEADER_BYTES:
+            store.directory.remove(segment_file.file_name(output.id))
+            continue
+        output.file.shorten(output.end)
+        output.file.flush()
+        new_rows.append(
+            SegmentRow(
+                output.id, COMPACTED, output.first_version, output.last_version, output.end
+            )
+        )
+    if new_rows:
+        store.directory.sync()
+    return new_rows
+
+
+def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
+    """Put the new segments in the place of the old ones: on disk, in the index, in the folder."""
+    store = job.store
+    files = {output.id: output for output in job.outputs}
+    forgotten = max(store.manifest.forgotten, job.copier.forgotten)
+    for row in rows:
+        if job.plan.drop_only and store.segment_table.counters(row.id)[3]:
+            forgotten = max(forgotten, row.last_version or 0)
+    slots = []
+    for output in job.outputs:
+        slots.append(
+            store.segment_table.append(output.file, output.id, output.salt, output.end, False)
+        )
+    store.swap_rows(rows, new_rows)
+    try:
+        store.replace_manifest(forgotten=forgotten)
+    except BaseException:
+        store.swap_rows(new_rows, rows)
+        for output in job.outputs:
+            store.segment_table.recycle([store.segment_table.retire(output.id)])
+        raise
+    at = job.copier.publish(slots, 0) if slots or rows else 0
+    while at:
+        at = job.copier.publish(slots, at)
+    for row in rows:
+        store.retired_slots.append(store.segment_table.retire(row.id))
+        store.directory.remove(segment_file.file_name(row.id))
+    for output in files.values():
+        if output.end == segment_file.HEADER_BYTES:
+            store.segment_table.recycle([store.segment_table.retire(output.id)])
+        else:
+            output.file.close_descriptor()

@@ -1,0 +1,100 @@
+"""The control page: what the writer tells other processes, in one mapped page of 4 KiB.
+
+It is a notice board, never the truth.  Recovery uses it only to notice that something is missing.
+
+Invariants:
+
+* Each word is stored whole; a version is stored after the records that it stands for.
+* `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
+  the log.  `durable_version` was true when it was stored, so it stays true.
+"""
+
+from libc.stdint cimport uint64_t
+
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.writing cimport Writer
+from kvengine.file.mapped cimport MappedFile
+
+NAME = "CONTROL"
+PAGE_BYTES = 4096
+
+cdef enum:
+    MAGIC_WORD = 0
+    BOOT = 1
+    PID = 2
+    VERSION = 3
+    DURABLE = 4
+    GENERATION = 5
+
+cdef uint64_t MAGIC = 0x31304C5254434B56   # "VKCTRL01" as little-endian bytes
+
+
+cdef class Control:
+    """One mapped control page.
+
+    Thread-safety: words are read and stored whole, so any number of processes may look on.
+    """
+
+    cdef MappedFile file
+    cdef uint64_t *words
+
+    def __cinit__(self, file: MappedFile) -> None:
+        self.file = file
+        self.words = <uint64_t *>file.base
+
+    def begin(self, boot: int, pid: int, version: int, durable_version: int, generation: int) -> None:
+        """Announce a new writer."""
+        self.words[BOOT] = boot
+        self.words[PID] = pid
+        self.words[VERSION] = version
+        self.words[DURABLE] = durable_version
+        self.words[GENERATION] = generation
+        self.words[MAGIC_WORD] = MAGIC
+
+    def connect_writer(self, store: Writer) -> None:
+        """Let the writer store its version here with each write."""
+        store.control = &self.words[VERSION]
+        store.commits.control = &self.words[DURABLE]
+        store.control_page = self
+
+    def connect_reader(self, store: Reader) -> None:
+        """Let the reader see with one load that the writer has gone on."""
+        store.published = &self.words[VERSION]
+        store.control_page = self
+
+    @property
+    def is_valid(self) -> bool:
+        """True if a writer has ever set this page up."""
+        return self.words[MAGIC_WORD] == MAGIC
+
+    @property
+    def boot(self) -> int:
+        """The id of the boot on which the last writer ran."""
+        return self.words[BOOT]
+
+    @property
+    def version(self) -> int:
+        """The version of the last change that the writer made visible."""
+        return self.words[VERSION]
+
+    @version.setter
+    def version(self, value: int) -> None:
+        self.words[VERSION] = value
+
+    @property
+    def durable_version(self) -> int:
+        """Changes up to this version were on disk."""
+        return self.words[DURABLE]
+
+    @durable_version.setter
+    def durable_version(self, value: int) -> None:
+        self.words[DURABLE] = value
+
+    @property
+    def generation(self) -> int:
+        """The generation of the writer's manifest."""
+        return self.words[GENERATION]
+
+    @generation.setter
+    def generation(self, value: int) -> None:
+        self.words[GENERATION] = value

@@ -1,0 +1,123 @@
+"""A reader process keeps up with the writer: the log is its only source of news.
+
+Invariants:
+
+* A follower looks at one word of the control page with each call; only if that has changed does
+  it read what was appended, up to the version that the word said.
+* It never applies more than the writer has made visible, so batches stay whole.
+* Segments that compaction removed stay mapped until the follower starts over from the newest
+  saved index, which it does when it notices; what it reads is right in between.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from kvengine.engine import manifest as manifests
+from kvengine.engine import segment_file
+from kvengine.engine.control import Control
+from kvengine.engine.manifest import LOG, SegmentRow
+from kvengine.engine.replay import Replay
+from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.errors import CorruptData
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+
+class Follower:
+    """Follows the writer of a store from another process.
+
+    Thread-safety: one thread catches up, others wait for it.
+    """
+
+    def __init__(self, store: Store, control: Control, generation: int) -> None:
+        self._store, self._control = store, control
+        self._generation = generation
+        self._lock = threading.Lock()
+
+    def catch_up(self) -> None:
+        """Apply what the writer has made visible since the last time."""
+        with self._lock:
+            store, target = self._store, self._control.version
+            if target == store.applied_version:
+                return
+            if self._control.generation != self._generation or target < store.applied_version:
+                self._look_at_manifest(target)
+            while store.applied_version < target:
+                if not self._read_on(target) and not self._open_next():
+                    self.start_over()
+                    if store.applied_version < target:
+                        raise CorruptData(
+                            "log",
+                            file=store.directory.path,
+                            offset=0,
+                            expected=f"changes up to version {target}",
+                            found=f"version {store.applied_version}",
+                        )
+
+    def start_over(self) -> None:
+        """Load the newest saved index and replay what came after it."""
+        self._generation = self._control.generation
+        self._store.reload()
+
+    def _look_at_manifest(self, target: int) -> None:
+        generation = self._control.generation
+        data = self._store.directory.read(manifests.NAME)
+        manifest = manifests.decode(data, manifests.NAME)
+        there = {row.id for row in manifest.segments}
+        if target < self._store.applied_version or any(
+            row.id not in there and row.size_bytes is not None for row in self._store.rows
+        ):
+            self.start_over()
+        self._generation = generation
+
+    def _read_on(self, target: int) -> bool:
+        """Apply more of the newest segment; False if it has no more."""
+        store = self._store
+        if not store.rows or store.rows[-1].kind != LOG:
+            return False
+        row = store.rows[-1]
+        _, end, _, _, _ = store.segment_table.counters(row.id)
+        size = store.directory.size(segment_file.file_name(row.id))
+        store.segment_table.set_end(row.id, size)
+        replay = Replay(
+            store,
+            store.key_order,
+            row.id,
+            start=end,
+            end=size,
+            version=store.applied_version,
+            contiguous=True,
+            known=0,
+        )
+        replay.run(until=target)
+        store.segment_table.set_end(row.id, replay.offset)
+        store.set_applied(max(replay.version, store.applied_version))
+        return replay.offset > end
+
+    def _open_next(self) -> bool:
+        """Open the segment in which the log goes on; False if it is not there."""
+        store = self._store
+        newest = max((row.id for row in store.rows), default=0)
+        for name in sorted(store.directory.names()):
+            if not name.endswith(".log") or int(name[:8], 16) <= newest:
+                continue
+            try:
+                file = store.directory.open(name, map_bytes=MAP_BYTES)
+            except FileNotFoundError:  # compacted away since names()
+                continue
+            data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
+            if not any(data):
+                continue
+            header = segment_file.decode(data, name)
+            if header.kind == LOG and header.first_version == store.applied_version + 1:
+                store.segment_table.append(
+                    file, header.id, header.salt, segment_file.HEADER_BYTES, False
+                )
+                if store.rows:
+                    store.rows[-1] = store.rows[-1].ended(store.applied_version)
+                store.rows.append(SegmentRow(header.id, LOG, header.first_version))
+                return True
+        return False

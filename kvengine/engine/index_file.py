@@ -1,0 +1,136 @@
+"""The saved index: the hash index as of one version, in a file that is mapped at the next open.
+
+FORMAT.md has the layout: shards byte for byte, then what describes them, then a trailer.
+
+Invariants:
+
+* A saved index is written once and never changed; opening maps it copy-on-write.
+* Its description is checked at open, each shard when it is first used.
+* It is derived: with rebuild=True a store opens without it, from the log alone.
+"""
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvengine.engine.hash import xxh3_64
+from kvengine.engine.segment import bytes_at
+from kvengine.errors import CorruptData, UnsupportedFormat
+from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
+
+MAGIC = b"kvindex\0"
+FORMAT = 1
+SHARD_BYTES = 65536
+TRAILER = struct.Struct("<8sII16sQQQ")
+TRAILER_BYTES = TRAILER.size + 8
+FIXED = struct.Struct("<6Q")
+SEGMENT = struct.Struct("<6Q")
+STASHED = struct.Struct("<2Q")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSegment:
+    """What the index knew about one segment; sizes in bytes."""
+
+    id: int
+    slot: int
+    end: int  # records below it are in the index
+    live: int
+    tombstones: int
+    expiring: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Everything about a saved index but its shards."""
+
+    version: int  # changes up to this one are in it
+    count: int
+    removals: int
+    segments: tuple[SavedSegment, ...]
+    stash: tuple[tuple[int, int], ...]
+    checksums: Sequence[int]  # one a shard
+
+    def encode(self) -> bytes:
+        """Return the description as bytes."""
+        checksums = array("Q", self.checksums)
+        parts = [
+            FIXED.pack(
+                self.version,
+                self.count,
+                self.removals,
+                len(checksums),
+                len(self.segments),
+                len(self.stash),
+            )
+        ]
+        parts += [
+            SEGMENT.pack(row.id, row.slot, row.end, row.live, row.tombstones, row.expiring)
+            for row in self.segments
+        ]
+        parts += [STASHED.pack(*pair) for pair in self.stash]
+        return b"".join(parts) + checksums.tobytes()
+
+
+def file_name(index_id: int) -> str:
+    """Return the name of a saved index."""
+    return f"{index_id:08x}.index"
+
+
+def trailer(uuid: bytes, index_id: int, meta_offset: int, meta: bytes) -> bytes:
+    """Return the last bytes of the file."""
+    body = TRAILER.pack(MAGIC, FORMAT, 0, uuid, index_id, meta_offset, xxh3_64(meta))
+    return body + struct.pack("<Q", xxh3_64(body))
+
+
+def load(
+    directory: Directory, index_id: int, size_bytes: int, uuid: bytes
+) -> tuple[MappedFile, Description]:
+    """Open a saved index and check everything but its shards.
+
+    Raises:
+        CorruptData: it is missing, has another size, or its description is damaged.
+    """
+    name = file_name(index_id)
+    try:
+        found = directory.size(name)
+    except FileNotFoundError:
+        found = -1
+    if found != size_bytes or size_bytes < TRAILER_BYTES:
+        raise _damage("size of the saved index", name, 0, size_bytes, found)
+    file = directory.open(name, map_bytes=size_bytes)
+    at = size_bytes - TRAILER_BYTES
+    tail = bytes_at(file, at, TRAILER_BYTES)
+    if struct.pack("<Q", xxh3_64(tail[:-8])) != tail[-8:]:
+        raise _damage("trailer checksum", name, at, xxh3_64(tail[:-8]), "another checksum")
+    magic, format_version, _, owner, number, meta_offset, checksum = TRAILER.unpack(tail[:-8])
+    if magic != MAGIC or format_version != FORMAT:
+        raise UnsupportedFormat(f"{name} has format {format_version}; this version reads {FORMAT}")
+    if owner != uuid or number != index_id or not 0 <= meta_offset <= at:
+        raise _damage("identity of the saved index", name, at, uuid.hex(), owner.hex())
+    meta = bytes_at(file, meta_offset, at - meta_offset)
+    if xxh3_64(meta) != checksum:
+        raise _damage("description checksum", name, meta_offset, checksum, xxh3_64(meta))
+    return file, _decode(meta, name, meta_offset)
+
+
+def _decode(meta: bytes, name: str, offset: int) -> Description:
+    version, count, removals, shards, segments, stashed = FIXED.unpack_from(meta, 0)
+    at = FIXED.size
+    expected = at + segments * SEGMENT.size + stashed * STASHED.size + shards * 8
+    if len(meta) != expected or offset != shards * SHARD_BYTES or shards == 0:
+        raise _damage("description size", name, offset, expected, len(meta))
+    rows = tuple(
+        SavedSegment(*SEGMENT.unpack_from(meta, at + i * SEGMENT.size)) for i in range(segments)
+    )
+    at += segments * SEGMENT.size
+    stash = tuple(STASHED.unpack_from(meta, at + i * STASHED.size) for i in range(stashed))
+    at += stashed * STASHED.size
+    return Description(version, count, removals, rows, stash, array("Q", meta[at:]))
+
+
+def _damage(what: str, file: str, offset: int, expected: object, found: object) -> CorruptData:
+    what += " (open with rebuild=True to make the index again from the log)"
+    return CorruptData(what, file=file, offset=offset, expected=expected, found=found)

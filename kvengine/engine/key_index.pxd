@@ -1,0 +1,155 @@
+"""The key index as C sees it: lookups are inlined into their callers."""
+
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcmp
+
+from kvengine.engine.record cimport Header, check, flags_of, key_of, key_offset
+from kvengine.engine.segment cimport CHUNK_BITS, Segment, offset_of, slot_of
+
+cdef enum:
+    ADDRESS_BITS = 40
+    DISTANCE_BITS = 3
+    TAG_BITS = 21
+    TAG_SHIFT = 43              # the tag is the top 21 bits of the hash
+    BUCKET_ENTRIES = 8          # one cache line
+    DISTANCE_MAX = 8            # an entry lies at most 7 buckets after its own
+    SHARD_BUCKETS = 1024
+    SHARD_ENTRIES = 8192
+    SHARD_BYTES = 65536
+
+cdef uint64_t ADDRESS_MASK
+cdef uint64_t COLD              # find() points here when a record is not in memory,
+cdef uint64_t DAMAGED           # and here when its bytes are not what was written
+
+cdef struct Table:
+    uint64_t *entries
+    uint64_t shards
+    uint8_t *unverified         # per shard: 1 until its checksum was compared; NULL: all are good
+
+cdef struct Stashed:
+    uint64_t hash
+    uint64_t address
+
+cdef class KeyIndex:
+    cdef Table table            # of the tags below `boundary`
+    cdef Table old              # of the others, while a growth is under way
+    cdef uint64_t boundary
+    cdef uint64_t grown_shards  # of `table`, filled from `old` so far
+    cdef uint64_t released_bytes
+    cdef uint64_t credit        # inserts since the last step of a growth
+    cdef readonly uint64_t count
+    cdef Stashed *stash         # entries whose neighborhood was full
+    cdef uint64_t stash_count, stash_room
+    cdef Segment *segments
+    cdef object keeper          # the SegmentTable that owns `segments`
+    cdef object source          # the file under a mapped table
+    cdef object checksums       # of the shards of a mapped table
+    cdef uint8_t *saved         # while a snapshot is taken: 1 for each shard already copied
+    cdef dict copies            # shards copied before they changed
+
+    cdef int insert(self, uint64_t hash, uint64_t address) except -1
+    cdef int remove(self, uint64_t *entry, uint64_t hash) except -1
+    cdef int replace(self, uint64_t *entry, uint64_t hash, uint64_t address) except -1
+    cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) noexcept nogil
+    cdef int grow_step(self) except -1
+    cdef int start_growth(self) except -1
+    cdef int finish_growth(self) except -1
+    cdef int verify_shard(self, Table *table, uint64_t shard) except -1
+    cdef int preserve(self, uint64_t hash) except -1
+    cdef int put_aside(self, uint64_t hash, uint64_t address) except -1
+    cdef int deal(self, uint64_t source, uint64_t target, uint64_t low, uint64_t high) except -1
+    cdef int take_from_stash(self, uint64_t target, uint64_t low, uint64_t high) except -1
+
+cdef void drop_table(Table *table) noexcept
+cdef void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil
+
+cdef inline uint64_t tag_of(uint64_t hash) noexcept nogil:
+    return hash >> TAG_SHIFT
+
+cdef inline const Table *table_of(KeyIndex index, uint64_t hash) noexcept nogil:
+    return &index.table if tag_of(hash) < index.boundary else &index.old
+
+cdef inline uint64_t shard_of(const Table *table, uint64_t hash) noexcept nogil:
+    return tag_of(hash) * table.shards >> TAG_BITS
+
+cdef inline uint64_t *shard_entries(KeyIndex index, uint64_t hash) noexcept nogil:
+    cdef const Table *table = table_of(index, hash)
+    return table.entries + shard_of(table, hash) * SHARD_ENTRIES
+
+cdef inline uint64_t *home_line(KeyIndex index, uint64_t hash) noexcept nogil:
+    return shard_entries(index, hash) + (hash & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+
+cdef inline const Header *record_at(const Segment *segments, uint64_t address) noexcept nogil:
+    return <const Header *>(segments[slot_of(address)].base + offset_of(address))
+
+cdef inline bint is_warm(const Segment *segments, uint64_t address) noexcept nogil:
+    """True if the chunk in which the record begins was seen in memory lately."""
+    return segments[slot_of(address)].resident[offset_of(address) >> CHUNK_BITS]
+
+cdef inline bint is_unverified(KeyIndex index, uint64_t hash) noexcept nogil:
+    """True if the hash belongs to a saved shard that was not compared with its checksum yet."""
+    cdef const Table *table = table_of(index, hash)
+    return table.unverified != NULL and table.unverified[shard_of(table, hash)]
+
+cdef inline bint holds_key(
+    const Segment *segments, uint64_t address, const char *key, uint64_t size
+) noexcept nogil:
+    """True if the record is that of the key; never reads past the end of the segment."""
+    cdef const Header *header = record_at(segments, address)
+    return (
+        header.key_size == size
+        and offset_of(address) + key_offset(flags_of(header)) + size
+        <= segments[slot_of(address)].end
+        and memcmp(key_of(header), key, size) == 0
+    )
+
+cdef inline bint is_intact(const Segment *segments, uint64_t address) noexcept nogil:
+    """True if the record (not counting a large value) is what was written."""
+    cdef const Segment *row = &segments[slot_of(address)]
+    cdef uint64_t offset = offset_of(address)
+    return check(row.base + offset, row.end - offset, row.salt + offset, False) > 0
+
+cdef inline uint64_t placing_bits(uint64_t hash) noexcept nogil:
+    """The bits of a hash that the index keeps: tag and bucket."""
+    return hash & (~<uint64_t>0 << TAG_SHIFT | (SHARD_BUCKETS - 1))
+
+cdef uint64_t *find_stashed(
+    KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where
+) noexcept nogil
+
+cdef inline uint64_t *find(
+    KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where
+) noexcept nogil:
+    """Return the entry of a key, NULL if it has none, or &COLD or &DAMAGED.
+
+    Those two leave the address of the record in `where`.  With `cold`, records are read even
+    if that means waiting for the disk.  A record with the right tag and another key is checked
+    before it counts as a stranger: a flipped bit in a key must not hide it.
+    """
+    cdef uint64_t *shard = shard_entries(index, hash)
+    cdef uint64_t *line
+    cdef uint64_t wanted = tag_of(hash) << DISTANCE_BITS
+    cdef uint64_t bucket = hash & (SHARD_BUCKETS - 1)
+    cdef uint64_t entry, address
+    cdef int distance, i
+    for distance in range(DISTANCE_MAX):
+        line = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+        for i in range(BUCKET_ENTRIES):
+            entry = line[i]
+            if entry >> ADDRESS_BITS == wanted + distance and entry:
+                address = entry & ADDRESS_MASK
+                if not cold and not is_warm(index.segments, address):
+                    where[0] = address
+                    return &COLD
+                if holds_key(index.segments, address, key, size):
+                    return &line[i]
+                if not is_intact(index.segments, address):
+                    where[0] = address
+                    return &DAMAGED
+            elif entry == 0:
+                break
+        if line[BUCKET_ENTRIES - 1] == 0:
+            break
+    if index.stash_count:
+        return find_stashed(index, hash, key, size, cold, where)
+    return NULL

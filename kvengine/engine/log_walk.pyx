@@ -1,0 +1,117 @@
+"""Reading a segment's records in the order of the log, for tails, verification and salvage.
+
+Invariants:
+
+* A record is given out only after all its checksums were compared.
+* The walk holds its file, so it goes on when compaction removes the segment meanwhile.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from kvengine.engine.record cimport (
+    END_OF_LOG, Header, MORE, PUT, check, expiry_of, flags_of, key_of, kind_of, value_of,
+    version_of,
+)
+from kvengine.file.mapped cimport MappedFile
+
+from kvengine.engine.record import damage
+from kvengine.entry import Change
+
+
+cdef class LogWalk:
+    """A position in one segment.
+
+    Thread-safety: for one thread.
+    """
+
+    cdef MappedFile file
+    cdef uint64_t salt, end
+    cdef readonly uint64_t offset
+    cdef readonly uint64_t version
+
+    def __cinit__(self, file: MappedFile, salt: int, start: int, end: int) -> None:
+        self.file, self.salt, self.offset, self.end = file, salt, start, end
+
+    def changes(self, after: int, limit: int) -> list[Change]:
+        """Return up to `limit` changes with versions above `after`; fewer only at the end.
+
+        Raises:
+            CorruptData: a record is not what was written.
+        """
+        cdef list found = []
+        cdef uint64_t newest = after
+        cdef Py_ssize_t most = limit
+        cdef int64_t size
+        cdef const Header *header
+        while len(found) < most and self.offset < self.end:
+            size = self._check(newest)
+            if size <= 0:
+                raise damage(size if size < 0 else -1, self.file.name, self.offset, "other bytes")
+            header = <const Header *>(self.file.base + self.offset)
+            if version_of(header) > newest:
+                found.append(change_of(header))
+            self.version = version_of(header)
+            self.offset += size
+        return found
+
+    def skip_record(self) -> int:
+        """Check the next record and step over it; return its size, 0 or less for what is wrong."""
+        cdef int64_t size = self._check(0)
+        if size > 0:
+            self.version = version_of(<const Header *>(self.file.base + self.offset))
+            self.offset += size
+        return size
+
+    def next_change(self) -> tuple[Change | None, int]:
+        """Return the next change and 0, or None and what is wrong with the record here."""
+        cdef int64_t size = self._check(0)
+        if size <= 0:
+            return None, size
+        change = change_of(<const Header *>(self.file.base + self.offset))
+        self.offset += size
+        return change, 0
+
+    def find_next(self) -> bool:
+        """After damage: go to the next place where a whole record begins; False if there is none."""
+        cdef int64_t size
+        cdef uint64_t offset = (self.offset + 16) & ~<uint64_t>15
+        cdef bint found = False
+        with nogil:
+            while offset + 24 <= self.end:
+                size = check(
+                    self.file.base + offset, self.end - offset, self.salt + offset, True)
+                if size > 0:
+                    found = True
+                    break
+                offset += 16
+        self.offset = offset if found else self.end
+        return found
+
+    cdef int64_t _check(self, uint64_t after) except? -1:
+        """Check the record here; large values without the GIL, and only if they are wanted."""
+        cdef const char *start = self.file.base + self.offset
+        cdef uint64_t available = self.end - self.offset
+        cdef uint64_t seed = self.salt + self.offset
+        cdef int64_t size = check(start, available, seed, False)
+        if size > 0 and version_of(<const Header *>start) > after:
+            if size > 65536:
+                with nogil:
+                    size = check(start, available, seed, True)
+            else:
+                size = check(start, available, seed, True)
+        return size
+
+
+cdef object change_of(const Header *header):
+    cdef const char *key = key_of(header)
+    cdef const char *metadata = key + header.key_size
+    cdef const char *value = value_of(header)
+    cdef double expires_at = expiry_of(header)
+    return Change(
+        version_of(header),
+        "put" if kind_of(header) == PUT else "delete",
+        key[:header.key_size],
+        value[:header.value_size],
+        metadata[:header.metadata_size],
+        expires_at if expires_at else None,
+    )

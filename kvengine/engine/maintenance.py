@@ -1,0 +1,182 @@
+"""Background work of a store: what must be done some time, by one thread, one job after another.
+
+Invariants:
+
+* The thread starts with the first work that needs it, so small stores have none.
+* It refers to the store weakly: a store that nobody holds any more goes away.
+* A job that fails changes nothing; it is tried again later, and its error is kept for stats.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from kvengine.engine import checkpoint, compactor, segment_file
+from kvengine.engine.manifest import SegmentRow
+from kvengine.entry import Stats
+from kvengine.errors import KvError, StoreReadOnly
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+logger = logging.getLogger("kvengine")
+IDLE_S = 1.0  # how often the thread looks for work that nobody announced
+RETRY_S = 5.0  # after a failed job
+
+
+class Maintenance:
+    """The background thread of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = weakref.ref(store)
+        self._news = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self.last_error: BaseException | None = None
+
+    def wake(self) -> None:
+        """There may be work; start the thread if there is none yet."""
+        self._news.set()
+        if self._thread is None and not self._stopping:
+            self._thread = threading.Thread(
+                target=_run, args=(self, self._store, self._news), name="kvengine", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the thread has ended."""
+        self._stopping = True
+        self._news.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once stop() was called."""
+        return self._stopping
+
+
+def _run(
+    maintenance: Maintenance, reference: weakref.ref[Store], news: threading.Event
+) -> None:
+    wait_s = IDLE_S
+    while not maintenance.is_stopping:
+        news.wait(wait_s)
+        news.clear()
+        store = reference()
+        if store is None or maintenance.is_stopping:
+            return
+        wait_s = IDLE_S
+        if store.options.durability == "interval":
+            wait_s = store.options.sync_interval_s
+        try:
+            with store.jobs:
+                if maintenance.is_stopping:
+                    return
+                work(store)
+        except (KvError, OSError, MemoryError) as error:
+            maintenance.last_error = error
+            logger.warning("background work failed, will be tried again: %s", error)
+            wait_s = RETRY_S
+        del store
+
+
+def work(store: Store) -> None:
+    """Do whatever is due; the caller holds the job lock."""
+    if store.options.durability == "interval":
+        store.commits.sync()
+    if store.refusal is not None:
+        return
+    close_filled_segments(store)
+    store.flush_keys()
+    if store.options.compaction == "auto":
+        store.is_compacting_in_background = True
+        try:
+            while not store.maintenance.is_stopping:
+                plan = compactor.plan_next(store)
+                if plan is None:
+                    break
+                compactor.compact(store, plan)
+        finally:
+            store.is_compacting_in_background = False
+    if store.applied_version - store.saved_version >= replay_limit(store):
+        checkpoint.write_checkpoint(store)
+
+
+def replay_limit(store: Store) -> int:
+    """Return how many changes a recovery may have to replay before the index is saved again.
+
+    A large index is saved less often, so that saving costs a bounded share of what is written.
+    """
+    return max(store.options.checkpoint_records, store.key_index.count // 4)
+
+
+def close_filled_segments(store: Store) -> None:
+    """Bring segments that are full to disk and let the manifest say how long they are."""
+    filled = [row for row in store.rows[:-1] if row.size_bytes is None]
+    if not filled:
+        return
+    store.commits.sync()
+    closed: list[SegmentRow] = []
+    for row in filled:
+        _, end, _, _, _ = store.segment_table.counters(row.id)
+        file = store.segment_table.segment_file(row.id)
+        if file.size_bytes > end:
+            file.shorten(end)
+            file.flush()
+        closed.append(row.closed(end))
+    store.swap_rows(filled, closed)
+    store.replace_manifest()
+    for row in closed:
+        store.segment_table.segment_file(row.id).close_descriptor()
+
+
+def compact_fully(store: Store, progress: compactor.Progress | None) -> int:
+    """Merge all segments that hold dead records; return the bytes given back."""
+    with store.jobs:
+        before = log_bytes(store)
+        store.end_active_segment()
+        close_filled_segments(store)
+        while not checkpoint.write_checkpoint(store):
+            pass
+        plan = compactor.plan_everything(store)
+        if plan is not None:
+            compactor.compact(store, plan, progress)
+        while not checkpoint.write_checkpoint(store):
+            pass
+        store.merge_keys()
+        return max(before - log_bytes(store), 0)
+
+
+def log_bytes(store: Store) -> int:
+    """Return the bytes of all records."""
+    ends = [store.segment_table.counters(row.id)[1] for row in list(store.rows)]
+    return sum(ends) - segment_file.HEADER_BYTES * len(ends)
+
+
+def stats(store: Store) -> Stats:
+    """Return figures about a store."""
+    live, total = store.segment_table.total_live_bytes(), log_bytes(store)
+    return Stats(
+        keys=store.key_index.count,
+        version=store.applied_version,
+        live_bytes=live,
+        log_bytes=total,
+        disk_bytes=sum(store.directory.allocated(name) for name in store.directory.names()),
+        segments=len(store.rows),
+        index_bytes=store.key_index.memory_bytes(),
+        key_runs=len(store.key_order.run_names()),
+        space_amplification=total / live if live else 1.0,
+        durability=store.options.durability,
+        read_only=store.refusal is not None,
+    )
+
+
+def read_only_error() -> StoreReadOnly:
+    """Return what a write to a store opened with read_only=True raises."""
+    return StoreReadOnly("the store was opened with read_only=True")
+
+

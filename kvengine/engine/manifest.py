@@ -1,0 +1,116 @@
+"""The manifest: which files make up the store.  Replaced as a whole, never changed in place.
+
+Invariants:
+
+* A file that the manifest does not name is not part of the store, with one exception: segments
+  that continue the log after the last one named here (recovery checks that they fit).
+* A segment with a `size_bytes` is closed: it has exactly that size, and all of it is on disk.
+* Segments are listed in the order of their versions.
+* The text ends with a checksum of itself, so a damaged manifest is never believed.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kvengine.engine.hash import xxh3_64
+from kvengine.errors import CorruptData, UnsupportedFormat
+
+NAME = "MANIFEST"
+FORMAT = 1
+LOG, COMPACTED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One segment file."""
+
+    id: int
+    kind: int  # LOG: versions without a gap; COMPACTED: growing versions
+    first_version: int
+    last_version: int | None = None  # None while it is written
+    size_bytes: int | None = None  # None while it is written
+
+    def ended(self, last_version: int) -> "SegmentRow":
+        """Return the row of a segment that nothing is appended to any more."""
+        return replace(self, last_version=last_version)
+
+    def closed(self, size_bytes: int) -> "SegmentRow":
+        """Return the row of a segment that is on disk as a whole."""
+        return replace(self, size_bytes=size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store consists of."""
+
+    uuid: bytes
+    seed: int  # of the key hash
+    generation: int = 0  # grows with each replacement
+    next_id: int = 1  # ids of files are never used again
+    version: int = 0  # versions up to here have been given
+    forgotten: int = 0  # deletes up to this version may be gone
+    segments: tuple[SegmentRow, ...] = ()
+    index: tuple[int, int] | None = None  # id and size of the saved index
+    key_runs: tuple[str, ...] = field(default=())
+
+    def encode(self) -> bytes:
+        """Return the manifest as the bytes of its file."""
+        body = json.dumps(
+            {
+                "format": FORMAT,
+                "uuid": self.uuid.hex(),
+                "seed": self.seed,
+                "generation": self.generation,
+                "next_id": self.next_id,
+                "version": self.version,
+                "forgotten": self.forgotten,
+                "segments": [
+                    [row.id, row.kind, row.first_version, row.last_version, row.size_bytes]
+                    for row in self.segments
+                ],
+                "index": list(self.index) if self.index else None,
+                "key_runs": list(self.key_runs),
+            },
+            separators=(",", ":"),
+        ).encode()
+        return body + b"\n" + b"%016x\n" % xxh3_64(body)
+
+    def next(self, **changes: Any) -> "Manifest":
+        """Return the manifest that replaces this one."""
+        return replace(self, generation=self.generation + 1, **changes)
+
+
+def decode(data: bytes, file: str) -> Manifest:
+    """Return the manifest in `data`.
+
+    Raises:
+        CorruptData: the bytes are not a whole, undamaged manifest.
+        UnsupportedFormat: it was written by a version with another format.
+    """
+    body, newline, checksum = data[:-18], data[-18:-17], data[-17:]
+    expected = b"%016x\n" % xxh3_64(body)
+    if newline != b"\n" or checksum != expected:
+        raise CorruptData(
+            "manifest checksum",
+            file=file,
+            offset=max(len(data) - 17, 0),
+            expected=expected.decode().strip(),
+            found=repr(bytes(checksum)),
+        )
+    fields = json.loads(body)
+    if fields["format"] != FORMAT:
+        raise UnsupportedFormat(
+            f"{file} has format {fields['format']}; this version of kvengine reads format {FORMAT}"
+        )
+    return Manifest(
+        uuid=bytes.fromhex(fields["uuid"]),
+        seed=fields["seed"],
+        generation=fields["generation"],
+        next_id=fields["next_id"],
+        version=fields["version"],
+        forgotten=fields["forgotten"],
+        segments=tuple(SegmentRow(*row) for row in fields["segments"]),
+        index=tuple(fields["index"]) if fields["index"] else None,
+        key_runs=tuple(fields["key_runs"]),
+    )

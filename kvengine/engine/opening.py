@@ -1,0 +1,315 @@
+"""Opening a store: make it or find it, lock it, recover it.
+
+Invariants:
+
+* A folder is a store if it has a manifest.  A folder with other files in it is left alone.
+* Making a store is atomic: until its manifest is in place there is nothing to open, and a creation
+  that was cut short is done again.
+* Files that no manifest names (left by a crash between two steps) are removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from kvengine.engine import checkpoint, maintenance
+from kvengine.engine import manifest as manifests
+from kvengine.engine.control import NAME as CONTROL_NAME
+from kvengine.engine.control import PAGE_BYTES, Control
+from kvengine.engine.durable import CommitGroup
+from kvengine.engine.follower import Follower
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.manifest import Manifest
+from kvengine.engine.recovery import Recovery
+from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine.segment import SegmentTable
+from kvengine.engine.writing import level_of
+from kvengine.errors import CorruptData, InvalidRequest, InvalidType, NotAStore, StorageError
+from kvengine.errors import StoreClosed
+from kvengine.file.directory import Directory
+from kvengine.file.system import boot_id, fork_watch, process_id, text_path
+from kvengine.options import Options
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+LOCK_NAME = "LOCK"
+READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
+REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
+OWN_NAMES = {manifests.NAME, CONTROL_NAME, LOCK_NAME}
+OWN_SUFFIXES = (".log", ".index", ".keys", ".tmp")
+
+
+def is_own(name: str) -> bool:
+    """True if a file of this name belongs to a store."""
+    return name in OWN_NAMES or name.endswith(OWN_SUFFIXES)
+
+
+def load_manifest(directory: Directory, *, create: bool, durable: bool) -> Manifest:
+    """Return the manifest, making a new store if there is none and `create` says so.
+
+    Raises:
+        NotAStore: there is no store, and none may be made here.
+        CorruptData: the manifest is damaged, or missing beside segments.
+    """
+    try:
+        data = directory.read(manifests.NAME)
+    except FileNotFoundError:
+        data = b""
+    names = directory.names()
+    if data:
+        return manifests.decode(data, manifests.NAME)
+    if any(name.endswith((".log", ".index", ".keys")) for name in names):
+        raise CorruptData(
+            "manifest", file=manifests.NAME, offset=0, expected="a manifest", found="none"
+        )
+    if not create:
+        raise NotAStore(f"{directory.path} is not a kvengine store: it has no {manifests.NAME}")
+    strangers = [name for name in names if not is_own(name)]
+    if strangers:
+        raise NotAStore(
+            f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
+        )
+    manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
+    directory.replace(manifests.NAME, manifest.encode(), durable=durable)
+    return manifest
+
+
+def open_control(directory: Directory, *, writable: bool) -> Control | None:
+    """Map the control page; None if there is none and it can't be made."""
+    try:
+        file = directory.open(
+            CONTROL_NAME, create=writable, writable=writable, map_bytes=PAGE_BYTES
+        )
+    except (FileNotFoundError, StorageError):
+        if writable:
+            raise
+        return None
+    if file.size_bytes < PAGE_BYTES:
+        if not writable:
+            return None
+        file.allocate(PAGE_BYTES)
+    return Control(file)
+
+
+def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) -> None:
+    """Remove what an interrupted step left behind; recovery has taken in what counts."""
+    named = segments | set(manifest.key_runs)
+    if manifest.index is not None:
+        named.add(f"{manifest.index[0]:08x}.index")
+    for name in directory.names():
+        if name.endswith(OWN_SUFFIXES) and name not in named:
+            directory.remove(name)
+
+
+def make_options(**options: Any) -> Options:
+    """Return the options of a store.
+
+    Raises:
+        InvalidRequest: a name or a value is not one of those in kvengine.options.Options.
+    """
+    try:
+        return Options(**options)
+    except TypeError as error:
+        raise InvalidRequest(f"unknown option: {error}") from None
+
+
+def folder_path(path: Any) -> str:
+    """Return a path as text.
+
+    Raises:
+        InvalidType: it is no str, bytes or os.PathLike.
+        InvalidRequest: it is empty.
+    """
+    try:
+        text = text_path(path)
+    except TypeError as error:
+        raise InvalidType(f"the path of a store: {error}") from None
+    if not text or "\0" in text:
+        raise InvalidRequest(f"the path of a store can't be {text!r}")
+    return text
+
+
+def open_store(store: Store) -> None:
+    """Open what `store.directory` holds, or make it."""
+    options, directory = store.options, store.directory
+    writable = not options.read_only
+    locked = False
+    try:
+        if writable:
+            directory.lock()
+            locked = True
+        store.manifest = load_manifest(
+            directory,
+            create=options.create and writable,
+            durable=options.durability != "os",
+        )
+        control = open_control(directory, writable=writable)
+        if writable:
+            _begin_writer(store, control)
+        else:
+            store.refuse_writes(maintenance.read_only_error())
+            _begin_reader(store, control)
+    except BaseException as error:
+        store.refuse(StoreClosed(f"the store could not be opened: {error}"))
+        if locked:
+            directory.unlock()
+        directory.close()
+        raise
+    fork_watch(store, _after_fork)
+
+
+def _after_fork(store: Store) -> None:
+    """In a child process: the store belongs to the parent."""
+    store.refuse(
+        StoreClosed("the store was opened before a fork; open it again in the child process")
+    )
+    store.directory.after_fork_in_child()
+
+
+def recover(store: Store, control: Control | None, *, writable: bool, live: bool) -> Recovery:
+    """Fill a new index from the files and let the store read from it."""
+    options = store.options
+    table = SegmentTable()
+    order = KeyOrder(options.key_buffer_entries)
+    store.configure(SavedIndex(table), table, store.manifest.seed, options.clock, options.verify)
+    recovery = Recovery(
+        store,
+        order,
+        store.directory,
+        store.manifest,
+        writable=writable,
+        rebuild=options.rebuild,
+        live=control if live else None,
+        control=control,
+        boot=boot_id(),
+    )
+    recovery.run()
+    store.key_order = order
+    store.rows = recovery.rows
+    store.retired_slots = recovery.retired_slots
+    store.saved_version = recovery.saved.version if recovery.saved else 0
+    return recovery
+
+
+def _begin_writer(store: Store, control: Control | None) -> None:
+    assert control is not None
+    options, table = store.options, None
+    recovery = recover(store, control, writable=True, live=False)
+    table = store.segment_table
+    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory)])
+    open_rows = [row for row in store.rows if row.size_bytes is None]
+    version = store.applied_version
+    durable = control.is_valid and control.durable_version >= version
+    commits = CommitGroup()
+    files = [table.segment_file(row.id) for row in open_rows]
+    active = files[-1] if files else None
+    commits.begin(store.directory, files[:-1], active, version, durable)
+    store.configure_writes(
+        store.key_order,
+        commits,
+        level_of(options.durability),
+        options.segment_bytes,
+        options.log_writes == "auto",
+    )
+    if recovery.end.segment_id:
+        store.rows[-1] = store.rows[-1].ended(None)
+        store.activate(recovery.end.segment_id)
+    manifest_names = {f"{row.id:08x}.log" for row in store.rows}
+    remove_strays(store.directory, store.manifest, manifest_names)
+    control.begin(
+        boot_id(), process_id(), version, version if durable else 0, store.manifest.generation
+    )
+    control.connect_writer(store)
+    if options.durability == "interval" or store.key_order.is_full():
+        store.maintenance.wake()
+
+
+def _used_ids(directory: Directory) -> list[int]:
+    """Return the number after that of each file that is there, so that none is made twice."""
+    names = [name for name in directory.names() if name.endswith((".log", ".index", ".keys"))]
+    return [int(name.split(".")[0], 16) + 1 for name in names]
+
+
+def _begin_reader(store: Store, control: Control | None) -> None:
+    live = store.directory.lock_is_held() and control is not None and control.is_valid
+    for attempt in range(READ_ATTEMPTS):
+        generation = control.generation if control is not None else 0
+        try:
+            recover(store, control, writable=False, live=live)
+            break
+        except (FileNotFoundError, CorruptData):
+            # The writer may have replaced files since we read the manifest.
+            data = store.directory.read(manifests.NAME)
+            newest = manifests.decode(data, manifests.NAME)
+            if newest.generation == store.manifest.generation or attempt == READ_ATTEMPTS - 1:
+                raise
+            store.manifest = newest
+    if control is not None and control.is_valid:
+        store.follower = Follower(store, control, generation)
+        control.connect_reader(store)
+
+
+def reload(store: Store) -> None:
+    """A reader starts over from the newest files."""
+    data = store.directory.read(manifests.NAME)
+    store.manifest = manifests.decode(data, manifests.NAME)
+    control = store.control_page
+    live = store.directory.lock_is_held() and control is not None
+    recover(store, control, writable=False, live=live)
+
+
+def close_store(store: Store) -> None:
+    """Close a store; closing twice is no error."""
+    if store.is_refused:
+        return
+    store.maintenance.stop()
+    try:
+        if not store.options.read_only:
+            _close_writer(store)
+    finally:
+        store.refuse(StoreClosed("the store is closed"))
+        store.release_files()
+        store.directory.unlock()
+        store.directory.close()
+
+
+def _close_writer(store: Store) -> None:
+    """Leave the folder so that the next open is quick."""
+    with store.jobs:
+        if store.commits.failure is not None:
+            _forget_unsynced(store)
+            return
+        if store.options.durability != "os":
+            store.commits.sync()
+        try:
+            maintenance.close_filled_segments(store)
+            if store.applied_version - store.saved_version > REPLAY_AT_CLOSE_MAX:
+                store.checkpoint()
+        except (StorageError, CorruptData) as error:
+            # Everything is in the log; only the next open will take longer.
+            maintenance.logger.warning("could not save the index at close: %s", error)
+        if store.rows and store.rows[-1].size_bytes is None:
+            row = store.rows[-1]
+            file = store.segment_table.segment_file(row.id)
+            end = store.segment_table.counters(row.id)[1]
+            if file.size_bytes > end:
+                file.shorten(end)
+
+
+def _forget_unsynced(store: Store) -> None:
+    """After a failed sync: let the next open see what is on disk, not what the kernel kept."""
+    for row in store.rows:
+        if row.size_bytes is None:
+            store.segment_table.segment_file(row.id).drop_cache()
+    store.control_page.version = store.commits.durable_version
+
+
+def abandon(store: Store) -> None:
+    """A store was dropped without close(): give back what would outlive it."""
+    try:
+        close_store(store)
+    except Exception as error:  # noqa: BLE001  # nobody is left to hear it
+        maintenance.logger.warning("a store was not closed, and closing it failed: %s", error)

@@ -1,0 +1,34 @@
+"""The state that readers and the writer share, as C sees it."""
+
+from libc.stdint cimport uint64_t
+
+from kvengine.engine.key_index cimport KeyIndex
+from kvengine.engine.record cimport Header
+from kvengine.engine.segment cimport Segment, SegmentTable
+
+cdef class Reader:
+    cdef KeyIndex index
+    cdef SegmentTable segments
+    cdef uint64_t seed
+    cdef object clock
+    cdef bint verify_always
+    cdef object unusable            # None, or the error that every call raises from now on
+    cdef const uint64_t *published  # followers: the writer's version in the control page
+    cdef readonly object control_page        # keeps the page mapped
+    cdef uint64_t applied           # the newest version that the index knows
+    cdef readonly uint64_t removals # deletes, and puts with an expiry, so far
+
+    cdef int begin(self) except -1
+    cdef double now(self) except? -1
+    cdef int warm(self, uint64_t address) except -1
+    cdef object damaged(self, uint64_t address)
+    cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
+    cdef const Header *current(self, uint64_t hash, bytes key) except? NULL
+    cdef const Header *checked(self, uint64_t address) except NULL
+    cdef const char *first_guess(self, uint64_t hash) noexcept
+    cpdef object entry_at(self, bytes name, uint64_t address)
+    cdef object value_at(self, const Header *header, uint64_t address)
+    cdef object _large_value(self, const Header *header, uint64_t address)
+    cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
+
+cdef bytes key_bytes(object key)

@@ -1,0 +1,386 @@
+"""Reading: from a key to its value with one index line and one record.
+
+Invariants:
+
+* Bytes are handed out only after their checksum was compared: with each read up to 4 KiB, above
+  that on the first read since the record came into memory (each time with verify="always").
+* Reads of small values in memory keep the GIL and make no system call.  Before a record that may
+  have to come from the disk is touched, the GIL is released.
+* Nothing is read past the end of a segment, whatever a damaged record says.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
+
+from kvengine.engine.hash cimport xxh3
+from kvengine.engine.key_index cimport (
+    ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
+    table_of, Table, tag_of, ADDRESS_BITS, BUCKET_ENTRIES,
+)
+from kvengine.engine.record cimport (
+    BAD_CHECKSUM, BAD_SIZE, BAD_VALUE, EXPIRES, LARGE, check, checksum_is_right, expiry_of, flags_of,
+    key_of, size_of, value_is_right, value_of, version_of,
+)
+from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
+from kvengine.file.mapped cimport MappedFile
+
+from kvengine.engine.record import damage
+from kvengine.entry import Entry
+from kvengine.errors import InvalidType
+
+cdef extern from *:
+    """
+    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
+    """
+    void kv_prefetch(const void *address) noexcept nogil
+
+cdef enum:
+    COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
+    GROUP = 64                  # keys of get_many() whose memory is fetched side by side
+
+
+cdef bytes key_bytes(object key):
+    """Return a key as bytes that is not bytes already.
+
+    Raises:
+        InvalidType: it is not bytes-like; a str must be encoded by the caller.
+    """
+    cdef Py_buffer view
+    if isinstance(key, bytes):
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    if isinstance(key, str):
+        raise InvalidType("a key must be bytes, not str; encode it first")
+    try:
+        PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError, ValueError) as error:
+        raise InvalidType(
+            f"a key must be bytes or a contiguous buffer, not {type(key).__name__}: {error}"
+        ) from None
+    try:
+        return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef class RecordView:
+    """A value where it lies in its segment; keeps the mapping alive."""
+
+    cdef MappedFile file
+    cdef const char *start
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, <void *>self.start, self.size, 1, flags)
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
+
+
+cdef class Reader:
+    """A hash index over segments, and everything that only looks.
+
+    Thread-safety: threads may share it; each call holds the GIL but for disk reads and large
+    copies, and keeps the file alive meanwhile.
+    """
+
+    def __cinit__(self, *args, **kwargs) -> None:
+        self.published = NULL
+
+    cdef int begin(self) except -1:
+        """Refuse a store that can't be used; let a follower take in what the writer wrote."""
+        if self.unusable is not None:
+            raise self.unusable
+        if self.published != NULL and self.published[0] != self.applied:
+            self._follow()
+        return 0
+
+    def _follow(self) -> None:
+        """Take in what the writer has written since the last look; followers override it."""
+
+    cdef double now(self) except? -1:
+        return self.clock.time()
+
+    # -- finding
+
+    cdef object damaged(self, uint64_t address):
+        """Return the error for a record that is not what was written."""
+        cdef uint64_t offset = offset_of(address)
+        cdef Segment *row = &self.segments.rows[slot_of(address)]
+        cdef MappedFile file = self.segments.file(slot_of(address))
+        code = check(row.base + offset, row.end - offset, row.salt + offset, True)
+        return damage(code if code < 0 else BAD_CHECKSUM, file.name, offset, "other bytes")
+
+    cdef int warm(self, uint64_t address) except -1:
+        """Bring the beginning of a record into memory without holding up other threads."""
+        cdef uint64_t slot = slot_of(address)
+        cdef uint64_t offset = offset_of(address)
+        cdef Segment *row = &self.segments.rows[slot]
+        cdef MappedFile file = self.segments.file(slot)
+        cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
+        cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
+        if file.resident(start, size):
+            row.resident[offset >> CHUNK_BITS] = 1
+        else:
+            with nogil:
+                file.load(offset, min(<uint64_t>4096, row.end - offset))
+        return 0
+
+    cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
+        """Return the index entry of a key, or NULL."""
+        cdef uint64_t where
+        cdef uint64_t *entry
+        if is_unverified(self.index, hash):
+            self.index.verify_shard(
+                <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash))
+        entry = find(self.index, hash, key, size, False, &where)
+        if entry == &COLD:
+            self.warm(where)
+            # The world may have changed while the GIL was free; now wait if it must be.
+            entry = find(self.index, hash, key, size, True, &where)
+        if entry == &DAMAGED:
+            raise self.damaged(where)
+        return entry
+
+    cdef const Header *checked(self, uint64_t address) except NULL:
+        """Return the record at an address after comparing its first checksum."""
+        cdef Segment *row = &self.segments.rows[slot_of(address)]
+        cdef uint64_t offset = offset_of(address)
+        cdef const Header *header = <const Header *>(row.base + offset)
+        if size_of(header) > row.end - offset or not checksum_is_right(header, row.salt + offset):
+            raise self.damaged(address)
+        return header
+
+    cdef const Header *current(self, uint64_t hash, bytes key) except? NULL:
+        """Return the checked, unexpired record of a key, or NULL."""
+        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        if entry == NULL:
+            return NULL
+        cdef const Header *header = self.checked(entry[0] & ADDRESS_MASK)
+        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
+            return NULL
+        return header
+
+    cdef object value_at(self, const Header *header, uint64_t address):
+        """Return the value of a checked record as bytes."""
+        if not flags_of(header) & LARGE:
+            return PyBytes_FromStringAndSize(value_of(header), header.value_size)
+        return self._large_value(header, address)
+
+    cdef object _large_value(self, const Header *header, uint64_t address):
+        """Copy a value above 4 KiB; check it unless that was done since it came into memory."""
+        cdef Segment *row = &self.segments.rows[slot_of(address)]
+        cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
+        cdef uint64_t offset = offset_of(address)
+        cdef uint64_t seed = row.salt + offset
+        cdef uint8_t *proven = &row.proven[offset >> 15]
+        cdef uint8_t bit = <uint8_t>(1 << (offset >> 12 & 7))
+        cdef bint check_it = self.verify_always or not proven[0] & bit
+        cdef bint right = True
+        cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
+        cdef char *target = PyBytes_AS_STRING(value)
+        cdef uint64_t size = header.value_size
+        cdef const char *source = value_of(header)
+        if size < COPY_BYTES_MAX and row.resident[(offset + size) >> CHUNK_BITS]:
+            if check_it:
+                right = value_is_right(header, seed)
+            memcpy(target, source, size)
+        else:
+            with nogil:
+                if check_it:
+                    right = value_is_right(header, seed)
+                memcpy(target, source, size)
+        if not right:
+            raise damage(BAD_VALUE, file.name, offset, "other bytes")
+        if check_it and self.segments.rows[slot_of(address)].base == file.base:
+            proven[0] |= bit
+        return value
+
+    # -- the public reads
+
+    def get(self, key, default=None):
+        """Return the value of a key, or `default`.
+
+        Args:
+            key: bytes or another buffer, 1 to 1,024 bytes.
+
+        Raises:
+            CorruptData: the record is damaged; the error says where.
+        """
+        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        self.begin()
+        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        if entry == NULL:
+            return default
+        cdef uint64_t address = entry[0] & ADDRESS_MASK
+        cdef const Header *header = self.checked(address)
+        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
+            return default
+        return self.value_at(header, address)
+
+    def get_many(self, keys) -> list:
+        """Return the values of many keys in their order, None for each that is absent.
+
+        Much faster a key than get(): the memory of many keys is fetched side by side.
+        """
+        cdef list names = keys if type(keys) is list else list(keys)
+        cdef list values = []
+        cdef Py_ssize_t start
+        self.begin()
+        for start in range(0, len(names), GROUP):
+            self._get_group(names, start, min(start + GROUP, len(names)), values)
+        return values
+
+    cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1:
+        cdef uint64_t[GROUP] hashes
+        cdef list group = [None] * (end - start)
+        cdef Py_ssize_t i
+        cdef bytes name
+        cdef uint64_t *entry
+        cdef const char *record
+        cdef const Header *header
+        for i in range(end - start):
+            key = names[start + i]
+            name = key if type(key) is bytes else key_bytes(key)
+            group[i] = name
+            hashes[i] = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+            kv_prefetch(home_line(self.index, hashes[i]))
+        for i in range(end - start):
+            record = self.first_guess(hashes[i])
+            if record != NULL:
+                kv_prefetch(record)
+                kv_prefetch(record + 64)
+                kv_prefetch(record + 128)
+        for i in range(end - start):
+            name = <bytes>group[i]
+            entry = self.locate(hashes[i], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+            if entry == NULL:
+                values.append(None)
+                continue
+            address = entry[0] & ADDRESS_MASK
+            header = self.checked(address)
+            if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
+                values.append(None)
+            else:
+                values.append(self.value_at(header, address))
+        return 0
+
+    cdef const char *first_guess(self, uint64_t hash) noexcept:
+        """Return where the first entry with the right tag points, if that is in memory."""
+        cdef uint64_t *line = home_line(self.index, hash)
+        cdef uint64_t address
+        cdef int i
+        for i in range(BUCKET_ENTRIES):
+            if line[i] >> (ADDRESS_BITS + 3) == tag_of(hash) and line[i]:
+                address = line[i] & ADDRESS_MASK
+                if is_warm(self.segments.rows, address):
+                    return <const char *>record_at(self.segments.rows, address)
+        return NULL
+
+    def get_entry(self, key):
+        """Return Entry(key, value, metadata, expires_at, version), or None."""
+        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        self.begin()
+        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        if entry == NULL:
+            return None
+        return self.entry_at(name, entry[0] & ADDRESS_MASK)
+
+    cpdef object entry_at(self, bytes name, uint64_t address):
+        """Return the Entry of the record at an address, or None if it has expired."""
+        cdef const Header *header = self.checked(address)
+        cdef double expires_at = expiry_of(header)
+        if expires_at and expires_at <= self.now():
+            return None
+        cdef const char *metadata = key_of(header) + header.key_size
+        return Entry(
+            name,
+            self.value_at(header, address),
+            PyBytes_FromStringAndSize(metadata, header.metadata_size),
+            expires_at if expires_at else None,
+            version_of(header),
+        )
+
+    def get_view(self, key):
+        """Return the value as a read-only memoryview without a copy, or None.
+
+        The view stays valid, with these bytes, for as long as it is held: overwrites, deletes,
+        compaction and close() do not touch it.  It keeps its segment's space in use.
+        """
+        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        self.begin()
+        cdef const Header *header = self.current(hash, name)
+        if header == NULL:
+            return None
+        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        cdef uint64_t slot = slot_of(entry[0] & ADDRESS_MASK)
+        cdef uint64_t offset = offset_of(entry[0] & ADDRESS_MASK)
+        if not value_is_right(header, self.segments.rows[slot].salt + offset):
+            raise self.damaged(entry[0] & ADDRESS_MASK)
+        cdef RecordView view = RecordView.__new__(RecordView)
+        view.file = self.segments.file(slot)
+        view.start = value_of(header)
+        view.size = header.value_size
+        return memoryview(view)
+
+    def __contains__(self, key) -> bool:
+        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        self.begin()
+        return self.current(hash, name) != NULL
+
+    @property
+    def version(self) -> int:
+        """The version of the newest change; 0 for a store that was never written."""
+        self.begin()
+        return self.applied
+
+    # -- set-up, by recovery
+
+    def configure(
+        self, index: KeyIndex, segments: SegmentTable, seed: int, clock: object, verify: str,
+    ) -> None:
+        """Read from these from now on."""
+        self.index, self.segments, self.seed = index, segments, seed
+        self.clock = clock
+        self.verify_always = verify == "always"
+
+    def set_applied(self, version: int) -> None:
+        """Say which version the index is at."""
+        self.applied = version
+
+    def set_removals(self, removals: int) -> None:
+        """Set the count of removals to what recovery worked out."""
+        self.removals = removals
+
+    def refuse(self, error: BaseException | None) -> None:
+        """Let every call raise this error from now on."""
+        self.unusable = error
+
+    def check_usable(self) -> None:
+        """Raise if the store was closed; let a follower catch up."""
+        self.begin()
+
+    @property
+    def key_index(self) -> KeyIndex:
+        """The hash index."""
+        return self.index
+
+    @property
+    def segment_table(self) -> SegmentTable:
+        """The segments."""
+        return self.segments
+
+    @property
+    def applied_version(self) -> int:
+        """The version the index is at, without looking for news."""
+        return self.applied
+
+    @property
+    def is_refused(self) -> bool:
+        """True once every call raises."""
+        return self.unusable is not None

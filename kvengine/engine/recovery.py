@@ -1,0 +1,360 @@
+"""Recovery: from files to a working index, and the decision what a broken end means.
+
+Invariants:
+
+* What is recovered is a prefix of what was written, whole batches only.
+* It holds at least everything that was acknowledged as durable; if it can't, that is damage and an
+  error that says where, never a silent loss.  Three witnesses say how far the log must reach: the
+  manifest (for closed segments), the control page, and marks inside the log itself.
+* Behind the recovered end nothing is left in the file, so what is appended later is never followed
+  by old bytes that could pass for records.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kvengine.engine import index_file, segment_file
+from kvengine.engine.control import Control
+from kvengine.engine.index_file import Description
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.manifest import LOG, Manifest, SegmentRow
+from kvengine.engine.reading import Reader
+from kvengine.engine.record import damage
+from kvengine.engine.replay import BAD_VERSION_CODE, Replay, last_durable_mark
+from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.errors import CorruptData
+from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
+
+HEADER_BYTES = segment_file.HEADER_BYTES
+
+
+@dataclass(slots=True)
+class LogEnd:
+    """Where the recovered log ends."""
+
+    version: int = 0
+    segment_id: int = 0  # the segment that goes on; 0: there is none
+    offset: int = 0
+
+
+class Recovery:
+    """One recovery, into a reader that nobody uses yet.
+
+    Args:
+        writable: cut off what lies behind the end of the log.
+        live: the control page of a running writer, which says how far to read; else None.
+        control: the control page the last writer left, or None.
+        boot: the id of this boot.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        order: KeyOrder,
+        directory: Directory,
+        manifest: Manifest,
+        *,
+        writable: bool,
+        rebuild: bool,
+        live: Control | None,
+        control: Control | None,
+        boot: int,
+    ) -> None:
+        self.reader, self.order, self.directory = reader, order, directory
+        self.manifest, self.writable, self.live = manifest, writable, live
+        self.saved: Description | None = None
+        self.rows: list[SegmentRow] = []
+        self.end = LogEnd(version=0)
+        self.replayed = False
+        self._rebuild = rebuild
+        self._must_reach, self._page_is_current = 0, False
+        if control is not None and control.is_valid:
+            self._page_is_current = control.boot == boot
+            self._must_reach = control.version if self._page_is_current else control.durable_version
+
+    def run(self) -> None:
+        """Do it; afterwards `rows`, `end` and `saved` describe the store."""
+        if self.manifest.index is not None and not self._rebuild:
+            self._load_index()
+        rows = [*self.manifest.segments, *self._rows_after_manifest()]
+        self._open_segments(rows)
+        self._replay_all(rows)
+        self.reader.set_applied(max(self.end.version, self.manifest.version))
+        self._settle_removals()
+
+    # -- the saved index
+
+    def _load_index(self) -> None:
+        assert self.manifest.index is not None
+        index_id, size_bytes = self.manifest.index
+        file, saved = index_file.load(self.directory, index_id, size_bytes, self.manifest.uuid)
+        self.saved = saved
+        self.reader.key_index.adopt(
+            file.descriptor, file, len(saved.checksums), saved.checksums, saved.count
+        )
+        self.reader.key_index.restore_stash(list(saved.stash))
+        self.order.load(self.directory, list(self.manifest.key_runs), self.manifest.uuid)
+
+    def _settle_removals(self) -> None:
+        """Key runs may skip the index only if nothing can have been removed since."""
+        removals = self.saved.removals if self.saved else 0
+        newest_mark = self.order.newest_mark()
+        if self.replayed or newest_mark > removals:
+            removals = max(removals, newest_mark, self.reader.removals) + 1
+        self.reader.set_removals(removals)
+
+    # -- segments
+
+    def _rows_after_manifest(self) -> Iterator[SegmentRow]:
+        """Yield segments that were begun after the manifest was written."""
+        found = []
+        for name in self.directory.names():
+            if not name.endswith(".log") or int(name[:8], 16) < self.manifest.next_id:
+                continue
+            file = self.directory.open(name, map_bytes=HEADER_BYTES)
+            data = bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes))
+            if not any(data):  # cut off before its header was on disk
+                continue
+            header = segment_file.decode(data, name)
+            if header.kind == LOG and header.uuid == self.manifest.uuid:
+                found.append(SegmentRow(header.id, LOG, header.first_version))
+        yield from sorted(found, key=lambda row: row.first_version)
+
+    def _open_segments(self, rows: list[SegmentRow]) -> None:
+        """Map every segment into a slot: the one the saved index knows, or a free one."""
+        table = self.reader.segment_table
+        known = {row.id: row for row in self.saved.segments} if self.saved else {}
+        present = {row.id for row in rows}
+        for saved in known.values():
+            if saved.id not in present:
+                table.reserve(saved.slot)
+        opened = {row.id: self._open(row) for row in rows}
+        for row in rows:
+            file, header = opened[row.id]
+            if row.id in known:
+                saved = known[row.id]
+                table.place(saved.slot, file, row.id, header.salt, saved.end)
+                table.set_counters(row.id, saved.live, saved.tombstones, saved.expiring)
+        for row in rows:
+            if row.id not in known:
+                file, header = opened[row.id]
+                table.append(file, row.id, header.salt, HEADER_BYTES, False)
+        gone = [saved.slot for saved in known.values() if saved.id not in present]
+        if gone:
+            self.reader.key_index.purge(gone)
+            self.replayed = True
+        self.retired_slots = gone
+
+    def _open(self, row: SegmentRow) -> tuple[MappedFile, segment_file.SegmentHeader]:
+        name = segment_file.file_name(row.id)
+        try:
+            file = self.directory.open(
+                name, writable=self.writable and row.size_bytes is None, map_bytes=MAP_BYTES
+            )
+        except FileNotFoundError:
+            raise CorruptData(
+                "segment file", file=name, offset=0, expected="a file", found="none"
+            ) from None
+        header = segment_file.decode(
+            bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes)), name
+        )
+        expected = (row.id, self.manifest.uuid, row.kind, row.first_version)
+        found = (header.id, header.uuid, header.kind, header.first_version)
+        if found != expected:
+            raise CorruptData("segment header", file=name, offset=0, expected=expected, found=found)
+        if row.size_bytes is not None:
+            if file.size_bytes != row.size_bytes:
+                raise CorruptData(
+                    "size of a closed segment",
+                    file=name,
+                    offset=0,
+                    expected=row.size_bytes,
+                    found=file.size_bytes,
+                )
+            file.close_descriptor()
+        return file, header
+
+    # -- replay
+
+    def _replay_all(self, rows: list[SegmentRow]) -> None:
+        known = {row.id: row for row in self.saved.segments} if self.saved else {}
+        self.end.version = self.saved.version if self.saved else 0
+        for position, row in enumerate(rows):
+            start = known[row.id].end if row.id in known else HEADER_BYTES
+            if row.size_bytes is not None:
+                self._replay_closed(row, start)
+                self.rows.append(row)
+                continue
+            if self._does_not_follow(row, row.id in known):
+                self._stop(rows[position:])
+                return
+            replay = self._replay(row, start, row.id in known)
+            self.rows.append(replace(row, last_version=self.end.version))
+            self.end.segment_id, self.end.offset = row.id, replay.offset
+            if replay.code != 0:
+                self._judge(row, replay, rows[position + 1 :])
+                self._stop(rows[position + 1 :])
+                return
+        self._finish()
+
+    def _does_not_follow(self, row: SegmentRow, is_saved: bool) -> bool:
+        return not is_saved and row.first_version != max(self.end.version, self.manifest.version
+            if not self.rows else 0) + 1
+
+    def _replay(self, row: SegmentRow, start: int, is_saved: bool) -> Replay:
+        """Apply an open segment as far as it is good."""
+        table = self.reader.segment_table
+        file = table.segment_file(row.id)
+        replay = Replay(
+            self.reader,
+            self.order,
+            row.id,
+            start=start,
+            end=self._set_end(row.id, file.size_bytes),
+            version=self.end.version if is_saved else row.first_version - 1,
+            contiguous=True,
+            known=self.saved.version if self.saved else 0,
+        )
+        replay.run(until=self.live.version if self.live is not None else 0)
+        self.replayed = self.replayed or replay.version > self.end.version
+        self.end.version = max(self.end.version, replay.version)
+        table.set_end(row.id, replay.offset)
+        return replay
+
+    def _set_end(self, segment_id: int, end: int) -> int:
+        self.reader.segment_table.set_end(segment_id, end)
+        return end
+
+    def _replay_closed(self, row: SegmentRow, start: int) -> None:
+        """Apply what a closed segment has beyond the saved index; all of it must be good."""
+        assert row.size_bytes is not None
+        assert row.last_version is not None
+        self.end.version = max(self.end.version, row.last_version)
+        self.reader.segment_table.set_end(row.id, row.size_bytes)
+        if start == row.size_bytes:
+            return
+        name = segment_file.file_name(row.id)
+        before = row.first_version - 1
+        if start > HEADER_BYTES and self.saved is not None:
+            before = self.saved.version
+        replay = Replay(
+            self.reader,
+            self.order,
+            row.id,
+            start=start,
+            end=row.size_bytes,
+            version=before,
+            contiguous=row.kind == LOG,
+            known=self.saved.version if self.saved else 0,
+        )
+        replay.run()
+        self.replayed = True
+        if replay.code != 0 or replay.offset != row.size_bytes:
+            raise self._broken(name, replay)
+        if row.kind == LOG and replay.version != row.last_version:
+            raise CorruptData(
+                "last version of a closed segment",
+                file=name,
+                offset=replay.offset,
+                expected=row.last_version,
+                found=replay.version,
+            )
+
+    def _broken(self, name: str, replay: Replay) -> CorruptData:
+        if replay.code == BAD_VERSION_CODE:
+            return CorruptData(
+                "version",
+                file=name,
+                offset=replay.bad_offset,
+                expected=replay.version + 1,
+                found="another version",
+            )
+        if replay.code == 0:
+            return CorruptData(
+                "record", file=name, offset=replay.offset, expected="a record", found="the end"
+            )
+        return damage(replay.code, name, replay.bad_offset, "other bytes")
+
+    # -- the end of the log
+
+    def _judge(self, row: SegmentRow, replay: Replay, later: list[SegmentRow]) -> None:
+        """A bad record: the torn end of the last writes, or damage to what was durable?
+
+        Raises:
+            CorruptData: a witness says that the log went on.
+        """
+        name = segment_file.file_name(row.id)
+        if self.end.version < self._must_reach or (
+            self.live is not None and self.end.version < self.live.version
+        ):
+            raise self._broken(name, replay)
+        file = self.reader.segment_table.segment_file(row.id)
+        start = max(replay.bad_offset, replay.offset)
+        if last_durable_mark(self.reader, row.id, start + 16, file.size_bytes):
+            raise self._broken(name, replay)
+        for other in later:
+            end = self.reader.segment_table.segment_file(other.id).size_bytes
+            if other.size_bytes is not None or last_durable_mark(
+                self.reader, other.id, HEADER_BYTES, end
+            ):
+                raise self._broken(name, replay)
+
+    def _finish(self) -> None:
+        """The log ended without a bad record; look whether it should have gone on."""
+        if not self.end.segment_id:
+            self._compare_with_page("the store", 0)
+            return
+        name = segment_file.file_name(self.end.segment_id)
+        self._compare_with_page(name, self.end.offset)
+        file = self.reader.segment_table.segment_file(self.end.segment_id)
+        settled = self._page_is_current and self._must_reach == self.end.version
+        if self.live is None and not settled and file.size_bytes > self.end.offset:
+            mark = last_durable_mark(
+                self.reader, self.end.segment_id, self.end.offset, file.size_bytes
+            )
+            if mark:
+                raise CorruptData(
+                    "record",
+                    file=name,
+                    offset=self.end.offset,
+                    expected=f"records up to the durable one at byte {mark}",
+                    found="the end of the log",
+                )
+        self._cut()
+
+    def _compare_with_page(self, name: str, offset: int) -> None:
+        version = max(self.end.version, self.manifest.version)
+        if self.live is None and version < self._must_reach:
+            raise CorruptData(
+                "end of the log",
+                file=name,
+                offset=offset,
+                expected=f"changes up to version {self._must_reach}",
+                found=f"version {version}",
+            )
+
+    def _stop(self, later: list[SegmentRow]) -> None:
+        """The log ends here; segments that were begun later hold nothing that counts."""
+        if self.end.segment_id:
+            self._compare_with_page(segment_file.file_name(self.end.segment_id), self.end.offset)
+        for row in later:
+            if row.size_bytes is not None:
+                raise CorruptData(
+                    "versions of a segment",
+                    file=segment_file.file_name(row.id),
+                    offset=0,
+                    expected=f"first version {self.end.version + 1}",
+                    found=row.first_version,
+                )
+            self.reader.segment_table.retire(row.id)
+            if self.writable:
+                self.directory.remove(segment_file.file_name(row.id))
+        self._cut()
+
+    def _cut(self) -> None:
+        """Leave nothing behind the end of the log."""
+        if self.writable and self.end.segment_id:
+            file = self.reader.segment_table.segment_file(self.end.segment_id)
+            if file.size_bytes > self.end.offset:
+                file.shorten(self.end.offset)

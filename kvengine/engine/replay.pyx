@@ -1,0 +1,225 @@
+"""Replay: bring an index up to date with records that it does not know yet.
+
+Recovery, a follower in another process, and the rebuilding of a lost index all use this.
+
+Invariants:
+
+* Applying a record twice, or one that is older than what the index knows, changes nothing.
+* A batch is applied when its last record was found whole, or not at all.
+* In a segment of the log each version is one more than the one before; in a compacted segment
+  versions only grow.  Anything else ends the replay with BAD_VERSION.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from kvengine.engine.hash cimport xxh3
+from kvengine.engine.key_index cimport ADDRESS_MASK, DAMAGED, find, home_line
+from kvengine.engine.key_order cimport KeyOrder
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.record cimport (
+    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, PUT, Header, check, flags_of, key_of, kind_of,
+    size_of, version_of,
+)
+from kvengine.engine.segment cimport Segment, make_address, offset_of, slot_of
+
+from kvengine.errors import InvalidRequest
+from kvengine.options import KEY_BYTES_MAX
+
+cdef extern from *:
+    """
+    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
+    """
+    void kv_prefetch(const void *address) noexcept nogil
+
+cdef enum:
+    GROUP = 64
+    BAD_VERSION = -5
+
+cdef uint64_t KEY_MAX = KEY_BYTES_MAX
+
+BAD_VERSION_CODE = BAD_VERSION
+
+
+cdef class Replay:
+    """One pass over the records of a segment, as many as are whole.
+
+    After run(): `offset` and `version` say how far the log is good (both after a whole batch),
+    `code` why it stopped there: 0 at the end, or what record.check() said at `bad_offset`.
+    """
+
+    cdef Reader reader
+    cdef KeyOrder order
+    cdef uint64_t slot
+    cdef readonly uint64_t offset, version, bad_offset
+    cdef readonly int64_t code
+    cdef uint64_t end
+    cdef bint contiguous
+    cdef uint64_t known             # keys of records up to this version are in the key order
+
+    def __cinit__(
+        self, reader: Reader, order: KeyOrder, segment_id: int, *, start: int, end: int,
+        version: int, contiguous: bool, known: int,
+    ) -> None:
+        self.reader, self.order = reader, order
+        self.slot = reader.segments.slots[segment_id]
+        self.offset, self.version, self.end = start, version, end
+        self.contiguous, self.known = contiguous, known
+
+    def run(self, until: int = 0) -> None:
+        """Apply whole batches up to the end, the first bad record, or version `until`."""
+        cdef uint64_t[GROUP] offsets
+        cdef uint64_t[GROUP] hashes
+        cdef uint64_t stop = until
+        cdef Py_ssize_t n
+        self.code = 0
+        while stop == 0 or self.version < stop:
+            n = self._collect(offsets, hashes)
+            if n:
+                self._apply(offsets, hashes, n)
+            if n < 0:
+                self._apply_long_batch()
+            if self.code or n == 0:
+                return
+
+    cdef Py_ssize_t _collect(self, uint64_t *offsets, uint64_t *hashes) except? -1:
+        """Find the next records, whole batches only; -1 if one batch has more than a group."""
+        cdef Segment *row = &self.reader.segments.rows[self.slot]
+        cdef uint64_t offset = self.offset
+        cdef uint64_t version = self.version
+        cdef Py_ssize_t n = 0, whole = 0
+        cdef int64_t size
+        cdef const Header *header
+        while n < GROUP:
+            size = self._step(row, offset, version)
+            if size <= 0:
+                self.code, self.bad_offset = size, offset
+                break
+            header = <const Header *>(row.base + offset)
+            offsets[n] = offset
+            hashes[n] = xxh3(key_of(header), header.key_size, self.reader.seed)
+            kv_prefetch(home_line(self.reader.index, hashes[n]))
+            n += 1
+            offset += size
+            version = version_of(header)
+            if not flags_of(header) & MORE:
+                whole, self.offset, self.version = n, offset, version
+        if whole == 0 and n == GROUP:
+            return -1
+        return whole
+
+    cdef int64_t _step(self, Segment *row, uint64_t offset, uint64_t version) noexcept:
+        """Check the record at an offset; return its size, or why there is none."""
+        if offset >= self.end:
+            return END_OF_LOG
+        cdef int64_t size = check(
+            row.base + offset, self.end - offset, row.salt + offset, True)
+        cdef const Header *header = <const Header *>(row.base + offset)
+        if size > 0:
+            if self.contiguous and version_of(header) != version + 1:
+                return BAD_VERSION
+            if version_of(header) <= version or header.key_size > KEY_MAX:
+                return BAD_VERSION
+        return size
+
+    cdef int _apply(self, uint64_t *offsets, uint64_t *hashes, Py_ssize_t n) except -1:
+        cdef Py_ssize_t i
+        for i in range(n):
+            self._apply_one(offsets[i], hashes[i])
+        return 0
+
+    cdef int _apply_long_batch(self) except -1:
+        """Apply a batch that is longer than a group, if its end is there."""
+        cdef Segment *row = &self.reader.segments.rows[self.slot]
+        cdef uint64_t offset = self.offset
+        cdef uint64_t version = self.version
+        cdef int64_t size
+        cdef const Header *header
+        while True:
+            size = self._step(row, offset, version)
+            if size <= 0:
+                self.code, self.bad_offset = size, offset
+                if size == 0:
+                    self.code = END_OF_LOG
+                return 0
+            header = <const Header *>(row.base + offset)
+            offset += size
+            version = version_of(header)
+            if not flags_of(header) & MORE:
+                break
+        while self.offset < offset:
+            header = <const Header *>(row.base + self.offset)
+            self._apply_one(self.offset, xxh3(key_of(header), header.key_size, self.reader.seed))
+            self.offset += size_of(header)
+        self.version = version
+        return 0
+
+    cdef int _apply_one(self, uint64_t offset, uint64_t hash) except -1:
+        """Let the index know one record, unless it knows a newer one of the key."""
+        cdef Reader reader = self.reader
+        cdef Segment *row = &reader.segments.rows[self.slot]
+        cdef const Header *header = <const Header *>(row.base + offset)
+        cdef const char *key = key_of(header)
+        cdef uint64_t size = size_of(header)
+        cdef uint64_t address = make_address(self.slot, offset)
+        cdef uint64_t *entry = reader.locate(hash, key, header.key_size)
+        cdef const Header *other
+        cdef bint expires = flags_of(header) & EXPIRES != 0
+        if kind_of(header) == DELETE:
+            row.tombstone_bytes += size
+        if kind_of(header) == DELETE or expires:
+            reader.removals += 1
+        if entry != NULL:
+            other = reader.checked(entry[0] & ADDRESS_MASK)
+            if version_of(other) >= version_of(header):
+                return 0
+            self._count(entry[0] & ADDRESS_MASK, other, False)
+            if kind_of(header) == DELETE:
+                reader.index.remove(entry, hash)
+                return 0
+            reader.index.replace(entry, hash, address)
+        elif kind_of(header) == DELETE:
+            return 0
+        else:
+            reader.index.insert(hash, address)
+            if self.order is not None and version_of(header) > self.known:
+                self.order.add(key, header.key_size, address)
+        self._count(address, header, True)
+        return 0
+
+    cdef void _count(self, uint64_t address, const Header *header, bint lives) noexcept:
+        cdef Segment *row = &self.reader.segments.rows[slot_of(address)]
+        cdef uint64_t size = size_of(header)
+        if lives:
+            row.live_bytes += size
+        else:
+            row.live_bytes -= size
+        if flags_of(header) & EXPIRES:
+            if lives:
+                row.expiring_bytes += size
+            else:
+                row.expiring_bytes -= size
+
+
+def last_durable_mark(segments, segment_id: int, start: int, end: int) -> int:
+    """Return the offset of the last whole record in [start, end) that vouches for what precedes it.
+
+    Used after a crash, behind the first bad record: a record that was written when everything
+    before it was on disk proves that the bad one was damaged later.  0 if there is none.
+    """
+    cdef Segment *rows = (<Reader>segments).segments.rows
+    cdef uint64_t slot = (<Reader>segments).segments.slots[segment_id]
+    cdef Segment *row = &rows[slot]
+    cdef uint64_t offset = (<uint64_t>start + 15) & ~<uint64_t>15
+    cdef uint64_t limit = end
+    cdef uint64_t found = 0
+    cdef int64_t size
+    with nogil:
+        while offset + 24 <= limit:
+            size = check(row.base + offset, limit - offset, row.salt + offset, False)
+            if size > 0:
+                if flags_of(<const Header *>(row.base + offset)) & DURABLE:
+                    found = offset
+                offset += size
+            else:
+                offset += 16
+    return found

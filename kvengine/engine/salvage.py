@@ -1,0 +1,125 @@
+"""Salvage: every intact record of a damaged store, put into a new one.
+
+Invariants:
+
+* The damaged store is only read.
+* Records go over in the order of their versions, so the newest intact one of each key wins.  A key
+  whose newest record is damaged comes back with an older value, if one is left: the report says
+  where bytes were lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kvengine.engine import opening, segment_file
+from kvengine.engine.log_walk import LogWalk
+from kvengine.engine.record import damage
+from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.store import Store
+from kvengine.entry import Change, SalvageReport
+from kvengine.errors import CorruptData, InvalidRequest, KvError, NotAStore
+from kvengine.file.directory import Directory
+from kvengine.file.local import LocalDirectory
+
+Progress = Callable[[int, int], None]
+BATCH_CHANGES = 1000
+
+
+def salvage(source: Any, target: Any, progress: Progress | None = None) -> SalvageReport:
+    """Copy every intact record of the store at `source` into a new store at `target`.
+
+    Works without manifest, saved index and key runs.  The new store gives new versions.
+
+    Raises:
+        NotAStore: there are no segments at `source`.
+        InvalidRequest: there is a store at `target` already.
+    """
+    directory = LocalDirectory(opening.folder_path(source), create=False, read_only=True)
+    try:
+        names = sorted(name for name in directory.names() if name.endswith(".log"))
+        if not names:
+            raise NotAStore(f"{directory.path} holds no segments of a kvengine store")
+        job = _Salvage(directory, names, progress)
+        with Store(target, durability="os", compaction="manual") as store:
+            if store.version:
+                raise InvalidRequest(f"{store.path} is a store already; give a new folder")
+            kept = job.copy_to(store)
+            store.sync()
+        return SalvageReport(kept, tuple(job.lost))
+    finally:
+        directory.close()
+
+
+class _Salvage:
+    def __init__(
+        self, directory: Directory, names: list[str], progress: Progress | None
+    ) -> None:
+        self._directory, self._names, self._progress = directory, names, progress
+        self._total = sum(directory.size(name) for name in names)
+        self._done = 0
+        self.lost: list[CorruptData] = []
+
+    def copy_to(self, store: Store) -> int:
+        """Put the newest intact state of all keys into a store; return how many records."""
+        kept = 0
+        batch = store.batch()
+        now = store.options.clock.time()
+        streams = [self._changes(name) for name in self._names]
+        for change in heapq.merge(*streams, key=lambda change: change.version):
+            expired = change.expires_at is not None and change.expires_at <= now
+            if change.kind == "delete" or expired:
+                batch.delete(change.key)
+            else:
+                batch.put(
+                    change.key,
+                    change.value,
+                    metadata=change.metadata,
+                    expires_at=change.expires_at,
+                )
+                kept += 1
+            if len(batch) >= BATCH_CHANGES or batch.size_bytes >= 16 << 20:
+                batch.commit()
+        batch.commit()
+        return kept
+
+    def _changes(self, name: str) -> Iterator[Change]:
+        """Yield the intact changes of one segment file."""
+        file = self._directory.open(name, map_bytes=MAP_BYTES)
+        data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
+        if not any(data):
+            return
+        try:
+            header = segment_file.decode(data, name)
+        except KvError as error:
+            # Without the salt in its header no record can be told from other bytes.
+            self.lost.append(
+                CorruptData(
+                    "segment header, so the whole segment is lost",
+                    file=name,
+                    offset=0,
+                    expected="a header",
+                    found=str(error),
+                )
+            )
+            return
+        walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, file.size_bytes)
+        yield from self._intact(walk, name, file.size_bytes)
+
+    def _intact(self, walk: LogWalk, name: str, end: int) -> Iterator[Change]:
+        while walk.offset < end:
+            before = walk.offset
+            change, code = walk.next_change()
+            if change is not None:
+                yield change
+            elif not walk.find_next():
+                if code != 0:
+                    self.lost.append(damage(code, name, before, "other bytes"))
+                return
+            else:
+                self.lost.append(damage(code or -1, name, before, f"damage up to {walk.offset}"))
+            self._done += walk.offset - before
+            if self._progress is not None:
+                self._progress(min(self._done, self._total), self._total)

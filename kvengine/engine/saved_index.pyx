@@ -1,0 +1,122 @@
+"""The key index as it is saved and loaded: mapped tables, snapshots, and what a recovery needs.
+
+Invariants:
+
+* A mapped table is copy-on-write: nothing is ever written back, and a shard is compared with its
+  checksum before it is first used.
+* A snapshot is the index as it was at one moment; shards are copied before they change.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from kvengine.engine.key_index cimport (
+    ADDRESS_MASK, KeyIndex, SHARD_BYTES, SHARD_ENTRIES, Table, close_gap, drop_table,
+)
+from kvengine.engine.segment cimport slot_of
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE
+    void *MAP_FAILED
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, int64_t offset)
+    int munmap(void *address, size_t size)
+
+
+cdef class SavedIndex(KeyIndex):
+    """A KeyIndex that can come from a file and go to one.
+
+    Thread-safety: as KeyIndex.
+    """
+
+    def adopt(self, fd: int, source: object, shards: int, checksums: object, count: int) -> None:
+        """Use the table at the start of an open file, copy on write, checked as it is used."""
+        cdef Table table
+        cdef size_t size = <size_t>shards * SHARD_BYTES
+        cdef void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0)
+        if start == MAP_FAILED:
+            raise MemoryError(f"the key index needs {size} bytes of address space")
+        table.entries = <uint64_t *>start
+        table.shards = shards
+        table.unverified = <uint8_t *>malloc(shards)
+        if table.unverified == NULL:
+            munmap(start, size)
+            raise MemoryError
+        memset(table.unverified, 1, shards)
+        drop_table(&self.table)
+        self.table = table
+        self.source, self.checksums, self.count = source, checksums, count
+
+    def purge(self, gone: list[int]) -> int:
+        """Drop all entries that point into the slots in `gone`; return how many there were."""
+        cdef uint8_t *is_gone = <uint8_t *>malloc(65536)
+        cdef uint64_t shard, i, now, dropped = 0
+        if is_gone == NULL:
+            raise MemoryError
+        try:
+            memset(is_gone, 0, 65536)
+            for i in gone:
+                is_gone[i] = 1
+            self.finish_growth()
+            for shard in range(self.table.shards):
+                self.verify_shard(&self.table, shard)
+                now = 1
+                while now:  # closing gaps moves entries to places already passed
+                    now = purge_shard(self.table.entries + shard * SHARD_ENTRIES, is_gone)
+                    dropped += now
+            i = 0
+            while i < self.stash_count:
+                if is_gone[slot_of(self.stash[i].address)]:
+                    self.stash_count -= 1
+                    self.stash[i] = self.stash[self.stash_count]
+                    dropped += 1
+                else:
+                    i += 1
+        finally:
+            free(is_gone)
+        self.count -= dropped
+        return dropped
+
+    # -- snapshots, for the saved index
+
+    def begin_snapshot(self) -> int:
+        """Freeze what snapshot() will read; return the number of shards, or 0: try again later."""
+        if self.old.entries != NULL or self.saved != NULL:
+            return 0
+        self.saved = <uint8_t *>malloc(self.table.shards)
+        if self.saved == NULL:
+            raise MemoryError
+        memset(self.saved, 0, self.table.shards)
+        self.copies = {}
+        return self.table.shards
+
+    def snapshot(self, shard: int) -> bytes | None:
+        """Return a shard as it was when the snapshot began; None if that had to be given up."""
+        cdef uint64_t index = shard
+        if self.saved == NULL:
+            return None
+        if not self.saved[index]:
+            self.verify_shard(&self.table, index)
+            self.saved[index] = 1
+            return (<char *>(self.table.entries + index * SHARD_ENTRIES))[:SHARD_BYTES]
+        return self.copies.pop(index)
+
+    def stashed(self) -> list[tuple[int, int]]:
+        """Return (hash, address) of the entries that found no place."""
+        cdef uint64_t i
+        return [(self.stash[i].hash, self.stash[i].address) for i in range(self.stash_count)]
+
+    def restore_stash(self, entries: list[tuple[int, int]]) -> None:
+        """Take back what stashed() gave; adopt() has counted these entries already."""
+        for hash, address in entries:
+            self.put_aside(hash, address)
+
+
+cdef uint64_t purge_shard(uint64_t *entries, const uint8_t *is_gone) noexcept nogil:
+    """Drop the entries that point into slots that are gone; return how many."""
+    cdef uint64_t i, dropped = 0
+    for i in range(SHARD_ENTRIES):
+        while entries[i] and is_gone[slot_of(entries[i] & ADDRESS_MASK)]:
+            close_gap(entries, i)
+            dropped += 1
+    return dropped

@@ -1,0 +1,51 @@
+"""Segments as C sees them: one row a slot, found by the slot number in an address."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from kvengine.file.mapped cimport MappedFile
+
+cdef enum:
+    SLOTS_MAX = 65536
+    OFFSET_BITS = 24            # of an address, in units of 16 bytes: 256 MiB a segment
+    UNIT_BITS = 4
+    SEGMENT_MAP_BYTES = 1 << 28
+    SEGMENT_HEADER_BYTES = 64
+    CHUNK_BITS = 16             # residency is remembered for chunks of 64 KiB,
+    CHUNKS = 4096               # which is this many a segment
+    PROVEN_BYTES = 8192
+
+cdef struct Segment:
+    char *base                  # NULL: the slot is free
+    uint64_t salt
+    uint64_t end                # bytes in use; records below it are visible
+    uint64_t id
+    uint64_t live_bytes         # of records that the index points to
+    uint64_t tombstone_bytes    # of delete records
+    uint64_t expiring_bytes     # of live records that have an expiry
+    uint8_t *resident           # one byte a chunk: 1 if it was seen in memory
+    uint8_t *proven             # one bit a page: the large value that begins there was checked
+
+cdef inline uint64_t make_address(uint64_t slot, uint64_t offset) noexcept nogil:
+    return slot << OFFSET_BITS | offset >> UNIT_BITS
+
+cdef inline uint64_t slot_of(uint64_t address) noexcept nogil:
+    return address >> OFFSET_BITS
+
+cdef inline uint64_t offset_of(uint64_t address) noexcept nogil:
+    return (address & ((1 << OFFSET_BITS) - 1)) << UNIT_BITS
+
+cdef class SegmentTable:
+    cdef Segment *rows
+    cdef list files             # slot -> MappedFile or None
+    cdef dict slots             # segment id -> slot
+    cdef list free              # slots that may be used again
+    cdef uint64_t used          # slots below this were used at least once
+
+    cdef uint64_t add(
+        self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,
+    ) except 0
+    cdef MappedFile file(self, uint64_t slot)
+    cdef int _fill(
+        self, uint64_t slot, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end,
+        bint resident,
+    ) except -1

@@ -1,0 +1,197 @@
+"""The segments of a store: files of records, mapped, each in a numbered slot.
+
+An address is a slot and an offset, so that a get goes from index entry to record with one look
+at a table that fits the first-level cache.
+
+Invariants:
+
+* A slot number 0 is never used, so no address is 0.
+* Slots are recycled, ids never: a slot says where a segment is, an id says which one it is.
+* `live_bytes` is exact: the sum of the sizes of the records that the index points to.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from kvengine.errors import InvalidRequest
+
+
+MAP_BYTES = SEGMENT_MAP_BYTES
+
+
+cdef class SegmentTable:
+    """All segments of one store, by slot.
+
+    Thread-safety: changed and read while holding the GIL.
+    """
+
+    def __cinit__(self) -> None:
+        # Untouched pages of a calloc this large cost no memory.
+        self.rows = <Segment *>calloc(SLOTS_MAX, sizeof(Segment))
+        if self.rows == NULL:
+            raise MemoryError
+        self.files = [None]
+        self.slots = {}
+        self.free = []
+        self.used = 1
+
+    def __dealloc__(self) -> None:
+        cdef uint64_t slot
+        if self.rows != NULL:
+            for slot in range(self.used):
+                free(self.rows[slot].resident)
+            free(self.rows)
+
+    cdef uint64_t add(
+        self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,
+    ) except 0:
+        """Give the segment a slot and return its number."""
+        cdef uint64_t slot
+        if self.free:
+            slot = self.free.pop()
+        elif self.used < SLOTS_MAX:
+            slot = self.used
+            self.used += 1
+            self.files.append(None)
+        else:
+            raise InvalidRequest(f"the store has more than {SLOTS_MAX - 1} segments")
+        self._fill(slot, file, segment_id, salt, end, resident)
+        return slot
+
+    cdef MappedFile file(self, uint64_t slot):
+        return <MappedFile>self.files[slot]
+
+    def place(
+        self, slot: int, file: MappedFile, segment_id: int, salt: int, end: int,
+    ) -> None:
+        """Put a segment into the slot that a saved index knows it by."""
+        cdef uint64_t wanted = slot
+        if wanted >= SLOTS_MAX:
+            raise InvalidRequest(f"slot {slot} is out of range")
+        while self.used <= wanted:
+            if self.used < wanted:
+                self.free.append(self.used)
+            self.files.append(None)
+            self.used += 1
+        if wanted in self.free:
+            self.free.remove(wanted)
+        self._fill(wanted, file, segment_id, salt, end, False)
+
+    cdef int _fill(
+        self, uint64_t slot, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end,
+        bint resident,
+    ) except -1:
+        cdef Segment *row = &self.rows[slot]
+        cdef uint8_t *chunks = row.resident
+        if chunks == NULL:
+            chunks = <uint8_t *>calloc(CHUNKS + PROVEN_BYTES, 1)
+            if chunks == NULL:
+                raise MemoryError
+        memset(row, 0, sizeof(Segment))
+        memset(chunks, 1 if resident else 0, CHUNKS)
+        memset(chunks + CHUNKS, 0, PROVEN_BYTES)
+        row.resident = chunks
+        row.proven = chunks + CHUNKS
+        row.base = file.base
+        row.salt = salt
+        row.end = end
+        row.id = segment_id
+        self.files[slot] = file
+        self.slots[segment_id] = slot
+
+    def append(self, file: MappedFile, segment_id: int, salt: int, end: int, resident: bool) -> int:
+        """Give the segment a free slot and return its number."""
+        return self.add(file, segment_id, salt, end, resident)
+
+    def retire(self, segment_id: int) -> int:
+        """Forget a segment; its slot stays out of use until recycle() gives it back."""
+        cdef uint64_t slot = self.slots.pop(segment_id)
+        cdef uint8_t *chunks = self.rows[slot].resident
+        memset(&self.rows[slot], 0, sizeof(Segment))
+        self.rows[slot].resident = chunks
+        self.rows[slot].proven = chunks + CHUNKS
+        self.files[slot] = None
+        return slot
+
+    def recycle(self, slots: list[int]) -> None:
+        """Let retired slots be used again: no saved index mentions them any more."""
+        self.free.extend(slots)
+
+    def reserve(self, slot: int) -> None:
+        """Keep a slot out of use that a saved index mentions but whose segment is gone."""
+        cdef uint64_t wanted = slot
+        while self.used <= wanted:
+            if self.used < wanted:
+                self.free.append(self.used)
+            self.files.append(None)
+            self.used += 1
+        if wanted in self.free:
+            self.free.remove(wanted)
+
+    def forget_residency(self) -> None:
+        """Memory is scarce: ask the system again whether a chunk is in memory."""
+        cdef uint64_t slot
+        for slot in range(self.used):
+            if self.rows[slot].resident != NULL:
+                memset(self.rows[slot].resident, 0, CHUNKS + PROVEN_BYTES)
+
+    def slot(self, segment_id: int) -> int:
+        """Return the slot of a segment."""
+        return self.slots[segment_id]
+
+    def ids(self) -> list[int]:
+        """Return the ids of all segments, oldest first."""
+        return sorted(self.slots)
+
+    def segment_file(self, segment_id: int) -> MappedFile:
+        """Return the mapped file of a segment."""
+        return self.files[self.slots[segment_id]]
+
+    def counters(self, segment_id: int) -> tuple[int, int, int, int, int]:
+        """Return (slot, end, live bytes, tombstone bytes, expiring bytes) of a segment."""
+        cdef uint64_t slot = self.slots[segment_id]
+        cdef Segment *row = &self.rows[slot]
+        return slot, row.end, row.live_bytes, row.tombstone_bytes, row.expiring_bytes
+
+    def set_counters(self, segment_id: int, live: int, tombstones: int, expiring: int) -> None:
+        """Set what a saved index says about a segment."""
+        cdef uint64_t slot = self.slots[segment_id]
+        self.rows[slot].live_bytes = live
+        self.rows[slot].tombstone_bytes = tombstones
+        self.rows[slot].expiring_bytes = expiring
+
+    def set_end(self, segment_id: int, end: int) -> None:
+        """Say how far the records of a segment go."""
+        cdef uint64_t slot = self.slots[segment_id]
+        self.rows[slot].end = end
+
+    def salt(self, segment_id: int) -> int:
+        """Return the salt of a segment's checksums."""
+        cdef uint64_t slot = self.slots[segment_id]
+        return self.rows[slot].salt
+
+    def total_expiring_bytes(self) -> int:
+        """Return the bytes of those that have an expiry."""
+        cdef uint64_t slot, total = 0
+        for slot in range(self.used):
+            total += self.rows[slot].expiring_bytes
+        return total
+
+    def total_live_bytes(self) -> int:
+        """Return the bytes of all records that the index points to."""
+        cdef uint64_t slot, total = 0
+        for slot in range(self.used):
+            total += self.rows[slot].live_bytes
+        return total
+
+
+def bytes_at(file: MappedFile, offset: int, size: int) -> bytes:
+    """Return bytes of a mapped file.
+
+    Raises:
+        InvalidRequest: they do not lie inside the file.
+    """
+    cdef uint64_t start = offset, count = size
+    if start > file.size_bytes or count > file.size_bytes - start:
+        raise InvalidRequest(f"{file.name} has no {size} bytes at {offset}")
+    return file.base[start:start + count]

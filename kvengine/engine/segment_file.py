@@ -1,0 +1,91 @@
+"""The header of a segment file: 64 bytes that say which segment of which store it is.
+
+Invariants:
+
+* The header is checked before a byte of the segment is believed.
+* Its salt is random and takes part in the checksum of every record, so records never pass for
+  those of another segment, even in blocks that a file system hands out again.
+"""
+
+import secrets
+import struct
+from dataclasses import dataclass
+
+from kvengine.engine.hash import xxh3_64
+from kvengine.engine.segment import MAP_BYTES
+from kvengine.errors import CorruptData, UnsupportedFormat
+from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
+
+MAGIC = b"kvengine"
+FORMAT = 1
+HEADER = struct.Struct("<8sII16sQQQ")
+HEADER_BYTES = HEADER.size + 8
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """Which segment this is; `kind` as in the manifest."""
+
+    kind: int
+    uuid: bytes
+    id: int
+    first_version: int
+    salt: int
+
+    def encode(self) -> bytes:
+        """Return the header as bytes."""
+        body = HEADER.pack(
+            MAGIC, FORMAT, self.kind, self.uuid, self.id, self.first_version, self.salt
+        )
+        return body + struct.pack("<Q", xxh3_64(body))
+
+
+def file_name(segment_id: int) -> str:
+    """Return the name of a segment's file."""
+    return f"{segment_id:08x}.log"
+
+
+def create(
+    directory: Directory, segment_id: int, kind: int, uuid: bytes, first_version: int
+) -> tuple[MappedFile, int]:
+    """Make the file of a new segment, header and all; return it with its salt."""
+    name = file_name(segment_id)
+    header = SegmentHeader(kind, uuid, segment_id, first_version, secrets.randbits(64))
+    try:
+        file = directory.open(name, create=True, writable=True, map_bytes=MAP_BYTES)
+        file.allocate(HEADER_BYTES)
+        file.write(header.encode(), 0)
+    except OSError:
+        directory.remove(name)
+        raise
+    return file, header.salt
+
+
+def decode(data: bytes, file: str) -> SegmentHeader:
+    """Return the header in `data`.
+
+    Raises:
+        CorruptData: it is damaged, or no header of a segment.
+        UnsupportedFormat: it was written by a version with another format.
+    """
+    if len(data) < HEADER_BYTES:
+        raise CorruptData(
+            "segment header", file=file, offset=0, expected=f"{HEADER_BYTES} bytes", found=len(data)
+        )
+    body = data[: HEADER.size]
+    (checksum,) = struct.unpack_from("<Q", data, HEADER.size)
+    magic, format_version, kind, uuid, segment_id, first_version, salt = HEADER.unpack(body)
+    if checksum != xxh3_64(body):
+        raise CorruptData(
+            "segment header checksum",
+            file=file,
+            offset=HEADER.size,
+            expected=xxh3_64(body),
+            found=checksum,
+        )
+    if magic != MAGIC or format_version != FORMAT:
+        raise UnsupportedFormat(
+            f"{file} has format {format_version}; this version of kvengine reads format {FORMAT}"
+        )
+    return SegmentHeader(kind, uuid, segment_id, first_version, salt)

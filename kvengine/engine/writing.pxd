@@ -1,0 +1,44 @@
+"""The writer's state as C sees it."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from kvengine.engine.durable cimport CommitGroup
+from kvengine.engine.key_order cimport KeyOrder
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.record cimport Header
+from kvengine.engine.segment cimport Segment
+from kvengine.file.mapped cimport MappedFile
+
+cdef struct Change:
+    int kind
+    double expires_at
+    const char *key
+    uint64_t key_size
+    const char *metadata
+    uint64_t metadata_size
+    const char *value
+    uint64_t value_size
+    uint64_t hash
+    uint64_t offset             # of its record in the segment, once it is laid out
+
+cdef class Writer(Reader):
+    cdef void *lock                 # one writer at a time; held across disk writes
+    cdef KeyOrder order
+    cdef readonly CommitGroup commits
+    cdef readonly MappedFile active
+    cdef uint64_t active_slot       # 0: there is no segment yet
+    cdef uint64_t segment_bytes
+    cdef bint store_to_mapping      # else every record goes through pwrite
+    cdef int level                  # of durability, when a call does not say
+    cdef readonly object refusal    # None, or why writes are not accepted
+    cdef uint64_t *control          # the page that other processes look at
+
+    cdef int acquire(self) except -1
+    cdef void release(self) noexcept
+    cdef int make_room(self, uint64_t size, bint durable) except -1
+    cdef uint64_t write(self, Change *changes, Py_ssize_t n, int64_t if_version, int level) except? 0
+    cdef int publish(self, Change *change, uint64_t version) except -1
+    cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1
+    cdef bint _precondition(self, Change *change, int64_t if_version) except? False
+    cdef int _append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except -1
+    cdef void _count_out(self, uint64_t address) noexcept

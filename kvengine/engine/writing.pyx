@@ -1,0 +1,282 @@
+"""Writing: a change becomes a record at the end of the log, then the index points to it.
+
+Invariants:
+
+* Versions are contiguous, and given in the order in which records lie in the log.
+* A change is visible to readers of this process when its record is whole, to other processes when
+  the control page says so, and acknowledged when it is as durable as was asked for.
+* A batch becomes visible at once: between its first and its last index entry the GIL is held.
+* A write that fails leaves nothing behind that a reader or a recovery could take for a change.
+* One thread writes at a time; it may release the GIL meanwhile, so what was looked up in the
+  index before is looked up again after.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.pythread cimport (
+    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+    PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
+)
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+from kvengine.engine.key_index cimport (
+    ADDRESS_MASK, DAMAGED, Table, find, home_line, is_unverified, shard_of, table_of,
+)
+from kvengine.engine.record cimport (
+    DELETE, DURABLE, EXPIRES, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
+    size_of, version_of,
+)
+from kvengine.engine.segment cimport SEGMENT_MAP_BYTES, make_address, offset_of, slot_of
+
+from kvengine.errors import InvalidRequest, StoreReadOnly, VersionConflict
+
+cdef extern from *:
+    """
+    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
+    static inline void kv_publish(uint64_t *place, uint64_t value) {
+        __atomic_store_n(place, value, __ATOMIC_RELEASE);
+    }
+    """
+    void kv_prefetch(const void *address) noexcept nogil
+    void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
+
+cdef enum:
+    GROW_STEP_BYTES_MAX = 16 << 20
+    GROW_STEP_BYTES_MIN = 16 << 10
+    GIL_BYTES_MAX = 65536       # larger writes release the GIL
+    SMALL_BYTES = 16384         # records up to here are put together on the C stack
+
+LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
+
+
+def level_of(durability: str) -> int:
+    """Return the number of a durability.
+
+    Raises:
+        InvalidRequest: there is no such durability.
+    """
+    try:
+        return LEVELS[durability]
+    except (KeyError, TypeError):
+        raise InvalidRequest(
+            f"durability must be one of {', '.join(LEVELS)}, not {durability!r}") from None
+
+
+cdef class Writer(Reader):
+    """A Reader that may also append to the log."""
+
+    def __cinit__(self, *args, **kwargs) -> None:
+        self.lock = <void *>PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self) -> None:
+        if self.lock != NULL:
+            PyThread_free_lock(<PyThread_type_lock>self.lock)
+
+    cdef int acquire(self) except -1:
+        """Become the one thread that writes."""
+        if not PyThread_acquire_lock(<PyThread_type_lock>self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
+        if self.unusable is not None or self.refusal is not None:
+            self.release()
+            raise self.unusable if self.unusable is not None else self.refusal
+        return 0
+
+    cdef void release(self) noexcept:
+        PyThread_release_lock(<PyThread_type_lock>self.lock)
+
+    def configure_writes(
+        self, order: KeyOrder, commits: CommitGroup, level: int, segment_bytes: int,
+        store_to_mapping: bool,
+    ) -> None:
+        """Set what the writer needs beside what every reader has."""
+        self.order, self.commits, self.level = order, commits, level
+        self.segment_bytes, self.store_to_mapping = segment_bytes, store_to_mapping
+
+    def activate(self, segment_id: int) -> None:
+        """Append to this segment from now on."""
+        self.active_slot = self.segments.slots[segment_id]
+        self.active = self.segments.file(self.active_slot)
+
+    def refuse_writes(self, error: BaseException | None) -> None:
+        """Let every write raise this error from now on."""
+        self.refusal = error
+
+    def exclusively(self, action: object) -> object:
+        """Call `action` while no other thread writes, and return what it returns."""
+        self.acquire()
+        try:
+            return action()
+        finally:
+            self.release()
+
+    def _next_segment(self) -> None:
+        """Go on in a new segment; the store overrides it."""
+
+    cdef int make_room(self, uint64_t size, bint durable) except -1:
+        """Have `size` bytes after the end of the log in one segment, allocated on disk."""
+        cdef uint64_t end = 0
+        if self.active_slot:
+            end = self.segments.rows[self.active_slot].end
+        if self.active_slot == 0 or end >= self.segment_bytes or end + size > SEGMENT_MAP_BYTES:
+            self._next_segment()
+            end = self.segments.rows[self.active_slot].end
+        cdef uint64_t allocated = self.active.size_bytes
+        cdef uint64_t step
+        if end + size > allocated:
+            step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
+            self.active.reserve(max(aligned(end + size), allocated + step))
+        return 0
+
+    # -- the one way into the log
+
+    cdef uint64_t write(
+        self, Change *changes, Py_ssize_t n, int64_t if_version, int level
+    ) except? 0:
+        """Append the changes as one batch and make them visible.
+
+        Returns the ticket to wait for, or 0 if there was nothing to do.
+
+        Raises:
+            VersionConflict: `if_version` is not negative and not the version of the first key.
+        """
+        cdef uint64_t size = 0
+        cdef Py_ssize_t i
+        for i in range(n):
+            size += aligned(
+                HEADER_BYTES + 16 + changes[i].key_size + changes[i].metadata_size
+                + changes[i].value_size)
+        self.make_room(size, level <= 1)
+        self._look_up(changes, n)
+        if if_version >= 0 or changes[0].kind == DELETE and n == 1:
+            if not self._precondition(&changes[0], if_version):
+                return 0
+        self._append(changes, n, size, level)
+        for i in range(n):
+            self.publish(&changes[i], self.applied + 1 + i)
+        self.applied += n
+        self.commits.version = self.applied
+        if self.control != NULL:
+            kv_publish(self.control, self.applied)
+        return self.commits.appended
+
+    cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1:
+        """Bring what publish() will touch into the caches, and from the disk if need be."""
+        cdef Py_ssize_t i
+        cdef uint64_t *entry
+        if n > 1:
+            for i in range(n):
+                kv_prefetch(home_line(self.index, changes[i].hash))
+        for i in range(n):
+            entry = self.locate(changes[i].hash, changes[i].key, changes[i].key_size)
+            if entry != NULL:
+                self.checked(entry[0] & ADDRESS_MASK)  # its size will be counted out
+        return 0
+
+    cdef bint _precondition(self, Change *change, int64_t if_version) except? False:
+        """Compare versions; False for a delete that has nothing to delete."""
+        cdef uint64_t *entry = self.locate(change.hash, change.key, change.key_size)
+        cdef const Header *header = NULL
+        cdef uint64_t found = 0
+        if entry != NULL:
+            header = self.checked(entry[0] & ADDRESS_MASK)
+            if not flags_of(header) & EXPIRES or expiry_of(header) > self.now():
+                found = version_of(header)
+        if if_version >= 0 and found != <uint64_t>if_version:
+            raise VersionConflict(if_version, found)
+        return found != 0 or change.kind != DELETE
+
+    cdef int _append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except -1:
+        """Lay the records out behind the end of the log; nothing points to them yet."""
+        cdef Segment *row = &self.segments.rows[self.active_slot]
+        cdef uint64_t start = row.end
+        cdef char[SMALL_BYTES] small
+        cdef char *target
+        cdef char *buffer = NULL
+        cdef bint in_place = self.store_to_mapping and level > 1 and self.active.hook is None
+        cdef uint64_t end
+        if in_place:
+            target = row.base + start
+        elif size <= SMALL_BYTES:
+            target = small
+        else:
+            target = buffer = <char *>malloc(size)
+            if buffer == NULL:
+                raise MemoryError
+        cdef uint8_t first = DURABLE if self.commits.synced == self.commits.appended else 0
+        try:
+            if size > GIL_BYTES_MAX:
+                with nogil:
+                    end = lay_out(target, start, row.salt, changes, n, self.applied + 1, first)
+            else:
+                end = lay_out(target, start, row.salt, changes, n, self.applied + 1, first)
+            if not in_place:
+                self.active.write_at(target, end, start)
+        finally:
+            free(buffer)
+        row = &self.segments.rows[self.active_slot]
+        row.end = start + end
+        self.commits.appended += end
+        return 0
+
+    cdef int publish(self, Change *change, uint64_t version) except -1:
+        """Let the index point to a record that is in the log."""
+        cdef uint64_t where
+        cdef uint64_t *entry = find(
+            self.index, change.hash, change.key, change.key_size, True, &where)
+        if entry == &DAMAGED:
+            raise self.damaged(where)
+        cdef Segment *row = &self.segments.rows[self.active_slot]
+        cdef uint64_t address = make_address(self.active_slot, change.offset)
+        cdef const Header *header = <const Header *>(row.base + change.offset)
+        cdef uint64_t size = size_of(header)
+        if change.kind == PUT:
+            row.live_bytes += size
+            if change.expires_at:
+                row.expiring_bytes += size
+                self.removals += 1
+        else:
+            row.tombstone_bytes += size
+            self.removals += 1
+        if entry != NULL:
+            self._count_out(entry[0] & ADDRESS_MASK)
+            if change.kind == PUT:
+                self.index.replace(entry, change.hash, address)
+            else:
+                self.index.remove(entry, change.hash)
+        elif change.kind == PUT:
+            self.index.insert(change.hash, address)
+            self.order.add(change.key, <uint32_t>change.key_size, address)
+        return 0
+
+    cdef void _count_out(self, uint64_t address) noexcept:
+        """The record at an address is dead from now on."""
+        cdef Segment *row = &self.segments.rows[slot_of(address)]
+        cdef const Header *header = <const Header *>(row.base + offset_of(address))
+        cdef uint64_t size = size_of(header)
+        row.live_bytes -= size
+        if flags_of(header) & EXPIRES:
+            row.expiring_bytes -= size
+
+
+cdef uint64_t lay_out(
+    char *target, uint64_t start, uint64_t salt, Change *changes, Py_ssize_t n, uint64_t version,
+    uint8_t first,
+) noexcept nogil:
+    """Write the records of a batch to `target`; return their size."""
+    cdef uint64_t end = 0
+    cdef Py_ssize_t i
+    cdef uint8_t flags
+    for i in range(n):
+        flags = (first if i == 0 else 0) | (MORE if i < n - 1 else 0)
+        if changes[i].expires_at:
+            flags |= EXPIRES
+        changes[i].offset = start + end
+        end += encode(
+            target + end, version + i, <uint8_t>changes[i].kind, flags, changes[i].expires_at,
+            changes[i].key, <uint16_t>changes[i].key_size,
+            changes[i].metadata, <uint16_t>changes[i].metadata_size,
+            changes[i].value, <uint32_t>changes[i].value_size, salt + start + end)
+    return end

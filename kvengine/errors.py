@@ -1,0 +1,106 @@
+"""The errors, arranged by what the caller should do about them.
+
+* KvError
+  x InvalidRequest       change the call                    (also a ValueError)
+    x InvalidType        change the type of an argument     (also a TypeError)
+  x KeyNotFound          the key is not there               (also a KeyError)
+  x VersionConflict      read again, then decide            (says expected and found)
+  x StoreClosed          open the store again               (closed, or opened before a fork)
+  x StoreLocked          another process has it open        (says which)
+  x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
+  x NotAStore            give another path
+  x UnsupportedFormat    use another version of kvengine
+  x StorageError         the operating system refused       (also an OSError)
+    x StorageFull        make room, then try again
+  x CorruptData          restore or salvage                 (says file, offset, expected, found)
+  x ChangesGone          start again from a snapshot        (the log no longer reaches that far back)
+"""
+
+
+class KvError(Exception):
+    """Everything that kvengine raises on purpose."""
+
+
+class InvalidRequest(KvError, ValueError):
+    """An argument has a value that no store accepts."""
+
+
+class InvalidType(InvalidRequest, TypeError):
+    """An argument has a type that no store accepts."""
+
+
+class KeyNotFound(KvError, KeyError):
+    """``store[key]`` or ``del store[key]`` of a key that is not there."""
+
+    def __str__(self) -> str:
+        return f"key {self.args[0]!r} is not in the store"
+
+
+class VersionConflict(KvError):
+    """A write with ``if_version`` found another version, and wrote nothing."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"expected version {expected}, found {found} (0 means absent)")
+        self.expected, self.found = expected, found
+
+
+class StoreClosed(KvError, ValueError):
+    """The store was closed, or this process was forked from the one that opened it."""
+
+
+class StoreLocked(KvError):
+    """Another process has the store open for writing."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"{path} is open for writing in {holder}; "
+            "open it with read_only=True, or close it there first"
+        )
+        self.path, self.pid = path, pid
+
+
+class StoreReadOnly(KvError):
+    """The store does not accept writes; ``cause`` says why if a failure did it."""
+
+    def __init__(self, message: str, cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class NotAStore(KvError):
+    """The path is a file, or a folder that holds something else."""
+
+
+class UnsupportedFormat(KvError):
+    """The store was written by a version of kvengine with another file format."""
+
+
+class StorageError(KvError, OSError):
+    """The operating system refused: ``errno``, ``filename`` and ``strerror`` as in OSError."""
+
+
+class StorageFull(StorageError):
+    """No space is left on the device; nothing was lost, and reads go on."""
+
+
+class CorruptData(KvError):
+    """Bytes on disk are not what was written."""
+
+    def __init__(
+        self, what: str, *, file: str, offset: int, expected: object, found: object
+    ) -> None:
+        super().__init__(f"{what} in {file} at byte {offset}: expected {expected}, found {found}")
+        self.what, self.file, self.offset = what, file, offset
+        self.expected, self.found = expected, found
+
+
+class ChangesGone(KvError):
+    """The log does not reach back to the version asked for; ``oldest`` still works."""
+
+    def __init__(self, after: int, oldest: int) -> None:
+        super().__init__(
+            f"changes after version {after} are gone: deletes up to {oldest} were forgotten; "
+            "start again from tail(after=0), which gives the whole store"
+        )
+        self.after, self.oldest = after, oldest

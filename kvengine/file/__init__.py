@@ -1,0 +1,4 @@
+"""The only code that meets the operating system.
+
+Internal: import from ``kvengine``.
+"""

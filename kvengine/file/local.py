@@ -1,0 +1,231 @@
+"""A folder on disk.
+
+Invariants:
+
+* Every descriptor is closed on exec.
+* replace() never leaves a half-written file under the name.
+* The lock is an flock on the file LOCK, so it dies with its holder, however that ends.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kvengine.errors import NotAStore, StorageError, StorageFull, StoreLocked
+from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
+
+LOCK_NAME = "LOCK"
+FICLONE = 0x40049409  # Linux: share the blocks of another file
+
+
+@contextlib.contextmanager
+def refusals(what: str, path: str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what was tried; a missing file stays one."""
+    try:
+        yield
+    except (FileNotFoundError, StorageError):
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = StorageFull if full else StorageError
+        reason = error.strerror or str(error)
+        raise kind(error.errno or errno.EIO, f"cannot {what}: {reason}", path) from error
+
+
+class LocalOutput:
+    """A new file on disk."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.size = 0
+        with refusals("create a file", path):
+            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  # closed by close()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        with refusals("write", self._path):
+            while view:
+                count = self._file.write(view)
+                view = view[count:]
+                self.size += count or 0
+
+    def sync(self) -> None:
+        """Return when everything written is on disk."""
+        with refusals("sync", self._path):
+            os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+class LocalDirectory:
+    """A folder on disk; see Directory.
+
+    Raises:
+        NotAStore: the path is a file, or missing and not to be made.
+        StorageError: the system refuses.
+    """
+
+    def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
+        self.path = os.path.abspath(path)
+        self._lock_fd = -1
+        self._read_only = read_only
+        with refusals("use the folder", self.path):
+            if create and not os.path.lexists(self.path):
+                os.makedirs(self.path, exist_ok=True)
+                _sync_folder(os.path.dirname(self.path))
+            if not os.path.exists(self.path):
+                raise NotAStore(f"{self.path} does not exist")
+            if not os.path.isdir(self.path):
+                raise NotAStore(f"{self.path} is not a folder, so it is not a kvengine store")
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def names(self) -> list[str]:
+        """Return the names of all files."""
+        with refusals("list the folder", self.path):
+            return os.listdir(self.path)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        with refusals("look at", self._at(name)):
+            return os.stat(self._at(name)).st_size
+
+    def allocated(self, name: str) -> int:
+        """Return the bytes of the blocks that a file occupies; 0 if it is gone."""
+        try:
+            return os.stat(self._at(name)).st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+    def read(self, name: str) -> bytes:
+        """Return a whole, small file."""
+        with refusals("read", self._at(name)):
+            return Path(self._at(name)).read_bytes()
+
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put a file with these bytes in the place of the old one; after a crash it is either."""
+        temporary = self._at(name + ".tmp")
+        output = LocalOutput(temporary)
+        try:
+            output.write(data)
+            if durable:
+                output.sync()
+        except BaseException:
+            output.close()
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        output.close()
+        with refusals("rename", temporary):
+            os.rename(temporary, self._at(name))
+        if durable:
+            self.sync()
+
+    def create(self, name: str) -> LocalOutput:
+        """Make a new file; an old one of that name goes."""
+        return LocalOutput(self._at(name))
+
+    def open(
+        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+    ) -> MappedFile:
+        """Open and map a file."""
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        if create:
+            flags |= os.O_CREAT
+        path = self._at(name)
+        with refusals("open", path):
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        return MappedFile(descriptor, path, map_bytes, writable)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it is no error if it is gone already."""
+        with refusals("remove", self._at(name)), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._at(name))
+
+    def sync(self) -> None:
+        """Return when all names are on disk as they are now."""
+        with refusals("sync the folder", self.path):
+            _sync_folder(self.path)
+
+    def link(self, name: str, target: Directory) -> None:
+        """Link a file into another folder; share its blocks, or copy it, where that can't be."""
+        source, goal = self._at(name), os.path.join(target.path, name)
+        with refusals("copy", source):
+            try:
+                os.link(source, goal)
+            except OSError:
+                _copy(source, goal)
+
+    def lock(self) -> None:
+        """Become the one writer, or raise StoreLocked with the pid of the one there is."""
+        path = self._at(LOCK_NAME)
+        with refusals("open", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(descriptor, 32, 0).split(b"\n")[0]
+            os.close(descriptor)
+            raise StoreLocked(self.path, int(text) if text.isdigit() else None) from None
+        os.ftruncate(descriptor, 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock counts, not the text
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        self._lock_fd = descriptor
+
+    def unlock(self) -> None:
+        """Let others write; no error if this is not the writer."""
+        if self._lock_fd >= 0:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        self.after_fork_in_child()
+
+    def lock_is_held(self) -> bool:
+        """True if some process is the writer."""
+        try:
+            descriptor = os.open(self._at(LOCK_NAME), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def after_fork_in_child(self) -> None:
+        """Give up what belongs to the parent process, without disturbing it."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)  # closing a copy leaves the parent's lock alone
+            self._lock_fd = -1
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.after_fork_in_child()
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file and bring it to disk, sharing its blocks where the file system can."""
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
+        except OSError:
+            while piece := reader.read(1 << 20):
+                writer.write(piece)
+        writer.flush()
+        os.fsync(writer.fileno())

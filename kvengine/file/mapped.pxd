@@ -1,0 +1,20 @@
+"""Mapped files as C sees them."""
+
+from libc.stdint cimport uint64_t
+
+cdef class MappedFile:
+    cdef readonly str name
+    cdef int fd                     # -1 once given back
+    cdef bint writable
+    cdef char *base
+    cdef uint64_t mapped_bytes      # of address space; may be more than the file has
+    cdef public uint64_t size_bytes # of the file, as far as it is allocated
+    cdef public object hook         # None, or called before each operation; for tests
+    cdef readonly bint sparse       # space can't be allocated ahead here: do not store into the map
+
+    cdef int reserve(self, uint64_t end) except -1
+    cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1
+    cdef int sync(self) except -1
+    cdef int truncate(self, uint64_t size) except -1
+    cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil
+    cdef void load(self, uint64_t offset, uint64_t size) noexcept nogil

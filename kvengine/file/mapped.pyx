@@ -1,0 +1,218 @@
+"""A file read through a mapping and written with pwrite: what segments are made of.
+
+Invariants:
+
+* The mapping lives as long as anything refers to the file object, also when the file was removed.
+* write_at() writes everything or raises; after an error the bytes behind the old end are undefined
+  but nothing before them has changed.
+* A failed sync is reported once, to the caller; this module never syncs again on its own.
+"""
+
+from libc.errno cimport EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+import os
+
+from kvengine.errors import StorageError, StorageFull
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_NORESERVE
+    void *MAP_FAILED
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, int64_t offset)
+    int munmap(void *address, size_t size)
+    int mincore(void *address, size_t size, unsigned char *pages)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    int fdatasync(int fd)
+    int ftruncate(int fd, int64_t size)
+    ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
+
+cdef extern from "<fcntl.h>" nogil:
+    int posix_fallocate(int fd, int64_t offset, int64_t size)
+    int posix_fadvise(int fd, int64_t offset, int64_t size, int advice)
+    int POSIX_FADV_DONTNEED
+
+cdef enum:
+    PAGE_BYTES = 4096
+    GIL_BYTES_MAX = 65536       # larger writes release the GIL
+
+
+cdef object storage_error(int code, str what, str name):
+    """Return the error for a refusal of the operating system."""
+    kind = StorageFull if code in (ENOSPC, EDQUOT) else StorageError
+    return kind(code, f"{what}: {os.strerror(code)}", name)
+
+
+cdef class MappedFile:
+    """One open, mapped file.
+
+    Thread-safety: counters change while holding the GIL; blocking calls release it.
+    """
+
+    def __cinit__(self, fd: int, name: str, map_bytes: int, writable: bool) -> None:
+        cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
+        cdef void *base
+        self.fd, self.name, self.writable = fd, name, writable
+        self.size_bytes = os.fstat(fd).st_size
+        self.mapped_bytes = max(<uint64_t>map_bytes, <uint64_t>PAGE_BYTES)
+        base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, fd, 0)
+        if base == MAP_FAILED:
+            self.base = NULL
+            raise storage_error(errno, f"cannot map {map_bytes} bytes", name)
+        self.base = <char *>base
+
+    def __dealloc__(self) -> None:
+        if self.base != NULL:
+            munmap(self.base, self.mapped_bytes)
+        if self.fd >= 0:
+            close(self.fd)
+
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor; -1 once it was given back."""
+        return self.fd
+
+    cdef int reserve(self, uint64_t end) except -1:
+        """Have disk space for the first `end` bytes, so that storing to them can't fail."""
+        cdef int code
+        if end <= self.size_bytes:
+            return 0
+        if end > self.mapped_bytes:
+            raise storage_error(EINVAL, f"no mapping for {end} bytes", self.name)
+        if self.hook is not None:
+            self._call_hook("reserve", end, None)
+        with nogil:
+            code = posix_fallocate(self.fd, self.size_bytes, end - self.size_bytes)
+            while code == EINTR:
+                code = posix_fallocate(self.fd, self.size_bytes, end - self.size_bytes)
+            if code == EOPNOTSUPP or code == EINVAL:
+                self.sparse = True
+                code = 0 if ftruncate(self.fd, end) == 0 else errno
+        if code:
+            raise storage_error(code, f"cannot grow to {end} bytes", self.name)
+        self.size_bytes = end
+        return 0
+
+    cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1:
+        """Write all bytes at an offset."""
+        cdef uint64_t done = 0
+        cdef ssize_t now
+        cdef int code = 0
+        if self.hook is not None:
+            allowed = self._call_hook("write", offset, data[:size])
+            if allowed is not None:
+                pwrite(self.fd, data, allowed, offset)
+                raise storage_error(ENOSPC, f"cannot write {size} bytes at {offset}", self.name)
+        if size <= GIL_BYTES_MAX:
+            code = write_fully(self.fd, data, size, offset)
+        else:
+            with nogil:
+                code = write_fully(self.fd, data, size, offset)
+        if code:
+            raise storage_error(code, f"cannot write {size} bytes at {offset}", self.name)
+        self.size_bytes = max(self.size_bytes, offset + size)
+        return 0
+
+    cdef int sync(self) except -1:
+        """Return when everything written is on disk."""
+        cdef int code = 0
+        if self.hook is not None:
+            self._call_hook("sync", 0, None)
+        with nogil:
+            if fdatasync(self.fd) != 0:
+                code = errno
+        if code:
+            raise storage_error(code, "cannot sync", self.name)
+        return 0
+
+    cdef int truncate(self, uint64_t size) except -1:
+        """Cut the file to `size` bytes."""
+        cdef int code = 0
+        if self.hook is not None:
+            self._call_hook("truncate", size, None)
+        with nogil:
+            if ftruncate(self.fd, size) != 0:
+                code = errno
+        if code:
+            raise storage_error(code, f"cannot cut to {size} bytes", self.name)
+        self.size_bytes = size
+        return 0
+
+    def _call_hook(self, operation: str, offset: int, data: bytes | None) -> int | None:
+        try:
+            return self.hook(operation, self.name, offset, data)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise storage_error(error.errno or EINVAL, f"cannot {operation}", self.name) from error
+
+    cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil:
+        """True if all pages of a range are in memory."""
+        cdef uint64_t start = offset & ~<uint64_t>(PAGE_BYTES - 1)
+        cdef unsigned char[17] small
+        cdef unsigned char *pages = small
+        cdef uint64_t count = (offset + size - start + PAGE_BYTES - 1) // PAGE_BYTES
+        cdef uint64_t i
+        cdef bint all_there = True
+        if count > 17:
+            return False
+        if mincore(self.base + start, count * PAGE_BYTES, pages) != 0:
+            return False
+        for i in range(count):
+            if not pages[i] & 1:
+                all_there = False
+        return all_there
+
+    cdef void load(self, uint64_t offset, uint64_t size) noexcept nogil:
+        """Read a range so that it is in memory; the caller has released the GIL."""
+        cdef uint64_t at = offset & ~<uint64_t>(PAGE_BYTES - 1)
+        cdef volatile char *base = self.base
+        cdef char byte
+        while at < offset + size:
+            byte = base[at]
+            at += PAGE_BYTES
+
+    # -- the same, for callers in Python
+
+    def allocate(self, end: int) -> None:
+        """Have disk space for the first `end` bytes."""
+        self.reserve(end)
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write all bytes at an offset."""
+        self.write_at(data, len(data), offset)
+
+    def flush(self) -> None:
+        """Return when everything written is on disk."""
+        self.sync()
+
+    def shorten(self, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        self.truncate(size)
+
+    def drop_cache(self) -> None:
+        """Ask the system to forget clean pages of the file, so that the next read is from disk."""
+        if self.fd >= 0:
+            posix_fadvise(self.fd, 0, 0, POSIX_FADV_DONTNEED)
+
+    def close_descriptor(self) -> None:
+        """Give the descriptor back; the mapping stays."""
+        if self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+
+
+cdef int write_fully(int fd, const char *data, uint64_t size, uint64_t offset) noexcept nogil:
+    """Write all bytes; return 0 or the error number."""
+    cdef uint64_t done = 0
+    cdef ssize_t now
+    while done < size:
+        now = pwrite(fd, data + done, size - done, offset + done)
+        if now < 0:
+            if errno == EINTR:
+                continue
+            return errno
+        done += now
+    return 0

@@ -1,0 +1,146 @@
+"""A folder that is only in memory: same calls, same mappings, nothing on disk.
+
+Invariants:
+
+* Files are anonymous descriptors (memfd), so MappedFile works on them unchanged.
+* Everything is gone when the folder and all views of its files are.
+"""
+
+import contextlib
+import os
+import tempfile
+
+
+from kvengine.file.directory import Directory
+from kvengine.file.local import refusals
+from kvengine.file.mapped import MappedFile
+
+
+def _anonymous(name: str) -> int:
+    with refusals("make a file in memory", name):
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create(name, os.MFD_CLOEXEC)
+        descriptor, path = tempfile.mkstemp(prefix="kvengine-")
+        os.unlink(path)
+        return descriptor
+
+
+class MemoryOutput:
+    """A new file in memory."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor, self._name, self.size = os.dup(descriptor), name, 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        with refusals("write", self._name):
+            while view:
+                count = os.pwrite(self._descriptor, view, self.size)
+                view = view[count:]
+                self.size += count
+
+    def sync(self) -> None:
+        """There is no disk to wait for."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class MemoryDirectory:
+    """A folder in memory; see Directory."""
+
+    path = ":memory:"
+
+    def __init__(self) -> None:
+        self._files: dict[str, int] = {}
+
+    def _find(self, name: str) -> int:
+        try:
+            return self._files[name]
+        except KeyError:
+            raise FileNotFoundError(2, "no such file in memory", name) from None
+
+    def names(self) -> list[str]:
+        """Return the names of all files."""
+        return list(self._files)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return os.fstat(self._find(name)).st_size
+
+    def allocated(self, name: str) -> int:
+        """Nothing is on disk."""
+        return 0
+
+    def read(self, name: str) -> bytes:
+        """Return a whole, small file."""
+        return os.pread(self._find(name), self.size(name), 0)
+
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put a file with these bytes in the place of the old one."""
+        descriptor = _anonymous(name)
+        output = MemoryOutput(descriptor, name)
+        output.write(data)
+        output.close()
+        self.remove(name)
+        self._files[name] = descriptor
+
+    def create(self, name: str) -> MemoryOutput:
+        """Make a new file; an old one of that name goes."""
+        self.remove(name)
+        self._files[name] = _anonymous(name)
+        return MemoryOutput(self._files[name], name)
+
+    def open(
+        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+    ) -> MappedFile:
+        """Open and map a file."""
+        if create and name not in self._files:
+            self._files[name] = _anonymous(name)
+        with refusals("open", name):
+            return MappedFile(os.dup(self._find(name)), name, map_bytes, writable)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it is no error if it is gone already."""
+        descriptor = self._files.pop(name, -1)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def sync(self) -> None:
+        """There is no disk to wait for."""
+
+    def link(self, name: str, target: Directory) -> None:
+        """Copy a file into another folder."""
+        output = target.create(name)
+        try:
+            output.write(self.read(name))
+            output.sync()
+        finally:
+            output.close()
+
+    def lock(self) -> None:
+        """Nobody else can know this folder."""
+
+    def unlock(self) -> None:
+        """Nobody else can know this folder."""
+
+    def lock_is_held(self) -> bool:
+        """Nobody else can know this folder."""
+        return False
+
+    def after_fork_in_child(self) -> None:
+        """The parent's descriptors are of no use here."""
+        self.close()
+
+    def close(self) -> None:
+        """Give everything back."""
+        for name in list(self._files):
+            self.remove(name)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self.close()

@@ -1,0 +1,64 @@
+"""Every setting of a store: its unit, its default, and why that default."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kvengine.clock import Clock, SystemClock
+from kvengine.errors import InvalidRequest
+
+Durability = Literal["group", "sync", "interval", "os"]
+DURABILITIES: tuple[Durability, ...] = ("group", "sync", "interval", "os")
+
+KEY_BYTES_MAX = 1024
+METADATA_BYTES_MAX = 1024
+VALUE_BYTES_MAX = 64 << 20
+BATCH_BYTES_MAX = 128 << 20  # a batch lies in one segment, and a segment is addressed by 28 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of one store.
+
+    Raises:
+        InvalidRequest: a setting has a value outside its range.
+    """
+
+    durability: Durability = "group"
+    sync_interval_s: float = 0.05  # "interval": at most this much is lost with the machine
+    read_only: bool = False
+    create: bool = True  # make the folder and the store if there is none
+    rebuild: bool = False  # do not trust the saved index and key runs; read the log again
+    log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"
+    segment_bytes: int = 64 << 20  # a segment is closed when it has grown past this
+    compaction: Literal["auto", "manual"] = "auto"
+    space_target: float = 1.3  # compact when log bytes / live bytes is above this
+    compaction_bytes_per_s: int = 256 << 20  # leaves a disk room for others; 0: no limit
+    checkpoint_records: int = 1_000_000  # replayed in about a quarter of a second
+    key_buffer_entries: int = 131_072  # new keys held in memory before they go to a key run
+    verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
+    clock: Clock = field(default_factory=SystemClock)
+    # Deletes newer than this are kept for those who follow the log.
+    oldest_needed: Callable[[], int] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("durability", self.durability, DURABILITIES)
+        _one_of("log_writes", self.log_writes, ("auto", "pwrite"))
+        _one_of("compaction", self.compaction, ("auto", "manual"))
+        _one_of("verify", self.verify, ("auto", "always"))
+        _within("sync_interval_s", self.sync_interval_s, 0.001, 60)
+        _within("segment_bytes", self.segment_bytes, 4096, 64 << 20)
+        _within("space_target", self.space_target, 1.05, 100)
+        _within("compaction_bytes_per_s", self.compaction_bytes_per_s, 0, 1 << 50)
+        _within("checkpoint_records", self.checkpoint_records, 1, 1 << 40)
+        _within("key_buffer_entries", self.key_buffer_entries, 16, 1 << 24)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidRequest(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidRequest(f"{name} must be between {low} and {high}, not {value!r}")

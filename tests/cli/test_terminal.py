@@ -1,0 +1,40 @@
+"""What a terminal gets: escaped keys, and progress bars; a pipe gets neither."""
+
+import os
+import pty
+import subprocess
+
+import pytest
+
+
+def on_terminal(process, *arguments: str, stream: str = "stdout") -> bytes:
+    """Return what a command writes to a terminal, as the command wrote it."""
+    ours, theirs = pty.openpty()
+    try:
+        done = process(*arguments, **{"stderr": subprocess.DEVNULL, stream: theirs})
+        assert done.returncode == 0
+        return os.read(ours, 65536).replace(b"\r\n", b"\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_control_characters_in_keys_are_escaped(process) -> None:
+    key = b"\x1b[31m\xff\\"
+    process("put", key, "value\a")
+    assert on_terminal(process, "list") == b"\\x1b[31m\\xff\\\\\n"
+    assert on_terminal(process, "list", "--values") == b"\\x1b[31m\\xff\\\\\tvalue\\x07\n"
+    assert on_terminal(process, "list", "-0") == key + b"\0"
+    assert on_terminal(process, "tail") == b"1\tput\t\\x1b[31m\\xff\\\\\n"
+    assert process("list").stdout == key + b"\n"
+
+
+@pytest.mark.parametrize("name", ["verify", "compact", "backup", "salvage"])
+def test_long_work_shows_a_bar(process, name: str) -> None:
+    process("put", "key", "value")
+    targets = {"backup": ("one", "two"), "salvage": ("one", "two")}.get(name, ("", ""))
+    first, second = ([name, target] if target else [name] for target in targets)
+    shown = on_terminal(process, *first, stream="stderr")
+    assert name.encode() in shown
+    assert b"100%" in shown
+    assert b"%" not in process(*second).stderr

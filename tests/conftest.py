@@ -1,0 +1,23 @@
+"""For every test: settings of hypothesis, and no start with a build older than its source."""
+
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# No deadline: no test may depend on how fast the machine is.
+settings.register_profile("kvengine", deadline=None, print_blob=True)
+settings.register_profile("quick", settings.get_profile("kvengine"), max_examples=20)
+settings.load_profile("kvengine")
+
+PACKAGE = Path(__file__).parent.parent / "kvengine"
+
+
+def pytest_sessionstart() -> None:
+    """Exit with status 3 and the command to run; an old build would test old code silently."""
+    for source in (*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")):
+        build = source.with_suffix(EXTENSION_SUFFIXES[0])  # the one this Python would import
+        if build.exists() and build.stat().st_mtime < source.stat().st_mtime:
+            reason = f"{source} is newer than its build; run: python setup.py build_ext --inplace"
+            pytest.exit(reason, returncode=3)

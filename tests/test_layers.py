@@ -1,0 +1,142 @@
+"""The one-way rule: a module may use the rows below its own, never those above.
+
+import-linter would be the usual tool, but it reads only ``.py`` files and does not see
+a ``cimport`` (checked: 2.16 reports KEPT for a ``.pyx`` that imports upwards).  So this
+test reads the import lines of every source file itself.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "kvengine"
+ROWS = (
+    ("cli",),
+    ("server", "integrations", "testing"),  # neighbors: none uses another
+    ("database",),
+    ("namespace", "metering"),
+    ("tier",),
+    ("replication",),
+    ("engine",),
+    ("file",),
+    ("options", "entry"),
+    ("errors", "clock"),
+)
+ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
+SUFFIXES = {".py", ".pyx", ".pxd", ".pyi"}
+
+# Commands that simulate; no other production code may use kvengine.testing.
+MAY_USE_TESTING = re.compile(r"cli/(demo|replay)\w*\.py")
+# What meets the operating system, and the parts that may use it.
+SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile"}
+MAY_USE_SYSTEM = {"file", "cli", "testing"}
+# What tells the time of day; clock.py alone may ask.
+TIME_OF_DAY = re.compile(
+    r"\btime\.(time|time_ns|localtime|gmtime|ctime)\b|\bCLOCK_REALTIME\b|libc\.time\b"
+    r"|\bfrom time import .*\b(time|time_ns|localtime|gmtime|ctime)\b"
+    r"|\bgettimeofday\b|\b(datetime|date)\.(now|utcnow|today)\b"
+)
+
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<origin>[.\w]+)[ \t]+c?import[ \t]+(?P<names>\([^)]*\)|[^#\n]*)"
+    r"|c?import[ \t]+(?P<modules>[^#\n]+))",
+    re.MULTILINE,
+)
+
+
+def used_modules(source: Path, root: Path) -> Iterator[str]:
+    """Yield the full dotted name of everything that *source* imports or cimports."""
+    package = ("kvengine", *source.relative_to(root).parent.parts)
+    for line in IMPORT.finditer(source.read_text()):
+        if line["modules"]:
+            yield from (name.split()[0] for name in line["modules"].split(","))
+            continue
+        origin = line["origin"].lstrip(".")
+        dots = len(line["origin"]) - len(origin)
+        parts = [*package[: len(package) - dots + 1]] if dots else []
+        parts += origin.split(".") if origin else []
+        for name in re.findall(r"\w+", line["names"]):
+            yield ".".join([*parts, name])
+
+
+def part_of(dotted: str) -> str:
+    """``kvengine.tier.cache`` belongs to the part ``tier``; foreign modules to none."""
+    package, _, rest = dotted.partition(".")
+    return rest.split(".")[0] if package == "kvengine" else ""
+
+
+def find_violations(root: Path) -> Iterator[str]:
+    """Yield a sentence for each line of source that breaks a rule."""
+    for source in sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES):
+        name = source.relative_to(root).as_posix()
+        own = source.relative_to(root).with_suffix("").parts[0]
+        modules = set(used_modules(source, root))
+        parts = {part_of(module) for module in modules}
+        for used in sorted(parts & ROW_OF.keys() - {own}):
+            if own in ROW_OF and ROW_OF[used] <= ROW_OF[own]:
+                yield f"{name}: {own} must not use {used}"
+        if "testing" in parts and own != "testing" and not MAY_USE_TESTING.fullmatch(name):
+            yield f"{name}: only tests and commands that simulate may use kvengine.testing"
+        foreign = {module.partition(".")[0] for module in modules}
+        if own not in MAY_USE_SYSTEM:
+            yield from (
+                f"{name}: only kvengine/file may use {module}"
+                for module in sorted(foreign & SYSTEM_MODULES)
+            )
+        if own != "clock" and TIME_OF_DAY.search(source.read_text()):
+            yield f"{name}: only kvengine/clock.py may read the time of day"
+
+
+def test_every_part_has_a_row() -> None:
+    parts = {
+        path.stem
+        for path in ROOT.iterdir()
+        if not path.name.startswith("_") and path.suffix in {"", ".py"}
+    }
+    assert parts <= ROW_OF.keys()
+
+
+def test_layers_point_one_way() -> None:
+    assert list(find_violations(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("engine/a.pyx", "cimport kvengine.tier.cache as cache"),
+        ("engine/a.pxd", "from ..tier cimport (\n    cache,\n)"),
+        ("engine/a.py", "def late():\n    from kvengine import database"),
+        ("engine/a.pyi", "from kvengine.replication.log import Log"),
+        ("errors.py", "from kvengine.clock import Clock"),
+        ("server/app.py", "import kvengine.testing.clock"),
+        ("cli/get.py", "from kvengine.testing import model"),
+        ("engine/a.py", "import json, os"),
+        ("engine/a.pyx", "from posix.unistd cimport pread"),
+        ("tier/a.py", "import time\nprint(time.time())"),
+        ("tier/a.py", "from time import monotonic, time"),
+        ("tier/a.py", "from datetime import datetime\ndatetime.now()"),
+    ],
+)
+def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(line + "\n")
+    assert list(find_violations(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("engine/a.pyx", "from kvengine.file.mapped cimport MappedFile"),
+        ("file/local.py", "import os"),
+        ("cli/demo_crash.py", "from kvengine.testing.model import Model"),
+        ("testing/clock.py", "from kvengine import database"),
+        ("tier/a.py", "import time\nprint(time.monotonic())"),
+        ("clock.py", "import time\nprint(time.time())"),
+    ],
+)
+def test_what_is_allowed_is_let_through(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(line + "\n")
+    assert list(find_violations(tmp_path)) == []

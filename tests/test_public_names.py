@@ -1,0 +1,90 @@
+"""The public door: what ``kvengine`` exports, exactly, and that each name explains itself."""
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+import kvengine
+from kvengine import errors
+
+ERRORS = {
+    "ChangesGone",
+    "CorruptData",
+    "InvalidRequest",
+    "InvalidType",
+    "KeyNotFound",
+    "KvError",
+    "NotAStore",
+    "StorageError",
+    "StorageFull",
+    "StoreClosed",
+    "StoreLocked",
+    "StoreReadOnly",
+    "UnsupportedFormat",
+    "VersionConflict",
+}
+NAMES = ERRORS | {
+    "Change",
+    "Entry",
+    "SalvageReport",
+    "Stats",
+    "Store",
+    "VerifyReport",
+    "salvage",
+    "verify",
+}
+STORE_METHODS = {
+    "backup",
+    "batch",
+    "checkpoint",
+    "close",
+    "compact",
+    "delete",
+    "get",
+    "get_entry",
+    "get_many",
+    "get_view",
+    "in_memory",
+    "keys",
+    "put",
+    "scan",
+    "stats",
+    "sync",
+    "tail",
+    "verify",
+}
+
+
+def test_exports_are_these_and_no_others() -> None:
+    assert set(kvengine.__all__) - {"__version__"} == NAMES
+    visible = {
+        name
+        for name, value in vars(kvengine).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert visible == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_export_has_a_docstring_and_says_where_it_comes_from(name: str) -> None:
+    value = getattr(kvengine, name)
+    assert inspect.getdoc(value)
+    assert value.__module__.partition(".")[0] == "kvengine"
+
+
+@pytest.mark.parametrize("name", sorted(STORE_METHODS))
+def test_each_method_of_store_has_a_docstring(name: str) -> None:
+    assert inspect.getdoc(getattr(kvengine.Store, name))
+
+
+def test_every_error_is_exported_and_belongs_to_the_tree() -> None:
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, BaseException)
+    }
+    assert defined == ERRORS
+    for name in ERRORS:
+        assert getattr(kvengine, name) is getattr(errors, name)
+        assert issubclass(getattr(errors, name), errors.KvError)

@@ -1,0 +1,171 @@
+"""What a reviewer should not have to look for: lengths, docstrings, dead links, drifted files."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+LATER = "|".join(word[::-1] for word in ("ODOT", "EMXIF"))  # backwards: this file is read too
+FOLDERS = ("kvengine", "benchmarks", "tests")
+
+
+def files(*suffixes: str) -> list[Path]:
+    found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
+    return sorted(path for path in found if path.suffix in suffixes)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+SOURCES = [ROOT / "setup.py", *files(".py", ".pyx", ".pxd", ".pyi")]
+every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
+
+
+def python_functions(text: str) -> Iterator[tuple[str, int]]:
+    """Yield (name, lines) of each function of a Python file."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def cython_functions(text: str) -> Iterator[tuple[str, int]]:
+    """Yield (name, lines) of each function of a Cython file, judged by indentation.
+
+    A function begins at a line with ``def``, or with ``cdef`` or ``cpdef`` and a signature, and
+    lasts until the next line that is indented no deeper and is no closing bracket.
+    """
+    lines = text.splitlines()
+    head = re.compile(
+        r"^( *)(?:(?:async )?def|cp?def)\b(?! (?:class|struct|enum|extern)).*?(\w+)\("
+    )
+    for start, line in enumerate(lines):
+        match = head.match(line)
+        if not match or ("=" in line and "=" in line[: match.end()]):
+            continue  # no function, or a value that a call gives: cdef int x = f(
+        depth, end = len(match[1]), start
+        for number in range(start + 1, len(lines)):
+            follower = lines[number]
+            stripped = follower.strip()
+            if not stripped or stripped.startswith("#"):
+                continue
+            if len(follower) - len(follower.lstrip()) <= depth and not stripped.startswith(")"):
+                break
+            end = number
+        yield match[2], end - start + 1
+
+
+@every_source
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= FILE_LINES_MAX
+
+
+@every_source
+def test_functions_are_short(path: Path) -> None:
+    functions = cython_functions if path.suffix in {".pyx", ".pxd"} else python_functions
+    too_long = {name: n for name, n in functions(path.read_text()) if n > FUNCTION_LINES_MAX}
+    assert too_long == {}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix != ".pyi"], ids=name_of)
+def test_every_module_opens_with_a_docstring(path: Path) -> None:
+    text = path.read_text()
+    code = re.sub(r"\A(?:#.*\n|\s*\n)*", "", text)  # interpreter line, cython directives
+    assert re.match(r'r?"""\S', code), "no docstring"
+
+
+@every_source
+def test_nothing_is_left_for_later(path: Path) -> None:
+    marks = re.findall(rf"\b(?:{LATER})\b", path.read_text())
+    assert marks == []
+
+
+@pytest.mark.parametrize("path", files(".pyx"), ids=name_of)
+def test_every_compiled_module_has_types(path: Path) -> None:
+    assert path.with_suffix(".pyi").exists()
+
+
+@pytest.mark.parametrize("path", files(".pyx", ".pxd"), ids=name_of)
+def test_compiled_modules_are_whole_files(path: Path) -> None:
+    """``include`` hides imports from test_layers, and DEF is leaving the language."""
+    assert re.findall(r"^\s*(?:include\s+[\"']|DEF )", path.read_text(), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("path", files(".pyi", ".pxd"), ids=name_of)
+def test_no_declaration_outlives_its_module(path: Path) -> None:
+    assert path.with_suffix(".pyx").exists()
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *files(".md")], ids=name_of)
+def test_links_in_documents_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(<?([^)>\s]+)", text) + re.findall(
+        r"^\[[^\]]+\]: *(\S+)", text, re.MULTILINE
+    )
+    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    dead = [target for target in local if not _exists(path, target)]
+    assert dead == []
+
+
+def _exists(document: Path, target: str) -> bool:
+    file, _, anchor = target.partition("#")
+    path = document.parent / file if file else document
+    if not path.exists():
+        return False
+    if not anchor or path.suffix != ".md":
+        return True
+    headings = re.findall(r"^#+ +(.*?) *#*$", path.read_text(), re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return anchor in slugs
+
+
+def shell_blocks() -> list[str]:
+    return re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.parametrize(("number", "ends_with"), [(0, "kvengine demo"), (1, "pytest")])
+def test_each_of_the_first_two_commands_works_alone(number: int, ends_with: str) -> None:
+    """A person copies one block into a fresh clone; .ci/run runs both as they stand."""
+    block = shell_blocks()[number]
+    environment, install, run = (step.strip() for step in block.replace("\\\n", "").split("&&"))
+    assert environment == "python3 -m venv .venv"
+    assert install == ".venv/bin/pip install -q -e '.[test]'"
+    assert run == f".venv/bin/{ends_with}"
+
+
+LONG_CYTHON = '''
+cdef extern from *:
+    """
+    int helper(int x);
+    """
+    int helper(int x)
+
+cdef int x = helper(
+    1)
+
+cdef inline int first(
+    int a,
+) noexcept nogil:
+    return a
+
+cdef class Box:
+    cdef int size
+
+    def second(self, a: int) -> int:
+        # a comment
+        return a
+
+    @property
+    def third(self): return 1
+'''
+
+
+def test_functions_of_cython_are_found() -> None:
+    assert list(cython_functions(LONG_CYTHON)) == [("first", 4), ("second", 3), ("third", 1)]
