@@ -52,6 +52,24 @@ class Job:
 
 def plan_next(store: Store) -> Plan | None:
     """Ask choose() what is worth doing now."""
+    return choose(
+        segment_infos(store),
+        space_target=store.options.space_target,
+        segment_bytes=store.options.segment_bytes,
+        forgettable_version=forgettable_version(store),
+    )
+
+
+def plan_everything(store: Store) -> Plan | None:
+    """Return a plan for all closed segments, or None if nothing in them is dead."""
+    infos = [info for info in segment_infos(store) if info.sealed]
+    if all(info.live_bytes == info.log_bytes for info in infos) and len(infos) < 2:
+        return None
+    return Plan(tuple(info.id for info in infos), False, True, "asked for")
+
+
+def segment_infos(store: Store) -> list[SegmentInfo]:
+    """Describe the segments for choose()."""
     infos = []
     now = store.options.clock.time()
     for row in store.rows:
@@ -67,12 +85,7 @@ def plan_next(store: Store) -> Plan | None:
                 sealed=row.size_bytes is not None,
             )
         )
-    return choose(
-        infos,
-        space_target=store.options.space_target,
-        segment_bytes=store.options.segment_bytes,
-        forgettable_version=forgettable_version(store),
-    )
+    return infos
 
 
 def forgettable_version(store: Store) -> int:

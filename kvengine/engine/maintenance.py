@@ -14,7 +14,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from kvengine.engine import checkpoint, compactor, segment_file
+from kvengine.engine import checkpoint, compaction, compactor, segment_file
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
 from kvengine.errors import KvError, StoreReadOnly
@@ -93,17 +93,48 @@ def work(store: Store) -> None:
     close_filled_segments(store)
     store.flush_keys()
     if store.options.compaction == "auto":
-        store.is_compacting_in_background = True
-        try:
-            while not store.maintenance.is_stopping:
-                plan = compactor.plan_next(store)
-                if plan is None:
-                    break
-                compactor.compact(store, plan)
-        finally:
-            store.is_compacting_in_background = False
+        compact_in_background(store)
     if store.applied_version - store.saved_version >= replay_limit(store):
         checkpoint.write_checkpoint(store)
+
+
+def compact_in_background(store: Store) -> None:
+    """Carry out plans until nothing is worth doing."""
+    if active_is_mostly_dead(store):
+        store.end_active_segment()
+        close_filled_segments(store)
+    store.is_compacting_in_background = True
+    try:
+        while not store.maintenance.is_stopping:
+            plan = compactor.plan_next(store)
+            if plan is None:
+                break
+            compactor.compact(store, plan)
+    finally:
+        store.is_compacting_in_background = False
+
+
+def active_is_mostly_dead(store: Store) -> bool:
+    """True if the segment being written holds the garbage that makes the store too large.
+
+    Small stores would otherwise grow to the size of a segment before they are compacted.
+    """
+    if not store.has_open_segment:
+        return False
+    _, end, live, _, _ = store.segment_table.counters(store.rows[-1].id)
+    garbage = end - segment_file.HEADER_BYTES - live
+    if garbage < compaction.garbage_bytes_min(store.options.segment_bytes):
+        return False
+    total = log_bytes(store)
+    all_live = store.segment_table.total_live_bytes()
+    return total > store.options.space_target * all_live and 2 * garbage > total - all_live
+
+
+def is_due(store: Store) -> bool:
+    """True if there is work that can't wait for the end of the segment."""
+    return store.key_order.is_full() or (
+        store.options.compaction == "auto" and active_is_mostly_dead(store)
+    )
 
 
 def replay_limit(store: Store) -> int:
@@ -147,7 +178,7 @@ def compact_fully(store: Store, progress: compactor.Progress | None) -> int:
             compactor.compact(store, plan, progress)
         while not checkpoint.write_checkpoint(store):
             pass
-        store.merge_keys()
+        store.merge_keys(everything=True)
         return max(before - log_bytes(store), 0)
 
 

@@ -31,8 +31,8 @@ class SegmentRow:
     last_version: int | None = None  # None while it is written
     size_bytes: int | None = None  # None while it is written
 
-    def ended(self, last_version: int) -> "SegmentRow":
-        """Return the row of a segment that nothing is appended to any more."""
+    def ended(self, last_version: int | None) -> "SegmentRow":
+        """Return the row of a segment that nothing is appended to any more; None: it goes on."""
         return replace(self, last_version=last_version)
 
     def closed(self, size_bytes: int) -> "SegmentRow":

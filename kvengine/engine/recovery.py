@@ -103,6 +103,7 @@ class Recovery:
         if self.replayed or newest_mark > removals:
             removals = max(removals, newest_mark, self.reader.removals) + 1
         self.reader.set_removals(removals)
+        self.order.begin(removals)
 
     # -- segments
 

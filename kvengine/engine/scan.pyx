@@ -13,10 +13,11 @@ from libc.stdint cimport uint64_t
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
-from kvengine.engine.key_order cimport Candidate, KeyCursor, KeyOrder
+from kvengine.engine.key_buffer cimport KeyEntry
+from kvengine.engine.key_order cimport KeyOrder, Selection
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport EXPIRES, Header, expiry_of, flags_of
-from kvengine.engine.segment cimport Segment, slot_of
+from kvengine.engine.segment cimport slot_of
 
 cdef extern from *:
     """
@@ -25,7 +26,8 @@ cdef extern from *:
     void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
-    GROUP = 64
+    GROUP = 64                  # keys whose memory is fetched side by side
+    CHUNK = 1024
 
 
 def keys_chunk(
@@ -48,55 +50,90 @@ cdef list chunk(
     Reader reader, KeyOrder order, bytes prefix, object start_after, bint reverse,
     Py_ssize_t limit, bint with_values,
 ):
-    cdef Candidate[GROUP] candidates
-    cdef uint64_t[GROUP] hashes
     cdef list found = []
-    cdef Py_ssize_t i, n
-    cdef bint sure
+    cdef Selection selection = Selection(min(limit, <Py_ssize_t>CHUNK))
+    cdef Py_ssize_t start
     reader.begin()
-    cdef KeyCursor cursor = order.cursor()
-    cursor.seek(prefix, start_after, reverse)
     while len(found) < limit:
-        n = cursor.fill(candidates, min(<Py_ssize_t>GROUP, limit - len(found)))
-        if n == 0:
+        # Nothing in the selection moves until the next one, whoever writes meanwhile.
+        selection.collect(order.buffers(), order.runs, prefix, start_after, reverse,
+                          False)
+        if selection.count == 0:
             break
-        sure = not with_values and order.all_alive(reader.removals)
-        if sure:
-            for i in range(n):
-                found.append(PyBytes_FromStringAndSize(candidates[i].key, candidates[i].key_size))
-            continue
-        for i in range(n):
-            hashes[i] = xxh3(candidates[i].key, candidates[i].key_size, reader.seed)
-            kv_prefetch(home_line(reader.index, hashes[i]))
-        if with_values:
-            add_entries(reader, candidates, hashes, n, found)
+        start_after = selection.key(selection.count - 1)
+        if not with_values and order.all_alive(reader.removals):
+            add_all(selection, found)
         else:
-            add_keys(reader, candidates, hashes, n, found)
-    return found
+            for start in range(0, selection.count, GROUP):
+                add_group(
+                    reader, selection, start, min(start + GROUP, selection.count), with_values,
+                    found)
+        if selection.count < selection.room:
+            break
+    return found[:limit] if len(found) > limit else found
 
 
-cdef int add_keys(
-    Reader reader, Candidate *candidates, uint64_t *hashes, Py_ssize_t n, list found,
-) except -1:
-    """Append the keys that are alive."""
+cdef int add_all(Selection selection, list found) except -1:
+    """Append all keys: nothing was ever removed."""
     cdef Py_ssize_t i
-    cdef const Candidate *candidate
-    for i in range(n):
-        candidate = &candidates[i]
-        if is_alive(reader, candidate, hashes[i]):
-            found.append(PyBytes_FromStringAndSize(candidate.key, candidate.key_size))
+    for i in range(selection.count):
+        found.append(
+            PyBytes_FromStringAndSize(selection.entries[i].key, selection.entries[i].size))
     return 0
 
 
-cdef bint is_alive(Reader reader, const Candidate *candidate, uint64_t hash) except? False:
-    """True if the key of a candidate is in the store now."""
-    cdef uint64_t *entry
+cdef int add_group(
+    Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, bint with_values,
+    list found,
+) except -1:
+    """Append the keys or entries of those that are alive; their memory is fetched side by side."""
+    cdef uint64_t[GROUP] hashes
+    cdef KeyEntry *entries = selection.entries + start
+    cdef Py_ssize_t i, n = end - start
+    cdef uint64_t *slot
+    for i in range(n):
+        hashes[i] = xxh3(entries[i].key, entries[i].size, reader.seed)
+        kv_prefetch(home_line(reader.index, hashes[i]))
+    if with_values:
+        fetch_records(reader, hashes, n)
+    for i in range(n):
+        if with_values:
+            slot = reader.locate(hashes[i], entries[i].key, entries[i].size)
+            if slot != NULL:
+                item = reader.entry_at(
+                    PyBytes_FromStringAndSize(entries[i].key, entries[i].size),
+                    slot[0] & ADDRESS_MASK)
+                if item is not None:
+                    found.append(item)
+        elif is_alive(reader, &entries[i], selection.limits[start + i], hashes[i]):
+            found.append(PyBytes_FromStringAndSize(entries[i].key, entries[i].size))
+    return 0
+
+
+cdef void fetch_records(Reader reader, uint64_t *hashes, Py_ssize_t n) noexcept:
+    cdef Py_ssize_t i
+    cdef const char *record
+    for i in range(n):
+        record = reader.first_guess(hashes[i])
+        if record != NULL:
+            kv_prefetch(record)
+            kv_prefetch(record + 64)
+            kv_prefetch(record + 128)
+
+
+cdef bint is_alive(
+    Reader reader, const KeyEntry *key, uint64_t limit, uint64_t hash,
+) except? False:
+    """True if a key is in the store now."""
+    cdef uint64_t *entry = NULL
     cdef const Header *header
-    entry = NULL
-    if may_trust(reader, candidate) and not is_unverified(reader.index, hash):
-        entry = reader.index.find_address(hash, candidate.address)
+    # A slot that was given to another segment since proves nothing.
+    if reader.segments.rows[slot_of(key.address)].id < limit and not is_unverified(
+        reader.index, hash
+    ):
+        entry = reader.index.find_address(hash, key.address)
     if entry == NULL:
-        entry = reader.locate(hash, candidate.key, candidate.key_size)
+        entry = reader.locate(hash, key.key, key.size)
         if entry == NULL:
             return False
     if reader.segments.rows[slot_of(entry[0] & ADDRESS_MASK)].expiring_bytes:
@@ -105,31 +142,18 @@ cdef bint is_alive(Reader reader, const Candidate *candidate, uint64_t hash) exc
     return True
 
 
-cdef bint may_trust(Reader reader, const Candidate *candidate) noexcept:
-    """True if the slot in a candidate's address still has the segment that it had then."""
-    cdef Segment *row = &reader.segments.rows[slot_of(candidate.address)]
-    return row.id < candidate.segment_limit
-
-
-cdef int add_entries(
-    Reader reader, Candidate *candidates, uint64_t *hashes, Py_ssize_t n, list found,
-) except -1:
-    """Append the entries of the keys that are alive."""
-    cdef Py_ssize_t i
-    cdef uint64_t *entry
-    cdef const char *record
-    for i in range(n):
-        record = reader.first_guess(hashes[i])
-        if record != NULL:
-            kv_prefetch(record)
-            kv_prefetch(record + 64)
-            kv_prefetch(record + 128)
-    for i in range(n):
-        entry = reader.locate(hashes[i], candidates[i].key, candidates[i].key_size)
-        if entry != NULL:
-            item = reader.entry_at(
-                PyBytes_FromStringAndSize(candidates[i].key, candidates[i].key_size),
-                entry[0] & ADDRESS_MASK)
-            if item is not None:
-                found.append(item)
-    return 0
+def living(reader: Reader) -> object:
+    """Return a function that drops dead keys from a Selection and refreshes the addresses."""
+    def resolve(Selection selection) -> None:
+        cdef Py_ssize_t i, kept = 0
+        cdef uint64_t hash
+        cdef uint64_t *entry
+        for i in range(selection.count):
+            hash = xxh3(selection.entries[i].key, selection.entries[i].size, reader.seed)
+            entry = reader.locate(hash, selection.entries[i].key, selection.entries[i].size)
+            if entry != NULL:
+                selection.entries[kept] = selection.entries[i]
+                selection.entries[kept].address = entry[0] & ADDRESS_MASK
+                kept += 1
+        selection.count = kept
+    return resolve

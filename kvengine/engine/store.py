@@ -19,7 +19,8 @@ from kvengine.engine import verifying
 from kvengine.engine.changing import Batch, Changer
 from kvengine.engine.follower import Follower
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.scan import entries_chunk, keys_chunk
+from kvengine.engine.key_order import choose_merge
+from kvengine.engine.scan import entries_chunk, keys_chunk, living
 from kvengine.engine.scanning import EVERYTHING, Keys, chunks, scan_arguments
 from kvengine.entry import Change, Entry, Stats, VerifyReport
 from kvengine.errors import InvalidRequest
@@ -262,12 +263,18 @@ class Store(Changer, MutableMapping[bytes, bytes]):
             self.directory, segment_id, LOG, self.manifest.uuid, self.applied_version + 1
         )
         self.segment_table.append(file, segment_id, salt, segment_file.HEADER_BYTES, True)
-        if self.rows and self.rows[-1].last_version is None:
+        if self.has_open_segment:
             self.rows[-1] = self.rows[-1].ended(self.applied_version)
         self.rows.append(SegmentRow(segment_id, LOG, self.applied_version + 1))
         self.commits.switch(file)
         self.activate(segment_id)
-        self.maintenance.wake()
+        if len(self.rows) > 1:
+            self.maintenance.wake()
+
+    def _has_grown(self) -> None:
+        """The log takes more disk; called by the writer when it allocates some."""
+        if maintenance.is_due(self):
+            self.maintenance.wake()
 
     def take_id(self) -> int:
         """Return a number that no file of this store had before."""
@@ -309,12 +316,17 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         """Go on in a new segment, so that the present one can be compacted."""
 
         def end() -> None:
-            if self.rows and self.rows[-1].last_version is None:
-                _, end, _, _, _ = self.segment_table.counters(self.rows[-1].id)
-                if end > segment_file.HEADER_BYTES:
+            if self.has_open_segment:
+                _, size, _, _, _ = self.segment_table.counters(self.rows[-1].id)
+                if size > segment_file.HEADER_BYTES:
                     self._next_segment()
 
         self.exclusively(end)
+
+    @property
+    def has_open_segment(self) -> bool:
+        """True if the last segment is being written."""
+        return bool(self.rows) and self.rows[-1].last_version is None
 
     def expired_bytes(self, segment_id: int, now: float) -> int:
         """Return an estimate of the bytes of expired records in a segment."""
@@ -332,11 +344,38 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         self.merge_keys()
 
     def write_key_run(self) -> tuple[str, ...]:
-        """Write frozen key buffers to runs; return the names of all runs."""
+        """Write frozen key buffers to a run; return the names of all runs."""
+        if self.key_order.has_frozen():
+            run_id = self.take_id()
+            self.key_order.write_frozen(
+                self.directory, f"{run_id:08x}.keys", self.next_id, self.manifest.uuid
+            )
+            self.directory.sync()
         return tuple(self.key_order.run_names())
 
-    def merge_keys(self) -> None:
-        """Merge runs that became many."""
+    def merge_keys(self, everything: bool = False) -> None:
+        """Merge key runs that became many; with `everything` all, leaving out dead keys."""
+        while True:
+            counts = self.key_order.counts()
+            span = (0, len(counts)) if everything else choose_merge(counts)
+            if span is None or not counts:
+                return
+            sure = self.key_order.newest_mark() == self.removals
+            gone = self.key_order.merge(
+                self.directory,
+                f"{self.take_id():08x}.keys",
+                *span,
+                self.next_id,
+                self.removals,
+                self.manifest.uuid,
+                None if sure else living(self),
+            )
+            self.directory.sync()
+            self.replace_manifest(key_runs=tuple(self.key_order.run_names()))
+            for name in gone:
+                self.directory.remove(name)
+            if everything:
+                return
 
     def release_files(self) -> None:
         """Let go of mappings; views that were handed out keep theirs."""

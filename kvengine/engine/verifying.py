@@ -122,7 +122,7 @@ class Verification:
         order = KeyOrder(1024)
         order.load(self._directory, list(self._manifest.key_runs), self._manifest.uuid)
         self.files += len(self._manifest.key_runs)
-        self.problems.extend(order.verify(None))
+        self.problems.extend(order.problems())
 
 
 def verify_open(store: Store, progress: Progress | None) -> VerifyReport:

@@ -115,6 +115,9 @@ cdef class Writer(Reader):
     def _next_segment(self) -> None:
         """Go on in a new segment; the store overrides it."""
 
+    def _has_grown(self) -> None:
+        """The log takes more disk; the store overrides it."""
+
     cdef int make_room(self, uint64_t size, bint durable) except -1:
         """Have `size` bytes after the end of the log in one segment, allocated on disk."""
         cdef uint64_t end = 0
@@ -128,6 +131,7 @@ cdef class Writer(Reader):
         if end + size > allocated:
             step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
             self.active.reserve(max(aligned(end + size), allocated + step))
+            self._has_grown()
         return 0
 
     # -- the one way into the log

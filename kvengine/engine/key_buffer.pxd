@@ -1,0 +1,49 @@
+"""New keys in memory, as C sees them."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
+
+cdef struct KeyEntry:
+    uint64_t prefix             # the first eight bytes, big-endian: compares like the key
+    const char *key
+    uint64_t address            # where the record lay when the key was added
+    uint32_t size
+
+cdef inline uint64_t prefix_of(const char *key, uint32_t size) noexcept nogil:
+    cdef uint64_t prefix = 0
+    cdef uint32_t i
+    for i in range(8):
+        prefix = prefix << 8 | (<unsigned char>key[i] if i < size else 0)
+    return prefix
+
+cdef inline int compare(const KeyEntry *a, const KeyEntry *b) noexcept nogil:
+    """Order of two keys as bytes: negative, zero or positive."""
+    cdef int order
+    if a.prefix != b.prefix:
+        return -1 if a.prefix < b.prefix else 1
+    order = memcmp(a.key, b.key, min(a.size, b.size))
+    if order:
+        return order
+    return (a.size > b.size) - (a.size < b.size)
+
+cdef uint64_t seek_entries(
+    const KeyEntry *entries, uint64_t start, uint64_t end, const KeyEntry *key, bint after
+) noexcept nogil
+
+cdef class KeyBuffer:
+    cdef KeyEntry *entries
+    cdef readonly uint64_t count
+    cdef uint64_t room
+    cdef uint64_t sorted_count
+    cdef uint64_t[64] starts    # where each sorted stretch begins
+    cdef readonly int stretches
+    cdef list blocks            # memory of the keys; never moves
+    cdef char *free_bytes
+    cdef uint64_t free_count
+    cdef readonly uint64_t removals_mark
+
+    cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1
+    cdef int settle(self) except -1
+    cdef int _more_bytes(self, uint32_t size) except -1
+    cdef int _merge_last_two(self) except -1
+    cdef uint64_t end_of(self, int stretch) noexcept nogil
