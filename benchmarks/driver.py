@@ -62,9 +62,7 @@ class Contender:
         if line:
             answer: dict[str, Any] = json.loads(line)
         else:
-            code = process.wait()
-            process.stdout.close()
-            self.process = None
+            code = self._end_process()
             shutil.rmtree(self.folder, ignore_errors=True)
             answer = {"error": f"the process ended with code {code}"}
         self.answers.setdefault(workload, []).append(answer)
@@ -72,13 +70,19 @@ class Contender:
 
     def stop(self) -> None:
         """End the process and remove its folder."""
-        if self.process is not None and self.process.stdin and self.process.stdout:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-            self.process.wait()
-            self.process.stdout.close()
-            self.process = None
+        self._end_process()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_process(self) -> int:
+        """Close the pipes, wait, and return the exit code."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                if pipe:
+                    pipe.close()
+        return process.wait()
 
     def _start(self) -> None:
         task = {

@@ -4,7 +4,8 @@ Invariants:
 * The same number and seed give the same key and value in every process.
 * Each call gives fresh ``bytes`` objects: no cached hash, no address the store has seen.
 * A key that is never stored lies between two that are, so that no engine can refuse it by range.
-* Values do not compress, except for the part asked for.
+* Values do not compress, except for the part asked for: with 0.5 a value is its first half twice,
+  as in db_bench.
 """
 
 from collections.abc import Iterable
@@ -77,7 +78,8 @@ class KeySpace:
         self.order = Permutation(count, seed)
         self._hashed = kind == "hashed"
         self._template = name + b"%0" + str(digits).encode() + (b"x" if self._hashed else b"d")
-        self._pool = value_pool(compressible, seed)
+        self._pool = np.random.default_rng(seed).bytes(2 * _POOL_BYTES)
+        self._compressible = compressible
         # A listing by prefix should find some thousands of keys.
         self._prefix_bytes = key_bytes - 4
         if self._hashed:
@@ -109,10 +111,16 @@ class KeySpace:
         salt = np.uint64(generation * 0x632BE59BD9B4E019 % 2**64)
         scattered = mixed(numbers + salt)
         starts = (scattered % np.uint64(_POOL_BYTES)).tolist()
-        pool = self._pool
+        pool, fresh_part = self._pool, 1 - self._compressible
         if max(sizes := list(sizes), default=0) > len(pool) - _POOL_BYTES:
             pool = self._pool = pool * (2 + max(sizes) // len(pool))
-        return [pool[at : at + size] for at, size in zip(starts, sizes, strict=True)]
+        if fresh_part == 1:
+            return [pool[at : at + size] for at, size in zip(starts, sizes, strict=True)]
+        values = []
+        for at, size in zip(starts, sizes, strict=True):
+            fresh = pool[at : at + max(1, round(size * fresh_part))]
+            values.append((fresh * (size // len(fresh) + 1))[:size])
+        return values
 
     def pairs(self, numbers: npt.ArrayLike, generation: int = 0) -> list[tuple[bytes, bytes]]:
         """Keys with their values."""
@@ -123,14 +131,3 @@ class KeySpace:
         if self._hashed:
             numbers = mixed(numbers)
         return [template % number for number in numbers.tolist()]
-
-
-def value_pool(compressible: float, seed: int) -> bytes:
-    """Random bytes; with 0.5 each 100 bytes are 50 random ones, twice (as in db_bench)."""
-    generator = np.random.default_rng(seed)
-    length = 2 * _POOL_BYTES
-    if compressible <= 0:
-        return generator.bytes(length)
-    raw = max(1, round(100 * (1 - compressible)))
-    pieces = [(generator.bytes(raw) * 100)[:100] for _ in range(length // 100 + 1)]
-    return b"".join(pieces)

@@ -150,7 +150,7 @@ class Stage:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _load_main(self) -> Engine:
-        self.space.pairs(self.space.order.at(np.arange(BATCH_PAIRS)))  # warm the heap
+        self.space.pairs(np.arange(BATCH_PAIRS))  # warm the heap
         footprint.trim_heap()
         before = footprint.memory()
         engine = self.open(self.main_path)

@@ -37,7 +37,7 @@ def reopen_killed(stage: Stage, repeat: int, seconds: float) -> Sample:
     stage.main()
     stage.close_main()
     stage.generation += 1
-    wanted = max(_ACKNOWLEDGED_MIN, stage.loaded // 10)
+    wanted = min(stage.loaded, max(_ACKNOWLEDGED_MIN, stage.loaded // 10))
     order = {"loaded": stage.loaded, "generation": stage.generation, "repeat": repeat}
     written = 0
     with Child("write", stage, order) as child:

@@ -56,6 +56,21 @@ cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1
     return 0
 
 
+cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1:
+    """Point a change at its value and metadata; their sizes are checked."""
+    change.value = PyBytes_AS_STRING(value)
+    change.value_size = PyBytes_GET_SIZE(value)
+    change.metadata = PyBytes_AS_STRING(metadata)
+    change.metadata_size = PyBytes_GET_SIZE(metadata)
+    if change.value_size > VALUE_MAX:
+        raise InvalidRequest(
+            f"a value has at most {VALUE_MAX} bytes, this one has {change.value_size}")
+    if change.metadata_size > METADATA_MAX:
+        raise InvalidRequest(
+            f"metadata has at most {METADATA_MAX} bytes, this has {change.metadata_size}")
+    return 0
+
+
 cdef int64_t checked_version(object if_version) except -2:
     if if_version is None:
         return -1
@@ -64,6 +79,16 @@ cdef int64_t checked_version(object if_version) except -2:
     if not 0 <= if_version < 1 << 48:
         raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
     return if_version
+
+
+cdef bytes copied(object value, str what, uint64_t limit):
+    """Return the bytes of a buffer, which may change after the call."""
+    cdef Py_buffer view
+    hold(value, &view, what, limit)
+    try:
+        return (<char *>view.buf)[:view.len]
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef class Changer(Writer):
@@ -85,9 +110,6 @@ cdef class Changer(Writer):
                 f"expires_at must be a moment in the future, not {expires_at}")
         return moment
 
-    cdef int level_for(self, object durability) except -1:
-        return self.level if durability is None else level_of(durability)
-
     def put(self, key, value, *, metadata=b"", expires_at=None, if_version=None, durability=None):
         """Store a value under a key and return the version of the change.
 
@@ -108,13 +130,16 @@ cdef class Changer(Writer):
         cdef Change change
         cdef Py_buffer value_view, metadata_view
         cdef bytes name = checked_key(key)
-        cdef int level = self.level_for(durability)
-        cdef int64_t wanted = checked_version(if_version)
+        cdef int level = self.level if durability is None else level_of(durability)
+        cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
         change.kind = PUT
-        change.expires_at = self.checked_expiry(expires_at)
+        change.expires_at = 0 if expires_at is None else self.checked_expiry(expires_at)
         change.key = PyBytes_AS_STRING(name)
         change.key_size = PyBytes_GET_SIZE(name)
         change.hash = xxh3(change.key, change.key_size, self.seed)
+        if type(value) is bytes and type(metadata) is bytes:
+            set_bytes(&change, <bytes>value, <bytes>metadata)
+            return self._one(&change, wanted, level)
         hold(metadata, &metadata_view, "metadata", METADATA_MAX)
         try:
             hold(value, &value_view, "a value", VALUE_MAX)
@@ -143,8 +168,8 @@ cdef class Changer(Writer):
         """
         cdef Change change
         cdef bytes name = checked_key(key)
-        cdef int level = self.level_for(durability)
-        cdef int64_t wanted = checked_version(if_version)
+        cdef int level = self.level if durability is None else level_of(durability)
+        cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
         change.kind = DELETE
         change.expires_at = 0
         change.key = PyBytes_AS_STRING(name)
@@ -168,36 +193,23 @@ cdef class Changer(Writer):
             self.commits.wait(ticket, level == 0)
         return version
 
-    def commit(self, changes: list, durability: object = None) -> int:
-        """Write a list of (key, value, metadata, expires_at) as one batch; value None deletes.
+    def commit_changes(self, changes: list, durability: object) -> int:
+        """Write (key, value, metadata, expires_at) tuples, all checked, as one batch.
 
-        Returns the version of its last change.
+        A value of None deletes.  Returns the version of the last change.
         """
-        cdef Py_ssize_t n = len(changes), held = 0, i
-        cdef int level = self.level_for(durability)
+        cdef Py_ssize_t n = len(changes), i
+        cdef int level = self.level if durability is None else level_of(durability)
         cdef uint64_t ticket, version
+        cdef Change *array
         if n == 0:
             return self.applied
-        cdef Change *array = <Change *>calloc(n, sizeof(Change))
-        cdef Py_buffer *views = <Py_buffer *>calloc(2 * n, sizeof(Py_buffer))
+        array = <Change *>calloc(n, sizeof(Change))
+        if array == NULL:
+            raise MemoryError
         try:
-            if array == NULL or views == NULL:
-                raise MemoryError
             for i in range(n):
-                key, value, metadata, expires_at = changes[i]
-                array[i].kind = DELETE if value is None else PUT
-                array[i].key = PyBytes_AS_STRING(key)
-                array[i].key_size = PyBytes_GET_SIZE(key)
-                array[i].hash = xxh3(array[i].key, array[i].key_size, self.seed)
-                array[i].expires_at = expires_at
-                hold(b"" if value is None else value, &views[held], "a value", VALUE_MAX)
-                array[i].value = <const char *>views[held].buf
-                array[i].value_size = views[held].len
-                held += 1
-                hold(metadata, &views[held], "metadata", METADATA_MAX)
-                array[i].metadata = <const char *>views[held].buf
-                array[i].metadata_size = views[held].len
-                held += 1
+                self._take(<tuple>changes[i], &array[i])
             self.acquire()
             try:
                 ticket = self.write(array, n, -1, level)
@@ -205,13 +217,24 @@ cdef class Changer(Writer):
             finally:
                 self.release()
         finally:
-            for i in range(held):
-                PyBuffer_Release(&views[i])
-            free(views)
             free(array)
         if level <= 1 and ticket:
             self.commits.wait(ticket, level == 0)
         return version
+
+    cdef int _take(self, tuple item, Change *change) except -1:
+        """Turn what a Batch collected into a change; the batch holds the bytes."""
+        cdef bytes key = <bytes>item[0]
+        change.key = PyBytes_AS_STRING(key)
+        change.key_size = PyBytes_GET_SIZE(key)
+        change.hash = xxh3(change.key, change.key_size, self.seed)
+        if item[1] is None:
+            change.kind = DELETE
+            return 0
+        change.kind = PUT
+        change.expires_at = 0 if item[3] is None else item[3]
+        set_bytes(change, <bytes>item[1], <bytes>item[2])
+        return 0
 
     def __getitem__(self, key):
         value = self.get(key)
@@ -246,40 +269,28 @@ cdef class Batch:
 
     def put(self, key, value, *, metadata=b"", expires_at=None) -> None:
         """Add a put; arguments as in Store.put()."""
+        cdef Change change
         cdef bytes name = checked_key(key)
-        cdef double moment = 0 if expires_at is None else self.store.checked_expiry(expires_at)
-        if type(value) is not bytes or type(metadata) is not bytes:
-            value, metadata = self._frozen(value, metadata)
+        moment = None if expires_at is None else self.store.checked_expiry(expires_at)
+        if type(value) is not bytes:
+            value = copied(value, "a value", VALUE_MAX)
+        if type(metadata) is not bytes:
+            metadata = copied(metadata, "metadata", METADATA_MAX)
+        set_bytes(&change, <bytes>value, <bytes>metadata)
         self._add(name, value, metadata, moment)
 
     def delete(self, key) -> None:
         """Add a delete; a key that is absent is no error."""
-        self._add(checked_key(key), None, b"", 0)
+        self._add(checked_key(key), None, b"", None)
 
-    cdef tuple _frozen(self, object value, object metadata):
-        cdef Py_buffer view
-        hold(value, &view, "a value", VALUE_MAX)
-        try:
-            value = (<char *>view.buf)[:view.len]
-        finally:
-            PyBuffer_Release(&view)
-        hold(metadata, &view, "metadata", METADATA_MAX)
-        try:
-            metadata = (<char *>view.buf)[:view.len]
-        finally:
-            PyBuffer_Release(&view)
-        return value, metadata
-
-    cdef int _add(self, bytes key, object value, object metadata, double expires_at) except -1:
-        cdef uint64_t value_size = 0 if value is None else PyBytes_GET_SIZE(value)
-        if value_size > VALUE_MAX:
-            raise InvalidRequest(f"a value has at most {VALUE_MAX} bytes, this one has {value_size}")
-        if <uint64_t>PyBytes_GET_SIZE(metadata) > METADATA_MAX:
-            raise InvalidRequest(f"metadata has at most {METADATA_MAX} bytes")
-        self.size += 64 + PyBytes_GET_SIZE(key) + value_size + PyBytes_GET_SIZE(metadata)
-        if self.size > BATCH_MAX:
+    cdef int _add(self, bytes key, object value, bytes metadata, object expires_at) except -1:
+        cdef uint64_t size = 64 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(metadata)
+        if value is not None:
+            size += PyBytes_GET_SIZE(value)
+        if self.size + size > BATCH_MAX:
             raise InvalidRequest(
-                f"a batch has at most {BATCH_BYTES_MAX} bytes, this one would have {self.size}")
+                f"a batch has at most {BATCH_MAX} bytes, this one would have {self.size + size}")
+        self.size += size
         self.changes.append((key, value, metadata, expires_at))
         return 0
 
@@ -294,7 +305,7 @@ cdef class Batch:
     def commit(self) -> int:
         """Write everything added so far and return the version of the last change."""
         changes, self.changes, self.size = self.changes, [], 0
-        self.version = self.store.commit(changes, self.durability)
+        self.version = self.store.commit_changes(changes, self.durability)
         return self.version
 
     def __enter__(self) -> Batch:

@@ -202,7 +202,7 @@ cdef class Copier:
 
     cdef int _redirect(self, Moved *moved, list slots) except -1:
         cdef Segment *rows = self.store.segments.rows
-        cdef uint64_t target
+        cdef uint64_t target = 0
         cdef uint64_t *entry
         cdef const Header *header
         cdef uint64_t old_size

@@ -2,24 +2,45 @@
 
 from libc.stdint cimport uint64_t
 
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
+
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
     ctypedef struct pthread_cond_t:
         pass
+    ctypedef struct pthread_condattr_t:
+        pass
+    int pthread_condattr_init(pthread_condattr_t *attributes)
+    int pthread_condattr_setclock(pthread_condattr_t *attributes, int clock)
+    int pthread_condattr_destroy(pthread_condattr_t *attributes)
     int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_trylock(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
-    int pthread_cond_init(pthread_cond_t *condition, void *attributes)
+    int pthread_cond_init(pthread_cond_t *condition, pthread_condattr_t *attributes)
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+    int pthread_cond_timedwait(
+        pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
+    int pthread_cond_signal(pthread_cond_t *condition)
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_cond_destroy(pthread_cond_t *condition)
 
 cdef class CommitGroup:
     cdef pthread_mutex_t mutex      # guards `syncing` and the order of `synced`
-    cdef pthread_cond_t changed
+    cdef pthread_cond_t changed     # a sync is over
+    cdef pthread_cond_t arrived     # enough threads wait for the next one
     cdef bint syncing
+    cdef int here                   # threads that came for the next sync
+    cdef int expected               # threads that came for the last one
+    cdef int gathering              # threads that the one about to sync waits for; 0: it does not
+    cdef uint64_t sync_ns           # how long the last sync took
     cdef readonly uint64_t appended # bytes written to the log since it was opened
     cdef readonly uint64_t synced   # of these, the ones known to be on disk
     cdef readonly uint64_t version  # of the last change among `appended`
@@ -33,3 +54,6 @@ cdef class CommitGroup:
 
     cdef int wait(self, uint64_t ticket, bint alone) except -1
     cdef int _sync_all(self) except -1
+    cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil
+    cdef void _gather(self) noexcept nogil
+    cdef int _lead(self) except -1

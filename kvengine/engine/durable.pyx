@@ -4,6 +4,9 @@ Invariants:
 
 * wait(ticket) returns only after a sync that began when all bytes up to `ticket` were written.
 * One thread at a time syncs; the others sleep, and any of them may be the next.
+* Before it syncs, it waits for as many threads as shared the last sync, but no longer than a part
+  of what a sync takes: threads that write in a loop come back together, and a thread that is
+  alone never waits.
 * After the first failed sync nothing is ever reported durable again: the kernel may have dropped
   the dirty pages and would call the next sync a success.
 """
@@ -11,6 +14,9 @@ Invariants:
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.errors import StoreReadOnly
+
+cdef enum:
+    GATHER_PERCENT = 75         # of the time of a sync: the longest wait for company
 
 
 cdef class CommitGroup:
@@ -22,11 +28,17 @@ cdef class CommitGroup:
 
     def __cinit__(self) -> None:
         pthread_mutex_init(&self.mutex, NULL)
-        pthread_cond_init(&self.changed, NULL)
+        cdef pthread_condattr_t attributes
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(&self.changed, &attributes)
+        pthread_cond_init(&self.arrived, &attributes)
+        pthread_condattr_destroy(&attributes)
         self.unsynced = []
 
     def __dealloc__(self) -> None:
         pthread_cond_destroy(&self.changed)
+        pthread_cond_destroy(&self.arrived)
         pthread_mutex_destroy(&self.mutex)
 
     def begin(
@@ -55,44 +67,75 @@ cdef class CommitGroup:
             StoreReadOnly: a sync failed, this one or one before.
         """
         cdef bint lead
-        cdef uint64_t target, version
         while True:
             with nogil:
-                pthread_mutex_lock(&self.mutex)
-                while self.syncing:
-                    pthread_cond_wait(&self.changed, &self.mutex)
-                    if self.synced >= ticket and not alone:
-                        break
-                lead = not self.syncing and (alone or self.synced < ticket)
-                if lead:
-                    self.syncing = True
-                pthread_mutex_unlock(&self.mutex)
+                lead = self._queue(ticket, alone)
             if self.failure is not None:
                 if lead:
                     self._hand_over()
                 raise StoreReadOnly(
                     f"the store is read-only since a sync failed: {self.failure}", self.failure)
-            if not lead:
-                if self.synced >= ticket:
-                    return 0
-                continue
-            target = self.appended
-            version = self.version
-            try:
-                self._sync_all()
-                self.synced = max(self.synced, target)
-                self.durable_version = max(self.durable_version, version)
-                if self.control != NULL:
-                    self.control[0] = self.durable_version
-            except BaseException as error:
-                if isinstance(error, OSError):
-                    self.failure = error
-                    raise StoreReadOnly(
-                        f"the store is read-only now: a sync failed: {error}", error) from error
-                raise
-            finally:
-                self._hand_over()
-            return 0
+            if lead:
+                return self._lead()
+            if self.synced >= ticket:
+                return 0
+
+    cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil:
+        """Sleep while another thread syncs; True if this thread is the next to do it."""
+        cdef bint lead
+        pthread_mutex_lock(&self.mutex)
+        self.here += 1
+        if self.gathering and self.here >= self.gathering:
+            pthread_cond_signal(&self.arrived)
+        while self.syncing:
+            pthread_cond_wait(&self.changed, &self.mutex)
+            if self.synced >= ticket and not alone:
+                break
+        lead = not self.syncing and (alone or self.synced < ticket)
+        if lead:
+            self.syncing = True
+            if not alone and self.expected > 1:
+                self._gather()
+            self.expected, self.here = self.here, 0
+        pthread_mutex_unlock(&self.mutex)
+        return lead
+
+    cdef void _gather(self) noexcept nogil:
+        """Give those who shared the last sync a moment to come back."""
+        cdef timespec until
+        cdef uint64_t ns
+        clock_gettime(CLOCK_MONOTONIC, &until)
+        ns = <uint64_t>until.tv_nsec + self.sync_ns * GATHER_PERCENT // 100
+        until.tv_sec += <long>(ns // 1000000000)
+        until.tv_nsec = <long>(ns % 1000000000)
+        self.gathering = self.expected
+        while self.here < self.gathering:
+            if pthread_cond_timedwait(&self.arrived, &self.mutex, &until) != 0:
+                break
+        self.gathering = 0
+
+    cdef int _lead(self) except -1:
+        """Sync, and let everyone know how far the log is on disk."""
+        cdef uint64_t target = self.appended
+        cdef uint64_t version = self.version
+        cdef timespec begun, ended
+        clock_gettime(CLOCK_MONOTONIC, &begun)
+        try:
+            self._sync_all()
+            self.synced = max(self.synced, target)
+            self.durable_version = max(self.durable_version, version)
+            if self.control != NULL:
+                self.control[0] = self.durable_version
+        except OSError as error:
+            self.failure = error
+            raise StoreReadOnly(
+                f"the store is read-only now: a sync failed: {error}", error) from error
+        finally:
+            clock_gettime(CLOCK_MONOTONIC, &ended)
+            self.sync_ns = <uint64_t>(ended.tv_sec - begun.tv_sec) * 1000000000 \
+                + <uint64_t>ended.tv_nsec - <uint64_t>begun.tv_nsec
+            self._hand_over()
+        return 0
 
     cdef int _sync_all(self) except -1:
         while self.unsynced:

@@ -6,6 +6,12 @@ from libc.string cimport memcmp
 from kvengine.engine.record cimport Header, check, flags_of, key_of, key_offset
 from kvengine.engine.segment cimport CHUNK_BITS, Segment, offset_of, slot_of
 
+cdef extern from *:
+    """
+    #define kv_lowest_bit(bits) __builtin_ctz(bits)
+    """
+    int kv_lowest_bit(unsigned int bits) noexcept nogil
+
 cdef enum:
     ADDRESS_BITS = 40
     DISTANCE_BITS = 3
@@ -113,6 +119,22 @@ cdef inline uint64_t placing_bits(uint64_t hash) noexcept nogil:
     """The bits of a hash that the index keeps: tag and bucket."""
     return hash & (~<uint64_t>0 << TAG_SHIFT | (SHARD_BUCKETS - 1))
 
+cdef inline unsigned int matches_in(const uint64_t *line, uint64_t wanted) noexcept nogil:
+    """Return a bit for each entry of a bucket with the wanted tag and distance.
+
+    All eight are compared, whatever they hold: a branch for each would be guessed wrong often.
+    """
+    return (
+        (line[0] >> ADDRESS_BITS == wanted)
+        | (line[1] >> ADDRESS_BITS == wanted) << 1
+        | (line[2] >> ADDRESS_BITS == wanted) << 2
+        | (line[3] >> ADDRESS_BITS == wanted) << 3
+        | (line[4] >> ADDRESS_BITS == wanted) << 4
+        | (line[5] >> ADDRESS_BITS == wanted) << 5
+        | (line[6] >> ADDRESS_BITS == wanted) << 6
+        | (line[7] >> ADDRESS_BITS == wanted) << 7
+    )
+
 cdef uint64_t *find_stashed(
     KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where
 ) noexcept nogil
@@ -130,24 +152,26 @@ cdef inline uint64_t *find(
     cdef uint64_t *line
     cdef uint64_t wanted = tag_of(hash) << DISTANCE_BITS
     cdef uint64_t bucket = hash & (SHARD_BUCKETS - 1)
-    cdef uint64_t entry, address
+    cdef uint64_t address
+    cdef unsigned int matches
     cdef int distance, i
     for distance in range(DISTANCE_MAX):
         line = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
-        for i in range(BUCKET_ENTRIES):
-            entry = line[i]
-            if entry >> ADDRESS_BITS == wanted + distance and entry:
-                address = entry & ADDRESS_MASK
-                if not cold and not is_warm(index.segments, address):
-                    where[0] = address
-                    return &COLD
-                if holds_key(index.segments, address, key, size):
-                    return &line[i]
-                if not is_intact(index.segments, address):
-                    where[0] = address
-                    return &DAMAGED
-            elif entry == 0:
-                break
+        matches = matches_in(line, wanted + distance)
+        while matches:
+            i = kv_lowest_bit(matches)
+            matches &= matches - 1
+            address = line[i] & ADDRESS_MASK
+            if address == 0:
+                continue
+            if not cold and not is_warm(index.segments, address):
+                where[0] = address
+                return &COLD
+            if holds_key(index.segments, address, key, size):
+                return &line[i]
+            if not is_intact(index.segments, address):
+                where[0] = address
+                return &DAMAGED
         if line[BUCKET_ENTRIES - 1] == 0:
             break
     if index.stash_count:

@@ -28,7 +28,7 @@ cdef class KeyOrder:
 cdef class Selection:
     cdef list held              # keeps buffers and runs in place
     cdef Source *sources
-    cdef Py_ssize_t source_count
+    cdef Py_ssize_t source_count, source_room
     cdef KeyEntry *entries
     cdef uint64_t *limits
     cdef Py_ssize_t room
@@ -40,7 +40,7 @@ cdef class Selection:
         self, list buffers, list runs, bytes prefix, object start_after, bint reverse,
         bint frozen,
     ) except -1
-    cdef Source *_next_source(self) except NULL
+    cdef Source *_next_source(self) noexcept
     cdef int _add_sources(self, list buffers, list runs) except -1
     cdef bint _select(
         self, const KeyEntry *bound, bint after, bint reverse, const char *prefix, uint32_t size,

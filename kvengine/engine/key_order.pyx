@@ -23,7 +23,6 @@ from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 
 cdef enum:
-    SOURCES_MAX = 512
     WRITE_KEYS = 16384          # merged at once, without the GIL, when a run is written
     KEYS_A_FLUSH = 900          # at most a megabyte of blocks, even of the longest keys
 
@@ -202,8 +201,7 @@ cdef class Selection:
         self.room = room
         self.entries = <KeyEntry *>malloc(room * sizeof(KeyEntry))
         self.limits = <uint64_t *>malloc(room * sizeof(uint64_t))
-        self.sources = <Source *>malloc(SOURCES_MAX * sizeof(Source))
-        if self.entries == NULL or self.limits == NULL or self.sources == NULL:
+        if self.entries == NULL or self.limits == NULL:
             raise MemoryError
 
     def __dealloc__(self) -> None:
@@ -259,10 +257,20 @@ cdef class Selection:
         cdef Source *source
         cdef int stretch
         cdef Py_ssize_t i
+        cdef Py_ssize_t room = len(runs)
         self.count = self.source_count = 0
         self.held = [buffers, runs]
-        for buffer in reversed(buffers):
+        for buffer in buffers:
             buffer.settle()
+            room += buffer.stretches
+        if room > self.source_room:
+            free(self.sources)
+            self.source_room = 0
+            self.sources = <Source *>malloc(room * sizeof(Source))
+            if self.sources == NULL:
+                raise MemoryError
+            self.source_room = room
+        for buffer in reversed(buffers):
             for stretch in range(buffer.stretches - 1, -1, -1):
                 source = self._next_source()
                 source.entries = buffer.entries
@@ -274,11 +282,8 @@ cdef class Selection:
             source.run, source.number, source.limit = &run.view, i, run.segment_limit
         return 0
 
-    cdef Source *_next_source(self) except NULL:
-        cdef Source *source
-        if self.source_count == SOURCES_MAX:
-            raise RuntimeError("more key runs than a scan can merge")
-        source = &self.sources[self.source_count]
+    cdef Source *_next_source(self) noexcept:
+        cdef Source *source = &self.sources[self.source_count]
         memset(source, 0, sizeof(Source))
         self.source_count += 1
         return source
@@ -372,7 +377,8 @@ cdef bytes successor(bytes prefix):
     cdef bytes stripped = prefix.rstrip(b"\xff")
     if not stripped:
         return b""
-    return stripped[:-1] + bytes([stripped[-1] + 1])
+    cdef Py_ssize_t last = len(stripped) - 1  # indices below 0 do not work in here
+    return stripped[:last] + bytes([<unsigned char>stripped[last] + 1])
 
 
 def choose_merge(counts: list[int]) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from libc.string cimport memcpy
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
-    table_of, Table, tag_of, ADDRESS_BITS, BUCKET_ENTRIES,
+    table_of, Table, tag_of, DISTANCE_BITS, kv_lowest_bit, matches_in,
 )
 from kvengine.engine.record cimport (
     BAD_CHECKSUM, BAD_SIZE, BAD_VALUE, EXPIRES, LARGE, check, checksum_is_right, expiry_of, flags_of,
@@ -41,6 +41,9 @@ cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
 
 
+cdef object new_tuple = tuple.__new__
+
+
 cdef bytes key_bytes(object key):
     """Return a key as bytes that is not bytes already.
 
@@ -62,6 +65,18 @@ cdef bytes key_bytes(object key):
         return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
     finally:
         PyBuffer_Release(&view)
+
+
+cdef inline uint64_t *lookup(Reader self, uint64_t hash, bytes name) except? NULL:
+    """Return the index entry of a key, or NULL; locate() sees to all that is out of the ordinary."""
+    cdef uint64_t where
+    cdef uint64_t *entry
+    if not is_unverified(self.index, hash):
+        entry = find(
+            self.index, hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), False, &where)
+        if entry != &COLD and entry != &DAMAGED:
+            return entry
+    return self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
 
 
 cdef class RecordView:
@@ -210,15 +225,18 @@ cdef class Reader:
         """
         cdef bytes name = key if type(key) is bytes else key_bytes(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
-        self.begin()
-        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+        if self.unusable is not None or self.published != NULL:
+            self.begin()
+        cdef uint64_t *entry = lookup(self, hash, name)
         if entry == NULL:
             return default
         cdef uint64_t address = entry[0] & ADDRESS_MASK
         cdef const Header *header = self.checked(address)
-        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
-            return default
-        return self.value_at(header, address)
+        if flags_of(header) & (EXPIRES | LARGE):
+            if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
+                return default
+            return self.value_at(header, address)
+        return PyBytes_FromStringAndSize(value_of(header), header.value_size)
 
     def get_many(self, keys) -> list:
         """Return the values of many keys in their order, None for each that is absent.
@@ -255,7 +273,7 @@ cdef class Reader:
                 kv_prefetch(record + 128)
         for i in range(end - start):
             name = <bytes>group[i]
-            entry = self.locate(hashes[i], PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+            entry = lookup(self, hashes[i], name)
             if entry == NULL:
                 values.append(None)
                 continue
@@ -268,15 +286,14 @@ cdef class Reader:
         return 0
 
     cdef const char *first_guess(self, uint64_t hash) noexcept:
-        """Return where the first entry with the right tag points, if that is in memory."""
+        """Return where the first entry in a key's own bucket points, if that is in memory."""
         cdef uint64_t *line = home_line(self.index, hash)
+        cdef unsigned int matches = matches_in(line, tag_of(hash) << DISTANCE_BITS)
         cdef uint64_t address
-        cdef int i
-        for i in range(BUCKET_ENTRIES):
-            if line[i] >> (ADDRESS_BITS + 3) == tag_of(hash) and line[i]:
-                address = line[i] & ADDRESS_MASK
-                if is_warm(self.segments.rows, address):
-                    return <const char *>record_at(self.segments.rows, address)
+        if matches:
+            address = line[kv_lowest_bit(matches)] & ADDRESS_MASK
+            if address and is_warm(self.segments.rows, address):
+                return <const char *>record_at(self.segments.rows, address)
         return NULL
 
     def get_entry(self, key):
@@ -296,13 +313,14 @@ cdef class Reader:
         if expires_at and expires_at <= self.now():
             return None
         cdef const char *metadata = key_of(header) + header.key_size
-        return Entry(
+        # What Entry() does, without its Python frame.
+        return new_tuple(Entry, (
             name,
             self.value_at(header, address),
             PyBytes_FromStringAndSize(metadata, header.metadata_size),
             expires_at if expires_at else None,
             version_of(header),
-        )
+        ))
 
     def get_view(self, key):
         """Return the value as a read-only memoryview without a copy, or None.

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.engine.durable cimport CommitGroup
+from kvengine.engine.durable cimport CommitGroup, pthread_mutex_t
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header
@@ -22,7 +22,7 @@ cdef struct Change:
     uint64_t offset             # of its record in the segment, once it is laid out
 
 cdef class Writer(Reader):
-    cdef void *lock                 # one writer at a time; held across disk writes
+    cdef pthread_mutex_t lock       # one writer at a time; held across disk writes
     cdef KeyOrder order
     cdef readonly CommitGroup commits
     cdef readonly MappedFile active

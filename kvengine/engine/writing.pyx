@@ -11,14 +11,13 @@ Invariants:
   index before is looked up again after.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.pythread cimport (
-    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
-    PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
-)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from kvengine.engine.durable cimport (
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock,
+    pthread_mutex_unlock,
+)
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, DAMAGED, Table, find, home_line, is_unverified, shard_of, table_of,
 )
@@ -66,26 +65,23 @@ cdef class Writer(Reader):
     """A Reader that may also append to the log."""
 
     def __cinit__(self, *args, **kwargs) -> None:
-        self.lock = <void *>PyThread_allocate_lock()
-        if self.lock == NULL:
-            raise MemoryError
+        pthread_mutex_init(&self.lock, NULL)
 
     def __dealloc__(self) -> None:
-        if self.lock != NULL:
-            PyThread_free_lock(<PyThread_type_lock>self.lock)
+        pthread_mutex_destroy(&self.lock)
 
     cdef int acquire(self) except -1:
         """Become the one thread that writes."""
-        if not PyThread_acquire_lock(<PyThread_type_lock>self.lock, NOWAIT_LOCK):
+        if pthread_mutex_trylock(&self.lock) != 0:
             with nogil:
-                PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
+                pthread_mutex_lock(&self.lock)
         if self.unusable is not None or self.refusal is not None:
             self.release()
             raise self.unusable if self.unusable is not None else self.refusal
         return 0
 
     cdef void release(self) noexcept:
-        PyThread_release_lock(<PyThread_type_lock>self.lock)
+        pthread_mutex_unlock(&self.lock)
 
     def configure_writes(
         self, order: KeyOrder, commits: CommitGroup, level: int, segment_bytes: int,
@@ -199,9 +195,12 @@ cdef class Writer(Reader):
         cdef char[SMALL_BYTES] small
         cdef char *target
         cdef char *buffer = NULL
-        cdef bint in_place = self.store_to_mapping and level > 1 and self.active.hook is None
+        cdef bint in_place = (
+            self.store_to_mapping and level > 1 and self.active.hook is None
+            and not self.active.sparse)
         cdef uint64_t end
         if in_place:
+            self.active.prepare(start, start + size)
             target = row.base + start
         elif size <= SMALL_BYTES:
             target = small

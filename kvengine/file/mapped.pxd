@@ -12,7 +12,10 @@ cdef class MappedFile:
     cdef public object hook         # None, or called before each operation; for tests
     cdef readonly bint sparse       # space can't be allocated ahead here: do not store into the map
 
+    cdef uint64_t prepared          # pages below this are in memory and may be stored to cheaply
+
     cdef int reserve(self, uint64_t end) except -1
+    cdef int prepare(self, uint64_t start, uint64_t end) except -1
     cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1
     cdef int sync(self) except -1
     cdef int truncate(self, uint64_t size) except -1

@@ -64,7 +64,8 @@ def test_values_compress_as_asked(compressible, low, high):
     values = space.values(np.arange(40))
     assert {len(value) for value in values} == {100}
     block = b"".join(values)
-    assert low < len(zlib.compress(block)) / len(block) < high
+    ratio = len(zlib.compress(block)) / len(block)
+    assert low < ratio < high
 
 
 def test_an_overwrite_changes_the_value():
@@ -76,7 +77,7 @@ def test_an_overwrite_changes_the_value():
 
 
 def test_fnv_is_that_of_ycsb():
-    # FNV-1a of eight zero bytes and of 1 in little-endian order, computed by hand in plain integers.
+    # FNV-1a over eight bytes in little-endian order, in plain integers.
     def by_hand(number):
         value = 0xCBF29CE484222325
         for byte in number.to_bytes(8, "little"):

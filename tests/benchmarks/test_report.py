@@ -6,14 +6,15 @@ import pytest
 
 pytest.importorskip("numpy")
 
-from click.testing import CliRunner  # noqa: E402
+from click.testing import CliRunner
 
-from benchmarks import driver  # noqa: E402
-from benchmarks.cli import main  # noqa: E402
-from benchmarks.options import Options  # noqa: E402
-from benchmarks.report.goals import GOALS, goals_table  # noqa: E402
-from benchmarks.report.lookup import Lookup  # noqa: E402
-from benchmarks.report.tables import tables  # noqa: E402
+from benchmarks import driver
+from benchmarks.cli import main
+from benchmarks.engines.base import EngineMissing
+from benchmarks.options import Options
+from benchmarks.report.goals import GOALS, goals_table
+from benchmarks.report.lookup import Lookup
+from benchmarks.report.tables import tables
 
 
 def _row(engine, workload, ns, **figures):
@@ -95,10 +96,10 @@ def test_a_run_writes_json_and_markdown(tmp_path):
 
 def test_a_missing_peer_is_left_out_with_its_reason(monkeypatch):
     def absent(name, package):
-        raise driver.EngineMissing(f"cannot import {name}")
+        raise EngineMissing(f"cannot import {name}")
 
     monkeypatch.setattr("benchmarks.engines.base.peer_module", absent)
-    said = []
+    said: list[str] = []
     present, versions, missing = driver.available([("plyvel", "default")], said.append)
     assert (present, versions) == ([], {})
     assert missing == {"plyvel": "cannot import plyvel"}

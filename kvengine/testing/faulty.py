@@ -1,0 +1,293 @@
+"""A folder that records every change of its files, and can fail or stop at any of them.
+
+Invariants:
+
+* Each step that changes something on disk has a number, from 1, in the order in which they began;
+  what replace() does in one call are several steps, as on a real disk.
+* A step that fails has changed nothing, except a write for which `partial_bytes` says otherwise.
+* With a hook on a file the engine writes through calls, never through the mapping, so nothing goes
+  unseen.  The control page is an exception: it is a notice board, and no step is recorded for it.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from kvengine.engine.control import NAME as CONTROL_NAME
+from kvengine.errors import StorageError, StorageFull
+from kvengine.file.directory import Directory, OutputFile
+from kvengine.file.local import LOCK_NAME
+from kvengine.file.mapped import MappedFile
+
+UNRECORDED = (CONTROL_NAME, LOCK_NAME)
+
+
+class Killed(BaseException):
+    """The process is dead from here on: no error handler of the engine may repair anything."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One change of a folder."""
+
+    number: int
+    operation: str  # create, write, reserve, truncate, sync, rename, remove, sync-folder
+    name: str
+    inode: int = 0  # which file, whatever its name was later; 0 for the folder
+    offset: int = 0  # for reserve and truncate the new size
+    data: bytes = b""
+    target: str = ""  # of a rename
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Recording:
+    """What a folder held at first, and every step since."""
+
+    files: dict[str, bytes]
+    inodes: dict[str, int]
+    steps: list[Step] = field(default_factory=list)
+
+
+class FaultyDirectory:
+    """Wraps another folder; see Directory.
+
+    `before` is called with each step before it is carried out, without any lock: it may block,
+    and it may raise OSError.
+
+    Thread-safety: threads may share it; steps are numbered under a lock.
+    """
+
+    def __init__(self, inner: Directory) -> None:
+        self.inner, self.path = inner, inner.path
+        self.before: Callable[[Step], None] | None = None
+        self.partial_bytes: int | None = None
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._faults: dict[int, int] = {}
+        self._fault_forever: tuple[int, int] | None = None
+        self._kill_at: int | None = None
+        self.is_dead = False
+        names = [name for name in inner.names() if name not in UNRECORDED]
+        self._inode_numbers = itertools.count(1)
+        self._inodes = {name: next(self._inode_numbers) for name in names}
+        self.recording = Recording(
+            {name: inner.read(name) for name in names}, dict(self._inodes)
+        )
+
+    # -- what to do at which step
+
+    def fail(self, number: int, code: int, *, forever: bool = False) -> None:
+        """Let the step with this number fail; with `forever` all after it too."""
+        if forever:
+            self._fault_forever = (number, code)
+        else:
+            self._faults[number] = code
+
+    def heal(self) -> None:
+        """Let no further step fail."""
+        self._faults.clear()
+        self._fault_forever = None
+
+    def kill(self, number: int) -> None:
+        """Let the process die at this step: it and all later ones raise Killed."""
+        self._kill_at = number
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps so far."""
+        return self.recording.steps
+
+    def count(self, operation: str, suffix: str = "") -> int:
+        """Return how many steps of a kind succeeded, on files with names that end so."""
+        return sum(
+            step.operation == operation and step.name.endswith(suffix) and not step.failed
+            for step in list(self.steps)
+        )
+
+    def _step(
+        self, operation: str, name: str, *, inode: int = 0, offset: int = 0, data: bytes = b"",
+        target: str = "",
+    ) -> Step:
+        """Record one step, or fail it."""
+        with self._lock:
+            if self.is_dead:
+                raise Killed
+            step = Step(next(self._numbers), operation, name, inode, offset, data, target)
+            if self._kill_at is not None and step.number >= self._kill_at:
+                self.is_dead = True
+                raise Killed
+            code = self._faults.get(step.number, 0)
+            if self._fault_forever is not None and step.number >= self._fault_forever[0]:
+                code = self._fault_forever[1]
+            step.failed = code != 0
+            self.steps.append(step)
+        if self.before is not None:
+            try:
+                self.before(step)
+            except OSError as error:
+                code, step.failed = error.errno or errno.EIO, True
+        if code:
+            full = code in (errno.ENOSPC, errno.EDQUOT)
+            kind = StorageFull if full else StorageError
+            raise kind(code, f"cannot {operation}: {os.strerror(code)}", name)
+        return step
+
+    # -- files that exist, or are made by opening them
+
+    def _hook(self, name: str, inode: int) -> Callable[[str, str, int, bytes | None], int | None]:
+        def hook(operation: str, _path: str, offset: int, data: bytes | None) -> int | None:
+            try:
+                self._step(operation, name, inode=inode, offset=offset, data=data or b"")
+            except StorageError as error:
+                if operation != "write" or not self.partial_bytes or error.errno != errno.ENOSPC:
+                    raise
+                part = min(self.partial_bytes, len(data or b""))
+                self.steps.append(
+                    Step(self.steps[-1].number, "write", name, inode, offset, (data or b"")[:part])
+                )
+                return part
+            return None
+
+        return hook
+
+    def open(
+        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+    ) -> MappedFile:
+        """Open and map a file."""
+        recorded = name not in UNRECORDED
+        if recorded and create and name not in self._inodes:
+            inode = next(self._inode_numbers)
+            self._step("create", name, inode=inode)
+            self._inodes[name] = inode
+        file = self.inner.open(name, create=create, writable=writable, map_bytes=map_bytes)
+        if recorded and writable:
+            file.hook = self._hook(name, self._inodes[name])
+        return file
+
+    def create(self, name: str) -> "FaultyOutput":
+        """Make a new file; an old one of that name goes."""
+        inode = next(self._inode_numbers)
+        self._step("create", name, inode=inode)
+        self._inodes[name] = inode
+        return FaultyOutput(self, name, inode, self.inner.create(name))
+
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Put a file with these bytes in the place of the old one: five steps."""
+        temporary = name + ".tmp"
+        inode = next(self._inode_numbers)
+        self._step("create", temporary, inode=inode)
+        try:
+            self._step("write", temporary, inode=inode, data=data)
+            if durable:
+                self._step("sync", temporary, inode=inode)
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                self._step("remove", temporary, inode=inode)
+            raise
+        self._step("rename", temporary, inode=inode, target=name)
+        self.inner.replace(name, data, durable=False)
+        self._inodes[name] = inode
+        if durable:
+            self.sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it is no error if it is gone already."""
+        if name in self._inodes:
+            self._step("remove", name, inode=self._inodes[name])
+            del self._inodes[name]
+        self.inner.remove(name)
+
+    def sync(self) -> None:
+        """Return when all names are on disk as they are now."""
+        self._step("sync-folder", "")
+        self.inner.sync()
+
+    def link(self, name: str, target: Directory) -> None:
+        """Write the file into the other folder, step by step."""
+        output = target.create(name)
+        try:
+            output.write(self.inner.read(name))
+            output.sync()
+        finally:
+            output.close()
+
+    # -- the rest changes nothing that a crash could undo
+
+    def names(self) -> list[str]:
+        """Return the names of all files."""
+        return self.inner.names()
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return self.inner.size(name)
+
+    def allocated(self, name: str) -> int:
+        """Return the bytes of the blocks that a file occupies; 0 if it is gone."""
+        return self.inner.allocated(name)
+
+    def read(self, name: str) -> bytes:
+        """Return a whole, small file."""
+        return self.inner.read(name)
+
+    def lock(self) -> None:
+        """Become the one writer."""
+        self.inner.lock()
+
+    def unlock(self) -> None:
+        """Let others write."""
+        self.inner.unlock()
+
+    def lock_is_held(self) -> bool:
+        """True if some process is the writer."""
+        return self.inner.lock_is_held()
+
+    def after_fork_in_child(self) -> None:
+        """Give up what belongs to the parent process."""
+        self.inner.after_fork_in_child()
+
+    def close(self) -> None:
+        """Keep the files: the test wants to open them again."""
+        self.inner.unlock()
+
+
+class FaultyOutput:
+    """A new file of a FaultyDirectory."""
+
+    def __init__(
+        self, directory: FaultyDirectory, name: str, inode: int, inner: OutputFile
+    ) -> None:
+        self._directory, self._name, self._inode, self._inner = directory, name, inode, inner
+        self.size = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        piece = bytes(data)
+        self._directory._step(
+            "write", self._name, inode=self._inode, offset=self.size, data=piece
+        )
+        self._inner.write(piece)
+        self.size += len(piece)
+
+    def sync(self) -> None:
+        """Return when everything written is on disk."""
+        self._directory._step("sync", self._name, inode=self._inode)
+        self._inner.sync()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._inner.close()
+
+
+@contextlib.contextmanager
+def faults(directory: FaultyDirectory, number: int, code: int) -> Iterator[None]:
+    """Within the block each step from `number` on fails."""
+    directory.fail(number, code, forever=True)
+    try:
+        yield
+    finally:
+        directory.heal()
