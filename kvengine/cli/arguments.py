@@ -98,7 +98,4 @@ def open_reader(folder: str) -> Store:
 
 def open_writer(folder: str, *, create: bool = False) -> Store:
     """Open the store in *folder* for writing; with *create*, make it if there is none."""
-    if create:
-        parent = os.path.dirname(os.path.abspath(folder))
-        os.makedirs(parent, exist_ok=True)
     return Store(folder, create=create)

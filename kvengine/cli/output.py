@@ -72,3 +72,4 @@ def progress_bar(label: str) -> Iterator[Progress | None]:
             bar.update(done - bar.pos)
 
         yield show
+        bar.update(bar.length - bar.pos if bar.length else 0)  # also if there was nothing to do

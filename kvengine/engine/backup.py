@@ -44,9 +44,8 @@ def backup(store: Store, target: Any, progress: Progress | None) -> int:
 
 
 def _copy(store: Store, target: Directory, progress: Progress | None) -> int:
-    rows, version = store.consistent_rows()
+    rows, ends, version = store.as_of_now()
     manifest = store.manifest
-    ends = {row.id: store.segment_table.counters(row.id)[1] for row in rows}
     total, done = sum(ends.values()), 0
     for row in rows:
         name = segment_file.file_name(row.id)

@@ -43,6 +43,7 @@ def write_checkpoint(store: Store) -> bool:
             store.directory.remove(name)
             return False
         runs = store.write_key_run()
+        store.commits.sync()  # the saved index must not know more than the log on disk
         old = store.manifest.index
         store.replace_manifest(
             index=(index_id, size_bytes), key_runs=runs, version=description.version
@@ -69,7 +70,8 @@ def _begin(store: Store) -> tuple[Description, int, list[int]] | None:
     rows = []
     for row in store.rows:
         slot, end, live, tombstones, expiring = store.segment_table.counters(row.id)
-        rows.append(SavedSegment(row.id, slot, end, live, tombstones, expiring))
+        expiries = store.segment_table.expiries(row.id)
+        rows.append(SavedSegment(row.id, slot, end, live, tombstones, expiring, *expiries))
     description = Description(
         version=store.applied_version,
         count=store.key_index.count,

@@ -78,7 +78,7 @@ def segment_infos(store: Store) -> list[SegmentInfo]:
             SegmentInfo(
                 id=row.id,
                 log_bytes=end - segment_file.HEADER_BYTES,
-                live_bytes=live - store.expired_bytes(row.id, now),
+                live_bytes=live - store.segment_table.expired_bytes(row.id, now),
                 tombstone_bytes=tombstones,
                 first_version=row.first_version,
                 last_version=row.last_version if row.last_version is not None else 1 << 48,
@@ -178,8 +178,6 @@ def _close_outputs(job: Job, rows: list[SegmentRow]) -> list[SegmentRow]:
                 output.id, COMPACTED, output.first_version, output.last_version, output.end
             )
         )
-    if new_rows:
-        store.directory.sync()
     return new_rows
 
 
@@ -196,6 +194,7 @@ def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
         slots.append(
             store.segment_table.append(output.file, output.id, output.salt, output.end, False)
         )
+    store.commits.sync()  # what made a record dead must be on disk before the record goes
     store.swap_rows(rows, new_rows)
     try:
         store.replace_manifest(forgotten=forgotten)

@@ -50,6 +50,7 @@ cdef class CommitGroup:
     cdef object folder
     cdef bint folder_is_stale       # a new segment's name may not be on disk yet
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
+    cdef public object on_failure   # called with the StoreReadOnly, once
     cdef uint64_t *control          # where other processes read durable_version
 
     cdef int wait(self, uint64_t ticket, bint alone) except -1

@@ -73,8 +73,7 @@ cdef class CommitGroup:
             if self.failure is not None:
                 if lead:
                     self._hand_over()
-                raise StoreReadOnly(
-                    f"the store is read-only since a sync failed: {self.failure}", self.failure)
+                raise self._read_only()
             if lead:
                 return self._lead()
             if self.synced >= ticket:
@@ -127,9 +126,8 @@ cdef class CommitGroup:
             if self.control != NULL:
                 self.control[0] = self.durable_version
         except OSError as error:
-            self.failure = error
-            raise StoreReadOnly(
-                f"the store is read-only now: a sync failed: {error}", error) from error
+            self.fail(error)
+            raise self._read_only() from error
         finally:
             clock_gettime(CLOCK_MONOTONIC, &ended)
             self.sync_ns = <uint64_t>(ended.tv_sec - begun.tv_sec) * 1000000000 \
@@ -159,11 +157,37 @@ cdef class CommitGroup:
             pthread_cond_broadcast(&self.changed)
             pthread_mutex_unlock(&self.mutex)
 
-    def sync(self) -> None:
+    def fail(self, error: OSError) -> None:
+        """What was written may not be on disk and never get there: accept no more writes."""
+        if self.failure is None:
+            self.failure = error
+            if self.on_failure is not None:
+                self.on_failure(self._read_only())
+
+    def _read_only(self) -> StoreReadOnly:
+        return StoreReadOnly(
+            f"the store is read-only since a sync failed: {self.failure}", self.failure)
+
+    def sync_file(self, file: MappedFile) -> None:
+        """Sync a segment that nothing is appended to any more.
+
+        Raises:
+            StoreReadOnly: it failed.
+        """
+        try:
+            file.sync()
+        except OSError as error:
+            self.fail(error)
+            raise self._read_only() from error
+
+    def sync(self, always: bool = False) -> None:
         """Return when everything written so far is on disk.
+
+        With `always` the segment being written is synced even if it holds no new record: its
+        header and its name may be new.
 
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
         """
-        if self.synced < self.appended or self.failure is not None:
-            self.wait(self.appended, False)
+        if always or self.synced < self.appended or self.failure is not None:
+            self.wait(self.appended, always)

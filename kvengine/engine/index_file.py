@@ -12,7 +12,7 @@ Invariants:
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.segment import bytes_at
@@ -26,7 +26,7 @@ SHARD_BYTES = 65536
 TRAILER = struct.Struct("<8sII16sQQQ")
 TRAILER_BYTES = TRAILER.size + 8
 FIXED = struct.Struct("<6Q")
-SEGMENT = struct.Struct("<6Q")
+SEGMENT = struct.Struct("<6Q2d")
 STASHED = struct.Struct("<2Q")
 
 
@@ -40,6 +40,8 @@ class SavedSegment:
     live: int
     tombstones: int
     expiring: int
+    expiry_min: float  # seconds since the epoch; 0: no record expires
+    expiry_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,7 @@ class Description:
             )
         ]
         parts += [
-            SEGMENT.pack(row.id, row.slot, row.end, row.live, row.tombstones, row.expiring)
-            for row in self.segments
+            SEGMENT.pack(*astuple(row)) for row in self.segments
         ]
         parts += [STASHED.pack(*pair) for pair in self.stash]
         return b"".join(parts) + checksums.tobytes()

@@ -9,8 +9,10 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from kvengine.engine import checkpoint, compaction, compactor, segment_file
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
 from kvengine.errors import KvError, StoreReadOnly
+from kvengine.file.system import memory_is_scarce
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S = 5.0  # after a failed job
+SOFT_SPACE_LIMIT, HARD_SPACE_LIMIT = 1.4, 2.0  # log bytes / live bytes
+SLACK_BYTES = 8 << 20  # whatever the ratio
+SHORT_PAUSE_S, LONG_PAUSE_S = 0.01, 0.05  # for each few megabytes written
 
 
 class Maintenance:
@@ -41,10 +47,12 @@ class Maintenance:
         """There may be work; start the thread if there is none yet."""
         self._news.set()
         if self._thread is None and not self._stopping:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=_run, args=(self, self._store, self._news), name="kvengine", daemon=True
             )
-            self._thread.start()
+            with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
+                thread.start()
+                self._thread = thread
 
     def stop(self) -> None:
         """Return when the thread has ended."""
@@ -90,6 +98,8 @@ def work(store: Store) -> None:
         store.commits.sync()
     if store.refusal is not None:
         return
+    if memory_is_scarce(log_bytes(store)):
+        store.segment_table.forget_residency()
     close_filled_segments(store)
     store.flush_keys()
     if store.options.compaction == "auto":
@@ -123,18 +133,37 @@ def active_is_mostly_dead(store: Store) -> bool:
         return False
     _, end, live, _, _ = store.segment_table.counters(store.rows[-1].id)
     garbage = end - segment_file.HEADER_BYTES - live
-    if garbage < compaction.garbage_bytes_min(store.options.segment_bytes):
-        return False
-    total = log_bytes(store)
-    all_live = store.segment_table.total_live_bytes()
-    return total > store.options.space_target * all_live and 2 * garbage > total - all_live
+    all_garbage = log_bytes(store) - store.segment_table.total_live_bytes()
+    return is_too_large(store) and 2 * garbage > all_garbage
 
 
 def is_due(store: Store) -> bool:
     """True if there is work that can't wait for the end of the segment."""
     return store.key_order.is_full() or (
-        store.options.compaction == "auto" and active_is_mostly_dead(store)
+        store.options.compaction == "auto" and is_too_large(store)
     )
+
+
+def is_too_large(store: Store) -> bool:
+    """True if dead records take more space than the options allow."""
+    total, live = log_bytes(store), store.segment_table.total_live_bytes()
+    garbage_min = compaction.garbage_bytes_min(store.options.segment_bytes)
+    return total - live >= garbage_min and total > store.options.space_target * live
+
+
+def pace(store: Store) -> None:
+    """Hold a writer up for a moment if it overwrites faster than dead records can be removed.
+
+    Called once for a few megabytes that are written.  While the writer sleeps, the background
+    thread has the GIL.
+    """
+    if store.options.compaction != "auto":
+        return
+    total, live = log_bytes(store), store.segment_table.total_live_bytes()
+    if total > HARD_SPACE_LIMIT * live + SLACK_BYTES:
+        time.sleep(LONG_PAUSE_S)
+    elif total > SOFT_SPACE_LIMIT * live + SLACK_BYTES:
+        time.sleep(SHORT_PAUSE_S)
 
 
 def replay_limit(store: Store) -> int:
@@ -157,7 +186,7 @@ def close_filled_segments(store: Store) -> None:
         file = store.segment_table.segment_file(row.id)
         if file.size_bytes > end:
             file.shorten(end)
-            file.flush()
+            store.commits.sync_file(file)
         closed.append(row.closed(end))
     store.swap_rows(filled, closed)
     store.replace_manifest()

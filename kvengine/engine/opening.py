@@ -29,7 +29,14 @@ from kvengine.engine.writing import level_of
 from kvengine.errors import CorruptData, InvalidRequest, InvalidType, NotAStore, StorageError
 from kvengine.errors import StoreClosed
 from kvengine.file.directory import Directory
-from kvengine.file.system import boot_id, fork_watch, process_id, text_path
+from kvengine.file.system import (
+    boot_id,
+    exit_watch,
+    fork_watch,
+    is_finalizing,
+    process_id,
+    text_path,
+)
 from kvengine.options import Options
 
 if TYPE_CHECKING:
@@ -47,7 +54,7 @@ def is_own(name: str) -> bool:
     return name in OWN_NAMES or name.endswith(OWN_SUFFIXES)
 
 
-def load_manifest(directory: Directory, *, create: bool, durable: bool) -> Manifest:
+def load_manifest(directory: Directory, *, create: bool) -> Manifest:
     """Return the manifest, making a new store if there is none and `create` says so.
 
     Raises:
@@ -73,7 +80,7 @@ def load_manifest(directory: Directory, *, create: bool, durable: bool) -> Manif
             f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
         )
     manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
-    directory.replace(manifests.NAME, manifest.encode(), durable=durable)
+    directory.replace(manifests.NAME, manifest.encode(), durable=True)
     return manifest
 
 
@@ -141,11 +148,7 @@ def open_store(store: Store) -> None:
         if writable:
             directory.lock()
             locked = True
-        store.manifest = load_manifest(
-            directory,
-            create=options.create and writable,
-            durable=options.durability != "os",
-        )
+        store.manifest = load_manifest(directory, create=options.create and writable)
         control = open_control(directory, writable=writable)
         if writable:
             _begin_writer(store, control)
@@ -159,6 +162,7 @@ def open_store(store: Store) -> None:
         directory.close()
         raise
     fork_watch(store, _after_fork)
+    exit_watch(store, abandon)
 
 
 def _after_fork(store: Store) -> None:
@@ -271,7 +275,6 @@ def close_store(store: Store) -> None:
             _close_writer(store)
     finally:
         store.refuse(StoreClosed("the store is closed"))
-        store.release_files()
         store.directory.unlock()
         store.directory.close()
 
@@ -308,7 +311,9 @@ def _forget_unsynced(store: Store) -> None:
 
 
 def abandon(store: Store) -> None:
-    """A store was dropped without close(): give back what would outlive it."""
+    """A store was dropped without close(), or the program ends: give back what would outlive it."""
+    if store.is_refused or is_finalizing():
+        return
     try:
         close_store(store)
     except Exception as error:  # noqa: BLE001  # nobody is left to hear it

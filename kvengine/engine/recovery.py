@@ -36,6 +36,13 @@ class LogEnd:
     version: int = 0
     segment_id: int = 0  # the segment that goes on; 0: there is none
     offset: int = 0
+    bad_offset: int = 0  # behind the records of a batch that has no end
+
+
+def has_bytes(file: MappedFile, start: int) -> bool:
+    """True if a file has anything but zeros from `start` on."""
+    size = file.size_bytes
+    return any(any(bytes_at(file, at, min(65536, size - at))) for at in range(start, size, 65536))
 
 
 class Recovery:
@@ -137,6 +144,7 @@ class Recovery:
                 saved = known[row.id]
                 table.place(saved.slot, file, row.id, header.salt, saved.end)
                 table.set_counters(row.id, saved.live, saved.tombstones, saved.expiring)
+                table.set_expiries(row.id, saved.expiry_min, saved.expiry_max)
         for row in rows:
             if row.id not in known:
                 file, header = opened[row.id]
@@ -187,21 +195,32 @@ class Recovery:
                 self._replay_closed(row, start)
                 self.rows.append(row)
                 continue
-            if self._does_not_follow(row, row.id in known):
+            if not self._follows(row, row.id in known):
                 self._stop(rows[position:])
                 return
             replay = self._replay(row, start, row.id in known)
             self.rows.append(replace(row, last_version=self.end.version))
             self.end.segment_id, self.end.offset = row.id, replay.offset
+            self.end.bad_offset = max(replay.bad_offset, replay.offset)
             if replay.code != 0:
-                self._judge(row, replay, rows[position + 1 :])
+                self._judge(row, replay)
                 self._stop(rows[position + 1 :])
                 return
         self._finish()
 
-    def _does_not_follow(self, row: SegmentRow, is_saved: bool) -> bool:
-        return not is_saved and row.first_version != max(self.end.version, self.manifest.version
-            if not self.rows else 0) + 1
+    def _follows(self, row: SegmentRow, is_saved: bool) -> bool:
+        """True unless the log broke off before an open segment.
+
+        Compaction leaves out versions, so only after another open segment, or for a segment that
+        the manifest does not know, must the first version be the very next one.
+        """
+        is_named = any(row.id == other.id for other in self.manifest.segments)
+        if is_saved or (is_named and not self.end.segment_id):
+            return True
+        version = self.end.version
+        if not self.end.segment_id:
+            version = max(version, self.manifest.version)
+        return row.first_version == version + 1
 
     def _replay(self, row: SegmentRow, start: int, is_saved: bool) -> Replay:
         """Apply an open segment as far as it is good."""
@@ -279,7 +298,7 @@ class Recovery:
 
     # -- the end of the log
 
-    def _judge(self, row: SegmentRow, replay: Replay, later: list[SegmentRow]) -> None:
+    def _judge(self, row: SegmentRow, replay: Replay) -> None:
         """A bad record: the torn end of the last writes, or damage to what was durable?
 
         Raises:
@@ -294,12 +313,6 @@ class Recovery:
         start = max(replay.bad_offset, replay.offset)
         if last_durable_mark(self.reader, row.id, start + 16, file.size_bytes):
             raise self._broken(name, replay)
-        for other in later:
-            end = self.reader.segment_table.segment_file(other.id).size_bytes
-            if other.size_bytes is not None or last_durable_mark(
-                self.reader, other.id, HEADER_BYTES, end
-            ):
-                raise self._broken(name, replay)
 
     def _finish(self) -> None:
         """The log ended without a bad record; look whether it should have gone on."""
@@ -312,7 +325,7 @@ class Recovery:
         settled = self._page_is_current and self._must_reach == self.end.version
         if self.live is None and not settled and file.size_bytes > self.end.offset:
             mark = last_durable_mark(
-                self.reader, self.end.segment_id, self.end.offset, file.size_bytes
+                self.reader, self.end.segment_id, self.end.bad_offset, file.size_bytes
             )
             if mark:
                 raise CorruptData(
@@ -337,10 +350,13 @@ class Recovery:
 
     def _stop(self, later: list[SegmentRow]) -> None:
         """The log ends here; segments that were begun later hold nothing that counts."""
-        if self.end.segment_id:
-            self._compare_with_page(segment_file.file_name(self.end.segment_id), self.end.offset)
+        name = segment_file.file_name(self.end.segment_id or later[0].id)
+        self._compare_with_page(name, self.end.offset)
         for row in later:
-            if row.size_bytes is not None:
+            end = self.reader.segment_table.segment_file(row.id).size_bytes
+            if row.size_bytes is not None or last_durable_mark(
+                self.reader, row.id, HEADER_BYTES, end
+            ):
                 raise CorruptData(
                     "versions of a segment",
                     file=segment_file.file_name(row.id),
@@ -351,6 +367,8 @@ class Recovery:
             self.reader.segment_table.retire(row.id)
             if self.writable:
                 self.directory.remove(segment_file.file_name(row.id))
+        if later and self.writable:
+            self.directory.sync()  # else they might come back and fit what is written next
         self._cut()
 
     def _cut(self) -> None:
@@ -358,4 +376,7 @@ class Recovery:
         if self.writable and self.end.segment_id:
             file = self.reader.segment_table.segment_file(self.end.segment_id)
             if file.size_bytes > self.end.offset:
+                unclean = has_bytes(file, self.end.offset)
                 file.shorten(self.end.offset)
+                if unclean:
+                    file.flush()  # else old bytes might come back behind what is written next

@@ -17,10 +17,10 @@ from kvengine.engine.key_index cimport ADDRESS_MASK, DAMAGED, find, home_line
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, PUT, Header, check, flags_of, key_of, kind_of,
+    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, PUT, Header, check, expiry_of, flags_of, key_of, kind_of,
     size_of, version_of,
 )
-from kvengine.engine.segment cimport Segment, make_address, offset_of, slot_of
+from kvengine.engine.segment cimport Segment, make_address, note_expiry, slot_of
 
 from kvengine.errors import InvalidRequest
 from kvengine.options import KEY_BYTES_MAX
@@ -196,6 +196,7 @@ cdef class Replay:
         if flags_of(header) & EXPIRES:
             if lives:
                 row.expiring_bytes += size
+                note_expiry(row, expiry_of(header))
             else:
                 row.expiring_bytes -= size
 

@@ -22,6 +22,7 @@ cdef struct Segment:
     uint64_t live_bytes         # of records that the index points to
     uint64_t tombstone_bytes    # of delete records
     uint64_t expiring_bytes     # of live records that have an expiry
+    double expiry_min, expiry_max   # of all records that had one; 0: none
     uint8_t *resident           # one byte a chunk: 1 if it was seen in memory
     uint8_t *proven             # one bit a page: the large value that begins there was checked
 
@@ -33,6 +34,13 @@ cdef inline uint64_t slot_of(uint64_t address) noexcept nogil:
 
 cdef inline uint64_t offset_of(uint64_t address) noexcept nogil:
     return (address & ((1 << OFFSET_BITS) - 1)) << UNIT_BITS
+
+cdef inline void note_expiry(Segment *row, double expires_at) noexcept nogil:
+    """A record with an expiry went into the segment."""
+    if row.expiry_max == 0 or expires_at < row.expiry_min:
+        row.expiry_min = expires_at
+    if expires_at > row.expiry_max:
+        row.expiry_max = expires_at
 
 cdef class SegmentTable:
     cdef Segment *rows

@@ -153,6 +153,27 @@ cdef class SegmentTable:
         cdef Segment *row = &self.rows[slot]
         return slot, row.end, row.live_bytes, row.tombstone_bytes, row.expiring_bytes
 
+    def expiries(self, segment_id: int) -> tuple[float, float]:
+        """Return the first and the last moment at which a record of a segment expires."""
+        cdef uint64_t slot = self.slots[segment_id]
+        return self.rows[slot].expiry_min, self.rows[slot].expiry_max
+
+    def expired_bytes(self, segment_id: int, now: float) -> int:
+        """Return an estimate of the bytes of expired records: as if they expired evenly."""
+        cdef uint64_t slot = self.slots[segment_id]
+        cdef Segment *row = &self.rows[slot]
+        cdef double share = 0
+        if now >= row.expiry_max:
+            share = 1
+        elif now > row.expiry_min:
+            share = (now - row.expiry_min) / (row.expiry_max - row.expiry_min)
+        return int(row.expiring_bytes * share)
+
+    def set_expiries(self, segment_id: int, first: float, last: float) -> None:
+        """Set what a saved index says about the expiries of a segment."""
+        cdef uint64_t slot = self.slots[segment_id]
+        self.rows[slot].expiry_min, self.rows[slot].expiry_max = first, last
+
     def set_counters(self, segment_id: int, live: int, tombstones: int, expiring: int) -> None:
         """Set what a saved index says about a segment."""
         cdef uint64_t slot = self.slots[segment_id]

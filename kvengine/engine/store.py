@@ -242,7 +242,7 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "options", None) is not None and not self.is_refused:
+        if getattr(self, "follower", None) is not None or hasattr(self, "maintenance"):
             opening.abandon(self)
 
     # -- for the parts of the engine
@@ -275,6 +275,7 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         """The log takes more disk; called by the writer when it allocates some."""
         if maintenance.is_due(self):
             self.maintenance.wake()
+            maintenance.pace(self)
 
     def take_id(self) -> int:
         """Return a number that no file of this store had before."""
@@ -293,24 +294,42 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         self.exclusively(swap)
 
     def replace_manifest(self, **changes: Any) -> None:
-        """Write a new manifest; the caller holds the job lock."""
+        """Write a new manifest; the caller holds the job lock.
+
+        First everything that it refers to is brought to disk, names and all: other files refer
+        to records, and after a power cut none of it may be there without the rest.
+        """
         rows = tuple(self.rows)
+        named = {row.id for row in self.manifest.segments}
+        begun = any(row.size_bytes is None and row.id not in named for row in rows)
+        self.commits.sync(always=begun)
+        self.directory.sync()
         newest = max((row.id for row in rows), default=0)
         manifest = self.manifest.next(
             segments=rows,
             next_id=max(newest + 1, self.manifest.next_id),
             **changes,
         )
-        self.directory.replace("MANIFEST", manifest.encode(), durable=True)
+        data = manifest.encode()
+        try:
+            self.directory.replace("MANIFEST", data, durable=True)
+        except OSError as error:
+            if not self._is_manifest(data):
+                raise
+            # It is in place, but after a power cut the old one may be back.
+            self.commits.fail(error)
         self.manifest = manifest
         if self.control_page is not None:
             self.control_page.generation = manifest.generation
 
-    def consistent_rows(self) -> tuple[list[SegmentRow], int]:
-        """Return the segments and the version they go up to, as of one moment."""
-        if self.options.read_only:
-            return list(self.rows), self.applied_version
-        return self.exclusively(lambda: (list(self.rows), self.applied_version))  # type: ignore[no-any-return]
+    def as_of_now(self) -> tuple[list[SegmentRow], dict[int, int], int]:
+        """Return the segments, how far each goes, and the version, all as of one moment."""
+
+        def look() -> tuple[list[SegmentRow], dict[int, int], int]:
+            ends = {row.id: self.segment_table.counters(row.id)[1] for row in self.rows}
+            return list(self.rows), ends, self.applied_version
+
+        return look() if self.options.read_only else self.exclusively(look)
 
     def end_active_segment(self) -> None:
         """Go on in a new segment, so that the present one can be compacted."""
@@ -327,10 +346,6 @@ class Store(Changer, MutableMapping[bytes, bytes]):
     def has_open_segment(self) -> bool:
         """True if the last segment is being written."""
         return bool(self.rows) and self.rows[-1].last_version is None
-
-    def expired_bytes(self, segment_id: int, now: float) -> int:
-        """Return an estimate of the bytes of expired records in a segment."""
-        return 0
 
     # -- key order
 
@@ -350,7 +365,6 @@ class Store(Changer, MutableMapping[bytes, bytes]):
             self.key_order.write_frozen(
                 self.directory, f"{run_id:08x}.keys", self.next_id, self.manifest.uuid
             )
-            self.directory.sync()
         return tuple(self.key_order.run_names())
 
     def merge_keys(self, everything: bool = False) -> None:
@@ -370,15 +384,11 @@ class Store(Changer, MutableMapping[bytes, bytes]):
                 self.manifest.uuid,
                 None if sure else living(self),
             )
-            self.directory.sync()
             self.replace_manifest(key_runs=tuple(self.key_order.run_names()))
             for name in gone:
                 self.directory.remove(name)
             if everything:
                 return
-
-    def release_files(self) -> None:
-        """Let go of mappings; views that were handed out keep theirs."""
 
     def reload(self) -> None:
         """A reader starts over from the newest files."""

@@ -146,7 +146,7 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
     directory = LocalDirectory(opening.folder_path(path), create=False, read_only=True)
     try:
         try:
-            manifest = opening.load_manifest(directory, create=False, durable=False)
+            manifest = opening.load_manifest(directory, create=False)
         except CorruptData as error:
             return VerifyReport(1, 0, 0, (error,))
         problems = []

@@ -25,7 +25,7 @@ from kvengine.engine.record cimport (
     DELETE, DURABLE, EXPIRES, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
     size_of, version_of,
 )
-from kvengine.engine.segment cimport SEGMENT_MAP_BYTES, make_address, offset_of, slot_of
+from kvengine.engine.segment cimport SEGMENT_MAP_BYTES, make_address, note_expiry, offset_of, slot_of
 
 from kvengine.errors import InvalidRequest, StoreReadOnly, VersionConflict
 
@@ -40,7 +40,7 @@ cdef extern from *:
     void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
 
 cdef enum:
-    GROW_STEP_BYTES_MAX = 16 << 20
+    GROW_STEP_BYTES_MAX = 4 << 20
     GROW_STEP_BYTES_MIN = 16 << 10
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
     SMALL_BYTES = 16384         # records up to here are put together on the C stack
@@ -239,6 +239,7 @@ cdef class Writer(Reader):
             row.live_bytes += size
             if change.expires_at:
                 row.expiring_bytes += size
+                note_expiry(row, change.expires_at)
                 self.removals += 1
         else:
             row.tombstone_bytes += size

@@ -4,9 +4,11 @@ Invariants:
 
 * The engine meets the operating system through these calls and those of MappedFile, nowhere else;
   so tests can record them, fail them and replay them.
-* A name is durable after sync(); the bytes of a file are after its own sync().
+* A name is durable after sync(); the bytes of a file are after its own sync().  Until then a crash
+  of the machine may keep or lose each of them, in any order.
+* A refusal of the system is a StorageError.  Only calls that look at a file which may be missing
+  raise FileNotFoundError, and say so.
 """
-
 
 from typing import Protocol
 
@@ -19,15 +21,15 @@ class OutputFile(Protocol):
     size: int
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes."""
+        """Append bytes; a crash may leave any part of them, in any order, until sync()."""
         ...
 
     def sync(self) -> None:
-        """Return when everything written is on disk."""
+        """Return when everything written is on disk; the name is only after the folder's sync()."""
         ...
 
     def close(self) -> None:
-        """Give the file back; closing twice is no error."""
+        """Give the file back, which makes nothing durable; closing twice is no error."""
         ...
 
 
@@ -41,7 +43,11 @@ class Directory(Protocol):
         ...
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes."""
+        """Return the size of a file in bytes.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
         ...
 
     def allocated(self, name: str) -> int:
@@ -49,25 +55,43 @@ class Directory(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """Return a whole, small file."""
+        """Return a whole, small file.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
         ...
 
     def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        """Put a file with these bytes in the place of the old one; after a crash it is either."""
+        """Put a file with these bytes in the place of the old one; after a crash it is either.
+
+        With `durable` it is the new one once the call has returned.  Without it a crash of the
+        machine, though not of the process, may also leave parts of it, or nothing.
+        """
         ...
 
     def create(self, name: str) -> OutputFile:
-        """Make a new file; an old one of that name goes."""
+        """Make a new file; an old one of that name goes.
+
+        After a crash it may be there in part or not at all, until it and the folder are synced.
+        """
         ...
 
     def open(
         self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
     ) -> MappedFile:
-        """Open and map a file."""
+        """Open and map a file; one that `create` made is durable as those of create() are.
+
+        Raises:
+            FileNotFoundError: there is none of that name, and `create` is false.
+        """
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already."""
+        """Remove a file; it is no error if it is gone already.
+
+        Mappings and open files go on working.  Until sync() a crash may bring the name back.
+        """
         ...
 
     def sync(self) -> None:
@@ -75,11 +99,17 @@ class Directory(Protocol):
         ...
 
     def link(self, name: str, target: "Directory") -> None:
-        """Give a file that never changes any more a place in another folder too."""
+        """Give a file that never changes any more a place in another folder too.
+
+        Its bytes are durable there if they are here; its name is after the other folder's sync().
+        """
         ...
 
     def lock(self) -> None:
-        """Become the one writer, or raise StoreLocked with the pid of the one there is."""
+        """Become the one writer, or raise StoreLocked with the pid of the one there is.
+
+        The lock ends with unlock(), with close(), or with the process, however that ends.
+        """
         ...
 
     def unlock(self) -> None:

@@ -5,31 +5,41 @@ Invariants:
 * Every descriptor is closed on exec.
 * replace() never leaves a half-written file under the name.
 * The lock is an flock on the file LOCK, so it dies with its holder, however that ends.
+* Only the process that took the lock gives it back; a forked child just closes its copy.
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from kvengine.errors import NotAStore, StorageError, StorageFull, StoreLocked
-from kvengine.file.directory import Directory
+from kvengine.file.directory import Directory, OutputFile
 from kvengine.file.mapped import MappedFile
 
 LOCK_NAME = "LOCK"
 FICLONE = 0x40049409  # Linux: share the blocks of another file
+LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
+LOCK_PAUSE_S = 0.002
+COPY_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def refusals(what: str, path: str) -> Iterator[None]:
-    """Turn an OSError into a StorageError that says what was tried; a missing file stays one."""
+def refusals(what: str, path: str, *, may_be_missing: bool = False) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what was tried.
+
+    With `may_be_missing` a FileNotFoundError stays what it is: the caller reckons with it.
+    """
     try:
         yield
-    except (FileNotFoundError, StorageError):
-        raise
     except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = StorageFull if full else StorageError
         reason = error.strerror or str(error)
@@ -74,12 +84,11 @@ class LocalDirectory:
 
     def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
         self.path = os.path.abspath(path)
-        self._lock_fd = -1
+        self._lock_fd, self._lock_pid = -1, 0
         self._read_only = read_only
         with refusals("use the folder", self.path):
             if create and not os.path.lexists(self.path):
-                os.makedirs(self.path, exist_ok=True)
-                _sync_folder(os.path.dirname(self.path))
+                _make_folder(self.path)
             if not os.path.exists(self.path):
                 raise NotAStore(f"{self.path} does not exist")
             if not os.path.isdir(self.path):
@@ -95,7 +104,7 @@ class LocalDirectory:
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
-        with refusals("look at", self._at(name)):
+        with refusals("look at", self._at(name), may_be_missing=True):
             return os.stat(self._at(name)).st_size
 
     def allocated(self, name: str) -> int:
@@ -107,7 +116,7 @@ class LocalDirectory:
 
     def read(self, name: str) -> bytes:
         """Return a whole, small file."""
-        with refusals("read", self._at(name)):
+        with refusals("read", self._at(name), may_be_missing=True):
             return Path(self._at(name)).read_bytes()
 
     def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
@@ -115,17 +124,18 @@ class LocalDirectory:
         temporary = self._at(name + ".tmp")
         output = LocalOutput(temporary)
         try:
-            output.write(data)
-            if durable:
-                output.sync()
+            try:
+                output.write(data)
+                if durable:
+                    output.sync()
+            finally:
+                output.close()
+            with refusals("rename", temporary):
+                os.rename(temporary, self._at(name))
         except BaseException:
-            output.close()
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        output.close()
-        with refusals("rename", temporary):
-            os.rename(temporary, self._at(name))
         if durable:
             self.sync()
 
@@ -141,7 +151,7 @@ class LocalDirectory:
         if create:
             flags |= os.O_CREAT
         path = self._at(name)
-        with refusals("open", path):
+        with refusals("open", path, may_be_missing=not create):
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
         return MappedFile(descriptor, path, map_bytes, writable)
 
@@ -156,34 +166,40 @@ class LocalDirectory:
             _sync_folder(self.path)
 
     def link(self, name: str, target: Directory) -> None:
-        """Link a file into another folder; share its blocks, or copy it, where that can't be."""
-        source, goal = self._at(name), os.path.join(target.path, name)
+        """Link a file into another folder; share its blocks, or copy it, where that can't be.
+
+        A file of that name in the other folder is an error: it could be this very file.
+        """
+        source = self._at(name)
         with refusals("copy", source):
-            try:
-                os.link(source, goal)
-            except OSError:
-                _copy(source, goal)
+            if isinstance(target, LocalDirectory):
+                _link(source, os.path.join(target.path, name))
+            else:
+                _send(source, target.create(name))
 
     def lock(self) -> None:
         """Become the one writer, or raise StoreLocked with the pid of the one there is."""
         path = self._at(LOCK_NAME)
-        with refusals("open", path):
+        with refusals("lock", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = os.pread(descriptor, 32, 0).split(b"\n")[0]
-            os.close(descriptor)
-            raise StoreLocked(self.path, int(text) if text.isdigit() else None) from None
-        os.ftruncate(descriptor, 0)
+            try:
+                if not _try_lock(descriptor):
+                    text = os.pread(descriptor, 32, 0).split(b"\n")[0]
+                    raise StoreLocked(self.path, int(text) if text.isdigit() else None)
+            except BaseException:
+                os.close(descriptor)
+                raise
         with contextlib.suppress(OSError):  # a full disk: the lock counts, not the text
+            os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-        self._lock_fd = descriptor
+        self._lock_fd, self._lock_pid = descriptor, os.getpid()
 
     def unlock(self) -> None:
         """Let others write; no error if this is not the writer."""
-        if self._lock_fd >= 0:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        if self._lock_fd >= 0 and self._lock_pid == os.getpid():
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._lock_fd, 0)  # so that nobody is told of a pid that is gone
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
         self.after_fork_in_child()
 
     def lock_is_held(self) -> bool:
@@ -219,13 +235,60 @@ def _sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it, each of which is durable then."""
+    missing = [path]
+    while not os.path.lexists(parent := os.path.dirname(missing[-1])):
+        missing.append(parent)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was quicker
+            os.mkdir(folder)
+        _sync_folder(os.path.dirname(folder))
+
+
+def _try_lock(descriptor: int) -> bool:
+    for attempt in range(LOCK_ATTEMPTS):
+        if attempt:
+            time.sleep(LOCK_PAUSE_S)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return True
+    return False
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # another file system, or one without links
+        _copy(source, target)
+
+
 def _copy(source: str, target: str) -> None:
     """Copy a file and bring it to disk, sharing its blocks where the file system can."""
-    with open(source, "rb") as reader, open(target, "wb") as writer:
+    with open(source, "rb") as reader, open(target, "xb") as writer:
         try:
-            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
-        except OSError:
-            while piece := reader.read(1 << 20):
-                writer.write(piece)
-        writer.flush()
-        os.fsync(writer.fileno())
+            try:
+                fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
+            except OSError:
+                while piece := reader.read(COPY_BYTES):
+                    writer.write(piece)
+            writer.flush()
+            os.fsync(writer.fileno())
+        except BaseException:
+            os.unlink(target)
+            raise
+
+
+def _send(source: str, output: OutputFile) -> None:
+    """Copy a file into a folder of another kind."""
+    try:
+        with open(source, "rb") as reader:
+            while piece := reader.read(COPY_BYTES):
+                output.write(piece)
+        output.sync()
+    finally:
+        output.close()

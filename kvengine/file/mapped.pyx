@@ -10,7 +10,6 @@ Invariants:
 
 from libc.errno cimport EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 
 import os
 
@@ -200,9 +199,9 @@ cdef class MappedFile:
         """Read a range so that it is in memory; the caller has released the GIL."""
         cdef uint64_t at = offset & ~<uint64_t>(PAGE_BYTES - 1)
         cdef volatile char *base = self.base
-        cdef char byte
+        cdef char _byte  # the loads count, not what they give
         while at < offset + size:
-            byte = base[at]
+            _byte = base[at]
             at += PAGE_BYTES
 
     # -- the same, for callers in Python

@@ -7,15 +7,19 @@ Invariants:
 * A forked child hears of the fork before any other Python code runs in it.
 """
 
+import atexit
 import os
 import secrets
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _own_boot_id: list[int] = []
-_watched: dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]] = {}
+_Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
+_at_fork: _Watched = {}
+_at_exit: _Watched = {}
 
 
 def boot_id() -> int:
@@ -45,16 +49,41 @@ def text_path(path: Any) -> str:
 
 def fork_watch(thing: Any, in_child: Callable[[Any], None]) -> None:
     """Call ``in_child(thing)`` in every child that is forked while `thing` lives."""
+    _watch(_at_fork, thing, in_child)
+
+
+def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:
+    """Call ``at_exit(thing)`` when the program ends while `thing` lives."""
+    _watch(_at_exit, thing, at_exit)
+
+
+def is_finalizing() -> bool:
+    """True when the interpreter is being taken apart and modules can't be relied on."""
+    return sys.is_finalizing()
+
+
+def memory_is_scarce(bytes_in_use: int) -> bool:
+    """True if so many bytes of files can't be expected to stay in memory."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return bytes_in_use > int(fields["MemAvailable"].split()[0]) * 512
+    except (OSError, KeyError, ValueError):
+        return False
+
+
+def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
     key = id(thing)
-    _watched[key] = (weakref.ref(thing, lambda _: _watched.pop(key, None)), in_child)
+    watched[key] = (weakref.ref(thing, lambda _: watched.pop(key, None)), call)
 
 
-def _tell_child() -> None:
-    for reference, in_child in list(_watched.values()):
+def _tell(watched: _Watched) -> None:
+    for reference, call in list(watched.values()):
         thing = reference()
         if thing is not None:
-            in_child(thing)
+            call(thing)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell_child)
+    os.register_at_fork(after_in_child=lambda: _tell(_at_fork))
+atexit.register(_tell, _at_exit)
