@@ -19,6 +19,7 @@ from benchmarks.report.compare import comparison
 from benchmarks.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
+_DEFAULT = click.core.ParameterSource.DEFAULT
 _QUICK = {"keys": 20_000, "repeats": 3, "budget_s": 0.2}
 
 
@@ -81,7 +82,10 @@ def run(**given: Any) -> None:
     fields = {name: given[name] for name in Options.__slots__ if name in given}
     fields |= {"budget_s": given["budget"]}
     if given["quick"]:
-        fields |= _QUICK
+        source = click.get_current_context().get_parameter_source
+        asked = {"keys": "keys", "repeats": "repeats", "budget_s": "budget"}
+        left = [name for name, option in asked.items() if source(option) is _DEFAULT]
+        fields |= {name: _QUICK[name] for name in left}
     options = Options(**fields)
     result = driver.run(
         options,

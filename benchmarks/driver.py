@@ -110,9 +110,9 @@ def run(
     say: Say,
 ) -> dict[str, Any]:
     """Run everything and return the result as a dict for ``json``."""
+    present, versions, missing = available(engines, say)
     parent = Path(options.directory) if options.directory else None
     folder = Path(tempfile.mkdtemp(prefix="kvengine-bench-", dir=parent))
-    present, versions, missing = available(engines, say)
     contenders = [
         Contender(engine, settings, options, folder / f"{engine}-{settings}".replace(" ", "_"))
         for engine, settings in present

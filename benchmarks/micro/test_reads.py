@@ -1,4 +1,4 @@
-"""Micro benchmarks of reads: ``pytest benchmarks/micro --benchmark-only``.
+"""Micro benchmarks of reads: ``pytest benchmarks/micro --benchmark-enable``.
 
 Invariants: a round is a thousand operations, so that the loop and the clock do not count; each
 benchmark checks its last answer.

@@ -1,4 +1,4 @@
-"""Micro benchmarks of writes and of the hash: ``pytest benchmarks/micro --benchmark-only``.
+"""Micro benchmarks of writes and of the hash: ``pytest benchmarks/micro --benchmark-enable``.
 
 Invariants: a round is a thousand operations; writes go over keys that exist already, in a store of
 their own.

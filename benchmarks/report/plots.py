@@ -181,7 +181,7 @@ def _finish(axis: Axes, title: str) -> None:
     axis.grid(visible=True, axis="y", color="#e5e5e5", linewidth=0.6)
     if axis.get_title(loc="left").startswith("Latency"):
         axis.yaxis.set_major_formatter(lambda value, _place: human_ns(value))
-    axis.legend(fontsize=7, frameon=False, ncols=2)
+    axis.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
 _FIGURES = {"overview": overview, "workloads": bars, "latency": latency, "size": against_size}

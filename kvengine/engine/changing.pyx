@@ -14,29 +14,19 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.reading cimport key_bytes
+from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
 from kvengine.engine.writing cimport Change, Writer
 
 from kvengine.engine.writing import level_of
 from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound
 from kvengine.options import (
-    BATCH_BYTES_MAX, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX,
 )
 
-cdef uint64_t KEY_MAX = KEY_BYTES_MAX
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
 cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
 cdef uint64_t BATCH_MAX = BATCH_BYTES_MAX
-
-
-cdef bytes checked_key(object key):
-    """Return a key as bytes of a size that a store accepts."""
-    cdef bytes name = key if type(key) is bytes else key_bytes(key)
-    if not 0 < <uint64_t>PyBytes_GET_SIZE(name) <= KEY_MAX:
-        raise InvalidRequest(
-            f"a key has 1 to {KEY_BYTES_MAX} bytes, this one has {PyBytes_GET_SIZE(name)}")
-    return name
 
 
 cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1:

@@ -34,7 +34,7 @@ def write_checkpoint(store: Store) -> bool:
     begun = store.exclusively(lambda: _begin(store))
     if begun is None:
         return False
-    description, shards, retired = begun
+    description, shards, retired, appended = begun
     index_id = store.take_id()
     name = index_file.file_name(index_id)
     try:
@@ -54,14 +54,15 @@ def write_checkpoint(store: Store) -> bool:
     finally:
         index.end_snapshot()
     if old is not None:
-        store.directory.remove(index_file.file_name(old[0]))
+        store.remove_file(index_file.file_name(old[0]))
     store.segment_table.recycle(retired)
     store.retired_slots = [slot for slot in store.retired_slots if slot not in set(retired)]
     store.saved_version = description.version
+    store.saved_appended = appended
     return True
 
 
-def _begin(store: Store) -> tuple[Description, int, list[int]] | None:
+def _begin(store: Store) -> tuple[Description, int, list[int], int] | None:
     """Fix what will be saved, while no thread writes."""
     shards = store.key_index.begin_snapshot()
     if not shards:
@@ -80,7 +81,7 @@ def _begin(store: Store) -> tuple[Description, int, list[int]] | None:
         stash=tuple(store.key_index.stashed()),
         checksums=(),
     )
-    return description, shards, list(store.retired_slots)
+    return description, shards, list(store.retired_slots), store.commits.appended
 
 
 def _write_file(

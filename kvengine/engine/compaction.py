@@ -68,7 +68,7 @@ def choose(
     ]
     plan = _drop_unneeded(segments, droppable, kept)
     if plan is None and _is_too_large(segments, space_target, segment_bytes):
-        plan = _best_window(segments, droppable, kept, segment_bytes)
+        plan = _best_window(segments, droppable, forgettable_version, segment_bytes)
     if plan is None:
         plan = _merge_small(segments, droppable, kept, segment_bytes)
     return plan
@@ -117,7 +117,7 @@ def garbage_bytes_min(segment_bytes: int) -> int:
 def _best_window(
     segments: Sequence[SegmentInfo],
     droppable: Sequence[bool],
-    kept: Sequence[int],
+    forgettable_version: int,
     segment_bytes: int,
 ) -> Plan | None:
     """Find the neighbors that give back the most bytes for each byte that is copied."""
@@ -126,11 +126,13 @@ def _best_window(
         read = copied = 0
         for end in range(first, min(first + WINDOW_SEGMENTS_MAX, len(segments))):
             info = segments[end]
-            if not info.sealed or (end > first and copied + kept[end] > 2 * segment_bytes):
+            # A delete may go if all that is dead before it is gone, or goes with it.
+            sheds = droppable[first] and info.last_version <= forgettable_version
+            kept = info.live_bytes + (0 if sheds else info.tombstone_bytes)
+            if not info.sealed or (end > first and copied + kept > 2 * segment_bytes):
                 break
             read += info.log_bytes
-            # A delete may go only with all that is dead before it.
-            copied += kept[end] if droppable[first] else info.live_bytes + info.tombstone_bytes
+            copied += kept
             # Each job has a cost of its own, so that one with more to do is preferred.
             score = (read - copied) / (copied + segment_bytes / 16)
             enough = read - copied >= RECLAIMED_SHARE_MIN * read > 0

@@ -208,7 +208,7 @@ def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
         at = job.copier.publish(slots, at)
     for row in rows:
         store.retired_slots.append(store.segment_table.retire(row.id))
-        store.directory.remove(segment_file.file_name(row.id))
+        store.remove_file(segment_file.file_name(row.id))
     for output in files.values():
         if output.end == segment_file.HEADER_BYTES:
             store.segment_table.recycle([store.segment_table.retire(output.id)])

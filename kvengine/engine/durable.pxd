@@ -41,7 +41,7 @@ cdef class CommitGroup:
     cdef int expected               # threads that came for the last one
     cdef int gathering              # threads that the one about to sync waits for; 0: it does not
     cdef uint64_t sync_ns           # how long the last sync took
-    cdef readonly uint64_t appended # bytes written to the log since it was opened
+    cdef readonly uint64_t appended  # bytes written to the log since it was opened
     cdef readonly uint64_t synced   # of these, the ones known to be on disk
     cdef readonly uint64_t version  # of the last change among `appended`
     cdef readonly uint64_t durable_version

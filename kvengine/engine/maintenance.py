@@ -29,6 +29,7 @@ logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S = 5.0  # after a failed job
 SOFT_SPACE_LIMIT, HARD_SPACE_LIMIT = 1.4, 2.0  # log bytes / live bytes
+REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
 SLACK_BYTES = 8 << 20  # whatever the ratio
 SHORT_PAUSE_S, LONG_PAUSE_S = 0.01, 0.05  # for each few megabytes written
 
@@ -104,7 +105,7 @@ def work(store: Store) -> None:
     store.flush_keys()
     if store.options.compaction == "auto":
         compact_in_background(store)
-    if store.applied_version - store.saved_version >= replay_limit(store):
+    if must_replay(store, replay_limit(store), REPLAY_BYTES_MAX):
         checkpoint.write_checkpoint(store)
 
 
@@ -166,12 +167,20 @@ def pace(store: Store) -> None:
         time.sleep(SHORT_PAUSE_S)
 
 
+def must_replay(store: Store, changes_max: int, bytes_max: int) -> bool:
+    """True if a recovery now would have to replay more than this."""
+    return (
+        store.applied_version - store.saved_version >= changes_max
+        or store.commits.appended - store.saved_appended >= bytes_max
+    )
+
+
 def replay_limit(store: Store) -> int:
     """Return how many changes a recovery may have to replay before the index is saved again.
 
     A large index is saved less often, so that saving costs a bounded share of what is written.
     """
-    return max(store.options.checkpoint_records, store.key_index.count // 4)
+    return max(store.options.checkpoint_records, store.key_index.count // 6)
 
 
 def close_filled_segments(store: Store) -> None:

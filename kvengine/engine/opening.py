@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import secrets
 import uuid
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import checkpoint, maintenance
@@ -27,7 +29,7 @@ from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.engine.writing import level_of
 from kvengine.errors import CorruptData, InvalidRequest, InvalidType, NotAStore, StorageError
-from kvengine.errors import StoreClosed
+from kvengine.errors import StoreClosed, StoreReadOnly
 from kvengine.file.directory import Directory
 from kvengine.file.system import (
     boot_id,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 LOCK_NAME = "LOCK"
 READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
 REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
+REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 OWN_NAMES = {manifests.NAME, CONTROL_NAME, LOCK_NAME}
 OWN_SUFFIXES = (".log", ".index", ".keys", ".tmp")
 
@@ -52,6 +55,20 @@ OWN_SUFFIXES = (".log", ".index", ".keys", ".tmp")
 def is_own(name: str) -> bool:
     """True if a file of this name belongs to a store."""
     return name in OWN_NAMES or name.endswith(OWN_SUFFIXES)
+
+
+def refuse_strangers(directory: Directory) -> None:
+    """Leave a folder alone that is not a store and has files in it.
+
+    Raises:
+        NotAStore: there is no manifest, but there are other files.
+    """
+    names = directory.names()
+    strangers = [name for name in names if not is_own(name)]
+    if strangers and manifests.NAME not in names:
+        raise NotAStore(
+            f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
+        )
 
 
 def load_manifest(directory: Directory, *, create: bool) -> Manifest:
@@ -74,11 +91,7 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
         )
     if not create:
         raise NotAStore(f"{directory.path} is not a kvengine store: it has no {manifests.NAME}")
-    strangers = [name for name in names if not is_own(name)]
-    if strangers:
-        raise NotAStore(
-            f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
-        )
+    refuse_strangers(directory)
     manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
     directory.replace(manifests.NAME, manifest.encode(), durable=True)
     return manifest
@@ -106,9 +119,12 @@ def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) 
     named = segments | set(manifest.key_runs)
     if manifest.index is not None:
         named.add(f"{manifest.index[0]:08x}.index")
-    for name in directory.names():
-        if name.endswith(OWN_SUFFIXES) and name not in named:
-            directory.remove(name)
+    own = [name for name in directory.names() if name.endswith(OWN_SUFFIXES)]
+    strays = [name for name in own if name not in named]
+    if strays:
+        directory.sync()  # the manifest that does not name them must not give way to an older one
+    for name in strays:
+        directory.remove(name)
 
 
 def make_options(**options: Any) -> Options:
@@ -146,6 +162,7 @@ def open_store(store: Store) -> None:
     locked = False
     try:
         if writable:
+            refuse_strangers(directory)
             directory.lock()
             locked = True
         store.manifest = load_manifest(directory, create=options.create and writable)
@@ -193,6 +210,8 @@ def recover(store: Store, control: Control | None, *, writable: bool, live: bool
     recovery.run()
     store.key_order = order
     store.rows = recovery.rows
+    if recovery.end.segment_id:
+        store.rows[-1] = store.rows[-1].ended(None)
     store.retired_slots = recovery.retired_slots
     store.saved_version = recovery.saved.version if recovery.saved else 0
     return recovery
@@ -208,6 +227,7 @@ def _begin_writer(store: Store, control: Control | None) -> None:
     version = store.applied_version
     durable = control.is_valid and control.durable_version >= version
     commits = CommitGroup()
+    commits.on_failure = refuser(store)
     files = [table.segment_file(row.id) for row in open_rows]
     active = files[-1] if files else None
     commits.begin(store.directory, files[:-1], active, version, durable)
@@ -219,7 +239,6 @@ def _begin_writer(store: Store, control: Control | None) -> None:
         options.log_writes == "auto",
     )
     if recovery.end.segment_id:
-        store.rows[-1] = store.rows[-1].ended(None)
         store.activate(recovery.end.segment_id)
     manifest_names = {f"{row.id:08x}.log" for row in store.rows}
     remove_strays(store.directory, store.manifest, manifest_names)
@@ -229,6 +248,18 @@ def _begin_writer(store: Store, control: Control | None) -> None:
     control.connect_writer(store)
     if options.durability == "interval" or store.key_order.is_full():
         store.maintenance.wake()
+
+
+def refuser(store: Store) -> Callable[[StoreReadOnly], None]:
+    """Return what makes a store read-only, without keeping it alive."""
+    reference = weakref.ref(store)
+
+    def refuse(error: StoreReadOnly) -> None:
+        held = reference()
+        if held is not None and held.refusal is None:
+            held.refuse_writes(error)
+
+    return refuse
 
 
 def _used_ids(directory: Directory) -> list[int]:
@@ -289,7 +320,7 @@ def _close_writer(store: Store) -> None:
             store.commits.sync()
         try:
             maintenance.close_filled_segments(store)
-            if store.applied_version - store.saved_version > REPLAY_AT_CLOSE_MAX:
+            if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
                 store.checkpoint()
         except (StorageError, CorruptData) as error:
             # Everything is in the log; only the next open will take longer.

@@ -16,7 +16,7 @@ cdef class Reader:
     cdef const uint64_t *published  # followers: the writer's version in the control page
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
-    cdef readonly uint64_t removals # deletes, and puts with an expiry, so far
+    cdef readonly uint64_t removals  # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1
@@ -30,5 +30,3 @@ cdef class Reader:
     cdef object value_at(self, const Header *header, uint64_t address)
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
-
-cdef bytes key_bytes(object key)

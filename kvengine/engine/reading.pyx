@@ -9,7 +9,6 @@ Invariants:
 * Nothing is read past the end of a segment, whatever a damaged record says.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
@@ -19,16 +18,17 @@ from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
     table_of, Table, tag_of, DISTANCE_BITS, kv_lowest_bit, matches_in,
 )
+from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, BAD_SIZE, BAD_VALUE, EXPIRES, LARGE, check, checksum_is_right, expiry_of, flags_of,
-    key_of, size_of, value_is_right, value_of, version_of,
+    BAD_CHECKSUM, BAD_VALUE, EXPIRES, LARGE, check, checksum_is_right, expiry_of, flags_of, key_of,
+    size_of, value_is_right, value_of, version_of,
 )
 from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
+from kvengine.engine.view cimport RecordView
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Entry
-from kvengine.errors import InvalidType
 
 cdef extern from *:
     """
@@ -44,31 +44,8 @@ cdef enum:
 cdef object new_tuple = tuple.__new__
 
 
-cdef bytes key_bytes(object key):
-    """Return a key as bytes that is not bytes already.
-
-    Raises:
-        InvalidType: it is not bytes-like; a str must be encoded by the caller.
-    """
-    cdef Py_buffer view
-    if isinstance(key, bytes):
-        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-    if isinstance(key, str):
-        raise InvalidType("a key must be bytes, not str; encode it first")
-    try:
-        PyObject_GetBuffer(key, &view, PyBUF_SIMPLE)
-    except (TypeError, BufferError, ValueError) as error:
-        raise InvalidType(
-            f"a key must be bytes or a contiguous buffer, not {type(key).__name__}: {error}"
-        ) from None
-    try:
-        return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
-
-
 cdef inline uint64_t *lookup(Reader self, uint64_t hash, bytes name) except? NULL:
-    """Return the index entry of a key, or NULL; locate() sees to all that is out of the ordinary."""
+    """Return the index entry of a key, or NULL; locate() sees to what is out of the ordinary."""
     cdef uint64_t where
     cdef uint64_t *entry
     if not is_unverified(self.index, hash):
@@ -77,20 +54,6 @@ cdef inline uint64_t *lookup(Reader self, uint64_t hash, bytes name) except? NUL
         if entry != &COLD and entry != &DAMAGED:
             return entry
     return self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-
-
-cdef class RecordView:
-    """A value where it lies in its segment; keeps the mapping alive."""
-
-    cdef MappedFile file
-    cdef const char *start
-    cdef Py_ssize_t size
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, <void *>self.start, self.size, 1, flags)
-
-    def __releasebuffer__(self, Py_buffer *view):
-        pass
 
 
 cdef class Reader:
@@ -223,7 +186,7 @@ cdef class Reader:
         Raises:
             CorruptData: the record is damaged; the error says where.
         """
-        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         if self.unusable is not None or self.published != NULL:
             self.begin()
@@ -260,8 +223,7 @@ cdef class Reader:
         cdef const char *record
         cdef const Header *header
         for i in range(end - start):
-            key = names[start + i]
-            name = key if type(key) is bytes else key_bytes(key)
+            name = checked_key(names[start + i])
             group[i] = name
             hashes[i] = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
             kv_prefetch(home_line(self.index, hashes[i]))
@@ -298,7 +260,7 @@ cdef class Reader:
 
     def get_entry(self, key):
         """Return Entry(key, value, metadata, expires_at, version), or None."""
-        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         self.begin()
         cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
@@ -328,7 +290,7 @@ cdef class Reader:
         The view stays valid, with these bytes, for as long as it is held: overwrites, deletes,
         compaction and close() do not touch it.  It keeps its segment's space in use.
         """
-        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         self.begin()
         cdef const Header *header = self.current(hash, name)
@@ -346,7 +308,7 @@ cdef class Reader:
         return memoryview(view)
 
     def __contains__(self, key) -> bool:
-        cdef bytes name = key if type(key) is bytes else key_bytes(key)
+        cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         self.begin()
         return self.current(hash, name) != NULL

@@ -123,6 +123,13 @@ cdef class Replay:
 
     cdef int _apply(self, uint64_t *offsets, uint64_t *hashes, Py_ssize_t n) except -1:
         cdef Py_ssize_t i
+        cdef const char *other
+        for i in range(n):
+            other = self.reader.first_guess(hashes[i])
+            if other != NULL:
+                kv_prefetch(other)
+                kv_prefetch(other + 64)
+                kv_prefetch(other + 128)
         for i in range(n):
             self._apply_one(offsets[i], hashes[i])
         return 0

@@ -85,6 +85,7 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         self.manifest: Manifest
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
+        self.saved_appended = 0  # commits.appended when it was saved
         self.next_id = 1
         self.is_compacting_in_background = False
         self.maintenance = maintenance.Maintenance(self)
@@ -322,6 +323,18 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         if self.control_page is not None:
             self.control_page.generation = manifest.generation
 
+    def _is_manifest(self, data: bytes) -> bool:
+        """True if these bytes are the manifest in the folder, or might be."""
+        try:
+            return self.directory.read("MANIFEST") == data
+        except OSError:
+            return True
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file that the manifest does not name any more, if the manifest is on disk."""
+        if self.commits.failure is None:
+            self.directory.remove(name)
+
     def as_of_now(self) -> tuple[list[SegmentRow], dict[int, int], int]:
         """Return the segments, how far each goes, and the version, all as of one moment."""
 
@@ -386,7 +399,7 @@ class Store(Changer, MutableMapping[bytes, bytes]):
             )
             self.replace_manifest(key_runs=tuple(self.key_order.run_names()))
             for name in gone:
-                self.directory.remove(name)
+                self.remove_file(name)
             if everything:
                 return
 

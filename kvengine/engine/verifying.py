@@ -49,6 +49,8 @@ class Verification:
         if self._manifest.index is not None:
             self._attempt(self._index)
         self._attempt(self._key_runs)
+        if self._progress is not None:
+            self._progress(self._total, self._total)
         return VerifyReport(self.files, self.records, self.bytes, tuple(self.problems))
 
     def _attempt(self, check: Callable[[], None]) -> None:

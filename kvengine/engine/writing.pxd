@@ -36,7 +36,9 @@ cdef class Writer(Reader):
     cdef int acquire(self) except -1
     cdef void release(self) noexcept
     cdef int make_room(self, uint64_t size, bint durable) except -1
-    cdef uint64_t write(self, Change *changes, Py_ssize_t n, int64_t if_version, int level) except? 0
+    cdef uint64_t write(
+        self, Change *changes, Py_ssize_t n, int64_t if_version, int level
+    ) except? 0
     cdef int publish(self, Change *change, uint64_t version) except -1
     cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1
     cdef bint _precondition(self, Change *change, int64_t if_version) except? False

@@ -19,15 +19,17 @@ from kvengine.engine.durable cimport (
     pthread_mutex_unlock,
 )
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, DAMAGED, Table, find, home_line, is_unverified, shard_of, table_of,
+    ADDRESS_MASK, DAMAGED, find, home_line,
 )
 from kvengine.engine.record cimport (
     DELETE, DURABLE, EXPIRES, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
     size_of, version_of,
 )
-from kvengine.engine.segment cimport SEGMENT_MAP_BYTES, make_address, note_expiry, offset_of, slot_of
+from kvengine.engine.segment cimport (
+    SEGMENT_MAP_BYTES, make_address, note_expiry, offset_of, slot_of,
+)
 
-from kvengine.errors import InvalidRequest, StoreReadOnly, VersionConflict
+from kvengine.errors import InvalidRequest, VersionConflict
 
 cdef extern from *:
     """

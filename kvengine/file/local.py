@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kvengine.errors import NotAStore, StorageError, StorageFull, StoreLocked
 from kvengine.file.directory import Directory, OutputFile
@@ -175,7 +176,8 @@ class LocalDirectory:
             if isinstance(target, LocalDirectory):
                 _link(source, os.path.join(target.path, name))
             else:
-                _send(source, target.create(name))
+                with open(source, "rb") as reader:
+                    _send(reader, target.create(name))
 
     def lock(self) -> None:
         """Become the one writer, or raise StoreLocked with the pid of the one there is."""
@@ -283,12 +285,11 @@ def _copy(source: str, target: str) -> None:
             raise
 
 
-def _send(source: str, output: OutputFile) -> None:
+def _send(reader: BinaryIO, output: OutputFile) -> None:
     """Copy a file into a folder of another kind."""
     try:
-        with open(source, "rb") as reader:
-            while piece := reader.read(COPY_BYTES):
-                output.write(piece)
+        while piece := reader.read(COPY_BYTES):
+            output.write(piece)
         output.sync()
     finally:
         output.close()

@@ -102,7 +102,7 @@ class History:
         """Close the store; but for "os" that makes everything durable."""
         version = self.store.version
         self.store.close()
-        durable = self.store.options.durability != "os"
+        durable = self.store.options.durability != "os" and self.store.commits.failure is None
         self.acknowledgments.append(Acknowledgment(len(self.directory.steps), version, durable))
 
     def least(self, step: int, *, power_is_lost: bool) -> int:
@@ -129,10 +129,17 @@ def random_changes(source: random.Random, keys: int = 24) -> list[Change]:
     return changes
 
 
-def open_history(directory: Directory, **options: object) -> History:
-    """Open a store for a history; `options` as of Store."""
+def open_history(directory: Directory, *, background: bool = False, **options: object) -> History:
+    """Open a store for a history; `options` as of Store.
+
+    Without `background` there is no background thread, so steps have the same numbers each time.
+    """
     faulty = FaultyDirectory(directory)
-    return History(faulty, Store.in_directory(faulty, **{**OPTIONS, **options}))
+    store = Store.in_directory(faulty, **{**OPTIONS, **options})
+    history = History(faulty, store, {store.version: content_of(store)})
+    if not background:
+        store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    return history
 
 
 def content_of(store: Store) -> State:

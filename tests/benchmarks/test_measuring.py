@@ -39,7 +39,7 @@ def test_a_percentile_is_never_above_the_maximum():
 
 
 def test_timed_loops_call_with_every_argument():
-    seen = []
+    seen: list[int] = []
     assert time_calls(seen.append, [1, 2, 3]) > 0
     assert time_pairs(lambda key, value: seen.append(key + value), [(10, 1), (20, 2)]) > 0
     assert time_steps([(seen.append, (7,)), (seen.extend, ([8, 9],))]) > 0

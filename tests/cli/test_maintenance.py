@@ -141,10 +141,13 @@ def test_tail_follows_a_writer(run, filled: str, environment: dict[str, str]) ->
         env=environment,
     ) as following:
         assert following.stdout is not None
-        assert following.stdout.readline() == b"4\tput\ta\n"
-        for version in (5, 6):
-            run("put", "later", str(version))
-            assert following.stdout.readline() == b"%d\tput\tlater\n" % version
-        following.send_signal(signal.SIGINT)
-        rest, messages = following.communicate()
+        try:
+            assert following.stdout.readline() == b"4\tput\ta\n"
+            for version in (5, 6):
+                run("put", "later", str(version))
+                assert following.stdout.readline() == b"%d\tput\tlater\n" % version
+            following.send_signal(signal.SIGINT)
+            rest, messages = following.communicate()
+        finally:
+            following.kill()  # or a failed test would wait for it for ever
     assert (following.returncode, rest, messages) == (130, b"", b"kvengine: interrupted\n")

@@ -3,6 +3,7 @@
 Set KVENGINE_LONG=1 for more workloads.
 """
 
+import contextlib
 import errno
 import os
 import random
@@ -10,7 +11,7 @@ import random
 import pytest
 
 import kvengine
-from kvengine import KvError, StorageError, StorageFull, StoreReadOnly
+from kvengine import StorageError, StorageFull, StoreReadOnly
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from kvengine.testing.history import (
@@ -22,7 +23,7 @@ from kvengine.testing.history import (
 )
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
-SEEDS = range(10 if LONG else 2)
+SEEDS = range(10 if LONG else 1)
 
 
 def work(history: History, seed: int) -> None:
@@ -199,14 +200,11 @@ def test_failed_compaction_changes_nothing():
             assert history.write([(b"key %d" % (turn % 7), b"%d" % turn * 100)])
         directory, store = history.directory, history.store
         directory.fail(len(directory.steps) + number, errno.ENOSPC)
-        refused = False
-        try:
+        with contextlib.suppress(StorageError, StoreReadOnly):
             store.compact()
-        except (KvError, OSError) as error:
-            refused = True
-            assert isinstance(error, (StorageError, StoreReadOnly))
         assert content_of(store) == history.states[60]
-        if not (refused and isinstance(error_of(store), StoreReadOnly)):
+        directory.heal()
+        if error_of(store) is None:
             store.compact()
             assert content_of(store) == history.states[60]
             assert store.verify().ok

@@ -56,7 +56,7 @@ WORKLOADS = {
     "everyday": (everyday, {"compaction": "manual"}),
     "mixed levels": (mixed_levels, {"compaction": "manual"}),
     "maintained": (maintained, {"compaction": "manual"}),
-    "background": (background, {"checkpoint_records": 20, "sync_interval_s": 0.001}),
+    "background": (background, {"background": True, "checkpoint_records": 20, "sync_interval_s": 0.001}),
 }
 
 

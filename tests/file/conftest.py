@@ -38,7 +38,7 @@ def other(
 
 @pytest.fixture
 def child() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that runs Python code in another process; its input and output are pipes."""
+    """Return a function that runs Python code in another process, with pipes to it."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str) -> subprocess.Popen[str]:

@@ -133,7 +133,7 @@ def test_a_link_holds_the_same_bytes(directory: Directory, other: Directory) -> 
 
 
 def test_a_missing_file_gives_no_link(directory: Directory, other: Directory) -> None:
-    with pytest.raises(OSError, match="no such|No such"):
+    with pytest.raises(OSError, match=r"[Nn]o such"):
         directory.link("none", other)
     assert other.names() == []
 

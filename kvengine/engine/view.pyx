@@ -1,0 +1,22 @@
+"""A value where it lies in its segment, for memoryview.
+
+Invariants:
+
+* The view holds the file, so the mapping stays as long as anyone looks at it; segments never
+  change, so the bytes stay too.
+"""
+
+from cpython.buffer cimport PyBuffer_FillInfo
+
+
+cdef class RecordView:
+    """The bytes of one value, read-only.
+
+    Thread-safety: it never changes.
+    """
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, <void *>self.start, self.size, 1, flags)
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
