@@ -35,7 +35,7 @@ class Options:
     space_target: float = 1.3  # compact when log bytes / live bytes is above this
     compaction_bytes_per_s: int = 256 << 20  # leaves a disk room for others; 0: no limit
     checkpoint_records: int = 1_000_000  # replayed in about a quarter of a second
-    key_buffer_entries: int = 131_072  # new keys held in memory before they go to a key run
+    key_buffer_entries: int = 65_536  # new keys held in memory before they go to a key run
     verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
     clock: Clock = field(default_factory=SystemClock)
     # Deletes newer than this are kept for those who follow the log.

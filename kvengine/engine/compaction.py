@@ -74,10 +74,8 @@ def choose(
     return plan
 
 
-def deletes_are_droppable(
-    segments: Sequence[SegmentInfo], forgettable_version: int
-) -> list[bool]:
-    """Say for each segment whether a plan that begins with it, or before it, may drop its deletes."""
+def deletes_are_droppable(segments: Sequence[SegmentInfo], forgettable_version: int) -> list[bool]:
+    """Say for each segment whether a plan that begins with it may drop its deletes."""
     answers = []
     older_are_clean = True
     for info in segments:
@@ -101,9 +99,7 @@ def _drop_unneeded(
     return None
 
 
-def _is_too_large(
-    segments: Sequence[SegmentInfo], space_target: float, segment_bytes: int
-) -> bool:
+def _is_too_large(segments: Sequence[SegmentInfo], space_target: float, segment_bytes: int) -> bool:
     total = sum(info.log_bytes for info in segments)
     live = sum(info.live_bytes for info in segments)
     return total - live >= garbage_bytes_min(segment_bytes) and total > space_target * live

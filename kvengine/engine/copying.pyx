@@ -232,6 +232,7 @@ cdef class Copier:
             rows[slot_of(moved.source)].expiring_bytes -= old_size
         if moved.verdict == BURY:
             self.store.index.remove(entry, moved.hash)
+            self.store.removals += 1  # scans must ask the index again
             return 0
         self.store.index.replace(
             entry, moved.hash, make_address(target, moved.target & 0xFFFFFFFF))

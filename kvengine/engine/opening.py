@@ -301,36 +301,50 @@ def close_store(store: Store) -> None:
     if store.is_refused:
         return
     store.maintenance.stop()
+    closed = StoreClosed("the store is closed")
     try:
         if not store.options.read_only:
-            _close_writer(store)
+            _close_writer(store, closed)
     finally:
-        store.refuse(StoreClosed("the store is closed"))
+        store.refuse(closed)
         store.directory.unlock()
         store.directory.close()
 
 
-def _close_writer(store: Store) -> None:
+def _close_writer(store: Store, closed: StoreClosed) -> None:
     """Leave the folder so that the next open is quick."""
     with store.jobs:
-        if store.commits.failure is not None:
-            _forget_unsynced(store)
-            return
-        if store.options.durability != "os":
-            store.commits.sync()
         try:
-            maintenance.close_filled_segments(store)
-            if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
-                store.checkpoint()
-        except (StorageError, CorruptData) as error:
-            # Everything is in the log; only the next open will take longer.
-            maintenance.logger.warning("could not save the index at close: %s", error)
-        if store.rows and store.rows[-1].size_bytes is None:
-            row = store.rows[-1]
-            file = store.segment_table.segment_file(row.id)
-            end = store.segment_table.counters(row.id)[1]
-            if file.size_bytes > end:
-                file.shorten(end)
+            if store.commits.failure is None:
+                _settle(store)
+        finally:
+            store.stop_writes(closed)
+            if store.commits.failure is not None:
+                _forget_unsynced(store)
+            elif store.has_open_segment:
+                _shorten(store)
+
+
+def _settle(store: Store) -> None:
+    """Bring to disk what must be there, and save the index if the next open would be slow."""
+    if store.options.durability != "os":
+        store.commits.sync()
+    try:
+        maintenance.close_filled_segments(store)
+        if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
+            store.checkpoint()
+    except (StorageError, CorruptData) as error:
+        # Everything is in the log; only the next open will take longer.
+        maintenance.logger.warning("could not save the index at close: %s", error)
+
+
+def _shorten(store: Store) -> None:
+    """Give back the space behind the end of the log."""
+    segment_id = store.rows[-1].id
+    file = store.segment_table.segment_file(segment_id)
+    end = store.segment_table.counters(segment_id)[1]
+    if file.size_bytes > end:
+        file.shorten(end)
 
 
 def _forget_unsynced(store: Store) -> None:

@@ -94,8 +94,9 @@ cdef class Reader:
         """Bring the beginning of a record into memory without holding up other threads."""
         cdef uint64_t slot = slot_of(address)
         cdef uint64_t offset = offset_of(address)
-        cdef Segment *row = &self.segments.rows[slot]
-        cdef MappedFile file = self.segments.file(slot)
+        cdef SegmentTable table = self.segments  # a follower may get another one meanwhile
+        cdef Segment *row = &table.rows[slot]
+        cdef MappedFile file = table.file(slot)
         cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
         cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
         if file.resident(start, size):
@@ -148,8 +149,9 @@ cdef class Reader:
 
     cdef object _large_value(self, const Header *header, uint64_t address):
         """Copy a value above 4 KiB; check it unless that was done since it came into memory."""
-        cdef Segment *row = &self.segments.rows[slot_of(address)]
-        cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
+        cdef SegmentTable table = self.segments  # a follower may get another one meanwhile
+        cdef Segment *row = &table.rows[slot_of(address)]
+        cdef MappedFile file = table.file(slot_of(address))  # holds the mapping
         cdef uint64_t offset = offset_of(address)
         cdef uint64_t seed = row.salt + offset
         cdef uint8_t *proven = &row.proven[offset >> 15]
@@ -171,7 +173,7 @@ cdef class Reader:
                 memcpy(target, source, size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
-        if check_it and self.segments.rows[slot_of(address)].base == file.base:
+        if check_it and row.base == file.base:
             proven[0] |= bit
         return value
 
@@ -293,14 +295,16 @@ cdef class Reader:
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         self.begin()
-        cdef const Header *header = self.current(hash, name)
-        if header == NULL:
+        cdef uint64_t *entry = lookup(self, hash, name)
+        if entry == NULL:
             return None
-        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        cdef uint64_t slot = slot_of(entry[0] & ADDRESS_MASK)
-        cdef uint64_t offset = offset_of(entry[0] & ADDRESS_MASK)
-        if not value_is_right(header, self.segments.rows[slot].salt + offset):
-            raise self.damaged(entry[0] & ADDRESS_MASK)
+        cdef uint64_t address = entry[0] & ADDRESS_MASK
+        cdef const Header *header = self.checked(address)
+        cdef uint64_t slot = slot_of(address)
+        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
+            return None
+        if not value_is_right(header, self.segments.rows[slot].salt + offset_of(address)):
+            raise self.damaged(address)
         cdef RecordView view = RecordView.__new__(RecordView)
         view.file = self.segments.file(slot)
         view.start = value_of(header)

@@ -5,7 +5,7 @@ Invariants:
 * A scan is a series of chunks; each starts anew behind the last key of the one before, so it
   survives compaction, merges of key runs, writes by others and, by its last key, a restart.
 * A key that was there when the scan began and is not touched meanwhile is given exactly once.
-* The index decides who is alive.  It is not asked at all if nothing was ever removed.
+* The index decides who is alive.  It is not asked at all if nothing was removed or can expire.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -61,7 +61,7 @@ cdef list chunk(
         if selection.count == 0:
             break
         start_after = selection.key(selection.count - 1)
-        if not with_values and order.all_alive(reader.removals):
+        if not with_values and may_take_all(reader, order):
             add_all(selection, found)
         else:
             for start in range(0, selection.count, GROUP):
@@ -71,6 +71,11 @@ cdef list chunk(
         if selection.count < selection.room:
             break
     return found[:limit] if len(found) > limit else found
+
+
+cdef bint may_take_all(Reader reader, KeyOrder order) except? False:
+    """True if nothing was removed since the keys were put in order, and nothing can expire."""
+    return order.all_alive(reader.removals) and not reader.segments.total_expiring_bytes()
 
 
 cdef int add_all(Selection selection, list found) except -1:

@@ -102,6 +102,13 @@ cdef class Writer(Reader):
         """Let every write raise this error from now on."""
         self.refusal = error
 
+    def stop_writes(self, error: BaseException) -> None:
+        """Let a write that is under way end; later ones raise this error, as every other call."""
+        with nogil:
+            pthread_mutex_lock(&self.lock)
+        self.unusable = error
+        self.release()
+
     def exclusively(self, action: object) -> object:
         """Call `action` while no other thread writes, and return what it returns."""
         self.acquire()

@@ -64,9 +64,9 @@ class Model:
         """Return the entry of a key that has not expired, or None.
 
         Raises:
-            InvalidType: the key is not bytes-like.
+            InvalidRequest: the key is empty or too long, or InvalidType, not bytes-like.
         """
-        entry = self._entries.get(as_bytes("a key", key, 0, 1 << 60))
+        entry = self._entries.get(as_bytes("a key", key, 1, KEY_BYTES_MAX))
         if entry is None:
             return None
         if entry.expires_at is not None and entry.expires_at <= self._clock.time():
