@@ -10,29 +10,24 @@ Invariants:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Self
 
-from kvengine.engine import backup, checkpoint, compactor, maintenance, opening, segment_file, tail
-from kvengine.engine import verifying
-from kvengine.engine.changing import Batch, Changer
-from kvengine.engine.follower import Follower
-from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.key_order import choose_merge
-from kvengine.engine.scan import entries_chunk, keys_chunk, living
+from kvengine.engine import backup, checkpoint, maintenance, opening, tail, verifying
+from kvengine.engine.changing import Batch
+from kvengine.engine.parts import StoreParts
+from kvengine.engine.scan import entries_chunk, keys_chunk
 from kvengine.engine.scanning import EVERYTHING, Keys, chunks, scan_arguments
 from kvengine.entry import Change, Entry, Stats, VerifyReport
 from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
-from kvengine.options import Options
 
 Progress = Callable[[int, int], None]
 
 
-class Store(Changer, MutableMapping[bytes, bytes]):
+class Store(StoreParts, MutableMapping[bytes, bytes]):
     """A store in a folder.
 
     Args:
@@ -77,20 +72,6 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         store = cls.__new__(cls)
         store._start(directory, opening.make_options(**options))
         return store
-
-    def _start(self, directory: Directory, options: Options) -> None:
-        self.directory, self.options = directory, options
-        self.jobs = threading.RLock()  # one background job at a time
-        self.rows: list[SegmentRow] = []  # the segments, in the order of their versions
-        self.manifest: Manifest
-        self.retired_slots: list[int] = []  # of segments that a saved index still mentions
-        self.saved_version = 0  # of the saved index
-        self.saved_appended = 0  # commits.appended when it was saved
-        self.next_id = 1
-        self.is_compacting_in_background = False
-        self.maintenance = maintenance.Maintenance(self)
-        self.follower: Follower | None = None
-        opening.open_store(self)
 
     # -- scans
 
@@ -246,8 +227,6 @@ class Store(Changer, MutableMapping[bytes, bytes]):
         if getattr(self, "follower", None) is not None or hasattr(self, "maintenance"):
             opening.abandon(self)
 
-    # -- for the parts of the engine
-
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
@@ -256,153 +235,3 @@ class Store(Changer, MutableMapping[bytes, bytes]):
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
-
-    def _next_segment(self) -> None:
-        """Begin a new segment; called by the writer, under its lock."""
-        segment_id = self.take_id()
-        file, salt = segment_file.create(
-            self.directory, segment_id, LOG, self.manifest.uuid, self.applied_version + 1
-        )
-        self.segment_table.append(file, segment_id, salt, segment_file.HEADER_BYTES, True)
-        if self.has_open_segment:
-            self.rows[-1] = self.rows[-1].ended(self.applied_version)
-        self.rows.append(SegmentRow(segment_id, LOG, self.applied_version + 1))
-        self.commits.switch(file)
-        self.activate(segment_id)
-        if len(self.rows) > 1:
-            self.maintenance.wake()
-
-    def _has_grown(self) -> None:
-        """The log takes more disk; called by the writer when it allocates some."""
-        if maintenance.is_due(self):
-            self.maintenance.wake()
-            maintenance.pace(self)
-
-    def take_id(self) -> int:
-        """Return a number that no file of this store had before."""
-        self.next_id += 1
-        return self.next_id - 1
-
-    def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
-        """Put other segments in the place of neighboring ones."""
-        ids = {row.id for row in old}
-
-        def swap() -> None:
-            position = next((i for i, row in enumerate(self.rows) if row.id in ids), 0)
-            kept = [row for row in self.rows if row.id not in ids]
-            self.rows = kept[:position] + new + kept[position:]
-
-        self.exclusively(swap)
-
-    def replace_manifest(self, **changes: Any) -> None:
-        """Write a new manifest; the caller holds the job lock.
-
-        First everything that it refers to is brought to disk, names and all: other files refer
-        to records, and after a power cut none of it may be there without the rest.
-        """
-        rows = tuple(self.rows)
-        named = {row.id for row in self.manifest.segments}
-        begun = any(row.size_bytes is None and row.id not in named for row in rows)
-        self.commits.sync(always=begun)
-        self.directory.sync()
-        newest = max((row.id for row in rows), default=0)
-        manifest = self.manifest.next(
-            segments=rows,
-            next_id=max(newest + 1, self.manifest.next_id),
-            **changes,
-        )
-        data = manifest.encode()
-        try:
-            self.directory.replace("MANIFEST", data, durable=True)
-        except OSError as error:
-            if not self._is_manifest(data):
-                raise
-            # It is in place, but after a power cut the old one may be back.
-            self.commits.fail(error)
-        self.manifest = manifest
-        if self.control_page is not None:
-            self.control_page.generation = manifest.generation
-
-    def _is_manifest(self, data: bytes) -> bool:
-        """True if these bytes are the manifest in the folder, or might be."""
-        try:
-            return self.directory.read("MANIFEST") == data
-        except OSError:
-            return True
-
-    def remove_file(self, name: str) -> None:
-        """Remove a file that the manifest does not name any more, if the manifest is on disk."""
-        if self.commits.failure is None:
-            self.directory.remove(name)
-
-    def as_of_now(self) -> tuple[list[SegmentRow], dict[int, int], int]:
-        """Return the segments, how far each goes, and the version, all as of one moment."""
-
-        def look() -> tuple[list[SegmentRow], dict[int, int], int]:
-            ends = {row.id: self.segment_table.counters(row.id)[1] for row in self.rows}
-            return list(self.rows), ends, self.applied_version
-
-        return look() if self.options.read_only else self.exclusively(look)
-
-    def end_active_segment(self) -> None:
-        """Go on in a new segment, so that the present one can be compacted."""
-
-        def end() -> None:
-            if self.has_open_segment:
-                _, size, _, _, _ = self.segment_table.counters(self.rows[-1].id)
-                if size > segment_file.HEADER_BYTES:
-                    self._next_segment()
-
-        self.exclusively(end)
-
-    @property
-    def has_open_segment(self) -> bool:
-        """True if the last segment is being written."""
-        return bool(self.rows) and self.rows[-1].last_version is None
-
-    # -- key order
-
-    def flush_keys(self) -> None:
-        """Write new keys to a run when there are enough, and merge runs that became many."""
-        if self.key_order.is_full():
-            self.exclusively(lambda: self.key_order.freeze(self.removals))
-        if self.key_order.has_frozen():
-            runs = self.write_key_run()
-            self.replace_manifest(key_runs=runs)
-        self.merge_keys()
-
-    def write_key_run(self) -> tuple[str, ...]:
-        """Write frozen key buffers to a run; return the names of all runs."""
-        if self.key_order.has_frozen():
-            run_id = self.take_id()
-            self.key_order.write_frozen(
-                self.directory, f"{run_id:08x}.keys", self.next_id, self.manifest.uuid
-            )
-        return tuple(self.key_order.run_names())
-
-    def merge_keys(self, everything: bool = False) -> None:
-        """Merge key runs that became many; with `everything` all, leaving out dead keys."""
-        while True:
-            counts = self.key_order.counts()
-            span = (0, len(counts)) if everything else choose_merge(counts)
-            if span is None or not counts:
-                return
-            sure = self.key_order.newest_mark() == self.removals
-            gone = self.key_order.merge(
-                self.directory,
-                f"{self.take_id():08x}.keys",
-                *span,
-                self.next_id,
-                self.removals,
-                self.manifest.uuid,
-                None if sure else living(self),
-            )
-            self.replace_manifest(key_runs=tuple(self.key_order.run_names()))
-            for name in gone:
-                self.remove_file(name)
-            if everything:
-                return
-
-    def reload(self) -> None:
-        """A reader starts over from the newest files."""
-        opening.reload(self)
