@@ -171,9 +171,12 @@ cdef class Changer(Writer):
 
     cdef object _one(self, Change *change, int64_t if_version, int level):
         cdef uint64_t ticket, version
+        cdef double moment = 0
+        if if_version >= 0 or change.kind == DELETE:
+            moment = self.now()
         self.acquire()
         try:
-            ticket = self.write(change, 1, if_version, level)
+            ticket = self.write(change, 1, if_version, moment, level)
             version = self.applied
         finally:
             self.release()
@@ -202,7 +205,7 @@ cdef class Changer(Writer):
                 self._take(<tuple>changes[i], &array[i])
             self.acquire()
             try:
-                ticket = self.write(array, n, -1, level)
+                ticket = self.write(array, n, -1, 0, level)
                 version = self.applied
             finally:
                 self.release()

@@ -80,7 +80,10 @@ class Follower:
             return False
         row = store.rows[-1]
         _, end, _, _, _ = store.segment_table.counters(row.id)
-        size = store.directory.size(segment_file.file_name(row.id))
+        try:
+            size = store.directory.size(segment_file.file_name(row.id))
+        except FileNotFoundError:  # closed and compacted since the last look
+            return False
         store.segment_table.set_end(row.id, size)
         replay = Replay(
             store,

@@ -270,30 +270,39 @@ def _used_ids(directory: Directory) -> list[int]:
 
 def _begin_reader(store: Store, control: Control | None) -> None:
     live = store.directory.lock_is_held() and control is not None and control.is_valid
-    for attempt in range(READ_ATTEMPTS):
-        generation = control.generation if control is not None else 0
-        try:
-            recover(store, control, writable=False, live=live)
-            break
-        except (FileNotFoundError, CorruptData):
-            # The writer may have replaced files since we read the manifest.
-            data = store.directory.read(manifests.NAME)
-            newest = manifests.decode(data, manifests.NAME)
-            if newest.generation == store.manifest.generation or attempt == READ_ATTEMPTS - 1:
-                raise
-            store.manifest = newest
+    generation = _recover_reader(store, control, live=live)
     if control is not None and control.is_valid:
         store.follower = Follower(store, control, generation)
         control.connect_reader(store)
 
 
+def _recover_reader(store: Store, control: Control | None, *, live: bool) -> int:
+    """Recover beside a writer; return a generation of the manifest that is not newer than ours."""
+    for _ in range(READ_ATTEMPTS):
+        generation = control.generation if control is not None else 0
+        try:
+            recover(store, control, writable=False, live=live)
+            return generation
+        except (FileNotFoundError, CorruptData):
+            # The writer may have replaced files since we read the manifest.
+            newest = _newest_manifest(store)
+            if newest.generation == store.manifest.generation:
+                raise
+            store.manifest = newest
+    recover(store, control, writable=False, live=live)
+    return 0
+
+
+def _newest_manifest(store: Store) -> Manifest:
+    return manifests.decode(store.directory.read(manifests.NAME), manifests.NAME)
+
+
 def reload(store: Store) -> None:
     """A reader starts over from the newest files."""
-    data = store.directory.read(manifests.NAME)
-    store.manifest = manifests.decode(data, manifests.NAME)
+    store.manifest = _newest_manifest(store)
     control = store.control_page
     live = store.directory.lock_is_held() and control is not None
-    recover(store, control, writable=False, live=live)
+    _recover_reader(store, control, live=live)
 
 
 def close_store(store: Store) -> None:

@@ -131,14 +131,24 @@ cdef class Reader:
             raise self.damaged(address)
         return header
 
-    cdef const Header *current(self, uint64_t hash, bytes key) except? NULL:
-        """Return the checked, unexpired record of a key, or NULL."""
-        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    cdef const Header *current(self, uint64_t hash, bytes key, uint64_t *address) except? NULL:
+        """Return the checked, unexpired record of a key and its address, or NULL."""
+        cdef uint64_t *entry = lookup(self, hash, key)
+        cdef const Header *header
+        cdef double moment
         if entry == NULL:
             return NULL
-        cdef const Header *header = self.checked(entry[0] & ADDRESS_MASK)
-        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
-            return NULL
+        header = self.checked(entry[0] & ADDRESS_MASK)
+        if flags_of(header) & EXPIRES:
+            # The clock is Python code: other threads may run, and the record may move, meanwhile.
+            moment = self.now()
+            entry = lookup(self, hash, key)
+            if entry == NULL:
+                return NULL
+            header = self.checked(entry[0] & ADDRESS_MASK)
+            if flags_of(header) & EXPIRES and expiry_of(header) <= moment:
+                return NULL
+        address[0] = entry[0] & ADDRESS_MASK
         return header
 
     cdef object value_at(self, const Header *header, uint64_t address):
@@ -192,15 +202,12 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         if self.unusable is not None or self.published != NULL:
             self.begin()
-        cdef uint64_t *entry = lookup(self, hash, name)
-        if entry == NULL:
+        cdef uint64_t address
+        cdef const Header *header = self.current(hash, name, &address)
+        if header == NULL:
             return default
-        cdef uint64_t address = entry[0] & ADDRESS_MASK
-        cdef const Header *header = self.checked(address)
-        if flags_of(header) & (EXPIRES | LARGE):
-            if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
-                return default
-            return self.value_at(header, address)
+        if flags_of(header) & LARGE:
+            return self._large_value(header, address)
         return PyBytes_FromStringAndSize(value_of(header), header.value_size)
 
     def get_many(self, keys) -> list:
@@ -221,7 +228,7 @@ cdef class Reader:
         cdef list group = [None] * (end - start)
         cdef Py_ssize_t i
         cdef bytes name
-        cdef uint64_t *entry
+        cdef uint64_t address
         cdef const char *record
         cdef const Header *header
         for i in range(end - start):
@@ -236,17 +243,8 @@ cdef class Reader:
                 kv_prefetch(record + 64)
                 kv_prefetch(record + 128)
         for i in range(end - start):
-            name = <bytes>group[i]
-            entry = lookup(self, hashes[i], name)
-            if entry == NULL:
-                values.append(None)
-                continue
-            address = entry[0] & ADDRESS_MASK
-            header = self.checked(address)
-            if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
-                values.append(None)
-            else:
-                values.append(self.value_at(header, address))
+            header = self.current(hashes[i], <bytes>group[i], &address)
+            values.append(None if header == NULL else self.value_at(header, address))
         return 0
 
     cdef const char *first_guess(self, uint64_t hash) noexcept:
@@ -264,26 +262,27 @@ cdef class Reader:
         """Return Entry(key, value, metadata, expires_at, version), or None."""
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        cdef uint64_t address
         self.begin()
-        cdef uint64_t *entry = self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
-        if entry == NULL:
+        cdef const Header *header = self.current(hash, name, &address)
+        if header == NULL:
             return None
-        return self.entry_at(name, entry[0] & ADDRESS_MASK)
+        return self.entry_at(name, header, address)
 
-    cpdef object entry_at(self, bytes name, uint64_t address):
-        """Return the Entry of the record at an address, or None if it has expired."""
-        cdef const Header *header = self.checked(address)
+    cdef object entry_at(self, bytes name, const Header *header, uint64_t address):
+        """Return the Entry of a checked record."""
         cdef double expires_at = expiry_of(header)
-        if expires_at and expires_at <= self.now():
-            return None
-        cdef const char *metadata = key_of(header) + header.key_size
+        cdef uint64_t version = version_of(header)
+        cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = PyBytes_FromStringAndSize(start, header.metadata_size)
+        # The value last: copying a large one lets other threads run, and the record may move.
         # What Entry() does, without its Python frame.
         return new_tuple(Entry, (
             name,
             self.value_at(header, address),
-            PyBytes_FromStringAndSize(metadata, header.metadata_size),
+            metadata,
             expires_at if expires_at else None,
-            version_of(header),
+            version,
         ))
 
     def get_view(self, key):
@@ -294,15 +293,12 @@ cdef class Reader:
         """
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        cdef uint64_t address
         self.begin()
-        cdef uint64_t *entry = lookup(self, hash, name)
-        if entry == NULL:
+        cdef const Header *header = self.current(hash, name, &address)
+        if header == NULL:
             return None
-        cdef uint64_t address = entry[0] & ADDRESS_MASK
-        cdef const Header *header = self.checked(address)
         cdef uint64_t slot = slot_of(address)
-        if flags_of(header) & EXPIRES and expiry_of(header) <= self.now():
-            return None
         if not value_is_right(header, self.segments.rows[slot].salt + offset_of(address)):
             raise self.damaged(address)
         cdef RecordView view = RecordView.__new__(RecordView)
@@ -314,8 +310,9 @@ cdef class Reader:
     def __contains__(self, key) -> bool:
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
+        cdef uint64_t address
         self.begin()
-        return self.current(hash, name) != NULL
+        return self.current(hash, name, &address) != NULL
 
     @property
     def version(self) -> int:

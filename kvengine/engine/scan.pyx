@@ -16,7 +16,7 @@ from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
 from kvengine.engine.key_buffer cimport KeyEntry
 from kvengine.engine.key_order cimport KeyOrder, Selection
 from kvengine.engine.reading cimport Reader
-from kvengine.engine.record cimport EXPIRES, Header, expiry_of, flags_of
+from kvengine.engine.record cimport Header
 from kvengine.engine.segment cimport slot_of
 
 cdef extern from *:
@@ -95,23 +95,22 @@ cdef int add_group(
     cdef uint64_t[GROUP] hashes
     cdef KeyEntry *entries = selection.entries + start
     cdef Py_ssize_t i, n = end - start
-    cdef uint64_t *slot
+    cdef uint64_t address
+    cdef const Header *header
+    cdef bytes name
     for i in range(n):
         hashes[i] = xxh3(entries[i].key, entries[i].size, reader.seed)
         kv_prefetch(home_line(reader.index, hashes[i]))
     if with_values:
         fetch_records(reader, hashes, n)
     for i in range(n):
+        name = PyBytes_FromStringAndSize(entries[i].key, entries[i].size)
         if with_values:
-            slot = reader.locate(hashes[i], entries[i].key, entries[i].size)
-            if slot != NULL:
-                item = reader.entry_at(
-                    PyBytes_FromStringAndSize(entries[i].key, entries[i].size),
-                    slot[0] & ADDRESS_MASK)
-                if item is not None:
-                    found.append(item)
-        elif is_alive(reader, &entries[i], selection.limits[start + i], hashes[i]):
-            found.append(PyBytes_FromStringAndSize(entries[i].key, entries[i].size))
+            header = reader.current(hashes[i], name, &address)
+            if header != NULL:
+                found.append(reader.entry_at(name, header, address))
+        elif is_alive(reader, &entries[i], name, selection.limits[start + i], hashes[i]):
+            found.append(name)
     return 0
 
 
@@ -127,24 +126,19 @@ cdef void fetch_records(Reader reader, uint64_t *hashes, Py_ssize_t n) noexcept:
 
 
 cdef bint is_alive(
-    Reader reader, const KeyEntry *key, uint64_t limit, uint64_t hash,
+    Reader reader, const KeyEntry *key, bytes name, uint64_t limit, uint64_t hash,
 ) except? False:
     """True if a key is in the store now."""
-    cdef uint64_t *entry = NULL
-    cdef const Header *header
+    cdef uint64_t slot = slot_of(key.address), address
     # A slot that was given to another segment since proves nothing.
-    if reader.segments.rows[slot_of(key.address)].id < limit and not is_unverified(
-        reader.index, hash
+    if (
+        reader.segments.rows[slot].id < limit
+        and not reader.segments.rows[slot].expiring_bytes
+        and not is_unverified(reader.index, hash)
+        and reader.index.find_address(hash, key.address) != NULL
     ):
-        entry = reader.index.find_address(hash, key.address)
-    if entry == NULL:
-        entry = reader.locate(hash, key.key, key.size)
-        if entry == NULL:
-            return False
-    if reader.segments.rows[slot_of(entry[0] & ADDRESS_MASK)].expiring_bytes:
-        header = reader.checked(entry[0] & ADDRESS_MASK)
-        return not flags_of(header) & EXPIRES or expiry_of(header) > reader.now()
-    return True
+        return True
+    return reader.current(hash, name, &address) != NULL
 
 
 def living(reader: Reader) -> object:

@@ -37,10 +37,12 @@ cdef class Writer(Reader):
     cdef void release(self) noexcept
     cdef int make_room(self, uint64_t size, bint durable) except -1
     cdef uint64_t write(
-        self, Change *changes, Py_ssize_t n, int64_t if_version, int level
+        self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level
     ) except? 0
     cdef int publish(self, Change *change, uint64_t version) except -1
     cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1
-    cdef bint _precondition(self, Change *change, int64_t if_version) except? False
+    cdef bint _precondition(
+        self, Change *change, int64_t if_version, double moment
+    ) except? False
     cdef int _append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except -1
     cdef void _count_out(self, uint64_t address) noexcept

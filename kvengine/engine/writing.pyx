@@ -50,7 +50,7 @@ cdef enum:
 LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
 
 
-def level_of(durability: str) -> int:
+def level_of(durability: object) -> int:
     """Return the number of a durability.
 
     Raises:
@@ -142,11 +142,13 @@ cdef class Writer(Reader):
     # -- the one way into the log
 
     cdef uint64_t write(
-        self, Change *changes, Py_ssize_t n, int64_t if_version, int level
+        self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level
     ) except? 0:
         """Append the changes as one batch and make them visible.
 
-        Returns the ticket to wait for, or 0 if there was nothing to do.
+        Returns the ticket to wait for, or 0 if there was nothing to do.  `moment` is the time
+        by which `if_version` and deletes see what has expired: the clock is Python code, which
+        is not called while the lock is held.
 
         Raises:
             VersionConflict: `if_version` is not negative and not the version of the first key.
@@ -160,7 +162,7 @@ cdef class Writer(Reader):
         self.make_room(size, level <= 1)
         self._look_up(changes, n)
         if if_version >= 0 or changes[0].kind == DELETE and n == 1:
-            if not self._precondition(&changes[0], if_version):
+            if not self._precondition(&changes[0], if_version, moment):
                 return 0
         self._append(changes, n, size, level)
         for i in range(n):
@@ -184,14 +186,16 @@ cdef class Writer(Reader):
                 self.checked(entry[0] & ADDRESS_MASK)  # its size will be counted out
         return 0
 
-    cdef bint _precondition(self, Change *change, int64_t if_version) except? False:
-        """Compare versions; False for a delete that has nothing to delete."""
+    cdef bint _precondition(
+        self, Change *change, int64_t if_version, double moment
+    ) except? False:
+        """Compare versions as of a moment; False for a delete that has nothing to delete."""
         cdef uint64_t *entry = self.locate(change.hash, change.key, change.key_size)
-        cdef const Header *header = NULL
+        cdef const Header *header
         cdef uint64_t found = 0
         if entry != NULL:
             header = self.checked(entry[0] & ADDRESS_MASK)
-            if not flags_of(header) & EXPIRES or expiry_of(header) > self.now():
+            if not flags_of(header) & EXPIRES or expiry_of(header) > moment:
                 found = version_of(header)
         if if_version >= 0 and found != <uint64_t>if_version:
             raise VersionConflict(if_version, found)

@@ -1,12 +1,14 @@
 from collections.abc import Callable
+from typing import Self, final
 
+@final
 class MappedFile:
     name: str
     size_bytes: int
     sparse: bool
     hook: Callable[[str, str, int, bytes | None], int | None] | None
 
-    def __init__(self, fd: int, name: str, map_bytes: int, writable: bool) -> None: ...
+    def __new__(cls, fd: int, name: str, map_bytes: int, writable: bool) -> Self: ...
     @property
     def descriptor(self) -> int: ...
     def allocate(self, end: int) -> None: ...

@@ -134,8 +134,6 @@ print("done")
         "__contains__(key)",
         "scan(key, limit=1).__next__().value == value",
         "keys(key, limit=1).__next__() == key",
-        "put(key, value, expires_at=2000.0, if_version=store.get_entry(key).version)",
-        "delete(key)",
     ],
 )
 def test_records_may_move_while_the_clock_is_read(call):
