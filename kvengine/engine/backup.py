@@ -21,13 +21,13 @@ from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 Progress = Callable[[int, int], None]
 COPY_BYTES = 1 << 20
 
 
-def backup(store: Store, target: Any, progress: Progress | None) -> int:
+def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     """Copy a store into the new folder `target`; return the version of the copy.
 
     Raises:
@@ -43,7 +43,7 @@ def backup(store: Store, target: Any, progress: Progress | None) -> int:
         directory.close()
 
 
-def _copy(store: Store, target: Directory, progress: Progress | None) -> int:
+def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> int:
     rows, ends, version = store.as_of_now()
     manifest = store.manifest
     total, done = sum(ends.values()), 0
@@ -69,7 +69,7 @@ def _copy(store: Store, target: Directory, progress: Progress | None) -> int:
     return version
 
 
-def _copy_open(store: Store, target: Directory, segment_id: int, end: int) -> None:
+def _copy_open(store: StoreParts, target: Directory, segment_id: int, end: int) -> None:
     """Copy the part of a segment that is in use."""
     file = store.segment_table.segment_file(segment_id)
     output = target.create(segment_file.file_name(segment_id))

@@ -18,12 +18,12 @@ from kvengine.engine.hash import xxh3_64
 from kvengine.engine.index_file import Description, SavedSegment
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 SHARDS_A_WRITE = 16  # 1 MiB copied in one stretch with the GIL
 
 
-def write_checkpoint(store: Store) -> bool:
+def write_checkpoint(store: StoreParts) -> bool:
     """Save the index and name it in the manifest; False if it had to be given up for growth.
 
     The caller holds the store's job lock.
@@ -62,7 +62,7 @@ def write_checkpoint(store: Store) -> bool:
     return True
 
 
-def _begin(store: Store) -> tuple[Description, int, list[int], int] | None:
+def _begin(store: StoreParts) -> tuple[Description, int, list[int], int] | None:
     """Fix what will be saved, while no thread writes."""
     shards = store.key_index.begin_snapshot()
     if not shards:
@@ -85,7 +85,7 @@ def _begin(store: Store) -> tuple[Description, int, list[int], int] | None:
 
 
 def _write_file(
-    store: Store, name: str, index_id: int, description: Description, shards: int
+    store: StoreParts, name: str, index_id: int, description: Description, shards: int
 ) -> int | None:
     """Write the file and sync it; return its size, None if the snapshot was given up."""
     checksums: list[int] = []

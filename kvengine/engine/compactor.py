@@ -23,7 +23,7 @@ from kvengine.engine.manifest import COMPACTED, SegmentRow
 from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 Progress = Callable[[int, int], None]
 
@@ -44,13 +44,13 @@ class Output:
 class Job:
     """One compaction under way."""
 
-    store: Store
+    store: StoreParts
     plan: Plan
     copier: Copier
     outputs: list[Output] = field(default_factory=list)
 
 
-def plan_next(store: Store) -> Plan | None:
+def plan_next(store: StoreParts) -> Plan | None:
     """Ask choose() what is worth doing now."""
     return choose(
         segment_infos(store),
@@ -60,7 +60,7 @@ def plan_next(store: Store) -> Plan | None:
     )
 
 
-def plan_everything(store: Store) -> Plan | None:
+def plan_everything(store: StoreParts) -> Plan | None:
     """Return a plan for all closed segments, or None if nothing in them is dead."""
     infos = [info for info in segment_infos(store) if info.sealed]
     if all(info.live_bytes == info.log_bytes for info in infos) and len(infos) < 2:
@@ -68,7 +68,7 @@ def plan_everything(store: Store) -> Plan | None:
     return Plan(tuple(info.id for info in infos), False, True, "asked for")
 
 
-def segment_infos(store: Store) -> list[SegmentInfo]:
+def segment_infos(store: StoreParts) -> list[SegmentInfo]:
     """Describe the segments for choose()."""
     infos = []
     now = store.options.clock.time()
@@ -88,13 +88,13 @@ def segment_infos(store: Store) -> list[SegmentInfo]:
     return infos
 
 
-def forgettable_version(store: Store) -> int:
+def forgettable_version(store: StoreParts) -> int:
     """Deletes up to this version are known to the saved index and to every consumer."""
     needed = store.options.oldest_needed
     return store.saved_version if needed is None else min(store.saved_version, needed())
 
 
-def compact(store: Store, plan: Plan, progress: Progress | None = None) -> int:
+def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> int:
     """Carry out a plan; return the bytes that it gave back.
 
     The caller holds the store's job lock.
@@ -174,9 +174,7 @@ def _close_outputs(job: Job, rows: list[SegmentRow]) -> list[SegmentRow]:
         output.file.shorten(output.end)
         output.file.flush()
         new_rows.append(
-            SegmentRow(
-                output.id, COMPACTED, output.first_version, output.last_version, output.end
-            )
+            SegmentRow(output.id, COMPACTED, output.first_version, output.last_version, output.end)
         )
     return new_rows
 

@@ -23,7 +23,7 @@ from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.errors import CorruptData
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 
 class Follower:
@@ -32,7 +32,7 @@ class Follower:
     Thread-safety: one thread catches up, others wait for it.
     """
 
-    def __init__(self, store: Store, control: Control, generation: int) -> None:
+    def __init__(self, store: StoreParts, control: Control, generation: int) -> None:
         self._store, self._control = store, control
         self._generation = generation
         self._lock = threading.Lock()

@@ -68,9 +68,7 @@ class Description:
                 len(self.stash),
             )
         ]
-        parts += [
-            SEGMENT.pack(*astuple(row)) for row in self.segments
-        ]
+        parts += [SEGMENT.pack(*astuple(row)) for row in self.segments]
         parts += [STASHED.pack(*pair) for pair in self.stash]
         return b"".join(parts) + checksums.tobytes()
 

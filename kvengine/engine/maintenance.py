@@ -23,7 +23,7 @@ from kvengine.errors import KvError, StoreReadOnly
 from kvengine.file.system import memory_is_scarce
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
@@ -37,7 +37,7 @@ SHORT_PAUSE_S, LONG_PAUSE_S = 0.01, 0.05  # for each few megabytes written
 class Maintenance:
     """The background thread of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StoreParts) -> None:
         self._store = weakref.ref(store)
         self._news = threading.Event()
         self._stopping = False
@@ -69,7 +69,7 @@ class Maintenance:
 
 
 def _run(
-    maintenance: Maintenance, reference: weakref.ref[Store], news: threading.Event
+    maintenance: Maintenance, reference: weakref.ref[StoreParts], news: threading.Event
 ) -> None:
     wait_s = IDLE_S
     while not maintenance.is_stopping:
@@ -93,7 +93,7 @@ def _run(
         del store
 
 
-def work(store: Store) -> None:
+def work(store: StoreParts) -> None:
     """Do whatever is due; the caller holds the job lock."""
     if store.options.durability == "interval":
         store.commits.sync()
@@ -109,7 +109,7 @@ def work(store: Store) -> None:
         checkpoint.write_checkpoint(store)
 
 
-def compact_in_background(store: Store) -> None:
+def compact_in_background(store: StoreParts) -> None:
     """Carry out plans until nothing is worth doing."""
     if active_is_mostly_dead(store):
         store.end_active_segment()
@@ -125,7 +125,7 @@ def compact_in_background(store: Store) -> None:
         store.is_compacting_in_background = False
 
 
-def active_is_mostly_dead(store: Store) -> bool:
+def active_is_mostly_dead(store: StoreParts) -> bool:
     """True if the segment being written holds the garbage that makes the store too large.
 
     Small stores would otherwise grow to the size of a segment before they are compacted.
@@ -138,21 +138,19 @@ def active_is_mostly_dead(store: Store) -> bool:
     return is_too_large(store) and 2 * garbage > all_garbage
 
 
-def is_due(store: Store) -> bool:
+def is_due(store: StoreParts) -> bool:
     """True if there is work that can't wait for the end of the segment."""
-    return store.key_order.is_full() or (
-        store.options.compaction == "auto" and is_too_large(store)
-    )
+    return store.key_order.is_full() or (store.options.compaction == "auto" and is_too_large(store))
 
 
-def is_too_large(store: Store) -> bool:
+def is_too_large(store: StoreParts) -> bool:
     """True if dead records take more space than the options allow."""
     total, live = log_bytes(store), store.segment_table.total_live_bytes()
     garbage_min = compaction.garbage_bytes_min(store.options.segment_bytes)
     return total - live >= garbage_min and total > store.options.space_target * live
 
 
-def pace(store: Store) -> None:
+def pace(store: StoreParts) -> None:
     """Hold a writer up for a moment if it overwrites faster than dead records can be removed.
 
     Called once for a few megabytes that are written.  While the writer sleeps, the background
@@ -167,7 +165,7 @@ def pace(store: Store) -> None:
         time.sleep(SHORT_PAUSE_S)
 
 
-def must_replay(store: Store, changes_max: int, bytes_max: int) -> bool:
+def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:
     """True if a recovery now would have to replay more than this."""
     return (
         store.applied_version - store.saved_version >= changes_max
@@ -175,7 +173,7 @@ def must_replay(store: Store, changes_max: int, bytes_max: int) -> bool:
     )
 
 
-def replay_limit(store: Store) -> int:
+def replay_limit(store: StoreParts) -> int:
     """Return how many changes a recovery may have to replay before the index is saved again.
 
     A large index is saved less often, so that saving costs a bounded share of what is written.
@@ -183,7 +181,7 @@ def replay_limit(store: Store) -> int:
     return max(store.options.checkpoint_records, store.key_index.count // 6)
 
 
-def close_filled_segments(store: Store) -> None:
+def close_filled_segments(store: StoreParts) -> None:
     """Bring segments that are full to disk and let the manifest say how long they are."""
     filled = [row for row in store.rows[:-1] if row.size_bytes is None]
     if not filled:
@@ -203,7 +201,7 @@ def close_filled_segments(store: Store) -> None:
         store.segment_table.segment_file(row.id).close_descriptor()
 
 
-def compact_fully(store: Store, progress: compactor.Progress | None) -> int:
+def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int:
     """Merge all segments that hold dead records; return the bytes given back."""
     with store.jobs:
         before = log_bytes(store)
@@ -220,13 +218,13 @@ def compact_fully(store: Store, progress: compactor.Progress | None) -> int:
         return max(before - log_bytes(store), 0)
 
 
-def log_bytes(store: Store) -> int:
+def log_bytes(store: StoreParts) -> int:
     """Return the bytes of all records."""
     ends = [store.segment_table.counters(row.id)[1] for row in list(store.rows)]
     return sum(ends) - segment_file.HEADER_BYTES * len(ends)
 
 
-def stats(store: Store) -> Stats:
+def stats(store: StoreParts) -> Stats:
     """Return figures about a store."""
     live, total = store.segment_table.total_live_bytes(), log_bytes(store)
     return Stats(
@@ -247,5 +245,3 @@ def stats(store: Store) -> Stats:
 def read_only_error() -> StoreReadOnly:
     """Return what a write to a store opened with read_only=True raises."""
     return StoreReadOnly("the store was opened with read_only=True")
-
-

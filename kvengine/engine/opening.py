@@ -28,8 +28,15 @@ from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.engine.writing import level_of
-from kvengine.errors import CorruptData, InvalidRequest, InvalidType, NotAStore, StorageError
-from kvengine.errors import StoreClosed, StoreReadOnly
+from kvengine.errors import (
+    CorruptData,
+    InvalidRequest,
+    InvalidType,
+    NotAStore,
+    StorageError,
+    StoreClosed,
+    StoreReadOnly,
+)
 from kvengine.file.directory import Directory
 from kvengine.file.system import (
     boot_id,
@@ -42,7 +49,7 @@ from kvengine.file.system import (
 from kvengine.options import Options
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 LOCK_NAME = "LOCK"
 READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
@@ -155,7 +162,7 @@ def folder_path(path: Any) -> str:
     return text
 
 
-def open_store(store: Store) -> None:
+def open_store(store: StoreParts) -> None:
     """Open what `store.directory` holds, or make it."""
     options, directory = store.options, store.directory
     writable = not options.read_only
@@ -182,7 +189,7 @@ def open_store(store: Store) -> None:
     exit_watch(store, abandon)
 
 
-def _after_fork(store: Store) -> None:
+def _after_fork(store: StoreParts) -> None:
     """In a child process: the store belongs to the parent."""
     store.refuse(
         StoreClosed("the store was opened before a fork; open it again in the child process")
@@ -190,7 +197,7 @@ def _after_fork(store: Store) -> None:
     store.directory.after_fork_in_child()
 
 
-def recover(store: Store, control: Control | None, *, writable: bool, live: bool) -> Recovery:
+def recover(store: StoreParts, control: Control | None, *, writable: bool, live: bool) -> Recovery:
     """Fill a new index from the files and let the store read from it."""
     options = store.options
     table = SegmentTable()
@@ -217,7 +224,7 @@ def recover(store: Store, control: Control | None, *, writable: bool, live: bool
     return recovery
 
 
-def _begin_writer(store: Store, control: Control | None) -> None:
+def _begin_writer(store: StoreParts, control: Control | None) -> None:
     assert control is not None
     options, table = store.options, None
     recovery = recover(store, control, writable=True, live=False)
@@ -250,7 +257,7 @@ def _begin_writer(store: Store, control: Control | None) -> None:
         store.maintenance.wake()
 
 
-def refuser(store: Store) -> Callable[[StoreReadOnly], None]:
+def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
     """Return what makes a store read-only, without keeping it alive."""
     reference = weakref.ref(store)
 
@@ -268,7 +275,7 @@ def _used_ids(directory: Directory) -> list[int]:
     return [int(name.split(".")[0], 16) + 1 for name in names]
 
 
-def _begin_reader(store: Store, control: Control | None) -> None:
+def _begin_reader(store: StoreParts, control: Control | None) -> None:
     live = store.directory.lock_is_held() and control is not None and control.is_valid
     generation = _recover_reader(store, control, live=live)
     if control is not None and control.is_valid:
@@ -276,7 +283,7 @@ def _begin_reader(store: Store, control: Control | None) -> None:
         control.connect_reader(store)
 
 
-def _recover_reader(store: Store, control: Control | None, *, live: bool) -> int:
+def _recover_reader(store: StoreParts, control: Control | None, *, live: bool) -> int:
     """Recover beside a writer; return a generation of the manifest that is not newer than ours."""
     for _ in range(READ_ATTEMPTS):
         generation = control.generation if control is not None else 0
@@ -293,11 +300,11 @@ def _recover_reader(store: Store, control: Control | None, *, live: bool) -> int
     return 0
 
 
-def _newest_manifest(store: Store) -> Manifest:
+def _newest_manifest(store: StoreParts) -> Manifest:
     return manifests.decode(store.directory.read(manifests.NAME), manifests.NAME)
 
 
-def reload(store: Store) -> None:
+def reload(store: StoreParts) -> None:
     """A reader starts over from the newest files."""
     store.manifest = _newest_manifest(store)
     control = store.control_page
@@ -305,7 +312,7 @@ def reload(store: Store) -> None:
     _recover_reader(store, control, live=live)
 
 
-def close_store(store: Store) -> None:
+def close_store(store: StoreParts) -> None:
     """Close a store; closing twice is no error."""
     if store.is_refused:
         return
@@ -320,7 +327,7 @@ def close_store(store: Store) -> None:
         store.directory.close()
 
 
-def _close_writer(store: Store, closed: StoreClosed) -> None:
+def _close_writer(store: StoreParts, closed: StoreClosed) -> None:
     """Leave the folder so that the next open is quick."""
     with store.jobs:
         try:
@@ -334,20 +341,20 @@ def _close_writer(store: Store, closed: StoreClosed) -> None:
                 _shorten(store)
 
 
-def _settle(store: Store) -> None:
+def _settle(store: StoreParts) -> None:
     """Bring to disk what must be there, and save the index if the next open would be slow."""
     if store.options.durability != "os":
         store.commits.sync()
     try:
         maintenance.close_filled_segments(store)
         if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
-            store.checkpoint()
+            checkpoint.write_checkpoint(store)
     except (StorageError, CorruptData) as error:
         # Everything is in the log; only the next open will take longer.
         maintenance.logger.warning("could not save the index at close: %s", error)
 
 
-def _shorten(store: Store) -> None:
+def _shorten(store: StoreParts) -> None:
     """Give back the space behind the end of the log."""
     segment_id = store.rows[-1].id
     file = store.segment_table.segment_file(segment_id)
@@ -356,15 +363,16 @@ def _shorten(store: Store) -> None:
         file.shorten(end)
 
 
-def _forget_unsynced(store: Store) -> None:
+def _forget_unsynced(store: StoreParts) -> None:
     """After a failed sync: let the next open see what is on disk, not what the kernel kept."""
     for row in store.rows:
         if row.size_bytes is None:
             store.segment_table.segment_file(row.id).drop_cache()
-    store.control_page.version = store.commits.durable_version
+    if store.control_page is not None:
+        store.control_page.version = store.commits.durable_version
 
 
-def abandon(store: Store) -> None:
+def abandon(store: StoreParts) -> None:
     """A store was dropped without close(), or the program ends: give back what would outlive it."""
     if store.is_refused or is_finalizing():
         return

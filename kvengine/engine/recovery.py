@@ -165,9 +165,7 @@ class Recovery:
             raise CorruptData(
                 "segment file", file=name, offset=0, expected="a file", found="none"
             ) from None
-        header = segment_file.decode(
-            bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes)), name
-        )
+        header = segment_file.decode(bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes)), name)
         expected = (row.id, self.manifest.uuid, row.kind, row.first_version)
         found = (header.id, header.uuid, header.kind, header.first_version)
         if found != expected:

@@ -54,9 +54,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
 
 
 class _Salvage:
-    def __init__(
-        self, directory: Directory, names: list[str], progress: Progress | None
-    ) -> None:
+    def __init__(self, directory: Directory, names: list[str], progress: Progress | None) -> None:
         self._directory, self._names, self._progress = directory, names, progress
         self._total = sum(directory.size(name) for name in names)
         self._done = 0

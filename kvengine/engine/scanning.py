@@ -52,9 +52,7 @@ def _bytes(name: str, value: Any) -> bytes:
     raise InvalidType(f"{name} must be bytes, not {type(value).__name__}")
 
 
-def chunks(
-    store: Store, read: Callable[..., list[Any]], arguments: ScanArguments
-) -> Iterator[Any]:
+def chunks(store: Store, read: Callable[..., list[Any]], arguments: ScanArguments) -> Iterator[Any]:
     """Yield what `read` finds, chunk by chunk."""
     prefix, after, limit, reverse = arguments
     size = FIRST_CHUNK

@@ -47,14 +47,13 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     Thread-safety: threads may share a store; writes are done one at a time.
     """
 
-    def __init__(self, path: Any, *, durability: Any = "group", read_only: bool = False,
-                 **options: Any) -> None:
+    def __init__(
+        self, path: Any, *, durability: Any = "group", read_only: bool = False, **options: Any
+    ) -> None:
         settings = opening.make_options(durability=durability, read_only=read_only, **options)
         folder = opening.folder_path(path)
         self._start(
-            LocalDirectory(
-                folder, create=settings.create and not read_only, read_only=read_only
-            ),
+            LocalDirectory(folder, create=settings.create and not read_only, read_only=read_only),
             settings,
         )
 
@@ -75,8 +74,14 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
     # -- scans
 
-    def keys(self, prefix: Any = b"", *, start_after: Any = None, limit: int | None = None,
-             reverse: bool = False) -> Any:
+    def keys(
+        self,
+        prefix: Any = b"",
+        *,
+        start_after: Any = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Any:
         """Return an iterator of the living keys with a prefix, in byte order.
 
         Without arguments it is also a view, as of a dict: len(), `in`, set operations.
@@ -93,8 +98,14 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
             return Keys(self)
         return chunks(self, keys_chunk, arguments)
 
-    def scan(self, prefix: Any = b"", *, start_after: Any = None, limit: int | None = None,
-             reverse: bool = False) -> Iterator[Entry]:
+    def scan(
+        self,
+        prefix: Any = b"",
+        *,
+        start_after: Any = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Entry]:
         """Return the entries of the living keys with a prefix, in byte order; see keys()."""
         self.check_usable()
         arguments = scan_arguments(prefix, start_after, limit, reverse)

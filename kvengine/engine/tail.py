@@ -18,12 +18,12 @@ from kvengine.entry import Change
 from kvengine.errors import ChangesGone
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 CHANGES_AT_ONCE = 256
 
 
-def changes(store: Store, after: int) -> Iterator[Change]:
+def changes(store: StoreParts, after: int) -> Iterator[Change]:
     """Yield the changes above a version, up to what is there now.
 
     Raises:
@@ -34,7 +34,7 @@ def changes(store: Store, after: int) -> Iterator[Change]:
     return _walk(_segments(store, after), after)
 
 
-def _segments(store: Store, after: int) -> list[LogWalk]:
+def _segments(store: StoreParts, after: int) -> list[LogWalk]:
     walks = []
     table = store.segment_table
     for row in list(store.rows):
@@ -42,9 +42,7 @@ def _segments(store: Store, after: int) -> list[LogWalk]:
             continue
         _, end, _, _, _ = table.counters(row.id)
         walks.append(
-            LogWalk(
-                table.segment_file(row.id), table.salt(row.id), segment_file.HEADER_BYTES, end
-            )
+            LogWalk(table.segment_file(row.id), table.salt(row.id), segment_file.HEADER_BYTES, end)
         )
     return walks
 

@@ -8,11 +8,11 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, opening, segment_file
-from kvengine.engine import manifest as manifests
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_walk import LogWalk
@@ -20,12 +20,12 @@ from kvengine.engine.manifest import Manifest
 from kvengine.engine.record import damage
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.entry import VerifyReport
-from kvengine.errors import CorruptData, KvError
+from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 
 if TYPE_CHECKING:
-    from kvengine.engine.store import Store
+    from kvengine.engine.parts import StoreParts
 
 Progress = Callable[[int, int], None]
 
@@ -45,7 +45,7 @@ class Verification:
         index_bytes = self._manifest.index[1] if self._manifest.index else 0
         self._total = sum(size or 0 for size in rows.values()) + index_bytes
         for segment_id, size in rows.items():
-            self._attempt(lambda i=segment_id, s=size: self._segment(i, s))
+            self._attempt(partial(self._segment, segment_id, size))
         if self._manifest.index is not None:
             self._attempt(self._index)
         self._attempt(self._key_runs)
@@ -102,9 +102,7 @@ class Verification:
     def _index(self) -> None:
         assert self._manifest.index is not None
         index_id, size_bytes = self._manifest.index
-        file, saved = index_file.load(
-            self._directory, index_id, size_bytes, self._manifest.uuid
-        )
+        file, saved = index_file.load(self._directory, index_id, size_bytes, self._manifest.uuid)
         self.files += 1
         for shard, expected in enumerate(saved.checksums):
             piece = bytes_at(file, shard * index_file.SHARD_BYTES, index_file.SHARD_BYTES)
@@ -127,7 +125,7 @@ class Verification:
         self.problems.extend(order.problems())
 
 
-def verify_open(store: Store, progress: Progress | None) -> VerifyReport:
+def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
     """Verify a store that is in use."""
     with store.jobs:
         ends = {row.id: store.segment_table.counters(row.id)[1] for row in list(store.rows)}
@@ -169,6 +167,4 @@ def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
     """Return a report that also lists problems that stopped a recovery."""
     places = {(problem.file, problem.offset) for problem in report.problems}
     new = [problem for problem in more if (problem.file, problem.offset) not in places]
-    return VerifyReport(
-        report.files, report.records, report.bytes, (*report.problems, *new)
-    )
+    return VerifyReport(report.files, report.records, report.bytes, (*report.problems, *new))

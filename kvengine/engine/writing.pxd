@@ -25,7 +25,7 @@ cdef class Writer(Reader):
     cdef pthread_mutex_t lock       # one writer at a time; held across disk writes
     cdef KeyOrder order
     cdef readonly CommitGroup commits
-    cdef readonly MappedFile active
+    cdef MappedFile active
     cdef uint64_t active_slot       # 0: there is no segment yet
     cdef uint64_t segment_bytes
     cdef bint store_to_mapping      # else every record goes through pwrite

@@ -79,8 +79,7 @@ class Expectation:
         loaded = json.loads((folder / EXPECTATION).read_text())
         states = {
             int(version): {
-                bytes.fromhex(key): (bytes.fromhex(value), at)
-                for key, (value, at) in state.items()
+                bytes.fromhex(key): (bytes.fromhex(value), at) for key, (value, at) in state.items()
             }
             for version, state in loaded["states"].items()
         }
@@ -171,8 +170,9 @@ class Judge:
         expected = [(key, *state[key]) for key in sorted(state)]
         scan = lambda: [(e.key, e.value, e.version) for e in store.scan()]  # noqa: E731
         problems += self._attempt(damage, scan, expected)
-        problems += self._attempt(damage, lambda: list(store.keys(reverse=True)),
-                                  sorted(state, reverse=True))
+        problems += self._attempt(
+            damage, lambda: list(store.keys(reverse=True)), sorted(state, reverse=True)
+        )
         problems += self._attempt(damage, lambda: len(store), len(state))
         return problems > 0 or not self._verifies(damage, store)
 
@@ -216,9 +216,7 @@ class Judge:
             (folder / name).write_bytes(data)
         return folder
 
-    def _check_verify(
-        self, damage: Damage, files: dict[str, bytes], *, must_report: bool
-    ) -> None:
+    def _check_verify(self, damage: Damage, files: dict[str, bytes], *, must_report: bool) -> None:
         try:
             report = verify(self._write(files))
         except (CorruptData, NotAStore) as error:

@@ -75,9 +75,7 @@ class FaultyDirectory:
         names = [name for name in inner.names() if name not in UNRECORDED]
         self._inode_numbers = itertools.count(1)
         self._inodes = {name: next(self._inode_numbers) for name in names}
-        self.recording = Recording(
-            {name: inner.read(name) for name in names}, dict(self._inodes)
-        )
+        self.recording = Recording({name: inner.read(name) for name in names}, dict(self._inodes))
 
     # -- what to do at which step
 
@@ -110,7 +108,13 @@ class FaultyDirectory:
         )
 
     def _step(
-        self, operation: str, name: str, *, inode: int = 0, offset: int = 0, data: bytes = b"",
+        self,
+        operation: str,
+        name: str,
+        *,
+        inode: int = 0,
+        offset: int = 0,
+        data: bytes = b"",
         target: str = "",
     ) -> Step:
         """Record one step, or fail it."""
@@ -267,9 +271,7 @@ class FaultyOutput:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         piece = bytes(data)
-        self._directory._step(
-            "write", self._name, inode=self._inode, offset=self.size, data=piece
-        )
+        self._directory._step("write", self._name, inode=self._inode, offset=self.size, data=piece)
         self._inner.write(piece)
         self.size += len(piece)
 

@@ -99,8 +99,14 @@ class Model:
 
     # -- scans
 
-    def scan(self, prefix: Any = b"", *, start_after: Any = None, limit: int | None = None,
-             reverse: bool = False) -> Iterator[Entry]:
+    def scan(
+        self,
+        prefix: Any = b"",
+        *,
+        start_after: Any = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[Entry]:
         """Return the entries of the living keys with a prefix, in byte order.
 
         Raises:
@@ -122,16 +128,30 @@ class Model:
                 found.append(entry)
         return iter(found[:limit])
 
-    def keys(self, prefix: Any = b"", *, start_after: Any = None, limit: int | None = None,
-             reverse: bool = False) -> Iterator[bytes]:
+    def keys(
+        self,
+        prefix: Any = b"",
+        *,
+        start_after: Any = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[bytes]:
         """Return the living keys with a prefix, in byte order; see scan()."""
         found = self.scan(prefix, start_after=start_after, limit=limit, reverse=reverse)
         return (entry.key for entry in found)
 
     # -- changes
 
-    def put(self, key: Any, value: Any, *, metadata: Any = b"", expires_at: Any = None,
-            if_version: Any = None, durability: Any = None) -> int:
+    def put(
+        self,
+        key: Any,
+        value: Any,
+        *,
+        metadata: Any = b"",
+        expires_at: Any = None,
+        if_version: Any = None,
+        durability: Any = None,
+    ) -> int:
         """Store a value under a key and return the version of the change.
 
         Raises:

@@ -1,0 +1,29 @@
+from collections.abc import Callable
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
+
+@disjoint_base
+class CommitGroup:
+    appended: int
+    synced: int
+    version: int
+    durable_version: int
+    failure: BaseException | None
+    on_failure: Callable[[Any], None] | None
+
+    def begin(
+        self,
+        folder: Directory,
+        unsynced: list[MappedFile],
+        file: MappedFile | None,
+        version: int,
+        durable: bool,
+    ) -> None: ...
+    def switch(self, file: MappedFile) -> None: ...
+    def fail(self, error: OSError) -> None: ...
+    def sync_file(self, file: MappedFile) -> None: ...
+    def sync(self, always: bool = False) -> None: ...

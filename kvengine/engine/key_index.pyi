@@ -1,0 +1,16 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.segment import SegmentTable
+
+@disjoint_base
+class KeyIndex:
+    count: int
+
+    def __new__(cls, segments: SegmentTable) -> Self: ...
+    def settle(self) -> bool: ...
+    def end_snapshot(self) -> None: ...
+    def memory_bytes(self) -> int: ...
+
+def hash_of(key: bytes, seed: int) -> int: ...

@@ -1,0 +1,1 @@
+from kvengine.options import KEY_BYTES_MAX as KEY_BYTES_MAX

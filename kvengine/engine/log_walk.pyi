@@ -1,0 +1,17 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+from kvengine.entry import Change
+from kvengine.file.mapped import MappedFile
+
+@disjoint_base
+class LogWalk:
+    offset: int
+    version: int
+
+    def __new__(cls, file: MappedFile, salt: int, start: int, end: int) -> Self: ...
+    def changes(self, after: int, limit: int) -> list[Change]: ...
+    def skip_record(self) -> int: ...
+    def next_change(self) -> tuple[Change | None, int]: ...
+    def find_next(self) -> bool: ...

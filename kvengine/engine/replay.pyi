@@ -1,0 +1,32 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.reading import Reader
+from kvengine.options import KEY_BYTES_MAX as KEY_BYTES_MAX
+
+BAD_VERSION_CODE: int
+
+@disjoint_base
+class Replay:
+    offset: int
+    version: int
+    bad_offset: int
+    code: int
+
+    def __new__(
+        cls,
+        reader: Reader,
+        order: KeyOrder,
+        segment_id: int,
+        *,
+        start: int,
+        end: int,
+        version: int,
+        contiguous: bool,
+        known: int,
+    ) -> Self: ...
+    def run(self, until: int = 0) -> None: ...
+
+def last_durable_mark(segments: Reader, segment_id: int, start: int, end: int) -> int: ...

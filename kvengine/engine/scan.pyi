@@ -1,0 +1,23 @@
+from collections.abc import Callable
+
+from kvengine.engine.key_order import KeyOrder, Selection
+from kvengine.engine.reading import Reader
+from kvengine.entry import Entry
+
+def keys_chunk(
+    reader: Reader,
+    order: KeyOrder,
+    prefix: bytes,
+    start_after: bytes | None,
+    reverse: bool,
+    limit: int,
+) -> list[bytes]: ...
+def entries_chunk(
+    reader: Reader,
+    order: KeyOrder,
+    prefix: bytes,
+    start_after: bytes | None,
+    reverse: bool,
+    limit: int,
+) -> list[Entry]: ...
+def living(reader: Reader) -> Callable[[Selection], None]: ...
