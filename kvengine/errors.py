@@ -13,7 +13,7 @@
   x StorageError         the operating system refused       (also an OSError)
     x StorageFull        make room, then try again
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
-  x ChangesGone          start again from a snapshot        (the log no longer reaches that far back)
+  x ChangesGone          start again from a snapshot        (the log begins later)
 """
 
 

@@ -187,11 +187,8 @@ def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
     for row in rows:
         if job.plan.drop_only and store.segment_table.counters(row.id)[3]:
             forgotten = max(forgotten, row.last_version or 0)
-    slots = []
-    for output in job.outputs:
-        slots.append(
-            store.segment_table.append(output.file, output.id, output.salt, output.end, False)
-        )
+    table = store.segment_table
+    slots = [table.append(o.file, o.id, o.salt, o.end, False) for o in job.outputs]
     store.commits.sync()  # what made a record dead must be on disk before the record goes
     store.swap_rows(rows, new_rows)
     try:

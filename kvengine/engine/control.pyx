@@ -42,7 +42,9 @@ cdef class Control:
         self.file = file
         self.words = <uint64_t *>file.base
 
-    def begin(self, boot: int, pid: int, version: int, durable_version: int, generation: int) -> None:
+    def begin(
+        self, boot: int, pid: int, version: int, durable_version: int, generation: int
+    ) -> None:
         """Announce a new writer."""
         self.words[BOOT] = boot
         self.words[PID] = pid

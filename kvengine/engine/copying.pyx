@@ -9,7 +9,7 @@ Invariants:
 * The GIL is held for short stretches only, to ask the index who lives.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
 from kvengine.engine.hash cimport xxh3
@@ -68,7 +68,7 @@ cdef class Copier:
     cdef uint64_t keep_after        # deletes newer than this version are kept in any case
     cdef bint drop_deletes          # others may go: no older record of their key is left
     cdef readonly uint64_t forgotten    # the newest delete that was dropped
-    cdef readonly uint64_t last_version # of the last record copied or dropped
+    cdef readonly uint64_t last_version  # of the last record copied or dropped
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now

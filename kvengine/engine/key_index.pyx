@@ -23,8 +23,8 @@ of its neighborhood full goes to a short list, the stash, until the next growth.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.segment cimport SegmentTable
@@ -285,8 +285,8 @@ cdef class KeyIndex:
 
     def settle(self) -> bool:
         """Do a few more steps of a growth; True when none is under way."""
-        cdef int i
-        for i in range(8):
+        cdef int _
+        for _ in range(8):
             if self.old.entries != NULL:
                 self.grow_step()
         return self.old.entries == NULL
@@ -314,11 +314,13 @@ cdef class KeyIndex:
     cdef int preserve(self, uint64_t hash) except -1:
         """Copy a shard that is about to change, if a snapshot still needs it as it is."""
         cdef uint64_t shard
+        cdef char *piece
         if self.saved != NULL:
             shard = shard_of(&self.table, hash)
             if not self.saved[shard]:
                 self.verify_shard(&self.table, shard)
-                self.copies[shard] = (<char *>(self.table.entries + shard * SHARD_ENTRIES))[:SHARD_BYTES]
+                piece = <char *>(self.table.entries + shard * SHARD_ENTRIES)
+                self.copies[shard] = piece[:SHARD_BYTES]
                 self.saved[shard] = 1
         return 0
 

@@ -20,7 +20,6 @@ from kvengine.engine.key_run cimport RunWriter, read_entry, seek_run, step_run
 
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
-from kvengine.file.mapped import MappedFile
 
 cdef enum:
     WRITE_KEYS = 16384          # merged at once, without the GIL, when a run is written
@@ -106,7 +105,9 @@ cdef class KeyOrder:
         try:
             file = directory.open(name, map_bytes=max(directory.size(name), 1))
         except FileNotFoundError:
-            raise CorruptData("key run", file=name, offset=0, expected="a file", found="none") from None
+            raise CorruptData(
+                "key run", file=name, offset=0, expected="a file", found="none"
+            ) from None
         return KeyRun(file, name, uuid)
 
     def write_frozen(

@@ -22,7 +22,9 @@ cdef struct Place:
     uint32_t index
 
 cdef uint32_t count_of(const RunView *run, uint64_t block) noexcept nogil
-cdef void read_entry(const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry) noexcept nogil
+cdef void read_entry(
+    const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry
+) noexcept nogil
 cdef bint seek_run(
     const RunView *run, const KeyEntry *key, bint after, Place *place, uint64_t *unproven
 ) noexcept nogil

@@ -57,7 +57,9 @@ cdef uint32_t count_of(const RunView *run, uint64_t block) noexcept nogil:
     return count
 
 
-cdef void read_entry(const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry) noexcept nogil:
+cdef void read_entry(
+    const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry
+) noexcept nogil:
     """Read an entry of a proven block."""
     cdef const char *start = run.base + (block + 1) * BLOCK_BYTES
     cdef uint16_t offset, size

@@ -9,8 +9,7 @@ Invariants:
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.record cimport (
-    END_OF_LOG, Header, MORE, PUT, check, expiry_of, flags_of, key_of, kind_of, value_of,
-    version_of,
+    Header, PUT, check, expiry_of, key_of, kind_of, value_of, version_of,
 )
 from kvengine.file.mapped cimport MappedFile
 
@@ -72,7 +71,7 @@ cdef class LogWalk:
         return change, 0
 
     def find_next(self) -> bool:
-        """After damage: go to the next place where a whole record begins; False if there is none."""
+        """After damage: go to the next place where a whole record begins; False if none."""
         cdef int64_t size
         cdef uint64_t offset = (self.offset + 16) & ~<uint64_t>15
         cdef bint found = False

@@ -56,7 +56,8 @@ READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
 REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
 REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 OWN_NAMES = {manifests.NAME, CONTROL_NAME, LOCK_NAME}
-OWN_SUFFIXES = (".log", ".index", ".keys", ".tmp")
+DATA_SUFFIXES = (".log", ".index", ".keys")
+OWN_SUFFIXES = (*DATA_SUFFIXES, ".tmp")
 
 
 def is_own(name: str) -> bool:
@@ -64,18 +65,22 @@ def is_own(name: str) -> bool:
     return name in OWN_NAMES or name.endswith(OWN_SUFFIXES)
 
 
-def refuse_strangers(directory: Directory) -> None:
-    """Leave a folder alone that is not a store and has files in it.
+def refuse_other_folder(directory: Directory, *, create: bool) -> None:
+    """Leave a folder alone that is not a store, and may not become one.
 
     Raises:
-        NotAStore: there is no manifest, but there are other files.
+        NotAStore: there is no manifest, and there are other files, or none may be made.
     """
     names = directory.names()
+    if manifests.NAME in names:
+        return
     strangers = [name for name in names if not is_own(name)]
-    if strangers and manifests.NAME not in names:
+    if strangers:
         raise NotAStore(
             f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
         )
+    if not create and not any(name.endswith(DATA_SUFFIXES) for name in names):
+        raise NotAStore(f"{directory.path} is not a kvengine store: it has no {manifests.NAME}")
 
 
 def load_manifest(directory: Directory, *, create: bool) -> Manifest:
@@ -92,13 +97,11 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
     names = directory.names()
     if data:
         return manifests.decode(data, manifests.NAME)
-    if any(name.endswith((".log", ".index", ".keys")) for name in names):
+    if any(name.endswith(DATA_SUFFIXES) for name in names):
         raise CorruptData(
             "manifest", file=manifests.NAME, offset=0, expected="a manifest", found="none"
         )
-    if not create:
-        raise NotAStore(f"{directory.path} is not a kvengine store: it has no {manifests.NAME}")
-    refuse_strangers(directory)
+    refuse_other_folder(directory, create=create)
     manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
     directory.replace(manifests.NAME, manifest.encode(), durable=True)
     return manifest
@@ -169,7 +172,7 @@ def open_store(store: StoreParts) -> None:
     locked = False
     try:
         if writable:
-            refuse_strangers(directory)
+            refuse_other_folder(directory, create=options.create)
             directory.lock()
             locked = True
         store.manifest = load_manifest(directory, create=options.create and writable)

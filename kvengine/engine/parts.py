@@ -1,4 +1,4 @@
-"""StoreParts: the files of an open store, and how the parts of the engine change which ones they are.
+"""StoreParts: the files of an open store, and how the engine changes which ones they are.
 
 Invariants:
 

@@ -252,7 +252,7 @@ cdef class Reader:
         cdef uint64_t *line = home_line(self.index, hash)
         cdef unsigned int matches = matches_in(line, tag_of(hash) << DISTANCE_BITS)
         cdef uint64_t address
-        if matches:
+        if matches and not is_unverified(self.index, hash):  # damage may point anywhere
             address = line[kv_lowest_bit(matches)] & ADDRESS_MASK
             if address and is_warm(self.segments.rows, address):
                 return <const char *>record_at(self.segments.rows, address)

@@ -10,19 +10,18 @@ Invariants:
   versions only grow.  Anything else ends the replay with BAD_VERSION.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.key_index cimport ADDRESS_MASK, DAMAGED, find, home_line
+from kvengine.engine.key_index cimport ADDRESS_MASK, home_line
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, PUT, Header, check, expiry_of, flags_of, key_of, kind_of,
-    size_of, version_of,
+    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, Header, check, expiry_of, flags_of, key_of,
+    kind_of, size_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, slot_of
 
-from kvengine.errors import InvalidRequest
 from kvengine.options import KEY_BYTES_MAX
 
 cdef extern from *:

@@ -78,7 +78,7 @@ class Keys(KeysView[bytes], Iterator[bytes]):
         self._store = store
         self._iterator: Iterator[bytes] | None = None
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes]:  # noqa: PYI034 (as a view: anew for each loop)
         return chunks(self._store, keys_chunk, EVERYTHING)
 
     def __next__(self) -> bytes:

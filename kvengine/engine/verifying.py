@@ -141,7 +141,7 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
     Raises:
         NotAStore: there is no store at `path`.
     """
-    from kvengine.engine.store import Store
+    from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
 
     directory = LocalDirectory(opening.folder_path(path), create=False, read_only=True)
     try:

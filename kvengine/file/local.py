@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +91,11 @@ class LocalDirectory:
         with refusals("use the folder", self.path):
             if create and not os.path.lexists(self.path):
                 _make_folder(self.path)
-            if not os.path.exists(self.path):
-                raise NotAStore(f"{self.path} does not exist")
-            if not os.path.isdir(self.path):
+            try:
+                mode = os.stat(self.path).st_mode
+            except FileNotFoundError:
+                raise NotAStore(f"{self.path} does not exist") from None
+            if not stat.S_ISDIR(mode):
                 raise NotAStore(f"{self.path} is not a folder, so it is not a kvengine store")
 
     def _at(self, name: str) -> str:

@@ -2,9 +2,10 @@
 
 Invariants:
 
-* Same method names, arguments, results and errors as kvengine.Store, as far as it goes; nothing is
-  shared with the engine but errors, limits and the plain data of kvengine.entry.
-* `history` holds every change ever made, by version; what a store's tail() may give follows from it.
+* Same method names, arguments, results and errors as kvengine.Store, as far as it goes; nothing
+  is shared with the engine but errors, limits and the plain data of kvengine.entry.
+* `history` holds every change ever made, by version; what tail() of a store may give follows from
+  it.
 * Slow and simple: everything is sorted at each scan.
 """
 

@@ -139,7 +139,7 @@ def test_after_a_failed_sync_the_store_only_reads():
     for call in (
         lambda: store.put(b"third", b"3"),
         lambda: store.delete(b"first"),
-        lambda: store.sync(),
+        store.sync,
         lambda: store.put(b"third", b"3", durability="sync"),
     ):
         with pytest.raises(StoreReadOnly) as again:
@@ -160,7 +160,7 @@ def test_after_a_failed_sync_no_level_writes_any_more(durability):
     history = open_history(KeptDirectory(), durability=durability, sync_interval_s=60)
     store = history.store
     store.put(b"first", b"1")
-    history.directory.before = lambda step: _fail_syncs(step)
+    history.directory.before = _fail_syncs
     with pytest.raises(StoreReadOnly):
         store.sync()
     history.directory.before = None

@@ -56,7 +56,10 @@ WORKLOADS = {
     "everyday": (everyday, {"compaction": "manual"}),
     "mixed levels": (mixed_levels, {"compaction": "manual"}),
     "maintained": (maintained, {"compaction": "manual"}),
-    "background": (background, {"background": True, "checkpoint_records": 20, "sync_interval_s": 0.001}),
+    "background": (
+        background,
+        {"background": True, "checkpoint_records": 20, "sync_interval_s": 0.001},
+    ),
 }
 
 
@@ -112,7 +115,9 @@ def test_life_goes_on_after_a_cut(seed):
     source = random.Random(seed)
     folder, states, least = KeptDirectory(), {0: {}}, 0
     for generation in range(12):
-        history = open_history(folder, compaction="manual", durability=source.choice(["group", "os"]))
+        history = open_history(
+            folder, compaction="manual", durability=source.choice(["group", "os"])
+        )
         where = f"seed {seed}, generation {generation}"
         version = history.store.version
         assert version >= least, where
@@ -146,7 +151,9 @@ def test_a_cut_during_recovery(workload, model):
         again = open_history(first, durability="group", compaction="manual")
         reached = again.store.version
         assert reached >= least
-        again.states = {known: history.states[known] for known in history.states if known <= reached}
+        again.states = {
+            known: history.states[known] for known in history.states if known <= reached
+        }
         while len(again.acknowledgments) < 3:
             again.write(random_changes(source))
         total = len(again.directory.steps)
@@ -174,9 +181,8 @@ def test_making_a_store_is_all_or_nothing(model, durability):
 def test_a_backup_cut_short_is_no_store(model):
     history = recorded("maintained", "group", seed=5)
     target = FaultyDirectory(KeptDirectory())
-    with kvengine.Store.in_directory(history.directory, **OPTIONS) as store:
-        with store.jobs:
-            version = backup._copy(store, target, None)
+    with kvengine.Store.in_directory(history.directory, **OPTIONS) as store, store.jobs:
+        version = backup._copy(store, target, None)
     steps, complete = len(target.steps), 0
     for step in range(steps + 1):
         for seed in range(5):

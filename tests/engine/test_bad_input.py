@@ -2,7 +2,6 @@
 
 import os
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -10,11 +9,7 @@ from kvengine import (
     InvalidRequest,
     InvalidType,
     KvError,
-    NotAStore,
-    StorageError,
     Store,
-    StoreClosed,
-    StoreReadOnly,
     VersionConflict,
 )
 from kvengine.testing.check import check_store
@@ -76,10 +71,22 @@ BAD_KEYS = [
         lambda store, key: store.batch().put(key, b""),
         lambda store, key: store.batch().delete(key),
     ],
-    ids=(
-        "put delete get get_entry get_view get_many getitem setitem delitem contains pop update "
-        "batch.put batch.delete"
-    ).split(),
+    ids=[
+        "put",
+        "delete",
+        "get",
+        "get_entry",
+        "get_view",
+        "get_many",
+        "getitem",
+        "setitem",
+        "delitem",
+        "contains",
+        "pop",
+        "update",
+        "batch.put",
+        "batch.delete",
+    ],
 )
 def test_keys(store, call, key, error, message):
     with pytest.raises(error, match="a key") as caught:
@@ -200,9 +207,10 @@ def test_durability(store, tmp_path, level):
         store.put(b"there", b"", durability=level)
     with pytest.raises(InvalidRequest, match="durability must be one of sync"):
         store.delete(b"there", durability=level)
-    with pytest.raises(InvalidRequest, match="durability must be one of sync"), store.batch(
-        durability=level
-    ) as batch:
+    with (
+        pytest.raises(InvalidRequest, match="durability must be one of sync"),
+        store.batch(durability=level) as batch,
+    ):
         batch.put(b"there", b"")
 
 
@@ -263,190 +271,6 @@ def test_tail_does_not_follow_yet(store):
         store.tail(follow=True)
 
 
-# -- paths
-
-
-@pytest.mark.parametrize(
-    ("path", "error", "message"),
-    [
-        ("", InvalidRequest, "the path of a store can't be ''"),
-        (b"", InvalidRequest, "the path of a store"),
-        ("a\0b", InvalidRequest, r"the path of a store can't be 'a\\x00b'"),
-        (5, InvalidType, "the path of a store: .*int"),
-        (None, InvalidType, "the path of a store: .*NoneType"),
-        (["a"], InvalidType, "the path of a store: .*list"),
-    ],
-)
-def test_paths(path, error, message):
-    for read_only in (False, True):
-        with pytest.raises(error, match=message):
-            Store(path, read_only=read_only)
-
-
-def test_paths_as_text_bytes_and_objects(tmp_path):
-    for path in (str(tmp_path / "a"), os.fsencode(tmp_path / "b"), tmp_path / "c"):
-        with Store(path, durability="os") as store:
-            store[b"a"] = b"1"
-            assert store.path == os.fsdecode(path)
-        assert Path(os.fsdecode(path)).is_dir()
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_file_is_no_store_and_stays(tmp_path, read_only):
-    path = tmp_path / "file"
-    path.write_bytes(b"precious")
-    with pytest.raises(NotAStore, match=r"file.*folder"):
-        Store(path, read_only=read_only)
-    assert path.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_folder_with_other_files_is_left_alone(tmp_path, read_only):
-    (tmp_path / "notes.txt").write_text("precious")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(NotAStore, match="is not a kvengine store"):
-        Store(tmp_path, read_only=read_only)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "notes.txt"]
-    assert (tmp_path / "notes.txt").read_text() == "precious"
-
-
-@pytest.mark.parametrize("options", [{"read_only": True}, {"create": False}])
-def test_nothing_is_made_where_nothing_may_be_made(tmp_path, options):
-    with pytest.raises(NotAStore, match="not a kvengine store|does not exist"):
-        Store(tmp_path / "new", **options)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(NotAStore, match="is not a kvengine store"):
-        Store(tmp_path, **options)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_loop_of_links(tmp_path):
-    (tmp_path / "a").symlink_to(tmp_path / "b")
-    (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(StorageError, match=r"[Tt]oo many levels of symbolic links"):
-        Store(tmp_path / "a")
-
-
-def test_a_name_that_is_too_long(tmp_path):
-    with pytest.raises(StorageError, match=r"[Ff]ile name too long"):
-        Store(tmp_path / ("x" * 300))
-
-
-def test_a_backup_needs_a_new_folder(tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("precious")
-    (tmp_path / "file").write_text("precious")
-    with Store.in_memory() as store:
-        store[b"a"] = b"1"
-        with pytest.raises(InvalidRequest, match="is not empty"):
-            store.backup(tmp_path / "full")
-        with pytest.raises(NotAStore, match="file"):
-            store.backup(tmp_path / "file")
-        with pytest.raises(InvalidType, match="the path of a store"):
-            store.backup(5)
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
-    assert (tmp_path / "file").read_text() == "precious"
-
-
-# -- after close()
-
-CALLS = {
-    "get": lambda s: s.get(b"a"),
-    "getitem": lambda s: s[b"a"],
-    "get_many": lambda s: s.get_many([b"a"]),
-    "get_many of none": lambda s: s.get_many([]),
-    "get_entry": lambda s: s.get_entry(b"a"),
-    "get_view": lambda s: s.get_view(b"a"),
-    "contains": lambda s: b"a" in s,
-    "put": lambda s: s.put(b"a", b"2"),
-    "delete": lambda s: s.delete(b"a"),
-    "setitem": lambda s: s.__setitem__(b"a", b"2"),
-    "delitem": lambda s: s.__delitem__(b"a"),
-    "batch": lambda s: s.batch(),
-    "scan": lambda s: s.scan(),
-    "keys": lambda s: s.keys(),
-    "iter": iter,
-    "len": len,
-    "bool": bool,
-    "items": lambda s: list(s.items()),
-    "values": lambda s: list(s.values()),
-    "pop": lambda s: s.pop(b"a"),
-    "popitem": lambda s: s.popitem(),
-    "setdefault": lambda s: s.setdefault(b"a", b""),
-    "update": lambda s: s.update({b"a": b""}),
-    "clear": lambda s: s.clear(),
-    "sync": lambda s: s.sync(),
-    "compact": lambda s: s.compact(),
-    "checkpoint": lambda s: s.checkpoint(),
-    "verify": lambda s: s.verify(),
-    "backup": lambda s: s.backup("never-made"),
-    "stats": lambda s: s.stats(),
-    "tail": lambda s: s.tail(),
-    "version": lambda s: s.version,
-}
-
-
-@pytest.fixture(params=["memory", "disk", "read-only"])
-def closed(request, tmp_path):
-    if request.param == "memory":
-        opened = Store.in_memory()
-        opened[b"a"] = b"1"
-    else:
-        with Store(tmp_path, durability="os") as writer:
-            writer[b"a"] = b"1"
-        opened = Store(tmp_path, durability="os", read_only=request.param == "read-only")
-    batch, keys, scan, tail = opened.batch(), opened.keys(), opened.scan(), opened.tail()
-    batch.put(b"a", b"2")
-    opened.close()
-    opened.left_open = (batch, keys, scan, tail)
-    return opened
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_a_closed_store_says_so(closed, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreClosed, match="the store is closed"):
-        CALLS[name](closed)
-    assert not Path("never-made").exists()
-
-
-def test_what_was_begun_before_close_says_so_too(closed):
-    batch, keys, scan, tail = closed.left_open
-    for call in (batch.commit, lambda: next(keys), lambda: next(scan), lambda: len(keys)):
-        with pytest.raises(StoreClosed, match="the store is closed"):
-            call()
-    assert [change.key for change in tail] in ([], [b"a"])  # it holds what it needs
-
-
-def test_closing_twice_is_no_error(closed):
-    assert closed.closed
-    closed.close()
-    closed.close()
-    assert "closed" in repr(closed)
-    assert isinstance(closed.path, str)
-
-
-def test_every_public_name_of_a_store_is_tried_closed():
-    tried = {name.split()[0] for name in CALLS} | {"close", "closed", "path"}
-    parts = {"in_memory", "in_directory"}  # they make stores
-    names = {name for name in vars(Store) if not name.startswith("_")}
-    inner = {"take_id", "swap_rows", "replace_manifest", "consistent_rows", "release_files",
-             "end_active_segment", "has_open_segment", "flush_keys", "write_key_run",
-             "merge_keys", "reload", "expired_bytes"}
-    assert names - tried - parts - inner == set()
-
-
-@pytest.mark.parametrize("name", ["put", "delete", "setitem", "delitem", "update", "clear", "pop",
-                                  "compact", "checkpoint"])
-def test_a_reader_does_not_write(tmp_path, name):
-    with Store(tmp_path, durability="os") as writer:
-        writer[b"a"] = b"1"
-    with Store(tmp_path, read_only=True) as reader:
-        with pytest.raises(StoreReadOnly, match="read_only=True"):
-            CALLS[name](reader)
-        assert reader[b"a"] == b"1"
-
-
 # -- batches and iteration
 
 
@@ -483,6 +307,7 @@ def test_writes_while_iterating_are_seen_or_not_but_never_harm():
 
 # -- buffers
 
+
 def mapped_file(path, data):
     import mmap
 
@@ -495,8 +320,10 @@ class Text(bytes):
     """Not bytes itself."""
 
 
-@pytest.mark.parametrize("kind", ["bytes", "bytearray", "memoryview", "array", "mmap", "subclass",
-                                  "ctypes", "cast", "slice"])
+@pytest.mark.parametrize(
+    "kind",
+    ["bytes", "bytearray", "memoryview", "array", "mmap", "subclass", "ctypes", "cast", "slice"],
+)
 def test_buffers_that_are_accepted(tmp_path, kind):
     import ctypes
     from array import array

@@ -135,9 +135,9 @@ def test_interval_syncs_in_the_background():
     synced = threading.Event()
 
     def watch(step: Step) -> None:
-        if step.operation == "sync" and step.name.endswith(".log"):
-            if threading.current_thread() is not threading.main_thread():
-                synced.set()
+        in_background = threading.current_thread() is not threading.main_thread()
+        if in_background and step.operation == "sync" and step.name.endswith(".log"):
+            synced.set()
 
     directory.before = watch
     store = kvengine.Store.in_directory(directory, durability="interval", sync_interval_s=0.001)

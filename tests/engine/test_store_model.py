@@ -264,9 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert copy.get(b"more") == b"after all"
                 copy.delete(b"more")
                 copy.compact()
-                assert list(copy.scan()) == [
-                    e for e in self.model.scan() if e.key != b"more"
-                ]
+                assert list(copy.scan()) == [e for e in self.model.scan() if e.key != b"more"]
                 check_store(copy)
         shutil.rmtree(path)
 
