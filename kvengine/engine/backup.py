@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, opening, segment_file
-from kvengine.engine import manifest as manifests
+from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.segment import bytes_at
 from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
@@ -65,7 +65,7 @@ def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> in
     copy = manifest.next(
         segments=tuple(rows), next_id=max(newest + 1, manifest.next_id), version=version
     )
-    target.replace(manifests.NAME, copy.encode(), durable=True)
+    target.replace(MANIFEST_NAME, copy.encode(), durable=True)
     return version
 
 

@@ -6,7 +6,6 @@ from kvengine.engine.reading import Reader
 from kvengine.engine.writing import Writer
 from kvengine.file.mapped import MappedFile
 
-NAME: str
 PAGE_BYTES: int
 
 @disjoint_base

@@ -15,7 +15,6 @@ from kvengine.engine.reading cimport Reader
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
 
-NAME = "CONTROL"
 PAGE_BYTES = 4096
 
 cdef enum:

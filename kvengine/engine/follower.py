@@ -18,6 +18,7 @@ from kvengine.engine import manifest as manifests
 from kvengine.engine import segment_file
 from kvengine.engine.control import Control
 from kvengine.engine.manifest import LOG, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
 from kvengine.engine.replay import Replay
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.errors import CorruptData
@@ -64,8 +65,8 @@ class Follower:
 
     def _look_at_manifest(self, target: int) -> None:
         generation = self._control.generation
-        data = self._store.directory.read(manifests.NAME)
-        manifest = manifests.decode(data, manifests.NAME)
+        data = self._store.directory.read(MANIFEST_NAME)
+        manifest = manifests.decode(data, MANIFEST_NAME)
         there = {row.id for row in manifest.segments}
         if target < self._store.applied_version or any(
             row.id not in there and row.size_bytes is not None for row in self._store.rows
@@ -105,7 +106,7 @@ class Follower:
         store = self._store
         newest = max((row.id for row in store.rows), default=0)
         for name in sorted(store.directory.names()):
-            if not name.endswith(".log") or int(name[:8], 16) <= newest:
+            if not is_segment(name) or (id_of(name) or 0) <= newest:
                 continue
             try:
                 file = store.directory.open(name, map_bytes=MAP_BYTES)

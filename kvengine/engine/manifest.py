@@ -16,7 +16,6 @@ from typing import Any
 from kvengine.engine.hash import xxh3_64
 from kvengine.errors import CorruptData, UnsupportedFormat
 
-NAME = "MANIFEST"
 FORMAT = 1
 LOG, COMPACTED = 0, 1
 

@@ -16,14 +16,14 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import checkpoint, maintenance
+from kvengine.engine import checkpoint, index_file, maintenance
 from kvengine.engine import manifest as manifests
-from kvengine.engine.control import NAME as CONTROL_NAME
 from kvengine.engine.control import PAGE_BYTES, Control
 from kvengine.engine.durable import CommitGroup
 from kvengine.engine.follower import Follower
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import Manifest
+from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, id_of, is_data, is_own
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
@@ -51,18 +51,9 @@ from kvengine.options import Options
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
-LOCK_NAME = "LOCK"
 READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
 REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
 REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
-OWN_NAMES = {manifests.NAME, CONTROL_NAME, LOCK_NAME}
-DATA_SUFFIXES = (".log", ".index", ".keys")
-OWN_SUFFIXES = (*DATA_SUFFIXES, ".tmp")
-
-
-def is_own(name: str) -> bool:
-    """True if a file of this name belongs to a store."""
-    return name in OWN_NAMES or name.endswith(OWN_SUFFIXES)
 
 
 def refuse_other_folder(directory: Directory, *, create: bool) -> None:
@@ -72,15 +63,15 @@ def refuse_other_folder(directory: Directory, *, create: bool) -> None:
         NotAStore: there is no manifest, and there are other files, or none may be made.
     """
     names = directory.names()
-    if manifests.NAME in names:
+    if MANIFEST_NAME in names:
         return
     strangers = [name for name in names if not is_own(name)]
     if strangers:
         raise NotAStore(
             f"{directory.path} is not a kvengine store: it holds other files ({strangers[0]!r})"
         )
-    if not create and not any(name.endswith(DATA_SUFFIXES) for name in names):
-        raise NotAStore(f"{directory.path} is not a kvengine store: it has no {manifests.NAME}")
+    if not create and not any(is_data(name) for name in names):
+        raise NotAStore(f"{directory.path} is not a kvengine store: it has no {MANIFEST_NAME}")
 
 
 def load_manifest(directory: Directory, *, create: bool) -> Manifest:
@@ -91,19 +82,19 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
         CorruptData: the manifest is damaged, or missing beside segments.
     """
     try:
-        data = directory.read(manifests.NAME)
+        data = directory.read(MANIFEST_NAME)
     except FileNotFoundError:
         data = b""
     names = directory.names()
     if data:
-        return manifests.decode(data, manifests.NAME)
-    if any(name.endswith(DATA_SUFFIXES) for name in names):
+        return manifests.decode(data, MANIFEST_NAME)
+    if any(is_data(name) for name in names):
         raise CorruptData(
-            "manifest", file=manifests.NAME, offset=0, expected="a manifest", found="none"
+            "manifest", file=MANIFEST_NAME, offset=0, expected="a manifest", found="none"
         )
     refuse_other_folder(directory, create=create)
     manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
-    directory.replace(manifests.NAME, manifest.encode(), durable=True)
+    directory.replace(MANIFEST_NAME, manifest.encode(), durable=True)
     return manifest
 
 
@@ -128,9 +119,12 @@ def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) 
     """Remove what an interrupted step left behind; recovery has taken in what counts."""
     named = segments | set(manifest.key_runs)
     if manifest.index is not None:
-        named.add(f"{manifest.index[0]:08x}.index")
-    own = [name for name in directory.names() if name.endswith(OWN_SUFFIXES)]
-    strays = [name for name in own if name not in named]
+        named.add(index_file.file_name(manifest.index[0]))
+    strays = [
+        name
+        for name in directory.names()
+        if (is_data(name) and name not in named) or (is_own(name) and name.endswith(".tmp"))
+    ]
     if strays:
         directory.sync()  # the manifest that does not name them must not give way to an older one
     for name in strays:
@@ -274,8 +268,7 @@ def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
 
 def _used_ids(directory: Directory) -> list[int]:
     """Return the number after that of each file that is there, so that none is made twice."""
-    names = [name for name in directory.names() if name.endswith((".log", ".index", ".keys"))]
-    return [int(name.split(".")[0], 16) + 1 for name in names]
+    return [number + 1 for name in directory.names() if (number := id_of(name)) is not None]
 
 
 def _begin_reader(store: StoreParts, control: Control | None) -> None:
@@ -304,7 +297,7 @@ def _recover_reader(store: StoreParts, control: Control | None, *, live: bool) -
 
 
 def _newest_manifest(store: StoreParts) -> Manifest:
-    return manifests.decode(store.directory.read(manifests.NAME), manifests.NAME)
+    return manifests.decode(store.directory.read(MANIFEST_NAME), MANIFEST_NAME)
 
 
 def reload(store: StoreParts) -> None:

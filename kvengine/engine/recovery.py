@@ -18,6 +18,7 @@ from kvengine.engine.control import Control
 from kvengine.engine.index_file import Description
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
+from kvengine.engine.names import id_of, is_segment
 from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
 from kvengine.engine.replay import BAD_VERSION_CODE, Replay, last_durable_mark
@@ -118,7 +119,7 @@ class Recovery:
         """Yield segments that were begun after the manifest was written."""
         found = []
         for name in self.directory.names():
-            if not name.endswith(".log") or int(name[:8], 16) < self.manifest.next_id:
+            if not is_segment(name) or (id_of(name) or 0) < self.manifest.next_id:
                 continue
             file = self.directory.open(name, map_bytes=HEADER_BYTES)
             data = bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes))

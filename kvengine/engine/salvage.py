@@ -16,6 +16,7 @@ from typing import Any
 
 from kvengine.engine import opening, segment_file
 from kvengine.engine.log_walk import LogWalk
+from kvengine.engine.names import is_segment
 from kvengine.engine.record import damage
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.engine.store import Store
@@ -39,7 +40,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
     """
     directory = LocalDirectory(opening.folder_path(source), create=False, read_only=True)
     try:
-        names = sorted(name for name in directory.names() if name.endswith(".log"))
+        names = sorted(name for name in directory.names() if is_segment(name))
         if not names:
             raise NotAStore(f"{directory.path} holds no segments of a kvengine store")
         job = _Salvage(directory, names, progress)

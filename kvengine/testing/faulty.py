@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kvengine.engine.control import NAME as CONTROL_NAME
+from kvengine.engine.names import CONTROL_NAME
 from kvengine.errors import StorageError, StorageFull
 from kvengine.file.directory import Directory, OutputFile
 from kvengine.file.local import LOCK_NAME

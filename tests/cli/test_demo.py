@@ -190,7 +190,7 @@ class ReverseIsWrong:
 def test_listing_goes_backward_too(store: kvengine.Store, found: demo_files.Tree) -> None:
     report = Report()
     with store:
-        list_prefixes(report, ReverseIsWrong(store), [file.key for file in found.files])  # type: ignore[arg-type]
+        list_prefixes(report, ReverseIsWrong(store), [file.key for file in found.files])
     assert (report.passed, report.failed) == (0, 3)
 
 

@@ -150,9 +150,9 @@ def test_after_a_failed_sync_the_store_only_reads():
     assert [entry.key for entry in store.scan(b"f")] == [b"first"]
     assert store.stats().read_only
     store.close()
-    with kvengine.Store.in_directory(history.directory.inner) as again:
-        assert again.get(b"first") == b"1"
-        again.put(b"third", b"3")
+    with kvengine.Store.in_directory(history.directory.inner) as reopened:
+        assert reopened.get(b"first") == b"1"
+        reopened.put(b"third", b"3")
 
 
 @pytest.mark.parametrize("durability", ["os", "interval"])

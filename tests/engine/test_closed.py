@@ -1,12 +1,14 @@
 """A store that is closed, or open for reading only, says so whatever is asked of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kvengine import Store, StoreClosed, StoreReadOnly
 
-CALLS = {
+LEFT_OPEN: list = []  # what was begun before `closed` was closed
+CALLS: dict[str, Callable[[Store], object]] = {
     "get": lambda s: s.get(b"a"),
     "getitem": lambda s: s[b"a"],
     "get_many": lambda s: s.get_many([b"a"]),
@@ -54,7 +56,7 @@ def closed(request, tmp_path):
     batch, keys, scan, tail = opened.batch(), opened.keys(), opened.scan(), opened.tail()
     batch.put(b"a", b"2")
     opened.close()
-    opened.left_open = (batch, keys, scan, tail)
+    LEFT_OPEN[:] = (batch, keys, scan, tail)
     return opened
 
 
@@ -67,7 +69,7 @@ def test_a_closed_store_says_so(closed, name, tmp_path, monkeypatch):
 
 
 def test_what_was_begun_before_close_says_so_too(closed):
-    batch, keys, scan, tail = closed.left_open
+    batch, keys, scan, tail = LEFT_OPEN
     for call in (batch.commit, lambda: next(keys), lambda: next(scan), lambda: len(keys)):
         with pytest.raises(StoreClosed, match="the store is closed"):
             call()

@@ -1,0 +1,37 @@
+"""The names of the files in a store's folder.
+
+Invariants:
+
+* A file that is not named like this is no part of a store: it is neither read nor removed.
+* Ids are never used again, so a name never stands for two files.
+"""
+
+import re
+
+from kvengine.file.local import LOCK_NAME
+
+MANIFEST_NAME = "MANIFEST"
+CONTROL_NAME = "CONTROL"
+
+_DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
+
+
+def id_of(name: str) -> int | None:
+    """Return the id of a segment, saved index or key run; None if the name is none of theirs."""
+    match = _DATA.fullmatch(name)
+    return int(match[1], 16) if match else None
+
+
+def is_segment(name: str) -> bool:
+    """True if this is the name of a segment file."""
+    return name.endswith(".log") and is_data(name)
+
+
+def is_data(name: str) -> bool:
+    """True if this is the name of a file with records, or of one derived from them."""
+    return _DATA.fullmatch(name) is not None
+
+
+def is_own(name: str) -> bool:
+    """True if this is the name of a file that belongs to a store."""
+    return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)
