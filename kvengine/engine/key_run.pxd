@@ -1,4 +1,4 @@
-"""Key runs as C sees them; KEYS.md draws the layout."""
+"""Key runs as C sees them; FORMAT.md draws the layout."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

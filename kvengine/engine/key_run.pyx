@@ -1,6 +1,6 @@
 """A key run: an immutable, sorted file of keys that lived once.
 
-KEYS.md draws the layout: pages of 4 KiB, each with a table of where its entries begin, so that a
+FORMAT.md draws the layout: pages of 4 KiB, each with a table of where its entries begin, so that a
 search needs no memory of its own and a scan can go both ways.
 
 Invariants:
