@@ -72,7 +72,7 @@ def main() -> None:
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--budget", type=float, default=1.0, show_default=True, help="scale of all times")
-@click.option("--dir", "directory", type=click.Path(file_okay=False, exists=True), default="")
+@click.option("--dir", "directory", type=click.Path(file_okay=False, exists=True))
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--cpu", type=int, help="keep the engines on this CPU")
 @click.option("--one-by-one", is_flag=True, help="finish one engine before the next starts")

@@ -133,7 +133,7 @@ def run(
     return {
         "format": FORMAT,
         "machine": facts,
-        "options": options.as_json() | {"directory": ""},
+        "options": options.as_json() | {"directory": None},
         "versions": versions,
         "missing": missing,
         "engines": [contender.label for contender in contenders],

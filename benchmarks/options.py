@@ -21,7 +21,7 @@ class Options:
     repeats: int = 5
     seed: int = 1
     budget_s: float = 1.0  # seconds a workload may take per engine, times the workload's weight
-    directory: str = ""
+    directory: str | None = None
     cpu: int | None = None  # keep each engine's process on this CPU
 
     def as_json(self) -> dict[str, Any]:
