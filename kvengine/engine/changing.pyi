@@ -1,10 +1,6 @@
-from types import TracebackType
-from typing import Any, Self
-
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from kvengine.engine.writing import Writer
-from kvengine.options import BATCH_BYTES_MAX as BATCH_BYTES_MAX
 from kvengine.options import METADATA_BYTES_MAX as METADATA_BYTES_MAX
 from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX
 
@@ -22,33 +18,6 @@ class Changer(Writer):
     def delete(
         self, key: Buffer, *, if_version: int | None = None, durability: str | None = None
     ) -> int: ...
-    def commit_changes(self, changes: list[Any], durability: str | None) -> int: ...
     def __getitem__(self, key: Buffer, /) -> bytes: ...
     def __setitem__(self, key: Buffer, value: Buffer, /) -> None: ...
     def __delitem__(self, key: Buffer, /) -> None: ...
-
-@disjoint_base
-class Batch:
-    version: int | None
-
-    def __new__(cls, store: Changer, durability: str | None = None) -> Self: ...
-    def put(
-        self,
-        key: Buffer,
-        value: Buffer,
-        *,
-        metadata: Buffer = b"",
-        expires_at: float | None = None,
-    ) -> None: ...
-    def delete(self, key: Buffer) -> None: ...
-    def __len__(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
-    def commit(self) -> int: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...

@@ -1,4 +1,4 @@
-"""The calls that change a store: put, delete, batches, and item assignment.
+"""The calls that change a store: put, delete and item assignment; batch.pyx collects changes.
 
 Invariants:
 
@@ -11,7 +11,6 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport calloc, free
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
@@ -20,13 +19,10 @@ from kvengine.engine.writing cimport Change, Writer
 
 from kvengine.engine.writing import level_of
 from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound
-from kvengine.options import (
-    BATCH_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX,
-)
+from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
 cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
-cdef uint64_t BATCH_MAX = BATCH_BYTES_MAX
 
 
 cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1:
@@ -186,48 +182,21 @@ cdef class Changer(Writer):
             self.commits.wait(ticket, level == 0)
         return version
 
-    def commit_changes(self, changes: list, durability: object) -> int:
-        """Write (key, value, metadata, expires_at) tuples, all checked, as one batch.
-
-        A value of None deletes.  Returns the version of the last change.
-        """
-        cdef Py_ssize_t n = len(changes), i
+    cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0:
+        """Write changes, all checked, as one batch; return the version of the last."""
         cdef int level = self.level if durability is None else level_of(durability)
         cdef uint64_t ticket, version
-        cdef Change *array
         if n == 0:
             return self.applied
-        array = <Change *>calloc(n, sizeof(Change))
-        if array == NULL:
-            raise MemoryError
+        self.acquire()
         try:
-            for i in range(n):
-                self._take(<tuple>changes[i], &array[i])
-            self.acquire()
-            try:
-                ticket = self.write(array, n, -1, 0, level)
-                version = self.applied
-            finally:
-                self.release()
+            ticket = self.write(changes, n, -1, 0, level)
+            version = self.applied
         finally:
-            free(array)
+            self.release()
         if level <= 1 and ticket:
             self.commits.wait(ticket, level == 0)
         return version
-
-    cdef int _take(self, tuple item, Change *change) except -1:
-        """Turn what a Batch collected into a change; the batch holds the bytes."""
-        cdef bytes key = <bytes>item[0]
-        change.key = PyBytes_AS_STRING(key)
-        change.key_size = PyBytes_GET_SIZE(key)
-        change.hash = xxh3(change.key, change.key_size, self.seed)
-        if item[1] is None:
-            change.kind = DELETE
-            return 0
-        change.kind = PUT
-        change.expires_at = 0 if item[3] is None else item[3]
-        set_bytes(change, <bytes>item[1], <bytes>item[2])
-        return 0
 
     def __getitem__(self, key):
         value = self.get(key)
@@ -241,71 +210,3 @@ cdef class Changer(Writer):
     def __delitem__(self, key):
         if self.delete(key) == 0:
             raise KeyNotFound(key)
-
-
-cdef class Batch:
-    """Several changes that become visible, and survive a crash, all together or not at all.
-
-    Use as a context manager: commits on a clean exit, drops everything on an exception.
-
-    Thread-safety: for one thread.
-    """
-
-    cdef Changer store
-    cdef object durability
-    cdef list changes
-    cdef uint64_t size
-    cdef readonly object version  # of the last change, once committed
-
-    def __cinit__(self, store: Changer, durability: object = None) -> None:
-        self.store, self.durability, self.changes = store, durability, []
-
-    def put(self, key, value, *, metadata=b"", expires_at=None) -> None:
-        """Add a put; arguments as in Store.put()."""
-        cdef Change change
-        cdef bytes name = checked_key(key)
-        moment = None if expires_at is None else self.store.checked_expiry(expires_at)
-        if type(value) is not bytes:
-            value = copied(value, "a value", VALUE_MAX)
-        if type(metadata) is not bytes:
-            metadata = copied(metadata, "metadata", METADATA_MAX)
-        set_bytes(&change, <bytes>value, <bytes>metadata)
-        self._add(name, value, metadata, moment)
-
-    def delete(self, key) -> None:
-        """Add a delete; a key that is absent is no error."""
-        self._add(checked_key(key), None, b"", None)
-
-    cdef int _add(self, bytes key, object value, bytes metadata, object expires_at) except -1:
-        cdef uint64_t size = 64 + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(metadata)
-        if value is not None:
-            size += PyBytes_GET_SIZE(value)
-        if self.size + size > BATCH_MAX:
-            raise InvalidRequest(
-                f"a batch has at most {BATCH_MAX} bytes, this one would have {self.size + size}")
-        self.size += size
-        self.changes.append((key, value, metadata, expires_at))
-        return 0
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes that the batch takes in the log, about."""
-        return self.size
-
-    def commit(self) -> int:
-        """Write everything added so far and return the version of the last change."""
-        changes, self.changes, self.size = self.changes, [], 0
-        self.version = self.store.commit_changes(changes, self.durability)
-        return self.version
-
-    def __enter__(self) -> Batch:
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.commit()
-        else:
-            self.changes, self.size = [], 0

@@ -9,15 +9,13 @@ Invariants:
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
+
+from kvengine.engine.key_sort cimport sort_entries
 
 cdef enum:
     BLOCK_BYTES = 65536
-
-
-cdef int compare_for_sort(const void *a, const void *b) noexcept nogil:
-    return compare(<const KeyEntry *>a, <const KeyEntry *>b)
 
 
 cdef uint64_t seek_entries(
@@ -78,11 +76,14 @@ cdef class KeyBuffer:
 
     cdef int settle(self) except -1:
         """Sort what was added since the last time."""
-        cdef uint64_t last
-        if self.sorted_count == self.count:
+        cdef uint64_t last, n = self.count - self.sorted_count
+        if n == 0:
             return 0
-        qsort(self.entries + self.sorted_count, self.count - self.sorted_count, sizeof(KeyEntry),
-              compare_for_sort)
+        cdef KeyEntry *spare = <KeyEntry *>malloc(n * sizeof(KeyEntry))
+        if spare == NULL:
+            raise MemoryError
+        sort_entries(self.entries + self.sorted_count, spare, n)
+        free(spare)
         self.starts[self.stretches] = self.sorted_count
         self.stretches += 1
         self.sorted_count = self.count
@@ -99,15 +100,20 @@ cdef class KeyBuffer:
         The sorting is done on a copy without the GIL; scans go on with the old entries.
         """
         cdef KeyEntry *entries
+        cdef KeyEntry *spare
         cdef uint64_t count = self.count
         if self.sorted_count == count and self.stretches <= 1:
             return
         entries = <KeyEntry *>malloc(count * sizeof(KeyEntry))
-        if entries == NULL:
+        spare = <KeyEntry *>malloc(count * sizeof(KeyEntry))
+        if entries == NULL or spare == NULL:
+            free(entries)
+            free(spare)
             raise MemoryError
         memcpy(entries, self.entries, count * sizeof(KeyEntry))
         with nogil:
-            qsort(entries, count, sizeof(KeyEntry), compare_for_sort)
+            sort_entries(entries, spare, count)
+        free(spare)
         free(self.entries)
         self.entries, self.room = entries, count
         self.starts[0], self.stretches, self.sorted_count = 0, 1, count

@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 from kvengine.engine.key_buffer import KeyBuffer
 from kvengine.engine.key_run import KeyRun
+from kvengine.engine.selection import Selection
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
 
@@ -37,12 +38,5 @@ class KeyOrder:
     ) -> list[str]: ...
     def problems(self) -> list[CorruptData]: ...
     def buffers(self) -> list[KeyBuffer]: ...
-
-@disjoint_base
-class Selection:
-    count: int
-
-    def __new__(cls, room: int) -> Self: ...
-    def key(self, index: int) -> bytes: ...
 
 def choose_merge(counts: list[int]) -> tuple[int, int] | None: ...

@@ -1,7 +1,8 @@
 from collections.abc import Callable
 
-from kvengine.engine.key_order import KeyOrder, Selection
+from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
+from kvengine.engine.selection import Selection
 from kvengine.entry import Entry
 
 def keys_chunk(

@@ -14,10 +14,11 @@ from libc.stdint cimport uint64_t
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
 from kvengine.engine.key_buffer cimport KeyEntry
-from kvengine.engine.key_order cimport KeyOrder, Selection
+from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header
 from kvengine.engine.segment cimport slot_of
+from kvengine.engine.selection cimport Selection
 
 cdef extern from *:
     """

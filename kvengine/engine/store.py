@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Self
 
 from kvengine.engine import backup, checkpoint, maintenance, opening, tail, verifying
-from kvengine.engine.changing import Batch
+from kvengine.engine.batch import Batch
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk
 from kvengine.engine.scanning import EVERYTHING, Keys, chunks, scan_arguments

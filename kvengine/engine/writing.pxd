@@ -19,7 +19,7 @@ cdef struct Change:
     const char *value
     uint64_t value_size
     uint64_t hash
-    uint64_t offset             # of its record in the segment, once it is laid out
+    uint64_t offset, size       # of its record in the segment, once it is laid out
 
 cdef class Writer(Reader):
     cdef pthread_mutex_t lock       # one writer at a time; held across disk writes

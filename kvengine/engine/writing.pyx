@@ -46,6 +46,9 @@ cdef enum:
     GROW_STEP_BYTES_MIN = 16 << 10
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
     SMALL_BYTES = 16384         # records up to here are put together on the C stack
+    # One call for each larger write is cheaper than what the system does for pages that were
+    # stored to, when they are written back.
+    IN_PLACE_BYTES_MAX = 4096
 
 LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
 
@@ -209,8 +212,8 @@ cdef class Writer(Reader):
         cdef char *target
         cdef char *buffer = NULL
         cdef bint in_place = (
-            self.store_to_mapping and level > 1 and self.active.hook is None
-            and not self.active.sparse)
+            self.store_to_mapping and level > 1 and size <= IN_PLACE_BYTES_MAX
+            and self.active.hook is None and not self.active.sparse)
         cdef uint64_t end
         if in_place:
             self.active.prepare(start, start + size)
@@ -246,8 +249,7 @@ cdef class Writer(Reader):
             raise self.damaged(where)
         cdef Segment *row = &self.segments.rows[self.active_slot]
         cdef uint64_t address = make_address(self.active_slot, change.offset)
-        cdef const Header *header = <const Header *>(row.base + change.offset)
-        cdef uint64_t size = size_of(header)
+        cdef uint64_t size = change.size
         if change.kind == PUT:
             row.live_bytes += size
             if change.expires_at:
@@ -291,9 +293,10 @@ cdef uint64_t lay_out(
         if changes[i].expires_at:
             flags |= EXPIRES
         changes[i].offset = start + end
-        end += encode(
+        changes[i].size = encode(
             target + end, version + i, <uint8_t>changes[i].kind, flags, changes[i].expires_at,
             changes[i].key, <uint16_t>changes[i].key_size,
             changes[i].metadata, <uint16_t>changes[i].metadata_size,
             changes[i].value, <uint32_t>changes[i].value_size, salt + start + end)
+        end += changes[i].size
     return end

@@ -1,7 +1,6 @@
 """A store is a MutableMapping: what CPython asks of one, and what people do with a dict."""
 
 from collections.abc import KeysView, MutableMapping
-from typing import Any
 
 import pytest
 
@@ -9,10 +8,11 @@ from kvengine import InvalidType, KeyNotFound, Store
 from kvengine.testing.clock import ManualClock
 
 mapping_tests = pytest.importorskip("test.mapping_tests")
-BasicTestMappingProtocol: Any = mapping_tests.BasicTestMappingProtocol
 
 
-class TestMappingProtocol(BasicTestMappingProtocol):  # type: ignore[misc]
+class TestMappingProtocol(
+    mapping_tests.BasicTestMappingProtocol  # type: ignore[name-defined, misc]
+):
     """CPython's own tests, with bytes for the keys and values that they would choose."""
 
     type2test = Store.in_memory

@@ -109,11 +109,15 @@ def test_readers_see_whole_batches_during_writes_and_compaction(store):
     put_all(0)
     done = threading.Event()
     seen: set[bytes] = set()
+    written: list[int] = []
 
     def write() -> None:
         try:
-            for number in range(1, 120):
+            for number in range(1, 100_000):
                 put_all(number)
+                written[:] = [number]
+                if number >= 120 and len(seen) > 2:
+                    break
         finally:
             done.set()
 
@@ -131,7 +135,7 @@ def test_readers_see_whole_batches_during_writes_and_compaction(store):
 
     run_all(write, read, read, maintain)
     assert len(seen) > 1
-    assert store.get_many(keys) == [b"119 " * 20] * len(keys)
+    assert store.get_many(keys) == [b"%d " % written[0] * 20] * len(keys)
     assert store.verify().ok
 
 

@@ -1,0 +1,13 @@
+"""Changer as C sees it."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from kvengine.engine.writing cimport Change, Writer
+
+cdef class Changer(Writer):
+    cdef double checked_expiry(self, object expires_at) except? -1
+    cdef object _one(self, Change *change, int64_t if_version, int level)
+    cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0
+
+cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1
+cdef bytes copied(object value, str what, uint64_t limit)
