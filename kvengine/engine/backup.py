@@ -38,6 +38,8 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
         if directory.names():
             raise InvalidRequest(f"{directory.path} is not empty; a backup needs a new folder")
         with store.jobs:
+            if store.follower is not None:
+                store.follower.refresh()
             return _copy(store, directory, progress)
     finally:
         directory.close()

@@ -24,6 +24,7 @@ cdef enum:
     VERSION = 3
     DURABLE = 4
     GENERATION = 5
+    BEGUN = 6
 
 cdef uint64_t MAGIC = 0x31304C5254434B56   # "VKCTRL01" as little-endian bytes
 
@@ -42,14 +43,15 @@ cdef class Control:
         self.words = <uint64_t *>file.base
 
     def begin(
-        self, boot: int, pid: int, version: int, durable_version: int, generation: int
+        self, boot: int, pid: int, version: int, durable_version: int, generation: int, begun: int
     ) -> None:
         """Announce a new writer."""
-        self.words[BOOT] = boot
         self.words[PID] = pid
         self.words[VERSION] = version
         self.words[DURABLE] = durable_version
         self.words[GENERATION] = generation
+        self.words[BEGUN] = begun
+        self.words[BOOT] = boot  # from now on the version is trusted
         self.words[MAGIC_WORD] = MAGIC
 
     def connect_writer(self, store: Writer) -> None:
@@ -99,3 +101,12 @@ cdef class Control:
     @generation.setter
     def generation(self, value: int) -> None:
         self.words[GENERATION] = value
+
+    @property
+    def begun(self) -> int:
+        """The first version of the segment being written; 0 if there is none."""
+        return self.words[BEGUN]
+
+    @begun.setter
+    def begun(self, value: int) -> None:
+        self.words[BEGUN] = value

@@ -189,5 +189,7 @@ cdef class CommitGroup:
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
         """
-        if always or self.synced < self.appended or self.failure is not None:
-            self.wait(self.appended, always)
+        # A segment may be left over though its records are on disk: of a writer that was killed.
+        cdef bint alone = always or len(self.unsynced) > 0
+        if alone or self.synced < self.appended or self.failure is not None:
+            self.wait(self.appended, alone)

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 import weakref
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from kvengine.engine.follower import Follower
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, id_of, is_data, is_own
+from kvengine.engine.reading import Reader
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
@@ -51,7 +53,8 @@ from kvengine.options import Options
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
-READ_ATTEMPTS = 5  # a writer may replace files between two looks of a reader
+READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
+OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
 REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
 REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 
@@ -194,25 +197,30 @@ def _after_fork(store: StoreParts) -> None:
     store.directory.after_fork_in_child()
 
 
-def recover(store: StoreParts, control: Control | None, *, writable: bool, live: bool) -> Recovery:
-    """Fill a new index from the files and let the store read from it."""
-    options = store.options
+def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Recovery:
+    """Fill a new index from the files and let the store read from it; if that fails, as before."""
+    options, seed = store.options, store.manifest.seed
     table = SegmentTable()
     order = KeyOrder(options.key_buffer_entries)
-    store.configure(SavedIndex(table), table, store.manifest.seed, options.clock, options.verify)
+    reader = Reader()
+    reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
+    beside = not writable and is_current(control)
     recovery = Recovery(
-        store,
+        reader,
         order,
         store.directory,
         store.manifest,
         writable=writable,
         rebuild=options.rebuild,
-        live=control if live else None,
+        until=control.version if beside and control is not None else None,
         control=control,
         boot=boot_id(),
     )
     recovery.run()
     store.key_order = order
+    store.configure(reader.key_index, table, seed, options.clock, options.verify)
+    store.set_removals(reader.removals)
+    store.set_applied(reader.applied_version)
     store.rows = recovery.rows
     if recovery.end.segment_id:
         store.rows[-1] = store.rows[-1].ended(None)
@@ -224,7 +232,7 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool, live:
 def _begin_writer(store: StoreParts, control: Control | None) -> None:
     assert control is not None
     options, table = store.options, None
-    recovery = recover(store, control, writable=True, live=False)
+    recovery = recover(store, control, writable=True)
     table = store.segment_table
     store.next_id = max([store.manifest.next_id, *_used_ids(store.directory)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
@@ -247,7 +255,12 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
     manifest_names = {f"{row.id:08x}.log" for row in store.rows}
     remove_strays(store.directory, store.manifest, manifest_names)
     control.begin(
-        boot_id(), process_id(), version, version if durable else 0, store.manifest.generation
+        boot_id(),
+        process_id(),
+        version,
+        version if durable else 0,
+        store.manifest.generation,
+        store.rows[-1].first_version if store.has_open_segment else 0,
     )
     control.connect_writer(store)
     if options.durability == "interval" or store.key_order.is_full():
@@ -271,29 +284,36 @@ def _used_ids(directory: Directory) -> list[int]:
     return [number + 1 for name in directory.names() if (number := id_of(name)) is not None]
 
 
+def is_current(control: Control | None) -> bool:
+    """True if the page says, on this boot, how far the log may be read."""
+    return control is not None and control.is_valid and control.boot == boot_id()
+
+
 def _begin_reader(store: StoreParts, control: Control | None) -> None:
-    live = store.directory.lock_is_held() and control is not None and control.is_valid
-    generation = _recover_reader(store, control, live=live)
+    for _ in range(OPENING_LOOKS):
+        if is_current(control) or not store.directory.lock_is_held():
+            break
+        # A writer is deciding where the log ends, or makes the store.
+        time.sleep(OPENING_PAUSE_S)
+        control = open_control(store.directory, writable=False)
+    _recover_reader(store, control)
     if control is not None and control.is_valid:
-        store.follower = Follower(store, control, generation)
+        store.follower = Follower(store, control, boot_id())
         control.connect_reader(store)
 
 
-def _recover_reader(store: StoreParts, control: Control | None, *, live: bool) -> int:
-    """Recover beside a writer; return a generation of the manifest that is not newer than ours."""
+def _recover_reader(store: StoreParts, control: Control | None) -> None:
     for _ in range(READ_ATTEMPTS):
-        generation = control.generation if control is not None else 0
         try:
-            recover(store, control, writable=False, live=live)
-            return generation
+            recover(store, control, writable=False)
+            return
         except (FileNotFoundError, CorruptData):
             # The writer may have replaced files since we read the manifest.
             newest = _newest_manifest(store)
             if newest.generation == store.manifest.generation:
                 raise
             store.manifest = newest
-    recover(store, control, writable=False, live=live)
-    return 0
+    recover(store, control, writable=False)
 
 
 def _newest_manifest(store: StoreParts) -> Manifest:
@@ -303,9 +323,7 @@ def _newest_manifest(store: StoreParts) -> Manifest:
 def reload(store: StoreParts) -> None:
     """A reader starts over from the newest files."""
     store.manifest = _newest_manifest(store)
-    control = store.control_page
-    live = store.directory.lock_is_held() and control is not None
-    _recover_reader(store, control, live=live)
+    _recover_reader(store, store.control_page)
 
 
 def close_store(store: StoreParts) -> None:

@@ -54,6 +54,8 @@ class StoreParts(Changer):
         self.segment_table.append(file, segment_id, salt, segment_file.HEADER_BYTES, True)
         if self.has_open_segment:
             self.rows[-1] = self.rows[-1].ended(self.applied_version)
+        if self.control_page is not None:  # before the old segment may be cut to its length
+            self.control_page.begun = self.applied_version + 1
         self.rows.append(SegmentRow(segment_id, LOG, self.applied_version + 1))
         self.commits.switch(file)
         self.activate(segment_id)

@@ -18,7 +18,7 @@ from kvengine.engine.control import Control
 from kvengine.engine.index_file import Description
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.names import id_of, is_segment
+from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
 from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
 from kvengine.engine.replay import BAD_VERSION_CODE, Replay, last_durable_mark
@@ -51,7 +51,8 @@ class Recovery:
 
     Args:
         writable: cut off what lies behind the end of the log.
-        live: the control page of a running writer, which says how far to read; else None.
+        until: a reader beside a writer reads up to this version; behind it the writer may be at
+            work.  None: up to the end of the log.
         control: the control page the last writer left, or None.
         boot: the id of this boot.
     """
@@ -65,27 +66,30 @@ class Recovery:
         *,
         writable: bool,
         rebuild: bool,
-        live: Control | None,
+        until: int | None,
         control: Control | None,
         boot: int,
     ) -> None:
         self.reader, self.order, self.directory = reader, order, directory
-        self.manifest, self.writable, self.live = manifest, writable, live
+        self.manifest, self.writable, self._until = manifest, writable, until
         self.saved: Description | None = None
         self.rows: list[SegmentRow] = []
         self.end = LogEnd(version=0)
         self.replayed = False
         self._rebuild = rebuild
-        self._must_reach, self._page_is_current = 0, False
+        self._control, self._must_reach, self._page_is_current = control, 0, False
         if control is not None and control.is_valid:
             self._page_is_current = control.boot == boot
             self._must_reach = control.version if self._page_is_current else control.durable_version
+        self._must_reach = self._must_reach if until is None else until
 
     def run(self) -> None:
         """Do it; afterwards `rows`, `end` and `saved` describe the store."""
         if self.manifest.index is not None and not self._rebuild:
             self._load_index()
         rows = [*self.manifest.segments, *self._rows_after_manifest()]
+        if self._until is not None:
+            self._check_that_nothing_was_removed()
         self._open_segments(rows)
         self._replay_all(rows)
         self.reader.set_applied(max(self.end.version, self.manifest.version))
@@ -104,6 +108,15 @@ class Recovery:
         self.reader.key_index.restore_stash(list(saved.stash))
         self.order.load(self.directory, list(self.manifest.key_runs), self.manifest.uuid)
 
+    def _check_that_nothing_was_removed(self) -> None:
+        """A segment that was begun, closed and compacted since would leave a gap in `rows`."""
+        found = self.manifest.generation
+        expected = self._control.generation if self._control is not None else found
+        if expected > found:
+            raise CorruptData(
+                "generation", file=MANIFEST_NAME, offset=0, expected=expected, found=found
+            )
+
     def _settle_removals(self) -> None:
         """Key runs may skip the index only if nothing can have been removed since."""
         removals = self.saved.removals if self.saved else 0
@@ -121,7 +134,10 @@ class Recovery:
         for name in self.directory.names():
             if not is_segment(name) or (id_of(name) or 0) < self.manifest.next_id:
                 continue
-            file = self.directory.open(name, map_bytes=HEADER_BYTES)
+            try:
+                file = self.directory.open(name, map_bytes=HEADER_BYTES)
+            except FileNotFoundError:  # a stray: a new writer has cleared up since names()
+                continue
             data = bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes))
             if not any(data):  # cut off before its header was on disk
                 continue
@@ -197,7 +213,8 @@ class Recovery:
             if not self._follows(row, row.id in known):
                 self._stop(rows[position:])
                 return
-            replay = self._replay(row, start, row.id in known)
+            until = self._last_version(rows, position)
+            replay = self._replay(row, start, row.id in known, until)
             self.rows.append(replace(row, last_version=self.end.version))
             self.end.segment_id, self.end.offset = row.id, replay.offset
             self.end.bad_offset = max(replay.bad_offset, replay.offset)
@@ -221,29 +238,31 @@ class Recovery:
             version = max(version, self.manifest.version)
         return row.first_version == version + 1
 
-    def _replay(self, row: SegmentRow, start: int, is_saved: bool) -> Replay:
+    def _last_version(self, rows: list[SegmentRow], position: int) -> int | None:
+        """Return how far to read a segment beside a writer, which may cut off what lies behind."""
+        if self._until is None or position + 1 == len(rows):
+            return self._until
+        return min(self._until, rows[position + 1].first_version - 1)
+
+    def _replay(self, row: SegmentRow, start: int, is_saved: bool, until: int | None) -> Replay:
         """Apply an open segment as far as it is good."""
         table = self.reader.segment_table
-        file = table.segment_file(row.id)
         replay = Replay(
             self.reader,
             self.order,
             row.id,
             start=start,
-            end=self._set_end(row.id, file.size_bytes),
+            end=table.segment_file(row.id).size_bytes,
             version=self.end.version if is_saved else row.first_version - 1,
             contiguous=True,
             known=self.saved.version if self.saved else 0,
         )
-        replay.run(until=self.live.version if self.live is not None else 0)
+        if until is None or replay.version < until:
+            replay.run(until=until or 0)
         self.replayed = self.replayed or replay.version > self.end.version
         self.end.version = max(self.end.version, replay.version)
         table.set_end(row.id, replay.offset)
         return replay
-
-    def _set_end(self, segment_id: int, end: int) -> int:
-        self.reader.segment_table.set_end(segment_id, end)
-        return end
 
     def _replay_closed(self, row: SegmentRow, start: int) -> None:
         """Apply what a closed segment has beyond the saved index; all of it must be good."""
@@ -304,9 +323,7 @@ class Recovery:
             CorruptData: a witness says that the log went on.
         """
         name = segment_file.file_name(row.id)
-        if self.end.version < self._must_reach or (
-            self.live is not None and self.end.version < self.live.version
-        ):
+        if self.end.version < self._must_reach:
             raise self._broken(name, replay)
         file = self.reader.segment_table.segment_file(row.id)
         start = max(replay.bad_offset, replay.offset)
@@ -322,7 +339,7 @@ class Recovery:
         self._compare_with_page(name, self.end.offset)
         file = self.reader.segment_table.segment_file(self.end.segment_id)
         settled = self._page_is_current and self._must_reach == self.end.version
-        if self.live is None and not settled and file.size_bytes > self.end.offset:
+        if self._until is None and not settled and file.size_bytes > self.end.offset:
             mark = last_durable_mark(
                 self.reader, self.end.segment_id, self.end.bad_offset, file.size_bytes
             )
@@ -338,7 +355,7 @@ class Recovery:
 
     def _compare_with_page(self, name: str, offset: int) -> None:
         version = max(self.end.version, self.manifest.version)
-        if self.live is None and version < self._must_reach:
+        if version < self._must_reach:
             raise CorruptData(
                 "end of the log",
                 file=name,
@@ -353,8 +370,9 @@ class Recovery:
         self._compare_with_page(name, self.end.offset)
         for row in later:
             end = self.reader.segment_table.segment_file(row.id).size_bytes
-            if row.size_bytes is not None or last_durable_mark(
-                self.reader, row.id, HEADER_BYTES, end
+            if self._until is None and (
+                row.size_bytes is not None
+                or last_durable_mark(self.reader, row.id, HEADER_BYTES, end)
             ):
                 raise CorruptData(
                     "versions of a segment",

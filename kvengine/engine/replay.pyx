@@ -51,7 +51,7 @@ cdef class Replay:
     cdef uint64_t slot
     cdef readonly uint64_t offset, version, bad_offset
     cdef readonly int64_t code
-    cdef uint64_t end
+    cdef uint64_t end, stop
     cdef bint contiguous
     cdef uint64_t known             # keys of records up to this version are in the key order
 
@@ -68,10 +68,9 @@ cdef class Replay:
         """Apply whole batches up to the end, the first bad record, or version `until`."""
         cdef uint64_t[GROUP] offsets
         cdef uint64_t[GROUP] hashes
-        cdef uint64_t stop = until
         cdef Py_ssize_t n
-        self.code = 0
-        while stop == 0 or self.version < stop:
+        self.code, self.stop = 0, until
+        while self.stop == 0 or self.version < self.stop:
             n = self._collect(offsets, hashes)
             if n:
                 self._apply(offsets, hashes, n)
@@ -102,6 +101,8 @@ cdef class Replay:
             version = version_of(header)
             if not flags_of(header) & MORE:
                 whole, self.offset, self.version = n, offset, version
+                if version == self.stop:  # behind it a writer may be at work, or have cut the file
+                    break
         if whole == 0 and n == GROUP:
             return -1
         return whole
@@ -120,9 +121,15 @@ cdef class Replay:
                 return BAD_VERSION
         return size
 
+    cdef void _extend(self, uint64_t end) noexcept:
+        """Let the segment end behind records that are whole; nobody reads behind the end."""
+        cdef Segment *row = &self.reader.segments.rows[self.slot]
+        row.end = max(row.end, end)
+
     cdef int _apply(self, uint64_t *offsets, uint64_t *hashes, Py_ssize_t n) except -1:
         cdef Py_ssize_t i
         cdef const char *other
+        self._extend(self.offset)
         for i in range(n):
             other = self.reader.first_guess(hashes[i])
             if other != NULL:
@@ -152,6 +159,7 @@ cdef class Replay:
             version = version_of(header)
             if not flags_of(header) & MORE:
                 break
+        self._extend(offset)
         while self.offset < offset:
             header = <const Header *>(row.base + self.offset)
             self._apply_one(self.offset, xxh3(key_of(header), header.key_size, self.reader.seed))

@@ -128,8 +128,12 @@ class Verification:
 def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
     """Verify a store that is in use."""
     with store.jobs:
-        ends = {row.id: store.segment_table.counters(row.id)[1] for row in list(store.rows)}
-        return Verification(store.directory, store.manifest, progress).run(ends)
+        while True:
+            ends = {row.id: store.segment_table.counters(row.id)[1] for row in list(store.rows)}
+            report = Verification(store.directory, store.manifest, progress).run(ends)
+            # Beside a writer, files that it has replaced are no damage: look at the new ones.
+            if report.ok or store.follower is None or not store.follower.refresh():
+                return report
 
 
 def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
@@ -141,26 +145,36 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
     Raises:
         NotAStore: there is no store at `path`.
     """
-    from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
-
     directory = LocalDirectory(opening.folder_path(path), create=False, read_only=True)
     try:
-        try:
-            manifest = opening.load_manifest(directory, create=False)
-        except CorruptData as error:
-            return VerifyReport(1, 0, 0, (error,))
-        problems = []
-        ends: dict[int, int] = {}
-        try:
-            with Store(path, read_only=True) as store:
-                manifest = store.manifest
-                ends = {row.id: store.segment_table.counters(row.id)[1] for row in store.rows}
-        except CorruptData as error:
-            problems.append(error)
-        report = Verification(directory, manifest, progress).run(ends)
-        return merged(report, problems)
+        while True:
+            manifest, report = _verify_once(path, directory, progress)
+            if report.ok:
+                return report
+            if opening.load_manifest(directory, create=False).generation == manifest.generation:
+                return report  # else a writer has replaced files meanwhile
+    except CorruptData as error:
+        return VerifyReport(1, 0, 0, (error,))
     finally:
         directory.close()
+
+
+def _verify_once(
+    path: Any, directory: Directory, progress: Progress | None
+) -> tuple[Manifest, VerifyReport]:
+    from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
+
+    manifest = opening.load_manifest(directory, create=False)
+    problems = []
+    ends: dict[int, int] = {}
+    try:
+        with Store(path, read_only=True) as store:
+            manifest = store.manifest
+            ends = {row.id: store.segment_table.counters(row.id)[1] for row in store.rows}
+    except CorruptData as error:
+        problems.append(error)
+    report = Verification(directory, manifest, progress).run(ends)
+    return manifest, merged(report, problems)
 
 
 def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
