@@ -28,7 +28,7 @@ class Options:
     sync_interval_s: float = 0.05  # "interval": at most this much is lost with the machine
     read_only: bool = False
     create: bool = True  # make the folder and the store if there is none
-    rebuild: bool = False  # do not trust the saved index and key runs; read the log again
+    rebuild: bool = False  # do not trust the saved index and key runs; make them from the log
     log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"
     segment_bytes: int = 64 << 20  # a segment is closed when it has grown past this
     compaction: Literal["auto", "manual"] = "auto"

@@ -4,13 +4,14 @@ Invariants:
 
 * The copy is the store as of one version, a whole number of batches, and opens as a store.
 * Files that never change any more are linked where the file system allows it; the segment being
-  written is copied up to its end.
+  written, and files that the writer removes under a reader, are copied up to their end.
 * The manifest is written last, so a backup that was cut short is no store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, opening, segment_file
@@ -19,6 +20,7 @@ from kvengine.engine.segment import bytes_at
 from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
+from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -46,35 +48,44 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
 
 
 def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> int:
-    rows, ends, version = store.as_of_now()
-    manifest = store.manifest
-    total, done = sum(ends.values()), 0
-    for row in rows:
+    now = store.as_of_now()
+    manifest = now.manifest
+    total, done = sum(now.ends.values()), 0
+    for row in now.rows:
         name = segment_file.file_name(row.id)
-        if row.size_bytes is not None:
-            store.directory.link(name, target)
-        else:
-            _copy_open(store, target, row.id, ends[row.id])
-        done += ends[row.id]
+        if row.size_bytes is None or not _link(store, name, target):
+            _copy_mapped(now.files[row.id], name, target, now.ends[row.id])
+        done += now.ends[row.id]
         if progress is not None:
             progress(done, total)
+    derived = list(manifest.key_runs)
     if manifest.index is not None:
-        store.directory.link(index_file.file_name(manifest.index[0]), target)
-    for name in manifest.key_runs:
-        store.directory.link(name, target)
+        derived.append(index_file.file_name(manifest.index[0]))
+    if not all(_link(store, name, target) for name in derived):
+        manifest = replace(manifest, index=None, key_runs=())  # the copy makes its own
     target.sync()
-    newest = max((row.id for row in rows), default=0)
+    newest = max((row.id for row in now.rows), default=0)
     copy = manifest.next(
-        segments=tuple(rows), next_id=max(newest + 1, manifest.next_id), version=version
+        segments=now.rows, next_id=max(newest + 1, manifest.next_id), version=now.version
     )
     target.replace(MANIFEST_NAME, copy.encode(), durable=True)
-    return version
+    return now.version
 
 
-def _copy_open(store: StoreParts, target: Directory, segment_id: int, end: int) -> None:
-    """Copy the part of a segment that is in use."""
-    file = store.segment_table.segment_file(segment_id)
-    output = target.create(segment_file.file_name(segment_id))
+def _link(store: StoreParts, name: str, target: Directory) -> bool:
+    """Link a file; False if it is gone: the writer that this store follows has replaced it."""
+    try:
+        store.directory.link(name, target)
+    except FileNotFoundError:
+        if store.follower is None:
+            raise
+        return False
+    return True
+
+
+def _copy_mapped(file: MappedFile, name: str, target: Directory, end: int) -> None:
+    """Copy the part of a segment that is in use; its file may have no name any more."""
+    output = target.create(name)
     try:
         for start in range(0, end, COPY_BYTES):
             output.write(bytes_at(file, start, min(COPY_BYTES, end - start)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kvengine.engine import segment_file
@@ -183,18 +183,21 @@ def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
     """Put the new segments in the place of the old ones: on disk, in the index, in the folder."""
     store = job.store
     files = {output.id: output for output in job.outputs}
-    forgotten = max(store.manifest.forgotten, job.copier.forgotten)
+    manifest = store.manifest
+    forgotten = max(manifest.forgotten, job.copier.forgotten)
     for row in rows:
         if job.plan.drop_only and store.segment_table.counters(row.id)[3]:
             forgotten = max(forgotten, row.last_version or 0)
     table = store.segment_table
     slots = [table.append(o.file, o.id, o.salt, o.end, False) for o in job.outputs]
     store.commits.sync()  # what made a record dead must be on disk before the record goes
+    store.manifest = replace(manifest, forgotten=forgotten)  # a tail sees this before the rows
     store.swap_rows(rows, new_rows)
     try:
-        store.replace_manifest(forgotten=forgotten)
+        store.replace_manifest()
     except BaseException:
         store.swap_rows(new_rows, rows)
+        store.manifest = manifest
         for output in job.outputs:
             store.segment_table.recycle([store.segment_table.retire(output.id)])
         raise

@@ -47,6 +47,8 @@ cdef class CommitGroup:
     cdef readonly uint64_t durable_version
     cdef list unsynced              # segments filled before `active` that await their sync
     cdef object active
+    cdef int only_fd                # of `active`, while nothing else needs a sync; else -1
+    cdef bint has_failed
     cdef object folder
     cdef bint folder_is_stale       # a new segment's name may not be on disk yet
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
@@ -57,4 +59,7 @@ cdef class CommitGroup:
     cdef int _sync_all(self) except -1
     cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil
     cdef void _gather(self) noexcept nogil
-    cdef int _lead(self) except -1
+    cdef int _lead(self, int code) except -1
+    cdef int _lead_without_gil(self) noexcept nogil
+    cdef void _note(self, uint64_t target, uint64_t version, const timespec *begun) noexcept nogil
+    cdef void _choose_fd(self) noexcept

@@ -11,12 +11,34 @@ Invariants:
   the dirty pages and would call the next sync a success.
 """
 
-from kvengine.file.mapped cimport MappedFile
+from libc.errno cimport errno
+
+from kvengine.file.mapped cimport MappedFile, storage_error
 
 from kvengine.errors import StoreReadOnly
 
+cdef extern from "<unistd.h>" nogil:
+    int fdatasync(int fd)
+
+cdef extern from *:
+    """
+    static inline uint64_t kv_load(const uint64_t *place) {
+        return __atomic_load_n(place, __ATOMIC_SEQ_CST);
+    }
+    static inline int kv_load_int(const int *place) {
+        return __atomic_load_n(place, __ATOMIC_SEQ_CST);
+    }
+    static inline void kv_store_int(int *place, int value) {
+        __atomic_store_n(place, value, __ATOMIC_SEQ_CST);
+    }
+    """
+    uint64_t kv_load(const uint64_t *place) noexcept nogil
+    int kv_load_int(const int *place) noexcept nogil
+    void kv_store_int(int *place, int value) noexcept nogil
+
 cdef enum:
-    GATHER_PERCENT = 75         # of the time of a sync: the longest wait for company
+    NEEDS_GIL = -1
+    GATHER_PERCENT = 30         # of the time of a sync: the longest wait for company
 
 
 cdef class CommitGroup:
@@ -35,6 +57,7 @@ cdef class CommitGroup:
         pthread_cond_init(&self.arrived, &attributes)
         pthread_condattr_destroy(&attributes)
         self.unsynced = []
+        self.only_fd = -1
 
     def __dealloc__(self) -> None:
         pthread_cond_destroy(&self.changed)
@@ -53,6 +76,7 @@ cdef class CommitGroup:
 
     def switch(self, file: MappedFile) -> None:
         """Writes go to a new segment from now on; the old one still awaits its sync, if any."""
+        kv_store_int(&self.only_fd, -1)
         if self.active is not None and self.synced < self.appended:
             self.unsynced.append(self.active)
         self.active = file
@@ -67,15 +91,20 @@ cdef class CommitGroup:
             StoreReadOnly: a sync failed, this one or one before.
         """
         cdef bint lead
+        cdef int code = NEEDS_GIL
         while True:
             with nogil:
                 lead = self._queue(ticket, alone)
+                if lead and not alone and not self.has_failed:
+                    code = self._lead_without_gil()
+            if lead and code == 0:
+                return 0
             if self.failure is not None:
                 if lead:
                     self._hand_over()
                 raise self._read_only()
             if lead:
-                return self._lead()
+                return self._lead(code)
             if self.synced >= ticket:
                 return 0
 
@@ -113,25 +142,55 @@ cdef class CommitGroup:
                 break
         self.gathering = 0
 
-    cdef int _lead(self) except -1:
-        """Sync, and let everyone know how far the log is on disk."""
+    cdef int _lead_without_gil(self) noexcept nogil:
+        """Sync the one file that needs it; a number of an error, or NEEDS_GIL if there are more.
+
+        Those who wait for the GIL would hold up the sync, and those who wait for the sync too.
+        """
+        # In this order: all bytes of the version are among the target, and all of the target in
+        # the file, for switch() takes the descriptor away before anything goes elsewhere.
+        cdef uint64_t version = kv_load(&self.version)
+        cdef uint64_t target = kv_load(&self.appended)
+        cdef int fd = kv_load_int(&self.only_fd)
+        cdef timespec begun
+        if fd < 0:
+            return NEEDS_GIL
+        clock_gettime(CLOCK_MONOTONIC, &begun)
+        if fdatasync(fd) != 0:
+            return errno
+        pthread_mutex_lock(&self.mutex)
+        self._note(target, version, &begun)
+        self.syncing = False
+        pthread_mutex_unlock(&self.mutex)
+        pthread_cond_broadcast(&self.changed)
+        return 0
+
+    cdef void _note(self, uint64_t target, uint64_t version, const timespec *begun) noexcept nogil:
+        """The log is on disk up to `target`."""
+        cdef timespec now
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        self.sync_ns = <uint64_t>(now.tv_sec - begun.tv_sec) * 1000000000 \
+            + <uint64_t>now.tv_nsec - <uint64_t>begun.tv_nsec
+        self.synced = max(self.synced, target)
+        self.durable_version = max(self.durable_version, version)
+        if self.control != NULL:
+            self.control[0] = self.durable_version
+
+    cdef int _lead(self, int code) except -1:
+        """Sync whatever needs it, unless that has failed already with `code`."""
         cdef uint64_t target = self.appended
         cdef uint64_t version = self.version
-        cdef timespec begun, ended
+        cdef timespec begun
         clock_gettime(CLOCK_MONOTONIC, &begun)
         try:
+            if code != NEEDS_GIL:
+                raise storage_error(code, "cannot sync", self.active.name)
             self._sync_all()
-            self.synced = max(self.synced, target)
-            self.durable_version = max(self.durable_version, version)
-            if self.control != NULL:
-                self.control[0] = self.durable_version
+            self._note(target, version, &begun)
         except OSError as error:
             self.fail(error)
             raise self._read_only() from error
         finally:
-            clock_gettime(CLOCK_MONOTONIC, &ended)
-            self.sync_ns = <uint64_t>(ended.tv_sec - begun.tv_sec) * 1000000000 \
-                + <uint64_t>ended.tv_nsec - <uint64_t>begun.tv_nsec
             self._hand_over()
         return 0
 
@@ -148,7 +207,16 @@ cdef class CommitGroup:
             except BaseException:
                 self.folder_is_stale = True
                 raise
+        self._choose_fd()
         return 0
+
+    cdef void _choose_fd(self) noexcept:
+        """Let syncs go without the GIL if only the segment being written needs them."""
+        cdef MappedFile file = <MappedFile>self.active
+        cdef bint simple = (
+            file is not None and file.hook is None and not self.unsynced
+            and not self.folder_is_stale)
+        kv_store_int(&self.only_fd, file.fd if simple else -1)
 
     def _hand_over(self) -> None:
         with nogil:
@@ -159,6 +227,7 @@ cdef class CommitGroup:
 
     def fail(self, error: OSError) -> None:
         """What was written may not be on disk and never get there: accept no more writes."""
+        self.has_failed = True
         if self.failure is None:
             self.failure = error
             if self.on_failure is not None:

@@ -13,8 +13,8 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from kvengine.engine import manifest as manifests
 from kvengine.engine import segment_file
@@ -29,6 +29,8 @@ from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
+
+T = TypeVar("T")
 
 
 class Follower:
@@ -69,6 +71,11 @@ class Follower:
             if self._control.generation > before:
                 self.start_over()
             return self._generation != before
+
+    def undisturbed(self, action: Callable[[], T]) -> T:
+        """Call `action` while no other thread catches up."""
+        with self._lock:
+            return action()
 
     def start_over(self) -> None:
         """Load the newest saved index and replay what came after it."""

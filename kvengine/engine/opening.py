@@ -234,7 +234,7 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
     options, table = store.options, None
     recovery = recover(store, control, writable=True)
     table = store.segment_table
-    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory)])
+    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
     durable = control.is_valid and control.durable_version >= version
@@ -263,8 +263,24 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
         store.rows[-1].first_version if store.has_open_segment else 0,
     )
     control.connect_writer(store)
+    if options.rebuild:
+        _save_rebuilt(store)
     if options.durability == "interval" or store.key_order.is_full():
         store.maintenance.wake()
+
+
+def _save_rebuilt(store: StoreParts) -> None:
+    """Put what was made again in the place of what was not trusted."""
+    old = store.manifest.key_runs
+    with store.jobs:
+        try:
+            while not checkpoint.write_checkpoint(store):
+                pass
+        except StorageError as error:
+            maintenance.logger.warning("could not save the rebuilt index: %s", error)
+            return
+    for name in set(old) - set(store.manifest.key_runs):
+        store.remove_file(name)
 
 
 def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
@@ -279,9 +295,12 @@ def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
     return refuse
 
 
-def _used_ids(directory: Directory) -> list[int]:
-    """Return the number after that of each file that is there, so that none is made twice."""
-    return [number + 1 for name in directory.names() if (number := id_of(name)) is not None]
+def _used_ids(directory: Directory, manifest: Manifest) -> list[int]:
+    """Return the number after that of each file that is or was there: none is given twice."""
+    names = [*directory.names(), *manifest.key_runs]
+    if manifest.index is not None:
+        names.append(index_file.file_name(manifest.index[0]))
+    return [number + 1 for name in names if (number := id_of(name)) is not None]
 
 
 def is_current(control: Control | None) -> bool:

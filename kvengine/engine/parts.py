@@ -11,7 +11,9 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvengine.engine import maintenance, opening, segment_file
 from kvengine.engine.changing import Changer
@@ -19,10 +21,24 @@ from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.scan import living
 from kvengine.file.directory import Directory
+from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
 
 if TYPE_CHECKING:
     from kvengine.engine.follower import Follower
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a store consists of at one moment; files and ends of segments by id."""
+
+    version: int
+    manifest: Manifest
+    rows: tuple[SegmentRow, ...]
+    files: dict[int, MappedFile]
+    ends: dict[int, int]
 
 
 class StoreParts(Changer):
@@ -125,14 +141,26 @@ class StoreParts(Changer):
         if self.commits.failure is None:
             self.directory.remove(name)
 
-    def as_of_now(self) -> tuple[list[SegmentRow], dict[int, int], int]:
-        """Return the segments, how far each goes, and the version, all as of one moment."""
+    def as_of_now(self) -> Moment:
+        """Return what the store consists of, all as of one moment."""
 
-        def look() -> tuple[list[SegmentRow], dict[int, int], int]:
-            ends = {row.id: self.segment_table.counters(row.id)[1] for row in self.rows}
-            return list(self.rows), ends, self.applied_version
+        def look() -> Moment:
+            table = self.segment_table
+            return Moment(
+                version=self.applied_version,
+                manifest=self.manifest,
+                rows=tuple(self.rows),
+                files={row.id: table.segment_file(row.id) for row in self.rows},
+                ends={row.id: table.counters(row.id)[1] for row in self.rows},
+            )
 
-        return look() if self.options.read_only else self.exclusively(look)
+        return self.undisturbed(look)
+
+    def undisturbed(self, action: Callable[[], T]) -> T:
+        """Call `action` while neither the segments nor what is in them can change."""
+        if self.follower is not None:
+            return self.follower.undisturbed(action)
+        return action() if self.options.read_only else self.exclusively(action)
 
     def end_active_segment(self) -> None:
         """Go on in a new segment, so that the present one can be compacted."""

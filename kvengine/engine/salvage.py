@@ -14,9 +14,11 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kvengine.clock import SystemClock
+from kvengine.engine import manifest as manifests
 from kvengine.engine import opening, segment_file
 from kvengine.engine.log_walk import LogWalk
-from kvengine.engine.names import is_segment
+from kvengine.engine.names import MANIFEST_NAME, is_segment
 from kvengine.engine.record import damage
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.engine.store import Store
@@ -32,21 +34,22 @@ BATCH_CHANGES = 1000
 def salvage(source: Any, target: Any, progress: Progress | None = None) -> SalvageReport:
     """Copy every intact record of the store at `source` into a new store at `target`.
 
-    Works without manifest, saved index and key runs.  The new store gives new versions.
+    Works without manifest, saved index and key runs; a manifest that is whole tells what is missing
+    at the ends of files.  The new store gives new versions.
 
     Raises:
         NotAStore: there are no segments at `source`.
-        InvalidRequest: there is a store at `target` already.
+        InvalidRequest: `target` has files in it.
     """
     directory = LocalDirectory(opening.folder_path(source), create=False, read_only=True)
     try:
         names = sorted(name for name in directory.names() if is_segment(name))
         if not names:
             raise NotAStore(f"{directory.path} holds no segments of a kvengine store")
+        _refuse_used_folder(target)
         job = _Salvage(directory, names, progress)
-        with Store(target, durability="os", compaction="manual") as store:
-            if store.version:
-                raise InvalidRequest(f"{store.path} is a store already; give a new folder")
+        clock = _Standstill(SystemClock().time())
+        with Store(target, durability="os", compaction="manual", clock=clock) as store:
             kept = job.copy_to(store)
             store.sync()
         return SalvageReport(kept, tuple(job.lost))
@@ -54,12 +57,50 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
         directory.close()
 
 
+def _closed_sizes(directory: Directory) -> dict[str, int]:
+    """Return how long the closed segments must be, as far as the manifest can tell."""
+    try:
+        manifest = manifests.decode(directory.read(MANIFEST_NAME), MANIFEST_NAME)
+    except (FileNotFoundError, KvError):
+        return {}
+    rows = manifest.segments
+    return {segment_file.file_name(row.id): row.size_bytes for row in rows if row.size_bytes}
+
+
+def _refuse_used_folder(target: Any) -> None:
+    """Even opening a store there could change it, and it might be the damaged one."""
+    folder = LocalDirectory(opening.folder_path(target), create=True)
+    try:
+        if folder.names():
+            raise InvalidRequest(f"{folder.path} is not empty; salvage needs a new folder")
+    finally:
+        folder.close()
+
+
+class _Standstill:
+    """A clock that stands still, so that nothing expires on its way over."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def time(self) -> float:
+        return self._now
+
+
 class _Salvage:
     def __init__(self, directory: Directory, names: list[str], progress: Progress | None) -> None:
         self._directory, self._names, self._progress = directory, names, progress
         self._total = sum(directory.size(name) for name in names)
         self._done = 0
+        self._closed = _closed_sizes(directory)
         self.lost: list[CorruptData] = []
+        for name in self._closed.keys() - set(names):
+            self._lose("segment file", name, 0, f"{self._closed[name]} bytes", "no file")
+
+    def _lose(self, what: str, name: str, offset: int, expected: str, found: str) -> None:
+        self.lost.append(
+            CorruptData(what, file=name, offset=offset, expected=expected, found=found)
+        )
 
     def copy_to(self, store: Store) -> int:
         """Put the newest intact state of all keys into a store; return how many records."""
@@ -88,24 +129,21 @@ class _Salvage:
         """Yield the intact changes of one segment file."""
         file = self._directory.open(name, map_bytes=MAP_BYTES)
         data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
-        if not any(data):
+        if not any(data) and name not in self._closed:  # just begun
             return
         try:
             header = segment_file.decode(data, name)
         except KvError as error:
             # Without the salt in its header no record can be told from other bytes.
-            self.lost.append(
-                CorruptData(
-                    "segment header, so the whole segment is lost",
-                    file=name,
-                    offset=0,
-                    expected="a header",
-                    found=str(error),
-                )
-            )
+            what = "segment header, so the whole segment is lost"
+            self._lose(what, name, 0, "a header", str(error))
             return
         walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, file.size_bytes)
         yield from self._intact(walk, name, file.size_bytes)
+        closed_size = self._closed.get(name, 0)
+        if file.size_bytes < closed_size:
+            found = f"{file.size_bytes} bytes"
+            self._lose("end of a segment", name, file.size_bytes, f"{closed_size} bytes", found)
 
     def _intact(self, walk: LogWalk, name: str, end: int) -> Iterator[Change]:
         while walk.offset < end:
@@ -114,8 +152,8 @@ class _Salvage:
             if change is not None:
                 yield change
             elif not walk.find_next():
-                if code != 0:
-                    self.lost.append(damage(code, name, before, "other bytes"))
+                if code != 0 or name in self._closed:
+                    self.lost.append(damage(code or -1, name, before, "other bytes"))
                 return
             else:
                 self.lost.append(damage(code or -1, name, before, f"damage up to {walk.offset}"))

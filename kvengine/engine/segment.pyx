@@ -10,11 +10,19 @@ Invariants:
 * `live_bytes` is exact: the sum of the sizes of the records that the index points to.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from kvengine.errors import InvalidRequest
 
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE
+    void *MAP_FAILED
+    void *mmap(void *address, size_t size, int protection, int flags, int fd, int64_t offset)
+    int munmap(void *address, size_t size)
+
+cdef size_t TABLE_BYTES = SLOTS_MAX * sizeof(Segment)
 
 MAP_BYTES = SEGMENT_MAP_BYTES
 
@@ -26,10 +34,14 @@ cdef class SegmentTable:
     """
 
     def __cinit__(self) -> None:
-        # Untouched pages of a calloc this large cost no memory.
-        self.rows = <Segment *>calloc(SLOTS_MAX, sizeof(Segment))
-        if self.rows == NULL:
-            raise MemoryError
+        # Untouched pages cost no memory.  Those of a calloc() would: once one this large was freed,
+        # malloc keeps the next on its heap and fills it with zeros.
+        cdef void *rows = mmap(
+            NULL, TABLE_BYTES, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if rows == MAP_FAILED:
+            raise MemoryError(f"the table of segments needs {TABLE_BYTES} bytes of address space")
+        self.rows = <Segment *>rows
         self.files = [None]
         self.slots = {}
         self.free = []
@@ -40,7 +52,7 @@ cdef class SegmentTable:
         if self.rows != NULL:
             for slot in range(self.used):
                 free(self.rows[slot].resident)
-            free(self.rows)
+            munmap(self.rows, TABLE_BYTES)
 
     cdef uint64_t add(
         self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,

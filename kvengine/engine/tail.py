@@ -29,15 +29,18 @@ def changes(store: StoreParts, after: int) -> Iterator[Change]:
     Raises:
         ChangesGone: deletes above `after` have been forgotten.
     """
-    if 0 < after < store.manifest.forgotten:
-        raise ChangesGone(after, store.manifest.forgotten)
-    return _walk(_segments(store, after), after)
+    walks = store.undisturbed(lambda: _segments(store, after))
+    # Only now: what a compaction forgot is known before its segments are seen.
+    forgotten = store.manifest.forgotten
+    if 0 < after < forgotten:
+        raise ChangesGone(after, forgotten)
+    return _walk(walks, after)
 
 
 def _segments(store: StoreParts, after: int) -> list[LogWalk]:
     walks = []
     table = store.segment_table
-    for row in list(store.rows):
+    for row in store.rows:
         if row.last_version is not None and row.last_version <= after:
             continue
         _, end, _, _, _ = table.counters(row.id)

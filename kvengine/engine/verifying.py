@@ -13,10 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, opening, segment_file
+from kvengine.engine import manifest as manifests
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_walk import LogWalk
 from kvengine.engine.manifest import Manifest
+from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.record import damage
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.entry import VerifyReport
@@ -40,7 +42,8 @@ class Verification:
         self.problems: list[CorruptData] = []
 
     def run(self, ends: dict[int, int]) -> VerifyReport:
-        """Check the segments up to the given ends, then what is derived from them."""
+        """Check the manifest, the segments up to the given ends, then what is derived from them."""
+        self._attempt(self._manifest_file)
         rows = {row.id: row.size_bytes for row in self._manifest.segments} | dict(ends)
         index_bytes = self._manifest.index[1] if self._manifest.index else 0
         self._total = sum(size or 0 for size in rows.values()) + index_bytes
@@ -48,7 +51,8 @@ class Verification:
             self._attempt(partial(self._segment, segment_id, size))
         if self._manifest.index is not None:
             self._attempt(self._index)
-        self._attempt(self._key_runs)
+        for name in self._manifest.key_runs:
+            self._attempt(partial(self._key_run, name))
         if self._progress is not None:
             self._progress(self._total, self._total)
         return VerifyReport(self.files, self.records, self.bytes, tuple(self.problems))
@@ -63,6 +67,16 @@ class Verification:
         self.bytes += size
         if self._progress is not None:
             self._progress(min(self.bytes, self._total), self._total)
+
+    def _manifest_file(self) -> None:
+        try:
+            data = self._directory.read(MANIFEST_NAME)
+        except FileNotFoundError:
+            raise CorruptData(
+                "manifest", file=MANIFEST_NAME, offset=0, expected="a manifest", found="none"
+            ) from None
+        manifests.decode(data, MANIFEST_NAME)
+        self.files += 1
 
     def _segment(self, segment_id: int, end: int | None) -> None:
         name = segment_file.file_name(segment_id)
@@ -118,10 +132,10 @@ class Verification:
                 )
             self._advance(len(piece))
 
-    def _key_runs(self) -> None:
+    def _key_run(self, name: str) -> None:
         order = KeyOrder(1024)
-        order.load(self._directory, list(self._manifest.key_runs), self._manifest.uuid)
-        self.files += len(self._manifest.key_runs)
+        order.load(self._directory, [name], self._manifest.uuid)
+        self.files += 1
         self.problems.extend(order.problems())
 
 
@@ -179,6 +193,11 @@ def _verify_once(
 
 def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
     """Return a report that also lists problems that stopped a recovery."""
-    places = {(problem.file, problem.offset) for problem in report.problems}
-    new = [problem for problem in more if (problem.file, problem.offset) not in places]
+    places = {_place(problem) for problem in report.problems}
+    new = [problem for problem in more if _place(problem) not in places]
     return VerifyReport(report.files, report.records, report.bytes, (*report.problems, *new))
+
+
+def _place(problem: CorruptData) -> tuple[str, int]:
+    """Where a problem is; what reads through a mapping says the whole path of the file."""
+    return problem.file.rpartition("/")[2], problem.offset

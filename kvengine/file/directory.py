@@ -102,6 +102,9 @@ class Directory(Protocol):
         """Give a file that never changes any more a place in another folder too.
 
         Its bytes are durable there if they are here; its name is after the other folder's sync().
+
+        Raises:
+            FileNotFoundError: there is none of that name.
         """
         ...
 

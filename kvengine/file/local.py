@@ -175,7 +175,7 @@ class LocalDirectory:
         A file of that name in the other folder is an error: it could be this very file.
         """
         source = self._at(name)
-        with refusals("copy", source):
+        with refusals("copy", source, may_be_missing=True):
             if isinstance(target, LocalDirectory):
                 _link(source, os.path.join(target.path, name))
             else:

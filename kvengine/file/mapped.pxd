@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
+cdef object storage_error(int code, str what, str name)
+
 cdef class MappedFile:
     cdef readonly str name
     cdef int fd                     # -1 once given back

@@ -1,6 +1,11 @@
 """Who syncs when: how far a write has got when its call returns."""
 
 import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -241,3 +246,52 @@ def test_making_a_store_durable_includes_its_manifest():
     store.put(b"key", b"value", durability="group")
     assert after_power_cut(directory) == {b"key": b"value"}
     store.close()
+
+
+# -- on a real disk, where the sync is made without the GIL
+
+
+def test_a_sync_that_the_system_refuses_makes_the_store_read_only(tmp_path):
+    with kvengine.Store(tmp_path, durability="group") as store:
+        store.put(b"first", b"1")
+        store.put(b"second", b"2")  # from here on only one file needs a sync
+        (row,) = store.rows
+        descriptor = store.segment_table.segment_file(row.id).descriptor
+        with open("/dev/null", "r+b") as nowhere:  # takes writes, refuses to be synced
+            os.dup2(nowhere.fileno(), descriptor)
+        with pytest.raises(StoreReadOnly, match="sync failed") as failure:
+            store.put(b"third", b"3")
+        assert failure.value.cause.errno == errno.EINVAL
+        with pytest.raises(StoreReadOnly, match="sync failed"):
+            store.put(b"fourth", b"4", durability="os")
+        assert (store[b"first"], store[b"second"]) == (b"1", b"2")
+    with kvengine.Store(tmp_path) as store:
+        assert dict(store) == {b"first": b"1", b"second": b"2"}
+
+
+WRITERS = """
+import sys, threading
+from kvengine import Store
+with Store(sys.argv[1], durability="group", log_writes="pwrite") as store:
+    def write(number):
+        for turn in range(20):
+            store.put(b"%d %d" % (number, turn), b"x" * 50)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert store.commits.synced == store.commits.appended
+"""
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed: it counts syncs")
+def test_threads_share_syncs_of_a_real_file(tmp_path):
+    """Each put is behind a sync that began after its write, and there are fewer syncs than puts."""
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,pwrite64"]
+    command += [sys.executable, "-c", WRITERS, str(tmp_path / "store")]
+    subprocess.run(command, check=True, timeout=120)
+    calls = re.findall(r"(fdatasync|pwrite64)\(", trace.read_text())
+    assert calls.count("pwrite64") >= 160
+    assert 20 <= calls.count("fdatasync") < 160
+    with kvengine.Store(tmp_path / "store") as store:
+        assert len(store) == 160
