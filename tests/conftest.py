@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No deadline: no test may depend on how fast the machine is.
-settings.register_profile("kvengine", deadline=None, print_blob=True)
+# No deadline: no test may depend on how fast the machine is.  The same examples on each run, so
+# that a change that passed here passes there; "explore" looks for new ones.
+settings.register_profile("kvengine", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("quick", settings.get_profile("kvengine"), max_examples=20)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1000)
 settings.load_profile("kvengine")
 
 PACKAGE = Path(__file__).parent.parent / "kvengine"

@@ -186,11 +186,14 @@ cdef class Changer(Writer):
         """Write changes, all checked, as one batch; return the version of the last."""
         cdef int level = self.level if durability is None else level_of(durability)
         cdef uint64_t ticket, version
+        cdef double moment = 0
         if n == 0:
             return self.applied
+        if n == 1 and changes[0].kind == DELETE:
+            moment = self.now()
         self.acquire()
         try:
-            ticket = self.write(changes, n, -1, 0, level)
+            ticket = self.write(changes, n, -1, moment, level)
             version = self.applied
         finally:
             self.release()

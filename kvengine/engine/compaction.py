@@ -95,7 +95,7 @@ def _drop_unneeded(
         while end < len(segments) and segments[end].sealed and not kept[end]:
             end += 1
         ids = tuple(info.id for info in segments[first:end])
-        return Plan(ids, True, all(droppable[first:end]), "nothing in them is needed")
+        return Plan(ids, True, droppable[first], "nothing in them is needed")
     return None
 
 

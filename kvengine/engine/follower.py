@@ -108,6 +108,7 @@ class Follower:
             size = store.directory.size(segment_file.file_name(row.id))
         except FileNotFoundError:  # closed and compacted since the last look
             return False
+        store.segment_table.segment_file(row.id).size_bytes = size
         replay = Replay(
             store,
             store.key_order,

@@ -116,6 +116,8 @@ def load(
 
 
 def _decode(meta: bytes, name: str, offset: int) -> Description:
+    if len(meta) < FIXED.size:
+        raise _damage("description size", name, offset, FIXED.size, len(meta))
     version, count, removals, shards, segments, stashed = FIXED.unpack_from(meta, 0)
     at = FIXED.size
     expected = at + segments * SEGMENT.size + stashed * STASHED.size + shards * 8

@@ -56,7 +56,8 @@ cdef class KeyIndex:
     cdef int insert(self, uint64_t hash, uint64_t address) except -1
     cdef int remove(self, uint64_t *entry, uint64_t hash) except -1
     cdef int replace(self, uint64_t *entry, uint64_t hash, uint64_t address) except -1
-    cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) noexcept nogil
+    cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) except? NULL
+    cdef int pay_growth(self) except -1
     cdef int grow_step(self) except -1
     cdef int start_growth(self) except -1
     cdef int finish_growth(self) except -1

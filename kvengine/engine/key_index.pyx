@@ -142,6 +142,15 @@ cdef class KeyIndex:
         if not place(shard_entries(self, hash), hash, tag_of(hash), address):
             self.put_aside(hash, address)
         self.count += 1
+        try:
+            self.pay_growth()
+        except (CorruptData, MemoryError):
+            # The log has the record already: growth waits, and a damaged shard says so when used.
+            self.credit = 0
+        return 0
+
+    cdef int pay_growth(self) except -1:
+        """Do what one more insert owes to growth."""
         cdef uint64_t entries = self.table.shards * SHARD_ENTRIES
         if self.old.entries != NULL:
             # The new table is filled in time: its shards are spread over this many inserts.
@@ -187,8 +196,10 @@ cdef class KeyIndex:
         self.stash_count += 1
         return 0
 
-    cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) noexcept nogil:
+    cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) except? NULL:
         """Return the entry that points to this very record, or NULL."""
+        if is_unverified(self, hash):
+            self.verify_shard(<Table *>table_of(self, hash), shard_of(table_of(self, hash), hash))
         cdef uint64_t *shard = shard_entries(self, hash)
         cdef uint64_t bucket = hash & (SHARD_BUCKETS - 1)
         cdef uint64_t wanted = tag_of(hash) << DISTANCE_BITS
@@ -228,9 +239,9 @@ cdef class KeyIndex:
         cdef uint64_t first = low * self.old.shards >> TAG_BITS
         cdef uint64_t last = (high - 1) * self.old.shards >> TAG_BITS
         cdef uint64_t source
+        for source in range(first, last + 1):  # all before any: a step is done whole or not at all
+            self.verify_shard(&self.old, source)
         for source in range(first, last + 1):
-            if self.old.unverified != NULL and self.old.unverified[source]:
-                self.verify_shard(&self.old, source)
             self.deal(source, target, low, high)
         self.take_from_stash(target, low, high)
         self.grown_shards += 1

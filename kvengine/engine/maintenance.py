@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from kvengine.engine import checkpoint, compaction, compactor, segment_file
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
-from kvengine.errors import KvError, StoreReadOnly
+from kvengine.errors import KvError, StorageError, StoreReadOnly
 from kvengine.file.system import memory_is_scarce
 
 if TYPE_CHECKING:
@@ -199,6 +199,20 @@ def close_filled_segments(store: StoreParts) -> None:
     store.replace_manifest()
     for row in closed:
         store.segment_table.segment_file(row.id).close_descriptor()
+
+
+def save_rebuilt(store: StoreParts) -> None:
+    """Put an index that was made again from the log in the place of what was not trusted."""
+    old = store.manifest.key_runs
+    with store.jobs:
+        try:
+            while not checkpoint.write_checkpoint(store):
+                pass
+        except StorageError as error:
+            logger.warning("could not save the rebuilt index: %s", error)
+            return
+        for name in set(old) - set(store.manifest.key_runs):
+            store.remove_file(name)
 
 
 def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int:

@@ -17,8 +17,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import checkpoint, index_file, maintenance
+from kvengine.engine import index_file, maintenance
 from kvengine.engine import manifest as manifests
+from kvengine.engine.closing import abandon
 from kvengine.engine.control import PAGE_BYTES, Control
 from kvengine.engine.durable import CommitGroup
 from kvengine.engine.follower import Follower
@@ -44,7 +45,6 @@ from kvengine.file.system import (
     boot_id,
     exit_watch,
     fork_watch,
-    is_finalizing,
     process_id,
     text_path,
 )
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
-REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
-REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 
 
 def refuse_other_folder(directory: Directory, *, create: bool) -> None:
@@ -264,23 +262,9 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
     )
     control.connect_writer(store)
     if options.rebuild:
-        _save_rebuilt(store)
+        maintenance.save_rebuilt(store)
     if options.durability == "interval" or store.key_order.is_full():
         store.maintenance.wake()
-
-
-def _save_rebuilt(store: StoreParts) -> None:
-    """Put what was made again in the place of what was not trusted."""
-    old = store.manifest.key_runs
-    with store.jobs:
-        try:
-            while not checkpoint.write_checkpoint(store):
-                pass
-        except StorageError as error:
-            maintenance.logger.warning("could not save the rebuilt index: %s", error)
-            return
-    for name in set(old) - set(store.manifest.key_runs):
-        store.remove_file(name)
 
 
 def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
@@ -297,9 +281,8 @@ def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
 
 def _used_ids(directory: Directory, manifest: Manifest) -> list[int]:
     """Return the number after that of each file that is or was there: none is given twice."""
-    names = [*directory.names(), *manifest.key_runs]
-    if manifest.index is not None:
-        names.append(index_file.file_name(manifest.index[0]))
+    index = [index_file.file_name(manifest.index[0])] if manifest.index else []
+    names = [*directory.names(), *manifest.key_runs, *index]
     return [number + 1 for name in names if (number := id_of(name)) is not None]
 
 
@@ -343,73 +326,3 @@ def reload(store: StoreParts) -> None:
     """A reader starts over from the newest files."""
     store.manifest = _newest_manifest(store)
     _recover_reader(store, store.control_page)
-
-
-def close_store(store: StoreParts) -> None:
-    """Close a store; closing twice is no error."""
-    if store.is_refused:
-        return
-    store.maintenance.stop()
-    closed = StoreClosed("the store is closed")
-    try:
-        if not store.options.read_only:
-            _close_writer(store, closed)
-    finally:
-        store.refuse(closed)
-        store.directory.unlock()
-        store.directory.close()
-
-
-def _close_writer(store: StoreParts, closed: StoreClosed) -> None:
-    """Leave the folder so that the next open is quick."""
-    with store.jobs:
-        try:
-            if store.commits.failure is None:
-                _settle(store)
-        finally:
-            store.stop_writes(closed)
-            if store.commits.failure is not None:
-                _forget_unsynced(store)
-            elif store.has_open_segment:
-                _shorten(store)
-
-
-def _settle(store: StoreParts) -> None:
-    """Bring to disk what must be there, and save the index if the next open would be slow."""
-    if store.options.durability != "os":
-        store.commits.sync()
-    try:
-        maintenance.close_filled_segments(store)
-        if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
-            checkpoint.write_checkpoint(store)
-    except (StorageError, CorruptData) as error:
-        # Everything is in the log; only the next open will take longer.
-        maintenance.logger.warning("could not save the index at close: %s", error)
-
-
-def _shorten(store: StoreParts) -> None:
-    """Give back the space behind the end of the log."""
-    segment_id = store.rows[-1].id
-    file = store.segment_table.segment_file(segment_id)
-    end = store.segment_table.counters(segment_id)[1]
-    if file.size_bytes > end:
-        file.shorten(end)
-
-
-def _forget_unsynced(store: StoreParts) -> None:
-    """After a failed sync: let the next open see what is on disk, not what the kernel kept."""
-    for row in store.rows:
-        if row.size_bytes is None:
-            store.segment_table.segment_file(row.id).drop_cache()
-    if store.control_page is not None:
-        store.control_page.version = store.commits.durable_version
-
-
-def abandon(store: StoreParts) -> None:
-    """A store was dropped without close(), or the program ends: give back what would outlive it."""
-    if store.is_refused or is_finalizing():
-        return
-    try:
-        close_store(store)
-    except Exception as error:  # noqa: BLE001  # nobody is left to hear it
-        maintenance.logger.warning("a store was not closed, and closing it failed: %s", error)

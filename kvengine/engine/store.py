@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any, Self
 
-from kvengine.engine import backup, checkpoint, maintenance, opening, tail, verifying
+from kvengine.engine import backup, checkpoint, closing, maintenance, opening, tail, verifying
 from kvengine.engine.batch import Batch
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk
@@ -226,7 +226,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
     def close(self) -> None:
         """Write down what is needed for a quick open, and give everything back."""
-        opening.close_store(self)
+        closing.close_store(self)
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +236,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
     def __del__(self) -> None:
         if getattr(self, "follower", None) is not None or hasattr(self, "maintenance"):
-            opening.abandon(self)
+            closing.abandon(self)
 
     def _check_writable(self) -> None:
         self.check_usable()

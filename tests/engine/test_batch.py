@@ -10,6 +10,7 @@ from kvengine import Store, StoreReadOnly
 from kvengine.errors import StorageError
 from kvengine.file.memory import MemoryDirectory
 from kvengine.testing.check import check_store
+from kvengine.testing.clock import ManualClock
 from kvengine.testing.faulty import FaultyDirectory
 
 
@@ -44,6 +45,18 @@ def test_put_and_delete_of_one_key(store):
         batch.put(b"b", b"2")
     assert dict(store) == {b"b": b"2"}
     assert store.version == 7
+
+
+def test_one_delete_alone_is_as_delete():
+    clock = ManualClock()
+    with Store.in_memory(clock=clock) as store:
+        store.put(b"a", b"1", expires_at=clock.time() + 1)
+        clock.advance(2)
+        with store.batch() as batch:
+            batch.delete(b"a")  # has expired
+        with store.batch() as batch:
+            batch.delete(b"b")  # was never there
+        assert (batch.version, store.version) == (1, 1)
 
 
 def test_the_bytes_are_those_of_the_call(store):
