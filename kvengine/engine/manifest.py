@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.names import is_data
 from kvengine.errors import CorruptData, UnsupportedFormat
 
 FORMAT = 1
 LOG, COMPACTED = 0, 1
+UUID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +99,64 @@ def decode(data: bytes, file: str) -> Manifest:
             expected=expected.decode().strip(),
             found=repr(bytes(checksum)),
         )
-    fields = json.loads(body)
-    if fields["format"] != FORMAT:
-        raise UnsupportedFormat(
-            f"{file} has format {fields['format']}; this version of kvengine reads format {FORMAT}"
-        )
+    try:
+        fields = json.loads(body)
+        if fields["format"] != FORMAT:
+            raise UnsupportedFormat(
+                f"{file} has format {fields['format']}; "
+                f"this version of kvengine reads format {FORMAT}"
+            )
+        return _manifest(fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(
+            "manifest",
+            file=file,
+            offset=0,
+            expected=f"the fields of format {FORMAT}",
+            found=f"{type(error).__name__}: {error}",
+        ) from None
+
+
+def _manifest(fields: dict[str, Any]) -> Manifest:
+    uuid = bytes.fromhex(fields["uuid"])
+    if len(uuid) != UUID_BYTES:
+        raise ValueError(f"a uuid of {len(uuid)} bytes")
     return Manifest(
-        uuid=bytes.fromhex(fields["uuid"]),
-        seed=fields["seed"],
-        generation=fields["generation"],
-        next_id=fields["next_id"],
-        version=fields["version"],
-        forgotten=fields["forgotten"],
-        segments=tuple(SegmentRow(*row) for row in fields["segments"]),
-        index=tuple(fields["index"]) if fields["index"] else None,
-        key_runs=tuple(fields["key_runs"]),
+        uuid=uuid,
+        seed=_number(fields["seed"], 1 << 64),
+        generation=_number(fields["generation"]),
+        next_id=_number(fields["next_id"]),
+        version=_number(fields["version"]),
+        forgotten=_number(fields["forgotten"]),
+        segments=tuple(_segment(*row) for row in fields["segments"]),
+        index=None if fields["index"] is None else _index(*fields["index"]),
+        key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
     )
+
+
+def _number(value: object, limit: int = 1 << 64) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
+        raise ValueError(f"{value!r} is no number from 0 to {limit - 1}")
+    return value
+
+
+def _segment(
+    segment_id: object, kind: object, first_version: object, last_version: object, size: object
+) -> SegmentRow:
+    return SegmentRow(
+        _number(segment_id),
+        _number(kind, 2),
+        _number(first_version),
+        None if last_version is None else _number(last_version),
+        None if size is None else _number(size),
+    )
+
+
+def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
+    return _number(index_id), _number(size_bytes)
+
+
+def _run_name(name: object) -> str:
+    if not isinstance(name, str) or not is_data(name):
+        raise ValueError(f"{name!r} is no name of a key run")
+    return name

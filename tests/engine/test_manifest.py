@@ -1,0 +1,129 @@
+"""A manifest is read as it was written, or refused; it is never half believed."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvengine import CorruptData, KvError, UnsupportedFormat
+from kvengine.engine.hash import xxh3_64
+from kvengine.engine.manifest import COMPACTED, LOG, Manifest, SegmentRow, decode
+
+numbers = st.integers(0, 2**63)
+rows = st.builds(
+    SegmentRow,
+    numbers,
+    st.sampled_from([LOG, COMPACTED]),
+    numbers,
+    st.none() | numbers,
+    st.none() | numbers,
+)
+manifests = st.builds(
+    Manifest,
+    uuid=st.binary(min_size=16, max_size=16),
+    seed=st.integers(0, 2**64 - 1),
+    generation=numbers,
+    next_id=numbers,
+    version=numbers,
+    forgotten=numbers,
+    segments=st.lists(rows, max_size=5).map(tuple),
+    index=st.none() | st.tuples(numbers, numbers),
+    key_runs=st.lists(st.from_regex(r"[0-9a-f]{8}\.keys", fullmatch=True), max_size=5).map(tuple),
+)
+SAMPLE = Manifest(
+    uuid=bytes(range(16)),
+    seed=2**64 - 1,
+    generation=7,
+    next_id=9,
+    version=100,
+    forgotten=3,
+    segments=(SegmentRow(1, COMPACTED, 1, 50, 4096), SegmentRow(8, LOG, 51)),
+    index=(5, 70_000),
+    key_runs=("00000006.keys",),
+)
+
+
+@given(manifests)
+def test_a_manifest_comes_back(manifest):
+    assert decode(manifest.encode(), "MANIFEST") == manifest
+
+
+def test_the_next_manifest_says_so():
+    following = SAMPLE.next(version=101)
+    assert (following.generation, following.version) == (8, 101)
+    assert following.segments == SAMPLE.segments
+
+
+def test_every_changed_bit_is_refused():
+    data = SAMPLE.encode()
+    for at in range(len(data)):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[at] ^= 1 << bit
+            with pytest.raises(CorruptData) as failure:
+                decode(bytes(changed), "MANIFEST")
+            assert failure.value.file == "MANIFEST"
+
+
+def test_every_truncation_and_extension_is_refused():
+    data = SAMPLE.encode()
+    for size in range(len(data)):
+        with pytest.raises(CorruptData, match="manifest checksum in MANIFEST"):
+            decode(data[:size], "MANIFEST")
+    for more in (b"\n", b"\0", data):
+        with pytest.raises(CorruptData, match="manifest checksum in MANIFEST"):
+            decode(data + more, "MANIFEST")
+
+
+@given(st.binary(max_size=300))
+def test_other_bytes_are_refused(data):
+    with pytest.raises(CorruptData):
+        decode(data, "MANIFEST")
+
+
+def with_fields(**changes):
+    """Return a manifest with other fields and a checksum that is right."""
+    fields = json.loads(SAMPLE.encode().splitlines()[0])
+    fields.update(changes)
+    body = json.dumps({name: value for name, value in fields.items() if value != "absent"})
+    return body.encode() + b"\n%016x\n" % xxh3_64(body.encode())
+
+
+@pytest.mark.parametrize("number", [0, 2, 17])
+def test_another_format_is_refused_and_named(number):
+    with pytest.raises(UnsupportedFormat, match=f"MANIFEST has format {number};.*reads format 1"):
+        decode(with_fields(format=number), "MANIFEST")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "absent"},
+        {"uuid": "absent"},
+        {"uuid": "xyz"},
+        {"uuid": 5},
+        {"seed": None},
+        {"seed": 2**64},
+        {"generation": -1},
+        {"version": "7"},
+        {"segments": 5},
+        {"segments": [[1, 2]]},
+        {"segments": [[1, 7, 1, None, None]]},
+        {"segments": [["1", 0, 1, None, None]]},
+        {"index": [1]},
+        {"index": "5"},
+        {"key_runs": [5]},
+        {"key_runs": ["../../etc/passwd"]},
+    ],
+)
+def test_fields_that_make_no_sense_are_refused(changes):
+    """A manifest by a broken writer has a right checksum; it must still not be believed."""
+    with pytest.raises(KvError, match="MANIFEST"):
+        decode(with_fields(**changes), "MANIFEST")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"7", b'"text"', b"\xff", b"{"])
+def test_a_right_checksum_of_anything_else_is_refused(body):
+    with pytest.raises(KvError, match="MANIFEST"):
+        decode(body + b"\n%016x\n" % xxh3_64(body), "MANIFEST")
