@@ -170,7 +170,7 @@ cdef class Changer(Writer):
         cdef double moment = 0
         if if_version >= 0 or change.kind == DELETE:
             moment = self.now()
-        self.acquire()
+        self.acquire_to_write()
         try:
             ticket = self.write(change, 1, if_version, moment, level)
             version = self.applied
@@ -191,7 +191,7 @@ cdef class Changer(Writer):
             return self.applied
         if n == 1 and changes[0].kind == DELETE:
             moment = self.now()
-        self.acquire()
+        self.acquire_to_write()
         try:
             ticket = self.write(changes, n, -1, moment, level)
             version = self.applied

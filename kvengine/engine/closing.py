@@ -56,11 +56,18 @@ def _settle(store: StoreParts) -> None:
         store.commits.sync()
     try:
         maintenance.close_filled_segments(store)
-        if maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX):
+        if _next_open_is_slow(store):
             checkpoint.write_checkpoint(store)
     except (StorageError, CorruptData) as error:
         # Everything is in the log; only the next open will take longer.
         maintenance.logger.warning("could not save the index at close: %s", error)
+
+
+def _next_open_is_slow(store: StoreParts) -> bool:
+    """True if much would be replayed, or the saved index points to segments that are gone."""
+    if store.retired_slots and store.key_index.count >= REPLAY_AT_CLOSE_MAX:
+        return True
+    return maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX)
 
 
 def _shorten(store: StoreParts) -> None:

@@ -22,6 +22,25 @@ cdef extern from *:
     """
     uint64_t kv_big_endian(const char *bytes) noexcept nogil
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    /* Memory that goes back to the system at once when it is large: malloc would keep it. */
+    #define KV_LARGE (128u << 10)
+    static void *kv_take(size_t size) {
+        if (size < KV_LARGE) return malloc(size);
+        void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return start == MAP_FAILED ? NULL : start;
+    }
+    static void kv_give(void *start, size_t size) {
+        if (start == NULL) return;
+        if (size < KV_LARGE) free(start); else munmap(start, size);
+    }
+    """
+    void *kv_take(size_t size) noexcept nogil
+    void kv_give(void *start, size_t size) noexcept nogil
+
 cdef inline uint64_t prefix_of(const char *key, uint32_t size) noexcept nogil:
     cdef uint64_t prefix = 0
     cdef uint32_t i
@@ -50,6 +69,10 @@ cdef uint64_t seek_entries(
     const KeyEntry *entries, uint64_t start, uint64_t end, const KeyEntry *key, bint after
 ) noexcept nogil
 
+cdef struct Block:              # memory for keys, which follow
+    Block *next
+    uint64_t size               # of all of it
+
 cdef class KeyBuffer:
     cdef KeyEntry *entries
     cdef readonly uint64_t count
@@ -57,13 +80,14 @@ cdef class KeyBuffer:
     cdef uint64_t sorted_count
     cdef uint64_t[64] starts    # where each sorted stretch begins
     cdef readonly int stretches
-    cdef list blocks            # memory of the keys; never moves
+    cdef Block *blocks          # memory of the keys; never moves
     cdef char *free_bytes
     cdef uint64_t free_count
     cdef readonly uint64_t removals_mark
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1
     cdef int settle(self) except -1
+    cdef int _more_entries(self) except -1
     cdef int _more_bytes(self, uint32_t size) except -1
     cdef int _merge_last_two(self) except -1
     cdef uint64_t end_of(self, int stretch) noexcept nogil

@@ -8,14 +8,12 @@ Invariants:
   logarithmic number of moves.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from kvengine.engine.key_sort cimport sort_entries
 
 cdef enum:
-    BLOCK_BYTES = 65536
+    BLOCK_BYTES = 256 << 10
 
 
 cdef uint64_t seek_entries(
@@ -42,19 +40,19 @@ cdef class KeyBuffer:
 
     def __cinit__(self, removals_mark: int) -> None:
         self.removals_mark = removals_mark
-        self.blocks = []
 
     def __dealloc__(self) -> None:
-        free(self.entries)
+        cdef Block *block
+        kv_give(self.entries, self.room * sizeof(KeyEntry))
+        while self.blocks != NULL:
+            block, self.blocks = self.blocks, self.blocks.next
+            kv_give(block, block.size)
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1:
         """Add a key."""
         cdef KeyEntry *entry
         if self.count == self.room:
-            entry = <KeyEntry *>realloc(self.entries, (2 * self.room + 64) * sizeof(KeyEntry))
-            if entry == NULL:
-                raise MemoryError
-            self.entries, self.room = entry, 2 * self.room + 64
+            self._more_entries()
         if size > self.free_count:
             self._more_bytes(size)
         memcpy(self.free_bytes, key, size)
@@ -66,12 +64,26 @@ cdef class KeyBuffer:
         self.count += 1
         return 0
 
+    cdef int _more_entries(self) except -1:
+        cdef uint64_t room = 2 * self.room + 64
+        cdef KeyEntry *entries = <KeyEntry *>kv_take(room * sizeof(KeyEntry))
+        if entries == NULL:
+            raise MemoryError
+        if self.count:
+            memcpy(entries, self.entries, self.count * sizeof(KeyEntry))
+        kv_give(self.entries, self.room * sizeof(KeyEntry))
+        self.entries, self.room = entries, room
+        return 0
+
     cdef int _more_bytes(self, uint32_t size) except -1:
         # Blocks grow with the buffer, so that a small store stays small.
         cdef uint64_t room = max(<uint64_t>size, min(<uint64_t>BLOCK_BYTES, 16 * self.room))
-        cdef bytes block = PyBytes_FromStringAndSize(NULL, room)
-        self.blocks.append(block)
-        self.free_bytes, self.free_count = PyBytes_AS_STRING(block), room
+        cdef Block *block = <Block *>kv_take(sizeof(Block) + room)
+        if block == NULL:
+            raise MemoryError
+        block.next, block.size = self.blocks, sizeof(Block) + room
+        self.blocks = block
+        self.free_bytes, self.free_count = <char *>(block + 1), room
         return 0
 
     cdef int settle(self) except -1:
@@ -79,11 +91,11 @@ cdef class KeyBuffer:
         cdef uint64_t last, n = self.count - self.sorted_count
         if n == 0:
             return 0
-        cdef KeyEntry *spare = <KeyEntry *>malloc(n * sizeof(KeyEntry))
+        cdef KeyEntry *spare = <KeyEntry *>kv_take(n * sizeof(KeyEntry))
         if spare == NULL:
             raise MemoryError
         sort_entries(self.entries + self.sorted_count, spare, n)
-        free(spare)
+        kv_give(spare, n * sizeof(KeyEntry))
         self.starts[self.stretches] = self.sorted_count
         self.stretches += 1
         self.sorted_count = self.count
@@ -101,20 +113,21 @@ cdef class KeyBuffer:
         """
         cdef KeyEntry *entries
         cdef KeyEntry *spare
-        cdef uint64_t count = self.count
+        cdef uint64_t count = self.count, size
         if self.sorted_count == count and self.stretches <= 1:
             return
-        entries = <KeyEntry *>malloc(count * sizeof(KeyEntry))
-        spare = <KeyEntry *>malloc(count * sizeof(KeyEntry))
+        size = count * sizeof(KeyEntry)
+        entries = <KeyEntry *>kv_take(size)
+        spare = <KeyEntry *>kv_take(size)
         if entries == NULL or spare == NULL:
-            free(entries)
-            free(spare)
+            kv_give(entries, size)
+            kv_give(spare, size)
             raise MemoryError
-        memcpy(entries, self.entries, count * sizeof(KeyEntry))
+        memcpy(entries, self.entries, size)
         with nogil:
             sort_entries(entries, spare, count)
-        free(spare)
-        free(self.entries)
+        kv_give(spare, size)
+        kv_give(self.entries, self.room * sizeof(KeyEntry))
         self.entries, self.room = entries, count
         self.starts[0], self.stretches, self.sorted_count = 0, 1, count
 
@@ -123,7 +136,7 @@ cdef class KeyBuffer:
         cdef uint64_t middle = self.starts[self.stretches - 1]
         cdef uint64_t n = middle - first
         cdef uint64_t i = 0, j = middle, k = first
-        cdef KeyEntry *left = <KeyEntry *>malloc(n * sizeof(KeyEntry))
+        cdef KeyEntry *left = <KeyEntry *>kv_take(n * sizeof(KeyEntry))
         if left == NULL:
             raise MemoryError
         memcpy(left, self.entries + first, n * sizeof(KeyEntry))
@@ -136,7 +149,7 @@ cdef class KeyBuffer:
                 self.entries[k] = left[i]
                 i += 1
             k += 1
-        free(left)
+        kv_give(left, n * sizeof(KeyEntry))
         self.stretches -= 1
         return 0
 
@@ -146,4 +159,9 @@ cdef class KeyBuffer:
 
     def memory_bytes(self) -> int:
         """Return the bytes of RAM that the buffer takes."""
-        return self.room * sizeof(KeyEntry) + sum(len(block) for block in self.blocks)
+        cdef uint64_t size = self.room * sizeof(KeyEntry)
+        cdef Block *block = self.blocks
+        while block != NULL:
+            size += block.size
+            block = block.next
+        return size

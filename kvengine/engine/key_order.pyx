@@ -11,7 +11,7 @@ Invariants:
 * `removals_mark` of a source: if the store's count of removals is still this, nothing in it died.
 """
 
-from kvengine.engine.key_run cimport KeyRun, RunWriter
+from kvengine.engine.key_run cimport KeyRun, RunWriter, WRITE_BYTES
 from kvengine.engine.selection cimport Selection
 
 from kvengine.errors import CorruptData
@@ -19,7 +19,6 @@ from kvengine.file.directory import Directory
 
 cdef enum:
     WRITE_KEYS = 16384          # merged at once, without the GIL, when a run is written
-    KEYS_A_FLUSH = 900          # at most a megabyte of blocks, even of the longest keys
 
 
 cdef class KeyOrder:
@@ -181,11 +180,10 @@ cdef class KeyOrder:
 
 cdef int add_selection(RunWriter writer, Selection selection) except -1:
     """Append all keys of a selection to a run."""
-    cdef Py_ssize_t i = 0, end
+    cdef Py_ssize_t i = 0
     while i < selection.count:
-        end = min(i + KEYS_A_FLUSH, selection.count)
         with nogil:
-            while i < end:
+            while i < selection.count and writer.filled < WRITE_BYTES:
                 writer.add(&selection.entries[i])
                 i += 1
         writer.flush(False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S = 5.0  # after a failed job
-SOFT_SPACE_LIMIT, HARD_SPACE_LIMIT = 1.4, 2.0  # log bytes / live bytes
+SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
-SLACK_BYTES = 8 << 20  # whatever the ratio
-SHORT_PAUSE_S, LONG_PAUSE_S = 0.01, 0.05  # for each few megabytes written
+SLACK_BYTES = 4 << 20  # whatever the ratio
+PAUSE_S = 0.05  # for each few megabytes written, and for each SLACK_BYTES above the limit
+PAUSE_MAX_S = 0.5
 
 
 class Maintenance:
@@ -151,18 +151,17 @@ def is_too_large(store: StoreParts) -> bool:
 
 
 def pace(store: StoreParts) -> None:
-    """Hold a writer up for a moment if it overwrites faster than dead records can be removed.
+    """Let the next write wait a moment if dead records come faster than they can be removed.
 
     Called once for a few megabytes that are written.  While the writer sleeps, the background
-    thread has the GIL.
+    thread has the GIL and the writer's lock.
     """
     if store.options.compaction != "auto":
         return
     total, live = log_bytes(store), store.segment_table.total_live_bytes()
-    if total > HARD_SPACE_LIMIT * live + SLACK_BYTES:
-        time.sleep(LONG_PAUSE_S)
-    elif total > SOFT_SPACE_LIMIT * live + SLACK_BYTES:
-        time.sleep(SHORT_PAUSE_S)
+    excess = total - max(SPACE_LIMIT * live, live + SLACK_BYTES)
+    if excess > 0:
+        store.pause_s = min(PAUSE_S * (1 + excess / SLACK_BYTES), PAUSE_MAX_S)
 
 
 def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:

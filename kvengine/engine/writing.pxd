@@ -32,8 +32,10 @@ cdef class Writer(Reader):
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
     cdef uint64_t *control          # the page that other processes look at
+    cdef public double pause_s      # how long the next write waits for the background thread
 
     cdef int acquire(self) except -1
+    cdef int acquire_to_write(self) except -1
     cdef void release(self) noexcept
     cdef int make_room(self, uint64_t size, bint durable) except -1
     cdef uint64_t write(

@@ -29,6 +29,8 @@ from kvengine.engine.segment cimport (
     SEGMENT_MAP_BYTES, make_address, note_expiry, offset_of, slot_of,
 )
 
+from time import sleep
+
 from kvengine.errors import InvalidRequest, VersionConflict
 
 cdef extern from *:
@@ -111,6 +113,17 @@ cdef class Writer(Reader):
             pthread_mutex_lock(&self.lock)
         self.unusable = error
         self.release()
+
+    cdef int acquire_to_write(self) except -1:
+        """Become the one thread that writes, after the pause that the last one left, if any.
+
+        A pause is made before the lock is taken: it is for the background thread, which needs it.
+        """
+        cdef double pause = self.pause_s
+        if pause > 0:
+            self.pause_s = 0
+            sleep(pause)
+        return self.acquire()
 
     def exclusively(self, action: object) -> object:
         """Call `action` while no other thread writes, and return what it returns."""

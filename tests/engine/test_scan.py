@@ -101,7 +101,7 @@ def test_a_cursor_survives_compaction_and_restarts(tmp_path, size):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_one_scan_through_writes_of_another_thread(reverse):
     """Keys that were there all the time come once; the others come once or not at all."""
-    with Store.in_memory(durability="os", key_buffer_entries=64, segment_bytes=16384) as store:
+    with Store.in_memory(key_buffer_entries=512, segment_bytes=1 << 20) as store:
         stays = [b"%06d" % number for number in range(0, 6000, 3)]
         store.update(dict.fromkeys(stays, b"stays"))
         done = threading.Event()
