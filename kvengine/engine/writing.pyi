@@ -15,6 +15,7 @@ def level_of(durability: object) -> int: ...
 @disjoint_base
 class Writer(Reader):
     commits: CommitGroup
+    pause_s: float
     refusal: BaseException | None
 
     def configure_writes(
