@@ -29,9 +29,10 @@ IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S = 5.0  # after a failed job
 SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
-SLACK_BYTES = 4 << 20  # whatever the ratio
-PAUSE_S = 0.05  # for each few megabytes written, and for each SLACK_BYTES above the limit
-PAUSE_MAX_S = 0.5
+SLACK_BYTES = 2 << 20  # whatever the ratio
+PAUSE_S = 0.05  # for each few megabytes written, when the log is this share above the limit:
+EXCESS_SHARE = 0.2  # of the live bytes
+PAUSE_MAX_S = 0.1
 
 
 class Maintenance:
@@ -161,7 +162,8 @@ def pace(store: StoreParts) -> None:
     total, live = log_bytes(store), store.segment_table.total_live_bytes()
     excess = total - max(SPACE_LIMIT * live, live + SLACK_BYTES)
     if excess > 0:
-        store.pause_s = min(PAUSE_S * (1 + excess / SLACK_BYTES), PAUSE_MAX_S)
+        share = excess / (EXCESS_SHARE * live + SLACK_BYTES)
+        store.pause_s = min(PAUSE_S * share, PAUSE_MAX_S)
 
 
 def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:
