@@ -179,7 +179,7 @@ def replay_limit(store: StoreParts) -> int:
 
     A large index is saved less often, so that saving costs a bounded share of what is written.
     """
-    return max(store.options.checkpoint_records, store.key_index.count // 6)
+    return max(store.options.checkpoint_records, store.key_index.count // 10)
 
 
 def close_filled_segments(store: StoreParts) -> None:
