@@ -33,6 +33,7 @@ SLACK_BYTES = 2 << 20  # whatever the ratio
 PAUSE_S = 0.05  # for each few megabytes written, when the log is this share above the limit:
 EXCESS_SHARE = 0.2  # of the live bytes
 PAUSE_MAX_S = 0.1
+KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
 class Maintenance:
@@ -152,12 +153,14 @@ def is_too_large(store: StoreParts) -> bool:
 
 
 def pace(store: StoreParts) -> None:
-    """Let the next write wait a moment if dead records come faster than they can be removed.
+    """Let the next write wait a moment if background work can't keep up: dead records, new keys.
 
     Called once for a few megabytes that are written.  While the writer sleeps, the background
     thread has the GIL and the writer's lock.
     """
-    if store.options.compaction != "auto":
+    if store.key_order.memory_bytes() > KEY_MEMORY_MAX:
+        store.pause_s = PAUSE_MAX_S
+    if store.options.compaction != "auto" or store.pause_s:
         return
     total, live = log_bytes(store), store.segment_table.total_live_bytes()
     excess = total - max(SPACE_LIMIT * live, live + SLACK_BYTES)

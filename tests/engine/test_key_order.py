@@ -120,6 +120,18 @@ def test_a_key_that_comes_back_is_listed_once(store):
     check_store(store)
 
 
+@pytest.mark.parametrize("compaction", ["auto", "manual"])
+def test_writers_wait_when_new_keys_take_too_much_memory(monkeypatch, compaction):
+    monkeypatch.setattr(maintenance, "KEY_MEMORY_MAX", 1 << 20)
+    with Store.in_memory(compaction=compaction) as store, store.jobs:  # no run is written
+        store.update({b"%06d" % number: b"" for number in range(10_000)})
+        maintenance.pace(store)
+        assert store.pause_s == 0
+        store.update({b"%06d" % number: b"" for number in range(10_000, 30_000)})
+        maintenance.pace(store)
+        assert store.pause_s == maintenance.PAUSE_MAX_S
+
+
 def test_runs_survive_reopening(tmp_path):
     model = {}
     for turn in range(6):
