@@ -9,6 +9,9 @@ b'hello'
 >>> store.close()
 """
 
+from kvengine.database.catalog import NamespaceInfo
+from kvengine.database.database import Database
+from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
@@ -20,6 +23,9 @@ from kvengine.errors import (
     InvalidType,
     KeyNotFound,
     KvError,
+    LimitExceeded,
+    NamespaceExists,
+    NamespaceNotFound,
     NotAStore,
     StorageError,
     StorageFull,
@@ -29,18 +35,42 @@ from kvengine.errors import (
     UnsupportedFormat,
     VersionConflict,
 )
+from kvengine.namespace.limits import RELAXED, STRICT, Limits
+from kvengine.namespace.namespace import Namespace
+from kvengine.namespace.results import (
+    BulkReport,
+    KeyChange,
+    KeyDetails,
+    KeyInfo,
+    ListResult,
+    ValueWithMetadata,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RELAXED",
+    "STRICT",
+    "BulkReport",
     "Change",
     "ChangesGone",
     "CorruptData",
+    "Database",
     "Entry",
     "InvalidRequest",
     "InvalidType",
+    "KeyChange",
+    "KeyDetails",
+    "KeyInfo",
     "KeyNotFound",
     "KvError",
+    "LimitExceeded",
+    "Limits",
+    "ListResult",
+    "Namespace",
+    "NamespaceExists",
+    "NamespaceInfo",
+    "NamespaceNotFound",
     "NotAStore",
     "SalvageReport",
     "Stats",
@@ -51,9 +81,11 @@ __all__ = [
     "StoreLocked",
     "StoreReadOnly",
     "UnsupportedFormat",
+    "ValueWithMetadata",
     "VerifyReport",
     "VersionConflict",
     "__version__",
+    "open",
     "salvage",
     "verify",
 ]

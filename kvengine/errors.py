@@ -3,7 +3,10 @@
 * KvError
   x InvalidRequest       change the call                    (also a ValueError)
     x InvalidType        change the type of an argument     (also a TypeError)
+    x LimitExceeded      send less                          (says what is too large)
   x KeyNotFound          the key is not there               (also a KeyError)
+  x NamespaceNotFound    create it, or give another name    (also a KeyError)
+  x NamespaceExists      give another title
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, or opened before a fork)
   x StoreLocked          another process has it open        (says which)
@@ -29,11 +32,34 @@ class InvalidType(InvalidRequest, TypeError):
     """An argument has a type that no store accepts."""
 
 
+class LimitExceeded(InvalidRequest):
+    """Something is larger than it may be; ``status`` is what HTTP calls that: 413 or 414."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class KeyNotFound(KvError, KeyError):
     """``store[key]`` or ``del store[key]`` of a key that is not there."""
 
     def __str__(self) -> str:
         return f"key {self.args[0]!r} is not in the store"
+
+
+class NamespaceNotFound(KvError, KeyError):
+    """There is no namespace of this title or id, or it was deleted."""
+
+    def __str__(self) -> str:
+        return f"namespace {self.args[0]!r} does not exist"
+
+
+class NamespaceExists(KvError):
+    """Another namespace has the title already."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(f"a namespace with the title {title!r} already exists")
+        self.title = title
 
 
 class VersionConflict(KvError):

@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "kvengine"
 ROWS = (
-    ("cli",),
+    ("cli", "examples"),
     ("server", "integrations", "testing"),  # neighbors: none uses another
+    ("aio",),
     ("database",),
     ("namespace", "metering"),
     ("tier",),

@@ -23,10 +23,14 @@ cdef class Reader:
     cdef int warm(self, uint64_t address) except -1
     cdef object damaged(self, uint64_t address)
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
-    cdef const Header *current(self, uint64_t hash, bytes key, uint64_t *address) except? NULL
+    cdef const Header *current(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *address,
+    ) except? NULL
+    cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1
     cdef const Header *checked(self, uint64_t address) except NULL
     cdef const char *first_guess(self, uint64_t hash) noexcept
     cdef object entry_at(self, bytes name, const Header *header, uint64_t address)
     cdef object value_at(self, const Header *header, uint64_t address)
+    cdef object view_at(self, const Header *header, uint64_t address)
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1

@@ -44,16 +44,17 @@ cdef enum:
 cdef object new_tuple = tuple.__new__
 
 
-cdef inline uint64_t *lookup(Reader self, uint64_t hash, bytes name) except? NULL:
+cdef inline uint64_t *lookup(
+    Reader self, uint64_t hash, const char *key, uint64_t size,
+) except? NULL:
     """Return the index entry of a key, or NULL; locate() sees to what is out of the ordinary."""
     cdef uint64_t where
     cdef uint64_t *entry
     if not is_unverified(self.index, hash):
-        entry = find(
-            self.index, hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), False, &where)
+        entry = find(self.index, hash, key, size, False, &where)
         if entry != &COLD and entry != &DAMAGED:
             return entry
-    return self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+    return self.locate(hash, key, size)
 
 
 cdef class Reader:
@@ -131,9 +132,11 @@ cdef class Reader:
             raise self.damaged(address)
         return header
 
-    cdef const Header *current(self, uint64_t hash, bytes key, uint64_t *address) except? NULL:
+    cdef const Header *current(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *address,
+    ) except? NULL:
         """Return the checked, unexpired record of a key and its address, or NULL."""
-        cdef uint64_t *entry = lookup(self, hash, key)
+        cdef uint64_t *entry = lookup(self, hash, key, size)
         cdef const Header *header
         cdef double moment
         if entry == NULL:
@@ -142,7 +145,7 @@ cdef class Reader:
         if flags_of(header) & EXPIRES:
             # The clock is Python code: other threads may run, and the record may move, meanwhile.
             moment = self.now()
-            entry = lookup(self, hash, key)
+            entry = lookup(self, hash, key, size)
             if entry == NULL:
                 return NULL
             header = self.checked(entry[0] & ADDRESS_MASK)
@@ -150,6 +153,23 @@ cdef class Reader:
                 return NULL
         address[0] = entry[0] & ADDRESS_MASK
         return header
+
+    cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1:
+        """True if reading the value of a key may need the disk, or is a large copy."""
+        cdef uint64_t where
+        cdef uint64_t *entry
+        cdef const Header *header
+        if self.published != NULL and self.published[0] != self.applied:
+            return True
+        if is_unverified(self.index, hash):
+            return True
+        entry = find(self.index, hash, key, size, False, &where)
+        if entry == NULL or entry == &DAMAGED:
+            return False
+        if entry == &COLD:
+            return True
+        header = self.checked(entry[0] & ADDRESS_MASK)
+        return flags_of(header) & LARGE and header.value_size >= COPY_BYTES_MAX
 
     cdef object value_at(self, const Header *header, uint64_t address):
         """Return the value of a checked record as bytes."""
@@ -203,7 +223,8 @@ cdef class Reader:
         if self.unusable is not None or self.published != NULL:
             self.begin()
         cdef uint64_t address
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return default
         if flags_of(header) & LARGE:
@@ -243,7 +264,8 @@ cdef class Reader:
                 kv_prefetch(record + 64)
                 kv_prefetch(record + 128)
         for i in range(end - start):
-            header = self.current(hashes[i], <bytes>group[i], &address)
+            header = self.current(
+                hashes[i], PyBytes_AS_STRING(group[i]), PyBytes_GET_SIZE(group[i]), &address)
             values.append(None if header == NULL else self.value_at(header, address))
         return 0
 
@@ -264,7 +286,8 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return None
         return self.entry_at(name, header, address)
@@ -295,9 +318,14 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return None
+        return self.view_at(header, address)
+
+    cdef object view_at(self, const Header *header, uint64_t address):
+        """Return the value of a checked record as a memoryview."""
         cdef uint64_t slot = slot_of(address)
         if not value_is_right(header, self.segments.rows[slot].salt + offset_of(address)):
             raise self.damaged(address)
@@ -312,7 +340,8 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        return self.current(hash, name, &address) != NULL
+        return self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address) != NULL
 
     @property
     def version(self) -> int:

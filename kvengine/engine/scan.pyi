@@ -21,4 +21,13 @@ def entries_chunk(
     reverse: bool,
     limit: int,
 ) -> list[Entry]: ...
+def heads_page(
+    reader: Reader,
+    order: KeyOrder,
+    prefix: bytes,
+    start_after: bytes | None,
+    reverse: bool,
+    limit: int,
+    examine: int,
+) -> tuple[list[tuple[bytes, bytes, float | None, int, int]], bytes | None]: ...
 def living(reader: Reader) -> Callable[[Selection], None]: ...

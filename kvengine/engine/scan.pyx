@@ -8,7 +8,7 @@ Invariants:
 * The index decides who is alive.  It is not asked at all if nothing was removed or can expire.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 
 from kvengine.engine.hash cimport xxh3
@@ -16,7 +16,7 @@ from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
 from kvengine.engine.key_buffer cimport KeyEntry
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
-from kvengine.engine.record cimport Header
+from kvengine.engine.record cimport Header, expiry_of, key_of, version_of
 from kvengine.engine.segment cimport slot_of
 from kvengine.engine.selection cimport Selection
 
@@ -29,6 +29,9 @@ cdef extern from *:
 cdef enum:
     GROUP = 64                  # keys whose memory is fetched side by side
     CHUNK = 1024
+    KEYS = 0                    # what a scan gives for each living key
+    ENTRIES = 1
+    HEADS = 2
 
 
 def keys_chunk(
@@ -36,7 +39,7 @@ def keys_chunk(
     limit: int,
 ) -> list[bytes]:
     """Return the next living keys, up to `limit`; fewer only at the end."""
-    return chunk(reader, order, prefix, start_after, reverse, limit, False)
+    return chunk(reader, order, prefix, start_after, reverse, limit, KEYS)
 
 
 def entries_chunk(
@@ -44,12 +47,42 @@ def entries_chunk(
     limit: int,
 ) -> list[object]:
     """Return the entries of the next living keys, up to `limit`; fewer only at the end."""
-    return chunk(reader, order, prefix, start_after, reverse, limit, True)
+    return chunk(reader, order, prefix, start_after, reverse, limit, ENTRIES)
+
+
+def heads_page(
+    reader: Reader, order: KeyOrder, prefix: bytes, start_after: bytes | None, reverse: bool,
+    limit: int, examine: int,
+) -> tuple[list[tuple[bytes, bytes, float | None, int, int]], bytes | None]:
+    """Return what is known of the next living keys but their values, and where to go on.
+
+    For each key: (key, metadata, expires_at, version, size of the value in bytes).  The page ends
+    when it is full, or when about `examine` keys, dead ones too, were looked at; then the second
+    result is the last of them.  It is None at the end of the keys.
+    """
+    cdef list found = []
+    cdef Py_ssize_t wanted = limit, start, examined = 0
+    cdef Selection selection = Selection(min(wanted + 1, <Py_ssize_t>CHUNK))
+    cdef object after = start_after
+    reader.begin()
+    while True:
+        selection.collect(order.buffers(), order.runs, prefix, after, reverse, False)
+        for start in range(0, selection.count, GROUP):
+            add_group(
+                reader, selection, start, min(start + GROUP, selection.count), HEADS, found)
+            if len(found) > wanted:
+                return found[:wanted], found[wanted - 1][0]
+        if selection.count < selection.room:
+            return found, None
+        after = selection.key(selection.count - 1)
+        examined += selection.count
+        if examined >= examine:
+            return found, after
 
 
 cdef list chunk(
     Reader reader, KeyOrder order, bytes prefix, object start_after, bint reverse,
-    Py_ssize_t limit, bint with_values,
+    Py_ssize_t limit, int what,
 ):
     cdef list found = []
     cdef Selection selection = Selection(min(limit, <Py_ssize_t>CHUNK))
@@ -62,13 +95,12 @@ cdef list chunk(
         if selection.count == 0:
             break
         start_after = selection.key(selection.count - 1)
-        if not with_values and may_take_all(reader, order):
+        if what == KEYS and may_take_all(reader, order):
             add_all(selection, found)
         else:
             for start in range(0, selection.count, GROUP):
                 add_group(
-                    reader, selection, start, min(start + GROUP, selection.count), with_values,
-                    found)
+                    reader, selection, start, min(start + GROUP, selection.count), what, found)
         if selection.count < selection.room:
             break
     return found[:limit] if len(found) > limit else found
@@ -89,10 +121,9 @@ cdef int add_all(Selection selection, list found) except -1:
 
 
 cdef int add_group(
-    Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, bint with_values,
-    list found,
+    Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, int what, list found,
 ) except -1:
-    """Append the keys or entries of those that are alive; their memory is fetched side by side."""
+    """Append `what` of those keys that are alive; their memory is fetched side by side."""
     cdef uint64_t[GROUP] hashes
     cdef KeyEntry *entries = selection.entries + start
     cdef Py_ssize_t i, n = end - start
@@ -102,17 +133,31 @@ cdef int add_group(
     for i in range(n):
         hashes[i] = xxh3(entries[i].key, entries[i].size, reader.seed)
         kv_prefetch(home_line(reader.index, hashes[i]))
-    if with_values:
+    if what != KEYS:
         fetch_records(reader, hashes, n)
     for i in range(n):
         name = PyBytes_FromStringAndSize(entries[i].key, entries[i].size)
-        if with_values:
-            header = reader.current(hashes[i], name, &address)
+        if what != KEYS:
+            header = reader.current(hashes[i], entries[i].key, entries[i].size, &address)
             if header != NULL:
-                found.append(reader.entry_at(name, header, address))
+                found.append(
+                    reader.entry_at(name, header, address) if what == ENTRIES
+                    else head_of(name, header))
         elif is_alive(reader, &entries[i], name, selection.limits[start + i], hashes[i]):
             found.append(name)
     return 0
+
+
+cdef tuple head_of(bytes name, const Header *header):
+    cdef double expires_at = expiry_of(header)
+    cdef const char *metadata = key_of(header) + header.key_size
+    return (
+        name,
+        PyBytes_FromStringAndSize(metadata, header.metadata_size),
+        expires_at if expires_at else None,
+        version_of(header),
+        header.value_size,
+    )
 
 
 cdef void fetch_records(Reader reader, uint64_t *hashes, Py_ssize_t n) noexcept:
@@ -139,7 +184,8 @@ cdef bint is_alive(
         and reader.index.find_address(hash, key.address) != NULL
     ):
         return True
-    return reader.current(hash, name, &address) != NULL
+    return reader.current(
+        hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address) != NULL
 
 
 def living(reader: Reader) -> object:
