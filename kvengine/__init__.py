@@ -39,6 +39,7 @@ from kvengine.namespace.limits import RELAXED, STRICT, Limits
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.results import (
     BulkReport,
+    DatabaseChange,
     KeyChange,
     KeyDetails,
     KeyInfo,
@@ -56,6 +57,7 @@ __all__ = [
     "ChangesGone",
     "CorruptData",
     "Database",
+    "DatabaseChange",
     "Entry",
     "InvalidRequest",
     "InvalidType",

@@ -31,6 +31,7 @@ NAMES = ERRORS | {
     "BulkReport",
     "Change",
     "Database",
+    "DatabaseChange",
     "Entry",
     "KeyChange",
     "KeyDetails",

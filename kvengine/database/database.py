@@ -9,16 +9,20 @@ Invariants:
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.store import Store
+from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, KvError, NamespaceNotFound
-from kvengine.namespace.layout import data_prefix
+from kvengine.namespace.layout import DATA, GROUPS, data_number, data_prefix
 from kvengine.namespace.limits import limits_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
+from kvengine.namespace.results import DatabaseChange
+from kvengine.namespace.watching import changes, key_change
 
 ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")
@@ -51,7 +55,7 @@ class Database:
     @classmethod
     def in_memory(cls, *, limits: Any = "relaxed", **options: Any) -> Self:
         """Return a new database that leaves nothing on disk; for tests."""
-        return cls(Store.in_memory(**options), limits=limits)
+        return cls(Store.in_memory(groups=GROUPS, **options), limits=limits)
 
     @property
     def clock(self) -> Any:
@@ -166,6 +170,48 @@ class Database:
 
     # -- the whole
 
+    def snapshot(self) -> Database:
+        """Return the database as it is now, to read: a context manager.
+
+        Nothing that is written later shows in it; keys still end at their expiration.
+        """
+        frozen = Database(self.store.snapshot(), limits=self.limits)
+        frozen._meters = self._meters  # what is read there is counted here
+        return frozen
+
+    def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[DatabaseChange]:
+        """Return an iterator over the changes of all namespaces above a version, in order.
+
+        Changes in namespaces that were deleted are left out.
+
+        Args:
+            after: a version; 0 gives the whole database, as far as the log still has it.
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ChangesGone: deletes behind `after` have been forgotten; start again from 0.
+        """
+        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            raise InvalidRequest(f"after must be a version, not {after!r}")
+        self.store.check_usable()
+        if follow:
+            return self._changes(changes(self.store, DATA, after, timeout))
+        return self._changes(self.store.tail(after, prefix=DATA))
+
+    def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
+        ids: dict[int, str] = {}
+        for change in found:
+            if change is None:
+                continue
+            number = data_number(change.key)
+            if number not in ids:
+                ids = {row.number: row.id for row in self._catalog.living()}
+            if number in ids:
+                yield DatabaseChange(ids[number], *key_change(change))
+
     def sync(self) -> None:
         """Return when everything written so far is on disk."""
         self.store.sync()
@@ -204,7 +250,7 @@ def open_database(path: Any, *, limits: Any = "relaxed", **options: Any) -> Data
         CorruptData: the store is damaged.
     """
     chosen = limits_of(limits)
-    store = Store(path, **options)
+    store = Store(path, groups=GROUPS, **options)
     try:
         return Database(store, limits=chosen)
     except (KvError, OSError):

@@ -15,7 +15,8 @@ Invariants:
 """
 
 CATALOG = b"c"
-GROUPS = (b"d", 5)  # the engine counts the living keys and bytes of each namespace
+DATA = b"d"
+GROUPS = (DATA, 5)  # the engine counts the living keys and bytes of each namespace
 PREFIX_BYTES = 5
 NUMBER_MAX = 2**32 - 1
 
@@ -27,7 +28,12 @@ def catalog_key(namespace_id: str) -> bytes:
 
 def data_prefix(number: int) -> bytes:
     """Return what the keys of a namespace begin with."""
-    return b"d" + number.to_bytes(4, "big")
+    return DATA + number.to_bytes(4, "big")
+
+
+def data_number(key: bytes) -> int:
+    """Return the number of the namespace that a key belongs to."""
+    return int.from_bytes(key[1:PREFIX_BYTES], "big")
 
 
 def usage_prefix(number: int) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kvengine.namespace import listing
+from kvengine.namespace import listing, watching
 from kvengine.namespace.layout import PREFIX_BYTES
-from kvengine.namespace.results import KeyInfo, ListResult
+from kvengine.namespace.results import KeyChange, KeyInfo, ListResult
 from kvengine.namespace.writing import NamespaceWriter
 
 
@@ -79,3 +79,32 @@ class Namespace(NamespaceWriter):
         self.check_usable()
         size = self.store.group_size(self.prefix)
         return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)
+
+    # -- watching
+
+    def watch(
+        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
+    ) -> Iterator[KeyChange]:
+        """Return an iterator over the changes of keys with a prefix, as they come.
+
+        It waits, without doing anything, until the next change; in the process that writes it is
+        woken at once, elsewhere within milliseconds.
+
+        Args:
+            prefix: only keys that begin so.
+            after: begin behind this version, for example that of the last change seen; None: now.
+            timeout: end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ChangesGone: deletes behind `after` have been forgotten: list, then watch from there.
+            NamespaceNotFound: the namespace was deleted.
+            StoreClosed: the database was closed.
+        """
+        return watching.watch(self, prefix, after, timeout)
+
+    def history(self, key: str) -> Iterator[KeyChange]:
+        """Return an iterator over the changes of a key that the log still has, oldest first.
+
+        Compaction leaves only the newest.
+        """
+        return watching.history(self, key)

@@ -46,7 +46,19 @@ class KeyChange(NamedTuple):
     version: int
     kind: Literal["put", "delete"]
     name: str
-    value: bytes
+    value: bytes | None  # None: deleted
+    metadata: Any
+    expiration: int | None
+
+
+class DatabaseChange(NamedTuple):
+    """A KeyChange, and the namespace in which it was made."""
+
+    namespace_id: str
+    version: int
+    kind: Literal["put", "delete"]
+    name: str
+    value: bytes | None
     metadata: Any
     expiration: int | None
 
