@@ -19,7 +19,7 @@ def db(request, tmp_path):
 
 
 def contents(kv):
-    return {info.name: (kv.get(info.name), info.metadata) for info in kv.keys()}
+    return {info.name: (kv.get(info.name), info.metadata) for info in kv.list().keys}
 
 
 def test_later_changes_do_not_show(db):

@@ -1,4 +1,4 @@
-"""Watchers see each change once, in order, and wait without working; history is what the log has."""
+"""Watchers see each change once, in order, and sleep in between; history is what the log has."""
 
 import threading
 
