@@ -22,7 +22,7 @@ from kvengine.namespace.limits import limits_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange
-from kvengine.namespace.watching import changes, key_change
+from kvengine.namespace.watching import key_change
 
 ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")
@@ -194,11 +194,8 @@ class Database:
         Raises:
             ChangesGone: deletes behind `after` have been forgotten; start again from 0.
         """
-        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
-            raise InvalidRequest(f"after must be a version, not {after!r}")
-        self.store.check_usable()
         if follow:
-            return self._changes(changes(self.store, DATA, after, timeout))
+            return self._changes(self.store.follow(after, DATA, timeout))
         return self._changes(self.store.tail(after, prefix=DATA))
 
     def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:

@@ -299,7 +299,7 @@ def _begin_reader(store: StoreParts, control: Control | None) -> None:
         time.sleep(OPENING_PAUSE_S)
         control = open_control(store.directory, writable=False)
     _recover_reader(store, control)
-    if control is not None and control.is_valid:
+    if control is not None and control.is_valid and not store.is_frozen:
         store.follower = Follower(store, control, boot_id())
         control.connect_reader(store)
 

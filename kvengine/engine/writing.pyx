@@ -136,6 +136,9 @@ cdef class Writer(Reader):
     def _next_segment(self) -> None:
         """Go on in a new segment; the store overrides it."""
 
+    def _wake(self) -> None:
+        """Wake those who wait for a change; the store overrides it."""
+
     def _has_grown(self) -> None:
         """The log takes more disk; the store overrides it."""
 

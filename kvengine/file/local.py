@@ -221,6 +221,10 @@ class LocalDirectory:
             os.close(descriptor)
         return False
 
+    def reader(self) -> "LocalDirectory":
+        """Return the same folder once more, to read."""
+        return LocalDirectory(self.path, create=False, read_only=True)
+
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
         if self._lock_fd >= 0:

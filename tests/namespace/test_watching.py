@@ -129,8 +129,8 @@ def test_a_reader_watches_a_writer_in_another_store(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"after": "1"}, InvalidType),
-        ({"after": True}, InvalidType),
+        ({"after": "1"}, InvalidRequest),
+        ({"after": True}, InvalidRequest),
         ({"after": -1}, InvalidRequest),
         ({"timeout": -1}, InvalidRequest),
         ({"timeout": float("nan")}, InvalidRequest),
