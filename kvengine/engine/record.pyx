@@ -39,8 +39,12 @@ cdef int64_t check(
 ) noexcept nogil:
     """Return the size of the record at `start`, END_OF_LOG, or what is wrong with it."""
     cdef const Header *header = <const Header *>start
+    cdef uint64_t i
     if available < HEADER_BYTES:
-        return END_OF_LOG if available == 0 else BAD_SIZE
+        for i in range(available):  # what was allocated ahead may end in the middle of a header
+            if start[i]:
+                return BAD_SIZE
+        return END_OF_LOG
     if header.checksum == 0 and header.version_and_kind == 0 and header.value_size == 0:
         return END_OF_LOG
     cdef uint8_t kind = kind_of(header)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import kvengine
+from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.history import content_of
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
@@ -117,3 +118,28 @@ def test_a_stopped_writer_still_holds_the_lock(tmp_path):
             pass
     with kvengine.Store(path):
         pass
+
+
+@pytest.mark.parametrize("left", [16, 32, 48])
+def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
+    folder = KeptDirectory()
+    options = {"durability": "os", "compaction": "manual", "segment_bytes": 16_000}
+    store = kvengine.Store.in_directory(folder, **options)
+    count = 0
+    while True:
+        segment_id = store.rows[-1].id if store.rows else 0
+        end = store.segment_table.counters(segment_id)[1] if segment_id else 0
+        free = folder.size(f"{segment_id:08x}.log") - end if segment_id else 0
+        if free == left:
+            break
+        # A record of 24 bytes, a key of 8, and as much as leaves `left` bytes, or half of them.
+        wanted = free - left if free < 3000 else 1024
+        store.put(b"%08d" % count, bytes(max(wanted - 32, 0)))
+        count += 1
+    store.put(b"in the next segment", b"")
+    assert len(store.rows) == 2
+    store.refuse_writes(RuntimeError("killed"))
+    with kvengine.Store.in_directory(folder, durability="os") as again:
+        assert len(again) == count + 1
+        again.put(b"goes on", b"")
+        assert again.verify().ok
