@@ -15,7 +15,7 @@ from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
-from kvengine.entry import Change, Entry, SalvageReport, Stats, VerifyReport
+from kvengine.entry import Change, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -59,6 +59,7 @@ __all__ = [
     "Database",
     "DatabaseChange",
     "Entry",
+    "GroupSize",
     "InvalidRequest",
     "InvalidType",
     "KeyChange",

@@ -33,6 +33,7 @@ NAMES = ERRORS | {
     "Database",
     "DatabaseChange",
     "Entry",
+    "GroupSize",
     "KeyChange",
     "KeyDetails",
     "KeyInfo",
@@ -62,14 +63,18 @@ STORE_METHODS = {
     "get_entry",
     "get_many",
     "get_view",
+    "group_size",
+    "history",
     "in_memory",
     "keys",
     "put",
     "scan",
+    "snapshot",
     "stats",
     "sync",
     "tail",
     "verify",
+    "wait",
 }
 
 

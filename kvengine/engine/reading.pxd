@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport KeyIndex
 from kvengine.engine.record cimport Header
 from kvengine.engine.segment cimport Segment, SegmentTable
@@ -16,6 +17,7 @@ cdef class Reader:
     cdef const uint64_t *published  # followers: the writer's version in the control page
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
+    cdef public GroupSizes groups    # None: nothing is counted
     cdef readonly uint64_t removals  # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1

@@ -11,6 +11,7 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
 from kvengine.engine.key_buffer cimport KeyEntry
@@ -186,6 +187,33 @@ cdef bint is_alive(
         return True
     return reader.current(
         hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address) != NULL
+
+
+def recount_groups(reader: Reader, order: KeyOrder) -> None:
+    """Count the keys of groups anew; nobody else reads or writes the store meanwhile."""
+    cdef GroupSizes groups = reader.groups
+    cdef Selection selection = Selection(CHUNK)
+    cdef const char *key
+    cdef uint64_t *entry
+    cdef uint64_t hash
+    cdef Py_ssize_t i
+    cdef object after = None
+    groups.clear()
+    try:
+        while True:
+            selection.collect(order.buffers(), order.runs, groups.first, after, False, False)
+            for i in range(selection.count):
+                key = selection.entries[i].key
+                hash = xxh3(key, selection.entries[i].size, reader.seed)
+                entry = reader.locate(hash, key, selection.entries[i].size)
+                if entry != NULL:
+                    groups.add_record(reader.checked(entry[0] & ADDRESS_MASK), 1)
+            if selection.count < selection.room:
+                return
+            after = selection.key(selection.count - 1)
+    except BaseException:
+        groups.doubt()
+        raise
 
 
 def living(reader: Reader) -> object:

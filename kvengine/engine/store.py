@@ -18,11 +18,11 @@ from kvengine.engine import backup, checkpoint, closing, maintenance, opening, v
 from kvengine.engine.batch import Batch
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.parts import StoreParts
-from kvengine.engine.scan import entries_chunk, keys_chunk
+from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
-from kvengine.entry import Change, Entry, Stats, VerifyReport
+from kvengine.entry import Change, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
@@ -286,6 +286,23 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         """
         self.check_usable()
         return backup.backup(self, target, progress)
+
+    def group_size(self, group: bytes) -> GroupSize:
+        """Return GroupSize(keys, bytes) of the living keys that begin with a group's bytes.
+
+        It is counted with each change (option `groups`), so nothing is scanned; only a store that
+        was written without that option is scanned once.  Bytes are those of keys, values and
+        metadata.
+
+        Raises:
+            InvalidRequest: keys are not counted, or not by this group.
+        """
+        self.check_usable()
+        if self.groups is None:
+            raise InvalidRequest("keys are not counted; open the store with groups=(start, size)")
+        if self.groups.stale:
+            self.undisturbed(lambda: recount_groups(self, self.key_order))
+        return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
 
     def stats(self) -> Stats:
         """Return figures about the store."""

@@ -268,6 +268,10 @@ cdef class Writer(Reader):
         cdef uint64_t size = change.size
         if change.kind == PUT:
             row.live_bytes += size
+            if self.groups is not None:
+                self.groups.add(
+                    change.key, change.key_size, change.metadata_size + change.value_size,
+                    change.expires_at, 1)
             if change.expires_at:
                 row.expiring_bytes += size
                 note_expiry(row, change.expires_at)
@@ -292,6 +296,8 @@ cdef class Writer(Reader):
         cdef const Header *header = <const Header *>(row.base + offset_of(address))
         cdef uint64_t size = size_of(header)
         row.live_bytes -= size
+        if self.groups is not None:
+            self.groups.add_record(header, -1)
         if flags_of(header) & EXPIRES:
             row.expiring_bytes -= size
 

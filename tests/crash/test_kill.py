@@ -138,7 +138,7 @@ def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
         count += 1
     store.put(b"in the next segment", b"")
     assert len(store.rows) == 2
-    store.refuse_writes(RuntimeError("killed"))
+    store.refuse(kvengine.StoreClosed("killed"))
     with kvengine.Store.in_directory(folder, durability="os") as again:
         assert len(again) == count + 1
         again.put(b"goes on", b"")
