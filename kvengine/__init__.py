@@ -35,6 +35,8 @@ from kvengine.errors import (
     UnsupportedFormat,
     VersionConflict,
 )
+from kvengine.metering.pricing import SEED_PRICES, Bill, PriceTable, price
+from kvengine.metering.usage import Usage
 from kvengine.namespace.limits import RELAXED, STRICT, Limits
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.results import (
@@ -51,7 +53,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RELAXED",
+    "SEED_PRICES",
     "STRICT",
+    "Bill",
     "BulkReport",
     "Change",
     "ChangesGone",
@@ -75,6 +79,7 @@ __all__ = [
     "NamespaceInfo",
     "NamespaceNotFound",
     "NotAStore",
+    "PriceTable",
     "SalvageReport",
     "Stats",
     "StorageError",
@@ -84,11 +89,13 @@ __all__ = [
     "StoreLocked",
     "StoreReadOnly",
     "UnsupportedFormat",
+    "Usage",
     "ValueWithMetadata",
     "VerifyReport",
     "VersionConflict",
     "__version__",
     "open",
+    "price",
     "salvage",
     "verify",
 ]

@@ -28,6 +28,11 @@ ERRORS = {
     "VersionConflict",
 }
 NAMES = ERRORS | {
+    "SEED_PRICES",
+    "Bill",
+    "PriceTable",
+    "Usage",
+    "price",
     "BulkReport",
     "Change",
     "Database",

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any, Literal, Self
@@ -15,9 +16,22 @@ from typing import Any, Literal, Self
 from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.store import Store
-from kvengine.entry import Change
+from kvengine.entry import Change, GroupSize
 from kvengine.errors import InvalidRequest, KvError, NamespaceNotFound
-from kvengine.namespace.layout import DATA, GROUPS, data_number, data_prefix
+from kvengine.metering import report
+from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
+from kvengine.metering.report import Named
+from kvengine.metering.usage import Usage
+from kvengine.namespace.layout import (
+    DATA,
+    GROUPS,
+    PREFIX_BYTES,
+    USAGE,
+    data_number,
+    data_prefix,
+    usage_key,
+    usage_parts,
+)
 from kvengine.namespace.limits import limits_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
@@ -34,6 +48,8 @@ class Database:
     Args:
         store: an open store; the database closes it.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
+        usage_interval_s: how often what was counted is written down; so much of the counts may be
+            lost with the process.
 
     Raises:
         NotAStore: the store has keys, and no database made them.
@@ -41,7 +57,9 @@ class Database:
     Thread-safety: threads may share it.
     """
 
-    def __init__(self, store: Store, *, limits: Any = "relaxed") -> None:
+    def __init__(
+        self, store: Store, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S
+    ) -> None:
         self.limits = limits_of(limits)
         self.store = store
         self._catalog = Catalog(store)
@@ -49,13 +67,23 @@ class Database:
         self._namespaces: dict[int, Namespace] = {}
         self._meters: dict[int, Meter] = {}
         self._remover = Remover(store, self._catalog)
+        self._ledger = Ledger(
+            store,
+            RowKeys(USAGE, usage_key, usage_parts),
+            self._meters,
+            functools.partial(namespace_size, store),
+            usage_interval_s,
+        )
         if not store.options.read_only:
             self._remover.begin()
 
     @classmethod
-    def in_memory(cls, *, limits: Any = "relaxed", **options: Any) -> Self:
+    def in_memory(
+        cls, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
+    ) -> Self:
         """Return a new database that leaves nothing on disk; for tests."""
-        return cls(Store.in_memory(groups=GROUPS, **options), limits=limits)
+        store = Store.in_memory(groups=GROUPS, **options)
+        return cls(store, limits=limits, usage_interval_s=usage_interval_s)
 
     @property
     def clock(self) -> Any:
@@ -100,7 +128,8 @@ class Database:
                 )
                 found.is_there = self._check_namespace
                 self._namespaces[row.number] = found
-            return found
+        self._ledger.begin()
+        return found
 
     def _check_namespace(self, namespace_id: str) -> None:
         self._catalog.refresh()
@@ -209,6 +238,37 @@ class Database:
             if number in ids:
                 yield DatabaseChange(ids[number], *key_change(change))
 
+    def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
+        """Return what was used in a month, and what is stored now.
+
+        Operations of this process are all in it; those of another process that writes, as far as
+        it has written them down, which it does every few seconds.  Reads in processes that only
+        read are counted there, and not kept.
+
+        Args:
+            namespace: title or id; None: of all namespaces, deleted ones too.
+            month: such as "2026-11", UTC; None: the present one.
+
+        Raises:
+            NamespaceNotFound: there is no such namespace.
+            InvalidRequest: it is no month.
+        """
+        self.store.check_usable()
+        if namespace is not None:
+            rows = {row.number: row for row in [self._catalog.find(namespace)]}
+            numbers = set(rows)
+        else:
+            rows = {row.number: row for row in self._catalog.living()}
+            numbers = self._ledger.numbers() | set(rows)
+        named = {}
+        for number in sorted(numbers):
+            if number in rows:
+                row = rows[number]
+                named[number] = Named(row.id, row.title, namespace_size(self.store, number))
+            else:  # deleted; what was used stays
+                named[number] = Named(None, None, GroupSize(0, 0))
+        return report.usage(self._ledger, month, named)
+
     def sync(self) -> None:
         """Return when everything written so far is on disk."""
         self.store.sync()
@@ -216,6 +276,7 @@ class Database:
     def close(self) -> None:
         """Write down what is needed for a quick open, and give everything back."""
         self._remover.stop()
+        self._ledger.stop()
         self.store.close()
 
     @property
@@ -233,12 +294,15 @@ class Database:
         return f"<kvengine.Database {self.store.path!r}>"
 
 
-def open_database(path: Any, *, limits: Any = "relaxed", **options: Any) -> Database:
+def open_database(
+    path: Any, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
+) -> Database:
     """Open the database in a folder; both are made if there is none.
 
     Args:
         path: the folder.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
+        usage_interval_s: how often what was counted is written down.
         options: as of Store: durability, read_only, clock, ...
 
     Raises:
@@ -249,10 +313,16 @@ def open_database(path: Any, *, limits: Any = "relaxed", **options: Any) -> Data
     chosen = limits_of(limits)
     store = Store(path, groups=GROUPS, **options)
     try:
-        return Database(store, limits=chosen)
+        return Database(store, limits=chosen, usage_interval_s=usage_interval_s)
     except (KvError, OSError):
         store.close()
         raise
+
+
+def namespace_size(store: Store, number: int) -> GroupSize:
+    """Return the keys of a namespace, and their bytes with values and metadata."""
+    size = store.group_size(data_prefix(number))
+    return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)
 
 
 def _positive(name: str, value: Any) -> None:

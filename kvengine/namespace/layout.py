@@ -16,6 +16,7 @@ Invariants:
 
 CATALOG = b"c"
 DATA = b"d"
+USAGE = b"m"
 GROUPS = (DATA, 5)  # the engine counts the living keys and bytes of each namespace
 PREFIX_BYTES = 5
 NUMBER_MAX = 2**32 - 1
@@ -36,14 +37,9 @@ def data_number(key: bytes) -> int:
     return int.from_bytes(key[1:PREFIX_BYTES], "big")
 
 
-def usage_prefix(number: int) -> bytes:
-    """Return what the metering rows of a namespace begin with."""
-    return b"m" + number.to_bytes(4, "big")
-
-
 def usage_key(number: int, day: int) -> bytes:
     """Return the key of the metering row of a namespace and a day since 1970."""
-    return usage_prefix(number) + day.to_bytes(4, "big")
+    return USAGE + number.to_bytes(4, "big") + day.to_bytes(4, "big")
 
 
 def usage_parts(key: bytes) -> tuple[int, int]:
