@@ -63,6 +63,7 @@ class Catalog:
         self._generation = b""
         self._by_id: dict[str, Row] = {}
         self._by_title: dict[str, Row] = {}
+        self._by_number: dict[int, Row] = {}
         self._next_number = 0
         self._begin()
 
@@ -89,6 +90,7 @@ class Catalog:
                 if entry.key != CATALOG
             ]
             self._by_id = {row.id: row for row in rows}
+            self._by_number = {row.number: row for row in rows}
             self._by_title = {row.title: row for row in rows if not row.deleting}
             if generation:
                 self._next_number = _fields(CATALOG, generation)["next_number"]
@@ -121,10 +123,13 @@ class Catalog:
         with self._lock:
             return [row for row in self._by_id.values() if row.deleting]
 
-    def title_of(self, number: int) -> str | None:
-        """Return the title of the namespace with a number, also while it is being removed."""
-        with self._lock:
-            return next((row.title for row in self._by_id.values() if row.number == number), None)
+    def id_of(self, number: int) -> str | None:
+        """Return the id of the living namespace with a number."""
+        row = self._by_number.get(number)
+        if row is None and self._store.options.read_only:
+            self.refresh()
+            row = self._by_number.get(number)
+        return None if row is None or row.deleting else row.id
 
     # -- changing
 
@@ -141,7 +146,7 @@ class Catalog:
                 raise NamespaceExists(title)
             row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
             self._write(row, next_number=self._next_number + 1)
-            self._by_id[row.id] = self._by_title[title] = row
+            self._by_id[row.id] = self._by_title[title] = self._by_number[row.number] = row
             return row
 
     def rename(self, row: Row, title: str) -> None:
@@ -176,7 +181,7 @@ class Catalog:
                 batch.delete(catalog_key(row.id))
                 batch.put(CATALOG, generation)
             self._generation = generation
-            del self._by_id[row.id]
+            del self._by_id[row.id], self._by_number[row.number]
 
     def _write(self, row: Row, next_number: int | None = None) -> None:
         number = self._next_number if next_number is None else next_number

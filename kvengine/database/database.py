@@ -228,15 +228,15 @@ class Database:
         return self._changes(self.store.tail(after, prefix=DATA))
 
     def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
-        ids: dict[int, str] = {}
         for change in found:
-            if change is None:
-                continue
-            number = data_number(change.key)
-            if number not in ids:
-                ids = {row.number: row.id for row in self._catalog.living()}
-            if number in ids:
-                yield DatabaseChange(ids[number], *key_change(change))
+            shown = None if change is None else self.shown(change)
+            if shown is not None:
+                yield shown
+
+    def shown(self, change: Change) -> DatabaseChange | None:
+        """Return a change in the store as tail() gives it; None: its namespace is gone."""
+        namespace_id = self._catalog.id_of(data_number(change.key))
+        return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
         """Return what was used in a month, and what is stored now.

@@ -194,7 +194,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         if follow:
             found = self.follow(after, prefix, timeout)
             return (change for change in found if change is not None)
-        return self._tail(after, prefix).news()
+        return self.tail_from(after, prefix).news()
 
     def follow(
         self, after: int, prefix: Any = b"", timeout: float | None = None
@@ -204,9 +204,10 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         So the caller can see to other things that a change may mean.
         """
         _check_timeout(timeout)
-        return follow_log(self, self._tail(after, prefix), timeout)
+        return follow_log(self, self.tail_from(after, prefix), timeout)
 
-    def _tail(self, after: int, prefix: Any) -> Tail:
+    def tail_from(self, after: int, prefix: Any) -> Tail:
+        """Return a place in the log, behind a version, from which one can go on and on."""
         self.check_usable()
         if isinstance(after, bool) or not isinstance(after, int) or after < 0:
             raise InvalidRequest(f"after must be a version, not {after!r}")

@@ -9,8 +9,10 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvengine.errors import InvalidRequest
@@ -29,6 +31,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
+        self._listeners: list[Callable[[], None]] = []
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
@@ -51,6 +54,22 @@ class Waiting:
         """Let those who wait look again."""
         with self._condition:
             self._condition.notify_all()
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    @contextlib.contextmanager
+    def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` after each change of a store, in the thread that made it."""
+        with self._condition:
+            store.waiters += 1
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._condition:
+                store.waiters -= 1
+                self._listeners.remove(listener)
 
 
 def _poll(store: Store, after: int, timeout: float | None) -> int:

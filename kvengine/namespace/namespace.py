@@ -7,10 +7,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from kvengine.namespace import listing, watching
+from kvengine.namespace import filling, listing, watching
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.results import KeyChange, KeyInfo, ListResult
 from kvengine.namespace.writing import NamespaceWriter
@@ -23,6 +23,10 @@ class Namespace(NamespaceWriter):
 
     Thread-safety: threads may share it.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._flights = filling.Flights()
 
     def __repr__(self) -> str:
         return f"<kvengine.Namespace {self.id}>"
@@ -108,3 +112,58 @@ class Namespace(NamespaceWriter):
         Compaction leaves only the newest.
         """
         return watching.history(self, key)
+
+    # -- filling
+
+    def get_or_set(
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        type: str = "text",
+        expiration: int | None = None,
+        expiration_ttl: int | None = None,
+        metadata: Any = None,
+    ) -> Any:
+        """Return the value of a key; if there is none, call `make` and store what it returns.
+
+        Of several threads that miss the key at once only one calls `make`.  What it raises is
+        raised in all of them, and nothing is stored.
+
+        Args:
+            key: as for get().
+            make: gives a str, bytes, or with type "json" whatever JSON can say, also None.
+            type: "text", "bytes" or "json": what is returned, whether it was stored or just made.
+            expiration, expiration_ttl, metadata: as for put().
+
+        Raises:
+            InvalidRequest: `make` asks for the same key in the same thread.
+        """
+        options = {
+            "expiration": expiration,
+            "expiration_ttl": expiration_ttl,
+            "metadata": metadata,
+        }
+        return filling.get_or_set(self, self._flights, key, make, type, options)
+
+    def memoize(
+        self,
+        *,
+        expiration_ttl: int | None = None,
+        type: str = "json",
+        key: Callable[..., str] | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps what a function returns in this namespace.
+
+        The key of a call is the function's name with its arguments as JSON, or a digest of them
+        where that would be too long.  `function.forget(...)` deletes what a call has kept.
+
+        Args:
+            expiration_ttl: seconds for which a value is kept; None: for ever.
+            type: "json", "text" or "bytes": what the function returns.
+            key: gives the key from the arguments, instead.
+
+        Raises:
+            InvalidType: the function is async (see kvengine.aio), or an argument is not JSON.
+        """
+        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})
