@@ -15,7 +15,7 @@ def db():
 
 
 def test_a_write_after_the_removal_leaves_nothing_behind(db, monkeypatch: pytest.MonkeyPatch):
-    """A remover that is at work already may see a deleted namespace at once, and be done with it."""
+    """A remover that is at work already may be done with a namespace at once."""
     kv = db.namespace("gone")
     kv.put("key", "value")
     begin_removal = Catalog.begin_removal
