@@ -120,6 +120,8 @@ class Database:
 
     def _namespace(self, row: Row) -> Namespace:
         with self._lock:
+            if row.deleting:
+                raise NamespaceNotFound(row.title)
             found = self._namespaces.get(row.number)
             if found is None:
                 meter = self._meters.setdefault(row.number, Meter())
@@ -190,11 +192,18 @@ class Database:
             NamespaceNotFound: there is none with this title or id.
         """
         row = self._catalog.find(namespace)
-        self._catalog.begin_removal(row)
         with self._lock:
-            held = self._namespaces.pop(row.number, None)
-        if held is not None:
-            held.refuse(NamespaceNotFound(namespace))
+            held = self._namespaces.get(row.number)
+            # Before the remover can see it: a write that comes too late must not find it usable.
+            if held is not None:
+                held.refuse(NamespaceNotFound(namespace))
+            try:
+                self._catalog.begin_removal(row)
+            except (KvError, OSError):
+                if held is not None:
+                    held.refuse(None)
+                raise
+            self._namespaces.pop(row.number, None)
         self._remover.begin()
 
     # -- the whole

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 from kvengine.database.catalog import Catalog, Row
 from kvengine.engine.store import Store
@@ -61,16 +62,17 @@ class Remover:
 
     def _run(self) -> None:
         try:
-            while rows := self._catalog.deleting():
-                for row in rows:
-                    if not self._remove(row):
-                        return
+            finished = all(self._remove(row) for row in self._rows())
         except (KvError, OSError):
-            return  # a store that is closed or full; the next open goes on
-        finally:
-            with self._lock:
-                self._thread = None
+            finished = False  # a store that is closed or full; the next delete or open goes on
+        with self._lock:
+            self._thread = None
+        if finished:
             self.begin()  # a namespace may have been deleted just now
+
+    def _rows(self) -> Iterator[Row]:
+        while rows := self._catalog.deleting():
+            yield from rows
 
     def _remove(self, row: Row) -> bool:
         """Delete the keys of a namespace; False if it was stopped."""

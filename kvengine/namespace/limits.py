@@ -168,6 +168,22 @@ class Limits:
                 f"Total size of request exceeds the limit of {self.get_bytes // MEBIBYTE}MB", 413
             )
 
+    def check_bulk_count(self, count: int) -> None:
+        """Refuse a bulk call of more pairs or keys than allowed."""
+        if count > self.bulk_pairs:
+            raise LimitExceeded(
+                f"A bulk call has at most {self.bulk_pairs} pairs or keys; send several calls.", 413
+            )
+
+    def check_bulk_size(self, size: int) -> None:
+        """Refuse a bulk call of more bytes than allowed: keys, values and metadata together."""
+        if size > self.bulk_bytes:
+            raise LimitExceeded(
+                f"A bulk call has at most {self.bulk_bytes} bytes of keys, values and metadata; "
+                "send several calls.",
+                413,
+            )
+
     def check_list_limit(self, limit: Any) -> int:
         """Return how many keys a page may have."""
         if _whole("key_count_limit", limit) < 1:

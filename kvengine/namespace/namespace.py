@@ -7,12 +7,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from kvengine.namespace import filling, listing, watching
+from kvengine.namespace import bulk, filling, listing, watching
+from kvengine.namespace.bulk import Progress
 from kvengine.namespace.layout import PREFIX_BYTES
-from kvengine.namespace.results import KeyChange, KeyInfo, ListResult
+from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult
 from kvengine.namespace.writing import NamespaceWriter
 
 
@@ -167,3 +168,66 @@ class Namespace(NamespaceWriter):
             InvalidType: the function is async (see kvengine.aio), or an argument is not JSON.
         """
         return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})
+
+    # -- bulk
+
+    def put_many(
+        self,
+        pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
+        *,
+        atomic: bool = True,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
+        """Store many values and return how many, and which were refused.
+
+        At most 10,000 pairs and 100 MB of keys, values and metadata in one call.  Each pair counts
+        as a write.  Of a key that comes twice the last value stays.
+
+        Args:
+            pairs: a mapping from key to value; or an iterable of (key, value) and of dicts with
+                "key", "value" and, if wanted, "expiration", "expiration_ttl", "metadata" as in
+                put(), and "base64": True for a value that is bytes in base64.
+            atomic: write all pairs together or, if one can't be written, none; the error says
+                which.  Else those that can't be written are in the report, the others are written.
+            progress: called with (pairs written, pairs to write).
+            durability: "group", "sync", "interval" or "os", instead of the database's.
+
+        Raises:
+            InvalidRequest: a pair can't be written, and `atomic`; or an argument is not valid.
+            LimitExceeded: the call is too large; nothing was written.
+            StorageFull: there is no room; nothing was written.  Without `atomic`, when some
+                pairs were written before, it is in the report of the others instead.
+        """
+        return bulk.put_many(self, pairs, atomic, progress, durability)
+
+    def delete_many(
+        self,
+        keys: Iterable[str],
+        *,
+        atomic: bool = True,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
+        """Delete many keys and return how many, and which were refused.
+
+        At most 10,000 keys in one call.  Each counts as a delete, and as successful, whether it
+        was there or not.  See put_many() for arguments and errors.
+        """
+        return bulk.delete_many(self, keys, atomic, progress, durability)
+
+    def delete_prefix(
+        self, prefix: str, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> int:
+        """Delete all keys that begin with a prefix and return how many; "" means all keys.
+
+        Keys are deleted one after the other: readers see the work under way, other writers get
+        their turn, and if it is interrupted it can be called again for the rest.  Each key deleted
+        counts as a delete.
+
+        Args:
+            prefix: what the keys begin with.
+            dry_run: delete nothing, only count the keys.
+            progress: called with (keys deleted, keys there were).
+        """
+        return bulk.delete_prefix(self, prefix, dry_run, progress)

@@ -110,7 +110,7 @@ cdef class NamespaceReader:
         memcpy(name + PREFIX_BYTES, text, size)
         return PREFIX_BYTES + size
 
-    def name(self, key: str) -> bytes:
+    def name(self, key) -> bytes:
         """Return a key as the store knows it.
 
         Raises:
@@ -176,7 +176,7 @@ cdef class NamespaceReader:
             return None
         return self.value_as(key, header, address, kind)
 
-    def get_resident(self, key: str, type: str = "text") -> object:
+    def get_resident(self, key, type="text") -> object:
         """Return what get() does if that needs no wait, or BLOCKED."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
@@ -214,7 +214,7 @@ cdef class NamespaceReader:
         value = self.value_as(key, header, address, kind)
         return new_tuple(ValueWithMetadata, (value, decode_metadata(metadata), None, version))
 
-    def get_metadata(self, key: str) -> KeyDetails | None:
+    def get_metadata(self, key) -> KeyDetails | None:
         """Return KeyDetails(name, expiration, metadata, version, size), or None; not the value."""
         cdef uint64_t address, version
         cdef const Header *header = self.find(key, &address)
@@ -239,7 +239,7 @@ cdef class NamespaceReader:
 
     # -- many keys
 
-    def get_many(self, keys, type: str = "text") -> dict:
+    def get_many(self, keys, type="text") -> dict:
         """Return a dict from each key to its value, None for each that is absent.
 
         Much faster a key than get().  See get() for types and errors.

@@ -1,0 +1,79 @@
+"""Removing a deleted namespace: nobody writes to it any more, and a failure ends it quietly."""
+
+import pytest
+
+import kvengine
+from kvengine import NamespaceNotFound, StorageFull
+from kvengine.database.catalog import Catalog
+from kvengine.database.removal import Remover
+
+
+@pytest.fixture
+def db():
+    with kvengine.Database.in_memory() as opened:
+        yield opened
+
+
+def test_a_write_after_the_removal_leaves_nothing_behind(db, monkeypatch: pytest.MonkeyPatch):
+    """A remover that is at work already may be done with a namespace at once."""
+    kv = db.namespace("gone")
+    kv.put("key", "value")
+    begin_removal = Catalog.begin_removal
+
+    def removed_at_once(self, row):
+        begin_removal(self, row)
+        assert Remover(db.store, self)._remove(row)
+        with pytest.raises(NamespaceNotFound):
+            kv.put("key", "too late")
+
+    monkeypatch.setattr(Catalog, "begin_removal", removed_at_once)
+    db.delete("gone")
+    assert list(db.store.keys(kv.prefix)) == []
+
+
+def test_a_namespace_that_can_not_be_deleted_goes_on(db, monkeypatch: pytest.MonkeyPatch):
+    def full(self, row):
+        raise StorageFull(28, "no room", "segment")
+
+    kv = db.namespace("stays")
+    monkeypatch.setattr(Catalog, "begin_removal", full)
+    with pytest.raises(StorageFull):
+        db.delete("stays")
+    kv.put("key", "value")
+    assert db.namespace("stays").get("key") == "value"
+
+
+def test_whoever_found_a_namespace_just_before_it_was_deleted_does_not_get_it(
+    db, monkeypatch: pytest.MonkeyPatch
+):
+    find = Catalog.find
+
+    def found_just_before(self, title):
+        row = find(self, title)
+        monkeypatch.setattr(Catalog, "find", find)
+        db.delete(title)
+        return row
+
+    db.create_namespace("gone")
+    monkeypatch.setattr(Catalog, "find", found_just_before)
+    with pytest.raises(NamespaceNotFound):
+        db.namespace("gone")
+
+
+def test_a_removal_that_fails_is_not_tried_again_and_again(db, monkeypatch: pytest.MonkeyPatch):
+    tried = []
+
+    def full(self, row):
+        tried.append(row)
+        raise StorageFull(28, "no room", "segment")
+
+    db.namespace("gone").put("key", "value")
+    remove = Remover._remove
+    monkeypatch.setattr(Remover, "_remove", full)
+    db.delete("gone")
+    db._remover.wait()
+    assert len(tried) == 1
+    monkeypatch.setattr(Remover, "_remove", remove)
+    db._remover.begin()
+    db._remover.wait()
+    assert db._catalog.deleting() == []
