@@ -206,6 +206,10 @@ class Database:
             self._namespaces.pop(row.number, None)
         self._remover.begin()
 
+    def wait_for_removals(self) -> None:
+        """Return when no key of a deleted namespace is left, or none can be removed now."""
+        self._remover.wait()
+
     # -- the whole
 
     def snapshot(self) -> Database:
