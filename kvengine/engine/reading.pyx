@@ -29,6 +29,7 @@ from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Entry
+from kvengine.errors import again
 
 cdef extern from *:
     """
@@ -70,7 +71,7 @@ cdef class Reader:
     cdef int begin(self) except -1:
         """Refuse a store that can't be used; let a follower take in what the writer wrote."""
         if self.unusable is not None:
-            raise self.unusable
+            raise again(self.unusable)
         if self.published != NULL and self.published[0] != self.applied:
             self._follow()
         return 0

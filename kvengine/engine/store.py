@@ -19,7 +19,7 @@ from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk
 from kvengine.engine.scanning import EVERYTHING, Keys, chunks, scan_arguments
 from kvengine.entry import Change, Entry, Stats, VerifyReport
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
@@ -241,7 +241,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
-            raise self.refusal
+            raise again(self.refusal)
 
     def _follow(self) -> None:
         if self.follower is not None:
