@@ -19,6 +19,11 @@
   x ChangesGone          start again from a snapshot        (the log begins later)
 """
 
+from copy import copy
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
+
 
 class KvError(Exception):
     """Everything that kvengine raises on purpose."""
@@ -130,3 +135,14 @@ class ChangesGone(KvError):
             "start again from tail(after=0), which gives the whole store"
         )
         self.after, self.oldest = after, oldest
+
+
+def again(error: _Error) -> _Error:
+    """Return a copy of an error that is raised more than once.
+
+    One and the same would keep the frames of everyone who ever got it: its traceback grows.
+    """
+    twin = copy(error)
+    if error.__cause__ is not None:
+        twin.__cause__ = error.__cause__
+    return twin

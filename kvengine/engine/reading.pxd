@@ -4,8 +4,21 @@ from libc.stdint cimport uint64_t
 
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport KeyIndex
-from kvengine.engine.record cimport Header
-from kvengine.engine.segment cimport Segment, SegmentTable
+from kvengine.engine.record cimport Header, size_of
+from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
+
+cdef enum:
+    COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
+
+cdef inline bint is_at_hand(
+    const Segment *segments, const Header *header, uint64_t address
+) noexcept nogil:
+    """True if a value above 4 KiB can be had at once: its last byte, too, was seen in memory."""
+    cdef uint64_t last = offset_of(address) + size_of(header) - 1
+    return (
+        header.value_size < COPY_BYTES_MAX
+        and segments[slot_of(address)].resident[last >> CHUNK_BITS]
+    )
 
 cdef class Reader:
     cdef KeyIndex index

@@ -25,11 +25,12 @@ from kvengine.engine.record cimport (
     size_of, value_is_right, value_of, version_of,
 )
 from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
-from kvengine.engine.view cimport RecordView
+from kvengine.engine.view cimport view_of
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Entry
+from kvengine.errors import again
 
 cdef extern from *:
     """
@@ -38,7 +39,6 @@ cdef extern from *:
     void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
-    COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
 
 
@@ -71,7 +71,7 @@ cdef class Reader:
     cdef int begin(self) except -1:
         """Refuse a store that can't be used; let a follower take in what the writer wrote."""
         if self.unusable is not None:
-            raise self.unusable
+            raise again(self.unusable)
         if self.published != NULL and self.published[0] != self.applied:
             self._follow()
         return 0
@@ -169,8 +169,9 @@ cdef class Reader:
             return False
         if entry == &COLD:
             return True
-        header = self.checked(entry[0] & ADDRESS_MASK)
-        return flags_of(header) & LARGE and header.value_size >= COPY_BYTES_MAX
+        where = entry[0] & ADDRESS_MASK
+        header = self.checked(where)
+        return flags_of(header) & LARGE and not is_at_hand(self.segments.rows, header, where)
 
     cdef object value_at(self, const Header *header, uint64_t address):
         """Return the value of a checked record as bytes."""
@@ -191,17 +192,16 @@ cdef class Reader:
         cdef bint right = True
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
-        cdef uint64_t size = header.value_size
         cdef const char *source = value_of(header)
-        if size < COPY_BYTES_MAX and row.resident[(offset + size) >> CHUNK_BITS]:
+        if is_at_hand(table.rows, header, address):
             if check_it:
                 right = value_is_right(header, seed)
-            memcpy(target, source, size)
+            memcpy(target, source, header.value_size)
         else:
             with nogil:
                 if check_it:
                     right = value_is_right(header, seed)
-                memcpy(target, source, size)
+                memcpy(target, source, header.value_size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
@@ -327,14 +327,18 @@ cdef class Reader:
 
     cdef object view_at(self, const Header *header, uint64_t address):
         """Return the value of a checked record as a memoryview."""
-        cdef uint64_t slot = slot_of(address)
-        if not value_is_right(header, self.segments.rows[slot].salt + offset_of(address)):
-            raise self.damaged(address)
-        cdef RecordView view = RecordView.__new__(RecordView)
-        view.file = self.segments.file(slot)
-        view.start = value_of(header)
-        view.size = header.value_size
-        return memoryview(view)
+        cdef uint64_t offset = offset_of(address)
+        cdef uint64_t seed = self.segments.rows[slot_of(address)].salt + offset
+        cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
+        cdef bint right
+        if not flags_of(header) & LARGE or is_at_hand(self.segments.rows, header, address):
+            right = value_is_right(header, seed)
+        else:
+            with nogil:
+                right = value_is_right(header, seed)
+        if not right:
+            raise damage(BAD_VALUE, file.name, offset, "other bytes")
+        return view_of(file, value_of(header), header.value_size)
 
     def __contains__(self, key) -> bool:
         cdef bytes name = checked_key(key)

@@ -23,7 +23,7 @@ from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_ar
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
 from kvengine.entry import Change, Entry, GroupSize, Stats, VerifyReport
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
@@ -337,7 +337,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
-            raise self.refusal
+            raise again(self.refusal)
 
     def _follow(self) -> None:
         if self.follower is not None:

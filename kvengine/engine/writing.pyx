@@ -31,7 +31,7 @@ from kvengine.engine.segment cimport (
 
 from time import sleep
 
-from kvengine.errors import InvalidRequest, VersionConflict
+from kvengine.errors import InvalidRequest, VersionConflict, again
 
 cdef extern from *:
     """
@@ -84,7 +84,7 @@ cdef class Writer(Reader):
                 pthread_mutex_lock(&self.lock)
         if self.unusable is not None or self.refusal is not None:
             self.release()
-            raise self.unusable if self.unusable is not None else self.refusal
+            raise again(self.unusable if self.unusable is not None else self.refusal)
         return 0
 
     cdef void release(self) noexcept:

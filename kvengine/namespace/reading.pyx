@@ -19,7 +19,7 @@ from kvengine.engine.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
 
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, again
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
 
@@ -89,7 +89,7 @@ cdef class NamespaceReader:
             self.seen = self.store.applied
             self._look_again()
         if self.refusal is not None:
-            raise self.refusal
+            raise again(self.refusal)
         return 0
 
     cdef Py_ssize_t name_of(self, object key, char *name) except -1:

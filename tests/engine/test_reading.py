@@ -95,3 +95,13 @@ def test_a_cold_read_lets_others_run_and_a_warm_one_does_not(tmp_path, ticks, re
                 assert read(store, key) == VALUE
             assert ticks[0] == before
     assert cold >= 4
+
+
+def test_checking_a_large_value_lets_others_run(ticks):
+    with Store.in_memory() as store:
+        store[b"large"] = bytes(16 << 20)
+        for read in (store.get, store.get_view):
+            before = ticks[0]
+            for _ in range(20):
+                assert len(read(b"large")) == 16 << 20
+            assert ticks[0] > before
