@@ -41,6 +41,12 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "backup": lambda s: s.backup("never-made"),
     "stats": lambda s: s.stats(),
     "tail": lambda s: s.tail(),
+    "tail_from": lambda s: s.tail_from(0, b""),
+    "follow": lambda s: s.follow(0),
+    "history": lambda s: s.history(b"a"),
+    "wait": lambda s: s.wait(0),
+    "snapshot": lambda s: s.snapshot(),
+    "group_size": lambda s: s.group_size(b"d"),
     "version": lambda s: s.version,
 }
 
