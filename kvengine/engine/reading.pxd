@@ -31,7 +31,7 @@ cdef class Reader:
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted
-    cdef readonly uint64_t removals  # deletes, and puts with an expiry, so far
+    cdef public uint64_t removals    # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1

@@ -368,10 +368,6 @@ cdef class Reader:
         """Say which version the index is at."""
         self.applied = version
 
-    def set_removals(self, removals: int) -> None:
-        """Set the count of removals to what recovery worked out."""
-        self.removals = removals
-
     def refuse(self, error: BaseException | None) -> None:
         """Let every call raise this error from now on."""
         self.unusable = error

@@ -125,7 +125,7 @@ class Recovery:
         newest_mark = self.order.newest_mark()
         if self.replayed or newest_mark > removals:
             removals = max(removals, newest_mark, self.reader.removals) + 1
-        self.reader.set_removals(removals)
+        self.reader.removals = removals
         self.order.begin(removals)
 
     # -- segments
