@@ -155,6 +155,8 @@ class Database:
     def delete(self, namespace: str) -> None:
         """Delete a namespace with all its keys: at once for readers, in the background on disk.
 
+        What a close cuts short goes on at the next open; see wait_for_removals().
+
         Raises:
             NamespaceNotFound: there is none with this title or id.
         """
@@ -172,6 +174,10 @@ class Database:
                 raise
             self._namespaces.pop(row.number, None)
         self._remover.begin()
+
+    def wait_for_removals(self) -> None:
+        """Return when no key of a deleted namespace is left, or none can be removed now."""
+        self._remover.wait()
 
     # -- the whole
 
