@@ -68,10 +68,10 @@ class Catalog:
         self._begin()
 
     def _begin(self) -> None:
-        if self._store.get(CATALOG) is None:
+        if not is_database(self._store):
             if next(iter(self._store.keys(limit=1)), None) is not None:
                 raise NotAStore(
-                    f"{self._store.path} is a store that no database made; "
+                    f"{self._store.path} is a plain store, without namespaces; "
                     "open it with kvengine.Store"
                 )
             if not self._store.options.read_only:
@@ -193,6 +193,15 @@ class Catalog:
 
     def _next_generation(self, next_number: int) -> bytes:
         return _generation(_fields(CATALOG, self._generation)["generation"] + 1, next_number)
+
+
+def is_database(store: Store) -> bool:
+    """True if the store has a catalog; a plain store may have any keys, the catalog's too."""
+    try:
+        fields = json.loads(store.get(CATALOG) or b"null")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and fields.keys() >= {"generation", "next_number"}
 
 
 def _generation(generation: int, next_number: int) -> bytes:

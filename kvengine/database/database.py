@@ -188,6 +188,8 @@ class Database:
     def delete(self, namespace: str) -> None:
         """Delete a namespace with all its keys: at once for readers, in the background on disk.
 
+        What a close cuts short goes on at the next open; see wait_for_removals().
+
         Raises:
             NamespaceNotFound: there is none with this title or id.
         """

@@ -52,7 +52,7 @@ class Remover:
             thread.join()
 
     def wait(self) -> None:
-        """Return when nothing is left to remove; for tests."""
+        """Return when nothing is left to remove, or nothing can be removed."""
         while True:
             with self._lock:
                 thread = self._thread

@@ -88,7 +88,7 @@ def key_of(item: Any) -> str:
 def located(error: InvalidRequest, where: str, key: str) -> InvalidRequest:
     """Return an error of the same kind that also says which pair or key it is about."""
     shown = key if len(key) <= SHOWN_CHARS else key[:SHOWN_CHARS] + "..."
-    text = f"{where}, key {shown!r}: {error}"
+    text = f"{where}, key {shown!r}: {error}" if key else f"{where}: {error}"
     if isinstance(error, LimitExceeded):
         return LimitExceeded(text, error.status)
     return InvalidType(text) if isinstance(error, InvalidType) else InvalidRequest(text)

@@ -71,9 +71,9 @@ def test_a_removal_that_fails_is_not_tried_again_and_again(db, monkeypatch: pyte
     remove = Remover._remove
     monkeypatch.setattr(Remover, "_remove", full)
     db.delete("gone")
-    db._remover.wait()
+    db.wait_for_removals()
     assert len(tried) == 1
     monkeypatch.setattr(Remover, "_remove", remove)
     db._remover.begin()
-    db._remover.wait()
+    db.wait_for_removals()
     assert db._catalog.deleting() == []

@@ -148,7 +148,7 @@ def test_nothing_stays_in_a_namespace_that_is_deleted_meanwhile(
     def maybe_delete() -> None:
         if next(moments) == moment:
             db.delete("test")
-            db._remover.wait()
+            db.wait_for_removals()
 
     def check() -> None:
         maybe_delete()

@@ -33,7 +33,7 @@ def apply(kv: kvengine.Namespace, model: dict[str, bytes], name: str, given, fla
     changes = given if name == "put" else [(key, None) for key in given]
     good = [(key, value) for key, value in changes if key]
     if flag and len(good) < len(changes):  # atomic
-        with pytest.raises(InvalidRequest, match=r"^index \d, key '': "):
+        with pytest.raises(InvalidRequest, match=r"^index \d: Key name cannot be empty"):
             call(given)
         return
     report = call(given, atomic=flag)

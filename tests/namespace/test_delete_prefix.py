@@ -112,7 +112,7 @@ def test_a_namespace_that_is_deleted_meanwhile(db, kv, monkeypatch: pytest.Monke
     with pytest.raises(NamespaceNotFound, match="does not exist"):
         kv.delete_prefix("", progress=progress)
     assert calls == [2]
-    db._remover.wait()
+    db.wait_for_removals()
     assert list(db.store.keys(kv.prefix)) == []
     with pytest.raises(NamespaceNotFound):
         kv.delete_prefix("")
