@@ -32,7 +32,9 @@ from kvengine.cli.put import put
 from kvengine.cli.salvage import salvage
 from kvengine.cli.stats import stats
 from kvengine.cli.tail import tail
+from kvengine.cli.usage import usage
 from kvengine.cli.verify import verify
+from kvengine.cli.watch import watch
 from kvengine.errors import KvError
 
 
@@ -67,7 +69,7 @@ class CommandGroup(Commands):
 def command() -> None:
     """Keep keys and values in a folder.
 
-    The commands "namespace", "key" and "bulk" are for a database of namespaces, as in Workers KV;
+    The commands from "namespace" to "watch" are for a database of namespaces, as in Workers KV;
     "put", "get", "delete" and "list" for a plain store, whose keys are bytes; the others for both.
 
     Values come from standard input and go to standard output as they are; messages go to
@@ -76,7 +78,7 @@ def command() -> None:
 
 
 for _member in (
-    namespace, key, bulk,
+    namespace, key, bulk, usage, watch,
     put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
 ):  # fmt: skip
     command.add_command(_member)
