@@ -110,7 +110,7 @@ cdef class NamespaceReader:
         memcpy(name + PREFIX_BYTES, text, size)
         return PREFIX_BYTES + size
 
-    def name(self, key: str) -> bytes:
+    def name(self, key) -> bytes:
         """Return a key as the store knows it.
 
         Raises:

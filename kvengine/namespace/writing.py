@@ -193,13 +193,15 @@ class NamespaceWriter(NamespaceReader):
             return total
         raise _contention(key)
 
-    def _stays(self, name: bytes) -> None:
-        """Take back a write to a namespace that was deleted while it was under way."""
+    def _stays(self, *names: bytes) -> None:
+        """Take back writes to a namespace that was deleted while they were under way."""
         try:
             self.check_usable()
         except KvError:
             if not self.store.closed:
-                self.store.delete(name)
+                with self.store.batch() as batch:
+                    for name in names:
+                        batch.delete(name)
             raise
 
 
