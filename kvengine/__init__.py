@@ -39,6 +39,8 @@ from kvengine.namespace.limits import RELAXED, STRICT, Limits
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.results import (
     BulkReport,
+    ExportReport,
+    ImportReport,
     KeyChange,
     KeyDetails,
     KeyInfo,
@@ -57,6 +59,8 @@ __all__ = [
     "CorruptData",
     "Database",
     "Entry",
+    "ExportReport",
+    "ImportReport",
     "InvalidRequest",
     "InvalidType",
     "KeyChange",

@@ -32,6 +32,8 @@ NAMES = ERRORS | {
     "Change",
     "Database",
     "Entry",
+    "ExportReport",
+    "ImportReport",
     "KeyChange",
     "KeyDetails",
     "KeyInfo",
