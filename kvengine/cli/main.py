@@ -20,8 +20,10 @@ from kvengine.cli.bench import bench
 from kvengine.cli.compact import compact
 from kvengine.cli.delete import delete
 from kvengine.cli.demo import demo
+from kvengine.cli.export import export
 from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
 from kvengine.cli.get import get
+from kvengine.cli.import_ import import_pairs
 from kvengine.cli.list import list_keys
 from kvengine.cli.output import flush, forget_output, message
 from kvengine.cli.put import put
@@ -73,7 +75,8 @@ def command() -> None:
 
 
 for _member in (
-    put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
+    put, get, delete, list_keys, export, import_pairs,
+    stats, verify, compact, backup, tail, salvage, demo, bench
 ):  # fmt: skip
     command.add_command(_member)
 

@@ -68,7 +68,7 @@ def test_every_command_has_help(run) -> None:
         r"^  ([a-z]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE
     )
     assert " ".join(commands) == (
-        "put get delete list stats verify compact backup tail salvage demo bench"
+        "put get delete list export import stats verify compact backup tail salvage demo bench"
     )
     for name in commands:
         result = run(name, "-h")
