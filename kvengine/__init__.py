@@ -42,6 +42,8 @@ from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.results import (
     BulkReport,
     DatabaseChange,
+    ExportReport,
+    ImportReport,
     KeyChange,
     KeyDetails,
     KeyInfo,
@@ -63,7 +65,9 @@ __all__ = [
     "Database",
     "DatabaseChange",
     "Entry",
+    "ExportReport",
     "GroupSize",
+    "ImportReport",
     "InvalidRequest",
     "InvalidType",
     "KeyChange",

@@ -39,6 +39,8 @@ NAMES = ERRORS | {
     "DatabaseChange",
     "Entry",
     "GroupSize",
+    "ExportReport",
+    "ImportReport",
     "KeyChange",
     "KeyDetails",
     "KeyInfo",

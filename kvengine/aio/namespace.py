@@ -121,6 +121,11 @@ class Namespace:
     delete_many = forwarded(sync.Namespace.delete_many)
     delete_prefix = forwarded(sync.Namespace.delete_prefix)
 
+    # -- files
+
+    export = forwarded(sync.Namespace.export)
+    import_ = forwarded(sync.Namespace.import_)
+
     # -- lists
 
     list = forwarded(sync.Namespace.list)

@@ -59,14 +59,14 @@ class Runner:
         if self._closed:
             return
         self._closed = True
+        running = set(self._running)
 
         def finish() -> None:
-            wait(set(self._running) - {own})
+            wait(running)
             last()
 
-        own = self._executor.submit(finish)
         try:
-            await asyncio.shield(asyncio.wrap_future(own))
+            await asyncio.shield(asyncio.wrap_future(self._executor.submit(finish)))
         finally:
             self._executor.shutdown(wait=False)
 

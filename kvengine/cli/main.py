@@ -21,8 +21,10 @@ from kvengine.cli.bulk import bulk
 from kvengine.cli.compact import compact
 from kvengine.cli.delete import delete
 from kvengine.cli.demo import demo
+from kvengine.cli.export import export
 from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
 from kvengine.cli.get import get
+from kvengine.cli.import_ import import_pairs
 from kvengine.cli.key import key
 from kvengine.cli.list import list_keys
 from kvengine.cli.namespace import namespace
@@ -78,7 +80,7 @@ def command() -> None:
 
 
 for _member in (
-    namespace, key, bulk, usage, watch,
+    namespace, key, bulk, export, import_pairs, usage, watch,
     put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
 ):  # fmt: skip
     command.add_command(_member)

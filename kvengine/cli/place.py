@@ -68,10 +68,10 @@ class Place(NamedTuple):
             yield db.namespace(self.find(db))
 
     @contextmanager
-    def writer(self, *, create: bool = False) -> Iterator[kvengine.Namespace]:
+    def writer(self, *, create: bool = False, keep: bool = False) -> Iterator[kvengine.Namespace]:
         """Open the namespace for writing; with *create*, make it if there is none of its title.
 
-        One that was made goes again if the command fails.
+        One that was made goes again if the command fails, unless *keep* says otherwise.
         """
         create = create and self.title is not None
         with kvengine.open(self.folder, create=create) as db:
@@ -87,7 +87,8 @@ class Place(NamedTuple):
             try:
                 yield db.namespace(made.title)
             except Exception:
-                db.delete(made.id)
+                if not keep:
+                    db.delete(made.id)
                 raise
             message(f"made the namespace {made.title!r} with the id {made.id}")
 

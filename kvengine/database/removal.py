@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from kvengine.database.catalog import Catalog, Row
 from kvengine.engine.store import Store
 from kvengine.errors import KvError
-from kvengine.namespace.layout import data_prefix
+from kvengine.namespace.layout import data_prefix, import_prefix
 
 BATCH_KEYS = 1000
 
@@ -75,11 +75,13 @@ class Remover:
             yield from rows
 
     def _remove(self, row: Row) -> bool:
-        """Delete the keys of a namespace; False if it was stopped."""
-        prefix = data_prefix(row.number)
+        """Delete the keys of a namespace and what imports left; False if it was stopped."""
+        prefixes = (data_prefix(row.number), import_prefix(row.number))
         while not self._stopping.is_set():
             began = time.monotonic()
-            keys = list(self._store.keys(prefix, limit=BATCH_KEYS))
+            keys = [
+                key for prefix in prefixes for key in self._store.keys(prefix, limit=BATCH_KEYS)
+            ]
             if not keys:
                 self._catalog.end_removal(row)
                 return True

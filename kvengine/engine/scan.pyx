@@ -81,6 +81,64 @@ def heads_page(
             return found, after
 
 
+cdef class Visitor:
+    """What takes the records of a scan as they lie in the log; visit_records() leads it."""
+
+    cdef int visit(
+        self, Reader reader, const char *key, Py_ssize_t size, const Header *header,
+        uint64_t address,
+    ) except -1:
+        """Take a checked record; return 1 if it was enough.
+
+        The record may move as soon as other Python code can run.
+        """
+        raise NotImplementedError
+
+
+def visit_records(
+    reader: Reader, order: KeyOrder, prefix: bytes, start_after: bytes | None, visitor: Visitor,
+) -> bytes | None:
+    """Show a visitor the records of the next living keys, until it has enough.
+
+    Returns the key behind which to go on, which comes after a thousand keys at the latest, or
+    None at the end of the keys.
+    """
+    cdef Selection selection = Selection(CHUNK)
+    cdef Py_ssize_t start, seen = 0
+    reader.begin()
+    selection.collect(order.buffers(), order.runs, prefix, start_after, False, False)
+    for start in range(0, selection.count, GROUP):
+        if show_group(
+            reader, selection, start, min(start + GROUP, selection.count), visitor, &seen
+        ):
+            return selection.key(seen - 1)
+    return selection.key(seen - 1) if selection.count == selection.room else None
+
+
+cdef int show_group(
+    Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, Visitor visitor,
+    Py_ssize_t *seen,
+) except -1:
+    """Show the living among some keys, whose memory is fetched side by side; 1: it was enough."""
+    cdef uint64_t[GROUP] hashes
+    cdef KeyEntry *entries = selection.entries + start
+    cdef Py_ssize_t i
+    cdef uint64_t address
+    cdef const Header *header
+    for i in range(end - start):
+        hashes[i] = xxh3(entries[i].key, entries[i].size, reader.seed)
+        kv_prefetch(home_line(reader.index, hashes[i]))
+    fetch_records(reader, hashes, end - start)
+    for i in range(end - start):
+        seen[0] = start + i + 1
+        header = reader.current(hashes[i], entries[i].key, entries[i].size, &address)
+        if header != NULL and visitor.visit(
+            reader, entries[i].key, entries[i].size, header, address
+        ):
+            return 1
+    return 0
+
+
 cdef list chunk(
     Reader reader, KeyOrder order, bytes prefix, object start_after, bint reverse,
     Py_ssize_t limit, int what,

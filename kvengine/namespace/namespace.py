@@ -8,12 +8,21 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from kvengine.namespace import bulk, filling, listing, watching
 from kvengine.namespace.bulk import Progress
+from kvengine.namespace.export import export
+from kvengine.namespace.import_ import import_
 from kvengine.namespace.layout import PREFIX_BYTES
-from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult
+from kvengine.namespace.results import (
+    BulkReport,
+    ExportReport,
+    ImportReport,
+    KeyChange,
+    KeyInfo,
+    ListResult,
+)
 from kvengine.namespace.writing import NamespaceWriter
 
 
@@ -231,3 +240,70 @@ class Namespace(NamespaceWriter):
             progress: called with (keys deleted, keys there were).
         """
         return bulk.delete_prefix(self, prefix, dry_run, progress)
+
+    # -- files
+
+    def export(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] = "ndjson",
+        prefix: str = "",
+        start_after: str | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write all pairs to a file, in the order of their keys, as they are at one moment.
+
+        A file at a path gets its name when it is whole and on disk; until then it is PATH.part.
+        It counts as a read for each key and a list for each thousand.
+
+        Args:
+            file: a path, or a binary file object to write to.
+            format: "ndjson": on each line an object with "key" and "value" and, where there are
+                such, "base64" (true: the value is no text), "expiration" and "metadata".
+                "wrangler": the same as a JSON array, for `wrangler kv bulk put`.
+            prefix: only keys that begin so.
+            start_after: only keys behind this one.
+            resume: go on with what an interrupted export left in PATH.part, if there is any; what
+                is there already stays as it was at that time.
+            progress: called with (keys written, keys to write).
+
+        Raises:
+            InvalidRequest: an argument is not valid, or PATH.part is from another export.
+            StorageError: the file can't be written.
+        """
+        return export(self, file, format, prefix, start_after, resume, progress)
+
+    def import_(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] | None = None,
+        atomic: bool = False,
+        resume: bool = False,
+        on_error: Literal["stop", "skip"] = "stop",
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Write the pairs of a file, as export() or wrangler made it, over those that are there.
+
+        Each pair is checked as put() does it, with "expiration_ttl" as another field, and counts as
+        a write.  Pairs that have ended are left out.  Pairs are written in batches, and with each
+        how far the import has come, so that it can be resumed whatever ends it.
+
+        Args:
+            file: a path, or a binary file object to read from.
+            format: "ndjson" or "wrangler"; None: as the file begins.
+            atomic: write all pairs in one batch, which has at most 128 MiB, or nothing.
+            resume: go on where the last import of a file of this name ended, if it came to no end;
+                up to there the file must be the same.
+            on_error: at a pair that is refused "stop", or "skip" it.  An array of which an object
+                is not JSON always ends the import, and so does a file that ends too early.
+            progress: called with (bytes read, bytes to read).
+
+        Raises:
+            InvalidRequest: a pair is refused; the error says which, and what comes before it is
+                written.  Or an argument is not valid, or the file to go on with has changed.
+            StorageError: the file can't be read.
+        """
+        return import_(self, file, format, atomic, resume, on_error, progress)

@@ -81,3 +81,32 @@ class BulkReport:
     def ok(self) -> bool:
         """True when every pair was taken."""
         return not self.unsuccessful_keys
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote; of a resumed one what it added."""
+
+    keys: int
+    bytes: int  # of the file
+    last_key: str | None  # where a later export goes on, with start_after
+    version: int  # of the database at that moment
+
+
+class RefusedLine(TypedDict):
+    """A line of an imported file that was left out."""
+
+    line: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the pairs of an imported file; of a resumed import those of this call."""
+
+    keys: int  # pairs that were written
+    bytes: int  # of their values
+    expired: int  # pairs that were left out because they had ended before
+    skipped: int  # lines that were left out because they were refused
+    refused: list[RefusedLine] = field(default_factory=list)  # the first thousand of them
+    resumed_at: int = 0  # the byte of the file at which it went on; 0: from the beginning
