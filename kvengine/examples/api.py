@@ -12,6 +12,7 @@ FastAPI runs functions that are not async in threads, where a write may wait for
     curl "localhost:8000/notes?limit=10"                       (then &cursor=... of the answer)
 """
 
+import asyncio
 import re
 from typing import Annotated, Any
 from uuid import uuid4
@@ -99,7 +100,7 @@ def main(data: str, port: int) -> None:
     """Open the database and serve."""
     with kvengine.open(data) as db:
         app = create_app(db.namespace("notes"))
-        serve(app, port, """curl -i {url}/notes --json '{"title": "Milk"}'""")
+        asyncio.run(serve(app, port, """curl -i {url}/notes --json '{"title": "Milk"}'"""))
 
 
 if __name__ == "__main__":

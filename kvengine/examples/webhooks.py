@@ -21,7 +21,8 @@ from typing import Annotated, Any
 import click
 from fastapi import FastAPI, Header, HTTPException, Path, Query, Request, Response
 
-import kvengine
+import kvengine.aio
+from kvengine.aio import Database
 from kvengine.examples.command import example, secret_option
 from kvengine.examples.with_fastapi import new_app, only, serve
 
@@ -44,9 +45,9 @@ async def body_of(request: Request) -> bytes:
     return bytes(body)
 
 
-def create_app(db: kvengine.Database, secret: str, admin_token: str, keep_days: int) -> FastAPI:
+async def create_app(db: Database, secret: str, admin_token: str, keep_days: int) -> FastAPI:
     """Return the application; deliveries are kept in a namespace of a database."""
-    app, admin, kv = new_app("Webhooks"), only(admin_token), db.namespace("webhooks")
+    app, admin, kv = new_app("Webhooks"), only(admin_token), await db.namespace("webhooks")
 
     @app.post("/hooks/{source}", status_code=202)
     async def receive(
@@ -60,12 +61,12 @@ def create_app(db: kvengine.Database, secret: str, admin_token: str, keep_days: 
         delivery = f"{microseconds:016d}-{secrets.token_hex(4)}"  # no two are the same
         key, shown = f"{source}/{delivery}", {"event": x_github_event, "bytes": len(body)}
         life = keep_days * DAY_S
-        await asyncio.to_thread(kv.put, key, body, expiration_ttl=life, metadata=shown)
+        await kv.put(key, body, expiration_ttl=life, metadata=shown)
         return {"id": delivery}
 
     @app.get("/hooks/{source}", dependencies=[admin])
     async def show(source: Source, limit: Limit = 20, cursor: str | None = None) -> dict[str, Any]:
-        page = await asyncio.to_thread(kv.list, f"{source}/", limit, cursor, reverse=True)
+        page = await kv.list(f"{source}/", limit, cursor, reverse=True)
         deliveries = [
             {"id": info.name.partition("/")[2], "expiration": info.expiration, **info.metadata}
             for info in page.keys
@@ -74,7 +75,7 @@ def create_app(db: kvengine.Database, secret: str, admin_token: str, keep_days: 
 
     @app.get("/hooks/{source}/{delivery}", dependencies=[admin])
     async def read(source: Source, delivery: str) -> Response:
-        body = await asyncio.to_thread(kv.get, f"{source}/{delivery}", "bytes")
+        body = await kv.get(f"{source}/{delivery}", "bytes")
         if body is None:
             raise HTTPException(404, "there is no such delivery, or no longer")
         # As text, whatever it is: a browser must not run what a sender has sent.
@@ -89,9 +90,13 @@ def create_app(db: kvengine.Database, secret: str, admin_token: str, keep_days: 
 @click.option("--keep-days", type=click.IntRange(1, 3650), default=30, show_default=True)
 def main(data: str, port: int, webhook_secret: str, admin_token: str, keep_days: int) -> None:
     """Open the database and serve."""
-    with kvengine.open(data) as db:
-        app = create_app(db, webhook_secret, admin_token, keep_days)
-        serve(app, port, 'curl {url}/hooks/shop -H "Authorization: Bearer $ADMIN_TOKEN"')
+
+    async def run() -> None:
+        async with kvengine.aio.open(data) as db:
+            app = await create_app(db, webhook_secret, admin_token, keep_days)
+            await serve(app, port, 'curl {url}/hooks/shop -H "Authorization: Bearer $ADMIN_TOKEN"')
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

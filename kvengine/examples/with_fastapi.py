@@ -41,7 +41,7 @@ def only(admin_token: str) -> Any:
     return Depends(check)
 
 
-def serve(app: FastAPI, port: int, hint: str) -> None:
+async def serve(app: FastAPI, port: int, hint: str) -> None:
     """Serve until a signal comes; see announce() for the hint."""
 
     class Server(uvicorn.Server):
@@ -51,4 +51,4 @@ def serve(app: FastAPI, port: int, hint: str) -> None:
 
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=FINISH_S)
     with listen(port) as listener:
-        Server(config).run(sockets=[listener])
+        await Server(config).serve(sockets=[listener])

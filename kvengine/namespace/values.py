@@ -121,13 +121,13 @@ def _read_all(limits: Limits, stream: Any, size: int | None) -> bytearray:
     data = bytearray()
     while True:
         piece = stream.read(CHUNK_BYTES)
-        if not piece:
-            break
         if not isinstance(piece, (bytes, bytearray, memoryview)):
             raise InvalidType(
                 f"a stream must give bytes, this one gives {type(piece).__name__}; "
                 "open the file in binary mode"
             )
+        if not piece:
+            break
         data += piece
         limits.check_value_size(len(data))
         if size is not None and len(data) > size:
