@@ -77,12 +77,14 @@ class Remover:
     def _remove(self, row: Row) -> bool:
         """Delete the keys of a namespace; False if it was stopped."""
         prefix = data_prefix(row.number)
+        last = None  # dead keys are passed over once, not anew for each batch
         while not self._stopping.is_set():
             began = time.monotonic()
-            keys = list(self._store.keys(prefix, limit=BATCH_KEYS))
-            if not keys:
+            keys = list(self._store.keys(prefix, start_after=last, limit=BATCH_KEYS))
+            if not keys and last is None:
                 self._catalog.end_removal(row)
                 return True
+            last = keys[-1] if keys else None  # at the end, once more from the beginning
             with self._store.batch(durability="os") as batch:
                 for key in keys:
                     batch.delete(key)
