@@ -2,7 +2,7 @@
 
 Invariants:
 * commands that only read work beside a writer, and never make a database or a namespace;
-* what cannot be undone is not done without a yes: typed on a terminal, or given as an option.
+* a namespace, or the keys in a file, are deleted after a yes: typed on a terminal, or an option.
 """
 
 import functools

@@ -64,7 +64,7 @@ def _json_block(start: str, end: str, texts: Iterable[str]) -> Iterator[bytes]:
         indented = text.replace("\n", "\n  ")  # JSON has line breaks between its tokens only
         yield f"{before}\n  {indented}".encode()
         before = ","
-    yield f"{start if before == start else chr(10)}{end}\n".encode()
+    yield (f"{start}{end}\n" if before == start else f"\n{end}\n").encode()
 
 
 def counted(number: int, noun: str) -> str:

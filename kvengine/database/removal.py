@@ -76,15 +76,20 @@ class Remover:
 
     def _remove(self, row: Row) -> bool:
         """Delete the keys of a namespace and what imports left; False if it was stopped."""
-        prefixes = (data_prefix(row.number), import_prefix(row.number))
+        if not all(map(self._empty, (import_prefix(row.number), data_prefix(row.number)))):
+            return False
+        self._catalog.end_removal(row)
+        return True
+
+    def _empty(self, prefix: bytes) -> bool:
+        """Delete all keys with a prefix; False if it was stopped."""
+        last = None  # dead keys are passed over once, not anew for each batch
         while not self._stopping.is_set():
             began = time.monotonic()
-            keys = [
-                key for prefix in prefixes for key in self._store.keys(prefix, limit=BATCH_KEYS)
-            ]
-            if not keys:
-                self._catalog.end_removal(row)
+            keys = list(self._store.keys(prefix, start_after=last, limit=BATCH_KEYS))
+            if not keys and last is None:
                 return True
+            last = keys[-1] if keys else None  # at the end, once more from the beginning
             with self._store.batch(durability="os") as batch:
                 for key in keys:
                     batch.delete(key)

@@ -5,6 +5,8 @@ import os
 import pty
 import select
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -126,6 +128,15 @@ def test_without_a_terminal_nothing_is_deleted(process, run) -> None:
     assert titles(run) == ["title"]
 
 
+def wait_until_it_sleeps(pid: int) -> None:
+    """A Ctrl-C just before Python begins to read would not wake it."""
+    seen = 0
+    while seen < 5:
+        time.sleep(0.01)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        seen = seen + 1 if state == "S" else 0
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "left"),
     [
@@ -148,6 +159,7 @@ def test_on_a_terminal_it_asks(
     while b"[y/N]" not in shown:
         shown += os.read(terminal, 1000)
     assert b"Delete the namespace 'title' and all its keys?" in shown
+    wait_until_it_sleeps(pid)
     os.write(terminal, typed)
     while True:
         # A signal that comes just before Python reads is noticed after the read only: type again.

@@ -31,6 +31,25 @@ def test_a_write_after_the_removal_leaves_nothing_behind(db, monkeypatch: pytest
     assert list(db.store.keys(kv.prefix)) == []
 
 
+def test_keys_are_looked_for_in_one_pass_and_once_more(db, monkeypatch: pytest.MonkeyPatch):
+    """A scan from the beginning for each batch would pass over all that is deleted already."""
+    starts = []
+    keys = db.store.keys
+
+    def recorded(prefix=b"", *, start_after=None, limit=None):
+        starts.append(start_after)
+        return keys(prefix, start_after=start_after, limit=limit)
+
+    monkeypatch.setattr("kvengine.database.removal.BATCH_KEYS", 2)
+    monkeypatch.setattr(db.store, "keys", recorded)
+    kv = db.namespace("gone")
+    kv.put_many(dict.fromkeys("abcde", ""))
+    db.delete("gone")
+    db.wait_for_removals()
+    assert starts == [None, *(kv.name(key) for key in "bde"), None]
+    assert list(keys(kv.prefix)) == []
+
+
 def test_a_namespace_that_can_not_be_deleted_goes_on(db, monkeypatch: pytest.MonkeyPatch):
     def full(self, row):
         raise StorageFull(28, "no room", "segment")

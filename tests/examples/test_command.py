@@ -46,19 +46,24 @@ def main(data, port):
             {wait}
             return {{"version": db.namespace("late").put("key", "value")}}
 
-        web.serve(app, port, "")
+        {serve}
 
 main()
 """
 SLOW_SERVERS = {
     "flask": SLOW.format(
-        module="with_flask", new_app="new_app()", function="def late():", wait="time.sleep(0.3)"
+        module="with_flask",
+        new_app="new_app()",
+        function="def late():",
+        wait="time.sleep(0.3)",
+        serve='web.serve(app, port, "")',
     ),
     "fastapi": SLOW.format(
         module="with_fastapi",
         new_app="new_app('late')",
         function="async def late():",
         wait="await asyncio.sleep(0.3)",
+        serve='asyncio.run(web.serve(app, port, ""))',
     ),
 }
 
