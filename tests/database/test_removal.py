@@ -37,7 +37,8 @@ def test_keys_are_looked_for_in_one_pass_and_once_more(db, monkeypatch: pytest.M
     keys = db.store.keys
 
     def recorded(prefix=b"", *, start_after=None, limit=None):
-        starts.append(start_after)
+        if prefix.startswith(b"d"):
+            starts.append(start_after)
         return keys(prefix, start_after=start_after, limit=limit)
 
     monkeypatch.setattr("kvengine.database.removal.BATCH_KEYS", 2)
