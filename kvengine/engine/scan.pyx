@@ -6,6 +6,7 @@ Invariants:
   survives compaction, merges of key runs, writes by others and, by its last key, a restart.
 * A key that was there when the scan began and is not touched meanwhile is given exactly once.
 * The index decides who is alive.  It is not asked at all if nothing was removed or can expire.
+* Other threads get their turn while a scan passes over many keys that are dead.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -62,23 +63,22 @@ def heads_page(
     result is the last of them.  It is None at the end of the keys.
     """
     cdef list found = []
-    cdef Py_ssize_t wanted = limit, start, examined = 0
+    cdef Py_ssize_t wanted = limit, examined = 0
     cdef Selection selection = Selection(min(wanted + 1, <Py_ssize_t>CHUNK))
     cdef object after = start_after
     reader.begin()
     while True:
         selection.collect(order.buffers(), order.runs, prefix, after, reverse, False)
-        for start in range(0, selection.count, GROUP):
-            add_group(
-                reader, selection, start, min(start + GROUP, selection.count), HEADS, found)
-            if len(found) > wanted:
-                return found[:wanted], found[wanted - 1][0]
+        add_groups(reader, selection, HEADS, found, wanted + 1)
+        if len(found) > wanted:
+            return found[:wanted], found[wanted - 1][0]
         if selection.count < selection.room:
             return found, None
         after = selection.key(selection.count - 1)
         examined += selection.count
         if examined >= examine:
             return found, after
+        selection = wider(selection)
 
 
 cdef class Visitor:
@@ -145,24 +145,26 @@ cdef list chunk(
 ):
     cdef list found = []
     cdef Selection selection = Selection(min(limit, <Py_ssize_t>CHUNK))
-    cdef Py_ssize_t start
     reader.begin()
-    while len(found) < limit:
+    while True:
         # Nothing in the selection moves until the next one, whoever writes meanwhile.
         selection.collect(order.buffers(), order.runs, prefix, start_after, reverse,
                           False)
-        if selection.count == 0:
-            break
-        start_after = selection.key(selection.count - 1)
         if what == KEYS and may_take_all(reader, order):
-            add_all(selection, found)
+            add_all(selection, found, limit)
         else:
-            for start in range(0, selection.count, GROUP):
-                add_group(
-                    reader, selection, start, min(start + GROUP, selection.count), what, found)
-        if selection.count < selection.room:
-            break
-    return found[:limit] if len(found) > limit else found
+            add_groups(reader, selection, what, found, limit)
+        if len(found) >= limit or selection.count < selection.room:
+            return found
+        start_after = selection.key(selection.count - 1)
+        selection = wider(selection)
+
+
+cdef Selection wider(Selection selection):
+    """Return a selection with more room: so many keys were dead that a small one gets nowhere."""
+    with nogil:
+        pass  # the dead may be many: another thread that waits for the GIL has it now
+    return selection if selection.room == CHUNK else Selection(CHUNK)
 
 
 cdef bint may_take_all(Reader reader, KeyOrder order) except? False:
@@ -170,22 +172,34 @@ cdef bint may_take_all(Reader reader, KeyOrder order) except? False:
     return order.all_alive(reader.removals) and not reader.segments.total_expiring_bytes()
 
 
-cdef int add_all(Selection selection, list found) except -1:
-    """Append all keys: nothing was ever removed."""
+cdef int add_all(Selection selection, list found, Py_ssize_t limit) except -1:
+    """Append keys, until there are `limit`: nothing was ever removed."""
     cdef Py_ssize_t i
-    for i in range(selection.count):
+    for i in range(min(selection.count, limit - len(found))):
         found.append(
             PyBytes_FromStringAndSize(selection.entries[i].key, selection.entries[i].size))
     return 0
 
 
-cdef int add_group(
-    Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, int what, list found,
+cdef int add_groups(
+    Reader reader, Selection selection, int what, list found, Py_ssize_t limit,
 ) except -1:
-    """Append `what` of those keys that are alive; their memory is fetched side by side."""
+    """Append `what` of those keys that are alive, until there are `limit`."""
+    cdef Py_ssize_t start
+    for start in range(0, selection.count, GROUP):
+        if len(found) == limit:
+            break
+        add_group(reader, selection, start, what, found, limit)
+    return 0
+
+
+cdef int add_group(
+    Reader reader, Selection selection, Py_ssize_t start, int what, list found, Py_ssize_t limit,
+) except -1:
+    """Append a group of keys; their memory is fetched side by side."""
     cdef uint64_t[GROUP] hashes
     cdef KeyEntry *entries = selection.entries + start
-    cdef Py_ssize_t i, n = end - start
+    cdef Py_ssize_t i, n = min(selection.count - start, <Py_ssize_t>GROUP)
     cdef uint64_t address
     cdef const Header *header
     cdef bytes name
@@ -195,6 +209,8 @@ cdef int add_group(
     if what != KEYS:
         fetch_records(reader, hashes, n)
     for i in range(n):
+        if len(found) == limit:
+            break
         name = PyBytes_FromStringAndSize(entries[i].key, entries[i].size)
         if what != KEYS:
             header = reader.current(hashes[i], entries[i].key, entries[i].size, &address)

@@ -105,3 +105,18 @@ def test_checking_a_large_value_lets_others_run(ticks):
             for _ in range(20):
                 assert len(read(b"large")) == 16 << 20
             assert ticks[0] > before
+
+
+def test_passing_over_dead_keys_lets_others_run(ticks):
+    with Store.in_memory(compaction="manual") as store:
+        store.update({b"%06d" % number: b"" for number in range(100_000)})
+        store.clear()
+        sys.setswitchinterval(0.0001)
+        time.sleep(0.01)  # now the other thread waits no longer than that
+        for scan in (store.keys, store.scan):
+            most = 0
+            for _ in range(20):
+                before = ticks[0]
+                assert list(scan(limit=1)) == []
+                most = max(most, ticks[0] - before)
+            assert most > 5
