@@ -4,8 +4,8 @@ import click
 
 from kvengine.cli.arguments import json_option
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.place import Place, place_options
-from kvengine.cli.text import json_line, size_text
+from kvengine.cli.place import Place, place_options, utf8
+from kvengine.cli.text import counted, json_line, size_text
 
 
 @click.command()
@@ -19,8 +19,8 @@ from kvengine.cli.text import json_line, size_text
     show_default=True,
     help="An object on each line, or the array that wrangler kv bulk put takes.",
 )
-@click.option("--prefix", default="", metavar="KEY", help="Only keys that begin so.")
-@click.option("--start-after", metavar="KEY", help="Only keys that come after this one.")
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--start-after", type=utf8, metavar="KEY", help="Only keys that come after this one.")
 @click.option("--resume", is_flag=True, help="Go on with the export that was interrupted.")
 @json_option
 def export(
@@ -41,10 +41,7 @@ def export(
     if as_json and file == "-":
         raise click.UsageError('--json and "-" both want standard output')
     target = output() if file == "-" else file
-    with (
-        place.reader() as kv,
-        progress_bar("export") as progress,
-    ):
+    with place.reader() as kv, progress_bar("export") as progress:
         report = kv.export(
             target,
             format=shape,  # type: ignore[arg-type]  # click has checked it
@@ -58,6 +55,6 @@ def export(
         output().write(json_line({name: getattr(report, name) for name in fields}))
     else:
         message(
-            f"exported {report.keys:,} keys in {size_text(report.bytes)}, "
+            f"exported {counted(report.keys, 'key')} in {size_text(report.bytes)}, "
             f"as of version {report.version}"
         )

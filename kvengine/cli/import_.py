@@ -7,7 +7,7 @@ import click
 from kvengine.cli.arguments import json_option, standard_input
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.place import Place, place_options
-from kvengine.cli.text import json_line
+from kvengine.cli.text import counted, json_line
 from kvengine.file.exchange import open_source
 from kvengine.namespace.results import ImportReport
 
@@ -63,9 +63,9 @@ def import_pairs(
 def _say(report: ImportReport) -> None:
     for refused in report.refused:
         message(f"line {refused['line']} left out: {refused['error']}")
-    text = f"imported {report.keys:,} keys"
+    text = f"imported {counted(report.keys, 'key')}"
     if report.expired:
         text += f"; {report.expired:,} had expired"
     if report.skipped:
-        text += f"; {report.skipped:,} were left out"
+        text += f"; {report.skipped:,} left out"
     message(text)

@@ -112,9 +112,7 @@ class Export:
         lines = Lines(PREFIX_BYTES, BLOCK_BYTES, first, self._shape.later)
         with one_moment(namespace.store) as store:
             version = store.version
-            total = 0
-            if self._progress is not None:
-                total = sum(1 for _ in store.keys(start, start_after=behind))
+            total = 0 if self._progress is None else self._keys(store, start, behind)
             try:
                 while True:
                     namespace.check_usable()
@@ -137,6 +135,12 @@ class Export:
         if self._progress is not None:
             self._progress(lines.keys, max(total, lines.keys))
 
+    def _keys(self, store: Store, start: bytes, behind: bytes | None) -> int:
+        """Return how many keys there are to write."""
+        if start == self._namespace.prefix and behind is None:
+            return store.group_size(start).keys
+        return sum(1 for _ in store.keys(start, start_after=behind))
+
     def _count(self, lines: Lines) -> None:
         meter = self._namespace.meter
         meter.reads += lines.keys
@@ -145,7 +149,7 @@ class Export:
 
 
 def one_moment(store: Store) -> AbstractContextManager[Store]:
-    """Return the store as it is now, for as long as an export takes."""
+    """Return the store as it is now; what is written later does not show in it."""
     return nullcontext(store) if store.is_frozen else store.snapshot()
 
 

@@ -103,7 +103,7 @@ def test_lines_that_are_left_out_are_named(run, data: str, tmp_path: Path) -> No
     assert result.exit_code == 0
     assert result.stderr.endswith(
         'kvengine: line 2 left out: the pair has no "value"\n'
-        "kvengine: imported 1 keys; 1 had expired; 1 were left out\n"
+        "kvengine: imported 1 key; 1 had expired; 1 left out\n"
     )
 
 

@@ -193,7 +193,6 @@ def test_other_keys_may_change_meanwhile(db, monkeypatch: pytest.MonkeyPatch) ->
     assert [key for key in found if not key.startswith("new")] == [f"{n:05}" for n in range(5000)]
 
 
-@pytest.mark.skipif(not hasattr(kvengine.Store, "snapshot"), reason="stores have no snapshots yet")
 def test_an_export_is_of_one_moment(kv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "BLOCK_BYTES", 1)
     file, before = io.BytesIO(), kv.store.version
@@ -268,6 +267,12 @@ def test_another_unfinished_file_is_left_alone(
         kv.export(tmp_path / "pairs", resume=True, **options)
     assert os.listdir(tmp_path) == ["pairs.part"]
     assert (tmp_path / "pairs.part").read_bytes() == part + b"and a rest"
+
+
+def test_a_snapshot_is_exported_as_it_is(kv, db) -> None:
+    with db.snapshot() as frozen:
+        kv.delete("a")
+        assert exported(frozen.namespace("full")) == ALL["ndjson"]
 
 
 def test_a_reader_exports_beside_the_writer(tmp_path: Path) -> None:
