@@ -8,15 +8,25 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from kvengine.errors import InvalidRequest, InvalidType, KvError, VersionConflict
+from kvengine.errors import (
+    InvalidRequest,
+    InvalidType,
+    KvError,
+    NamespaceNotFound,
+    StoreClosed,
+    VersionConflict,
+)
 from kvengine.namespace.reading import NamespaceReader
 from kvengine.namespace.values import encode_metadata, encode_value
 
-ATTEMPTS = 1000  # of a change that reads first; each failure means that another writer was faster
+ATTEMPTS = 1000  # each failure means that another writer was faster, or that a second ended
 INCREMENT_BITS = 63
+NUMBER = re.compile(rb"[+-]?[0-9]{1,19}")
 
 
 class NamespaceWriter(NamespaceReader):
@@ -31,11 +41,21 @@ class NamespaceWriter(NamespaceReader):
     def __init__(self, store: Any, prefix: bytes, limits: Any, meter: Any, *, id: str) -> None:
         self.id = id
         self.number = int.from_bytes(prefix[1:], "big")
-        self.is_there: Callable[[str], None] | None = None  # raises if the namespace was deleted
+        self.title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
+
+    @property
+    def title(self) -> str:
+        """What the namespace is called now.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        self.check_usable()
+        return self.id if self.title_of is None else self.title_of(self.id)
 
     def _look_again(self) -> None:
-        if self.is_there is not None:
-            self.is_there(self.id)
+        if self.title_of is not None:
+            self.title_of(self.id)
 
     # -- changes
 
@@ -79,18 +99,27 @@ class NamespaceWriter(NamespaceReader):
         extra = encode_metadata(self.limits, metadata)
         data = encode_value(self.limits, value, type, size)
         self.check_usable()
-        version: int = self.store.put(
-            name,
-            data,
-            metadata=extra,
-            expires_at=expires_at,
-            if_version=if_version,
-            durability=durability,
-        )
-        self.meter.writes += 1
-        self.meter.bytes_in += len(data)
-        self._stays(name)
-        return version
+        for _ in range(ATTEMPTS):
+            try:
+                version: int = self.store.put(
+                    name,
+                    data,
+                    metadata=extra,
+                    expires_at=expires_at,
+                    if_version=if_version,
+                    durability=durability,
+                )
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
+                now = self.store.options.clock.time()
+                expires_at = self.limits.expires_at(now, expiration, expiration_ttl)
+                continue
+            self.meter.writes += 1
+            self.meter.bytes_in += len(data)
+            self._stays(name)
+            return version
+        raise _contention(key)
 
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key and return the version of the change; 0 if there was nothing to delete.
@@ -121,15 +150,17 @@ class NamespaceWriter(NamespaceReader):
             VersionConflict: the key has another version than `if_version`.
         """
         name = self.name(key)
-        now = self.store.options.clock.time()
-        expires_at = self.limits.expires_at(now, expiration, expiration_ttl)
+        _check_version(if_version)
         self.check_usable()
         for _ in range(ATTEMPTS):
+            now = self.store.options.clock.time()
+            expires_at = self.limits.expires_at(now, expiration, expiration_ttl)
             entry = self.store.get_entry(name)
             found = 0 if entry is None else entry.version
             if if_version is not None and if_version != found:
                 raise VersionConflict(if_version, found)
             if entry is None:
+                self.check_usable()  # absent, or its namespace was deleted meanwhile
                 return 0
             try:
                 version: int = self.store.put(
@@ -140,6 +171,10 @@ class NamespaceWriter(NamespaceReader):
                     if_version=found,
                 )
             except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
                 continue
             self.meter.writes += 1
             self._stays(name)
@@ -167,11 +202,13 @@ class NamespaceWriter(NamespaceReader):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise InvalidType(f"{what} must be an int, not {type(number).__name__}")
         name = self.name(key)
-        now = self.store.options.clock.time()
-        end = self.limits.expires_at(now, None, expiration_ttl)
         self.check_usable()
         for _ in range(ATTEMPTS):
+            now = self.store.options.clock.time()
+            end: float | None = self.limits.expires_at(now, None, expiration_ttl)
             entry = self.store.get_entry(name)
+            if entry is not None:
+                end = entry.expires_at
             total = by + (initial if entry is None else _number(key, entry.value))
             if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
                 raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")
@@ -181,10 +218,14 @@ class NamespaceWriter(NamespaceReader):
                     name,
                     data,
                     metadata=b"" if entry is None else entry.metadata,
-                    expires_at=end if entry is None else entry.expires_at,
+                    expires_at=end,
                     if_version=0 if entry is None else entry.version,
                 )
             except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(end):
+                    raise
                 continue
             self.meter.reads += 1
             self.meter.writes += 1
@@ -193,23 +234,37 @@ class NamespaceWriter(NamespaceReader):
             return total
         raise _contention(key)
 
+    def _has_ended(self, expires_at: float | None) -> bool:
+        """True if a key's last second ended since it was computed: between two looks at the clock,
+        or while a slow stream was read.
+        """
+        return expires_at is not None and expires_at <= self.store.options.clock.time()
+
     def _stays(self, name: bytes) -> None:
         """Take back a write to a namespace that was deleted while it was under way."""
         try:
             self.check_usable()
-        except KvError:
-            if not self.store.closed:
+        except NamespaceNotFound:
+            with suppress(KvError):
                 self.store.delete(name)
             raise
+        except StoreClosed:
+            return  # the write was done before that
+
+
+def _check_version(if_version: Any) -> None:
+    if if_version is None:
+        return
+    if isinstance(if_version, bool) or not isinstance(if_version, int):
+        raise InvalidType(f"if_version must be an int, not {type(if_version).__name__}")
+    if if_version < 0:
+        raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
 
 
 def _number(key: str, value: bytes) -> int:
-    try:
-        if len(value) > 20:
-            raise ValueError
-        return int(value)
-    except ValueError:
-        raise InvalidRequest(f"the value of {key!r} is not a whole number") from None
+    if not NUMBER.fullmatch(value):
+        raise InvalidRequest(f"the value of {key!r} is not a whole number of 64 bits")
+    return int(value)
 
 
 def _contention(key: str) -> KvError:
