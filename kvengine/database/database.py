@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest, KvError, NamespaceNotFound
+from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import limits_of
 from kvengine.namespace.namespace import Namespace
@@ -69,38 +69,35 @@ class Database:
         """Return the namespace of a title, or else of an id; it is made if there is none.
 
         Raises:
+            InvalidType: it is no str.
             InvalidRequest: it can't be a title.
             NamespaceNotFound: there is none, and the database is read-only.
         """
-        self.limits.check_title(title)
-        self.store.check_usable()
-        try:
-            row = self._catalog.find(title)
-        except NamespaceNotFound:
-            if self.store.options.read_only:
-                raise
-            with self._lock:
-                try:
-                    row = self._catalog.find(title)
-                except NamespaceNotFound:
-                    row = self._catalog.create(title, self.clock.time())
-        return self._namespace(row)
+        while True:
+            try:
+                row = self._catalog.find(title)
+            except NamespaceNotFound:
+                if self.store.options.read_only:
+                    raise
+                self.limits.check_title(title)
+                row = self._catalog.find_or_create(title, self.clock.time())
+            found = self._namespace(row)
+            if found is not None:
+                return found
 
-    def _namespace(self, row: Row) -> Namespace:
+    def _namespace(self, row: Row) -> Namespace | None:
+        """Return the one object of a namespace, or None if it was deleted meanwhile."""
         with self._lock:
             found = self._namespaces.get(row.number)
-            if found is None:
+            if found is None and self._catalog.is_living(row):
                 meter = self._meters.setdefault(row.number, Meter())
                 found = Namespace(
                     self.store, data_prefix(row.number), self.limits, meter, id=row.id
                 )
-                found.is_there = self._check_namespace
+                # Not a method of the database: a cycle would keep it open until it is collected.
+                found.title_of = self._catalog.title_by_id
                 self._namespaces[row.number] = found
             return found
-
-    def _check_namespace(self, namespace_id: str) -> None:
-        self._catalog.refresh()
-        self._catalog.find(namespace_id)
 
     def create_namespace(self, title: str) -> NamespaceInfo:
         """Make a namespace and return NamespaceInfo(id, title).
@@ -108,6 +105,7 @@ class Database:
         Raises:
             NamespaceExists: there is one with this title.
         """
+        self.store.check_usable()
         row = self._catalog.create(self.limits.check_title(title), self.clock.time())
         return NamespaceInfo(row.id, row.title)
 
@@ -161,7 +159,7 @@ class Database:
         with self._lock:
             held = self._namespaces.pop(row.number, None)
         if held is not None:
-            held.refuse(NamespaceNotFound(namespace))
+            held.refuse(NamespaceNotFound(row.title))
         self._remover.begin()
 
     # -- the whole
@@ -207,7 +205,7 @@ def open_database(path: Any, *, limits: Any = "relaxed", **options: Any) -> Data
     store = Store(path, **options)
     try:
         return Database(store, limits=chosen)
-    except (KvError, OSError):
+    except BaseException:
         store.close()
         raise
 

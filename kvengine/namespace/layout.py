@@ -45,6 +45,11 @@ def usage_parts(key: bytes) -> tuple[int, int]:
     return int.from_bytes(key[1:5], "big"), int.from_bytes(key[5:9], "big")
 
 
+def import_prefix(number: int) -> bytes:
+    """Return what the positions of imports into a namespace begin with."""
+    return b"i" + number.to_bytes(4, "big")
+
+
 def import_key(number: int, digest: bytes) -> bytes:
     """Return the key under which an import keeps its position."""
-    return b"i" + number.to_bytes(4, "big") + digest
+    return import_prefix(number) + digest
