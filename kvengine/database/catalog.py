@@ -5,21 +5,31 @@ Invariants:
 * Titles are unique among living namespaces; ids and numbers are never used again.
 * Each change of the catalog is one batch, with the generation in it; who follows a writer in
   another process sees by the generation that it must look again.
+* A row never changes, it is replaced; who holds one asks again before relying on it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kvengine.engine.store import Store
-from kvengine.errors import CorruptData, NamespaceExists, NamespaceNotFound, NotAStore
+from kvengine.errors import (
+    CorruptData,
+    InvalidType,
+    KvError,
+    NamespaceExists,
+    NamespaceNotFound,
+    NotAStore,
+)
 from kvengine.namespace.layout import CATALOG, NUMBER_MAX, catalog_key
 
 ID_BYTES = 16
+ID = re.compile(r"[0-9a-f]{32}")
+STATES = ("live", "deleting")
 
 
 class NamespaceInfo(NamedTuple):
@@ -29,8 +39,7 @@ class NamespaceInfo(NamedTuple):
     title: str
 
 
-@dataclass(slots=True)
-class Row:
+class Row(NamedTuple):
     """A namespace in the catalog."""
 
     id: str
@@ -46,7 +55,7 @@ class Row:
                 "number": self.number,
                 "title": self.title,
                 "created": self.created,
-                "state": "deleting" if self.deleting else "live",
+                "state": STATES[self.deleting],
             }
         ).encode()
 
@@ -60,7 +69,7 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
-        self._generation = b""
+        self._generation: bytes | None = None  # there is no catalog yet
         self._by_id: dict[str, Row] = {}
         self._by_title: dict[str, Row] = {}
         self._by_number: dict[int, Row] = {}
@@ -80,20 +89,24 @@ class Catalog:
 
     def refresh(self) -> None:
         """Read the catalog again if another process has changed it."""
-        generation = self._store.get(CATALOG) or b""
-        if generation == self._generation:
-            return
+        if self._store.get(CATALOG) != self._generation:
+            self._load()
+
+    def _load(self) -> None:
         with self._lock:
+            # Its generation first: what is written while the rows are read shows at the next look.
+            generation = self._store.get(CATALOG)
+            fields = {"next_number": 0}
+            if generation is not None:
+                fields = self._fields(CATALOG, generation, FIELDS)
             rows = [
-                _decode(entry.key, entry.value)
-                for entry in self._store.scan(CATALOG)
-                if entry.key != CATALOG
+                self._row(entry.key, entry.value)
+                for entry in self._store.scan(CATALOG, start_after=CATALOG)
             ]
             self._by_id = {row.id: row for row in rows}
             self._by_number = {row.number: row for row in rows}
             self._by_title = {row.title: row for row in rows if not row.deleting}
-            if generation:
-                self._next_number = _fields(CATALOG, generation)["next_number"]
+            self._next_number = max([fields["next_number"], *(row.number + 1 for row in rows)])
             self._generation = generation
 
     # -- looking
@@ -102,19 +115,36 @@ class Catalog:
         """Return the living namespace of a title, or else of an id.
 
         Raises:
+            InvalidType: it is no str.
             NamespaceNotFound: there is none.
         """
-        if self._store.options.read_only:
-            self.refresh()
+        if not isinstance(title_or_id, str):
+            raise InvalidType(
+                f"a namespace is named by its title or id, a str, not {type(title_or_id).__name__}"
+            )
+        self._look()
         row = self._by_title.get(title_or_id) or self._by_id.get(title_or_id)
         if row is None or row.deleting:
             raise NamespaceNotFound(title_or_id)
         return row
 
+    def title_by_id(self, namespace_id: str) -> str:
+        """Return the title of a living namespace.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        self._look()
+        return self._living(namespace_id).title
+
+    def is_living(self, row: Row) -> bool:
+        """True unless the namespace was deleted since."""
+        found = self._by_id.get(row.id)
+        return found is not None and not found.deleting
+
     def living(self) -> list[Row]:
         """Return the living namespaces."""
-        if self._store.options.read_only:
-            self.refresh()
+        self._look()
         with self._lock:
             return list(self._by_title.values())
 
@@ -131,6 +161,17 @@ class Catalog:
             row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
 
+    def _look(self) -> None:
+        self._store.check_usable()
+        if self._store.options.read_only:
+            self.refresh()
+
+    def _living(self, namespace_id: str) -> Row:
+        row = self._by_id.get(namespace_id)
+        if row is None or row.deleting:
+            raise NamespaceNotFound(namespace_id if row is None else row.title)
+        return row
+
     # -- changing
 
     def create(self, title: str, now: float) -> Row:
@@ -143,89 +184,131 @@ class Catalog:
             if title in self._by_title:
                 raise NamespaceExists(title)
             if self._next_number > NUMBER_MAX:
-                raise NamespaceExists(title)
+                raise KvError(f"all {NUMBER_MAX + 1} numbers of namespaces were used; start anew")
             row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
             self._write(row, next_number=self._next_number + 1)
-            self._by_id[row.id] = self._by_title[title] = self._by_number[row.number] = row
             return row
 
-    def rename(self, row: Row, title: str) -> None:
+    def find_or_create(self, title: str, now: float) -> Row:
+        """Return the living namespace of a title, or else of an id, or else add one."""
+        with self._lock:
+            try:
+                return self.find(title)
+            except NamespaceNotFound:
+                return self.create(title, now)
+
+    def rename(self, row: Row, title: str) -> Row:
         """Give a namespace another title.
 
         Raises:
-            NamespaceExists: another one has it.
+            NamespaceNotFound: it was deleted meanwhile.
+            NamespaceExists: another one has the title.
         """
         with self._lock:
-            if self._by_title.get(title, row) is not row:
+            row = self._living(row.id)
+            if self._by_title.get(title, row).id != row.id:
                 raise NamespaceExists(title)
-            renamed = Row(row.id, row.number, title, row.created)
+            renamed = row._replace(title=title)
             self._write(renamed)
-            del self._by_title[row.title]
-            row.title = title
-            self._by_title[title] = row
+            return renamed
 
     def begin_removal(self, row: Row) -> None:
         """Let nobody find a namespace any more; its keys are still there."""
         with self._lock:
-            if row.deleting:
-                raise NamespaceNotFound(row.title)
-            self._write(Row(row.id, row.number, row.title, row.created, deleting=True))
-            row.deleting = True
-            del self._by_title[row.title]
+            row = self._living(row.id)
+            self._write(row._replace(deleting=True))
 
     def end_removal(self, row: Row) -> None:
         """Forget a namespace; its keys are gone."""
+        self._write(row, forget=True)
+
+    def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
+        """Replace a row, here and in the store, or forget it."""
         with self._lock:
-            generation = self._next_generation(self._next_number)
-            with self._store.batch() as batch:
-                batch.delete(catalog_key(row.id))
-                batch.put(CATALOG, generation)
-            self._generation = generation
-            del self._by_id[row.id], self._by_number[row.number]
+            old = self._by_id.get(row.id)
+            number = self._next_number if next_number is None else next_number
+            fields = self._fields(CATALOG, self._generation or b"", FIELDS)
+            generation = _generation(fields["generation"] + 1, number)
+            try:
+                with self._store.batch() as batch:
+                    if forget:
+                        batch.delete(catalog_key(row.id))
+                    else:
+                        batch.put(catalog_key(row.id), row.encode())
+                    batch.put(CATALOG, generation)
+                if forget:
+                    del self._by_id[row.id], self._by_number[row.number]
+                else:
+                    self._by_id[row.id] = self._by_number[row.number] = row
+                    if not row.deleting:
+                        self._by_title[row.title] = row
+                    if old is not None and (row.deleting or row.title != old.title):
+                        del self._by_title[old.title]
+                self._generation, self._next_number = generation, number
+            except BaseException:
+                # The change may be in the store all the same: Ctrl-C while it waits for the disk.
+                if not self._store.closed:
+                    self._load()
+                raise
 
-    def _write(self, row: Row, next_number: int | None = None) -> None:
-        number = self._next_number if next_number is None else next_number
-        generation = self._next_generation(number)
-        with self._store.batch() as batch:
-            batch.put(catalog_key(row.id), row.encode())
-            batch.put(CATALOG, generation)
-        self._generation, self._next_number = generation, number
+    # -- records
 
-    def _next_generation(self, next_number: int) -> bytes:
-        return _generation(_fields(CATALOG, self._generation)["generation"] + 1, next_number)
+    def _row(self, key: bytes, data: bytes) -> Row:
+        fields = self._fields(key, data, ROW_FIELDS)
+        namespace_id = key[len(CATALOG) :].decode("ascii", "replace")
+        if not ID.fullmatch(namespace_id):
+            self._damaged(key, "a key of 32 hex digits", repr(key))
+        if fields["state"] not in STATES:
+            self._damaged(key, f"a state of {STATES}", repr(fields["state"]))
+        if not 0 <= fields["number"] <= NUMBER_MAX:
+            self._damaged(key, f"a number up to {NUMBER_MAX}", fields["number"])
+        return Row(
+            id=namespace_id,
+            number=fields["number"],
+            title=fields["title"],
+            created=fields["created"],
+            deleting=fields["state"] == "deleting",
+        )
+
+    def _fields(self, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
+            self._damaged(key, "JSON", "something else")
+        if not isinstance(fields, dict) or any(
+            type(fields.get(name)) is not kind for name, kind in types.items()
+        ):
+            self._damaged(key, f"an object with {', '.join(types)}", "something else")
+        return fields
+
+    def _damaged(self, key: bytes, expected: str, found: object) -> NoReturn:
+        raise CorruptData(
+            f"catalog record {key!r}",
+            file=self._store.path,
+            offset=0,
+            expected=expected,
+            found=found,
+        )
+
+
+FIELDS: dict[str, type] = {"generation": int, "next_number": int}
+ROW_FIELDS: dict[str, type] = {"number": int, "title": str, "created": int, "state": str}
 
 
 def is_database(store: Store) -> bool:
-    """True if the store has a catalog; a plain store may have any keys, the catalog's too."""
-    try:
-        fields = json.loads(store.get(CATALOG) or b"null")
-    except (ValueError, RecursionError):
+    """True if the store has a catalog, even a damaged one; a plain store may have its first key."""
+    data = store.get(CATALOG)
+    if data is None:
         return False
-    return isinstance(fields, dict) and fields.keys() >= {"generation", "next_number"}
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict) and fields.keys() >= FIELDS.keys():
+        return True
+    after = next(iter(store.keys(CATALOG, start_after=CATALOG, limit=1)), b"")
+    return ID.fullmatch(after[len(CATALOG) :].decode("ascii", "replace")) is not None
 
 
 def _generation(generation: int, next_number: int) -> bytes:
     return json.dumps({"generation": generation, "next_number": next_number}).encode()
-
-
-def _fields(key: bytes, data: bytes) -> Any:
-    try:
-        fields = json.loads(data)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        raise CorruptData(
-            "catalog", file=repr(key), offset=0, expected="a JSON object", found="something else"
-        )
-    return fields
-
-
-def _decode(key: bytes, data: bytes) -> Row:
-    fields = _fields(key, data)
-    return Row(
-        id=key[len(CATALOG) :].decode(),
-        number=fields["number"],
-        title=fields["title"],
-        created=fields["created"],
-        deleting=fields["state"] == "deleting",
-    )

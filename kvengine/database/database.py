@@ -17,7 +17,7 @@ from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
-from kvengine.errors import InvalidRequest, KvError, NamespaceNotFound
+from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
 from kvengine.metering.report import Named
@@ -101,41 +101,36 @@ class Database:
         """Return the namespace of a title, or else of an id; it is made if there is none.
 
         Raises:
+            InvalidType: it is no str.
             InvalidRequest: it can't be a title.
             NamespaceNotFound: there is none, and the database is read-only.
         """
-        self.limits.check_title(title)
-        self.store.check_usable()
-        try:
-            row = self._catalog.find(title)
-        except NamespaceNotFound:
-            if self.store.options.read_only:
-                raise
-            with self._lock:
-                try:
-                    row = self._catalog.find(title)
-                except NamespaceNotFound:
-                    row = self._catalog.create(title, self.clock.time())
-        return self._namespace(row)
+        while True:
+            try:
+                row = self._catalog.find(title)
+            except NamespaceNotFound:
+                if self.store.options.read_only:
+                    raise
+                self.limits.check_title(title)
+                row = self._catalog.find_or_create(title, self.clock.time())
+            found = self._namespace(row)
+            if found is not None:
+                return found
 
-    def _namespace(self, row: Row) -> Namespace:
+    def _namespace(self, row: Row) -> Namespace | None:
+        """Return the one object of a namespace, or None if it was deleted meanwhile."""
         with self._lock:
-            if row.deleting:
-                raise NamespaceNotFound(row.title)
             found = self._namespaces.get(row.number)
-            if found is None:
+            if found is None and self._catalog.is_living(row):
                 meter = self._meters.setdefault(row.number, Meter())
                 found = Namespace(
                     self.store, data_prefix(row.number), self.limits, meter, id=row.id
                 )
-                found.is_there = self._check_namespace
+                # Not a method of the database: a cycle would keep it open until it is collected.
+                found.title_of = self._catalog.title_by_id
                 self._namespaces[row.number] = found
         self._ledger.begin()
         return found
-
-    def _check_namespace(self, namespace_id: str) -> None:
-        self._catalog.refresh()
-        self._catalog.find(namespace_id)
 
     def create_namespace(self, title: str) -> NamespaceInfo:
         """Make a namespace and return NamespaceInfo(id, title).
@@ -143,6 +138,7 @@ class Database:
         Raises:
             NamespaceExists: there is one with this title.
         """
+        self.store.check_usable()
         row = self._catalog.create(self.limits.check_title(title), self.clock.time())
         return NamespaceInfo(row.id, row.title)
 
@@ -198,11 +194,11 @@ class Database:
             held = self._namespaces.get(row.number)
             # Before the remover can see it: a write that comes too late must not find it usable.
             if held is not None:
-                held.refuse(NamespaceNotFound(namespace))
+                held.refuse(NamespaceNotFound(row.title))
             try:
                 self._catalog.begin_removal(row)
-            except (KvError, OSError):
-                if held is not None:
+            except BaseException:
+                if held is not None and self._catalog.is_living(row):
                     held.refuse(None)
                 raise
             self._namespaces.pop(row.number, None)
@@ -329,7 +325,7 @@ def open_database(
     store = Store(path, groups=GROUPS, **options)
     try:
         return Database(store, limits=chosen, usage_interval_s=usage_interval_s)
-    except (KvError, OSError):
+    except BaseException:
         store.close()
         raise
 

@@ -6,19 +6,22 @@ Invariants:
   a close cut short goes on at the next open.
 * A removal waits between its batches for as long as they took, so that it takes half of what
   writers could have at most.
+* The thread refers to store and catalog, not to the database, and ends with its work.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
-from collections.abc import Iterator
 
 from kvengine.database.catalog import Catalog, Row
 from kvengine.engine.store import Store
-from kvengine.errors import KvError
+from kvengine.errors import KvError, StoreClosed
 from kvengine.namespace.layout import data_prefix, import_prefix
 
+logger = logging.getLogger("kvengine")
 BATCH_KEYS = 1000
 
 
@@ -38,60 +41,65 @@ class Remover:
         """Remove what is to be removed, in the background."""
         with self._lock:
             if self._thread is None and self._catalog.deleting() and not self._stopping.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name="kvengine-removal", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="kvengine-removal", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
+                    thread.start()
+                    self._thread = thread
 
     def stop(self) -> None:
         """Let the thread end after its present batch."""
         self._stopping.set()
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when nothing is left to remove, or nothing more can be."""
         with self._lock:
             thread = self._thread
         if thread is not None:
             thread.join()
 
-    def wait(self) -> None:
-        """Return when nothing is left to remove, or nothing can be removed."""
-        while True:
-            with self._lock:
-                thread = self._thread
-            if thread is None:
-                return
-            thread.join()
-
     def _run(self) -> None:
         try:
-            finished = all(self._remove(row) for row in self._rows())
-        except (KvError, OSError):
-            finished = False  # a store that is closed or full; the next delete or open goes on
+            while row := self._next():
+                self._remove(row)
+        except StoreClosed:
+            self._end()
+        except (KvError, OSError) as error:
+            self._end()
+            logger.warning("the keys of deleted namespaces stay until the next open: %s", error)
+
+    def _next(self) -> Row | None:
+        """Return what to remove now; with None the thread ends."""
+        with self._lock:
+            rows = [] if self._stopping.is_set() else self._catalog.deleting()
+            if not rows:
+                self._thread = None
+            return rows[0] if rows else None
+
+    def _end(self) -> None:
         with self._lock:
             self._thread = None
-        if finished:
-            self.begin()  # a namespace may have been deleted just now
 
-    def _rows(self) -> Iterator[Row]:
-        while rows := self._catalog.deleting():
-            yield from rows
+    def _remove(self, row: Row) -> None:
+        """Delete what there is of a namespace, unless stopped before the end."""
+        for prefix in (data_prefix(row.number), import_prefix(row.number)):
+            while self._sweep(prefix):
+                pass  # once more: a writer that was slow may have left something
+        if not self._stopping.is_set():
+            self._catalog.end_removal(row)
 
-    def _remove(self, row: Row) -> bool:
-        """Delete the keys of a namespace and what imports left; False if it was stopped."""
-        if not all(map(self._empty, (import_prefix(row.number), data_prefix(row.number)))):
-            return False
-        self._catalog.end_removal(row)
-        return True
-
-    def _empty(self, prefix: bytes) -> bool:
-        """Delete all keys with a prefix; False if it was stopped."""
-        last = None  # dead keys are passed over once, not anew for each batch
+    def _sweep(self, prefix: bytes) -> int:
+        """Delete the keys with a prefix; return how many there were."""
+        found, last = 0, None
         while not self._stopping.is_set():
             began = time.monotonic()
+            # Behind the last one: the start is ever more keys that are gone.
             keys = list(self._store.keys(prefix, start_after=last, limit=BATCH_KEYS))
-            if not keys and last is None:
-                return True
-            last = keys[-1] if keys else None  # at the end, once more from the beginning
+            if not keys:
+                break
             with self._store.batch(durability="os") as batch:
                 for key in keys:
                     batch.delete(key)
+            found, last = found + len(keys), keys[-1]
             self._stopping.wait(time.monotonic() - began)
-        return False
+        return found

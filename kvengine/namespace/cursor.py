@@ -23,8 +23,9 @@ import struct
 from typing import Any, NamedTuple
 
 from kvengine.engine.hash import xxh3_64
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, InvalidType
 
+INVALID = 'invalid "list keys" cursor'
 FORM = 1
 HEAD = struct.Struct(">BIB")
 CHECKSUM = struct.Struct(">Q")
@@ -43,24 +44,26 @@ class ListQuery(NamedTuple):
 def encode(query: ListQuery, last: bytes) -> str:
     """Return the cursor of a list that goes on behind a key."""
     start = HEAD.pack(FORM, query.number, query.reverse) + _of(query)
-    data = start + CHECKSUM.pack(xxh3_64(start + last)) + last
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+    return _text(start + CHECKSUM.pack(xxh3_64(start + last)) + last)
 
 
 def decode(query: ListQuery, cursor: Any) -> bytes:
     """Return the key behind which a list goes on.
 
     Raises:
+        InvalidType: it is no str.
         InvalidRequest: it is no cursor, or one of another list; the error says which.
     """
     if not isinstance(cursor, str):
-        raise _invalid(f"a cursor is a str that list() gave, not {type(cursor).__name__}")
+        raise InvalidType(
+            f"{INVALID}: a cursor is a str that list() gave, not {type(cursor).__name__}"
+        )
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise _invalid("it is damaged") from None
     start, last = data[: SIZE - CHECKSUM.size], data[SIZE:]
-    if len(data) < SIZE or data[0] != FORM:
+    if len(data) < SIZE or data[0] != FORM or _text(data) != cursor:
         raise _invalid("it is damaged")
     if data[len(start) : SIZE] != CHECKSUM.pack(xxh3_64(start + last)):
         raise _invalid("it is damaged")
@@ -68,10 +71,14 @@ def decode(query: ListQuery, cursor: Any) -> bytes:
     if number != query.number:
         raise _invalid("it belongs to another namespace")
     if start[HEAD.size :] != _of(query):
-        raise _invalid("it belongs to another prefix; repeat the prefix with each page")
+        raise _invalid("it belongs to another prefix or delimiter; repeat them with each page")
     if bool(reverse) != query.reverse:
         raise _invalid("it belongs to a list in the other direction")
     return last
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _of(query: ListQuery) -> bytes:
@@ -80,4 +87,4 @@ def _of(query: ListQuery) -> bytes:
 
 
 def _invalid(why: str) -> InvalidRequest:
-    return InvalidRequest(f'invalid "list keys" cursor: {why}')
+    return InvalidRequest(f"{INVALID}: {why}")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 
+TYPES = ("text", "json", "bytes", "stream")
 ILLEGAL_KEYS = ("", ".", "..")
 MEBIBYTE = 1 << 20
 EXPIRATION_MAX = 1 << 53  # what a double, and so JSON, holds exactly
@@ -41,7 +42,7 @@ class Limits:
     list_keys: int = 1000  # on one page
     get_keys: int | None = None  # in one get of many; None: any number
     get_bytes: int | None = None  # of their values together
-    get_types: tuple[str, ...] = ("text", "json", "bytes", "stream")  # of many
+    get_types: tuple[str, ...] = TYPES  # of many
     bulk_pairs: int = 10_000
     bulk_bytes: int = 100_000_000
     title_chars: int = 512
@@ -56,6 +57,12 @@ class Limits:
             self._bounded(name, 0, EXPIRATION_MAX)
         for name in ("bulk_pairs", "title_chars"):
             self._bounded(name, 1, EXPIRATION_MAX)
+        for name in ("get_keys", "get_bytes"):
+            if getattr(self, name) is not None:
+                self._bounded(name, 1, EXPIRATION_MAX)
+        kinds = self.get_types
+        if not isinstance(kinds, tuple) or not kinds or any(kind not in TYPES for kind in kinds):
+            raise InvalidRequest(f"limit get_types must be a tuple of {TYPES}, not {kinds!r}")
 
     def _bounded(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
@@ -161,11 +168,18 @@ class Limits:
         if count < 1:
             raise InvalidRequest("You must request a minimum of 1 key")
 
+    def check_get_type(self, kind: Any) -> None:
+        """Refuse a type that a get of many does not give."""
+        if kind not in self.get_types:
+            *most, last = (f'"{name}"' for name in sorted(self.get_types))
+            names = f"{', '.join(most)} or {last}" if most else last
+            raise InvalidRequest(f'"{kind}" is not a valid type. Use {names}')
+
     def check_get_size(self, size: int) -> None:
         """Refuse a get of many whose values are too large together."""
         if self.get_bytes is not None and size > self.get_bytes:
             raise LimitExceeded(
-                f"Total size of request exceeds the limit of {self.get_bytes // MEBIBYTE}MB", 413
+                f"Total size of request exceeds the limit of {_megabytes(self.get_bytes)}", 413
             )
 
     def check_bulk_count(self, count: int) -> None:
@@ -213,7 +227,10 @@ class Limits:
         try:
             title.encode()
         except UnicodeEncodeError as error:
-            raise InvalidRequest(f"there is a lone surrogate at index {error.start}") from None
+            raise InvalidRequest(
+                f"a title must be text that UTF-8 can encode; there is a lone surrogate at "
+                f"index {error.start}"
+            ) from None
         return title
 
 
@@ -229,6 +246,11 @@ def _within(name: str, given: int, end: int) -> int:
     if end > EXPIRATION_MAX:
         raise InvalidRequest(f"Invalid {name} of {given}. It must end before {EXPIRATION_MAX}.")
     return end
+
+
+def _megabytes(size: int) -> str:
+    """Return a size as Workers KV says it, or in bytes if it is not so round."""
+    return f"{size} bytes" if size % MEBIBYTE else f"{size // MEBIBYTE}MB"
 
 
 RELAXED = Limits()

@@ -23,7 +23,7 @@ from kvengine.namespace.results import KeyInfo, ListResult
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace
 
-EXAMINE_KEYS = 10_000  # looked at for one page, dead ones too; a few milliseconds
+EXAMINE_KEYS = 10_000  # dead ones, looked at for one page; a few milliseconds
 FOLDER_KEYS = 64  # taken at once while folders may be jumped over
 BEHIND = b"\xff"  # comes after every byte of UTF-8
 
@@ -62,10 +62,10 @@ def list_page(
         text_bytes("delimiter", delimiter),
         bool(reverse),
     )
-    if cursor and start_after is not None:
-        raise InvalidRequest("give one of cursor and start_after: a cursor says where to go on")
     after = None if start_after is None else text_bytes("start_after", start_after)
-    if cursor:
+    if cursor is not None and cursor != "":  # the REST API gives "" with the last page
+        if start_after is not None:
+            raise InvalidRequest("give one of cursor and start_after: a cursor says where to go on")
         after = cursors.decode(query, cursor)
     namespace.check_usable()
     namespace.meter.lists += 1
@@ -91,8 +91,9 @@ def _page(
         None if after is None else namespace.prefix + after,
         query.reverse,
         limit,
-        EXAMINE_KEYS,
+        limit + EXAMINE_KEYS,
     )
+    namespace.check_usable()  # else it may have been deleted, and its keys, meanwhile
     return key_infos(heads, PREFIX_BYTES), None if last is None else last[PREFIX_BYTES:]
 
 
@@ -125,14 +126,19 @@ def _folders(
 def all_keys(
     namespace: Namespace, prefix: str | None, reverse: bool, start_after: str | None
 ) -> Iterator[KeyInfo]:
-    """Yield the keys of all pages."""
-    cursor = None
-    while True:
-        page = namespace.list(prefix, cursor=cursor, reverse=reverse, start_after=start_after)
+    """Return an iterator over the keys of all pages; arguments are checked at once."""
+    text_bytes("prefix", prefix)
+    text_bytes("start_after", start_after)
+    namespace.check_usable()
+
+    def pages() -> Iterator[KeyInfo]:
+        page = namespace.list(prefix, reverse=reverse, start_after=start_after)
         yield from page.keys
-        if page.list_complete:
-            return
-        cursor, start_after = page.cursor, None
+        while not page.list_complete:
+            page = namespace.list(prefix, cursor=page.cursor, reverse=reverse)
+            yield from page.keys
+
+    return pages()
 
 
 def count(namespace: Namespace, prefix: str) -> int:
@@ -140,4 +146,6 @@ def count(namespace: Namespace, prefix: str) -> int:
     start = text_bytes("prefix", prefix)
     namespace.check_usable()
     namespace.meter.lists += 1
-    return sum(1 for _ in namespace.store.keys(namespace.prefix + start))
+    found = sum(1 for _ in namespace.store.keys(namespace.prefix + start))
+    namespace.check_usable()
+    return found

@@ -60,7 +60,7 @@ class Namespace(NamespaceWriter):
         Args:
             prefix: only keys that begin so.
             limit: at most so many, 1,000 unless the limits say otherwise.
-            cursor: of the page before; all other arguments must be the same.
+            cursor: of the page before; prefix, reverse and delimiter must be the same again.
             reverse: the last key first.
             start_after: only keys behind this one, in the direction of the list.
             delimiter: show keys that have it behind the prefix as one folder each, in `folders`.

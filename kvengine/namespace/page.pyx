@@ -8,13 +8,12 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
-import json
-
+from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import KeyInfo
-from kvengine.namespace.values import decode_metadata
+from kvengine.namespace.values import decode_metadata, parse_json
 
 cdef object new_tuple = tuple.__new__
-cdef object parse = json.loads
+cdef object parse = parse_json
 
 
 def key_infos(heads: list, skip: int) -> list:
@@ -28,9 +27,14 @@ def key_infos(heads: list, skip: int) -> list:
     for i in range(len(heads)):
         head = <tuple>heads[i]
         key = <bytes>head[0]
+        try:
+            name = PyUnicode_DecodeUTF8(
+                PyBytes_AS_STRING(key) + start, PyBytes_GET_SIZE(key) - start, "strict")
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"key {key!r} in the store is not UTF-8: no namespace wrote it") from None
         infos.append(new_tuple(KeyInfo, (
-            PyUnicode_DecodeUTF8(
-                PyBytes_AS_STRING(key) + start, PyBytes_GET_SIZE(key) - start, "strict"),
+            name,
             None if head[2] is None else int(<double>head[2]),
             None if metadata is None else metadata[i],
         )))
@@ -56,6 +60,6 @@ cdef list page_metadata(list heads):
         found = parse((b"[" + b",".join(texts) + b"]").decode())
         if len(found) == len(texts):
             return found
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return [decode_metadata(text) for text in texts]  # says which is no JSON

@@ -19,7 +19,7 @@ from kvengine.engine.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
 
-from kvengine.errors import InvalidRequest, again
+from kvengine.errors import InvalidRequest, NamespaceNotFound, again
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
 
@@ -41,6 +41,7 @@ class Blocked:
 
 BLOCKED = Blocked()
 cdef object blocked = BLOCKED
+cdef str not_json = "At least one of the requested keys corresponds to a non-json value"
 
 
 cdef class Meter:
@@ -63,14 +64,17 @@ cdef class NamespaceReader:
     Thread-safety: threads may share it.
     """
 
-    def __cinit__(self, Reader store, bytes prefix, limits, Meter meter, *args, **kwargs) -> None:
+    def __cinit__(
+        self, Reader store not None, bytes prefix not None, limits, Meter meter not None, *args,
+        **kwargs,
+    ) -> None:
         if PyBytes_GET_SIZE(prefix) != PREFIX_BYTES:
             raise ValueError(f"a prefix has {PREFIX_BYTES} bytes")
         self.store, self.prefix, self.limits, self.meter = store, prefix, limits, meter
         memcpy(self.start, PyBytes_AS_STRING(prefix), PREFIX_BYTES)
         self.key_bytes = limits.key_bytes
         self.follows = store.published != NULL
-        self.seen = store.applied
+        self.seen = 0  # nothing: the first call looks
 
     def refuse(self, error: BaseException | None) -> None:
         """Let every call raise this error from now on."""
@@ -82,14 +86,21 @@ cdef class NamespaceReader:
         self.begin()
 
     def _look_again(self) -> None:
-        """See whether the namespace is still in the catalog; the database overrides it."""
+        """Raise NamespaceNotFound if the namespace is not in the catalog; writing.py has it."""
 
     cdef int begin(self) except -1:
-        if self.follows and self.store.applied != self.seen:
-            self.seen = self.store.applied
-            self._look_again()
+        """Refuse a namespace that was deleted."""
+        cdef uint64_t now
         if self.refusal is not None:
             raise again(self.refusal)
+        if self.follows and self.store.applied != self.seen:
+            now = self.store.applied
+            try:
+                self._look_again()
+            except NamespaceNotFound as error:
+                self.refusal = again(error)  # for ever: it never comes back
+                raise
+            self.seen = now
         return 0
 
     cdef Py_ssize_t name_of(self, object key, char *name) except -1:
@@ -130,7 +141,10 @@ cdef class NamespaceReader:
         if self.follows or self.refusal is not None:
             self.begin()
         self.meter.reads += 1
-        return self.store.current(hash, name, size, address)
+        cdef const Header *header = self.store.current(hash, name, size, address)
+        if header == NULL:
+            self.begin()  # absent, or its namespace was deleted while the key was looked for
+        return header
 
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
         """Return the value of a checked record as the caller wants it."""
@@ -166,21 +180,22 @@ cdef class NamespaceReader:
         """
         cdef uint64_t address
         cdef const Header *header
-        cdef Kind kind = kind_of(type)
+        cdef Kind kind
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
         if not isinstance(key, str):
             return self.get_many(key, type)
+        kind = kind_of(type)
         header = self.find(key, &address)
         if header == NULL:
             return None
         return self.value_as(key, header, address, kind)
 
-    def get_resident(self, key, type="text") -> object:
+    def get_resident(self, key, type="text"):
         """Return what get() does if that needs no wait, or BLOCKED."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if kind_of(type) == STREAM:
+        if kind_of(type) == STREAM or self.follows and self.store.applied != self.seen:
             return blocked
         size = self.name_of(key, name)
         if self.store.unusable is None and self.store.would_block(
@@ -195,26 +210,29 @@ cdef class NamespaceReader:
         Of an absent key all is None, and the version is 0.  In a dict it is None altogether.
         See get() for the arguments and errors.
         """
-        cdef uint64_t address, version
+        cdef uint64_t address
         cdef const Header *header
-        cdef const char *start
-        cdef bytes metadata
-        cdef Kind kind = kind_of(type)
+        cdef Kind kind
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
         if not isinstance(key, str):
-            return self._get_many_with_metadata(key, type)
+            return self.read_each(self.checked_keys(key, type), kind_of(type), True)
+        kind = kind_of(type)
         header = self.find(key, &address)
         if header == NULL:
             return ABSENT
-        start = key_of(header) + header.key_size
-        metadata = start[:header.metadata_size]
-        version = version_of(header)
+        return self.described(key, header, address, kind)
+
+    cdef object described(self, object key, const Header *header, uint64_t address, Kind kind):
+        """Return the ValueWithMetadata of a checked record."""
+        cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = start[:header.metadata_size]
+        cdef uint64_t version = version_of(header)
         # The value last: what runs meanwhile may move the record.
         value = self.value_as(key, header, address, kind)
         return new_tuple(ValueWithMetadata, (value, decode_metadata(metadata), None, version))
 
-    def get_metadata(self, key) -> KeyDetails | None:
+    def get_metadata(self, key):
         """Return KeyDetails(name, expiration, metadata, version, size), or None; not the value."""
         cdef uint64_t address, version
         cdef const Header *header = self.find(key, &address)
@@ -244,36 +262,47 @@ cdef class NamespaceReader:
 
         Much faster a key than get().  See get() for types and errors.
         """
-        cdef Kind kind = kind_of(type)
         cdef list wanted = self.checked_keys(keys, type)
+        cdef Kind kind = kind_of(type)
         cdef list values
-        if kind == STREAM:
-            return {key: self.get(key, type) for key in wanted}
+        if kind == STREAM or self.limits.get_bytes is not None:
+            return self.read_each(wanted, kind, False)
         values = self.store.get_many([self.name(key) for key in wanted])
+        self.begin()  # its namespace may have been deleted meanwhile
         self.meter.reads += len(wanted)
-        if self.limits.get_bytes is not None:
-            self.limits.check_get_size(sum([len(value) for value in values if value is not None]))
         return {key: self.decoded(key, value, kind) for key, value in zip(wanted, values)}
 
-    def _get_many_with_metadata(self, keys, type) -> dict:
+    cdef dict read_each(self, list wanted, Kind kind, bint with_metadata):
+        """Read keys one after another, until their values are too large together."""
         cdef dict found = {}
-        cdef uint64_t size = 0
-        for key in self.checked_keys(keys, type):
-            result = self.get_with_metadata(key, type)
-            found[key] = result if result.version else None
-        if self.limits.get_bytes is not None:
-            for name in found:
-                size += len(self.store.get_view(self.name(name)) or b"")
-            self.limits.check_get_size(size)
+        cdef uint64_t most = self.limits.get_bytes or ~<uint64_t>0, size = 0, address
+        cdef Kind stored = BYTES if kind == JSON else kind
+        cdef const Header *header
+        for key in wanted:
+            header = self.find(key, &address)
+            if header == NULL:
+                found[key] = None
+                continue
+            size += header.value_size
+            if size > most:
+                self.limits.check_get_size(size)
+            if with_metadata:
+                result = self.described(key, header, address, stored)
+                if kind == JSON:
+                    result = result._replace(value=json_of_many(key, result.value))
+            else:
+                result = self.value_as(key, header, address, stored)
+                if kind == JSON:
+                    result = json_of_many(key, result)
+            found[key] = result
         return found
 
     cdef list checked_keys(self, object keys, object type):
         if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
             self.limits.refuse_key(keys)
         cdef list wanted = list(keys)
+        self.limits.check_get_type(type)
         self.limits.check_get_count(len(wanted))
-        if type not in self.limits.get_types:
-            raise InvalidRequest(f'"{type}" is not a valid type. Use "json" or "text"')
         self.check_usable()
         return wanted
 
@@ -284,7 +313,15 @@ cdef class NamespaceReader:
         if kind == TEXT:
             return PyUnicode_DecodeUTF8(
                 PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), "replace")
-        return value if kind == BYTES else decode_json(key, value)
+        return value if kind == BYTES else json_of_many(key, value)
+
+
+cdef object json_of_many(object key, object value):
+    """Return one of many values as JSON; the error is that of Workers KV, its cause says more."""
+    try:
+        return decode_json(key, value)
+    except InvalidRequest as error:
+        raise InvalidRequest(not_json) from error
 
 
 cdef Kind kind_of(object type) except *:

@@ -16,6 +16,7 @@ from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace.limits import Limits
 
 CHUNK_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def to_json(what: str, value: Any) -> bytes:
@@ -57,8 +58,8 @@ def decode_metadata(data: bytes) -> Any:
     if not data:
         return None
     try:
-        return json.loads(data)
-    except ValueError as error:
+        return parse_json(data.decode())
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"metadata in the store is not JSON: {error}") from None
 
 
@@ -76,6 +77,8 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
         InvalidRequest: it has no form as bytes, or a stream ended early.
         LimitExceeded: it is too long.
     """
+    if size is not None:
+        _check_size(size)
     if kind == "json":
         data: Any = to_json("a value of type json", value)
     elif kind is not None:
@@ -84,16 +87,23 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
         data = value
     elif isinstance(value, str):
         data = _encode_text(value)
-    elif isinstance(value, (bytes, bytearray, memoryview)):
+    elif isinstance(value, (bytes, bytearray)):
         data = value
     elif hasattr(value, "read"):
         data = _read_all(limits, value, size)
     else:
         data = _buffer(value)
-    limits.check_value_size(data.nbytes if isinstance(data, memoryview) else len(data))
+    limits.check_value_size(len(data))
     if size is not None and len(data) != size:
         raise InvalidRequest(f"the value should have {size} bytes, and has {len(data)}")
     return data
+
+
+def _check_size(size: Any) -> None:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise InvalidType(f"size must be an int, not {type(size).__name__}")
+    if size < 0:
+        raise InvalidRequest(f"size must be 0 or more, not {size}")
 
 
 def _encode_text(text: str) -> bytes:
@@ -121,12 +131,14 @@ def _read_all(limits: Limits, stream: Any, size: int | None) -> bytearray:
     data = bytearray()
     while True:
         piece = stream.read(CHUNK_BYTES)
+        if piece is None:
+            raise InvalidRequest("the stream has nothing to read yet; put() can't wait for it")
         if not isinstance(piece, (bytes, bytearray, memoryview)):
             raise InvalidType(
                 f"a stream must give bytes, this one gives {type(piece).__name__}; "
                 "open the file in binary mode"
             )
-        if not piece:
+        if not len(piece):
             break
         data += piece
         limits.check_value_size(len(data))
@@ -144,11 +156,18 @@ def decode_json(key: str, data: Any) -> Any:
     Raises:
         InvalidRequest: it is not JSON.
     """
+    text = bytes(data)
     try:
-        return json.loads(bytes(data))
-    except ValueError as error:
-        where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidRequest(f"the value of {key!r} is not JSON{where}") from None
+        return parse_json(text.removeprefix(BYTE_ORDER_MARK).decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the value of {key!r} is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+parse_json = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads() takes NaN
 
 
 class ValueStream(io.RawIOBase):
@@ -192,7 +211,13 @@ class ValueStream(io.RawIOBase):
 
     def tell(self) -> int:
         """Return the present place."""
+        self._check_open()
         return self._at
+
+    def close(self) -> None:
+        """Give back the value's space in the store, once nothing else needs it."""
+        super().close()
+        self._view.release()
 
     def _check_open(self) -> None:
         if self.closed:

@@ -8,15 +8,25 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from kvengine.errors import InvalidRequest, InvalidType, KvError, VersionConflict
+from kvengine.errors import (
+    InvalidRequest,
+    InvalidType,
+    KvError,
+    NamespaceNotFound,
+    StoreClosed,
+    VersionConflict,
+)
 from kvengine.namespace.reading import NamespaceReader
 from kvengine.namespace.values import encode_metadata, encode_value
 
-ATTEMPTS = 1000  # of a change that reads first; each failure means that another writer was faster
+ATTEMPTS = 1000  # each failure means that another writer was faster, or that a second ended
 INCREMENT_BITS = 63
+NUMBER = re.compile(rb"[+-]?[0-9]{1,19}")
 
 
 class NamespaceWriter(NamespaceReader):
@@ -31,11 +41,26 @@ class NamespaceWriter(NamespaceReader):
     def __init__(self, store: Any, prefix: bytes, limits: Any, meter: Any, *, id: str) -> None:
         self.id = id
         self.number = int.from_bytes(prefix[1:], "big")
-        self.is_there: Callable[[str], None] | None = None  # raises if the namespace was deleted
+        self.title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
+
+    @property
+    def title(self) -> str:
+        """What the namespace is called now.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        self.check_usable()
+        return self.id if self.title_of is None else self.title_of(self.id)
 
     def _look_again(self) -> None:
-        if self.is_there is not None:
-            self.is_there(self.id)
+        if self.title_of is not None:
+            self.title_of(self.id)
+
+    def _expires_at(self, expiration: int | None, expiration_ttl: int | None) -> int | None:
+        now = self.store.options.clock.time()
+        ends: int | None = self.limits.expires_at(now, expiration, expiration_ttl)
+        return ends
 
     # -- changes
 
@@ -60,8 +85,8 @@ class NamespaceWriter(NamespaceReader):
             key: 1 to 512 bytes as UTF-8, not "." or "..".
             value: str, bytes-like, or a binary stream, which is read to its end; at most 25 MiB.
             type: "json": the value is anything that JSON can say.
-            expiration: when the key ends, in seconds since the epoch.
-            expiration_ttl: in how many seconds it ends; wins over `expiration`.
+            expiration, expiration_ttl: when the key ends, in seconds since the epoch; or in how
+                many seconds, which wins.
             metadata: anything that JSON can say, at most 1,024 bytes of it.
             if_version: write only if the key has this version now (0: only if it is absent).
             size: how many bytes a stream must have; if it has not, nothing is written.
@@ -74,23 +99,30 @@ class NamespaceWriter(NamespaceReader):
             StoreReadOnly: the database does not accept writes.
         """
         name = self.name(key)
-        now = self.store.options.clock.time()
-        expires_at = self.limits.expires_at(now, expiration, expiration_ttl)
+        expires_at = self._expires_at(expiration, expiration_ttl)
         extra = encode_metadata(self.limits, metadata)
         data = encode_value(self.limits, value, type, size)
         self.check_usable()
-        version: int = self.store.put(
-            name,
-            data,
-            metadata=extra,
-            expires_at=expires_at,
-            if_version=if_version,
-            durability=durability,
-        )
-        self.meter.writes += 1
-        self.meter.bytes_in += len(data)
-        self._stays(name)
-        return version
+        for _ in range(ATTEMPTS):
+            try:
+                version: int = self.store.put(
+                    name,
+                    data,
+                    metadata=extra,
+                    expires_at=expires_at,
+                    if_version=if_version,
+                    durability=durability,
+                )
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
+                expires_at = self._expires_at(expiration, expiration_ttl)
+                continue
+            self.meter.writes += 1
+            self.meter.bytes_in += len(data)
+            self._stays(name)
+            return version
+        raise _contention(key)
 
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key and return the version of the change; 0 if there was nothing to delete.
@@ -121,15 +153,16 @@ class NamespaceWriter(NamespaceReader):
             VersionConflict: the key has another version than `if_version`.
         """
         name = self.name(key)
-        now = self.store.options.clock.time()
-        expires_at = self.limits.expires_at(now, expiration, expiration_ttl)
+        _check_version(if_version)
         self.check_usable()
         for _ in range(ATTEMPTS):
+            expires_at = self._expires_at(expiration, expiration_ttl)
             entry = self.store.get_entry(name)
             found = 0 if entry is None else entry.version
             if if_version is not None and if_version != found:
                 raise VersionConflict(if_version, found)
             if entry is None:
+                self.check_usable()  # absent, or its namespace was deleted meanwhile
                 return 0
             try:
                 version: int = self.store.put(
@@ -140,6 +173,10 @@ class NamespaceWriter(NamespaceReader):
                     if_version=found,
                 )
             except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
                 continue
             self.meter.writes += 1
             self._stays(name)
@@ -167,11 +204,12 @@ class NamespaceWriter(NamespaceReader):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise InvalidType(f"{what} must be an int, not {type(number).__name__}")
         name = self.name(key)
-        now = self.store.options.clock.time()
-        end = self.limits.expires_at(now, None, expiration_ttl)
         self.check_usable()
         for _ in range(ATTEMPTS):
+            end: float | None = self._expires_at(None, expiration_ttl)
             entry = self.store.get_entry(name)
+            if entry is not None:
+                end = entry.expires_at
             total = by + (initial if entry is None else _number(key, entry.value))
             if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
                 raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")
@@ -181,10 +219,14 @@ class NamespaceWriter(NamespaceReader):
                     name,
                     data,
                     metadata=b"" if entry is None else entry.metadata,
-                    expires_at=end if entry is None else entry.expires_at,
+                    expires_at=end,
                     if_version=0 if entry is None else entry.version,
                 )
             except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(end):
+                    raise
                 continue
             self.meter.reads += 1
             self.meter.writes += 1
@@ -193,25 +235,38 @@ class NamespaceWriter(NamespaceReader):
             return total
         raise _contention(key)
 
+    def _has_ended(self, expires_at: float | None) -> bool:
+        """True if a key's last second ended since it was computed: between two looks at the clock,
+        or while a slow stream was read.
+        """
+        return expires_at is not None and expires_at <= self.store.options.clock.time()
+
     def _stays(self, *names: bytes) -> None:
         """Take back writes to a namespace that was deleted while they were under way."""
         try:
             self.check_usable()
-        except KvError:
-            if not self.store.closed:
-                with self.store.batch() as batch:
-                    for name in names:
-                        batch.delete(name)
+        except NamespaceNotFound:
+            with suppress(KvError), self.store.batch() as batch:
+                for name in names:
+                    batch.delete(name)
             raise
+        except StoreClosed:
+            return  # the write was done before that
+
+
+def _check_version(if_version: Any) -> None:
+    if if_version is None:
+        return
+    if isinstance(if_version, bool) or not isinstance(if_version, int):
+        raise InvalidType(f"if_version must be an int, not {type(if_version).__name__}")
+    if if_version < 0:
+        raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
 
 
 def _number(key: str, value: bytes) -> int:
-    try:
-        if len(value) > 20:
-            raise ValueError
-        return int(value)
-    except ValueError:
-        raise InvalidRequest(f"the value of {key!r} is not a whole number") from None
+    if not NUMBER.fullmatch(value):
+        raise InvalidRequest(f"the value of {key!r} is not a whole number of 64 bits")
+    return int(value)
 
 
 def _contention(key: str) -> KvError:
