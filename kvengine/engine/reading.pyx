@@ -13,7 +13,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
