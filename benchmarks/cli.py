@@ -1,4 +1,4 @@
-"""The command line: ``run`` (also without a name), ``report`` and ``compare``.
+"""The command line: ``run`` (also without a name), ``namespace``, ``report`` and ``compare``.
 
 Invariants: progress goes to stderr, the table to stdout; a run always leaves its JSON, even when no
 plot can be drawn.
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmarks import driver
+from benchmarks import driver, namespace
 from benchmarks.engines import ENGINES
 from benchmarks.options import Options
 from benchmarks.report import write_report
@@ -116,6 +116,21 @@ def report(file: Path) -> None:
 def compare(before: Path, after: Path, engine: str) -> None:
     """Show what changed for one engine between two results."""
     click.echo(comparison(json.loads(before.read_text()), json.loads(after.read_text()), engine))
+
+
+@main.command(name="namespace")
+@click.option("--keys", default="1_000_000", callback=_number, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--dir", "directory", type=click.Path(file_okay=False, exists=True))
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def namespace_layer(keys: int, repeats: int, directory: str | None, results: Path) -> None:
+    """Measure namespaces above the store: get, list, export."""
+    result = namespace.measure(keys, repeats, directory, lambda text: click.echo(text, err=True))
+    results.mkdir(parents=True, exist_ok=True)
+    target = results / f"namespace-{keys}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    target.with_suffix(".md").write_text(namespace.report(result) + "\n")
+    click.echo(namespace.report(result))
 
 
 def _with_settings(names: list[str]) -> list[tuple[str, str]]:

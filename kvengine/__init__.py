@@ -9,10 +9,13 @@ b'hello'
 >>> store.close()
 """
 
+from kvengine.database.catalog import NamespaceInfo
+from kvengine.database.database import Database
+from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
-from kvengine.entry import Change, Entry, SalvageReport, Stats, VerifyReport
+from kvengine.entry import Change, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -20,6 +23,9 @@ from kvengine.errors import (
     InvalidType,
     KeyNotFound,
     KvError,
+    LimitExceeded,
+    NamespaceExists,
+    NamespaceNotFound,
     NotAStore,
     StorageError,
     StorageFull,
@@ -29,19 +35,55 @@ from kvengine.errors import (
     UnsupportedFormat,
     VersionConflict,
 )
+from kvengine.metering.pricing import SEED_PRICES, Bill, PriceTable, price
+from kvengine.metering.usage import Usage
+from kvengine.namespace.limits import RELAXED, STRICT, Limits
+from kvengine.namespace.namespace import Namespace
+from kvengine.namespace.results import (
+    BulkReport,
+    DatabaseChange,
+    ExportReport,
+    ImportReport,
+    KeyChange,
+    KeyDetails,
+    KeyInfo,
+    ListResult,
+    ValueWithMetadata,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RELAXED",
+    "SEED_PRICES",
+    "STRICT",
+    "Bill",
+    "BulkReport",
     "Change",
     "ChangesGone",
     "CorruptData",
+    "Database",
+    "DatabaseChange",
     "Entry",
+    "ExportReport",
+    "GroupSize",
+    "ImportReport",
     "InvalidRequest",
     "InvalidType",
+    "KeyChange",
+    "KeyDetails",
+    "KeyInfo",
     "KeyNotFound",
     "KvError",
+    "LimitExceeded",
+    "Limits",
+    "ListResult",
+    "Namespace",
+    "NamespaceExists",
+    "NamespaceInfo",
+    "NamespaceNotFound",
     "NotAStore",
+    "PriceTable",
     "SalvageReport",
     "Stats",
     "StorageError",
@@ -51,9 +93,13 @@ __all__ = [
     "StoreLocked",
     "StoreReadOnly",
     "UnsupportedFormat",
+    "Usage",
+    "ValueWithMetadata",
     "VerifyReport",
     "VersionConflict",
     "__version__",
+    "open",
+    "price",
     "salvage",
     "verify",
 ]

@@ -27,6 +27,13 @@ class Change(NamedTuple):
     expires_at: float | None
 
 
+class GroupSize(NamedTuple):
+    """What lives in a group of keys."""
+
+    keys: int
+    bytes: int  # of keys, values and metadata
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Figures about an open store; sizes in bytes."""

@@ -3,7 +3,10 @@
 * KvError
   x InvalidRequest       change the call                    (also a ValueError)
     x InvalidType        change the type of an argument     (also a TypeError)
+    x LimitExceeded      send less                          (says what is too large)
   x KeyNotFound          the key is not there               (also a KeyError)
+  x NamespaceNotFound    create it, or give another name    (also a KeyError)
+  x NamespaceExists      give another title
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, or opened before a fork)
   x StoreLocked          another process has it open        (says which)
@@ -15,6 +18,11 @@
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
   x ChangesGone          start again from a snapshot        (the log begins later)
 """
+
+from copy import copy
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class KvError(Exception):
@@ -29,11 +37,34 @@ class InvalidType(InvalidRequest, TypeError):
     """An argument has a type that no store accepts."""
 
 
+class LimitExceeded(InvalidRequest):
+    """Something is larger than it may be; ``status`` is what HTTP calls that: 413 or 414."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class KeyNotFound(KvError, KeyError):
     """``store[key]`` or ``del store[key]`` of a key that is not there."""
 
     def __str__(self) -> str:
         return f"key {self.args[0]!r} is not in the store"
+
+
+class NamespaceNotFound(KvError, KeyError):
+    """There is no namespace of this title or id, or it was deleted."""
+
+    def __str__(self) -> str:
+        return f"namespace {self.args[0]!r} does not exist"
+
+
+class NamespaceExists(KvError):
+    """Another namespace has the title already."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(f"a namespace with the title {title!r} already exists")
+        self.title = title
 
 
 class VersionConflict(KvError):
@@ -104,3 +135,14 @@ class ChangesGone(KvError):
             "start again from tail(after=0), which gives the whole store"
         )
         self.after, self.oldest = after, oldest
+
+
+def again(error: _Error) -> _Error:
+    """Return a copy of an error that is raised more than once.
+
+    One and the same would keep the frames of everyone who ever got it: its traceback grows.
+    """
+    twin = copy(error)
+    if error.__cause__ is not None:
+        twin.__cause__ = error.__cause__
+    return twin

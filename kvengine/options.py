@@ -36,6 +36,8 @@ class Options:
     compaction_bytes_per_s: int = 256 << 20  # leaves a disk room for others; 0: no limit
     checkpoint_records: int = 1_000_000  # replayed in about a quarter of a second
     key_buffer_entries: int = 65_536  # new keys held in memory before they go to a key run
+    # (start, size): keys that begin with `start` are counted by their first `size` bytes.
+    groups: tuple[bytes, int] | None = None
     verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
     clock: Clock = field(default_factory=SystemClock)
     # Deletes newer than this are kept for those who follow the log.
@@ -52,6 +54,19 @@ class Options:
         _within("compaction_bytes_per_s", self.compaction_bytes_per_s, 0, 1 << 50)
         _within("checkpoint_records", self.checkpoint_records, 1, 1 << 40)
         _within("key_buffer_entries", self.key_buffer_entries, 16, 1 << 24)
+        _group_setting(self.groups)
+
+
+def _group_setting(groups: object) -> None:
+    if groups is None:
+        return
+    match groups:
+        case (bytes(start), int(size)) if 1 <= len(start) <= min(size, 6) and size <= 8:
+            return
+    raise InvalidRequest(
+        "groups must be (start, size) with a start of 1 to 6 bytes and a size of len(start) to 8, "
+        f"not {groups!r}"
+    )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "kvengine"
 ROWS = (
-    ("cli",),
+    ("cli", "examples"),
     ("server", "integrations", "testing"),  # neighbors: none uses another
+    ("aio",),
     ("database",),
     ("namespace", "metering"),
     ("tier",),
@@ -31,7 +32,9 @@ SUFFIXES = {".py", ".pyx", ".pxd", ".pyi"}
 MAY_USE_TESTING = re.compile(r"cli/(demo|replay)\w*\.py")
 # What meets the operating system, and the parts that may use it.
 SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile"}
-MAY_USE_SYSTEM = {"file", "cli", "testing"}
+MAY_USE_SYSTEM = {"file", "cli", "testing", "examples"}
+# Examples show what users can do, so these parts are all that they may import.
+PUBLIC_PARTS = {"aio", "examples"}
 # What tells the time of day; clock.py alone may ask.
 TIME_OF_DAY = re.compile(
     r"\btime\.(time|time_ns|localtime|gmtime|ctime)\b|\bCLOCK_REALTIME\b|libc\.time\b"
@@ -79,6 +82,9 @@ def find_violations(root: Path) -> Iterator[str]:
                 yield f"{name}: {own} must not use {used}"
         if "testing" in parts and own != "testing" and not MAY_USE_TESTING.fullmatch(name):
             yield f"{name}: only tests and commands that simulate may use kvengine.testing"
+        if own == "examples":
+            inner = parts & ROW_OF.keys() - PUBLIC_PARTS
+            yield from (f"{name}: examples must not use {part}" for part in sorted(inner))
         foreign = {module.partition(".")[0] for module in modules}
         if own not in MAY_USE_SYSTEM:
             yield from (
@@ -112,6 +118,8 @@ def test_layers_point_one_way() -> None:
         ("errors.py", "from kvengine.clock import Clock"),
         ("server/app.py", "import kvengine.testing.clock"),
         ("cli/get.py", "from kvengine.testing import model"),
+        ("examples/a.py", "from kvengine.namespace.namespace import Namespace"),
+        ("examples/a.py", "import kvengine.errors"),
         ("engine/a.py", "import json, os"),
         ("engine/a.pyx", "from posix.unistd cimport pread"),
         ("tier/a.py", "import time\nprint(time.time())"),
@@ -131,6 +139,8 @@ def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> No
         ("engine/a.pyx", "from kvengine.file.mapped cimport MappedFile"),
         ("file/local.py", "import os"),
         ("cli/demo_crash.py", "from kvengine.testing.model import Model"),
+        ("examples/a.py", "import kvengine\nfrom kvengine import KvError, aio"),
+        ("examples/a.py", "from kvengine.examples.command import example\nimport pathlib"),
         ("testing/clock.py", "from kvengine import database"),
         ("tier/a.py", "import time\nprint(time.monotonic())"),
         ("clock.py", "import time\nprint(time.time())"),

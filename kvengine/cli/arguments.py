@@ -2,7 +2,8 @@
 
 Invariants:
 * whatever bytes the shell passes as a key arrive in the store unchanged;
-* commands that only read never create a store and never take its lock.
+* commands that only read never create a store and never take its lock;
+* a key of the store itself is never written into a database, whose namespaces it could break.
 """
 
 import os
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from kvengine import Store
+from kvengine.cli.failures import CommandFailed
+from kvengine.database.catalog import is_database
 from kvengine.options import VALUE_BYTES_MAX
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -87,8 +90,19 @@ def read_value(stream: BinaryIO) -> bytes:
 def standard_input() -> BinaryIO:
     """Return the binary standard input."""
     if sys.stdin is None:
-        raise click.UsageError("the value should come from standard input, which is closed")
+        raise click.UsageError("standard input, which should be read, is closed")
     return sys.stdin.buffer
+
+
+class InputFile(click.File):
+    """A file to read; "-" is standard input."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the open file."""
+        return standard_input() if value == "-" else super().convert(value, param, ctx)
 
 
 def open_reader(folder: str) -> Store:
@@ -99,3 +113,15 @@ def open_reader(folder: str) -> Store:
 def open_writer(folder: str, *, create: bool = False) -> Store:
     """Open the store in *folder* for writing; with *create*, make it if there is none."""
     return Store(folder, create=create)
+
+
+def open_plain_writer(folder: str, *, create: bool = False) -> Store:
+    """As open_writer, but refuse a database."""
+    store = open_writer(folder, create=create)
+    if is_database(store):
+        store.close()
+        raise CommandFailed(
+            f'{folder} is a database with namespaces; change it with "kvengine key put", '
+            '"kvengine key delete" and "kvengine bulk"'
+        )
+    return store

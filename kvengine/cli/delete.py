@@ -2,7 +2,13 @@
 
 import click
 
-from kvengine.cli.arguments import data_option, hex_option, json_option, key_bytes, open_writer
+from kvengine.cli.arguments import (
+    data_option,
+    hex_option,
+    json_option,
+    key_bytes,
+    open_plain_writer,
+)
 from kvengine.cli.output import output
 from kvengine.cli.text import json_line
 from kvengine.errors import KeyNotFound
@@ -33,7 +39,7 @@ def delete(
 ) -> None:
     """Remove KEY. An absent key gives exit code 3, unless --force is given."""
     name = key_bytes(key, as_hex)
-    with open_writer(data) as store:
+    with open_plain_writer(data) as store:
         version = store.delete(name, if_version=if_version, durability=durability)
     if not version and not force:
         raise KeyNotFound(name)

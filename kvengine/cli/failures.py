@@ -17,6 +17,8 @@ from kvengine.errors import (
     InvalidRequest,
     KeyNotFound,
     KvError,
+    NamespaceExists,
+    NamespaceNotFound,
     StorageError,
     StoreLocked,
     StoreReadOnly,
@@ -43,8 +45,8 @@ Exit codes:
   0    done
   1    failed: not a store, another format, a check of the demo failed
   2    usage: the command, an option, a key or a value is not acceptable
-  3    not found: the key is absent
-  4    conflict: --if-version did not match, nothing was written
+  3    not found: the key or the namespace is absent
+  4    conflict: --if-version did not match, or the title is taken; nothing was written
   5    unavailable: another process writes to the store, or the system refused
   6    damage found in the files of the store
   130  interrupted (Ctrl-C)
@@ -64,8 +66,10 @@ class CommandFailed(click.ClickException):
 # The first class that matches decides, so a subclass stands above its base.
 _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyNotFound, ExitCode.NOT_FOUND),
+    (NamespaceNotFound, ExitCode.NOT_FOUND),
     (InvalidRequest, ExitCode.USAGE),
     (VersionConflict, ExitCode.CONFLICT),
+    (NamespaceExists, ExitCode.CONFLICT),
     (StoreLocked, ExitCode.UNAVAILABLE),
     (StoreReadOnly, ExitCode.UNAVAILABLE),
     (StorageError, ExitCode.UNAVAILABLE),

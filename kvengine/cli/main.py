@@ -17,22 +17,30 @@ import click
 import kvengine
 from kvengine.cli.backup import backup
 from kvengine.cli.bench import bench
+from kvengine.cli.bulk import bulk
 from kvengine.cli.compact import compact
 from kvengine.cli.delete import delete
 from kvengine.cli.demo import demo
+from kvengine.cli.export import export
 from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
 from kvengine.cli.get import get
+from kvengine.cli.import_ import import_pairs
+from kvengine.cli.key import key
 from kvengine.cli.list import list_keys
+from kvengine.cli.namespace import namespace
 from kvengine.cli.output import flush, forget_output, message
+from kvengine.cli.place import Commands
 from kvengine.cli.put import put
 from kvengine.cli.salvage import salvage
 from kvengine.cli.stats import stats
 from kvengine.cli.tail import tail
+from kvengine.cli.usage import usage
 from kvengine.cli.verify import verify
+from kvengine.cli.watch import watch
 from kvengine.errors import KvError
 
 
-class CommandGroup(click.Group):
+class CommandGroup(Commands):
     """A group whose commands may raise what the package and the system raise."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -53,10 +61,6 @@ class CommandGroup(click.Group):
             message("interrupted")
             sys.exit(ExitCode.INTERRUPTED)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which they were added, not the alphabet's."""
-        return list(self.commands)
-
 
 @click.group(
     cls=CommandGroup,
@@ -67,12 +71,16 @@ class CommandGroup(click.Group):
 def command() -> None:
     """Keep keys and values in a folder.
 
-    Keys and values are bytes. Values come from standard input and go to standard output as
-    they are; messages go to standard error. Put "--" before a key that begins with "-".
+    The commands from "namespace" to "watch" are for a database of namespaces, as in Workers KV;
+    "put", "get", "delete" and "list" for a plain store, whose keys are bytes; the others for both.
+
+    Values come from standard input and go to standard output as they are; messages go to
+    standard error. Put "--" before a key that begins with "-".
     """
 
 
 for _member in (
+    namespace, key, bulk, export, import_pairs, usage, watch,
     put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
 ):  # fmt: skip
     command.add_command(_member)

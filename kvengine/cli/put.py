@@ -6,11 +6,12 @@ from typing import BinaryIO
 import click
 
 from kvengine.cli.arguments import (
+    InputFile,
     data_option,
     hex_option,
     json_option,
     key_bytes,
-    open_writer,
+    open_plain_writer,
     read_value,
     standard_input,
 )
@@ -25,7 +26,7 @@ from kvengine.options import DURABILITIES, Durability
 @data_option
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option("--file", "source", type=click.File("rb"), help="Take the value from this file.")
+@click.option("--file", "source", type=InputFile(), help="Take the value from this file.")
 @hex_option
 @click.option("--metadata", default="", metavar="TEXT", help="Stored beside the value.")
 @click.option(
@@ -64,7 +65,7 @@ def put(
     contents = _contents(value, source)
     deadline = _deadline(expires_at, ttl)
     name = key_bytes(key, as_hex)
-    with open_writer(data, create=True) as store:
+    with open_plain_writer(data, create=True) as store:
         version = store.put(
             name,
             contents,

@@ -8,6 +8,7 @@ Invariants:
 import base64
 import json
 import math
+from collections.abc import Iterable, Iterator
 
 from kvengine.entry import Change, Entry
 from kvengine.errors import CorruptData
@@ -44,6 +45,31 @@ def json_line(fields: dict[str, object]) -> bytes:
         for name, value in fields.items()
     }
     return json.dumps(sayable).encode() + b"\n"
+
+
+def json_array(items: Iterable[object]) -> Iterator[bytes]:
+    """Yield the pieces of a JSON array, one item after the other, in the layout of wrangler."""
+    return _json_block("[", "]", (json.dumps(item, indent=2) for item in items))
+
+
+def json_object(members: Iterable[tuple[str, object]]) -> Iterator[bytes]:
+    """Yield the pieces of a JSON object, as json_array()."""
+    texts = (f"{json.dumps(name)}: {json.dumps(value, indent=2)}" for name, value in members)
+    return _json_block("{", "}", texts)
+
+
+def _json_block(start: str, end: str, texts: Iterable[str]) -> Iterator[bytes]:
+    before = start
+    for text in texts:
+        indented = text.replace("\n", "\n  ")  # JSON has line breaks between its tokens only
+        yield f"{before}\n  {indented}".encode()
+        before = ","
+    yield (f"{start}{end}\n" if before == start else f"\n{end}\n").encode()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return *number* with its *noun*, which ends in s unless there is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def bytes_field(name: str, data: bytes) -> dict[str, object]:

@@ -178,6 +178,8 @@ cdef class Changer(Writer):
             self.release()
         if ticket == 0:
             return 0
+        if self.waiters:
+            self._wake()
         if level <= 1:
             self.commits.wait(ticket, level == 0)
         return version
@@ -197,6 +199,8 @@ cdef class Changer(Writer):
             version = self.applied
         finally:
             self.release()
+        if self.waiters:
+            self._wake()
         if level <= 1 and ticket:
             self.commits.wait(ticket, level == 0)
         return version

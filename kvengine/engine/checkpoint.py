@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvengine.engine import index_file
@@ -73,12 +74,16 @@ def _begin(store: StoreParts) -> tuple[Description, int, list[int], int] | None:
         slot, end, live, tombstones, expiring = store.segment_table.counters(row.id)
         expiries = store.segment_table.expiries(row.id)
         rows.append(SavedSegment(row.id, slot, end, live, tombstones, expiring, *expiries))
+    groups = store.groups
+    counted = groups is not None and not groups.stale
     description = Description(
         version=store.applied_version,
         count=store.key_index.count,
         removals=store.removals,
         segments=tuple(rows),
         stash=tuple(store.key_index.stashed()),
+        groups=store.options.groups if counted else None,
+        group_rows=tuple(groups.saved_rows()) if groups is not None and counted else (),
         checksums=(),
     )
     return description, shards, list(store.retired_slots), store.commits.appended
@@ -100,14 +105,7 @@ def _write_file(
                 checksums.append(xxh3_64(piece, shard))
                 pieces.append(piece)
             output.write(b"".join(pieces))
-        meta = Description(
-            description.version,
-            description.count,
-            description.removals,
-            description.segments,
-            description.stash,
-            checksums,
-        ).encode()
+        meta = replace(description, checksums=checksums).encode()
         output.write(meta)
         offset = shards * index_file.SHARD_BYTES
         output.write(index_file.trailer(store.manifest.uuid, index_id, offset, meta))

@@ -32,6 +32,7 @@ def close_store(store: StoreParts) -> None:
             _close_writer(store, closed)
     finally:
         store.refuse(closed)
+        store.waiting.wake()
         store.directory.unlock()
         store.directory.close()
 

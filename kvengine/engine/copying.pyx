@@ -232,6 +232,8 @@ cdef class Copier:
             rows[slot_of(moved.source)].expiring_bytes -= old_size
         if moved.verdict == BURY:
             self.store.index.remove(entry, moved.hash)
+            if self.store.groups is not None:
+                self.store.groups.add_record(header, -1)
             self.store.removals += 1  # scans must ask the index again
             return 0
         self.store.index.replace(

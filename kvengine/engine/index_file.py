@@ -25,9 +25,10 @@ FORMAT = 1
 SHARD_BYTES = 65536
 TRAILER = struct.Struct("<8sII16sQQQ")
 TRAILER_BYTES = TRAILER.size + 8
-FIXED = struct.Struct("<6Q")
+FIXED = struct.Struct("<8Q")
 SEGMENT = struct.Struct("<6Q2d")
 STASHED = struct.Struct("<2Q")
+GROUP = struct.Struct("<Qd2Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Description:
     removals: int
     segments: tuple[SavedSegment, ...]
     stash: tuple[tuple[int, int], ...]
+    groups: tuple[bytes, int] | None  # by which bytes keys are counted
+    group_rows: tuple[tuple[int, float, int, int], ...]  # group, expiry, keys, bytes
     checksums: Sequence[int]  # one a shard
 
     def encode(self) -> bytes:
@@ -66,10 +69,13 @@ class Description:
                 len(checksums),
                 len(self.segments),
                 len(self.stash),
+                _encode_setting(self.groups),
+                len(self.group_rows),
             )
         ]
         parts += [SEGMENT.pack(*astuple(row)) for row in self.segments]
         parts += [STASHED.pack(*pair) for pair in self.stash]
+        parts += [GROUP.pack(*row) for row in self.group_rows]
         return b"".join(parts) + checksums.tobytes()
 
 
@@ -118,9 +124,11 @@ def load(
 def _decode(meta: bytes, name: str, offset: int) -> Description:
     if len(meta) < FIXED.size:
         raise _damage("description size", name, offset, FIXED.size, len(meta))
-    version, count, removals, shards, segments, stashed = FIXED.unpack_from(meta, 0)
+    fixed = FIXED.unpack_from(meta, 0)
+    version, count, removals, shards, segments, stashed, setting, groups = fixed
     at = FIXED.size
-    expected = at + segments * SEGMENT.size + stashed * STASHED.size + shards * 8
+    expected = at + segments * SEGMENT.size + stashed * STASHED.size + groups * GROUP.size
+    expected += shards * 8
     if len(meta) != expected or offset != shards * SHARD_BYTES or shards == 0:
         raise _damage("description size", name, offset, expected, len(meta))
     rows = tuple(
@@ -129,7 +137,31 @@ def _decode(meta: bytes, name: str, offset: int) -> Description:
     at += segments * SEGMENT.size
     stash = tuple(STASHED.unpack_from(meta, at + i * STASHED.size) for i in range(stashed))
     at += stashed * STASHED.size
-    return Description(version, count, removals, rows, stash, array("Q", meta[at:]))
+    counted = tuple(GROUP.unpack_from(meta, at + i * GROUP.size) for i in range(groups))
+    at += groups * GROUP.size
+    return Description(
+        version,
+        count,
+        removals,
+        rows,
+        stash,
+        _decode_setting(setting),
+        counted,
+        array("Q", meta[at:]),
+    )
+
+
+def _encode_setting(groups: tuple[bytes, int] | None) -> int:
+    """Return which keys are counted as a number: size, length of the start, start."""
+    if groups is None:
+        return 0
+    start, size = groups
+    return int.from_bytes(bytes((size, len(start))) + start.ljust(6, b"\0"), "little")
+
+
+def _decode_setting(number: int) -> tuple[bytes, int] | None:
+    data = number.to_bytes(8, "little")
+    return (data[2 : 2 + data[1]], data[0]) if number else None
 
 
 def _damage(what: str, file: str, offset: int, expected: object, found: object) -> CorruptData:

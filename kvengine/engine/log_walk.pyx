@@ -6,7 +6,9 @@ Invariants:
 * The walk holds its file, so it goes on when compaction removes the segment meanwhile.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp
 
 from kvengine.engine.record cimport (
     Header, PUT, check, expiry_of, key_of, kind_of, value_of, version_of,
@@ -15,6 +17,28 @@ from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Change
+
+
+cdef class Selector:
+    """Which keys a walk gives out: one, or those with a prefix.
+
+    Thread-safety: it never changes.
+    """
+
+    cdef bytes start
+    cdef bint whole
+
+    def __cinit__(self, start: bytes, *, whole: bool = False) -> None:
+        self.start, self.whole = start, whole
+
+    cdef bint takes(self, const Header *header) noexcept:
+        cdef uint64_t size = PyBytes_GET_SIZE(self.start)
+        if header.key_size < size or self.whole and header.key_size != size:
+            return False
+        return memcmp(key_of(header), PyBytes_AS_STRING(self.start), size) == 0
+
+
+cdef Selector EVERY_KEY = Selector(b"")
 
 
 cdef class LogWalk:
@@ -31,8 +55,8 @@ cdef class LogWalk:
     def __cinit__(self, file: MappedFile, salt: int, start: int, end: int) -> None:
         self.file, self.salt, self.offset, self.end = file, salt, start, end
 
-    def changes(self, after: int, limit: int) -> list[Change]:
-        """Return up to `limit` changes with versions above `after`; fewer only at the end.
+    def changes(self, after: int, limit: int, keys: Selector) -> list[Change]:
+        """Return up to `limit` changes of keys with versions above `after`; fewer only at the end.
 
         Raises:
             CorruptData: a record is not what was written.
@@ -43,11 +67,11 @@ cdef class LogWalk:
         cdef int64_t size
         cdef const Header *header
         while len(found) < most and self.offset < self.end:
-            size = self._check(newest)
+            size = self._check(newest, keys)
             if size <= 0:
                 raise damage(size if size < 0 else -1, self.file.name, self.offset, "other bytes")
             header = <const Header *>(self.file.base + self.offset)
-            if version_of(header) > newest:
+            if version_of(header) > newest and keys.takes(header):
                 found.append(change_of(header))
             self.version = version_of(header)
             self.offset += size
@@ -55,7 +79,7 @@ cdef class LogWalk:
 
     def skip_record(self) -> int:
         """Check the next record and step over it; return its size, 0 or less for what is wrong."""
-        cdef int64_t size = self._check(0)
+        cdef int64_t size = self._check(0, EVERY_KEY)
         if size > 0:
             self.version = version_of(<const Header *>(self.file.base + self.offset))
             self.offset += size
@@ -63,7 +87,7 @@ cdef class LogWalk:
 
     def next_change(self) -> tuple[Change | None, int]:
         """Return the next change and 0, or None and what is wrong with the record here."""
-        cdef int64_t size = self._check(0)
+        cdef int64_t size = self._check(0, EVERY_KEY)
         if size <= 0:
             return None, size
         change = change_of(<const Header *>(self.file.base + self.offset))
@@ -86,13 +110,14 @@ cdef class LogWalk:
         self.offset = offset if found else self.end
         return found
 
-    cdef int64_t _check(self, uint64_t after) except? -1:
+    cdef int64_t _check(self, uint64_t after, Selector keys) except? -1:
         """Check the record here; large values without the GIL, and only if they are wanted."""
         cdef const char *start = self.file.base + self.offset
         cdef uint64_t available = self.end - self.offset
         cdef uint64_t seed = self.salt + self.offset
         cdef int64_t size = check(start, available, seed, False)
-        if size > 0 and version_of(<const Header *>start) > after:
+        cdef const Header *header = <const Header *>start
+        if size > 0 and version_of(header) > after and keys.takes(header):
             if size > 65536:
                 with nogil:
                     size = check(start, available, seed, True)

@@ -23,6 +23,7 @@ from kvengine.engine.closing import abandon
 from kvengine.engine.control import PAGE_BYTES, Control
 from kvengine.engine.durable import CommitGroup
 from kvengine.engine.follower import Follower
+from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, id_of, is_data, is_own
@@ -202,6 +203,8 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
     order = KeyOrder(options.key_buffer_entries)
     reader = Reader()
     reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
+    if options.groups is not None:
+        reader.groups = GroupSizes(*options.groups)
     beside = not writable and is_current(control)
     recovery = Recovery(
         reader,
@@ -215,9 +218,12 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
         boot=boot_id(),
     )
     recovery.run()
+    if reader.groups is not None and recovery.retired_slots:
+        reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
     store.key_order = order
     store.configure(reader.key_index, table, seed, options.clock, options.verify)
-    store.set_removals(reader.removals)
+    store.groups = reader.groups
+    store.removals = reader.removals
     store.set_applied(reader.applied_version)
     store.rows = recovery.rows
     if recovery.end.segment_id:
@@ -299,7 +305,7 @@ def _begin_reader(store: StoreParts, control: Control | None) -> None:
         time.sleep(OPENING_PAUSE_S)
         control = open_control(store.directory, writable=False)
     _recover_reader(store, control)
-    if control is not None and control.is_valid:
+    if control is not None and control.is_valid and not store.is_frozen:
         store.follower = Follower(store, control, boot_id())
         control.connect_reader(store)
 

@@ -20,6 +20,7 @@ from kvengine.engine.changing import Changer
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.scan import living
+from kvengine.engine.waiting import Waiting
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
@@ -47,6 +48,7 @@ class StoreParts(Changer):
     key_order: KeyOrder
     manifest: Manifest
     follower: Follower | None
+    is_frozen = False  # a reader that does not follow the writer
 
     def _start(self, directory: Directory, options: Options) -> None:
         self.directory, self.options = directory, options
@@ -58,6 +60,7 @@ class StoreParts(Changer):
         self.next_id = 1
         self.is_compacting_in_background = False
         self.maintenance = maintenance.Maintenance(self)
+        self.waiting = Waiting()
         self.follower = None
         opening.open_store(self)
 

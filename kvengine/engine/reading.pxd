@@ -2,9 +2,23 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport KeyIndex
-from kvengine.engine.record cimport Header
-from kvengine.engine.segment cimport Segment, SegmentTable
+from kvengine.engine.record cimport Header, size_of
+from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
+
+cdef enum:
+    COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
+
+cdef inline bint is_at_hand(
+    const Segment *segments, const Header *header, uint64_t address
+) noexcept nogil:
+    """True if a value above 4 KiB can be had at once: its last byte, too, was seen in memory."""
+    cdef uint64_t last = offset_of(address) + size_of(header) - 1
+    return (
+        header.value_size < COPY_BYTES_MAX
+        and segments[slot_of(address)].resident[last >> CHUNK_BITS]
+    )
 
 cdef class Reader:
     cdef KeyIndex index
@@ -16,17 +30,22 @@ cdef class Reader:
     cdef const uint64_t *published  # followers: the writer's version in the control page
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
-    cdef readonly uint64_t removals  # deletes, and puts with an expiry, so far
+    cdef public GroupSizes groups    # None: nothing is counted
+    cdef public uint64_t removals    # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1
     cdef int warm(self, uint64_t address) except -1
     cdef object damaged(self, uint64_t address)
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
-    cdef const Header *current(self, uint64_t hash, bytes key, uint64_t *address) except? NULL
+    cdef const Header *current(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *address,
+    ) except? NULL
+    cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1
     cdef const Header *checked(self, uint64_t address) except NULL
     cdef const char *first_guess(self, uint64_t hash) noexcept
     cdef object entry_at(self, bytes name, const Header *header, uint64_t address)
     cdef object value_at(self, const Header *header, uint64_t address)
+    cdef object view_at(self, const Header *header, uint64_t address)
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1

@@ -5,6 +5,7 @@ from typing_extensions import Buffer, disjoint_base
 
 from kvengine.clock import Clock
 from kvengine.engine.control import Control
+from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.entry import Entry
@@ -14,6 +15,7 @@ _Default = TypeVar("_Default")
 @disjoint_base
 class Reader:
     control_page: Control | None
+    groups: GroupSizes | None
     removals: int
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
@@ -31,7 +33,6 @@ class Reader:
         self, index: SavedIndex, segments: SegmentTable, seed: int, clock: Clock, verify: str
     ) -> None: ...
     def set_applied(self, version: int) -> None: ...
-    def set_removals(self, removals: int) -> None: ...
     def refuse(self, error: BaseException | None) -> None: ...
     def check_usable(self) -> None: ...
     @property

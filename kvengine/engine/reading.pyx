@@ -24,11 +24,12 @@ from kvengine.engine.record cimport (
     size_of, value_is_right, value_of, version_of,
 )
 from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
-from kvengine.engine.view cimport RecordView
+from kvengine.engine.view cimport view_of
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Entry
+from kvengine.errors import again
 
 cdef extern from *:
     """
@@ -37,23 +38,23 @@ cdef extern from *:
     void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
-    COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
 
 
 cdef object new_tuple = tuple.__new__
 
 
-cdef inline uint64_t *lookup(Reader self, uint64_t hash, bytes name) except? NULL:
+cdef inline uint64_t *lookup(
+    Reader self, uint64_t hash, const char *key, uint64_t size,
+) except? NULL:
     """Return the index entry of a key, or NULL; locate() sees to what is out of the ordinary."""
     cdef uint64_t where
     cdef uint64_t *entry
     if not is_unverified(self.index, hash):
-        entry = find(
-            self.index, hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), False, &where)
+        entry = find(self.index, hash, key, size, False, &where)
         if entry != &COLD and entry != &DAMAGED:
             return entry
-    return self.locate(hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+    return self.locate(hash, key, size)
 
 
 cdef class Reader:
@@ -69,7 +70,7 @@ cdef class Reader:
     cdef int begin(self) except -1:
         """Refuse a store that can't be used; let a follower take in what the writer wrote."""
         if self.unusable is not None:
-            raise self.unusable
+            raise again(self.unusable)
         if self.published != NULL and self.published[0] != self.applied:
             self._follow()
         return 0
@@ -131,9 +132,11 @@ cdef class Reader:
             raise self.damaged(address)
         return header
 
-    cdef const Header *current(self, uint64_t hash, bytes key, uint64_t *address) except? NULL:
+    cdef const Header *current(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *address,
+    ) except? NULL:
         """Return the checked, unexpired record of a key and its address, or NULL."""
-        cdef uint64_t *entry = lookup(self, hash, key)
+        cdef uint64_t *entry = lookup(self, hash, key, size)
         cdef const Header *header
         cdef double moment
         if entry == NULL:
@@ -142,7 +145,7 @@ cdef class Reader:
         if flags_of(header) & EXPIRES:
             # The clock is Python code: other threads may run, and the record may move, meanwhile.
             moment = self.now()
-            entry = lookup(self, hash, key)
+            entry = lookup(self, hash, key, size)
             if entry == NULL:
                 return NULL
             header = self.checked(entry[0] & ADDRESS_MASK)
@@ -150,6 +153,24 @@ cdef class Reader:
                 return NULL
         address[0] = entry[0] & ADDRESS_MASK
         return header
+
+    cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1:
+        """True if reading the value of a key may need the disk, or is a large copy."""
+        cdef uint64_t where
+        cdef uint64_t *entry
+        cdef const Header *header
+        if self.published != NULL and self.published[0] != self.applied:
+            return True
+        if is_unverified(self.index, hash):
+            return True
+        entry = find(self.index, hash, key, size, False, &where)
+        if entry == NULL or entry == &DAMAGED:
+            return False
+        if entry == &COLD:
+            return True
+        where = entry[0] & ADDRESS_MASK
+        header = self.checked(where)
+        return flags_of(header) & LARGE and not is_at_hand(self.segments.rows, header, where)
 
     cdef object value_at(self, const Header *header, uint64_t address):
         """Return the value of a checked record as bytes."""
@@ -170,17 +191,16 @@ cdef class Reader:
         cdef bint right = True
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
-        cdef uint64_t size = header.value_size
         cdef const char *source = value_of(header)
-        if size < COPY_BYTES_MAX and row.resident[(offset + size) >> CHUNK_BITS]:
+        if is_at_hand(table.rows, header, address):
             if check_it:
                 right = value_is_right(header, seed)
-            memcpy(target, source, size)
+            memcpy(target, source, header.value_size)
         else:
             with nogil:
                 if check_it:
                     right = value_is_right(header, seed)
-                memcpy(target, source, size)
+                memcpy(target, source, header.value_size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
@@ -203,7 +223,8 @@ cdef class Reader:
         if self.unusable is not None or self.published != NULL:
             self.begin()
         cdef uint64_t address
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return default
         if flags_of(header) & LARGE:
@@ -243,7 +264,8 @@ cdef class Reader:
                 kv_prefetch(record + 64)
                 kv_prefetch(record + 128)
         for i in range(end - start):
-            header = self.current(hashes[i], <bytes>group[i], &address)
+            header = self.current(
+                hashes[i], PyBytes_AS_STRING(group[i]), PyBytes_GET_SIZE(group[i]), &address)
             values.append(None if header == NULL else self.value_at(header, address))
         return 0
 
@@ -264,7 +286,8 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return None
         return self.entry_at(name, header, address)
@@ -295,24 +318,34 @@ cdef class Reader:
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        cdef const Header *header = self.current(hash, name, &address)
+        cdef const Header *header = self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address)
         if header == NULL:
             return None
-        cdef uint64_t slot = slot_of(address)
-        if not value_is_right(header, self.segments.rows[slot].salt + offset_of(address)):
-            raise self.damaged(address)
-        cdef RecordView view = RecordView.__new__(RecordView)
-        view.file = self.segments.file(slot)
-        view.start = value_of(header)
-        view.size = header.value_size
-        return memoryview(view)
+        return self.view_at(header, address)
+
+    cdef object view_at(self, const Header *header, uint64_t address):
+        """Return the value of a checked record as a memoryview."""
+        cdef uint64_t offset = offset_of(address)
+        cdef uint64_t seed = self.segments.rows[slot_of(address)].salt + offset
+        cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
+        cdef bint right
+        if not flags_of(header) & LARGE or is_at_hand(self.segments.rows, header, address):
+            right = value_is_right(header, seed)
+        else:
+            with nogil:
+                right = value_is_right(header, seed)
+        if not right:
+            raise damage(BAD_VALUE, file.name, offset, "other bytes")
+        return view_of(file, value_of(header), header.value_size)
 
     def __contains__(self, key) -> bool:
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
         self.begin()
-        return self.current(hash, name, &address) != NULL
+        return self.current(
+            hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address) != NULL
 
     @property
     def version(self) -> int:
@@ -333,10 +366,6 @@ cdef class Reader:
     def set_applied(self, version: int) -> None:
         """Say which version the index is at."""
         self.applied = version
-
-    def set_removals(self, removals: int) -> None:
-        """Set the count of removals to what recovery worked out."""
-        self.removals = removals
 
     def refuse(self, error: BaseException | None) -> None:
         """Let every call raise this error from now on."""

@@ -106,6 +106,8 @@ class Recovery:
             file.descriptor, file, len(saved.checksums), saved.checksums, saved.count
         )
         self.reader.key_index.restore_stash(list(saved.stash))
+        if self.reader.groups is not None:
+            self.reader.groups.load(saved.groups, saved.group_rows)
         self.order.load(self.directory, list(self.manifest.key_runs), self.manifest.uuid)
 
     def _check_that_nothing_was_removed(self) -> None:
@@ -123,7 +125,7 @@ class Recovery:
         newest_mark = self.order.newest_mark()
         if self.replayed or newest_mark > removals:
             removals = max(removals, newest_mark, self.reader.removals) + 1
-        self.reader.set_removals(removals)
+        self.reader.removals = removals
         self.order.begin(removals)
 
     # -- segments
@@ -354,8 +356,7 @@ class Recovery:
         self._cut()
 
     def _compare_with_page(self, name: str, offset: int) -> None:
-        version = max(self.end.version, self.manifest.version)
-        if version < self._must_reach:
+        if (version := max(self.end.version, self.manifest.version)) < self._must_reach:
             raise CorruptData(
                 "end of the log",
                 file=name,

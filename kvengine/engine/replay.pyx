@@ -207,6 +207,8 @@ cdef class Replay:
             row.live_bytes += size
         else:
             row.live_bytes -= size
+        if self.reader.groups is not None:
+            self.reader.groups.add_record(header, 1 if lives else -1)
         if flags_of(header) & EXPIRES:
             if lives:
                 row.expiring_bytes += size

@@ -1,9 +1,14 @@
 from collections.abc import Callable
 
+from typing_extensions import disjoint_base
+
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
 from kvengine.engine.selection import Selection
 from kvengine.entry import Entry
+
+@disjoint_base
+class Visitor: ...
 
 def keys_chunk(
     reader: Reader,
@@ -21,4 +26,21 @@ def entries_chunk(
     reverse: bool,
     limit: int,
 ) -> list[Entry]: ...
+def heads_page(
+    reader: Reader,
+    order: KeyOrder,
+    prefix: bytes,
+    start_after: bytes | None,
+    reverse: bool,
+    limit: int,
+    examine: int,
+) -> tuple[list[tuple[bytes, bytes, float | None, int, int]], bytes | None]: ...
+def recount_groups(reader: Reader, order: KeyOrder) -> None: ...
+def visit_records(
+    reader: Reader,
+    order: KeyOrder,
+    prefix: bytes,
+    start_after: bytes | None,
+    visitor: Visitor,
+) -> bytes | None: ...
 def living(reader: Reader) -> Callable[[Selection], None]: ...

@@ -40,11 +40,16 @@ def scan_arguments(prefix: Any, start_after: Any, limit: Any, reverse: Any) -> S
         raise InvalidType(f"limit must be an int or None, not {type(limit).__name__}")
     if limit is not None and limit < 0:
         raise InvalidRequest(f"limit must be 0 or more, not {limit}")
-    after = None if start_after is None else _bytes("start_after", start_after)
-    return ScanArguments(_bytes("prefix", prefix), after, limit, bool(reverse))
+    after = None if start_after is None else bytes_of("start_after", start_after)
+    return ScanArguments(bytes_of("prefix", prefix), after, limit, bool(reverse))
 
 
-def _bytes(name: str, value: Any) -> bytes:
+def bytes_of(name: str, value: Any) -> bytes:
+    """Return an argument as bytes.
+
+    Raises:
+        InvalidType: it is not bytes-like.
+    """
     if isinstance(value, bytes):
         return value
     if isinstance(value, (bytearray, memoryview)):

@@ -11,15 +11,19 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import replace
 from typing import Any, Self
 
-from kvengine.engine import backup, checkpoint, closing, maintenance, opening, tail, verifying
+from kvengine.engine import backup, checkpoint, closing, maintenance, opening, verifying
 from kvengine.engine.batch import Batch
+from kvengine.engine.log_walk import Selector
 from kvengine.engine.parts import StoreParts
-from kvengine.engine.scan import entries_chunk, keys_chunk
-from kvengine.engine.scanning import EVERYTHING, Keys, chunks, scan_arguments
-from kvengine.entry import Change, Entry, Stats, VerifyReport
-from kvengine.errors import InvalidRequest
+from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
+from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
+from kvengine.engine.tail import Tail
+from kvengine.engine.tail import follow as follow_log
+from kvengine.entry import Change, Entry, GroupSize, Stats, VerifyReport
+from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
@@ -165,21 +169,96 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
     # -- the log
 
-    def tail(self, after: int = 0, *, follow: bool = False) -> Iterator[Change]:
-        """Yield the changes with versions above `after`, in order, up to now.
+    def tail(
+        self,
+        after: int = 0,
+        *,
+        prefix: Any = b"",
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[Change]:
+        """Return an iterator over the changes with versions above `after`, in order.
 
         Where the log has been compacted only the newest change of each key is left, so
-        tail(0) is a snapshot of the store and tail(version) what is new since.
+        tail(0) is a copy of the store and tail(version) what is new since.
+
+        Args:
+            after: a version; 0 for all that the log has.
+            prefix: only changes of keys that begin with it.
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
             ChangesGone: deletes after `after` have been forgotten; start again from 0.
         """
-        self.check_usable()
         if follow:
-            raise InvalidRequest("follow=True comes with replication; call tail(after) again")
+            found = self.follow(after, prefix, timeout)
+            return (change for change in found if change is not None)
+        return self.tail_from(after, prefix).news()
+
+    def follow(
+        self, after: int, prefix: Any = b"", timeout: float | None = None
+    ) -> Iterator[Change | None]:
+        """As tail() with `follow`, but gives None each time before it waits.
+
+        So the caller can see to other things that a change may mean.
+        """
+        _check_timeout(timeout)
+        return follow_log(self, self.tail_from(after, prefix), timeout)
+
+    def tail_from(self, after: int, prefix: Any) -> Tail:
+        """Return a place in the log, behind a version, from which one can go on and on."""
+        self.check_usable()
         if isinstance(after, bool) or not isinstance(after, int) or after < 0:
             raise InvalidRequest(f"after must be a version, not {after!r}")
-        return tail.changes(self, after)
+        return Tail(self, after, Selector(bytes_of("prefix", prefix)))
+
+    def history(self, key: Any) -> Iterator[Change]:
+        """Return an iterator over the changes of a key that the log still has, oldest first.
+
+        Compaction leaves only the newest.  The whole log is read.
+        """
+        self.check_usable()
+        return Tail(self, 0, Selector(bytes_of("key", key), whole=True)).news()
+
+    def wait(self, after: int, timeout: float | None = None) -> int:
+        """Return the store's version when it is above `after`, or at the latest after a time.
+
+        In the process that writes, the next write wakes the waiter; in another one it looks for
+        news every 0.2 to 5 ms.
+
+        Args:
+            after: a version.
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            StoreClosed: the store was closed meanwhile.
+            InvalidRequest: without a timeout, on a store that follows no writer.
+        """
+        _check_timeout(timeout)
+        return self.waiting.wait(self, after, timeout)
+
+    def snapshot(self) -> Store:
+        """Return the store as it is now, to read: a context manager.
+
+        Everything acknowledged is in it, and nothing that comes later; what expires does so in it
+        too.  It is a reader of the same files that does not follow the writer, so it costs what
+        opening one costs, and keeps the space of what it holds until it is closed and dropped.
+
+        Raises:
+            InvalidRequest: this is a snapshot already.
+        """
+        self.check_usable()
+        if self.is_frozen:
+            raise InvalidRequest("this store is a snapshot already: share it")
+        frozen = Store.__new__(Store)
+        frozen.is_frozen = True
+        options = replace(self.options, read_only=True, create=False, rebuild=False)
+        frozen._start(self.directory.reader(), options)
+        return frozen
+
+    def _wake(self) -> None:
+        self.waiting.wake()
 
     # -- maintenance
 
@@ -208,6 +287,23 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         """
         self.check_usable()
         return backup.backup(self, target, progress)
+
+    def group_size(self, group: bytes) -> GroupSize:
+        """Return GroupSize(keys, bytes) of the living keys that begin with a group's bytes.
+
+        It is counted with each change (option `groups`), so nothing is scanned; only a store that
+        was written without that option is scanned once.  Bytes are those of keys, values and
+        metadata.
+
+        Raises:
+            InvalidRequest: keys are not counted, or not by this group.
+        """
+        self.check_usable()
+        if self.groups is None:
+            raise InvalidRequest("keys are not counted; open the store with groups=(start, size)")
+        if self.groups.stale:
+            self.undisturbed(lambda: recount_groups(self, self.key_order))
+        return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
 
     def stats(self) -> Stats:
         """Return figures about the store."""
@@ -241,8 +337,15 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
-            raise self.refusal
+            raise again(self.refusal)
 
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")

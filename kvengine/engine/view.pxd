@@ -6,3 +6,5 @@ cdef class RecordView:
     cdef MappedFile file
     cdef const char *start
     cdef Py_ssize_t size
+
+cdef object view_of(MappedFile file, const char *start, Py_ssize_t size)

@@ -20,3 +20,14 @@ cdef class RecordView:
 
     def __releasebuffer__(self, Py_buffer *view):
         pass
+
+
+cdef object view_of(MappedFile file, const char *start, Py_ssize_t size):
+    """Return a memoryview of bytes in a file, which the caller holds.
+
+    Making an object may start the garbage collector, and so run any code: the store may have let
+    go of the file when the view is ready.
+    """
+    cdef RecordView view = RecordView.__new__(RecordView)
+    view.file, view.start, view.size = file, start, size
+    return memoryview(view)

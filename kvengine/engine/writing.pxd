@@ -32,6 +32,7 @@ cdef class Writer(Reader):
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
     cdef uint64_t *control          # the page that other processes look at
+    cdef public int waiters         # threads that wait for the next change
     cdef public double pause_s      # how long the next write waits for the background thread
 
     cdef int acquire(self) except -1

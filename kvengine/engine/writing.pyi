@@ -16,6 +16,7 @@ def level_of(durability: object) -> int: ...
 class Writer(Reader):
     commits: CommitGroup
     pause_s: float
+    waiters: int
     refusal: BaseException | None
 
     def configure_writes(

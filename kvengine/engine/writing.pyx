@@ -31,7 +31,7 @@ from kvengine.engine.segment cimport (
 
 from time import sleep
 
-from kvengine.errors import InvalidRequest, VersionConflict
+from kvengine.errors import InvalidRequest, VersionConflict, again
 
 cdef extern from *:
     """
@@ -84,7 +84,7 @@ cdef class Writer(Reader):
                 pthread_mutex_lock(&self.lock)
         if self.unusable is not None or self.refusal is not None:
             self.release()
-            raise self.unusable if self.unusable is not None else self.refusal
+            raise again(self.unusable if self.unusable is not None else self.refusal)
         return 0
 
     cdef void release(self) noexcept:
@@ -135,6 +135,9 @@ cdef class Writer(Reader):
 
     def _next_segment(self) -> None:
         """Go on in a new segment; the store overrides it."""
+
+    def _wake(self) -> None:
+        """Wake those who wait for a change; the store overrides it."""
 
     def _has_grown(self) -> None:
         """The log takes more disk; the store overrides it."""
@@ -265,6 +268,10 @@ cdef class Writer(Reader):
         cdef uint64_t size = change.size
         if change.kind == PUT:
             row.live_bytes += size
+            if self.groups is not None:
+                self.groups.add(
+                    change.key, change.key_size, change.metadata_size + change.value_size,
+                    change.expires_at, 1)
             if change.expires_at:
                 row.expiring_bytes += size
                 note_expiry(row, change.expires_at)
@@ -289,6 +296,8 @@ cdef class Writer(Reader):
         cdef const Header *header = <const Header *>(row.base + offset_of(address))
         cdef uint64_t size = size_of(header)
         row.live_bytes -= size
+        if self.groups is not None:
+            self.groups.add_record(header, -1)
         if flags_of(header) & EXPIRES:
             row.expiring_bytes -= size
 

@@ -123,6 +123,10 @@ class Directory(Protocol):
         """True if some process is the writer."""
         ...
 
+    def reader(self) -> "Directory":
+        """Return the same folder once more, for one who only reads and closes it on its own."""
+        ...
+
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
         ...

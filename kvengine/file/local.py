@@ -49,13 +49,14 @@ def refusals(what: str, path: str, *, may_be_missing: bool = False) -> Iterator[
 
 
 class LocalOutput:
-    """A new file on disk."""
+    """A new file on disk, or with `append` one that goes on."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, append: bool = False) -> None:
         self._path = path
-        self.size = 0
+        self.size = 0  # of what was written here
         with refusals("create a file", path):
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  # closed by close()
+            mode = "ab" if append else "wb"
+            self._file = open(path, mode, buffering=0)  # noqa: SIM115  # closed by close()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
@@ -167,7 +168,7 @@ class LocalDirectory:
     def sync(self) -> None:
         """Return when all names are on disk as they are now."""
         with refusals("sync the folder", self.path):
-            _sync_folder(self.path)
+            sync_folder(self.path)
 
     def link(self, name: str, target: Directory) -> None:
         """Link a file into another folder; share its blocks, or copy it, where that can't be.
@@ -221,6 +222,10 @@ class LocalDirectory:
             os.close(descriptor)
         return False
 
+    def reader(self) -> "LocalDirectory":
+        """Return the same folder once more, to read."""
+        return LocalDirectory(self.path, create=False, read_only=True)
+
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
         if self._lock_fd >= 0:
@@ -232,7 +237,8 @@ class LocalDirectory:
         self.after_fork_in_child()
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Return when the names in a folder are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -248,7 +254,7 @@ def _make_folder(path: str) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was quicker
             os.mkdir(folder)
-        _sync_folder(os.path.dirname(folder))
+        sync_folder(os.path.dirname(folder))
 
 
 def _try_lock(descriptor: int) -> bool:

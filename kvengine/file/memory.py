@@ -10,6 +10,8 @@ Invariants:
 import contextlib
 import os
 import tempfile
+import threading
+from collections.abc import Iterator
 
 from kvengine.file.directory import Directory
 from kvengine.file.local import refusals
@@ -61,12 +63,21 @@ class MemoryDirectory:
 
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
+        self._lock = threading.Lock()  # a reader may look while the writer removes a file
+        self._owner = True
 
-    def _find(self, name: str) -> int:
+    @contextlib.contextmanager
+    def _borrowed(self, name: str) -> Iterator[int]:
+        """Give a descriptor of a file that stays open inside."""
+        with self._lock:
+            try:
+                descriptor = os.dup(self._files[name])
+            except KeyError:
+                raise FileNotFoundError(2, "no such file in memory", name) from None
         try:
-            return self._files[name]
-        except KeyError:
-            raise FileNotFoundError(2, "no such file in memory", name) from None
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def names(self) -> list[str]:
         """Return the names of all files."""
@@ -74,7 +85,8 @@ class MemoryDirectory:
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
-        return os.fstat(self._find(name)).st_size
+        with refusals("look at", name, may_be_missing=True), self._borrowed(name) as descriptor:
+            return os.fstat(descriptor).st_size
 
     def allocated(self, name: str) -> int:
         """Nothing is on disk."""
@@ -82,8 +94,8 @@ class MemoryDirectory:
 
     def read(self, name: str) -> bytes:
         """Return a whole, small file."""
-        descriptor, data = self._find(name), b""
-        with refusals("read", name):
+        data = b""
+        with refusals("read", name, may_be_missing=True), self._borrowed(name) as descriptor:
             while piece := os.pread(descriptor, 1 << 30, len(data)):
                 data += piece
         return data
@@ -100,29 +112,42 @@ class MemoryDirectory:
         except BaseException:
             os.close(descriptor)
             raise
-        self.remove(name)
-        self._files[name] = descriptor
+        self._put(name, descriptor)
 
     def create(self, name: str) -> MemoryOutput:
         """Make a new file; an old one of that name goes."""
-        self.remove(name)
-        self._files[name] = _anonymous(name)
-        return MemoryOutput(self._files[name], name)
+        descriptor = _anonymous(name)
+        self._put(name, descriptor)
+        return MemoryOutput(descriptor, name)
 
     def open(
         self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
     ) -> MappedFile:
         """Open and map a file."""
         if create and name not in self._files:
-            self._files[name] = _anonymous(name)
-        with refusals("open", name, may_be_missing=True):
-            return MappedFile(os.dup(self._find(name)), name, map_bytes, writable)
+            self._put(name, _anonymous(name))
+        with refusals("open", name, may_be_missing=True), self._borrowed(name) as descriptor:
+            return MappedFile(os.dup(descriptor), name, map_bytes, writable)
 
     def remove(self, name: str) -> None:
         """Remove a file; it is no error if it is gone already."""
-        descriptor = self._files.pop(name, -1)
+        with self._lock:
+            descriptor = self._files.pop(name, -1)
         if descriptor >= 0:
             os.close(descriptor)
+
+    def _put(self, name: str, descriptor: int) -> None:
+        with self._lock:
+            old = self._files.get(name, -1)
+            self._files[name] = descriptor
+        if old >= 0:
+            os.close(old)
+
+    def reader(self) -> "MemoryDirectory":
+        """Return the same files once more, to read."""
+        other = MemoryDirectory()
+        other._files, other._lock, other._owner = self._files, self._lock, False
+        return other
 
     def sync(self) -> None:
         """There is no disk to wait for."""
@@ -153,7 +178,7 @@ class MemoryDirectory:
 
     def close(self) -> None:
         """Give everything back."""
-        for name in list(self._files):
+        for name in list(self._files) if self._owner else ():
             self.remove(name)
 
     def __del__(self) -> None:

@@ -250,6 +250,10 @@ class FaultyDirectory:
         """True if some process is the writer."""
         return self.inner.lock_is_held()
 
+    def reader(self) -> Directory:
+        """Return the folder underneath: reads are not recorded and do not fail."""
+        return self.inner.reader()
+
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process."""
         self.inner.after_fork_in_child()

@@ -17,6 +17,13 @@ Run = Callable[..., Result]
 Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 HOLDER = "import sys, kvengine\nwith kvengine.Store(sys.argv[1]):\n print(flush=True)\n input()"
+DATABASE_HOLDER = """
+import sys, kvengine
+with kvengine.open(sys.argv[1]) as db:
+    db.namespace("held").put("key", "value", metadata=[1])
+    print(flush=True)
+    input()
+"""
 
 
 @pytest.fixture
@@ -67,8 +74,19 @@ def process(environment: dict[str, str], tmp_path: Path) -> Process:
 @pytest.fixture
 def holder_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
     """The id of another process that has the store open for writing."""
+    yield from held(HOLDER, data, environment)
+
+
+@pytest.fixture
+def database_holder_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
+    """As holder_pid, but a database with a namespace "held" that has one key, "key"."""
+    yield from held(DATABASE_HOLDER, data, environment)
+
+
+def held(program: str, data: str, environment: dict[str, str]) -> Iterator[int]:
+    """Yield the id of a process that runs a program, which waits when it has begun."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, data],
+        [sys.executable, "-c", program, data],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

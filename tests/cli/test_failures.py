@@ -32,6 +32,9 @@ def test_the_help_lists_every_exit_code(run) -> None:
         (errors.InvalidRequest("?"), 2),
         (errors.InvalidType("?"), 2),
         (errors.KeyNotFound(b"key"), 3),
+        (errors.LimitExceeded("?", 413), 2),
+        (errors.NamespaceNotFound("title"), 3),
+        (errors.NamespaceExists("title"), 4),
         (errors.VersionConflict(1, 2), 4),
         (errors.StoreClosed("?"), 1),
         (errors.StoreLocked("store", 7), 5),
@@ -68,6 +71,7 @@ def test_every_command_has_help(run) -> None:
         r"^  ([a-z]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE
     )
     assert " ".join(commands) == (
+        "namespace key bulk export import usage watch "
         "put get delete list stats verify compact backup tail salvage demo bench"
     )
     for name in commands:
@@ -164,7 +168,9 @@ def test_closed_standard_streams(process, environment: dict[str, str]) -> None:
     closed = run_in_shell(environment, "kvengine get key >&-")
     assert closed.returncode == 1
     assert b"standard output is closed" in closed.stderr
-    assert run_in_shell(environment, "kvengine put key - <&-").returncode == 2
+    for arguments in ("put key -", "put key --file -", "bulk get --namespace title -"):
+        unread = run_in_shell(environment, f"kvengine {arguments} <&-")
+        assert (unread.returncode, b"which should be read, is closed" in unread.stderr) == (2, True)
     # Nothing that was printed went into the store.
     assert process("verify").returncode == 0
     assert process("get", "key").stdout == b"value"

@@ -3,8 +3,11 @@
 import os
 import pty
 import subprocess
+from pathlib import Path
 
 import pytest
+
+import kvengine
 
 
 def on_terminal(process, *arguments: str, stream: str = "stdout") -> bytes:
@@ -38,3 +41,14 @@ def test_long_work_shows_a_bar(process, name: str) -> None:
     assert name.encode() in shown
     assert b"100%" in shown
     assert b"%" not in process(*second).stderr
+
+
+def test_namespaces_go_out_and_in_with_a_bar(process, data: str, tmp_path: Path) -> None:
+    with kvengine.open(data) as db:
+        db.namespace("n").put("k", "v")
+    path = str(tmp_path / "pairs")
+    for name in ("export", "import"):
+        shown = on_terminal(process, name, "--namespace", "n", path, stream="stderr")
+        assert name.encode() in shown
+        assert b"100%" in shown
+        assert b"%" not in process(name, "--namespace", "n", path).stderr

@@ -106,12 +106,17 @@ class FolderReader:
         assert trailer[7] == xxh3(data[-64:-8])
         description = data[trailer[5] : -64]
         assert xxh3(description) == trailer[6]
-        _, count, _, shards, segments, stashed = struct.unpack_from("<6Q", description)
-        rows = [struct.unpack_from("<6Q2d", description, 48 + 64 * i) for i in range(segments)]
+        _, count, _, shards, segments, stashed, setting, groups = struct.unpack_from(
+            "<8Q", description
+        )
+        rows = [struct.unpack_from("<6Q2d", description, 64 + 64 * i) for i in range(segments)]
         slots = {row[1]: row[0] for row in rows}
-        at = 48 + 64 * segments
+        at = 64 + 64 * segments
         stash = [struct.unpack_from("<2Q", description, at + 16 * i) for i in range(stashed)]
-        sums = struct.unpack_from(f"<{shards}Q", description, at + 16 * stashed)
+        at += 16 * stashed
+        counted = [struct.unpack_from("<Qd2Q", description, at + 32 * i) for i in range(groups)]
+        self.groups = setting.to_bytes(8, "little"), counted
+        sums = struct.unpack_from(f"<{shards}Q", description, at + 32 * groups)
         tables = [data[65536 * i : 65536 * (i + 1)] for i in range(shards)]
         assert sums == tuple(xxh3(table, i) for i, table in enumerate(tables))
         entries = [struct.unpack("<8192Q", table) for table in tables]

@@ -266,9 +266,18 @@ def test_tail(store, after):
         store.tail(after)
 
 
-def test_tail_does_not_follow_yet(store):
-    with pytest.raises(InvalidRequest, match="follow"):
-        store.tail(follow=True)
+@pytest.mark.parametrize("timeout", [-1, True, "1", float("nan")])
+def test_timeouts(store, timeout):
+    with pytest.raises(InvalidRequest, match="timeout must be seconds"):
+        store.tail(follow=True, timeout=timeout)
+    with pytest.raises(InvalidRequest, match="timeout must be seconds"):
+        store.wait(0, timeout)
+
+
+@pytest.mark.parametrize("call", ["tail", "history"])
+def test_prefixes_and_keys_of_a_tail(store, call):
+    with pytest.raises(InvalidType, match="must be bytes, not str"):
+        store.tail(prefix="a") if call == "tail" else store.history("a")
 
 
 # -- batches and iteration

@@ -1,5 +1,6 @@
 """A store that is closed, or open for reading only, says so whatever is asked of it."""
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,12 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "backup": lambda s: s.backup("never-made"),
     "stats": lambda s: s.stats(),
     "tail": lambda s: s.tail(),
+    "tail_from": lambda s: s.tail_from(0, b""),
+    "follow": lambda s: s.follow(0),
+    "history": lambda s: s.history(b"a"),
+    "wait": lambda s: s.wait(0),
+    "snapshot": lambda s: s.snapshot(),
+    "group_size": lambda s: s.group_size(b"d"),
     "version": lambda s: s.version,
 }
 
@@ -116,3 +123,22 @@ def test_a_reader_does_not_write(tmp_path, name):
         with pytest.raises(StoreReadOnly, match="read_only=True"):
             CALLS[name](reader)
         assert reader[b"a"] == b"1"
+
+
+def frames(call):
+    """Return how many frames the error of a call refers to."""
+    try:
+        call()
+    except (StoreClosed, StoreReadOnly) as error:
+        return sum(1 for _ in traceback.walk_tb(error.__traceback__))
+    raise AssertionError("no error")
+
+
+@pytest.mark.parametrize("name", ["get", "put", "compact"])
+def test_an_error_does_not_keep_the_frames_of_all_who_got_it(closed, tmp_path, name):
+    with Store(tmp_path / "other", durability="os"):
+        reader = Store(tmp_path / "other", read_only=True)
+    for store in [closed] if name == "get" else [closed, reader]:
+        counts = {frames(lambda opened=store: CALLS[name](opened)) for _ in range(10)}
+        assert len(counts) == 1
+    reader.close()

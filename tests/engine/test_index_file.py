@@ -39,6 +39,8 @@ SAMPLE = Description(
         SavedSegment(9, 2, 640, 300, 0, 48, 1e9, 2e9),
     ),
     stash=((1 << 63, 16777220),),
+    groups=(b"d", 5),
+    group_rows=((0x64000000_00000000, 0.0, 59, 5000), (0x64000000_00000000, 2e9, 1, 70)),
     checksums=[xxh3_64(bytes(SHARD_BYTES), 0)],
 )
 
@@ -67,6 +69,7 @@ def as_lists(description):
     return (
         *(description.version, description.count, description.removals),
         *(list(description.segments), list(description.stash), list(description.checksums)),
+        *(description.groups, list(description.group_rows)),
     )
 
 
@@ -80,10 +83,15 @@ def as_lists(description):
     removals=BIG,
     segments=st.lists(st.builds(SavedSegment, BIG, BIG, BIG, BIG, BIG, BIG, TIMES, TIMES)),
     stash=st.lists(st.tuples(BIG, BIG)),
+    groups=st.one_of(st.none(), st.tuples(st.binary(min_size=1, max_size=6), st.integers(6, 8))),
+    group_rows=st.lists(st.tuples(BIG, TIMES, BIG, BIG)),
     checksums=st.lists(BIG, min_size=1, max_size=4),
 )
-def test_what_is_saved_is_loaded(version, count, removals, segments, stash, checksums):
-    saved = Description(version, count, removals, tuple(segments), tuple(stash), checksums)
+def test_what_is_saved_is_loaded(
+    version, count, removals, segments, stash, groups, group_rows, checksums
+):
+    lists = (tuple(segments), tuple(stash), groups, tuple(group_rows))
+    saved = Description(version, count, removals, *lists, checksums)
     data = image(saved)
     file, found = load(data)
     assert file.size_bytes == len(data)

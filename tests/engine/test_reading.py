@@ -95,3 +95,28 @@ def test_a_cold_read_lets_others_run_and_a_warm_one_does_not(tmp_path, ticks, re
                 assert read(store, key) == VALUE
             assert ticks[0] == before
     assert cold >= 4
+
+
+def test_checking_a_large_value_lets_others_run(ticks):
+    with Store.in_memory() as store:
+        store[b"large"] = bytes(16 << 20)
+        for read in (store.get, store.get_view):
+            before = ticks[0]
+            for _ in range(20):
+                assert len(read(b"large")) == 16 << 20
+            assert ticks[0] > before
+
+
+def test_passing_over_dead_keys_lets_others_run(ticks):
+    with Store.in_memory(compaction="manual") as store:
+        store.update({b"%06d" % number: b"" for number in range(100_000)})
+        store.clear()
+        sys.setswitchinterval(0.0001)
+        time.sleep(0.01)  # now the other thread waits no longer than that
+        for scan in (store.keys, store.scan):
+            most = 0
+            for _ in range(20):
+                before = ticks[0]
+                assert list(scan(limit=1)) == []
+                most = max(most, ticks[0] - before)
+            assert most > 2

@@ -1,0 +1,153 @@
+"""Database for asyncio.
+
+Invariants:
+
+* It is opened, closed and changed on its own threads; the event loop never waits for the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from typing import Any, Self
+
+from kvengine.aio.following import follow, shown
+from kvengine.aio.namespace import Namespace
+from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.database import database as sync
+from kvengine.namespace.layout import DATA
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import DatabaseChange
+
+
+class Database:
+    """Namespaces in a store, for asyncio; see kvengine.Database, which has the same methods.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(self, inner: sync.Database, runner: Runner) -> None:
+        self._inner, self._runner = inner, runner
+        self._namespaces: dict[int, Namespace] = {}
+
+    @classmethod
+    def in_memory(cls, *, threads: int = THREADS, **options: Any) -> Self:
+        """Return a new database that leaves nothing on disk; for tests."""
+        return cls(sync.Database.in_memory(**options), Runner(threads))
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.Database {self._inner.store.path!r}>"
+
+    @property
+    def limits(self) -> Limits:
+        """What its namespaces accept."""
+        return self._inner.limits
+
+    @property
+    def clock(self) -> Any:
+        """What tells the time by which keys end."""
+        return self._inner.clock
+
+    @property
+    def version(self) -> int:
+        """The version of the newest change."""
+        return self._inner.version
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._inner.closed
+
+    async def namespace(self, title: str) -> Namespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        inner = await self._runner.run(self._inner.namespace, title)
+        found = self._namespaces.get(inner.number)
+        if found is None or found._inner is not inner:
+            found = self._namespaces[inner.number] = Namespace(inner, self._runner)
+        return found
+
+    create_namespace = forwarded(sync.Database.create_namespace)
+    namespaces = forwarded(sync.Database.namespaces)
+    rename = forwarded(sync.Database.rename)
+    delete = forwarded(sync.Database.delete)
+    wait_for_removals = forwarded(sync.Database.wait_for_removals)
+    usage = forwarded(sync.Database.usage)
+    sync = forwarded(sync.Database.sync)
+
+    async def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[DatabaseChange, None]:
+        """Yield the changes of all namespaces above a version; see kvengine.Database.tail."""
+        if follow:
+            changes = self._follow(after, timeout)
+        else:
+            changes = self._runner.iterate(lambda: self._inner.tail(after))
+        async for change in changes:
+            yield change
+
+    async def _follow(self, after: int, timeout: float | None) -> AsyncIterator[DatabaseChange]:
+        store = self._inner.store
+        tail = await self._runner.run(store.tail_from, after, DATA)
+        show = self._inner.shown
+        async for change in shown(
+            follow(self._runner, store, tail, timeout), lambda one: one and show(one)
+        ):
+            yield change
+
+    def snapshot(self) -> Opening:
+        """Return the database as it is now, to read: `async with db.snapshot() as frozen`."""
+        return Opening(self._snapshot)
+
+    async def _snapshot(self) -> Database:
+        return Database(await self._runner.run(self._inner.snapshot), Runner())
+
+    async def close(self) -> None:
+        """Wait for what is under way, write down what a quick open needs, give everything back."""
+        await self._runner.close(self._inner.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+
+class Opening:
+    """A database that is being opened: `await` it, or use it in `async with`."""
+
+    def __init__(self, begin: Callable[[], Awaitable[Database]]) -> None:
+        self._begin = begin
+        self._database: Database | None = None
+
+    def __await__(self) -> Generator[Any, None, Database]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> Database:
+        self._database = await self._begin()
+        return self._database
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+
+def open_database(path: Any, *, threads: int = THREADS, **options: Any) -> Opening:
+    """Open the database in a folder: `await open(path)`, or `async with open(path) as db`.
+
+    Args:
+        path: the folder; it and the database are made if there is none.
+        threads: how many calls may wait for the disk at once.
+        options: as of kvengine.open.
+
+    Raises:
+        StoreLocked, NotAStore, CorruptData: as kvengine.open.
+    """
+
+    async def begin() -> Database:
+        runner = Runner(threads)
+        try:
+            return Database(await runner.run(sync.open_database, path, **options), runner)
+        except BaseException:
+            await runner.close(lambda: None)
+            raise
+
+    return Opening(begin)

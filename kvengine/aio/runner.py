@@ -1,0 +1,84 @@
+"""The threads on which an async database does what may block.
+
+Invariants:
+
+* A call that a thread has taken up is carried out to its end, whoever waits for it.
+* close() returns when no call is under way any more; later calls are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from kvengine.errors import StoreClosed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+THREADS = 16  # that many writers can share one sync
+ITEMS_AT_ONCE = 256
+
+
+class Runner:
+    """A few threads, and the calls on them.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="kvengine-aio")
+        self._running: set[Future[Any]] = set()
+        self._closed = False
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a call returns on one of the threads.
+
+        Raises:
+            StoreClosed: close() was called.
+        """
+        if self._closed:
+            raise StoreClosed("the database is closed")
+        future = self._executor.submit(call, *args, **kwargs)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
+
+    async def iterate(self, begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+        """Yield what an iterator gives that may block; it is asked for many items at once."""
+        source = await self.run(begin)
+        while items := await self.run(lambda: list(islice(source, ITEMS_AT_ONCE))):
+            for item in items:
+                yield item
+
+    async def close(self, last: Callable[[], None]) -> None:
+        """Wait for what is under way, then make one last call."""
+        if self._closed:
+            return
+        self._closed = True
+        running = set(self._running)
+
+        def finish() -> None:
+            wait(running)
+            last()
+
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._executor.submit(finish)))
+        finally:
+            self._executor.shutdown(wait=False)
+
+
+def forwarded(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """Return the async form of a method of the object inside: of `_inner`, on `_runner`."""
+
+    @functools.wraps(method)
+    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await self._runner.run(method, self._inner, *args, **kwargs)
+        return result
+
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)

@@ -1,0 +1,151 @@
+"""``kvengine bulk``: put, get and delete many keys of a namespace, named in a file."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import click
+
+import kvengine
+from kvengine.cli.arguments import InputFile, json_option
+from kvengine.cli.bulk_file import Item, key_name, pair_fields, read_items, shown_key
+from kvengine.cli.failures import ExitCode
+from kvengine.cli.output import message, output, progress_bar
+from kvengine.cli.place import Commands, Place, confirm, place_options, yes_option
+from kvengine.cli.text import counted, json_line, json_object
+from kvengine.errors import InvalidRequest
+from kvengine.namespace.bulk import Bulk
+from kvengine.namespace.pairs import located
+from kvengine.namespace.results import BulkReport
+
+FAILURES_SHOWN = 12  # as in wrangler
+CHECKED_AT_ONCE = 1000  # between two steps of the progress bar
+
+file_argument = click.argument("file", type=InputFile())
+no_atomic_option = click.option(
+    "--no-atomic", is_flag=True, help="Leave out what is not acceptable, and say why."
+)
+
+
+@click.group(cls=Commands)
+def bulk() -> None:
+    """Put, get and delete many keys of a namespace.
+
+    FILE is a JSON array, or has one JSON text on each line; "-" is standard input.
+    """
+
+
+@bulk.command()
+@place_options
+@file_argument
+@no_atomic_option
+@json_option
+def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
+    """Store the pairs in FILE, each an object with "key" and "value".
+
+    It may have "expiration", "expiration_ttl", "metadata", and "base64": true for a value in
+    base64. If one is not acceptable, nothing is written; up to 10,000 pairs and 100 MB are
+    written all together or not at all. With --json, a report is printed.
+    """
+    items = read_items(file)
+    ignored: set[str] = set()
+    with place.writer(create=True) as kv:
+        changes = _Changes(kv, items, atomic=not no_atomic)
+        changes.carry_out(lambda work, item: work.put(pair_fields(item, ignored)), "bulk put")
+    if ignored:
+        names = ", ".join(repr(name) for name in sorted(ignored))
+        message(f"these fields of pairs have no meaning and were left out: {names}")
+    changes.answer("wrote", "pair", as_json)
+
+
+@bulk.command()
+@place_options
+@file_argument
+def get(place: Place, file: BinaryIO) -> None:
+    """Print the values of the keys in FILE as a JSON object; null for an absent key.
+
+    A key is a string or an object with a "name". Values are shown as UTF-8 text.
+    """
+    items = read_items(file)
+    with place.reader() as kv:
+        keys = dict.fromkeys(_checked_key(kv, where, item) for where, item in items)
+        output().writelines(json_object((key, kv.get(key)) for key in keys))
+
+
+def _checked_key(kv: kvengine.Namespace, where: str, item: Any) -> str:
+    try:
+        key = key_name(item)
+        kv.name(key)
+    except InvalidRequest as error:
+        raise located(error, where, shown_key(item)) from None
+    return key
+
+
+@bulk.command()
+@place_options
+@file_argument
+@yes_option
+@no_atomic_option
+@json_option
+def delete(place: Place, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bool) -> None:
+    """Delete the keys in FILE, after a question. An absent key is no failure.
+
+    A key is a string or an object with a "name", as in the output of "key list". With --json,
+    a report is printed.
+    """
+    items = read_items(file)
+    with place.reader() as kv:
+        found = kv.id
+    confirm(f"Delete {counted(len(items), 'key')} from {place.title or found!r}?", yes)
+    with place.writer() as kv:
+        changes = _Changes(kv, items, atomic=not no_atomic)
+        changes.carry_out(lambda work, item: work.delete(key_name(item)), "bulk delete")
+    changes.answer("deleted", "key", as_json)
+
+
+class _Changes:
+    """The changes of one command, what was refused, and what became of the others."""
+
+    def __init__(self, kv: kvengine.Namespace, items: list[Item], *, atomic: bool) -> None:
+        limits = kv.limits
+        self._work = Bulk(kv, part_changes=limits.bulk_pairs, part_bytes=limits.bulk_bytes)
+        self._items, self._atomic = items, atomic
+        self._refused: list[tuple[str, str]] = []  # key, and what is wrong
+        self._report = BulkReport(0)
+
+    def carry_out(self, add: Callable[[Bulk, Any], None], label: str) -> None:
+        """Check all changes, then write them; raise at the first that is refused, if atomic."""
+        count = len(self._items)
+        with progress_bar(label) as progress:
+            for number, (where, item) in enumerate(self._items):
+                if progress is not None and number % CHECKED_AT_ONCE == 0:
+                    progress(number, 2 * count)
+                try:
+                    add(self._work, item)
+                except InvalidRequest as error:
+                    explained = located(error, where, shown_key(item))
+                    if self._atomic:
+                        raise explained from None
+                    self._refused.append((shown_key(item), str(explained)))
+            show = progress and (lambda done, _: progress(count + done, 2 * count))
+            self._report = self._work.commit(show)
+
+    def answer(self, verb: str, noun: str, as_json: bool) -> None:
+        """Say what was done; exit if it was not everything."""
+        done, lost = self._report.successful_key_count, self._report.unsuccessful_keys
+        if as_json:
+            failures = [{"key": key, "error": error} for key, error in self._refused]
+            fields = {"successful_key_count": done, "unsuccessful_keys": [*failures, *lost]}
+            output().write(json_line(fields))
+        for _, explained in self._refused[: 0 if as_json else FAILURES_SHOWN]:
+            message(explained)
+        parts = [f"{verb} {counted(done, noun)}"]
+        if self._refused:
+            parts.append(f"refused {len(self._refused):,}")
+        if lost:
+            parts.append(f"{len(lost):,} are missing: {lost[0]['error']}")
+        message("; ".join(parts))
+        if lost:
+            sys.exit(ExitCode.UNAVAILABLE)
+        if self._refused:
+            sys.exit(ExitCode.USAGE)

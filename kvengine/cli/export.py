@@ -1,0 +1,60 @@
+"""``kvengine export``: write a namespace to a file."""
+
+import click
+
+from kvengine.cli.arguments import json_option
+from kvengine.cli.output import message, output, progress_bar
+from kvengine.cli.place import Place, place_options, utf8
+from kvengine.cli.text import counted, json_line, size_text
+
+
+@click.command()
+@place_options
+@click.argument("file")
+@click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["ndjson", "wrangler"]),
+    default="ndjson",
+    show_default=True,
+    help="An object on each line, or the array that wrangler kv bulk put takes.",
+)
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--start-after", type=utf8, metavar="KEY", help="Only keys that come after this one.")
+@click.option("--resume", is_flag=True, help="Go on with the export that was interrupted.")
+@json_option
+def export(
+    place: Place,
+    file: str,
+    shape: str,
+    prefix: str,
+    start_after: str | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Write all pairs of a namespace to FILE, or with "-" to standard output.
+
+    Pairs come in the order of their keys, as JSON with the fields "key" and "value", and
+    where there are such "base64" (the value is no text), "expiration" and "metadata". Until
+    it is whole, the file is FILE.part; --resume goes on with that.
+    """
+    if as_json and file == "-":
+        raise click.UsageError('--json and "-" both want standard output')
+    target = output() if file == "-" else file
+    with place.reader() as kv, progress_bar("export") as progress:
+        report = kv.export(
+            target,
+            format=shape,  # type: ignore[arg-type]  # click has checked it
+            prefix=prefix,
+            start_after=start_after,
+            resume=resume,
+            progress=progress,
+        )
+    if as_json:
+        fields = ("keys", "bytes", "last_key", "version")
+        output().write(json_line({name: getattr(report, name) for name in fields}))
+    else:
+        message(
+            f"exported {counted(report.keys, 'key')} in {size_text(report.bytes)}, "
+            f"as of version {report.version}"
+        )

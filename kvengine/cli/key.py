@@ -1,0 +1,142 @@
+"""``kvengine key``: put, get, list and delete the keys of a namespace."""
+
+import json
+import os
+from typing import Any, BinaryIO
+
+import click
+
+from kvengine.cli.arguments import InputFile, json_option, standard_input
+from kvengine.cli.output import message, output, progress_bar
+from kvengine.cli.place import Commands, Place, place_options, utf8
+from kvengine.cli.text import counted, json_array, json_line
+from kvengine.errors import KeyNotFound
+from kvengine.namespace.limits import RELAXED
+from kvengine.namespace.results import KeyInfo
+
+
+@click.group(cls=Commands)
+def key() -> None:
+    """Put, get, list and delete the keys of a namespace."""
+
+
+def _json(_context: click.Context, _option: click.Parameter, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"it must be JSON: {error}") from None
+
+
+@key.command()
+@place_options
+@click.argument("key", type=utf8)
+@click.argument("value", required=False)
+@click.option("--path", "source", type=InputFile(), metavar="FILE", help="Take the value from it.")
+@click.option("--ttl", type=int, metavar="SECONDS", help="Expire so long from now.")
+@click.option(
+    "--expiration", type=int, metavar="SECONDS", help="Expire then, counted from 1970 UTC."
+)
+@click.option(
+    "--metadata", type=utf8, callback=_json, metavar="JSON", help="Stored beside the value."
+)
+def put(
+    place: Place,
+    key: str,
+    value: str | None,
+    source: BinaryIO | None,
+    ttl: int | None,
+    expiration: int | None,
+    metadata: Any,
+) -> None:
+    """Store VALUE under KEY. With "-" as VALUE or FILE, take the bytes of standard input.
+
+    Database and namespace are made if there is none of the title. If both --ttl and
+    --expiration are given, --ttl counts.
+    """
+    contents = _contents(value, source)
+    with place.writer(create=True) as kv:
+        kv.put(key, contents, expiration=expiration, expiration_ttl=ttl, metadata=metadata)
+
+
+def _contents(value: str | None, source: BinaryIO | None) -> bytes:
+    if (value is None) == (source is None):
+        raise click.UsageError('give one of VALUE, "-" and --path')
+    if value is not None and value != "-":
+        return os.fsencode(value)
+    stream = standard_input() if source is None else source
+    return stream.read(RELAXED.value_bytes + 1)  # enough to show that it is too long
+
+
+@key.command()
+@place_options
+@click.argument("key", type=utf8)
+@click.option("--text", is_flag=True, help="Print the value as UTF-8, with a line break behind it.")
+def get(place: Place, key: str, text: bool) -> None:
+    """Write the value of KEY to standard output, byte for byte.
+
+    An absent key gives exit code 3.
+    """
+    with place.reader() as kv:
+        value = kv.get(key, type="text" if text else "bytes")
+    if value is None:
+        raise KeyNotFound(key)
+    output().write(f"{value}\n".encode() if text else value)
+
+
+@key.command(name="list")
+@place_options
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+def list_keys(place: Place, prefix: str) -> None:
+    """Print all keys as a JSON array of {name, expiration, metadata}, in byte order.
+
+    Of a key that has no expiration or no metadata, it is left out.
+    """
+    with place.reader() as kv:
+        output().writelines(json_array(map(_fields, kv.keys(prefix))))
+
+
+def _fields(info: KeyInfo) -> dict[str, Any]:
+    return {name: value for name, value in info._asdict().items() if value is not None}
+
+
+@key.command()
+@place_options
+@click.argument("key", type=utf8, required=False)
+@click.option("--prefix", type=utf8, metavar="KEY", help="Delete all keys that begin so.")
+@click.option("--all", "every", is_flag=True, help="Delete all keys of the namespace.")
+@click.option("-y", "--yes", is_flag=True, help="An empty --prefix is meant, as --all.")
+@click.option("--dry-run", is_flag=True, help="With --prefix or --all: only count the keys.")
+@json_option
+def delete(
+    place: Place,
+    key: str | None,
+    prefix: str | None,
+    every: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Delete KEY, or all keys that begin with a prefix. An absent key is no failure.
+
+    With --json, the number of keys that a prefix had is printed.
+    """
+    if prefix == "" and not (every or yes):
+        raise click.UsageError("an empty --prefix means all keys; give --all if you mean that")
+    if every and not prefix:
+        prefix, every = "", False
+    if (key is None) == (prefix is None) or every:
+        raise click.UsageError("give one of KEY, --prefix and --all")
+    if prefix is None and dry_run:
+        raise click.UsageError("--dry-run is for --prefix and --all")
+    with place.reader() if dry_run else place.writer() as kv:
+        if prefix is None:
+            kv.delete(str(key))
+            return
+        with progress_bar("delete") as progress:
+            count = kv.delete_prefix(prefix, dry_run=dry_run, progress=progress)
+    if as_json:
+        output().write(json_line({"keys": count, "dry_run": dry_run}))
+    else:
+        message(f"{'would delete' if dry_run else 'deleted'} {counted(count, 'key')}")

@@ -1,0 +1,109 @@
+"""``kvengine namespace``: make, show, rename and delete namespaces."""
+
+import json
+import re
+
+import click
+
+import kvengine
+from kvengine.cli.arguments import data_option, json_option
+from kvengine.cli.output import message, output, write_text
+from kvengine.cli.place import Commands, Place, confirm, place_of, utf8, yes_option
+from kvengine.cli.text import json_array, json_line
+
+
+@click.group(cls=Commands)
+def namespace() -> None:
+    """Make, show, rename and delete namespaces."""
+
+
+@namespace.command()
+@data_option
+@click.argument("title", type=utf8)
+@json_option
+def create(data: str, title: str, as_json: bool) -> None:
+    """Make a namespace with the title TITLE and print its id.
+
+    The database is made if there is none. A title that is taken gives exit code 4.
+    """
+    with kvengine.open(data) as db:
+        made = db.create_namespace(title)
+    if as_json:
+        output().write(json_line(made._asdict()))
+        return
+    write_text(made.id)
+    binding = json.dumps({"binding": _binding(title), "id": made.id})
+    message(f"for the kv_namespaces of a wrangler configuration: {binding}")
+
+
+def _binding(title: str) -> str:
+    """Return a name for a variable of a Worker."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", title)
+    return name if re.match("[A-Za-z_]*[A-Za-z]", name) else "KV"
+
+
+@namespace.command(name="list")
+@data_option
+def list_namespaces(data: str) -> None:
+    """Print all namespaces as a JSON array of {id, title}, ordered by title."""
+    with kvengine.open(data, read_only=True) as db:
+        infos = db.namespaces()
+    output().writelines(json_array(info._asdict() for info in infos))
+
+
+@namespace.command()
+@data_option
+@click.argument("title", type=utf8, required=False)
+@click.argument("new_title", type=utf8, metavar="[NEW_TITLE]", required=False)
+@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, in the place of TITLE.")
+@click.option(
+    "--new-name", type=utf8, metavar="NEW_TITLE", help="The new title, in the place of NEW_TITLE."
+)
+def rename(
+    data: str,
+    title: str | None,
+    new_title: str | None,
+    namespace_id: str | None,
+    new_name: str | None,
+) -> None:
+    """Give the namespace TITLE the title NEW_TITLE. Its id and its keys stay."""
+    if (new_title is None) == (new_name is None):
+        raise click.UsageError("give the new title once: as NEW_TITLE or with --new-name")
+    place = _place(data, title, namespace_id)
+    with kvengine.open(data, create=False) as db:
+        renamed = db.rename(place.find(db), str(new_name if new_title is None else new_title))
+    message(f"the namespace {renamed.id} has the title {renamed.title!r} now")
+
+
+@namespace.command()
+@data_option
+@click.argument("title", type=utf8, required=False)
+@click.option(
+    "--namespace", "--binding", "option", type=utf8, metavar="TITLE", help="In the place of TITLE."
+)
+@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, in the place of TITLE.")
+@yes_option
+def delete(
+    data: str, title: str | None, option: str | None, namespace_id: str | None, yes: bool
+) -> None:
+    """Delete the namespace TITLE with all its keys, after a question.
+
+    It is gone at once. Then its keys are removed from the disk; if that is interrupted, it
+    goes on when the database is opened for writing again.
+    """
+    if title is not None and option is not None:
+        raise click.UsageError("give the title once: as TITLE or with --namespace")
+    place = _place(data, option if title is None else title, namespace_id)
+    with place.reader() as kv:
+        found = kv.id
+    confirm(f"Delete the namespace {place.title or found!r} and all its keys?", yes)
+    with kvengine.open(data, create=False) as db:
+        db.delete(Place(data, None, found).find(db))
+        message(f"deleted the namespace {found}")
+        db.wait_for_removals()
+
+
+def _place(data: str, title: str | None, namespace_id: str | None) -> Place:
+    if title is None and namespace_id is None:
+        raise click.UsageError("give one of TITLE and --namespace-id")
+    return place_of(data, title, namespace_id)

@@ -1,0 +1,161 @@
+"""Which namespace a command works on, how it is opened, and how a person says yes.
+
+Invariants:
+* commands that only read work beside a writer, and never make a database or a namespace;
+* a namespace, or the keys in a file, are deleted after a yes: typed on a terminal, or an option.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+import kvengine
+from kvengine.cli.arguments import data_option
+from kvengine.cli.failures import CommandFailed
+from kvengine.cli.output import message
+from kvengine.cli.text import printable_text
+from kvengine.errors import NamespaceNotFound
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """A group that shows its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+def utf8(argument: str) -> str:
+    """Return an argument that must be UTF-8, whatever the locale of the shell; a type for click."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        raise click.BadParameter(f"{argument!r} is not UTF-8") from None
+
+
+class Place(NamedTuple):
+    """A namespace in a folder, as the command line names it."""
+
+    folder: str
+    title: str | None
+    id: str | None
+
+    def find(self, db: kvengine.Database) -> str:
+        """Return the title of the namespace.
+
+        Raises:
+            NamespaceNotFound: it is not there.
+        """
+        titles = {info.id: info.title for info in db.namespaces()}
+        if self.title is not None and self.title in titles.values():
+            return self.title
+        wanted = str(self.title if self.id is None else self.id)
+        if wanted not in titles:
+            raise NamespaceNotFound(wanted)
+        return titles[wanted]
+
+    @contextmanager
+    def reader(self) -> Iterator[kvengine.Namespace]:
+        """Open the namespace beside whoever writes to it."""
+        with kvengine.open(self.folder, read_only=True) as db:
+            yield db.namespace(self.find(db))
+
+    @contextmanager
+    def writer(self, *, create: bool = False, keep: bool = False) -> Iterator[kvengine.Namespace]:
+        """Open the namespace for writing; with *create*, make it if there is none of its title.
+
+        One that was made goes again if the command fails, unless *keep* says otherwise.
+        """
+        create = create and self.title is not None
+        with kvengine.open(self.folder, create=create) as db:
+            try:
+                title = self.find(db)
+            except NamespaceNotFound:
+                if not create:
+                    raise
+            else:
+                yield db.namespace(title)
+                return
+            made = db.create_namespace(str(self.title))
+            try:
+                yield db.namespace(made.title)
+            except Exception:
+                if not keep:
+                    db.delete(made.id)
+                raise
+            message(f"made the namespace {made.title!r} with the id {made.id}")
+
+
+def place_options(command: Command) -> Command:
+    """Add ``--data``, ``--namespace`` and ``--namespace-id``; the command gets a Place."""
+
+    @functools.wraps(command)
+    def placed(data: str, title: str | None, namespace_id: str | None, **arguments: Any) -> Any:
+        return command(place=place_of(data, title, namespace_id), **arguments)
+
+    for option in (
+        click.option(
+            "--namespace-id",
+            type=utf8,
+            metavar="ID",
+            help="The namespace's id, 32 hex digits.",
+        ),
+        click.option(
+            "--namespace",
+            "--binding",
+            "title",
+            type=utf8,
+            metavar="TITLE",
+            help="The namespace's title, or else its id.",
+        ),
+        data_option,
+    ):
+        placed = option(placed)
+    return placed  # type: ignore[return-value]
+
+
+def place_of(folder: str, title: str | None, namespace_id: str | None) -> Place:
+    """Return the place that the options mean; one of *title* and *namespace_id* is given."""
+    if (title is None) == (namespace_id is None):
+        raise click.UsageError("give one of --namespace and --namespace-id")
+    return Place(folder, title, namespace_id and namespace_id.lower())
+
+
+def yes_option(command: Command) -> Command:
+    """Add ``--yes``, under all the names it has in wrangler."""
+    return click.option(
+        "-y",
+        "-f",
+        "--yes",
+        "--force",
+        "--skip-confirmation",
+        "yes",
+        is_flag=True,
+        help="Do not ask.",
+    )(command)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Return if a person agrees.
+
+    Raises:
+        UsageError: nobody is there to ask.
+        CommandFailed: the answer is no.
+    """
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked without a terminal; give --yes to go on")
+    try:
+        agreed = click.confirm(printable_text(question), err=True)
+    except click.Abort:  # Ctrl-C, or the terminal is gone
+        raise KeyboardInterrupt from None
+    if not agreed:
+        raise CommandFailed("nothing was deleted")

@@ -1,0 +1,58 @@
+"""``kvengine watch``: print the changes of a namespace as they come."""
+
+import click
+
+from kvengine.cli.arguments import json_option
+from kvengine.cli.output import on_terminal, output
+from kvengine.cli.place import Place, place_options, utf8
+from kvengine.cli.text import bytes_field, json_line, printable
+from kvengine.namespace.results import KeyChange
+
+
+@click.command()
+@place_options
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    metavar="VERSION",
+    help="Begin behind this version.  [default: now]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End when nothing came for so long.  [default: never]",
+)
+@json_option
+def watch(
+    place: Place, prefix: str, after: int | None, timeout: float | None, as_json: bool
+) -> None:
+    """Print changes as they come: version, "put" or "delete", key, until interrupted.
+
+    With --json, each line holds the value, the metadata and the expiration too. "--after 0"
+    begins with what the log still has.
+    """
+    with place.reader() as kv:
+        answer, escape = output(), on_terminal()
+        for change in kv.watch(prefix, after=after, timeout=timeout):
+            answer.write(_json(change) if as_json else _line(change, escape))
+            answer.flush()
+
+
+def _json(change: KeyChange) -> bytes:
+    return json_line(
+        {
+            "version": change.version,
+            "kind": change.kind,
+            "key": change.name,
+            **({} if change.value is None else bytes_field("value", change.value)),
+            **({} if change.metadata is None else {"metadata": change.metadata}),
+            **({} if change.expiration is None else {"expiration": change.expiration}),
+        }
+    )
+
+
+def _line(change: KeyChange, escape: bool) -> bytes:
+    key = printable(change.name.encode()) if escape else change.name
+    return f"{change.version}\t{change.kind}\t{key}\n".encode()

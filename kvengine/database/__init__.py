@@ -1,0 +1,1 @@
+"""One store, many namespaces.  Internal: import from ``kvengine``."""

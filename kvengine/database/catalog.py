@@ -1,0 +1,314 @@
+"""The catalog: which namespaces there are, in memory and in the store.
+
+Invariants:
+
+* Titles are unique among living namespaces; ids and numbers are never used again.
+* Each change of the catalog is one batch, with the generation in it; who follows a writer in
+  another process sees by the generation that it must look again.
+* A row never changes, it is replaced; who holds one asks again before relying on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+from typing import Any, NamedTuple, NoReturn
+
+from kvengine.engine.store import Store
+from kvengine.errors import (
+    CorruptData,
+    InvalidType,
+    KvError,
+    NamespaceExists,
+    NamespaceNotFound,
+    NotAStore,
+)
+from kvengine.namespace.layout import CATALOG, NUMBER_MAX, catalog_key
+
+ID_BYTES = 16
+ID = re.compile(r"[0-9a-f]{32}")
+STATES = ("live", "deleting")
+
+
+class NamespaceInfo(NamedTuple):
+    """A namespace as a list shows it."""
+
+    id: str  # 32 hex digits
+    title: str
+
+
+class Row(NamedTuple):
+    """A namespace in the catalog."""
+
+    id: str
+    number: int
+    title: str
+    created: int  # seconds since the epoch
+    deleting: bool = False
+
+    def encode(self) -> bytes:
+        """Return the row as its record has it."""
+        return json.dumps(
+            {
+                "number": self.number,
+                "title": self.title,
+                "created": self.created,
+                "state": STATES[self.deleting],
+            }
+        ).encode()
+
+
+class Catalog:
+    """The namespaces of a store.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._generation: bytes | None = None  # there is no catalog yet
+        self._by_id: dict[str, Row] = {}
+        self._by_title: dict[str, Row] = {}
+        self._by_number: dict[int, Row] = {}
+        self._next_number = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        if not is_database(self._store):
+            if next(iter(self._store.keys(limit=1)), None) is not None:
+                raise NotAStore(
+                    f"{self._store.path} is a plain store, without namespaces; "
+                    "open it with kvengine.Store"
+                )
+            if not self._store.options.read_only:
+                self._store.put(CATALOG, _generation(0, 0))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the catalog again if another process has changed it."""
+        if self._store.get(CATALOG) != self._generation:
+            self._load()
+
+    def _load(self) -> None:
+        with self._lock:
+            # Its generation first: what is written while the rows are read shows at the next look.
+            generation = self._store.get(CATALOG)
+            fields = {"next_number": 0}
+            if generation is not None:
+                fields = self._fields(CATALOG, generation, FIELDS)
+            rows = [
+                self._row(entry.key, entry.value)
+                for entry in self._store.scan(CATALOG, start_after=CATALOG)
+            ]
+            self._by_id = {row.id: row for row in rows}
+            self._by_number = {row.number: row for row in rows}
+            self._by_title = {row.title: row for row in rows if not row.deleting}
+            self._next_number = max([fields["next_number"], *(row.number + 1 for row in rows)])
+            self._generation = generation
+
+    # -- looking
+
+    def find(self, title_or_id: str) -> Row:
+        """Return the living namespace of a title, or else of an id.
+
+        Raises:
+            InvalidType: it is no str.
+            NamespaceNotFound: there is none.
+        """
+        if not isinstance(title_or_id, str):
+            raise InvalidType(
+                f"a namespace is named by its title or id, a str, not {type(title_or_id).__name__}"
+            )
+        self._look()
+        row = self._by_title.get(title_or_id) or self._by_id.get(title_or_id)
+        if row is None or row.deleting:
+            raise NamespaceNotFound(title_or_id)
+        return row
+
+    def title_by_id(self, namespace_id: str) -> str:
+        """Return the title of a living namespace.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        self._look()
+        return self._living(namespace_id).title
+
+    def is_living(self, row: Row) -> bool:
+        """True unless the namespace was deleted since."""
+        found = self._by_id.get(row.id)
+        return found is not None and not found.deleting
+
+    def living(self) -> list[Row]:
+        """Return the living namespaces."""
+        self._look()
+        with self._lock:
+            return list(self._by_title.values())
+
+    def deleting(self) -> list[Row]:
+        """Return the namespaces whose keys are being removed."""
+        with self._lock:
+            return [row for row in self._by_id.values() if row.deleting]
+
+    def id_of(self, number: int) -> str | None:
+        """Return the id of the living namespace with a number."""
+        row = self._by_number.get(number)
+        if row is None and self._store.options.read_only:
+            self.refresh()
+            row = self._by_number.get(number)
+        return None if row is None or row.deleting else row.id
+
+    def _look(self) -> None:
+        self._store.check_usable()
+        if self._store.options.read_only:
+            self.refresh()
+
+    def _living(self, namespace_id: str) -> Row:
+        row = self._by_id.get(namespace_id)
+        if row is None or row.deleting:
+            raise NamespaceNotFound(namespace_id if row is None else row.title)
+        return row
+
+    # -- changing
+
+    def create(self, title: str, now: float) -> Row:
+        """Add a namespace.
+
+        Raises:
+            NamespaceExists: another one has the title.
+        """
+        with self._lock:
+            if title in self._by_title:
+                raise NamespaceExists(title)
+            if self._next_number > NUMBER_MAX:
+                raise KvError(f"all {NUMBER_MAX + 1} numbers of namespaces were used; start anew")
+            row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
+            self._write(row, next_number=self._next_number + 1)
+            return row
+
+    def find_or_create(self, title: str, now: float) -> Row:
+        """Return the living namespace of a title, or else of an id, or else add one."""
+        with self._lock:
+            try:
+                return self.find(title)
+            except NamespaceNotFound:
+                return self.create(title, now)
+
+    def rename(self, row: Row, title: str) -> Row:
+        """Give a namespace another title.
+
+        Raises:
+            NamespaceNotFound: it was deleted meanwhile.
+            NamespaceExists: another one has the title.
+        """
+        with self._lock:
+            row = self._living(row.id)
+            if self._by_title.get(title, row).id != row.id:
+                raise NamespaceExists(title)
+            renamed = row._replace(title=title)
+            self._write(renamed)
+            return renamed
+
+    def begin_removal(self, row: Row) -> None:
+        """Let nobody find a namespace any more; its keys are still there."""
+        with self._lock:
+            row = self._living(row.id)
+            self._write(row._replace(deleting=True))
+
+    def end_removal(self, row: Row) -> None:
+        """Forget a namespace; its keys are gone."""
+        self._write(row, forget=True)
+
+    def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
+        """Replace a row, here and in the store, or forget it."""
+        with self._lock:
+            old = self._by_id.get(row.id)
+            number = self._next_number if next_number is None else next_number
+            fields = self._fields(CATALOG, self._generation or b"", FIELDS)
+            generation = _generation(fields["generation"] + 1, number)
+            try:
+                with self._store.batch() as batch:
+                    if forget:
+                        batch.delete(catalog_key(row.id))
+                    else:
+                        batch.put(catalog_key(row.id), row.encode())
+                    batch.put(CATALOG, generation)
+                if forget:
+                    del self._by_id[row.id], self._by_number[row.number]
+                else:
+                    self._by_id[row.id] = self._by_number[row.number] = row
+                    if not row.deleting:
+                        self._by_title[row.title] = row
+                    if old is not None and (row.deleting or row.title != old.title):
+                        del self._by_title[old.title]
+                self._generation, self._next_number = generation, number
+            except BaseException:
+                # The change may be in the store all the same: Ctrl-C while it waits for the disk.
+                if not self._store.closed:
+                    self._load()
+                raise
+
+    # -- records
+
+    def _row(self, key: bytes, data: bytes) -> Row:
+        fields = self._fields(key, data, ROW_FIELDS)
+        namespace_id = key[len(CATALOG) :].decode("ascii", "replace")
+        if not ID.fullmatch(namespace_id):
+            self._damaged(key, "a key of 32 hex digits", repr(key))
+        if fields["state"] not in STATES:
+            self._damaged(key, f"a state of {STATES}", repr(fields["state"]))
+        if not 0 <= fields["number"] <= NUMBER_MAX:
+            self._damaged(key, f"a number up to {NUMBER_MAX}", fields["number"])
+        return Row(
+            id=namespace_id,
+            number=fields["number"],
+            title=fields["title"],
+            created=fields["created"],
+            deleting=fields["state"] == "deleting",
+        )
+
+    def _fields(self, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
+            self._damaged(key, "JSON", "something else")
+        if not isinstance(fields, dict) or any(
+            type(fields.get(name)) is not kind for name, kind in types.items()
+        ):
+            self._damaged(key, f"an object with {', '.join(types)}", "something else")
+        return fields
+
+    def _damaged(self, key: bytes, expected: str, found: object) -> NoReturn:
+        raise CorruptData(
+            f"catalog record {key!r}",
+            file=self._store.path,
+            offset=0,
+            expected=expected,
+            found=found,
+        )
+
+
+FIELDS: dict[str, type] = {"generation": int, "next_number": int}
+ROW_FIELDS: dict[str, type] = {"number": int, "title": str, "created": int, "state": str}
+
+
+def is_database(store: Store) -> bool:
+    """True if the store has a catalog, even a damaged one; a plain store may have its first key."""
+    data = store.get(CATALOG)
+    if data is None:
+        return False
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict) and fields.keys() >= FIELDS.keys():
+        return True
+    after = next(iter(store.keys(CATALOG, start_after=CATALOG, limit=1)), b"")
+    return ID.fullmatch(after[len(CATALOG) :].decode("ascii", "replace")) is not None
+
+
+def _generation(generation: int, next_number: int) -> bytes:
+    return json.dumps({"generation": generation, "next_number": next_number}).encode()

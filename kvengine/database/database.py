@@ -1,0 +1,341 @@
+"""Database: one store, many namespaces.  It puts the parts together.
+
+Invariants:
+
+* Each namespace has one Namespace object in a database, so that it is counted in one place.
+* What is deleted is out of reach when delete() returns; its space comes back in the background.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from kvengine.database.catalog import Catalog, NamespaceInfo, Row
+from kvengine.database.removal import Remover
+from kvengine.engine.store import Store
+from kvengine.entry import Change, GroupSize
+from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.metering import report
+from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
+from kvengine.metering.report import Named
+from kvengine.metering.usage import Usage
+from kvengine.namespace.layout import (
+    DATA,
+    GROUPS,
+    PREFIX_BYTES,
+    USAGE,
+    data_number,
+    data_prefix,
+    usage_key,
+    usage_parts,
+)
+from kvengine.namespace.limits import limits_of
+from kvengine.namespace.namespace import Namespace
+from kvengine.namespace.reading import Meter
+from kvengine.namespace.results import DatabaseChange
+from kvengine.namespace.watching import key_change
+
+ORDERS = ("id", "title")
+DIRECTIONS = ("asc", "desc")
+
+
+class Database:
+    """Namespaces in a store; kvengine.open() gives one.
+
+    Args:
+        store: an open store; the database closes it.
+        limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
+        usage_interval_s: how often what was counted is written down; so much of the counts may be
+            lost with the process.
+
+    Raises:
+        NotAStore: the store has keys, and no database made them.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self, store: Store, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S
+    ) -> None:
+        self.limits = limits_of(limits)
+        self.store = store
+        self._catalog = Catalog(store)
+        self._lock = threading.Lock()
+        self._namespaces: dict[int, Namespace] = {}
+        self._meters: dict[int, Meter] = {}
+        self._remover = Remover(store, self._catalog)
+        self._ledger = Ledger(
+            store,
+            RowKeys(USAGE, usage_key, usage_parts),
+            self._meters,
+            functools.partial(namespace_size, store),
+            usage_interval_s,
+        )
+        if not store.options.read_only:
+            self._remover.begin()
+
+    @classmethod
+    def in_memory(
+        cls, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
+    ) -> Self:
+        """Return a new database that leaves nothing on disk; for tests."""
+        store = Store.in_memory(groups=GROUPS, **options)
+        return cls(store, limits=limits, usage_interval_s=usage_interval_s)
+
+    @property
+    def clock(self) -> Any:
+        """What tells the time by which keys end."""
+        return self.store.options.clock
+
+    @property
+    def version(self) -> int:
+        """The version of the newest change."""
+        return self.store.version
+
+    # -- namespaces
+
+    def namespace(self, title: str) -> Namespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none.
+
+        Raises:
+            InvalidType: it is no str.
+            InvalidRequest: it can't be a title.
+            NamespaceNotFound: there is none, and the database is read-only.
+        """
+        while True:
+            try:
+                row = self._catalog.find(title)
+            except NamespaceNotFound:
+                if self.store.options.read_only:
+                    raise
+                self.limits.check_title(title)
+                row = self._catalog.find_or_create(title, self.clock.time())
+            found = self._namespace(row)
+            if found is not None:
+                return found
+
+    def _namespace(self, row: Row) -> Namespace | None:
+        """Return the one object of a namespace, or None if it was deleted meanwhile."""
+        with self._lock:
+            found = self._namespaces.get(row.number)
+            if found is None and self._catalog.is_living(row):
+                meter = self._meters.setdefault(row.number, Meter())
+                found = Namespace(
+                    self.store, data_prefix(row.number), self.limits, meter, id=row.id
+                )
+                # Not a method of the database: a cycle would keep it open until it is collected.
+                found.title_of = self._catalog.title_by_id
+                self._namespaces[row.number] = found
+        self._ledger.begin()
+        return found
+
+    def create_namespace(self, title: str) -> NamespaceInfo:
+        """Make a namespace and return NamespaceInfo(id, title).
+
+        Raises:
+            NamespaceExists: there is one with this title.
+        """
+        self.store.check_usable()
+        row = self._catalog.create(self.limits.check_title(title), self.clock.time())
+        return NamespaceInfo(row.id, row.title)
+
+    def namespaces(
+        self,
+        *,
+        page: int = 1,
+        per_page: int | None = None,
+        order: Literal["id", "title"] = "title",
+        direction: Literal["asc", "desc"] = "asc",
+    ) -> list[NamespaceInfo]:
+        """Return NamespaceInfo(id, title) of the namespaces; a page behind the last is empty.
+
+        Args:
+            page: from 1.
+            per_page: how many a page has; None: all are on one.
+            order: "id" or "title".
+            direction: "asc" or "desc".
+        """
+        _positive("page", page)
+        if order not in ORDERS:
+            raise InvalidRequest(f"order must be 'id' or 'title', not {order!r}")
+        if direction not in DIRECTIONS:
+            raise InvalidRequest(f"direction must be 'asc' or 'desc', not {direction!r}")
+        rows = [NamespaceInfo(row.id, row.title) for row in self._catalog.living()]
+        rows.sort(key=lambda info: getattr(info, order), reverse=direction == "desc")
+        if per_page is None:
+            return rows if page == 1 else []
+        _positive("per_page", per_page)
+        return rows[(page - 1) * per_page : page * per_page]
+
+    def rename(self, namespace: str, title: str) -> NamespaceInfo:
+        """Give a namespace another title; its id stays.
+
+        Raises:
+            NamespaceNotFound: there is none with this title or id.
+            NamespaceExists: another one has the new title.
+        """
+        row = self._catalog.find(namespace)
+        self._catalog.rename(row, self.limits.check_title(title))
+        return NamespaceInfo(row.id, title)
+
+    def delete(self, namespace: str) -> None:
+        """Delete a namespace with all its keys: at once for readers, in the background on disk.
+
+        What a close cuts short goes on at the next open; see wait_for_removals().
+
+        Raises:
+            NamespaceNotFound: there is none with this title or id.
+        """
+        row = self._catalog.find(namespace)
+        with self._lock:
+            held = self._namespaces.get(row.number)
+            # Before the remover can see it: a write that comes too late must not find it usable.
+            if held is not None:
+                held.refuse(NamespaceNotFound(row.title))
+            try:
+                self._catalog.begin_removal(row)
+            except BaseException:
+                if held is not None and self._catalog.is_living(row):
+                    held.refuse(None)
+                raise
+            self._namespaces.pop(row.number, None)
+        self._remover.begin()
+
+    def wait_for_removals(self) -> None:
+        """Return when no key of a deleted namespace is left, or none can be removed now."""
+        self._remover.wait()
+
+    # -- the whole
+
+    def snapshot(self) -> Database:
+        """Return the database as it is now, to read: a context manager.
+
+        Nothing that is written later shows in it; keys still end at their expiration.
+        """
+        frozen = Database(self.store.snapshot(), limits=self.limits)
+        frozen._meters = self._meters  # what is read there is counted here
+        return frozen
+
+    def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[DatabaseChange]:
+        """Return an iterator over the changes of all namespaces above a version, in order.
+
+        Changes in namespaces that were deleted are left out.
+
+        Args:
+            after: a version; 0 gives the whole database, as far as the log still has it.
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ChangesGone: deletes behind `after` have been forgotten; start again from 0.
+        """
+        if follow:
+            return self._changes(self.store.follow(after, DATA, timeout))
+        return self._changes(self.store.tail(after, prefix=DATA))
+
+    def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
+        for change in found:
+            shown = None if change is None else self.shown(change)
+            if shown is not None:
+                yield shown
+
+    def shown(self, change: Change) -> DatabaseChange | None:
+        """Return a change in the store as tail() gives it; None: its namespace is gone."""
+        namespace_id = self._catalog.id_of(data_number(change.key))
+        return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
+
+    def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
+        """Return what was used in a month, and what is stored now.
+
+        Operations of this process are all in it; those of another process that writes, as far as
+        it has written them down, which it does every few seconds.  Reads in processes that only
+        read are counted there, and not kept.
+
+        Args:
+            namespace: title or id; None: of all namespaces, deleted ones too.
+            month: such as "2026-11", UTC; None: the present one.
+
+        Raises:
+            NamespaceNotFound: there is no such namespace.
+            InvalidRequest: it is no month.
+        """
+        self.store.check_usable()
+        if namespace is not None:
+            rows = {row.number: row for row in [self._catalog.find(namespace)]}
+            numbers = set(rows)
+        else:
+            rows = {row.number: row for row in self._catalog.living()}
+            numbers = self._ledger.numbers() | set(rows)
+        named = {}
+        for number in sorted(numbers):
+            if number in rows:
+                row = rows[number]
+                named[number] = Named(row.id, row.title, namespace_size(self.store, number))
+            else:  # deleted; what was used stays
+                named[number] = Named(None, None, GroupSize(0, 0))
+        return report.usage(self._ledger, month, named)
+
+    def sync(self) -> None:
+        """Return when everything written so far is on disk."""
+        self.store.sync()
+
+    def close(self) -> None:
+        """Write down what is needed for a quick open, and give everything back."""
+        self._remover.stop()
+        self._ledger.stop()
+        self.store.close()
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self.store.closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Database {self.store.path!r}>"
+
+
+def open_database(
+    path: Any, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
+) -> Database:
+    """Open the database in a folder; both are made if there is none.
+
+    Args:
+        path: the folder.
+        limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
+        usage_interval_s: how often what was counted is written down.
+        options: as of Store: durability, read_only, clock, ...
+
+    Raises:
+        NotAStore: the folder holds other files, or a store that no database made.
+        StoreLocked: another process has it open for writing.
+        CorruptData: the store is damaged.
+    """
+    chosen = limits_of(limits)
+    store = Store(path, groups=GROUPS, **options)
+    try:
+        return Database(store, limits=chosen, usage_interval_s=usage_interval_s)
+    except BaseException:
+        store.close()
+        raise
+
+
+def namespace_size(store: Store, number: int) -> GroupSize:
+    """Return the keys of a namespace, and their bytes with values and metadata."""
+    size = store.group_size(data_prefix(number))
+    return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidRequest(f"{name} must be an int from 1 on, not {value!r}")

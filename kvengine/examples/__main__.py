@@ -1,0 +1,5 @@
+"""`python -m kvengine.examples` lists the examples."""
+
+from kvengine import examples
+
+print(examples.__doc__)

@@ -1,0 +1,1 @@
+"""What was used of each namespace, and what that costs.  Internal: import from ``kvengine``."""

@@ -1,0 +1,183 @@
+"""The ledger: what the meters counted, added up by namespace and day, and kept in the store.
+
+Invariants:
+
+* A count is written down once, in the row of the day on which it was written down; so at midnight
+  at most what was counted within one interval is in the row of the next day.
+* Reading never writes: a thread looks at the meters every few seconds, and writes one batch if
+  they moved.  After `kill -9` at most the counts of one interval are lost; what is stored is not
+  counted here, so it is exact.
+* The thread refers to the ledger weakly: a database that nobody holds any more goes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from kvengine.engine.store import Store
+from kvengine.entry import GroupSize
+from kvengine.errors import CorruptData, KvError
+from kvengine.metering.usage import KINDS, Counts, Meter
+
+DAY_S = 86400
+INTERVAL_S = 5.0
+
+
+class RowKeys(NamedTuple):
+    """How rows lie in the store; the layout is known elsewhere."""
+
+    prefix: bytes
+    key: Callable[[int, int], bytes]  # of a namespace's number and a day since 1970
+    parts: Callable[[bytes], tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was used of a namespace on a day, and what it held when that was written down."""
+
+    counts: Counts
+    keys: int
+    stored_bytes: int
+
+    def encode(self) -> bytes:
+        """Return the row as its record has it."""
+        fields = {**asdict(self.counts), "keys": self.keys, "bytes": self.stored_bytes}
+        return json.dumps(fields).encode()
+
+
+def decode(key: bytes, data: bytes) -> Row:
+    """Return a row.
+
+    Raises:
+        CorruptData: it is none.
+    """
+    try:
+        found = json.loads(data)
+        numbers = [found[name] for name in (*KINDS, "keys", "bytes")]
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError
+        return Row(Counts(*numbers[: len(KINDS)]), *numbers[len(KINDS) :])
+    except (ValueError, TypeError, KeyError):
+        raise CorruptData(
+            "metering row", file=repr(key), offset=0, expected="counts", found="something else"
+        ) from None
+
+
+class Ledger:
+    """What was used of the namespaces of a store.
+
+    Args:
+        store: where the rows are.
+        keys: how the rows lie in it.
+        meters: the meter of each namespace, by number; others may join later.
+        size: what a namespace holds now, by number.
+        interval_s: how often the meters are looked at.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        keys: RowKeys,
+        meters: Mapping[int, Meter],
+        size: Callable[[int], GroupSize],
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._store, self._keys, self._meters, self._size = store, keys, meters, size
+        self._interval_s = interval_s
+        self._written: dict[int, Counts] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Write counts down from now on, in the background."""
+        if self._store.options.read_only:
+            return
+        with self._lock:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(
+                    target=_look_now_and_then,
+                    args=(weakref.ref(self), self._stopping, self._interval_s),
+                    name="kvengine-metering",
+                    daemon=True,
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Write down what was counted, and end."""
+        self._stopping.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        if not self._store.options.read_only and not self._store.closed:
+            with contextlib.suppress(KvError, OSError):  # counts must not keep a store open
+                self.write_down()
+
+    def __del__(self) -> None:
+        self._stopping.set()
+
+    def write_down(self) -> bool:
+        """Add what was counted since the last time to the rows of today; True if anything was."""
+        with self._lock:
+            day = self.today()
+            batch = self._store.batch(durability="os")
+            counted = {}
+            for number, meter in list(self._meters.items()):
+                now = Counts.of(meter)
+                delta = now - self._written.get(number, Counts())
+                if delta:
+                    key = self._keys.key(number, day)
+                    data = self._store.get(key)
+                    before = decode(key, data).counts if data else Counts()
+                    size = self._size(number)
+                    batch.put(key, Row(before + delta, size.keys, size.bytes).encode())
+                    counted[number] = now
+            if counted:
+                batch.commit()
+                self._written |= counted
+            return bool(counted)
+
+    def today(self) -> int:
+        """Return the day since 1970, UTC."""
+        return math.floor(self._store.options.clock.time() / DAY_S)
+
+    def pending(self, number: int) -> Counts:
+        """Return what was counted and is not written down yet."""
+        meter = self._meters.get(number)
+        if meter is None:
+            return Counts()
+        return Counts.of(meter) - self._written.get(number, Counts())
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of all namespaces of which anything was used, ever."""
+        return {number for number, _, _ in self.rows()} | set(self._meters)
+
+    def rows(self) -> Iterator[tuple[int, int, Row]]:
+        """Yield (number, day, row) of what is written down."""
+        for entry in self._store.scan(self._keys.prefix):
+            yield *self._keys.parts(entry.key), decode(entry.key, entry.value)
+
+
+def _look_now_and_then(
+    ledger: weakref.ref[Ledger], stopping: threading.Event, interval_s: float
+) -> None:
+    while not stopping.wait(interval_s):
+        held: Any = ledger()
+        if held is None:
+            return
+        try:
+            held.write_down()
+        except (KvError, OSError):
+            if held._store.closed:
+                return  # else: a full disk, for example; it is tried again
+        del held

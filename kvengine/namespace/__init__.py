@@ -1,0 +1,1 @@
+"""Workers KV: names, metadata, expiry, list, limits.  Internal: import from ``kvengine``."""

@@ -1,0 +1,279 @@
+"""What a key, a value, metadata and a time may be, and what is said when they are not.
+
+Texts and numbers are those of Workers KV, as its documentation and its simulator have them
+(developers.cloudflare.com/kv/platform/limits, workers-sdk packages/miniflare/src/workers/kv).
+
+Invariants:
+
+* Everything that a namespace refuses because of its size or its time is refused here.
+* Times are whole seconds.  A fraction, a text or a bool is refused, not rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
+
+TYPES = ("text", "json", "bytes", "stream")
+ILLEGAL_KEYS = ("", ".", "..")
+MEBIBYTE = 1 << 20
+EXPIRATION_MAX = 1 << 53  # what a double, and so JSON, holds exactly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the namespaces of a database accept.
+
+    Two profiles are ready: STRICT is what Cloudflare accepts, RELAXED differs where its users
+    ask for more.  Others are made with `dataclasses.replace(RELAXED, ...)`.
+
+    Raises:
+        InvalidRequest: a limit is not a number, or above what the engine holds.
+    """
+
+    key_bytes: int = 512
+    value_bytes: int = 25 * MEBIBYTE
+    metadata_bytes: int = 1024  # as JSON
+    ttl_min_s: int = 1  # shortest life of a key, and of a copy in a cache
+    cache_ttl_min_s: int = 0
+    list_keys: int = 1000  # on one page
+    get_keys: int | None = None  # in one get of many; None: any number
+    get_bytes: int | None = None  # of their values together
+    get_types: tuple[str, ...] = TYPES  # of many
+    bulk_pairs: int = 10_000
+    bulk_bytes: int = 100_000_000
+    title_chars: int = 512
+
+    def __post_init__(self) -> None:
+        self._bounded("key_bytes", 1, 1000)
+        self._bounded("value_bytes", 1, 64 * MEBIBYTE)
+        self._bounded("metadata_bytes", 0, 1024)
+        self._bounded("bulk_bytes", 1, 120 * MEBIBYTE)  # an atomic batch lies in one segment
+        self._bounded("list_keys", 1, 100_000)
+        for name in ("ttl_min_s", "cache_ttl_min_s"):
+            self._bounded(name, 0, EXPIRATION_MAX)
+        for name in ("bulk_pairs", "title_chars"):
+            self._bounded(name, 1, EXPIRATION_MAX)
+        for name in ("get_keys", "get_bytes"):
+            if getattr(self, name) is not None:
+                self._bounded(name, 1, EXPIRATION_MAX)
+        kinds = self.get_types
+        if not isinstance(kinds, tuple) or not kinds or any(kind not in TYPES for kind in kinds):
+            raise InvalidRequest(f"limit get_types must be a tuple of {TYPES}, not {kinds!r}")
+
+    def _bounded(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidRequest(f"limit {name} must be between {low} and {high}, not {value!r}")
+
+    # -- keys
+
+    def refuse_key(self, key: Any) -> NoReturn:
+        """Say why a key is refused.
+
+        Raises:
+            InvalidType: it is no str.
+            LimitExceeded: it is too long.
+            InvalidRequest: it is no name for a key.
+        """
+        if not isinstance(key, str):
+            raise InvalidType(f"a key must be a str, not {type(key).__name__}")
+        if key == "":
+            raise InvalidRequest("Key name cannot be empty.")
+        if key in ILLEGAL_KEYS:
+            raise InvalidRequest(f'"{key}" is not allowed as a key name.')
+        try:
+            size = len(key.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"a key must be text that UTF-8 can encode; there is a lone surrogate at "
+                f"index {error.start}"
+            ) from None
+        raise LimitExceeded(
+            f"UTF-8 encoded length of {size} exceeds key length limit of {self.key_bytes}.", 414
+        )
+
+    # -- sizes
+
+    def check_value_size(self, size: int) -> None:
+        """Refuse a value of more bytes than allowed."""
+        if size > self.value_bytes:
+            raise LimitExceeded(f"Value length of {size} exceeds limit of {self.value_bytes}.", 413)
+
+    def check_metadata_size(self, size: int) -> None:
+        """Refuse metadata of more bytes, as JSON, than allowed."""
+        if size > self.metadata_bytes:
+            raise LimitExceeded(
+                f"Metadata length of {size} exceeds limit of {self.metadata_bytes}.", 413
+            )
+
+    # -- times
+
+    def expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> int | None:
+        """Return when a key ends, in seconds since the epoch; None: never.
+
+        A lifetime wins over a moment when both are given.
+
+        Raises:
+            InvalidType: a time is no int.
+            InvalidRequest: a time is too early, or not a positive number.
+        """
+        moment = math.floor(now)
+        if expiration_ttl is not None:
+            ttl = _whole("expiration_ttl", expiration_ttl)
+            if ttl <= 0:
+                raise InvalidRequest(
+                    f"Invalid expiration_ttl of {ttl}. Please specify integer greater than 0."
+                )
+            if ttl < self.ttl_min_s:
+                raise InvalidRequest(
+                    f"Invalid expiration_ttl of {ttl}. "
+                    f"Expiration TTL must be at least {self.ttl_min_s}."
+                )
+            return _within("expiration_ttl", ttl, moment + ttl)
+        if expiration is None:
+            return None
+        end = _whole("expiration", expiration)
+        if end <= moment:
+            raise InvalidRequest(
+                f"Invalid expiration of {end}. Please specify integer greater than the current "
+                "number of seconds since the UNIX epoch."
+            )
+        if end < moment + self.ttl_min_s:
+            raise InvalidRequest(
+                f"Invalid expiration of {end}. Expiration times must be at least "
+                f"{self.ttl_min_s} seconds in the future."
+            )
+        return _within("expiration", end, end)
+
+    def check_cache_ttl(self, cache_ttl: Any) -> None:
+        """Refuse a life in a cache that is too short."""
+        if _whole("cache_ttl", cache_ttl) < self.cache_ttl_min_s or cache_ttl < 0:
+            raise InvalidRequest(
+                f"Invalid cache_ttl of {cache_ttl}. "
+                f"Cache TTL must be at least {self.cache_ttl_min_s}."
+            )
+
+    # -- how many
+
+    def check_get_count(self, count: int) -> None:
+        """Refuse a get of no keys, or of too many."""
+        if self.get_keys is None:
+            return
+        if count > self.get_keys:
+            raise InvalidRequest(f"You can request a maximum of {self.get_keys} keys")
+        if count < 1:
+            raise InvalidRequest("You must request a minimum of 1 key")
+
+    def check_get_type(self, kind: Any) -> None:
+        """Refuse a type that a get of many does not give."""
+        if kind not in self.get_types:
+            *most, last = (f'"{name}"' for name in sorted(self.get_types))
+            names = f"{', '.join(most)} or {last}" if most else last
+            raise InvalidRequest(f'"{kind}" is not a valid type. Use {names}')
+
+    def check_get_size(self, size: int) -> None:
+        """Refuse a get of many whose values are too large together."""
+        if self.get_bytes is not None and size > self.get_bytes:
+            raise LimitExceeded(
+                f"Total size of request exceeds the limit of {_megabytes(self.get_bytes)}", 413
+            )
+
+    def check_bulk_count(self, count: int) -> None:
+        """Refuse a bulk call of more pairs or keys than allowed."""
+        if count > self.bulk_pairs:
+            raise LimitExceeded(
+                f"A bulk call has at most {self.bulk_pairs} pairs or keys; send several calls.", 413
+            )
+
+    def check_bulk_size(self, size: int) -> None:
+        """Refuse a bulk call of more bytes than allowed: keys, values and metadata together."""
+        if size > self.bulk_bytes:
+            raise LimitExceeded(
+                f"A bulk call has at most {self.bulk_bytes} bytes of keys, values and metadata; "
+                "send several calls.",
+                413,
+            )
+
+    def check_list_limit(self, limit: Any) -> int:
+        """Return how many keys a page may have."""
+        if _whole("key_count_limit", limit) < 1:
+            raise InvalidRequest(
+                f"Invalid key_count_limit of {limit}. Please specify an integer greater than 0."
+            )
+        if limit > self.list_keys:
+            raise InvalidRequest(
+                f"Invalid key_count_limit of {limit}. "
+                f"Please specify an integer less than {self.list_keys}."
+            )
+        return int(limit)
+
+    def check_title(self, title: Any) -> str:
+        """Return the title of a namespace.
+
+        Raises:
+            InvalidType: it is no str.
+            InvalidRequest: it is empty, too long, or not text.
+        """
+        if not isinstance(title, str):
+            raise InvalidType(f"a title must be a str, not {type(title).__name__}")
+        if not 1 <= len(title) <= self.title_chars:
+            raise InvalidRequest(
+                f"a title has 1 to {self.title_chars} characters, this one has {len(title)}"
+            )
+        try:
+            title.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"a title must be text that UTF-8 can encode; there is a lone surrogate at "
+                f"index {error.start}"
+            ) from None
+        return title
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidType(
+            f"Invalid {name} of {value!r}. Please specify an integer, not {type(value).__name__}."
+        )
+    return value
+
+
+def _within(name: str, given: int, end: int) -> int:
+    if end > EXPIRATION_MAX:
+        raise InvalidRequest(f"Invalid {name} of {given}. It must end before {EXPIRATION_MAX}.")
+    return end
+
+
+def _megabytes(size: int) -> str:
+    """Return a size as Workers KV says it, or in bytes if it is not so round."""
+    return f"{size} bytes" if size % MEBIBYTE else f"{size // MEBIBYTE}MB"
+
+
+RELAXED = Limits()
+STRICT = Limits(
+    ttl_min_s=60,
+    cache_ttl_min_s=30,
+    get_keys=100,
+    get_bytes=25 * MEBIBYTE,
+    get_types=("text", "json"),
+)
+PROFILES = {"relaxed": RELAXED, "strict": STRICT}
+
+
+def limits_of(profile: Any) -> Limits:
+    """Return the limits that a name or a Limits means.
+
+    Raises:
+        InvalidRequest: there is no such profile.
+    """
+    if isinstance(profile, Limits):
+        return profile
+    if isinstance(profile, str) and profile in PROFILES:
+        return PROFILES[profile]
+    raise InvalidRequest(
+        f"limits must be {' or '.join(map(repr, PROFILES))} or a Limits, not {profile!r}"
+    )

@@ -1,0 +1,151 @@
+"""Lists: pages of keys in the order of their UTF-8 bytes.
+
+Invariants:
+
+* A page costs what it shows: the search for living keys ends after a while, and then the page may
+  have fewer keys than asked for, even none, and goes on behind its cursor.
+* A key that is there for the whole time of a list is given exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kvengine.engine.scan import heads_page
+from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.namespace import cursor as cursors
+from kvengine.namespace.cursor import ListQuery
+from kvengine.namespace.layout import PREFIX_BYTES
+from kvengine.namespace.page import key_infos
+from kvengine.namespace.results import KeyInfo, ListResult
+
+if TYPE_CHECKING:
+    from kvengine.namespace.namespace import Namespace
+
+EXAMINE_KEYS = 10_000  # dead ones, looked at for one page; a few milliseconds
+FOLDER_KEYS = 64  # taken at once while folders may be jumped over
+BEHIND = b"\xff"  # comes after every byte of UTF-8
+
+
+def text_bytes(name: str, text: Any) -> bytes:
+    """Return a text as UTF-8; None is nothing.
+
+    Raises:
+        InvalidType: it is no str.
+        InvalidRequest: UTF-8 can't encode it.
+    """
+    if text is None:
+        return b""
+    if not isinstance(text, str):
+        raise InvalidType(f"{name} must be a str, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{name} has a lone surrogate at index {error.start}") from None
+
+
+def list_page(
+    namespace: Namespace,
+    prefix: str | None,
+    limit: int | None,
+    cursor: str | None,
+    reverse: bool,
+    start_after: str | None,
+    delimiter: str | None,
+) -> ListResult:
+    """Return one page of a list; Namespace.list has the arguments."""
+    size = namespace.limits.list_keys if limit is None else namespace.limits.check_list_limit(limit)
+    query = ListQuery(
+        namespace.number,
+        text_bytes("prefix", prefix),
+        text_bytes("delimiter", delimiter),
+        bool(reverse),
+    )
+    after = None if start_after is None else text_bytes("start_after", start_after)
+    if cursor is not None and cursor != "":  # the REST API gives "" with the last page
+        if start_after is not None:
+            raise InvalidRequest("give one of cursor and start_after: a cursor says where to go on")
+        after = cursors.decode(query, cursor)
+    namespace.check_usable()
+    namespace.meter.lists += 1
+    if query.delimiter:
+        keys, folders, last = _folders(namespace, query, after, size)
+    else:
+        folders = []
+        keys, last = _page(namespace, query, after, size)
+    done = last is None
+    return ListResult(
+        keys, done, None if last is None else cursors.encode(query, last), tuple(folders)
+    )
+
+
+def _page(
+    namespace: Namespace, query: ListQuery, after: bytes | None, limit: int
+) -> tuple[list[KeyInfo], bytes | None]:
+    """Return the next keys, and behind which key to go on; None at the end."""
+    heads, last = heads_page(
+        namespace.store,
+        namespace.store.key_order,
+        namespace.prefix + query.prefix,
+        None if after is None else namespace.prefix + after,
+        query.reverse,
+        limit,
+        limit + EXAMINE_KEYS,
+    )
+    namespace.check_usable()  # else it may have been deleted, and its keys, meanwhile
+    return key_infos(heads, PREFIX_BYTES), None if last is None else last[PREFIX_BYTES:]
+
+
+def _folders(
+    namespace: Namespace, query: ListQuery, after: bytes | None, limit: int
+) -> tuple[list[KeyInfo], list[str], bytes | None]:
+    """As _page, but keys with the delimiter behind the prefix are shown as one folder."""
+    keys: list[KeyInfo] = []
+    folders: list[str] = []
+    delimiter = query.delimiter.decode()
+    start = len(query.prefix.decode())
+    while len(keys) + len(folders) < limit:
+        room = min(limit - len(keys) - len(folders), FOLDER_KEYS)
+        page, last = _page(namespace, query, after, room)
+        for info in page:
+            end = info.name.find(delimiter, start)
+            if end >= 0:
+                folder = info.name[: end + len(delimiter)]
+                folders.append(folder)
+                last = after = folder.encode() + (b"" if query.reverse else BEHIND)
+                break  # the rest of the folder is jumped over
+            keys.append(info)
+        else:
+            if last is None or not page:
+                return keys, folders, last
+            after = last
+    return keys, folders, after
+
+
+def all_keys(
+    namespace: Namespace, prefix: str | None, reverse: bool, start_after: str | None
+) -> Iterator[KeyInfo]:
+    """Return an iterator over the keys of all pages; arguments are checked at once."""
+    text_bytes("prefix", prefix)
+    text_bytes("start_after", start_after)
+    namespace.check_usable()
+
+    def pages() -> Iterator[KeyInfo]:
+        page = namespace.list(prefix, reverse=reverse, start_after=start_after)
+        yield from page.keys
+        while not page.list_complete:
+            page = namespace.list(prefix, cursor=page.cursor, reverse=reverse)
+            yield from page.keys
+
+    return pages()
+
+
+def count(namespace: Namespace, prefix: str) -> int:
+    """Return how many living keys begin with a prefix."""
+    start = text_bytes("prefix", prefix)
+    namespace.check_usable()
+    namespace.meter.lists += 1
+    found = sum(1 for _ in namespace.store.keys(namespace.prefix + start))
+    namespace.check_usable()
+    return found

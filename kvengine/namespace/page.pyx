@@ -1,0 +1,65 @@
+"""From what the engine tells of keys to what a page of a list shows.
+
+Invariants:
+
+* Metadata of a whole page is parsed in one call: it was checked when it was written.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+
+from kvengine.errors import InvalidRequest
+from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.values import decode_metadata, parse_json
+
+cdef object new_tuple = tuple.__new__
+cdef object parse = parse_json
+
+
+def key_infos(heads: list, skip: int) -> list:
+    """Return a KeyInfo for each head; `skip` bytes of the keys are the namespace's."""
+    cdef list infos = []
+    cdef Py_ssize_t start = skip
+    cdef tuple head
+    cdef bytes key
+    cdef list metadata = page_metadata(heads)
+    cdef Py_ssize_t i
+    for i in range(len(heads)):
+        head = <tuple>heads[i]
+        key = <bytes>head[0]
+        try:
+            name = PyUnicode_DecodeUTF8(
+                PyBytes_AS_STRING(key) + start, PyBytes_GET_SIZE(key) - start, "strict")
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"key {key!r} in the store is not UTF-8: no namespace wrote it") from None
+        infos.append(new_tuple(KeyInfo, (
+            name,
+            None if head[2] is None else int(<double>head[2]),
+            None if metadata is None else metadata[i],
+        )))
+    return infos
+
+
+cdef list page_metadata(list heads):
+    """Return the metadata of all heads, or None if there is none."""
+    cdef bint some = False
+    cdef list texts = []
+    cdef tuple head
+    cdef bytes text
+    for head in heads:
+        text = <bytes>head[1]
+        if PyBytes_GET_SIZE(text):
+            some = True
+            texts.append(text)
+        else:
+            texts.append(b"null")
+    if not some:
+        return None
+    try:
+        found = parse((b"[" + b",".join(texts) + b"]").decode())
+        if len(found) == len(texts):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    return [decode_metadata(text) for text in texts]  # says which is no JSON

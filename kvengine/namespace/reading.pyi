@@ -1,0 +1,53 @@
+from collections.abc import Iterable
+from typing import Any, Self, overload
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.store import Store
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import KeyDetails, ValueWithMetadata
+
+class Blocked: ...
+
+BLOCKED: Blocked
+
+@disjoint_base
+class Meter:
+    reads: int
+    writes: int
+    deletes: int
+    lists: int
+    bytes_in: int
+    bytes_out: int
+
+@disjoint_base
+class NamespaceReader:
+    store: Store
+    prefix: bytes
+    limits: Limits
+    meter: Meter
+
+    def __new__(
+        cls, store: Store, prefix: bytes, limits: Limits, meter: Meter, *args: Any, **kwargs: Any
+    ) -> Self: ...
+    def refuse(self, error: BaseException | None) -> None: ...
+    def check_usable(self) -> None: ...
+    def name(self, key: str) -> bytes: ...
+    @overload
+    def get(self, key: str, type: str = "text", *, cache_ttl: int | None = None) -> Any: ...
+    @overload
+    def get(
+        self, key: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
+    ) -> dict[str, Any]: ...
+    def get_resident(self, key: str, type: str = "text") -> Any: ...
+    @overload
+    def get_with_metadata(
+        self, key: str, type: str = "text", *, cache_ttl: int | None = None
+    ) -> ValueWithMetadata: ...
+    @overload
+    def get_with_metadata(
+        self, key: list[str] | tuple[str, ...], type: str = "text", *, cache_ttl: int | None = None
+    ) -> dict[str, ValueWithMetadata | None]: ...
+    def get_metadata(self, key: str) -> KeyDetails | None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def get_many(self, keys: Iterable[str], type: str = "text") -> dict[str, Any]: ...

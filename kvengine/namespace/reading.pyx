@@ -1,0 +1,344 @@
+"""Reading a key of a namespace: what stands between a user's str and the engine.
+
+Invariants:
+
+* A read costs what the engine's read costs, and the encoding of the key: nothing is looked up in
+  a table of namespaces.
+* Every read is counted, also of an absent key.
+* A namespace that was deleted, by whichever process, answers no read any more.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+from kvengine.engine.hash cimport xxh3
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.record cimport (
+    Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
+)
+
+from kvengine.errors import InvalidRequest, NamespaceNotFound, again
+from kvengine.namespace.results import KeyDetails, ValueWithMetadata
+from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+cdef object new_tuple = tuple.__new__
+cdef str text_type = "text"     # interned, as are those in the code of callers
+cdef str bytes_type = "bytes"
+cdef object ABSENT = ValueWithMetadata(None, None, None, 0)
+
+
+class Blocked:
+    """The type of BLOCKED, which says that a read may have to wait for the disk."""
+
+    def __repr__(self) -> str:
+        return "<would block>"
+
+
+BLOCKED = Blocked()
+cdef object blocked = BLOCKED
+cdef str not_json = "At least one of the requested keys corresponds to a non-json value"
+
+
+cdef class Meter:
+    """What was used of a namespace in this process, counted as Workers KV counts it.
+
+    reads: keys asked for, found or not.  writes, deletes: keys written, deleted.  lists: pages.
+    bytes_in, bytes_out: of values.
+    """
+
+
+cdef class NamespaceReader:
+    """A namespace's reads.
+
+    Args:
+        store: an open Store.
+        prefix: the five bytes that the namespace's keys begin with.
+        limits: a kvengine.namespace.limits.Limits.
+        meter: counts what is used.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __cinit__(
+        self, Reader store not None, bytes prefix not None, limits, Meter meter not None, *args,
+        **kwargs,
+    ) -> None:
+        if PyBytes_GET_SIZE(prefix) != PREFIX_BYTES:
+            raise ValueError(f"a prefix has {PREFIX_BYTES} bytes")
+        self.store, self.prefix, self.limits, self.meter = store, prefix, limits, meter
+        memcpy(self.start, PyBytes_AS_STRING(prefix), PREFIX_BYTES)
+        self.key_bytes = limits.key_bytes
+        self.follows = store.published != NULL
+        self.seen = 0  # nothing: the first call looks
+
+    def refuse(self, error: BaseException | None) -> None:
+        """Let every call raise this error from now on."""
+        self.refusal = error
+
+    def check_usable(self) -> None:
+        """Raise if the namespace was deleted or the store closed."""
+        self.store.begin()
+        self.begin()
+
+    def _look_again(self) -> None:
+        """Raise NamespaceNotFound if the namespace is not in the catalog; writing.py has it."""
+
+    cdef int begin(self) except -1:
+        """Refuse a namespace that was deleted."""
+        cdef uint64_t now
+        if self.refusal is not None:
+            raise again(self.refusal)
+        if self.follows and self.store.applied != self.seen:
+            now = self.store.applied
+            try:
+                self._look_again()
+            except NamespaceNotFound as error:
+                self.refusal = again(error)  # for ever: it never comes back
+                raise
+            self.seen = now
+        return 0
+
+    cdef Py_ssize_t name_of(self, object key, char *name) except -1:
+        """Write the key as the store knows it; return its size."""
+        cdef Py_ssize_t size
+        cdef const char *text
+        if not isinstance(key, str):
+            self.limits.refuse_key(key)
+        try:
+            text = PyUnicode_AsUTF8AndSize(key, &size)
+        except UnicodeEncodeError:
+            self.limits.refuse_key(key)
+        if not 1 <= size <= self.key_bytes or text[0] == c"." and (
+            size == 1 or size == 2 and text[1] == c"."
+        ):
+            self.limits.refuse_key(key)
+        memcpy(name, self.start, PREFIX_BYTES)
+        memcpy(name + PREFIX_BYTES, text, size)
+        return PREFIX_BYTES + size
+
+    def name(self, key) -> bytes:
+        """Return a key as the store knows it.
+
+        Raises:
+            InvalidRequest: it is no key: empty, ".", "..", too long, or not text.
+        """
+        cdef char[NAME_BYTES_MAX] name
+        cdef Py_ssize_t size = self.name_of(key, name)
+        return name[:size]
+
+    cdef const Header *find(self, object key, uint64_t *address) except? NULL:
+        """Return the record of a key, or NULL."""
+        cdef char[NAME_BYTES_MAX] name
+        cdef Py_ssize_t size = self.name_of(key, name)
+        cdef uint64_t hash = xxh3(name, size, self.store.seed)
+        if self.store.unusable is not None or self.store.published != NULL:
+            self.store.begin()
+        if self.follows or self.refusal is not None:
+            self.begin()
+        self.meter.reads += 1
+        cdef const Header *header = self.store.current(hash, name, size, address)
+        if header == NULL:
+            self.begin()  # absent, or its namespace was deleted while the key was looked for
+        return header
+
+    cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
+        """Return the value of a checked record as the caller wants it."""
+        cdef bytes data
+        self.meter.bytes_out += header.value_size
+        if kind == TEXT:
+            if not flags_of(header) & LARGE:
+                return PyUnicode_DecodeUTF8(value_of(header), header.value_size, "replace")
+            data = self.store._large_value(header, address)
+            return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), "replace")
+        if kind == BYTES:
+            return self.store.value_at(header, address)
+        if kind == JSON:
+            return decode_json(key, self.store.value_at(header, address))
+        return ValueStream(self.store.view_at(header, address))
+
+    # -- one key
+
+    def get(self, key, type="text", *, cache_ttl=None):
+        """Return the value of a key, or None; for a list of keys a dict.
+
+        Args:
+            key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
+            type: "text" (UTF-8; what is not is replaced by U+FFFD), "json", "bytes", or "stream"
+                (a binary file that copies only what is read).
+            cache_ttl: seconds for which a location may keep the value; checked here, and of no
+                other effect: a database is not a cache.
+
+        Raises:
+            InvalidRequest: a key or an option is not valid, or the value is not JSON.
+            NamespaceNotFound: the namespace was deleted.
+            CorruptData: the record is damaged; the error says where.
+        """
+        cdef uint64_t address
+        cdef const Header *header
+        cdef Kind kind
+        if cache_ttl is not None:
+            self.limits.check_cache_ttl(cache_ttl)
+        if not isinstance(key, str):
+            return self.get_many(key, type)
+        kind = kind_of(type)
+        header = self.find(key, &address)
+        if header == NULL:
+            return None
+        return self.value_as(key, header, address, kind)
+
+    def get_resident(self, key, type="text"):
+        """Return what get() does if that needs no wait, or BLOCKED."""
+        cdef char[NAME_BYTES_MAX] name
+        cdef Py_ssize_t size
+        if kind_of(type) == STREAM or self.follows and self.store.applied != self.seen:
+            return blocked
+        size = self.name_of(key, name)
+        if self.store.unusable is None and self.store.would_block(
+            xxh3(name, size, self.store.seed), name, size
+        ):
+            return blocked
+        return self.get(key, type)
+
+    def get_with_metadata(self, key, type="text", *, cache_ttl=None):
+        """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
+
+        Of an absent key all is None, and the version is 0.  In a dict it is None altogether.
+        See get() for the arguments and errors.
+        """
+        cdef uint64_t address
+        cdef const Header *header
+        cdef Kind kind
+        if cache_ttl is not None:
+            self.limits.check_cache_ttl(cache_ttl)
+        if not isinstance(key, str):
+            return self.read_each(self.checked_keys(key, type), kind_of(type), True)
+        kind = kind_of(type)
+        header = self.find(key, &address)
+        if header == NULL:
+            return ABSENT
+        return self.described(key, header, address, kind)
+
+    cdef object described(self, object key, const Header *header, uint64_t address, Kind kind):
+        """Return the ValueWithMetadata of a checked record."""
+        cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = start[:header.metadata_size]
+        cdef uint64_t version = version_of(header)
+        # The value last: what runs meanwhile may move the record.
+        value = self.value_as(key, header, address, kind)
+        return new_tuple(ValueWithMetadata, (value, decode_metadata(metadata), None, version))
+
+    def get_metadata(self, key):
+        """Return KeyDetails(name, expiration, metadata, version, size), or None; not the value."""
+        cdef uint64_t address, version
+        cdef const Header *header = self.find(key, &address)
+        if header == NULL:
+            return None
+        cdef const char *start = key_of(header) + header.key_size
+        cdef double expires_at = expiry_of(header)
+        cdef uint64_t size = header.value_size
+        version = version_of(header)
+        cdef bytes metadata = start[:header.metadata_size]
+        return KeyDetails(
+            key,
+            int(expires_at) if expires_at else None,
+            decode_metadata(metadata),
+            version,
+            size,
+        )
+
+    def __contains__(self, key) -> bool:
+        cdef uint64_t address
+        return self.find(key, &address) != NULL
+
+    # -- many keys
+
+    def get_many(self, keys, type="text") -> dict:
+        """Return a dict from each key to its value, None for each that is absent.
+
+        Much faster a key than get().  See get() for types and errors.
+        """
+        cdef list wanted = self.checked_keys(keys, type)
+        cdef Kind kind = kind_of(type)
+        cdef list values
+        if kind == STREAM or self.limits.get_bytes is not None:
+            return self.read_each(wanted, kind, False)
+        values = self.store.get_many([self.name(key) for key in wanted])
+        self.begin()  # its namespace may have been deleted meanwhile
+        self.meter.reads += len(wanted)
+        return {key: self.decoded(key, value, kind) for key, value in zip(wanted, values)}
+
+    cdef dict read_each(self, list wanted, Kind kind, bint with_metadata):
+        """Read keys one after another, until their values are too large together."""
+        cdef dict found = {}
+        cdef uint64_t most = self.limits.get_bytes or ~<uint64_t>0, size = 0, address
+        cdef Kind stored = BYTES if kind == JSON else kind
+        cdef const Header *header
+        for key in wanted:
+            header = self.find(key, &address)
+            if header == NULL:
+                found[key] = None
+                continue
+            size += header.value_size
+            if size > most:
+                self.limits.check_get_size(size)
+            if with_metadata:
+                result = self.described(key, header, address, stored)
+                if kind == JSON:
+                    result = result._replace(value=json_of_many(key, result.value))
+            else:
+                result = self.value_as(key, header, address, stored)
+                if kind == JSON:
+                    result = json_of_many(key, result)
+            found[key] = result
+        return found
+
+    cdef list checked_keys(self, object keys, object type):
+        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
+            self.limits.refuse_key(keys)
+        cdef list wanted = list(keys)
+        self.limits.check_get_type(type)
+        self.limits.check_get_count(len(wanted))
+        self.check_usable()
+        return wanted
+
+    cdef object decoded(self, object key, object value, Kind kind):
+        if value is None:
+            return None
+        self.meter.bytes_out += len(value)
+        if kind == TEXT:
+            return PyUnicode_DecodeUTF8(
+                PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), "replace")
+        return value if kind == BYTES else json_of_many(key, value)
+
+
+cdef object json_of_many(object key, object value):
+    """Return one of many values as JSON; the error is that of Workers KV, its cause says more."""
+    try:
+        return decode_json(key, value)
+    except InvalidRequest as error:
+        raise InvalidRequest(not_json) from error
+
+
+cdef Kind kind_of(object type) except *:
+    """Return the kind of value that a type means."""
+    if type is text_type:
+        return TEXT
+    if type is bytes_type:
+        return BYTES
+    if isinstance(type, str):
+        if type == "text":
+            return TEXT
+        if type == "bytes":
+            return BYTES
+        if type == "json":
+            return JSON
+        if type == "stream":
+            return STREAM
+    raise InvalidRequest(
+        'Unknown response type. Possible types are "text", "bytes", "json", and "stream", '
+        f"not {type!r}.")

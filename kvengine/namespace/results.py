@@ -1,0 +1,112 @@
+"""What a namespace hands out.  Plain data; nothing here acts."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypedDict
+
+
+class KeyInfo(NamedTuple):
+    """A key as a list shows it."""
+
+    name: str
+    expiration: int | None = None  # seconds since the epoch; None: never
+    metadata: Any = None  # what JSON gives; None: there is none
+
+
+class KeyDetails(NamedTuple):
+    """A key with everything but its value."""
+
+    name: str
+    expiration: int | None
+    metadata: Any
+    version: int
+    size: int  # of the value, in bytes
+
+
+class ListResult(NamedTuple):
+    """A page of a list, which goes on while `list_complete` is false, also if `keys` is empty."""
+
+    keys: list[KeyInfo]
+    list_complete: bool
+    cursor: str | None = None  # None when the list is complete
+    folders: tuple[str, ...] = ()  # with a delimiter: what the keys left out begin with
+
+
+class ValueWithMetadata(NamedTuple):
+    """A value with its metadata; of an absent key all is None, and the version 0."""
+
+    value: Any
+    metadata: Any
+    cache_status: str | None  # None here: nothing stands between a database and its disk
+    version: int
+
+
+class KeyChange(NamedTuple):
+    """One step in the life of a key."""
+
+    version: int
+    kind: Literal["put", "delete"]
+    name: str
+    value: bytes | None  # None: deleted
+    metadata: Any
+    expiration: int | None
+
+
+class DatabaseChange(NamedTuple):
+    """A KeyChange, and the namespace in which it was made."""
+
+    namespace_id: str
+    version: int
+    kind: Literal["put", "delete"]
+    name: str
+    value: bytes | None
+    metadata: Any
+    expiration: int | None
+
+
+class Failure(TypedDict):
+    """A pair of a bulk call that was refused."""
+
+    key: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReport:
+    """What became of the pairs of a bulk call."""
+
+    successful_key_count: int
+    unsuccessful_keys: list[Failure] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True when every pair was taken."""
+        return not self.unsuccessful_keys
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote; of a resumed one what it added."""
+
+    keys: int
+    bytes: int  # of the file
+    last_key: str | None  # where a later export goes on, with start_after
+    version: int  # of the database at that moment
+
+
+class RefusedLine(TypedDict):
+    """A line of an imported file that was left out."""
+
+    line: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the pairs of an imported file; of a resumed import those of this call."""
+
+    keys: int  # pairs that were written
+    bytes: int  # of their values
+    expired: int  # pairs that were left out because they had ended before
+    skipped: int  # lines that were left out because they were refused
+    refused: list[RefusedLine] = field(default_factory=list)  # the first thousand of them
+    resumed_at: int = 0  # the byte of the file at which it went on; 0: from the beginning

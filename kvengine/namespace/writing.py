@@ -1,0 +1,273 @@
+"""Writing a key of a namespace: put, delete, and changes that read first.
+
+Invariants:
+
+* Arguments are checked completely before anything is written.
+* A write to a namespace that was deleted meanwhile leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from kvengine.errors import (
+    InvalidRequest,
+    InvalidType,
+    KvError,
+    NamespaceNotFound,
+    StoreClosed,
+    VersionConflict,
+)
+from kvengine.namespace.reading import NamespaceReader
+from kvengine.namespace.values import encode_metadata, encode_value
+
+ATTEMPTS = 1000  # each failure means that another writer was faster, or that a second ended
+INCREMENT_BITS = 63
+NUMBER = re.compile(rb"[+-]?[0-9]{1,19}")
+
+
+class NamespaceWriter(NamespaceReader):
+    """A namespace's reads, and the writes of single keys.
+
+    Thread-safety: threads may share it.
+    """
+
+    id: str  # 32 hex digits, never changes
+    number: int  # what its keys in the store begin with
+
+    def __init__(self, store: Any, prefix: bytes, limits: Any, meter: Any, *, id: str) -> None:
+        self.id = id
+        self.number = int.from_bytes(prefix[1:], "big")
+        self.title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
+
+    @property
+    def title(self) -> str:
+        """What the namespace is called now.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        self.check_usable()
+        return self.id if self.title_of is None else self.title_of(self.id)
+
+    def _look_again(self) -> None:
+        if self.title_of is not None:
+            self.title_of(self.id)
+
+    def _expires_at(self, expiration: int | None, expiration_ttl: int | None) -> int | None:
+        now = self.store.options.clock.time()
+        ends: int | None = self.limits.expires_at(now, expiration, expiration_ttl)
+        return ends
+
+    # -- changes
+
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration: int | None = None,
+        expiration_ttl: int | None = None,
+        metadata: Any = None,
+        if_version: int | None = None,
+        size: int | None = None,
+        durability: Any = None,
+    ) -> int:
+        """Store a value and return the version of the change.
+
+        Value, expiration and metadata of an earlier put are all replaced.
+
+        Args:
+            key: 1 to 512 bytes as UTF-8, not "." or "..".
+            value: str, bytes-like, or a binary stream, which is read to its end; at most 25 MiB.
+            type: "json": the value is anything that JSON can say.
+            expiration, expiration_ttl: when the key ends, in seconds since the epoch; or in how
+                many seconds, which wins.
+            metadata: anything that JSON can say, at most 1,024 bytes of it.
+            if_version: write only if the key has this version now (0: only if it is absent).
+            size: how many bytes a stream must have; if it has not, nothing is written.
+            durability: "group", "sync", "interval" or "os", instead of the database's.
+
+        Raises:
+            InvalidRequest: an argument is not valid.
+            LimitExceeded: key, value or metadata is too large.
+            VersionConflict: the key has another version than `if_version`.
+            StoreReadOnly: the database does not accept writes.
+        """
+        name = self.name(key)
+        expires_at = self._expires_at(expiration, expiration_ttl)
+        extra = encode_metadata(self.limits, metadata)
+        data = encode_value(self.limits, value, type, size)
+        self.check_usable()
+        for _ in range(ATTEMPTS):
+            try:
+                version: int = self.store.put(
+                    name,
+                    data,
+                    metadata=extra,
+                    expires_at=expires_at,
+                    if_version=if_version,
+                    durability=durability,
+                )
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
+                expires_at = self._expires_at(expiration, expiration_ttl)
+                continue
+            self.meter.writes += 1
+            self.meter.bytes_in += len(data)
+            self._stays(name)
+            return version
+        raise _contention(key)
+
+    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
+        """Delete a key and return the version of the change; 0 if there was nothing to delete.
+
+        Raises:
+            InvalidRequest: it is no key.
+            VersionConflict: the key has another version than `if_version`.
+        """
+        name = self.name(key)
+        self.check_usable()
+        version = self.store.delete(name, if_version=if_version, durability=durability)
+        self.meter.deletes += 1
+        return version
+
+    def touch(
+        self,
+        key: str,
+        *,
+        expiration: int | None = None,
+        expiration_ttl: int | None = None,
+        if_version: int | None = None,
+    ) -> int:
+        """Give a key another end, or none, and return the new version; 0 if the key is absent.
+
+        Value and metadata stay.  It counts as a write.
+
+        Raises:
+            VersionConflict: the key has another version than `if_version`.
+        """
+        name = self.name(key)
+        _check_version(if_version)
+        self.check_usable()
+        for _ in range(ATTEMPTS):
+            expires_at = self._expires_at(expiration, expiration_ttl)
+            entry = self.store.get_entry(name)
+            found = 0 if entry is None else entry.version
+            if if_version is not None and if_version != found:
+                raise VersionConflict(if_version, found)
+            if entry is None:
+                self.check_usable()  # absent, or its namespace was deleted meanwhile
+                return 0
+            try:
+                version: int = self.store.put(
+                    name,
+                    entry.value,
+                    metadata=entry.metadata,
+                    expires_at=expires_at,
+                    if_version=found,
+                )
+            except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(expires_at):
+                    raise
+                continue
+            self.meter.writes += 1
+            self._stays(name)
+            return version
+        raise _contention(key)
+
+    def increment(
+        self,
+        key: str,
+        by: int = 1,
+        *,
+        initial: int = 0,
+        expiration_ttl: int | None = None,
+    ) -> int:
+        """Add to a number and return the sum; of an absent key the number is `initial`.
+
+        The value is the number as text.  Expiration and metadata of the key stay; the lifetime is
+        given to a key that is made.  It counts as a read and a write.
+
+        Raises:
+            InvalidType: `by` or `initial` is no int.
+            InvalidRequest: the value is no number, or the sum has more than 64 bits.
+        """
+        for what, number in (("by", by), ("initial", initial)):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise InvalidType(f"{what} must be an int, not {type(number).__name__}")
+        name = self.name(key)
+        self.check_usable()
+        for _ in range(ATTEMPTS):
+            end: float | None = self._expires_at(None, expiration_ttl)
+            entry = self.store.get_entry(name)
+            if entry is not None:
+                end = entry.expires_at
+            total = by + (initial if entry is None else _number(key, entry.value))
+            if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
+                raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")
+            data = b"%d" % total
+            try:
+                self.store.put(
+                    name,
+                    data,
+                    metadata=b"" if entry is None else entry.metadata,
+                    expires_at=end,
+                    if_version=0 if entry is None else entry.version,
+                )
+            except VersionConflict:
+                continue
+            except InvalidRequest:
+                if not self._has_ended(end):
+                    raise
+                continue
+            self.meter.reads += 1
+            self.meter.writes += 1
+            self.meter.bytes_in += len(data)
+            self._stays(name)
+            return total
+        raise _contention(key)
+
+    def _has_ended(self, expires_at: float | None) -> bool:
+        """True if a key's last second ended since it was computed: between two looks at the clock,
+        or while a slow stream was read.
+        """
+        return expires_at is not None and expires_at <= self.store.options.clock.time()
+
+    def _stays(self, *names: bytes) -> None:
+        """Take back writes to a namespace that was deleted while they were under way."""
+        try:
+            self.check_usable()
+        except NamespaceNotFound:
+            with suppress(KvError), self.store.batch() as batch:
+                for name in names:
+                    batch.delete(name)
+            raise
+        except StoreClosed:
+            return  # the write was done before that
+
+
+def _check_version(if_version: Any) -> None:
+    if if_version is None:
+        return
+    if isinstance(if_version, bool) or not isinstance(if_version, int):
+        raise InvalidType(f"if_version must be an int, not {type(if_version).__name__}")
+    if if_version < 0:
+        raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
+
+
+def _number(key: str, value: bytes) -> int:
+    if not NUMBER.fullmatch(value):
+        raise InvalidRequest(f"the value of {key!r} is not a whole number of 64 bits")
+    return int(value)
+
+
+def _contention(key: str) -> KvError:
+    return KvError(f"other writers changed {key!r} {ATTEMPTS} times in between; try again")

@@ -1,0 +1,182 @@
+"""A snapshot is the store of one moment: all that was acknowledged before, nothing that came later.
+
+Whatever happens to the store, its files and its keys meanwhile.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvengine import InvalidRequest, Store, StoreClosed, StoreReadOnly
+from kvengine.testing.clock import ManualClock
+
+SMALL = {"segment_bytes": 4096, "key_buffer_entries": 16, "compaction": "manual"}
+KEYS = st.sampled_from([b"%02d" % number for number in range(40)])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), KEYS, st.binary(max_size=300)),
+        st.tuples(st.just("delete"), KEYS),
+        st.just(("compact",)),
+        st.just(("checkpoint",)),
+        st.just(("snapshot",)),
+    ),
+    max_size=40,
+)
+
+
+def step(store, model, action, *arguments):
+    if action == "put":
+        store.put(*arguments)
+        model[arguments[0]] = arguments[1]
+    elif action == "delete":
+        store.delete(*arguments)
+        model.pop(arguments[0], None)
+    else:
+        getattr(store, action)()
+
+
+def check(frozen, model):
+    """Compare every way to read with a dict."""
+    assert dict(frozen) == model
+    assert len(frozen) == len(model)
+    assert [entry.key for entry in frozen.scan(reverse=True)] == sorted(model, reverse=True)
+    names = [b"%02d" % number for number in range(40)]
+    assert frozen.get_many(names) == [model.get(name) for name in names]
+    newest = {change.key: change for change in frozen.tail(0)}
+    living = {key: change.value for key, change in newest.items() if change.kind == "put"}
+    assert living == model
+
+
+@pytest.mark.parametrize("durability", ["os", "group", None])
+@given(steps=STEPS, last=st.booleans())
+def test_snapshots_keep_what_was_there(tmp_path_factory, durability, steps, last):
+    if durability is None:
+        store = Store.in_memory(**SMALL)
+    else:
+        folder = tmp_path_factory.mktemp("store")
+        store = Store(folder, durability="os", **SMALL)
+        store.put(b"00", b"", durability=durability)
+    model = dict(store)
+    taken = []
+    for action in [*steps, ("snapshot",)]:
+        if action == ("snapshot",):
+            taken.append((store.snapshot(), dict(model), store.version))
+        else:
+            step(store, model, *action)
+    if last:
+        store.close()
+    for frozen, expected, version in taken:
+        assert frozen.version == version
+        check(frozen, expected)
+        frozen.close()
+    store.close()
+
+
+def test_each_snapshot_beside_a_writer_is_a_prefix_of_what_it_wrote(tmp_path):
+    with Store(tmp_path / "s", durability="os", segment_bytes=1 << 16) as store:
+        stop = threading.Event()
+
+        def write():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                with store.batch() as batch:
+                    batch.put(b"%08d" % number, b"x" * 100)
+                    batch.put(b"count", b"%d" % number)
+                    batch.put(b"hot", bytes(1000))
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            seen = 0
+            for _ in range(60):
+                with store.snapshot() as frozen:
+                    count = int(frozen.get(b"count", b"0"))
+                    assert len(list(frozen.keys(b"0"))) == count
+                    assert frozen.version == 3 * count
+                    assert count >= seen
+                    seen = count
+                if _ % 20 == 0:
+                    store.compact()
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_snapshot_refuses_writes_and_does_not_follow():
+    with Store.in_memory() as store:
+        store.put(b"a", b"1")
+        with store.snapshot() as frozen:
+            store.put(b"a", b"2")
+            assert frozen.get(b"a") == b"1"
+            for call in (
+                lambda: frozen.put(b"a", b"3"),
+                lambda: frozen.delete(b"a"),
+                lambda: frozen.update({b"a": b"3"}),
+                frozen.compact,
+            ):
+                with pytest.raises(StoreReadOnly):
+                    call()
+            with pytest.raises(InvalidRequest, match="is a snapshot already"):
+                frozen.snapshot()
+        with pytest.raises(StoreClosed):
+            frozen.get(b"a")
+        assert store.get(b"a") == b"2"
+
+
+def test_what_expires_does_so_in_a_snapshot_too():
+    clock = ManualClock(1000.0)
+    with Store.in_memory(clock=clock) as store:
+        store.put(b"a", b"1", expires_at=1010)
+        with store.snapshot() as frozen:
+            assert frozen.get(b"a") == b"1"
+            clock.advance(10)
+            assert frozen.get(b"a") is None
+
+
+def test_a_reader_of_another_writer_takes_snapshots(tmp_path):
+    with Store(tmp_path / "s") as writer:
+        writer.put(b"a", b"1")
+        with Store(tmp_path / "s", read_only=True) as reader, reader.snapshot() as frozen:
+            writer.put(b"a", b"2")
+            assert (frozen.get(b"a"), reader.get(b"a")) == (b"1", b"2")
+
+
+def test_a_snapshot_is_refused_after_a_fork(tmp_path):
+    with Store(tmp_path / "s") as store:
+        store.put(b"a", b"1")
+        with store.snapshot() as frozen:
+            child = os.fork()
+            if child == 0:
+                try:
+                    frozen.get(b"a")
+                except StoreClosed:
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert frozen.get(b"a") == b"1"
+
+
+def test_many_snapshots_leave_nothing_open(tmp_path):
+    script = """
+import os, sys
+from kvengine import Store
+store = Store(sys.argv[1])
+store.put(b"a", b"1")
+def used():
+    with open("/proc/self/maps") as maps:
+        return len(os.listdir("/proc/self/fd")), sum(1 for _ in maps)
+for turn in range(2000):
+    with store.snapshot() as frozen:
+        frozen.get(b"a")
+    if turn == 100:
+        before = used()
+after = used()
+assert after[0] <= before[0] + 2 and after[1] <= before[1] + 20, (before, after)
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "s")], check=True, timeout=120)

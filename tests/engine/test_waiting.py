@@ -1,0 +1,154 @@
+"""wait() returns when there is something new; tail(follow=True) gives it, once and in order."""
+
+import threading
+import time
+
+import pytest
+
+from kvengine import InvalidRequest, Store, StoreClosed
+from kvengine.entry import Change
+
+
+@pytest.fixture
+def store():
+    with Store.in_memory(compaction="manual") as opened:
+        yield opened
+
+
+def later(call):
+    """Run a call in a thread; return the thread and where its result or error will be."""
+    found = []
+
+    def run():
+        try:
+            found.append(call())
+        except Exception as error:  # noqa: BLE001  # the test looks at it
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, found
+
+
+def test_it_returns_at_once_when_there_is_something_new(store):
+    store.put(b"a", b"1")
+    assert store.wait(0) == 1
+    assert store.wait(0, 0) == 1
+
+
+def test_it_ends_after_a_time_with_the_present_version(store):
+    started = time.monotonic()
+    assert store.wait(0, 0.05) == 0
+    assert time.monotonic() - started >= 0.05
+
+
+@pytest.mark.parametrize("change", ["put", "delete", "batch", "update"])
+def test_every_kind_of_write_wakes(store, change):
+    store.put(b"a", b"1")
+    version = store.version
+    waiting = [later(lambda: store.wait(version)) for _ in range(3)]
+    if change == "put":
+        store.put(b"a", b"2")
+    elif change == "delete":
+        store.delete(b"a")
+    elif change == "batch":
+        with store.batch() as batch:
+            batch.put(b"b", b"1")
+            batch.put(b"c", b"1")
+    else:
+        store.update({b"b": b"1"})
+    for thread, found in waiting:
+        thread.join(30)
+        assert found == [store.version]
+
+
+def test_closing_ends_the_wait_with_an_error(store):
+    thread, found = later(lambda: store.wait(0))
+    time.sleep(0.02)
+    store.close()
+    thread.join(30)
+    assert isinstance(found[0], StoreClosed)
+
+
+def test_nobody_is_counted_as_waiting_afterwards(store):
+    store.wait(0, 0)
+    assert store.waiters == 0
+
+
+def test_a_reader_sees_news_of_a_writer(tmp_path):
+    with Store(tmp_path / "s") as writer, Store(tmp_path / "s", read_only=True) as reader:
+        thread, found = later(lambda: reader.wait(0))
+        time.sleep(0.02)
+        writer.put(b"a", b"1")
+        thread.join(30)
+        assert found == [1]
+        assert reader.wait(1, 0.01) == 1
+
+
+def test_what_can_not_change_is_not_waited_for_without_end(store):
+    with store.snapshot() as frozen:
+        with pytest.raises(InvalidRequest, match="can't change"):
+            frozen.wait(frozen.version)
+        assert frozen.wait(frozen.version, 0.01) == frozen.version
+
+
+# -- tails
+
+
+def test_a_tail_gives_only_changes_of_its_prefix(store):
+    for key in (b"a1", b"b1", b"a", b"a2", b"ab"):
+        store.put(key, key)
+    store.delete(b"a1")
+    assert [change.key for change in store.tail(prefix=b"a")] == [b"a1", b"a", b"a2", b"ab", b"a1"]
+    assert [change.key for change in store.tail(3, prefix=b"a")] == [b"a2", b"ab", b"a1"]
+    assert list(store.tail(prefix=b"z")) == []
+
+
+def test_history_gives_exactly_one_key(store):
+    for value in (b"1", b"2" * 9000, b"3"):
+        store.put(b"key", value)
+        store.put(b"key2", b"other")
+        store.put(b"ke", b"other")
+    store.delete(b"key")
+    store.put(b"key", b"4", metadata=b"m", expires_at=4e9)
+    found = list(store.history(b"key"))
+    assert [change.value for change in found] == [b"1", b"2" * 9000, b"3", b"", b"4"]
+    assert found[-1] == Change(11, "put", b"key", b"4", b"m", 4e9)
+    store.compact()
+    assert list(store.history(b"key"))[-1:] == found[-1:]
+
+
+def test_following_gives_everything_once_across_segments_and_compaction():
+    with Store.in_memory(segment_bytes=4096, compaction="manual") as store:
+        found = []
+
+        def follow():
+            for change in store.tail(follow=True, prefix=b"n"):
+                found.append(change)
+                if change.key == b"n-last":
+                    return
+
+        thread, _ = later(follow)
+        for number in range(3000):
+            store.put(b"n%04d" % number, b"x" * 50)
+            store.put(b"other", b"x" * 50)
+            if number % 1000 == 999:
+                store.compact()
+        store.put(b"n-last", b"")
+        thread.join(60)
+    assert [change.key for change in found[:-1]] == [b"n%04d" % number for number in range(3000)]
+    versions = [change.version for change in found]
+    assert versions == sorted(set(versions))
+
+
+def test_following_ends_when_nothing_came_for_a_time(store):
+    store.put(b"a", b"1")
+    assert [change.key for change in store.tail(follow=True, timeout=0)] == [b"a"]
+    assert [change.key for change in store.tail(1, follow=True, timeout=0.02)] == []
+
+
+def test_a_tail_from_now_does_not_read_what_is_behind_it(store):
+    store.put(b"a", b"1" * 5000)
+    tail = store.tail(1, follow=True, timeout=30)
+    store.put(b"b", b"2")
+    assert next(tail).key == b"b"

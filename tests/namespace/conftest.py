@@ -1,0 +1,47 @@
+"""A database in memory with a clock that stands still, and what most tests ask of it."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from kvengine import Database, InvalidRequest
+from kvengine.testing.clock import ManualClock
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def db(clock):
+    with Database.in_memory(clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def strict(clock):
+    """A namespace with the limits of Cloudflare."""
+    with Database.in_memory(clock=clock, limits="strict") as opened:
+        yield opened.namespace("strict")
+
+
+@pytest.fixture
+def kv(db):
+    return db.namespace("tests")
+
+
+@pytest.fixture
+def refused(db):
+    """A block that is refused with exactly this text, and changes nothing."""
+
+    @contextmanager
+    def check(text, kind=InvalidRequest, *, status=None):
+        before = db.version, list(db.store.scan())
+        with pytest.raises(kind) as caught:
+            yield caught
+        assert str(caught.value) == text
+        assert getattr(caught.value, "status", None) == status
+        assert (db.version, list(db.store.scan())) == before
+
+    return check
