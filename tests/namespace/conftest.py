@@ -1,5 +1,7 @@
 """A database in memory with a clock that stands still, and what most tests ask of it."""
 
+import io
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -45,3 +47,16 @@ def refused(db):
         assert (db.version, list(db.store.scan())) == before
 
     return check
+
+
+@pytest.fixture(params=["ndjson", "wrangler"])
+def form(request):
+    """A function that makes a file of pairs to import, in one of the two forms."""
+
+    def make(*pairs: object) -> io.BytesIO:
+        texts = [json.dumps(pair) for pair in pairs]
+        if request.param == "ndjson":
+            return io.BytesIO("".join(text + "\n" for text in texts).encode())
+        return io.BytesIO(f"[{', '.join(texts)}]".encode())
+
+    return make

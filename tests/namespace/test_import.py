@@ -12,8 +12,8 @@ import kvengine
 from kvengine.errors import InvalidRequest, InvalidType, StorageError
 from kvengine.namespace import import_ as importing
 from kvengine.namespace import source
-from kvengine.namespace.layout import import_prefix
 from kvengine.testing.clock import START, ManualClock
+from tests.namespace.import_files import content, lines, pair, positions
 
 FULL = {
     "key": "all",
@@ -27,48 +27,6 @@ ARRAY = (
     '[{"key":"\\u00e9\\ud83d\\ude00é😀","value":"","expiration":null,"base64":false,'
     '"metadata":{"a":[-1.5e+3,true],"b":null,"c":12}} ,{"key":"é","value":"\\\\"}]'
 ).encode()
-
-
-@pytest.fixture
-def db() -> Iterator[kvengine.Database]:
-    with kvengine.Database.in_memory(clock=ManualClock()) as db:
-        yield db
-
-
-@pytest.fixture
-def kv(db) -> kvengine.Namespace:
-    return db.namespace("n")
-
-
-@pytest.fixture(params=["ndjson", "wrangler"])
-def form(request):
-    """A function that makes a file of pairs, in one of the two forms."""
-
-    def make(*pairs: object) -> io.BytesIO:
-        texts = [json.dumps(pair) for pair in pairs]
-        if request.param == "ndjson":
-            return io.BytesIO("".join(text + "\n" for text in texts).encode())
-        return io.BytesIO(f"[{', '.join(texts)}]".encode())
-
-    return make
-
-
-def lines(*texts: str | bytes) -> io.BytesIO:
-    """Return a file of these lines, each with its end."""
-    return io.BytesIO(b"".join((t if isinstance(t, bytes) else t.encode()) + b"\n" for t in texts))
-
-
-def pair(key: str, value: str = "v", **more) -> dict:
-    return {"key": key, "value": value, **more}
-
-
-def content(kv) -> dict[str, bytes]:
-    names = [info.name for info in kv.list().keys]
-    return {name: kv.get(name, "bytes") for name in names}
-
-
-def positions(kv) -> int:
-    return len(list(kv.store.keys(import_prefix(kv.number))))
 
 
 def test_every_field(kv, form) -> None:

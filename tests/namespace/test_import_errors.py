@@ -2,58 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterator
 
 import pytest
 
-import kvengine
 from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.namespace import import_ as importing
 from kvengine.namespace import source
-from kvengine.namespace.layout import import_prefix
-from kvengine.testing.clock import ManualClock
-
-
-@pytest.fixture
-def db() -> Iterator[kvengine.Database]:
-    with kvengine.Database.in_memory(clock=ManualClock()) as db:
-        yield db
-
-
-@pytest.fixture
-def kv(db) -> kvengine.Namespace:
-    return db.namespace("n")
-
-
-@pytest.fixture(params=["ndjson", "wrangler"])
-def form(request):
-    """A function that makes a file of pairs, in one of the two forms."""
-
-    def make(*pairs: object) -> io.BytesIO:
-        texts = [json.dumps(pair) for pair in pairs]
-        if request.param == "ndjson":
-            return io.BytesIO("".join(text + "\n" for text in texts).encode())
-        return io.BytesIO(f"[{', '.join(texts)}]".encode())
-
-    return make
-
-
-def lines(*texts: str | bytes) -> io.BytesIO:
-    """Return a file of these lines, each with its end."""
-    return io.BytesIO(b"".join((t if isinstance(t, bytes) else t.encode()) + b"\n" for t in texts))
-
-
-def pair(key: str, value: str = "v", **more) -> dict:
-    return {"key": key, "value": value, **more}
-
-
-def content(kv) -> dict[str, bytes]:
-    names = [info.name for info in kv.list().keys]
-    return {name: kv.get(name, "bytes") for name in names}
-
-
-def positions(kv) -> int:
-    return len(list(kv.store.keys(import_prefix(kv.number))))
+from tests.namespace.import_files import content, lines, pair, positions
 
 
 @pytest.mark.parametrize(
@@ -211,7 +166,7 @@ def test_a_namespace_that_is_deleted_meanwhile_keeps_nothing(
     monkeypatch.setattr(importing, "BATCH_PAIRS", 4)
     texts = [json.dumps(pair(str(n))) for n in range(10)]
     with pytest.raises(NamespaceNotFound):
-        kv.import_(lines(*texts), progress=lambda done, total: db.delete("n"))
+        kv.import_(lines(*texts), progress=lambda done, total: db.delete(kv.id))
     db._remover.wait()
     assert list(kv.store.keys(kv.prefix)) == []
     assert positions(kv) == 0
