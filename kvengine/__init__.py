@@ -12,6 +12,8 @@ b'hello'
 from kvengine.database.catalog import NamespaceInfo
 from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
+from kvengine.database.edge import Edge, EdgeStats
+from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
@@ -33,6 +35,7 @@ from kvengine.errors import (
     StoreLocked,
     StoreReadOnly,
     UnsupportedFormat,
+    UpstreamUnavailable,
     VersionConflict,
 )
 from kvengine.metering.pricing import SEED_PRICES, Bill, PriceTable, price
@@ -64,6 +67,9 @@ __all__ = [
     "CorruptData",
     "Database",
     "DatabaseChange",
+    "Edge",
+    "EdgeNamespace",
+    "EdgeStats",
     "Entry",
     "ExportReport",
     "GroupSize",
@@ -93,7 +99,9 @@ __all__ = [
     "StoreLocked",
     "StoreReadOnly",
     "UnsupportedFormat",
+    "UpstreamUnavailable",
     "Usage",
+    "ValueRead",
     "ValueWithMetadata",
     "VerifyReport",
     "VersionConflict",

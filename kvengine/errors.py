@@ -17,6 +17,7 @@
     x StorageFull        make room, then try again
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
   x ChangesGone          start again from a snapshot        (the log begins later)
+  x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
 """
 
 from copy import copy
@@ -124,6 +125,10 @@ class CorruptData(KvError):
         super().__init__(f"{what} in {file} at byte {offset}: expected {expected}, found {found}")
         self.what, self.file, self.offset = what, file, offset
         self.expected, self.found = expected, found
+
+
+class UpstreamUnavailable(KvError):
+    """A location can't reach its upstream, and holds nothing that is new enough."""
 
 
 class ChangesGone(KvError):

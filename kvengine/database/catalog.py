@@ -25,7 +25,7 @@ from kvengine.errors import (
     NamespaceNotFound,
     NotAStore,
 )
-from kvengine.namespace.layout import CATALOG, NUMBER_MAX, catalog_key
+from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
 ID_BYTES = 16
 ID = re.compile(r"[0-9a-f]{32}")
@@ -160,6 +160,11 @@ class Catalog:
             self.refresh()
             row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
+
+    def check_key(self, key: bytes) -> None:
+        """Raise NamespaceNotFound if a key belongs to a namespace that was deleted."""
+        if key.startswith(DATA) and self.id_of(data_number(key)) is None:
+            raise NamespaceNotFound(f"number {data_number(key)}")
 
     def _look(self) -> None:
         self._store.check_usable()
@@ -308,6 +313,11 @@ def is_database(store: Store) -> bool:
         return True
     after = next(iter(store.keys(CATALOG, start_after=CATALOG, limit=1)), b"")
     return ID.fullmatch(after[len(CATALOG) :].decode("ascii", "replace")) is not None
+
+
+def is_living_record(data: bytes | None) -> bool:
+    """True if this is the catalog's record of a namespace that was not deleted."""
+    return data is not None and json.loads(data).get("state") == STATES[False]
 
 
 def _generation(generation: int, next_number: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
@@ -29,6 +30,7 @@ from kvengine.namespace.layout import (
     USAGE,
     data_number,
     data_prefix,
+    is_for_locations,
     usage_key,
     usage_parts,
 )
@@ -37,6 +39,9 @@ from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange
 from kvengine.namespace.watching import key_change
+from kvengine.tier.center import Center
+from kvengine.tier.settings import Settings
+from kvengine.tier.timers import Timers
 
 ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")
@@ -66,6 +71,8 @@ class Database:
         self._lock = threading.Lock()
         self._namespaces: dict[int, Namespace] = {}
         self._meters: dict[int, Meter] = {}
+        self._center: Center | None = None
+        self._timers: Timers | None = None
         self._remover = Remover(store, self._catalog)
         self._ledger = Ledger(
             store,
@@ -249,6 +256,23 @@ class Database:
         namespace_id = self._catalog.id_of(data_number(change.key))
         return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
 
+    def center(self) -> Center:
+        """Return what locations ask and listen to; one for all that are in this process."""
+        self.store.check_usable()
+        with self._lock:
+            if self._center is None:
+                self._timers = Timers("kvengine-center")
+                self._center = Center(
+                    self.store,
+                    Settings(),
+                    monotonic=time.monotonic,
+                    later=self._timers.later,
+                    concerns=is_for_locations,
+                    check=self._catalog.check_key,
+                )
+                self._center.begin()
+            return self._center
+
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
         """Return what was used in a month, and what is stored now.
 
@@ -288,6 +312,9 @@ class Database:
         """Write down what is needed for a quick open, and give everything back."""
         self._remover.stop()
         self._ledger.stop()
+        if self._center is not None and self._timers is not None:
+            self._center.close()
+            self._timers.close()
         self.store.close()
 
     @property

@@ -55,3 +55,8 @@ def import_prefix(number: int) -> bytes:
 def import_key(number: int, digest: bytes) -> bytes:
     """Return the key under which an import keeps its position."""
     return import_prefix(number) + digest
+
+
+def is_for_locations(key: bytes) -> bool:
+    """True for the keys that locations hold: values, and the catalog."""
+    return key.startswith((DATA, CATALOG))

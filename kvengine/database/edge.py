@@ -1,0 +1,241 @@
+"""Edge: a location of a database, which answers reads from copies that it keeps.
+
+What it promises, and why that holds, is in kvengine/tier/PROMISES.md.
+
+Invariants:
+
+* Reads go through the location, everything else to the center and, for writes, is noted here.
+* A namespace that was deleted answers no reads once that was heard, or its record was asked again.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+from kvengine.database.database import Database
+from kvengine.database.edge_namespace import EdgeNamespace
+from kvengine.engine.store import Store
+from kvengine.errors import InvalidRequest, InvalidType, StoreClosed, UpstreamUnavailable, again
+from kvengine.namespace.layout import CATALOG
+from kvengine.namespace.limits import Limits
+from kvengine.tier.counters import Counters
+from kvengine.tier.disk import DiskCopies
+from kvengine.tier.listening import Listening
+from kvengine.tier.location import Location
+from kvengine.tier.messages import Shown
+from kvengine.tier.settings import Settings
+from kvengine.tier.timers import Timers
+
+
+class EdgeStats(NamedTuple):
+    """Figures about a location."""
+
+    location: str
+    counters: Counters
+    position: int  # changes up to this version have reached it
+    lag_versions: int  # how many versions it has heard of, and not reached
+    lag_seconds: float  # how long ago, at most, it had everything; inf: never since it began
+    connected: bool  # the last poll for news was answered
+    memory_bytes: int  # of copies
+
+
+class Edge:
+    """A location: reads are answered here, from copies that are kept current by the log.
+
+    A new key can be read at once, a changed value is shown within 60 seconds at the latest and
+    normally within milliseconds, and no reader is taken back to an older value.
+
+    Args:
+        upstream: a Database, or another Edge.
+        location: its name.
+        path: a folder for copies that survive a restart; None: they are in memory only.
+        always_current: never show a value that is older than the last acknowledged write; the
+            upstream must be a Database in this process.  Each read looks at its version.
+        settings: memory_bytes, disk_bytes, cache_ttl_s, negative_ttl_s, stale_if_error_s, ...; see
+            kvengine.tier.settings.Settings.
+
+    Raises:
+        InvalidRequest: a setting is not valid.
+        StoreLocked: another location uses the folder.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        upstream: Database | Edge,
+        location: str = "edge",
+        *,
+        path: Any = None,
+        always_current: bool = False,
+        **settings: Any,
+    ) -> None:
+        if not isinstance(upstream, (Database, Edge)):
+            raise InvalidType(
+                f"an upstream is a Database or an Edge, not {type(upstream).__name__}"
+            )
+        if always_current and not isinstance(upstream, Database):
+            raise InvalidRequest("always_current needs a Database as the upstream")
+        self.location = location
+        self.upstream: Database | Edge = upstream
+        self.settings = make_settings(settings)
+        self.limits: Limits = upstream.limits
+        self.clock: Any = upstream.clock
+        self.catalog_news = 0  # counts changes of the catalog that were heard of
+        self.current_store: Store | None = None
+        if always_current and isinstance(upstream, Database):
+            self.current_store = upstream.store
+        self._namespaces: dict[str, EdgeNamespace] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._disk = None if path is None else DiskCopies(path, self.settings.disk_bytes)
+        self._timers = Timers(f"kvengine-{location}")
+        source: Any = upstream.center() if isinstance(upstream, Database) else upstream.tier
+        self.tier: Location = Location(
+            source,
+            self.settings,
+            monotonic=time.monotonic,
+            wall=upstream.clock.time,
+            later=self._timers.later,
+            disk=self._disk,
+            changed=self._changed,
+        )
+        self._listening = Listening(
+            self.tier, source, monotonic=time.monotonic, later=self._timers.later
+        )
+        self._listening.begin()
+
+    def namespace(self, title: str) -> EdgeNamespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none.
+
+        Raises:
+            InvalidRequest: it can't be a title.
+            NamespaceNotFound: there is none, and the database is read-only.
+            StoreClosed: the location was closed.
+        """
+        self.check_usable()
+        origin = self.upstream.namespace(title)
+        with self._lock:
+            found = self._namespaces.get(origin.id)
+            if found is None:
+                found = self._namespaces[origin.id] = EdgeNamespace(self, origin)
+            return found
+
+    def ask(self, key: bytes, ask: Any) -> Shown:
+        """Return what the upstream says of a key, or what is held if it does not answer.
+
+        Raises:
+            UpstreamUnavailable: it does not answer, and nothing that is held is new enough.
+        """
+        shown: Shown = self.wait(lambda done: self.tier.read(key, ask, done))
+        return shown
+
+    def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
+        """Return what ask() does for each of some keys, with one question to the upstream."""
+        results: list[Any] = [None] * len(keys)
+        left = [len(keys)]
+
+        def start(done: Callable[[Any], None]) -> None:
+            def arrived(place: int, shown: Any) -> None:
+                results[place] = shown
+                left[0] -= 1
+                if left[0] == 0:
+                    done(results)
+
+            self.tier.ask_for(
+                [(key, ask, functools.partial(arrived, place)) for place, key in enumerate(keys)]
+            )
+
+        self.wait(start)
+        for result in results:
+            if isinstance(result, Exception):
+                raise again(result)
+        return results
+
+    def wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
+        """Start something that calls a function with its result, and return that."""
+        self.check_usable()
+        box: list[Any] = []
+        full = threading.Lock()
+        full.acquire()
+
+        def done(result: Any) -> None:
+            box.append(result)
+            full.release()
+
+        start(done)
+        if not box and not full.acquire(timeout=2 * self.settings.timeout_s):
+            raise UpstreamUnavailable("the upstream did not answer in time")
+        if isinstance(box[0], Exception):
+            raise again(box[0])
+        return box[0]
+
+    def wrote(self, keys: list[bytes] | None, version: int | None) -> None:
+        """A write through this location has changed keys (None: unknown which)."""
+        if not version:  # nothing was changed, or it is not known: what is there now counts
+            version = self.wait(self.tier.origin_version)
+        if keys is None:
+            self.tier.wrote_anything(version)
+        else:
+            self.tier.wrote(keys, version)
+
+    def _changed(self, key: bytes | None) -> None:
+        if key is None or key.startswith(CATALOG):
+            self.catalog_news += 1
+
+    def stats(self) -> EdgeStats:
+        """Return figures: counters, position in the log, lag."""
+        tier = self.tier
+        return EdgeStats(
+            self.location,
+            tier.counters,
+            tier.position,
+            tier.known_version - tier.position,
+            time.monotonic() - tier.heard,
+            self._listening.connected,
+            tier.copies.memory_usage(),
+        )
+
+    def check_usable(self) -> None:
+        """Raise if the location was closed."""
+        if self._closed:
+            raise StoreClosed("the location was closed")
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._closed
+
+    def close(self) -> None:
+        """Stop listening; the upstream stays open."""
+        self._closed = True
+        self._listening.close()
+        self.tier.board.close()
+        self._timers.close()
+        if self._disk is not None:
+            self.tier.close_disk()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
+
+
+def make_settings(given: dict[str, Any]) -> Settings:
+    """Return settings.
+
+    Raises:
+        InvalidRequest: there is no such setting, or it has a value outside its range.
+    """
+    unknown = given.keys() - Settings.__dataclass_fields__.keys()
+    if unknown:
+        raise InvalidRequest(f"a location has no setting {', '.join(sorted(unknown))}")
+    return Settings(**given)

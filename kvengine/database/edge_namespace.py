@@ -1,0 +1,317 @@
+"""A namespace at a location.
+
+Invariants:
+
+* A read costs one look into the copies that are held, and asks upstream only if they will not do.
+* Everything that is not a read goes to the center as it is; then what it changed is out of date
+  here, before the caller goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvengine.database.catalog import is_living_record
+from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
+from kvengine.namespace import filling
+from kvengine.namespace.layout import catalog_key
+from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult, ValueWithMetadata
+from kvengine.namespace.values import decode_json, decode_metadata
+from kvengine.tier.messages import Shown
+from kvengine.tier.reading import Ask
+
+if TYPE_CHECKING:
+    from kvengine.database.edge import Edge
+
+
+class ValueRead(NamedTuple):
+    """A value, and what a location knows of it; of an absent key the version is 0."""
+
+    value: Any
+    metadata: Any
+    expiration: int | None
+    version: int
+    age: float  # seconds: how long ago it was the newest, at the most
+    cache_status: str  # HIT, MISS, REVALIDATE (asked again), STALE (the upstream did not answer)
+
+
+class EdgeNamespace:
+    """A namespace as a location shows it; see Edge.namespace().
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, edge: Edge, origin: Any) -> None:
+        self.id: str = origin.id
+        self.limits = origin.limits
+        self._edge, self._origin = edge, origin
+        self._row = catalog_key(origin.id)
+        self.name: Callable[[Any], bytes] = origin.name
+        self.meter = origin.meter
+        self._ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
+        self._lookup = edge.tier.lookup
+        self._flights = filling.Flights()
+        self._catalog_news, self._look_at = -1, 0.0
+
+    @property
+    def title(self) -> str:
+        """What the namespace is called now.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        return str(self._origin.title)
+
+    # -- reading
+
+    def get(
+        self,
+        key: Any,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any:
+        """Return the value of a key, or None; for a list of keys a dict.
+
+        Args:
+            key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
+            type: "text", "json", "bytes" or "stream".
+            cache_ttl: seconds: how old the value may be, instead of the location's `cache_ttl_s`.
+                Above 60 the reader gives up the bound of 60 seconds for this read.
+            min_version: the value must be that of this version of the database or of a later one;
+                with the version of a write it is the written value, at every location.
+            stale_if_error: seconds: how old the value may be if the upstream does not answer.
+
+        Raises:
+            InvalidRequest: a key or an option is not valid, or the value is not JSON.
+            NamespaceNotFound: the namespace was deleted.
+            UpstreamUnavailable: nothing that is held is new enough, and the upstream does not
+                answer.
+        """
+        if not isinstance(key, str):
+            return self.get_many(
+                key,
+                type,
+                cache_ttl=cache_ttl,
+                min_version=min_version,
+                stale_if_error=stale_if_error,
+            )
+        shown = self._read(key, cache_ttl, min_version, stale_if_error)
+        return self._decoded(key, shown, type)
+
+    def get_with_metadata(
+        self,
+        key: Any,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any:
+        """Return ValueWithMetadata(value, metadata, cache_status, version); see get()."""
+        if not isinstance(key, str):
+            raise InvalidType("get_with_metadata at a location takes one key")
+        shown = self._read(key, cache_ttl, min_version, stale_if_error)
+        value = self._decoded(key, shown, type)
+        return ValueWithMetadata(
+            value, decode_metadata(shown.metadata), shown.status, shown.version
+        )
+
+    def read(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> ValueRead:
+        """Return ValueRead(value, metadata, expiration, version, age, cache_status); see get()."""
+        shown = self._read(key, cache_ttl, min_version, stale_if_error)
+        return ValueRead(
+            self._decoded(key, shown, type),
+            decode_metadata(shown.metadata),
+            None if shown.expires_at is None else int(shown.expires_at),
+            shown.version,
+            shown.age,
+            shown.status,
+        )
+
+    def get_many(
+        self,
+        keys: Iterable[str],
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> dict[str, Any]:
+        """Return a dict from each key to its value; what is not held is asked for at once."""
+        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
+            self.limits.refuse_key(keys)
+        wanted = list(keys)
+        self.limits.check_get_type(type)
+        self.limits.check_get_count(len(wanted))
+        ask = self._asks(cache_ttl, min_version, stale_if_error)
+        self._check_living()
+        names = {key: self.name(key) for key in wanted}
+        found = {key: self._lookup(name, ask) for key, name in names.items()}
+        missing = [key for key, shown in found.items() if shown is None]
+        if missing:
+            asked = self._edge.ask_many([names[key] for key in missing], ask)
+            found.update(zip(missing, asked, strict=True))
+        self.meter.reads += len(wanted)
+        self.limits.check_get_size(
+            sum(len(shown.value or b"") for shown in found.values() if shown)
+        )
+        return {key: self._decoded(key, shown, type) for key, shown in found.items()}
+
+    def __contains__(self, key: str) -> bool:
+        return self._read(key, None, 0, None).version != 0
+
+    def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
+        name = self.name(key)
+        ask = self._ask
+        if cache_ttl is not None or min_version or stale_if_error is not None:
+            ask = self._asks(cache_ttl, min_version, stale_if_error)
+        edge = self._edge
+        if edge.current_store is not None:
+            ask = ask._replace(floor=max(ask.floor, edge.current_store.version))
+        if self._catalog_news != edge.catalog_news or time.monotonic() >= self._look_at:
+            self._check_living()
+        edge.check_usable()
+        self.meter.reads += 1
+        shown = self._lookup(name, ask)
+        return edge.ask(name, ask) if shown is None else shown
+
+    def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
+        ttl, floor, stale = self._ask
+        if cache_ttl is not None:
+            self.limits.check_cache_ttl(cache_ttl)
+            ttl = float(cache_ttl)
+        if min_version:
+            if isinstance(min_version, bool) or not isinstance(min_version, int) or min_version < 0:
+                raise InvalidRequest(f"min_version must be a version, not {min_version!r}")
+            floor = min_version
+        if stale_if_error is not None:
+            number = isinstance(stale_if_error, (int, float))
+            if not number or isinstance(stale_if_error, bool) or not stale_if_error >= 0:
+                raise InvalidRequest(
+                    f"stale_if_error must be a number of seconds, not {stale_if_error!r}"
+                )
+            stale = stale_if_error
+        return Ask(ttl, floor, stale)
+
+    def _check_living(self) -> None:
+        """Ask for the record of the namespace, which is held and kept current as values are."""
+        edge = self._edge
+        news = edge.catalog_news
+        ask = Ask(edge.settings.bound_s, 0, self._ask.stale_if_error)
+        shown = self._lookup(self._row, ask) or edge.ask(self._row, ask)
+        if not is_living_record(shown.value):
+            raise NamespaceNotFound(self.id)
+        left = max(edge.settings.bound_s - shown.age, 0.0)
+        self._look_at = time.monotonic() + left
+        self._catalog_news = news
+
+    def _decoded(self, key: str, shown: Shown | None, type: str) -> Any:
+        if type not in ("text", "bytes", "json", "stream"):
+            raise InvalidRequest(
+                'Unknown response type. Possible types are "text", "bytes", "json", and "stream", '
+                f"not {type!r}."
+            )
+        if shown is None or shown.value is None:
+            return None
+        value = shown.value
+        self.meter.bytes_out += len(value)
+        if type == "text":
+            return value.decode("utf-8", "replace")
+        if type == "json":
+            return decode_json(key, value)
+        return value if type == "bytes" else io.BytesIO(value)
+
+    # -- writing
+
+    def put(self, key: str, value: Any, **options: Any) -> int:
+        """Store a value at the center and return its version; see Namespace.put()."""
+        version: int = self._origin.put(key, value, **options)
+        self._edge.wrote([self.name(key)], version)
+        return version
+
+    def delete(self, key: str, **options: Any) -> int:
+        """Delete a key at the center and return the version; see Namespace.delete()."""
+        version: int = self._origin.delete(key, **options)
+        self._edge.wrote([self.name(key)], version)
+        return version
+
+    def touch(self, key: str, **options: Any) -> int:
+        """Change when a key ends; see Namespace.touch()."""
+        version: int = self._origin.touch(key, **options)
+        self._edge.wrote([self.name(key)], version)
+        return version
+
+    def increment(self, key: str, by: int = 1, **options: Any) -> int:
+        """Add to a number and return the sum; see Namespace.increment()."""
+        total: int = self._origin.increment(key, by, **options)
+        self._edge.wrote([self.name(key)], None)
+        return total
+
+    def put_many(self, pairs: Any, **options: Any) -> BulkReport:
+        """Store many values; see Namespace.put_many()."""
+        report: BulkReport = self._changing(lambda: self._origin.put_many(pairs, **options))
+        return report
+
+    def delete_many(self, keys: Iterable[str], **options: Any) -> BulkReport:
+        """Delete many keys; see Namespace.delete_many()."""
+        report: BulkReport = self._changing(lambda: self._origin.delete_many(keys, **options))
+        return report
+
+    def delete_prefix(self, prefix: str, **options: Any) -> int:
+        """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
+        return int(self._changing(lambda: self._origin.delete_prefix(prefix, **options)))
+
+    def import_(self, file: Any, **options: Any) -> Any:
+        """Write the pairs of a file; see Namespace.import_()."""
+        return self._changing(lambda: self._origin.import_(file, **options))
+
+    def _changing(self, write: Callable[[], Any]) -> Any:
+        """Return what a write of many keys does; whatever it leaves is out of date here."""
+        try:
+            return write()
+        finally:
+            self._edge.wrote(None, None)
+
+    def get_or_set(
+        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
+    ) -> Any:
+        """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
+        return filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+
+    # -- what only the center knows
+
+    def list(self, *args: Any, **options: Any) -> ListResult:
+        """Return a page of keys, from the center: no read here is fresher; see Namespace.list()."""
+        page: ListResult = self._origin.list(*args, **options)
+        return page
+
+    def keys(self, *args: Any, **options: Any) -> Iterator[KeyInfo]:
+        """Return an iterator over keys, from the center; see Namespace.keys()."""
+        found: Iterator[KeyInfo] = self._origin.keys(*args, **options)
+        return found
+
+    def count(self, prefix: str = "") -> int:
+        """Return how many keys begin with a prefix, from the center; see Namespace.count()."""
+        return int(self._origin.count(prefix))
+
+    def watch(self, *args: Any, **options: Any) -> Iterator[KeyChange]:
+        """Return an iterator over changes, from the center; see Namespace.watch()."""
+        found: Iterator[KeyChange] = self._origin.watch(*args, **options)
+        return found
+
+    def __repr__(self) -> str:
+        return f"<kvengine.EdgeNamespace {self.id} at {self._edge.location!r}>"

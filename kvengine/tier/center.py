@@ -1,0 +1,178 @@
+"""The center: a store as the upstream of locations.
+
+Invariants:
+
+* An answer is true of the version that was the newest before the value was read.
+* Every change of the log reaches the board in order; a listener that is behind the board reads the
+  log, and one that is behind the log is told that changes are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from kvengine.engine.store import Store
+from kvengine.entry import Change
+from kvengine.errors import ChangesGone, KvError
+from kvengine.tier.board import NOTICES_AT_ONCE, Board, Done, Later
+from kvengine.tier.messages import Answer, News, Notice, Want
+from kvengine.tier.settings import Settings
+
+logger = logging.getLogger("kvengine")
+WAIT_S = 0.1
+
+
+class Center:
+    """A store that locations ask and listen to.
+
+    Args:
+        store: an open store, also one that follows a writer in another process.
+        settings: `board_bytes` and `push_bytes` of it.
+        monotonic: tells the time, in seconds.
+        later: calls a function after some seconds.
+        concerns: tells of a key whether locations are to hear of its changes; None: of all.
+        check: raises if a key may not be read any more; None: all may.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        later: Later,
+        concerns: Callable[[bytes], bool] | None = None,
+        check: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.store, self._settings = store, settings
+        self._concerns, self._check = concerns, check
+        self._pumping = threading.Lock()
+        self.board = Board(settings.board_bytes, monotonic, later, lambda: 0.0)
+        version = store.version
+        self._tail = store.tail_from(version, b"")
+        self.board.restart(version)
+        self._written = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # -- as an upstream
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with an Answer for each key, or with the error instead."""
+        try:
+            answers = [self._answer(want) for want in wants]
+        except (KvError, OSError) as error:
+            done(error)
+            return
+        done(answers)
+
+    def _answer(self, want: Want) -> Answer:
+        if self._check is not None:
+            self._check(want.key)
+        as_of = self.store.version  # first: what is read then is at least as new
+        entry = self.store.get_entry(want.key)
+        if entry is None:
+            return Answer(0, as_of, 0.0)
+        if entry.version == want.known:
+            return Answer(entry.version, max(as_of, entry.version), 0.0, unchanged=True)
+        return Answer(
+            entry.version,
+            max(as_of, entry.version),
+            0.0,
+            entry.value,
+            entry.metadata,
+            entry.expires_at,
+        )
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with the news behind a version, at the latest after `hold_s` seconds."""
+        try:
+            self.pump()
+            behind = after < self.board.start
+            news = self._from_log(after) if behind else None
+        except (KvError, OSError) as error:
+            done(error)
+            return
+        if news is not None:
+            done(news)
+        else:
+            self.board.poll(after, hold_s, done)
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version."""
+        try:
+            version = self.store.version
+        except (KvError, OSError) as error:
+            done(error)
+        else:
+            done(version)
+
+    # -- the log
+
+    def pump(self) -> None:
+        """Bring to the board what is new in the log."""
+        if self._tail.seen == self.store.version:
+            return
+        with self._pumping:
+            found = [self._notice(change) for change in self._tail.news() if self._is_news(change)]
+            self.board.post(found, self._tail.seen)
+
+    def _is_news(self, change: Change) -> bool:
+        return self._concerns is None or self._concerns(change.key)
+
+    def _notice(self, change: Change) -> Notice:
+        value = change.value
+        if change.kind != "put":
+            return Notice(change.version, change.key, False)
+        if value is None or len(value) > self._settings.push_bytes:
+            return Notice(change.version, change.key, True)
+        return Notice(change.version, change.key, True, value, change.metadata, change.expires_at)
+
+    def _from_log(self, after: int) -> News:
+        """Return the news behind a version that the board no longer has."""
+        upto, found = self.store.version, []
+        try:
+            for change in self.store.tail(after):
+                if self._is_news(change):
+                    found.append(self._notice(change))
+                if len(found) == NOTICES_AT_ONCE:
+                    return News(after, found[-1].version, float("inf"), tuple(found))
+        except ChangesGone:
+            return News(after, upto, 0.0, gone=True)
+        # What came while it was read may be in it, and what is not comes again.
+        return News(after, upto, 0.0, tuple(n for n in found if n.version <= upto))
+
+    # -- a thread of its own
+
+    def begin(self) -> None:
+        """Bring news to the board as they come, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="kvengine-center", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; the store stays open."""
+        self._closed = True
+        self.board.close()
+        self._written.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            if self.store.follower is not None:
+                while not self._closed:
+                    self.store.wait(self._tail.seen, WAIT_S)
+                    self.pump()
+                return
+            with self.store.waiting.listening(self.store, self._written.set):
+                while not self._closed:
+                    self._written.clear()
+                    self.pump()
+                    self._written.wait()
+        except (KvError, OSError) as error:
+            if not self._closed and not self.store.closed:
+                logger.warning("locations hear no more news from this process: %s", error)

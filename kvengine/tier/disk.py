@@ -1,0 +1,127 @@
+"""Copies on disk: what a location holds survives its restart.
+
+    b"k" + key    a copy: (version, as_of, expires_at, size of the metadata), metadata, value
+    b"p"          (position, covered_from): which changes have been applied to the copies
+
+Invariants:
+
+* The log of the store keeps its order, whatever ends the process: a position that is there was
+  preceded by every drop that belongs to it.
+* The oldest copies go first when there is no room; a copy that is written again is young again.
+* A copy that is damaged is no copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from typing import Any
+
+from kvengine.engine.store import Store
+from kvengine.errors import CorruptData
+from kvengine.tier.held import Held
+from kvengine.tier.messages import NEVER
+
+HEAD = struct.Struct("<QQdH")
+POSITION = struct.Struct("<QQ")
+POSITION_KEY = b"p"
+COPY = b"k"
+KEEP_SHARE = 0.9  # how full it is left after the oldest copies went
+CHECK_EVERY = 64  # copies written between two looks at the size
+POSITION_EVERY = 1000  # versions; after a crash so many changes are applied again, and no more
+
+logger = logging.getLogger("kvengine")
+
+
+class DiskCopies:
+    """Copies in a store of their own.
+
+    Args:
+        path: its folder, which is made if there is none; None: in memory, for simulations.
+        room: how many bytes of keys and values it may hold.
+
+    Raises:
+        StoreLocked: another location uses the folder.
+        NotAStore: the folder holds other files.
+        CorruptData: it is damaged; remove the folder, it holds only copies.
+
+    Thread-safety: threads may get; they change it under the lock of the location.
+    """
+
+    def __init__(self, path: Any, room: int) -> None:
+        options: Any = {"durability": "os", "groups": (COPY, 1)}
+        self._store = Store.in_memory(**options) if path is None else Store(path, **options)
+        self._room, self._written, self._saved = room, 0, 0
+        self.position: tuple[int, int] | None = None
+        data = self._store.get(POSITION_KEY)
+        if data is not None and len(data) == POSITION.size:
+            self.position = POSITION.unpack(data)
+            self._saved = self.position[0]
+
+    def get(self, key: bytes) -> Held | None:
+        """Return the copy of a key."""
+        try:
+            data = self._store.get(COPY + key)
+            if data is None:
+                return None
+            version, as_of, expires_at, size = HEAD.unpack_from(data)
+        except (CorruptData, struct.error) as error:
+            logger.warning("a copy on disk is damaged and is not used: %s", error)
+            return None
+        start = HEAD.size + size
+        held = Held(
+            data[start:], data[HEAD.size : start], expires_at or None, version, as_of, NEVER
+        )
+        held.from_disk = True
+        return held
+
+    def keep(self, key: bytes, held: Held) -> None:
+        """Write a copy."""
+        head = HEAD.pack(held.version, held.as_of, held.expires_at or 0.0, len(held.metadata))
+        self._store.put(COPY + key, b"".join((head, held.metadata, held.value or b"")))
+        self._written += 1
+        if self._written % CHECK_EVERY == 0 and self.size() > self._room:
+            self._make_room()
+
+    def drop(self, key: bytes) -> None:
+        """Remove the copy of a key."""
+        self._store.delete(COPY + key)
+
+    def reach(self, position: int, covered_from: int) -> None:
+        """Changes up to a version have been applied; now and then it is written down."""
+        moved = self.position is None or self.position[1] != covered_from
+        self.position = (position, covered_from)
+        if moved or position - self._saved >= POSITION_EVERY:
+            self._save()
+
+    def _save(self) -> None:
+        if self.position is not None:
+            self._store.put(POSITION_KEY, POSITION.pack(*self.position))
+            self._saved = self.position[0]
+
+    def clear(self) -> None:
+        """Remove everything: the upstream is another one, or has gone back."""
+        self.position = None
+        self._store.clear()
+
+    def size(self) -> int:
+        """Return how many bytes the keys and copies have."""
+        return self._store.group_size(COPY).bytes
+
+    def _make_room(self) -> None:
+        """Remove the oldest copies."""
+        left = self.size() - int(self._room * KEEP_SHARE)
+        with self._store.batch() as batch:
+            for change in self._store.tail(0, prefix=COPY):
+                if left <= 0:
+                    break
+                entry = self._store.get_entry(change.key)
+                if entry is not None and entry.version == change.version:
+                    batch.delete(change.key)
+                    left -= len(entry.key) + len(entry.value)
+
+    def close(self) -> None:
+        """Write down the position, and give everything back."""
+        if not self._store.closed:
+            self._save()
+            self._store.close()

@@ -1,0 +1,215 @@
+"""A location: copies of what is popular, kept in front of an upstream and current by its news.
+
+PROMISES.md says what it keeps and why.
+
+Invariants:
+
+* `heard` is lifted only when all changes up to `position` have been applied to the copies.
+* What is held when some changes are gone is trusted only as long as its own age allows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from kvengine.tier.board import Board, Done, Later
+from kvengine.tier.disk import DiskCopies
+from kvengine.tier.held import Held
+from kvengine.tier.messages import NEVER, Answer, News, Notice, Shown, Want
+from kvengine.tier.reading import Ask, Reading, Upstream
+from kvengine.tier.settings import Settings
+
+
+class Location(Reading):
+    """Copies in front of an upstream; itself an upstream for others.
+
+    Args:
+        upstream: where to ask.
+        settings: see Settings.
+        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        wall: tells the time of day by which keys end.
+        later: calls a function after some seconds.
+        disk: copies that survive a restart.
+        changed: called with each key that has changed, and with None when any may have.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        later: Later,
+        disk: DiskCopies | None = None,
+        changed: Callable[[bytes | None], None] | None = None,
+    ) -> None:
+        super().__init__(upstream, settings, monotonic=monotonic, wall=wall, disk=disk)
+        self._changed = changed
+        self.board = Board(settings.board_bytes, monotonic, later, lambda: monotonic() - self.heard)
+
+    # -- news
+
+    def hear(self, news: News, sent: float) -> bool:
+        """Apply changes; return False if some before them are missing, so that it must ask again.
+
+        Args:
+            news: what the upstream said.
+            sent: when it was asked, or a later moment at which it had not yet answered.
+        """
+        now = self._monotonic()
+        applied: list[Notice] = []
+        with self._lock:
+            self.known_version = max(self.known_version, news.upto)
+            if news.gone:
+                if news.upto <= self.position:
+                    return True
+                self._skip_to(news.upto)
+            elif news.after > self.position:
+                self.counters.gaps += 1
+                return False
+            else:
+                for notice in news.notices:
+                    if notice.version <= self.position:
+                        self.counters.repeats += 1
+                    else:
+                        self._apply(notice, now)
+                        applied.append(notice)
+                if news.upto < self.position:
+                    return True
+                self._reach(news.upto)
+            self.heard = max(self.heard, sent - news.age)
+        if news.gone:
+            self.board.restart(news.upto)
+        else:
+            self.board.post(applied, news.upto)
+        return True
+
+    def _skip_to(self, version: int) -> None:
+        """Go on from a version without knowing what came before it.
+
+        Copies stay, but only their own age says whether they may be shown.
+        """
+        self.covered_from = version
+        self._reach(version)
+        self.counters.resets += 1
+        if self._changed is not None:
+            self._changed(None)
+
+    def _reach(self, version: int) -> None:
+        self.position = version
+        if self.copies.disk is not None:
+            self.copies.disk.reach(version, self.covered_from)
+
+    def _apply(self, notice: Notice, now: float) -> None:
+        key, version = notice.key, notice.version
+        self.counters.news += 1
+        self.counters.propagation.add(notice.ago)
+        self.floors.lift(key, version)
+        if self._changed is not None:
+            self._changed(key)
+        held = self.copies.peek(key)
+        if held is None or held.version >= version:
+            return
+        if held.read_at > now - notice.ago:
+            self.counters.read_late += 1
+        if notice.is_put and notice.value is not None:
+            self.counters.pushed += 1
+            self.copies.keep(
+                key,
+                Held(notice.value, notice.metadata, notice.expires_at, version, version, NEVER),
+            )
+        else:
+            self.counters.invalidations += 1
+            self.copies.drop(key)
+
+    # -- writing
+
+    def wrote(self, keys: Sequence[bytes], version: int) -> None:
+        """A write through this location has changed keys: what is older is shown no more."""
+        with self._lock:
+            self.counters.writes += len(keys)
+            for key in keys:
+                self.floors.lift(key, version)
+                self.copies.drop(key)
+
+    def wrote_anything(self, version: int) -> None:
+        """A write through this location has changed keys that are not known."""
+        with self._lock:
+            self.counters.writes += 1
+            self.floors.lift_all(version)
+
+    # -- as an upstream
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with an Answer for each key that another location wants."""
+        answers: list[Answer | None] = [None] * len(wants)
+        left = [len(wants)]
+        missing: list[tuple[bytes, Ask, Done]] = []
+
+        def arrived(place: int, want: Want, shown: Shown | Exception) -> None:
+            if isinstance(shown, Exception):
+                if left[0] > 0:
+                    left[0] = -1
+                    done(shown)
+                return
+            answers[place] = _answer_of(shown, want)
+            left[0] -= 1
+            if left[0] == 0:
+                done(answers)
+
+        for place, want in enumerate(wants):
+            ask = Ask(want.within_s, want.floor)
+            shown = self.lookup(want.key, ask)
+            if shown is not None:
+                arrived(place, want, shown)
+            else:
+                missing.append((want.key, ask, functools.partial(arrived, place, want)))
+        if missing:
+            self.ask_for(missing)
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with the news behind a version, as this location has heard them."""
+        self.board.poll(after, hold_s, done)
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center, asked now."""
+        self._upstream.origin_version(done)
+
+    # -- beginning
+
+    def begin(self, origin_version: int) -> None:
+        """Set out: what is older than this version of the center may have been shown before.
+
+        Args:
+            origin_version: the newest version of the center, asked after this location began.
+        """
+        with self._lock:
+            self.floors.lift_all(origin_version)
+            disk = self.copies.disk
+            if disk is not None and disk.position is not None and disk.position[0] > origin_version:
+                disk.clear()  # the center is another one, or was restored from a backup
+            if disk is not None and disk.position is not None:
+                self.position, self.covered_from = disk.position
+            else:
+                self.covered_from = origin_version
+                self._reach(origin_version)
+            self.begun = True
+        self.board.restart(self.position)
+
+    def close_disk(self) -> None:
+        """Write down what the copies on disk need, and close them."""
+        with self._lock:
+            if self.copies.disk is not None:
+                self.copies.disk.close()
+
+
+def _answer_of(shown: Shown, want: Want) -> Answer:
+    if shown.version and shown.version == want.known:
+        return Answer(shown.version, shown.as_of, shown.age, unchanged=True)
+    return Answer(
+        shown.version, shown.as_of, shown.age, shown.value, shown.metadata, shown.expires_at
+    )

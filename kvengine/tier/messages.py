@@ -1,0 +1,71 @@
+"""What a location and its upstream say to each other.  Plain data; nothing here acts.
+
+    want, answer    a key is asked for, and what the upstream knows of it
+    poll, news      what has changed since a version?
+
+Versions are those of the center's log everywhere.  Ages are lengths of time, so the clocks of two
+machines need not agree; a location takes an age off the moment, on its own clock, at which it sent
+the question, which makes everything look a little older than it is and never younger.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NEVER = float("-inf")  # a moment: nothing is known since
+
+
+class Want(NamedTuple):
+    """A key that a location asks for."""
+
+    key: bytes
+    floor: int = 0  # an answer that is true only of an older version of the center is of no use
+    known: int = 0  # the asker holds the value of this version: it need not be sent again
+    within_s: float = 0.0  # how old the answer may be
+
+
+class Answer(NamedTuple):
+    """What an upstream knows of a key: its value, or that it is absent (`version` is 0)."""
+
+    version: int  # of the value
+    as_of: int  # it was the newest at this version of the center
+    age: float  # seconds: how long ago it was the newest, at the most
+    value: bytes | None = None  # None: absent, or the asker has it
+    metadata: bytes = b""
+    expires_at: float | None = None
+    unchanged: bool = False  # the asker holds it: the version is the one it knows
+
+
+class Notice(NamedTuple):
+    """A key has changed."""
+
+    version: int
+    key: bytes
+    is_put: bool
+    value: bytes | None = None  # None: deleted, or too large to be sent to everyone
+    metadata: bytes = b""
+    expires_at: float | None = None
+    ago: float = 0.0  # seconds since it was made
+
+
+class News(NamedTuple):
+    """What has changed between two versions of the center."""
+
+    after: int
+    upto: int  # there is no other change up to this version
+    age: float  # seconds: how long ago nothing newer was there, at the most; inf: there is more
+    notices: tuple[Notice, ...] = ()
+    waited: float = 0.0  # seconds: how long the answer waited for something to say
+    gone: bool = False  # changes behind `after` are forgotten: nothing is known between the two
+
+
+class Shown(NamedTuple):
+    """What a read gives."""
+
+    value: bytes | None  # None: absent
+    metadata: bytes
+    expires_at: float | None
+    version: int  # 0: absent
+    age: float  # seconds: how long ago it was the newest, at the most
+    status: str  # HIT, MISS, REVALIDATE, STALE
+    as_of: int  # it was the newest at this version of the center

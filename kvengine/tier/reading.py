@@ -1,0 +1,287 @@
+"""Reading at a location: from copies, or by questions to the upstream.
+
+It waits for nothing and starts no thread: who asks gives a function that is called with the
+answer, at once or later.  So the same code runs in a server and in a simulated world.
+
+Invariants:
+
+* A copy is shown only while it is known to have been the newest less than its time ago.
+* No answer below the floor of its key is kept or shown.
+* Of several readers that miss a key at once, one asks the upstream.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from kvengine.errors import UpstreamUnavailable
+from kvengine.tier.board import Done
+from kvengine.tier.counters import Counters
+from kvengine.tier.disk import DiskCopies
+from kvengine.tier.floors import Floors
+from kvengine.tier.held import Copies, Held
+from kvengine.tier.messages import NEVER, Answer, Shown, Want
+from kvengine.tier.settings import Settings
+
+CLOCK_RATES = 1.001  # clocks of two machines may run a thousandth apart
+ATTEMPTS = 4  # an answer that is too old is asked for again
+
+
+class Upstream(Protocol):
+    """Where a location gets what it does not hold: the center, or another location."""
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with a list of Answers, or with the error instead."""
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center, asked now."""
+
+
+class Ask(NamedTuple):
+    """What a reader wants."""
+
+    ttl: float  # seconds: how old it may be
+    floor: int = 0  # it must be true of this version of the center, or of a later one
+    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
+
+
+class Waiter(NamedTuple):
+    """A reader that waits for an answer."""
+
+    ask: Ask
+    done: Done
+    status: str
+
+
+class Flight:
+    """A question that is under way."""
+
+    __slots__ = ("attempts", "floor", "held", "key", "sent", "ttl", "waiters")
+
+    def __init__(self, key: bytes, floor: int, held: Held | None, ttl: float) -> None:
+        self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
+        self.sent, self.attempts = float("inf"), 0
+        self.waiters: list[Waiter] = []
+
+
+class Reading:
+    """Copies in front of an upstream.
+
+    Args:
+        upstream: where to ask.
+        settings: see Settings.
+        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        wall: tells the time of day by which keys end.
+        disk: copies that survive a restart.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        disk: DiskCopies | None = None,
+    ) -> None:
+        self.settings, self.counters = settings, Counters()
+        self._upstream, self._monotonic, self._wall = upstream, monotonic, wall
+        self._lock = threading.Lock()
+        self.begun = False  # it knows what it must not fall behind
+        self.copies = Copies(settings, disk)
+        self.floors = Floors(settings.floor_groups)
+        self._flights: dict[bytes, Flight] = {}
+        self.position = 0  # changes up to this version have been applied to the copies
+        self.heard = NEVER  # when nothing newer than that was there
+        self.covered_from = 0  # of copies as of this version or a later one, no change was missed
+        self.known_version = 0  # the highest version of the center that was heard of
+
+    # -- reading
+
+    def lookup(self, key: bytes, ask: Ask) -> Shown | None:
+        """Return what is held of a key if it may be shown, or None."""
+        # First: news that come while the copy is looked at make it look older, never younger.
+        heard, position, covered_from = self.heard, self.position, self.covered_from
+        held = self.copies.get(key)
+        if held is None:
+            return None
+        checked, as_of = held.checked, held.as_of
+        if as_of >= covered_from:
+            checked, as_of = max(checked, heard), max(as_of, position)
+        now = self._monotonic()
+        age = (now - checked) * CLOCK_RATES
+        limit = ask.ttl if held.version else min(ask.ttl, self.settings.negative_ttl_s)
+        if age >= limit or as_of < ask.floor:
+            return None
+        if held.expires_at is not None and held.expires_at <= self._wall():
+            return None
+        if held.from_disk:
+            self.counters.disk_hits += 1
+            held.from_disk = False
+        else:
+            self.counters.memory_hits += 1
+        held.read_at = now
+        if age > limit * self.settings.refresh_share:
+            self._refresh(key, held, ask)
+        return held.shown(age, as_of, "HIT")
+
+    def read(self, key: bytes, ask: Ask, done: Done) -> None:
+        """Call `done` with Shown, from what is held or from the upstream, or with the error."""
+        shown = self.lookup(key, ask)
+        if shown is not None:
+            done(shown)
+        else:
+            self.ask_for([(key, ask, done)])
+
+    def ask_for(self, readers: Sequence[tuple[bytes, Ask, Done]]) -> None:
+        """Ask the upstream for keys, each only once, and call each `done` with its answer."""
+        if not self.begun:
+            error = UpstreamUnavailable("this location has not reached the center since it began")
+            self.counters.errors += len(readers)
+            for _, _, done in readers:
+                done(error)
+            return
+        flights = []
+        given_up = self._monotonic() - self.settings.timeout_s
+        with self._lock:
+            for key, ask, done in readers:
+                held = self.copies.peek(key)
+                waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE")
+                flight = self._flights.get(key)
+                floor = max(self.floors.of(key), ask.floor)
+                if flight is None or flight.floor < floor or flight.sent < given_up:
+                    flight = self._flights[key] = Flight(key, floor, held, ask.ttl)
+                    flights.append(flight)
+                flight.waiters.append(waiter)
+        if flights:
+            self._send(flights)
+
+    def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
+        """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
+        with self._lock:
+            if key in self._flights:
+                return
+            flight = self._flights[key] = Flight(key, self.floors.of(key), held, ask.ttl)
+            self.counters.refreshes += 1
+        self._send([flight])
+
+    def _send(self, flights: list[Flight]) -> None:
+        sent = self._monotonic()
+        for flight in flights:
+            flight.sent = sent
+            flight.attempts += 1
+        self.counters.questions += len(flights)
+        wants = [
+            Want(
+                flight.key,
+                flight.floor,
+                flight.held.version if flight.held is not None else 0,
+                flight.ttl,
+            )
+            for flight in flights
+        ]
+        self._upstream.fetch(wants, lambda result: self._landed(flights, result))
+
+    # -- answers
+
+    def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
+        if isinstance(result, Exception):
+            self._failed(flights, result)
+            return
+        again, answered = [], []
+        with self._lock:
+            for flight, answer in zip(flights, result, strict=True):
+                flight.floor = max(flight.floor, self.floors.of(flight.key))
+                late = self._monotonic() - flight.sent + answer.age >= flight.ttl
+                if late or max(answer.as_of, answer.version) < flight.floor:
+                    again.append(flight)
+                    continue
+                held = self._keep(flight, answer)
+                self._forget_flight(flight)
+                answered.append((flight, held))
+        for flight, held in answered:
+            self._answer(flight, held)
+        if again:
+            self._try_again(again)
+
+    def _keep(self, flight: Flight, answer: Answer) -> Held:
+        """Take an answer among the copies, and return it."""
+        key, checked = flight.key, flight.sent - answer.age
+        as_of = max(answer.as_of, answer.version)
+        if answer.unchanged and flight.held is not None:
+            self.counters.unchanged += 1
+            held = flight.held.checked_again(as_of, checked)
+        else:
+            held = Held(
+                answer.value, answer.metadata, answer.expires_at, answer.version, as_of, checked
+            )
+        present = self.copies.peek(key)
+        if present is not None and present.version > held.version and present.as_of >= held.as_of:
+            return present  # news, or another question, brought a newer one meanwhile
+        self.floors.lift(key, held.version or as_of)
+        if held.version or self.settings.negative_ttl_s > 0:
+            self.copies.keep(key, held)
+        else:
+            self.copies.drop(key)
+        return held
+
+    def _answer(self, flight: Flight, held: Held) -> None:
+        now = self._monotonic()
+        held.read_at = now
+        for waiter in flight.waiters:
+            if waiter.status == "MISS":
+                self.counters.misses += 1
+            else:
+                self.counters.revalidations += 1
+            waiter.done(held.shown(now - held.checked, held.as_of, waiter.status))
+
+    def _try_again(self, flights: list[Flight]) -> None:
+        tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
+        rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
+        if tired:
+            self._failed(tired, UpstreamUnavailable("the upstream is behind this location"))
+        if rest:
+            self.counters.retries += len(rest)
+            self._send(rest)
+
+    def _failed(self, flights: list[Flight], error: Exception) -> None:
+        """Answer with what is held if it is not too old, or else with the error."""
+        unavailable = isinstance(error, (UpstreamUnavailable, OSError))
+        for flight in flights:
+            with self._lock:
+                self._forget_flight(flight)
+            for waiter in flight.waiters:
+                shown = self._stale(flight.key, waiter.ask) if unavailable else None
+                if shown is None:
+                    self.counters.errors += 1
+                    waiter.done(error)
+                else:
+                    self.counters.stale += 1
+                    waiter.done(shown)
+
+    def _stale(self, key: bytes, ask: Ask) -> Shown | None:
+        """Return what may be shown of a key when the upstream does not answer."""
+        heard, position, covered_from = self.heard, self.position, self.covered_from
+        held = self.copies.peek(key)
+        if held is None or (held.expires_at is not None and held.expires_at <= self._wall()):
+            return None
+        checked, as_of = held.checked, held.as_of
+        if as_of >= covered_from:
+            checked, as_of = max(checked, heard), max(as_of, position)
+        now = self._monotonic()
+        bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
+        if now - checked >= max(bound, ask.stale_if_error) or as_of < ask.floor:
+            return None
+        held.read_at = now
+        return held.shown(now - checked, as_of, "STALE")
+
+    def _forget_flight(self, flight: Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]

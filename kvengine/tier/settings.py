@@ -1,0 +1,54 @@
+"""Every setting of a location: its unit, its default, and why that default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvengine.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of one location.
+
+    Raises:
+        InvalidRequest: a setting has a value outside its range.
+    """
+
+    memory_bytes: int = 64 << 20  # of copies, with all that belongs to them
+    disk_bytes: int = 1 << 30  # of copies on disk, if there is a folder for them
+    bound_s: float = 60.0  # no changed value is shown for longer, unless a reader asks for that
+    cache_ttl_s: float = 60.0  # how old a value may be if the reader does not say
+    negative_ttl_s: float = 0.0  # how old "absent" may be; 0: it is asked each time
+    stale_if_error_s: float = 0.0  # how old a value may be if the upstream does not answer
+    refresh_share: float = 0.75  # of its time, after which a copy that is read is asked for again
+    hold_s: float = 5.0  # how long the upstream waits for news before it says that there are none
+    timeout_s: float = 10.0  # how long a reader waits for the upstream
+    retry_s: float = 0.05  # after news failed; then twice as long each time ...
+    retry_max_s: float = 5.0  # ... up to this
+    board_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this location
+    push_bytes: int = 4096  # values up to this size come with the news of their change
+    floor_groups: int = 1 << 14  # see floors.py
+
+    def __post_init__(self) -> None:
+        self._within("memory_bytes", 0, 1 << 50)
+        self._within("disk_bytes", 0, 1 << 60)
+        for name in ("bound_s", "cache_ttl_s"):
+            self._within(name, 0, 1 << 40)
+        for name in ("negative_ttl_s", "stale_if_error_s"):
+            self._within(name, 0, 1 << 40)
+        self._within("refresh_share", 0.1, 1.0)
+        for name in ("hold_s", "timeout_s", "retry_s", "retry_max_s"):
+            self._within(name, 0.001, 3600)
+        self._within("board_bytes", 1 << 10, 1 << 40)
+        self._within("push_bytes", 0, 1 << 20)
+        self._within("floor_groups", 1, 1 << 24)
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not low <= value <= high
+        ):
+            raise InvalidRequest(f"{name} must be between {low} and {high}, not {value!r}")
