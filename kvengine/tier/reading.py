@@ -56,6 +56,7 @@ class Waiter(NamedTuple):
     ask: Ask
     done: Done
     status: str
+    since: float
 
 
 class Flight:
@@ -153,7 +154,8 @@ class Reading:
         with self._lock:
             for key, ask, done in readers:
                 held = self.copies.peek(key)
-                waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE")
+                status = "MISS" if held is None else "REVALIDATE"
+                waiter = Waiter(ask, done, status, self._monotonic())
                 flight = self._flights.get(key)
                 floor = max(self.floors.of(key), ask.floor)
                 if flight is None or flight.floor < floor or flight.sent < given_up:
@@ -199,7 +201,9 @@ class Reading:
         with self._lock:
             for flight, answer in zip(flights, result, strict=True):
                 flight.floor = max(flight.floor, self.floors.of(flight.key))
-                late = self._monotonic() - flight.sent + answer.age >= flight.ttl
+                late = self._monotonic() - flight.sent + answer.age >= max(
+                    flight.ttl, self.settings.timeout_s
+                )
                 if late or max(answer.as_of, answer.version) < flight.floor:
                     again.append(flight)
                     continue
@@ -225,6 +229,8 @@ class Reading:
         present = self.copies.peek(key)
         if present is not None and present.version > held.version and present.as_of >= held.as_of:
             return present  # news, or another question, brought a newer one meanwhile
+        if present is not None and present.version == held.version:
+            held = held.checked_again(present.as_of, present.checked)
         self.floors.lift(key, held.version or as_of)
         if held.version or self.settings.negative_ttl_s > 0:
             self.copies.keep(key, held)
@@ -235,12 +241,20 @@ class Reading:
     def _answer(self, flight: Flight, held: Held) -> None:
         now = self._monotonic()
         held.read_at = now
+        late: list[tuple[bytes, Ask, Done]] = []
+        is_absent = held.version == 0 and not self.settings.negative_ttl_s
         for waiter in flight.waiters:
+            if is_absent and waiter.since > flight.sent:
+                # It came after the question was sent: the key may have been made in between.
+                late.append((flight.key, waiter.ask, waiter.done))
+                continue
             if waiter.status == "MISS":
                 self.counters.misses += 1
             else:
                 self.counters.revalidations += 1
             waiter.done(held.shown(now - held.checked, held.as_of, waiter.status))
+        if late:
+            self.ask_for(late)
 
     def _try_again(self, flights: list[Flight]) -> None:
         tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]

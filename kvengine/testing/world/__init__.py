@@ -1,0 +1,10 @@
+"""The world in a box: a center and hundreds of locations in one thread, under virtual time.
+
+The code of the locations, the center and the engine is that of production; only time, the network
+and chance are made here.  The same seed gives the same history.
+"""
+
+from kvengine.testing.world.report import Report
+from kvengine.testing.world.world import World
+
+__all__ = ["Report", "World"]

@@ -1,0 +1,31 @@
+"""Who reads and writes in a world: keys of uneven popularity, at places of uneven size."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from itertools import accumulate
+
+
+class Zipf:
+    """Numbers from 0 to count - 1, of which number n comes with a chance like 1 / (n + 1) ** skew.
+
+    Args:
+        count: how many numbers there are.
+        skew: 0 is even; 1 is usual for the web.
+        chance: decides.
+    """
+
+    def __init__(self, count: int, skew: float, chance: random.Random) -> None:
+        self._sums = list(accumulate((n + 1) ** -skew for n in range(count)))
+        self._total, self._chance = self._sums[-1], chance
+
+    def draw(self) -> int:
+        """Return the next number."""
+        return bisect_left(self._sums, self._chance.random() * self._total)
+
+
+def value_of(number: int, change: int, size: int) -> bytes:
+    """Return a value that says whose it is: checkers see a wrong one at once."""
+    head = b"%d@%d;" % (number, change)
+    return (head * (size // len(head) + 1))[: max(size, len(head))]
