@@ -79,7 +79,7 @@ class Listening:
             number = self._polls
         sent = self._monotonic()
         settings = self._location.settings
-        self._later(settings.hold_s + settings.timeout_s, lambda: self._overdue(number))
+        self._later(settings.hold_s + settings.grace_s, lambda: self._overdue(number))
         self._upstream.poll(
             self._location.position, settings.hold_s, lambda news: self._heard(number, sent, news)
         )

@@ -61,6 +61,7 @@ class Location(Reading):
             sent: when it was asked, or a later moment at which it had not yet answered.
         """
         now = self._monotonic()
+        on_its_way = (now - sent) / 2  # of the question and of the answer, which is half of that
         applied: list[Notice] = []
         with self._lock:
             self.known_version = max(self.known_version, news.upto)
@@ -76,8 +77,8 @@ class Location(Reading):
                     if notice.version <= self.position:
                         self.counters.repeats += 1
                     else:
-                        self._apply(notice, now)
-                        applied.append(notice)
+                        self._apply(notice, now, notice.ago + on_its_way)
+                        applied.append(notice._replace(ago=notice.ago + on_its_way))
                 if news.upto < self.position:
                     return True
                 self._reach(news.upto)
@@ -104,17 +105,17 @@ class Location(Reading):
         if self.copies.disk is not None:
             self.copies.disk.reach(version, self.covered_from)
 
-    def _apply(self, notice: Notice, now: float) -> None:
+    def _apply(self, notice: Notice, now: float, ago: float) -> None:
         key, version = notice.key, notice.version
         self.counters.news += 1
-        self.counters.propagation.add(notice.ago)
+        self.counters.propagation.add(ago)
         self.floors.lift(key, version)
         if self._changed is not None:
             self._changed(key)
         held = self.copies.peek(key)
         if held is None or held.version >= version:
             return
-        if held.read_at > now - notice.ago:
+        if held.read_at > now - ago:
             self.counters.read_late += 1
         if notice.is_put and notice.value is not None:
             self.counters.pushed += 1

@@ -73,6 +73,11 @@ class Checker:
         """True if a key ever changed."""
         return key in self._lives
 
+    def changed_at(self, key: bytes) -> float | None:
+        """Return when the newest state of a key began; None: with the world, or before."""
+        life = self._lives.get(key)
+        return life[-1].since if life is not None and len(life) > 1 else None
+
     def wrote(self, place: str, key: bytes, change: int, now: float) -> None:
         """A write at a place was acknowledged: reads that begin there now must see it."""
         life = self._lives[key]

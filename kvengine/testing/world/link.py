@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,80 +17,120 @@ from kvengine.errors import UpstreamUnavailable
 from kvengine.tier.messages import Want
 
 if TYPE_CHECKING:
+    from kvengine.testing.world.network import Network
     from kvengine.testing.world.places import Place
-    from kvengine.testing.world.world import World
+    from kvengine.tier.board import Later
 
 RESEND_S = 1.0
 Done = Callable[[Any], None]
+Request = Callable[[Done], None]  # calls the function with its answer, at once or later
+
+
+class Exchange:
+    """A request on its way there, and its answer on the way back; either may be lost."""
+
+    __slots__ = ("done", "life", "link", "request", "target_life")
+
+    def __init__(self, link: Link, request: Request, done: Done) -> None:
+        self.link, self.request, self.done = link, request, done
+        self.life, self.target_life = link.place.life, 0
+
+    def send(self) -> None:
+        """Carry the request."""
+        link = self.link
+        link.network.send(link.place.name, link.target.name, self.there)
+
+    def there(self) -> None:
+        """The request has come."""
+        target = self.link.target
+        if target.is_up:
+            self.target_life = target.life
+            self.request(self.reply)
+
+    def reply(self, result: Any) -> None:
+        """The upstream answers, perhaps much later."""
+        link = self.link
+        if link.target.is_up and link.target.life == self.target_life:
+            link.network.send(
+                link.target.name, link.place.name, functools.partial(self.back, result)
+            )
+
+    def back(self, result: Any) -> None:
+        """The answer has come."""
+        place = self.link.place
+        if place.is_up and place.life == self.life:
+            self.done(result)
+
+
+class Question(Exchange):
+    """A request that is sent again until it is answered, or its time is over."""
+
+    __slots__ = ("is_open",)
+
+    def begin(self) -> None:
+        """Send it, and see to it that it ends."""
+        self.is_open = True
+        self.send()
+        link = self.link
+        if link.resends:
+            link.later(RESEND_S, self.send_again)
+        link.later(link.timeout_s, self.give_up)
+
+    def send_again(self) -> None:
+        """Send it once more if there is no answer."""
+        if self.is_open:
+            self.send()
+            self.link.later(RESEND_S, self.send_again)
+
+    def back(self, result: Any) -> None:
+        """The first answer counts."""
+        if self.is_open:
+            self.is_open = False
+            super().back(result)
+
+    def give_up(self) -> None:
+        """Its time is over."""
+        link = self.link
+        self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
 
 
 class Link:
     """The way from a location to its upstream.
 
     Args:
-        world: both are in it.
+        network: carries the messages.
+        later: calls a function after some seconds.
         place: who asks.
         target: who answers.
         timeout_s: after so many seconds without an answer the upstream counts as unreachable.
+        resends: messages may be lost, so requests are sent again.
     """
 
-    def __init__(self, world: World, place: Place, target: Place, timeout_s: float) -> None:
-        self._world, self._place, self._target = world, place, target
-        self._timeout_s = timeout_s
+    def __init__(
+        self,
+        network: Network,
+        later: Later,
+        place: Place,
+        target: Place,
+        *,
+        timeout_s: float,
+        resends: bool,
+    ) -> None:
+        self.network, self.later, self.place, self.target = network, later, place, target
+        self.timeout_s, self.resends = timeout_s, resends
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Ask for keys."""
-        self._ask(lambda reply: self._target.door.fetch(wants, reply), done)
+        self.ask(lambda reply: self.target.door.fetch(wants, reply), done)
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the center."""
-        self._ask(lambda reply: self._target.door.origin_version(reply), done)
+        self.ask(lambda reply: self.target.door.origin_version(reply), done)
 
-    def call(self, request: Callable[[Done], None], done: Done) -> None:
+    def ask(self, request: Request, done: Done) -> None:
         """Let the upstream do something, once at the least."""
-        self._ask(request, done)
+        Question(self, request, done).begin()
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Ask for news; the answer may come twice, or not at all."""
-        self._send(lambda reply: self._target.door.poll(after, hold_s, reply), done)
-
-    def _ask(self, request: Callable[[Done], None], done: Done) -> None:
-        open_ = [True]
-        life = self._place.life
-
-        def answer(result: Any) -> None:
-            if open_[0] and self._place.life == life:
-                open_[0] = False
-                done(result)
-
-        def send_again() -> None:
-            if open_[0] and self._place.life == life:
-                self._send(request, answer)
-                self._world.time.later(RESEND_S, send_again)
-
-        self._send(request, answer)
-        if self._world.is_lossy:
-            self._world.time.later(RESEND_S, send_again)
-        error = UpstreamUnavailable(f"{self._target.name} does not answer {self._place.name}")
-        self._world.time.later(self._timeout_s, lambda: answer(error))
-
-    def _send(self, request: Callable[[Done], None], done: Done) -> None:
-        """Carry a request there and its answer back, if both places live on meanwhile."""
-        network, place, target = self._world.network, self._place, self._target
-        life = place.life
-
-        def back(result: Any) -> None:
-            if place.life == life and place.is_up:
-                done(result)
-
-        def there() -> None:
-            if target.is_up:
-                target_life = target.life
-
-                def reply(result: Any) -> None:
-                    if target.life == target_life and target.is_up:
-                        network.send(target.name, place.name, lambda: back(result))
-
-                request(reply)
-
-        network.send(place.name, target.name, there)
+        Exchange(self, lambda reply: self.target.door.poll(after, hold_s, reply), done).send()

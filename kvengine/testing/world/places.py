@@ -80,7 +80,7 @@ class LocationPlace(Place):
         self.is_up = True
         self.life += 1
         chance = random.Random(f"{self.world.seed} {self.name} {self.life}")
-        self.link = Link(self.world, self, self.upstream, self.settings.timeout_s)
+        self.link = self._way_to(self.upstream)
         life = self.life
 
         def later(delay_s: float, call: Any) -> None:
@@ -93,6 +93,7 @@ class LocationPlace(Place):
             wall=self.clock.time,
             later=later,
             disk=self.disk,
+            changed=lambda key: self.world.heard(key) if key is not None else None,
         )
         self.listening = Listening(
             self.door,
@@ -114,8 +115,17 @@ class LocationPlace(Place):
 
     def to_center(self, request: Any, done: Any) -> None:
         """Carry a request past all tiers to the center, and its answer back."""
-        way = Link(self.world, self, self.world.center, self.settings.timeout_s)
-        way.call(request, done)
+        self._way_to(self.world.center).ask(request, done)
+
+    def _way_to(self, target: Place) -> Link:
+        return Link(
+            self.world.network,
+            self.world.time.later,
+            self,
+            target,
+            timeout_s=self.settings.timeout_s,
+            resends=self.world.is_lossy,
+        )
 
     @property
     def counters(self) -> Counters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kvengine.testing.world.checker import Violation
-from kvengine.tier.counters import Counters
+from kvengine.tier.counters import Counters, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Report:
     worst_age: float
     latency_p50: float  # of reads
     latency_p99: float
+    spread: Histogram  # how long changes took to reach a location or region
     violations: list[Violation] = field(default_factory=list)
 
     @property
@@ -45,7 +46,7 @@ class Report:
         return self.upstream_reads / self.reads if self.reads else 0.0
 
     def __str__(self) -> str:
-        spread = self.leaves.propagation
+        spread = self.spread
         late = 100 * self.stale_after_write / max(1, self.reads_after_write)
         rows = [
             ("virtual time", f"{self.seconds:,.0f} s"),

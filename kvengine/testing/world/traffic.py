@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from kvengine.testing.world.workload import Zipf, value_of
 
 if TYPE_CHECKING:
     from kvengine.testing.world.world import World
-
-LOAD_AT_ONCE = 4096
 
 
 class Traffic:
@@ -75,7 +74,7 @@ class Traffic:
             world.time.later(chance.expovariate(reads_per_s), read)
         if writes_per_s:
             world.time.later(chance.expovariate(writes_per_s), write)
-        world.time.run_until(end)
+        world.run(end - world.time.now)
 
     def _write(self, keys: Zipf, places: Zipf, delete_share: float, new_share: float) -> None:
         world, chance = self._world, self._chance
@@ -108,12 +107,9 @@ class Traffic:
         moment = chance.expovariate(1 / every_s)
         while moment < seconds:
             place = chance.choice([*world.regions, *world.leaves]).name
-            if chance.random() < 0.6:
-                lasts = chance.expovariate(1 / cut_s)
-                world.time.later(moment, lambda p=place: world.cut(p))
-                world.time.later(moment + lasts, lambda p=place: world.mend(p))
-            else:
-                lasts = chance.expovariate(1 / crash_s)
-                world.time.later(moment, lambda p=place: world.crash(p))
-                world.time.later(moment + lasts, lambda p=place: world.begin(p))
+            is_cut = chance.random() < 0.6
+            lasts = chance.expovariate(1 / (cut_s if is_cut else crash_s))
+            strike, heal = (world.cut, world.mend) if is_cut else (world.crash, world.begin)
+            world.time.later(moment, functools.partial(strike, place))
+            world.time.later(moment + lasts, functools.partial(heal, place))
             moment += chance.expovariate(1 / every_s)

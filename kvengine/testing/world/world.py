@@ -29,9 +29,11 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kvengine.errors import KvError, UpstreamUnavailable
@@ -91,6 +93,8 @@ class World:
         self.time = VirtualTime()
         self.settings = Settings(**{"memory_bytes": 1 << 20, **SMALL, **settings})
         self._spots: dict[str, tuple[float, float]] = {}
+        self._ways: dict[tuple[str, str], float] = {}
+        self.spread = Histogram()  # how long changes took to reach a location
         weather = Weather(loss=loss, duplication=duplication, jitter=jitter)
         self.network = Network(self.time, self.chance, latency or self._latency, weather)
         self.is_lossy = bool(loss)
@@ -110,7 +114,6 @@ class World:
             place.name: place for place in (self.center, *self.regions, *self.leaves)
         }
         self.traffic = Traffic(self, keys)
-        self._cuts: list[tuple[str, str]] = []
         self.run(2.0)  # they meet
 
     # -- making it
@@ -124,6 +127,12 @@ class World:
 
     def _latency(self, origin: str, target: str) -> float:
         """Return the time light in glass takes between two spots of a globe, and a little more."""
+        found = self._ways.get((origin, target))
+        if found is None:
+            found = self._ways[origin, target] = self._way(origin, target)
+        return found
+
+    def _way(self, origin: str, target: str) -> float:
         return NEAR_S + LIGHT_S * _angle(self._spot(origin), self._spot(target)) / math.pi
 
     def _spot(self, name: str) -> tuple[float, float]:
@@ -138,7 +147,14 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
-        self.time.run_until(self.time.now + seconds)
+        with quiet_collector():
+            self.time.run_until(self.time.now + seconds)
+
+    def heard(self, key: bytes) -> None:
+        """A location has heard that a key changed."""
+        since = self.checker.changed_at(key)
+        if since is not None:
+            self.spread.add(self.time.now - since)
 
     def wait_for(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
         """Start something, let time pass until it has its result, and return or raise it."""
@@ -334,6 +350,7 @@ class World:
             latency_p50=self.read_times.quantile(0.5),
             latency_p99=self.read_times.quantile(0.99),
             violations=checker.violations,
+            spread=self.spread,
         )
 
 
@@ -341,3 +358,14 @@ def _angle(one: tuple[float, float], other: tuple[float, float]) -> float:
     (a, x), (b, y) = one, other
     cosine = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(x - y)
     return math.acos(max(-1.0, min(1.0, cosine)))
+
+
+@contextlib.contextmanager
+def quiet_collector() -> Iterator[None]:
+    """Let the garbage collector look less often: what a world makes is freed without it."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
