@@ -125,7 +125,7 @@ class Link:
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the center."""
-        self.ask(lambda reply: self.target.door.origin_version(reply), done)
+        self.ask(self.target.door.origin_version, done)
 
     def ask(self, request: Request, done: Done) -> None:
         """Let the upstream do something, once at the least."""

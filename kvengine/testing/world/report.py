@@ -30,8 +30,7 @@ class Report:
     reads_after_write: int  # within the bound after their key changed
     stale_after_write: int
     worst_age: float
-    latency_p50: float  # of reads
-    latency_p99: float
+    latency: Histogram  # of reads
     spread: Histogram  # how long changes took to reach a location or region
     violations: list[Violation] = field(default_factory=list)
 
@@ -56,11 +55,10 @@ class Report:
             ("hits at locations", f"{100 * self.hit_ratio:.2f} %"),
             ("hits at regions", f"{100 * self.regions.hit_ratio:.2f} %"),
             ("reads that came to the center", f"{100 * self.center_share:.3f} %"),
-            ("latency of reads", f"p50 {_ms(self.latency_p50)}, p99 {_ms(self.latency_p99)}"),
+            ("latency of reads", quantiles(self.latency)),
             (
                 "a change at a location after",
-                f"p50 {_ms(spread.quantile(0.5))}, p99 {_ms(spread.quantile(0.99))}, "
-                f"longest {_ms(spread.longest)}",
+                quantiles(spread),
             ),
             ("stale reads", f"{self.stale_reads:,}, the worst {self.worst_age:.3f} s behind"),
             ("stale of reads within the bound after a write", f"{late:.4f} %"),
@@ -69,6 +67,12 @@ class Report:
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def quantiles(times: Histogram) -> str:
+    """Return the figures of a histogram that matter."""
+    p50, p99 = times.quantile(0.5), times.quantile(0.99)
+    return f"p50 {_ms(p50)}, p99 {_ms(p99)}, longest {_ms(times.longest)}"
 
 
 def _ms(seconds: float) -> str:

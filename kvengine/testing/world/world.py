@@ -347,8 +347,7 @@ class World:
             reads_after_write=checker.after_write,
             stale_after_write=checker.stale_after_write,
             worst_age=checker.worst_age,
-            latency_p50=self.read_times.quantile(0.5),
-            latency_p99=self.read_times.quantile(0.99),
+            latency=self.read_times,
             violations=checker.violations,
             spread=self.spread,
         )
