@@ -22,6 +22,8 @@ from kvengine.engine.record cimport Header, expiry_of, key_of, version_of
 from kvengine.engine.segment cimport slot_of
 from kvengine.engine.selection cimport Selection
 
+from kvengine.engine.turns import let_others_run
+
 cdef extern from *:
     """
     #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
@@ -162,8 +164,7 @@ cdef list chunk(
 
 cdef Selection wider(Selection selection):
     """Return a selection with more room: so many keys were dead that a small one gets nowhere."""
-    with nogil:
-        pass  # the dead may be many: another thread that waits for the GIL has it now
+    let_others_run()  # the dead may be many
     return selection if selection.room == CHUNK else Selection(CHUNK)
 
 

@@ -104,6 +104,10 @@ class GroupSizesMachine(RuleBasedStateMachine):
     def sizes_are_right(self):
         expected = sizes(self.model, self.clock.time())
         assert {name: self.store.group_size(name) for name in NAMES} == expected
+
+    @rule()
+    def snapshot(self):
+        expected = sizes(self.model, self.clock.time())
         with self.store.snapshot() as frozen:
             assert {name: frozen.group_size(name) for name in NAMES} == expected
 
@@ -124,7 +128,7 @@ def sizes(model, now):
     return found
 
 
-GroupSizesMachine.TestCase.settings = settings(stateful_step_count=25, max_examples=60)
+GroupSizesMachine.TestCase.settings = settings(stateful_step_count=25)
 TestGroupSizes = GroupSizesMachine.TestCase
 
 

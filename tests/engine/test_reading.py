@@ -108,7 +108,7 @@ def test_checking_a_large_value_lets_others_run(ticks):
 
 
 def test_passing_over_dead_keys_lets_others_run(ticks):
-    with Store.in_memory(compaction="manual") as store:
+    with Store.in_memory(compaction="manual", key_buffer_entries=1 << 20) as store:
         store.update({b"%06d" % number: b"" for number in range(100_000)})
         store.clear()
         sys.setswitchinterval(0.0001)
