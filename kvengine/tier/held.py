@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvengine.tier.cache import Cache
+from kvengine.tier.memory import Cache
 from kvengine.tier.messages import NEVER, Shown
 
 if TYPE_CHECKING:

@@ -1,0 +1,169 @@
+"""The adaptive policy: small copies of the cache try out what would be best.
+
+One key in so many is a sample.  Requests for samples go also to shadows: caches without values,
+smaller in the same ratio, one for each arm, which is a setting of the greedy policy.  The arm whose
+shadow has hit most, lately, is that of the cache (miniature simulation: Waldspurger, Saemundsson,
+Ahmad and Park 2017).
+
+Invariants:
+
+* A key is always a sample or never.
+* A shadow never acts on the cache but through the choice of the arm.
+* The choice changes only for an arm that is clearly better.
+"""
+
+from kvengine.tier.greedy cimport Admission, Arm, mark
+from kvengine.tier.table cimport NO_SLOT
+
+ARMS = (  # share of the window, admission, by frequency
+    (0.01, 1, True),
+    (0.1, 1, True),
+    (0.4, 1, True),
+    (0.0, 0, True),
+    (0.0, 0, False),
+    (0.1, 2, True),
+    (0.01, 1, False),
+)
+FIRST_ARM = 1  # does well at everything, and best at nothing
+
+cdef enum:
+    SHADOW_ENTRIES = 256        # at the least, if the cache has so many
+    PERIOD = 8                  # requests for each entry of a shadow, between two choices
+
+cdef double FADE = 0.8          # what hits of the period before count
+cdef double CLEARLY = 1.01
+
+
+cdef class Shadow:
+    """A cache of sizes.
+
+    Args:
+        capacity: what the sizes may come to.
+        entries: how many there will be, about.
+        arm: the settings of the greedy policy.
+        size_weight, size_floor: see Greedy.
+
+    Thread-safety: the GIL.
+    """
+
+    def __cinit__(
+        self, double capacity, int64_t entries, arm, double size_weight, double size_floor
+    ) -> None:
+        self.table = Table()
+        self.policy = Greedy(self.table, capacity, size_weight, size_floor, *arm)
+        self.policy.fit(entries)
+
+    def memory_usage(self) -> int:
+        """Return how many bytes it takes."""
+        return self.table.memory_usage() + self.policy.memory_usage()
+
+    cdef int access(self, uint32_t hash, uint32_t size, bint by_bytes) except -1:
+        """A key of this size was asked for; if it is not there, it comes in."""
+        cdef int32_t slot = self.table.find_hash(hash)
+        cdef Greedy policy = self.policy
+        policy.operations += 1
+        if slot != NO_SLOT:
+            mark(&self.table.slots[slot], policy.epoch)
+            self.score += size if by_bytes else 1
+            return 0
+        if size > policy.capacity:
+            return 0
+        policy.missed(hash, size)
+        slot = self.table.take(hash)
+        self.table.slots[slot].size = size
+        policy.insert(slot)
+        while policy.bytes > policy.capacity:
+            self.table.give_back(policy.victim())
+        policy.settle()
+        return 0
+
+
+cdef class Adaptive(Greedy):
+    """The greedy policy with that arm which would have been best lately.
+
+    Args:
+        table, capacity, size_weight, size_floor: see Greedy.  With a size_weight of 0 the best arm
+            is that with most bytes hit, else that with most requests hit.
+
+    Thread-safety: the GIL.
+    """
+
+    def __init__(
+        self, table, capacity, size_weight: float = 1.0, size_floor: float = 1.0
+    ) -> None:
+        super().__init__(table, capacity, size_weight, size_floor, *ARMS[FIRST_ARM])
+        self.chosen = FIRST_ARM
+        self.by_bytes = size_weight == 0
+        self.shadows = []
+
+    def memory_usage(self) -> int:
+        """Return how many bytes it takes, besides the slots."""
+        return super().memory_usage() + sum(shadow.memory_usage() for shadow in self.shadows)
+
+    cdef void sampled_hit(self, int32_t slot) noexcept:
+        """An entry that is a sample was read."""
+        try:
+            self.sampled(self.table.slots[slot].hash, self.table.slots[slot].size)
+        except MemoryError:
+            self.shadows, self.sized_for, self.sample_shift = [], 0, 0
+
+    cdef int sampled(self, uint32_t hash, uint32_t size) except -1:
+        """A key that is a sample was asked for."""
+        cdef Shadow shadow
+        for shadow in self.shadows:
+            shadow.access(hash, size, self.by_bytes)
+        self.seen += 1
+        if self.seen >= self.period:
+            self.choose()
+        return 0
+
+    cdef void choose(self) noexcept:
+        cdef Shadow shadow
+        cdef int number, best = self.chosen
+        cdef double best_score = (<Shadow>self.shadows[best]).score * CLEARLY
+        cdef Arm arm
+        for number in range(len(self.shadows)):
+            shadow = <Shadow>self.shadows[number]
+            if shadow.score > best_score and number != self.chosen:
+                best, best_score = number, shadow.score
+        for shadow in self.shadows:
+            shadow.score *= FADE
+        self.seen = 0
+        if best != self.chosen:
+            self.chosen = best
+            shadow = <Shadow>self.shadows[best]
+            self.arm = shadow.policy.arm
+
+    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+        cdef double step
+        self.sketch.add(hash, 1)
+        if self.sample_shift and is_sample(hash, self.sample_shift):
+            self.sampled(hash, size)
+        if self.window_share != self.arm.window:
+            # The window grows and shrinks slowly: what is in it has its time.
+            step = 1.0 / 512
+            if self.window_share < self.arm.window:
+                self.window_share = min(self.arm.window, self.window_share + step)
+            else:
+                self.window_share = max(self.arm.window, self.window_share - step)
+        return 0
+
+    cdef int32_t victim(self) except? -2:
+        if self.table.count > 2 * self.sized_for or self.table.count < self.sized_for // 4:
+            self.make_shadows(self.table.count)
+        return Greedy.victim(self)
+
+    cdef int make_shadows(self, int64_t entries) except -1:
+        """Make shadows for a cache that is full with so many entries."""
+        cdef int halvings = 0
+        while entries >> (halvings + 1) >= SHADOW_ENTRIES:
+            halvings += 1
+        cdef int64_t part = max(entries >> halvings, <int64_t>1)
+        cdef double capacity = max(<double>self.bytes / (1 << halvings), 1.0)
+        self.shadows = [
+            Shadow(capacity, part, arm, self.size_weight, self.size_floor) for arm in ARMS
+        ]
+        self.sized_for = entries
+        self.sample_shift = 32 - halvings
+        self.seen, self.period = 0, max(PERIOD * part, <int64_t>64)
+        return 0

@@ -1,0 +1,516 @@
+"""The memory cache: a bounded mapping whose policy decides what goes.
+
+Invariants:
+
+* Whenever a call has returned, the sizes come to `capacity` at most, and the entries to
+  `entries_max`.
+* What was set last is held, unless it is larger than the whole cache.
+* An entry whose time is over is never given out.
+* No foreign code (`__eq__`, `__hash__`, `__del__`, a timer) runs while the structure is between
+  two states; where it runs, everything is looked up again if something has changed.
+"""
+
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_ITEM
+from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.time cimport time_t
+from posix.time cimport clock_gettime, timespec
+
+from kvengine.tier.adaptive cimport Adaptive, is_sample
+from kvengine.tier.greedy cimport Greedy, mark
+from kvengine.tier.s3fifo cimport S3Fifo
+from kvengine.tier.table cimport NO_SLOT, Table, mixed
+from kvengine.tier.tinylfu cimport WTinyLfu
+from kvengine.tier.policy cimport Lru, Policy
+
+import random
+from typing import NamedTuple
+
+from kvengine.errors import InvalidRequest, InvalidType
+
+cdef extern from "Python.h":
+    bint PyUnicode_CheckExact(object o)
+    bint PyLong_CheckExact(object o)
+    Py_ssize_t PyUnicode_GET_LENGTH(object o)
+    int PyUnicode_KIND(object o)
+    ctypedef struct PyTypeObject:
+        Py_ssize_t tp_basicsize
+    PyTypeObject *Py_TYPE(object o)
+
+cdef extern from "<time.h>":
+    int CLOCK_MONOTONIC_COARSE
+
+cdef enum:
+    SIZE_MAX = 0xFFFFFFFF
+    ENTRIES_MAX = 1 << 29
+    ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
+    STR_BYTES = 56              # of an object besides its content
+    BYTES_BYTES = 33
+    TIMES_HALF = 0x7FFFFFFF     # milliseconds
+
+POLICIES = ("adaptive", "lru", "s3fifo", "wtinylfu", "gdsf")
+
+
+class CacheInfo(NamedTuple):
+    """What functools.lru_cache tells of itself."""
+
+    hits: int
+    misses: int
+    maxsize: int | None
+    currsize: int
+
+
+cdef class CacheCore:
+    """The compiled part of kvengine.Cache, which has the arguments.
+
+    Thread-safety: threads may share it; each call is one step for the others.
+    """
+
+    def __cinit__(
+        self, maxsize=None, getsizeof=None, ttl=None, *, memory_bytes=None, policy="adaptive",
+        size_weight=1.0, timer=None, seed=None,
+    ) -> None:
+        cdef double floor = 1.0
+        self.objects = []
+        self.measure, self.timer, self.began = getsizeof, timer, 0.0
+        self.began = self.clock() - 0.001
+        self.time_to_live = None if ttl is None else checked_time("ttl", ttl)
+        self.seed = random.getrandbits(64) if seed is None else seed & (2 ** 64 - 1)
+        self.entries_max = ENTRIES_MAX
+        if maxsize is None and memory_bytes is None:
+            raise InvalidRequest("a cache needs a bound: maxsize or memory_bytes")
+        for name, bound in (("maxsize", maxsize), ("memory_bytes", memory_bytes)):
+            if bound is not None and (
+                isinstance(bound, bool) or not isinstance(bound, (int, float)) or not bound >= 0
+            ):
+                raise InvalidRequest(f"{name} must be a number from 0 on, not {bound!r}")
+        if memory_bytes is not None:
+            if getsizeof is not None and maxsize is not None:
+                raise InvalidRequest("with memory_bytes, maxsize counts entries: no getsizeof")
+            self.charges, self.capacity, floor = True, int(min(memory_bytes, 1 << 62)), 256.0
+            if maxsize is not None:
+                self.entries_max = int(min(maxsize, ENTRIES_MAX))
+        else:
+            self.capacity = int(min(maxsize, 1 << 62))
+            if getsizeof is None:
+                self.entries_max = min(self.capacity, <int64_t>ENTRIES_MAX)
+        if not callable(getsizeof) and getsizeof is not None:
+            raise InvalidType(f"getsizeof must be callable, not {type(getsizeof).__name__}")
+        self.table = Table(self.entries_max + 1)
+        self.policy = make_policy(policy, self.table, self.capacity, size_weight, floor)
+        if isinstance(self.policy, Greedy):
+            self.greedy = self.policy
+        if isinstance(self.policy, Adaptive):
+            self.adaptive = self.policy
+
+    # -- time
+
+    cdef double clock(self) except? -1:
+        cdef timespec moment
+        if self.timer is not None:
+            return self.timer()
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
+        return moment.tv_sec + moment.tv_nsec * 1e-9
+
+    cdef uint32_t now(self) except? 0:
+        """Return the time in milliseconds since `began`, from 1 on."""
+        cdef double passed = (self.clock() - self.began) * 1000.0
+        return <uint32_t>min(max(passed, 1.0), <double>SIZE_MAX)
+
+    cdef uint32_t ending(self, object ttl) except? 0:
+        """Return when an entry ends that comes now; never later than it should."""
+        cdef double seconds = ttl
+        cdef uint32_t now = self.now()
+        if now > TIMES_HALF:
+            self.rebase()
+            now = self.now()
+        self.ends = True
+        return <uint32_t>min(now + seconds * 1000.0, <double>(SIZE_MAX - 1))
+
+    cdef int rebase(self) except -1:
+        """Let times begin later, every few weeks."""
+        cdef int32_t slot
+        self.began += TIMES_HALF / 1000.0
+        for slot in range(self.table.used):
+            if self.table.slots[slot].expires:
+                self.table.slots[slot].expires = max(
+                    <int64_t>self.table.slots[slot].expires - TIMES_HALF, 1)
+        return 0
+
+    cdef bint has_ended(self, int32_t slot) except -1:
+        return self.table.slots[slot].expires and self.now() >= self.table.slots[slot].expires
+
+    # -- finding
+
+    cdef int32_t find(self, object key, uint32_t *hash) except -2:
+        """Return the slot of a key, also one that has ended, or NO_SLOT."""
+        cdef uint32_t mine = mixed(<uint64_t>PyObject_Hash(key), self.seed), place
+        cdef int32_t slot
+        cdef PyObject *other
+        cdef object held
+        cdef uint64_t changes
+        hash[0] = mine
+        place = mine & self.table.mask
+        while True:
+            slot = self.table.index[place]
+            if slot == NO_SLOT:
+                return NO_SLOT
+            if self.table.slots[slot].hash == mine:
+                other = PyList_GET_ITEM(self.objects, 2 * slot)
+                if other == <PyObject *>key:
+                    return slot
+                held = <object>other
+                changes = self.changes
+                if PyObject_RichCompareBool(held, key, Py_EQ):
+                    if changes == self.changes:
+                        return slot
+                if changes != self.changes:
+                    place = mine & self.table.mask
+                    continue
+            place = (place + 1) & self.table.mask
+
+    cdef void touch(self, int32_t slot) noexcept:
+        """Tell the policy that an entry was read."""
+        cdef uint32_t hash
+        if self.greedy is not None:
+            mark(&self.table.slots[slot], self.greedy.epoch)
+            self.greedy.operations += 1
+            if self.sample_shift:
+                hash = self.table.slots[slot].hash
+                if is_sample(hash, self.sample_shift):
+                    self.adaptive.sampled_hit(slot)
+        elif self.policy.is_lazy:
+            if self.table.slots[slot].ref < 3:
+                self.table.slots[slot].ref += 1
+        else:
+            self.policy.hit(slot)
+
+    cdef object lookup(self, object key, object default):
+        cdef uint32_t hash
+        cdef int32_t slot = self.find(key, &hash)
+        if slot == NO_SLOT:
+            self.misses += 1
+            return default
+        if self.ends and self.has_ended(slot):
+            self.misses += 1
+            self.drop_ended(key)
+            return default
+        self.hits += 1
+        self.touch(slot)
+        return <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+
+    cdef int drop_ended(self, object key) except -1:
+        """Remove an entry that has ended; a timer may have run, so it is looked up again."""
+        cdef uint32_t hash
+        cdef int32_t slot = self.find(key, &hash)
+        if slot != NO_SLOT and self.has_ended(slot):
+            self.forget(slot)
+        return 0
+
+    def get(self, key, default=None):
+        """Return the value of a key, or `default`."""
+        return self.lookup(key, default)
+
+    def peek(self, key, default=None):
+        """Return the value of a key, or `default`, without counting it as a read."""
+        cdef uint32_t hash
+        cdef int32_t slot = self.find(key, &hash)
+        if slot == NO_SLOT or self.ends and self.has_ended(slot):
+            return default
+        return <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+
+    def __getitem__(self, key):
+        cdef object found = self.lookup(key, ABSENT)
+        return self.__missing__(key) if found is ABSENT else found
+
+    def __missing__(self, key):
+        raise KeyError(key)
+
+    def __contains__(self, key) -> bool:
+        return self.peek(key, ABSENT) is not ABSENT
+
+    # -- changing
+
+    cdef int64_t size_of(self, object key, object value, object size) except -1:
+        """Return what an entry counts against the bound."""
+        cdef int64_t found
+        if size is None:
+            if self.measure is None and not self.charges:
+                return 1
+            size = memory_of(key) + memory_of(value) + ENTRY_BYTES if self.measure is None else (
+                self.measure(value))
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or not size >= 0:
+            raise InvalidRequest(f"the size of an entry is a number from 0 on, not {size!r}")
+        found = int(min(size, 1 << 62))
+        return found
+
+    cdef bint hold(self, object key, object value, object size, object ttl) except -1:
+        """Hold a value; False if it is larger than the whole cache."""
+        cdef int64_t wanted = self.size_of(key, value, size)
+        cdef uint32_t expires = 0, hash
+        cdef int32_t slot
+        cdef object old
+        if wanted > self.capacity or wanted > SIZE_MAX or self.entries_max == 0:
+            return False
+        if ttl is None:
+            ttl = self.time_to_live
+        if ttl is not None:
+            expires = self.ending(ttl)
+        slot = self.find(key, &hash)
+        if slot != NO_SLOT:
+            old = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)  # goes when all is done
+            self.objects[2 * slot + 1] = value
+            self.table.slots[slot].expires = expires
+            if self.table.slots[slot].size != wanted:
+                self.policy.resized(slot, <uint32_t>wanted)
+                if self.policy.bytes > self.capacity:
+                    self.shrink()
+            else:
+                self.touch(slot)
+            return True
+        self.policy.missed(hash, <uint32_t>wanted)
+        slot = self.table.take(hash)
+        try:
+            if 2 * slot == len(self.objects):
+                self.objects.append(None)
+                self.objects.append(None)
+        except MemoryError:
+            self.table.give_back(slot)
+            raise
+        self.table.slots[slot].size = <uint32_t>wanted
+        self.table.slots[slot].expires = expires
+        self.objects[2 * slot] = key
+        self.objects[2 * slot + 1] = value
+        self.policy.insert(slot)
+        self.changes += 1
+        if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
+            self.shrink()
+        else:
+            self.policy.settle()
+            if self.table.count > self.fitted:
+                self.fitted = 2 * self.table.count
+                self.policy.fit(self.fitted)
+        if self.ends:
+            self.look_for_ended()
+        return True
+
+    cdef int shrink(self) except -1:
+        """Let entries go until the bounds hold; their objects go last, when all is done."""
+        cdef object key = None, value = None
+        cdef list more = None
+        cdef int32_t slot
+        while self.policy.bytes > self.capacity or self.table.count > self.entries_max:
+            slot = self.policy.victim()
+            if key is not None:
+                if more is None:
+                    more = []
+                more.append(key)
+                more.append(value)
+            key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
+            value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+            self.objects[2 * slot] = self.objects[2 * slot + 1] = None
+            self.table.give_back(slot)
+        self.policy.settle()
+        self.changes += 1
+        if self.adaptive is not None:
+            self.sample_shift = self.adaptive.sample_shift
+        return 0
+
+    cdef object forget(self, int32_t slot):
+        """Remove an entry; return its value, and let the caller be the last to hold it."""
+        cdef object key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
+        cdef object value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+        self.policy.remove(slot)
+        self.objects[2 * slot] = self.objects[2 * slot + 1] = None
+        self.table.give_back(slot)
+        self.changes += 1
+        return value
+
+    cdef int look_for_ended(self) except -1:
+        """Look at two slots, in turn, and remove what has ended."""
+        cdef int i
+        cdef int32_t slot
+        cdef object gone
+        for i in range(2):
+            slot = self.hand
+            self.hand = slot + 1 if slot + 1 < self.table.used else 0
+            if slot < self.table.used and self.table.slots[slot].queue and self.has_ended(slot):
+                if slot < self.table.used and self.table.slots[slot].queue:
+                    gone = self.forget(slot)
+        return 0
+
+    def set(self, key, value, size=None, ttl=None) -> bool:
+        """Hold a value; return False if it is larger than the whole cache, and not held.
+
+        Args:
+            key: what can be a key of a dict.
+            value: anything.
+            size: what it counts against the bound, instead of what the cache would say.
+            ttl: seconds; for so long it is held, instead of what the cache would say.
+        """
+        if ttl is not None:
+            ttl = checked_time("ttl", ttl)
+        if self.hold(key, value, size, ttl):
+            return True
+        self.delete(key)
+        return False
+
+    def __setitem__(self, key, value) -> None:
+        if not self.hold(key, value, None, None):
+            raise InvalidRequest("value too large: it is larger than the whole cache")
+
+    def delete(self, key) -> bool:
+        """Remove a key; return True if it was there."""
+        cdef uint32_t hash
+        cdef int32_t slot = self.find(key, &hash)
+        if slot == NO_SLOT:
+            return False
+        cdef bint ended = self.ends and self.has_ended(slot)
+        if ended:
+            self.drop_ended(key)
+            return False
+        self.forget(slot)
+        return True
+
+    def __delitem__(self, key) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def popitem(self):
+        """Remove and return the (key, value) that would go next.
+
+        Raises:
+            KeyError: the cache is empty.
+        """
+        cdef int32_t slot
+        cdef tuple item
+        self.expire()
+        if self.table.count == 0:
+            raise KeyError(f"{type(self).__name__} is empty")
+        slot = self.policy.victim()
+        item = (
+            <object>PyList_GET_ITEM(self.objects, 2 * slot),
+            <object>PyList_GET_ITEM(self.objects, 2 * slot + 1),
+        )
+        self.objects[2 * slot] = self.objects[2 * slot + 1] = None
+        self.table.give_back(slot)
+        self.policy.settle()
+        self.changes += 1
+        return item
+
+    def clear(self) -> None:
+        """Remove all entries; counts of hits and misses stay."""
+        cdef list old = self.objects
+        self.objects = []
+        self.table.clear()
+        self.policy.clear()
+        self.hand = 0
+        self.changes += 1
+        old.clear()  # last: what goes may call back
+
+    def expire(self) -> int:
+        """Remove all entries that have ended; return how many there were."""
+        cdef int32_t slot
+        cdef int count = 0
+        if not self.ends:
+            return 0
+        cdef list gone = []
+        for slot in range(self.table.used):
+            if self.table.slots[slot].queue and self.has_ended(slot):
+                if slot < self.table.used and self.table.slots[slot].queue:
+                    gone.append(self.forget(slot))
+                    count += 1
+        return count
+
+    # -- looking at it
+
+    def __len__(self) -> int:
+        self.expire()
+        return self.table.count
+
+    def __iter__(self):
+        """Return an iterator over the keys there are now; changes meanwhile do not disturb it."""
+        cdef int32_t slot
+        cdef list keys = []
+        self.expire()
+        for slot in range(self.table.used):
+            if self.table.slots[slot].queue:
+                keys.append(<object>PyList_GET_ITEM(self.objects, 2 * slot))
+        return iter(keys)
+
+    @property
+    def maxsize(self) -> int:
+        """What the sizes of all entries may come to."""
+        return self.capacity
+
+    @property
+    def currsize(self) -> int:
+        """What the sizes of all entries come to."""
+        self.expire()
+        return self.policy.bytes
+
+    @property
+    def getsizeof(self):
+        """What gives the size of a value; None: each counts as one, or as its memory."""
+        return self.measure
+
+    @property
+    def ttl(self) -> float | None:
+        """For how many seconds a value is held if set() does not say."""
+        return self.time_to_live
+
+    def cache_info(self) -> CacheInfo:
+        """Return CacheInfo(hits, misses, maxsize, currsize)."""
+        return CacheInfo(self.hits, self.misses, self.capacity, self.policy.bytes)
+
+    def memory_usage(self) -> int:
+        """Return how many bytes the cache takes, besides its keys and values."""
+        objects = self.objects.__sizeof__()
+        return self.table.memory_usage() + self.policy.memory_usage() + objects
+
+    @property
+    def arm(self) -> int | None:
+        """Which setting the adaptive policy has chosen; for tests and the curious."""
+        return None if self.adaptive is None else self.adaptive.chosen
+
+
+class Absent:
+    """The type of ABSENT."""
+
+
+cdef object ABSENT = Absent()
+
+
+cdef Policy make_policy(object name, Table table, double capacity, object weight, double floor):
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 2:
+        raise InvalidRequest(f"size_weight must be between 0 and 2, not {weight!r}")
+    if name == "adaptive":
+        return Adaptive(table, capacity, weight, floor)
+    if name == "lru":
+        return Lru(table, capacity)
+    if name == "s3fifo":
+        return S3Fifo(table, capacity)
+    if name == "wtinylfu":
+        return WTinyLfu(table, capacity)
+    if name == "gdsf":
+        return Greedy(table, capacity, weight, floor, 0.0, 0, True)
+    raise InvalidRequest(f"policy must be one of {', '.join(POLICIES)}, not {name!r}")
+
+
+cdef object checked_time(str name, object seconds):
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not seconds >= 0:
+        raise InvalidRequest(f"{name} must be a number of seconds, not {seconds!r}")
+    return float(seconds)
+
+
+cdef int64_t memory_of(object thing) except -1:
+    """Return the memory of an object, without what it refers to."""
+    if PyBytes_CheckExact(thing):
+        return BYTES_BYTES + PyBytes_GET_SIZE(thing)
+    if PyUnicode_CheckExact(thing):
+        return STR_BYTES + PyUnicode_GET_LENGTH(thing) * PyUnicode_KIND(thing)
+    if isinstance(thing, (bytes, bytearray, memoryview)):
+        return BYTES_BYTES + len(thing)
+    return Py_TYPE(thing).tp_basicsize

@@ -1,0 +1,131 @@
+"""What decides which entry of a cache goes: the interface, and LRU.
+
+A cache calls `insert` when it has taken a slot, then `victim` until its bounds hold, each time
+giving the slot back, and then `settle`.  The entry that came last is no victim unless it is the
+only one.
+
+Invariants:
+
+* Every slot that is taken is in one queue, and the queues of a policy hold no other.
+* `bytes` is the sum of the sizes of the entries.
+"""
+
+
+cdef void reset(Queue *queue) noexcept:
+    queue.head = queue.tail = NO_SLOT
+    queue.bytes = queue.count = 0
+
+
+cdef void push(Slot *slots, Queue *queue, int32_t slot, uint8_t number) noexcept:
+    """Put a slot at the head of a queue."""
+    slots[slot].queue = number
+    slots[slot].prev = NO_SLOT
+    slots[slot].next = queue.head
+    if queue.head != NO_SLOT:
+        slots[queue.head].prev = slot
+    else:
+        queue.tail = slot
+    queue.head = slot
+    queue.bytes += slots[slot].size
+    queue.count += 1
+
+
+cdef void unlink(Slot *slots, Queue *queue, int32_t slot) noexcept:
+    """Take a slot out of its queue."""
+    if slots[slot].prev != NO_SLOT:
+        slots[slots[slot].prev].next = slots[slot].next
+    else:
+        queue.head = slots[slot].next
+    if slots[slot].next != NO_SLOT:
+        slots[slots[slot].next].prev = slots[slot].prev
+    else:
+        queue.tail = slots[slot].prev
+    queue.bytes -= slots[slot].size
+    queue.count -= 1
+    slots[slot].queue = 0
+
+
+cdef class Policy:
+    """The interface.
+
+    Args:
+        table: the slots of the cache.
+        capacity: what the sizes of all entries may come to, about.
+
+    Thread-safety: the GIL.
+    """
+
+    def __cinit__(self, Table table not None, double capacity, *args) -> None:
+        self.table, self.capacity = table, capacity
+
+    def memory_usage(self) -> int:
+        """Return how many bytes it takes, besides the slots."""
+        return 0
+
+    cdef void hit(self, int32_t slot) noexcept:
+        """An entry was read; lazy policies only see that it was marked."""
+
+    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+        """A key is inserted that was not there, before there is a slot for it."""
+        return 0
+
+    cdef int insert(self, int32_t slot) except -1:
+        """An entry has come."""
+        raise NotImplementedError
+
+    cdef int32_t victim(self) except? -2:
+        """Return the entry that goes; it is in no queue any more.  NO_SLOT: there is none."""
+        raise NotImplementedError
+
+    cdef void settle(self) noexcept:
+        """The bounds hold again."""
+
+    cdef void remove(self, int32_t slot) noexcept:
+        """An entry was deleted."""
+
+    cdef void resized(self, int32_t slot, uint32_t size) noexcept:
+        """An entry got another value."""
+
+    cdef void clear(self) noexcept:
+        """All entries were deleted."""
+
+    cdef int fit(self, int64_t entries) except -1:
+        """There are so many entries now: what is sized by them may grow."""
+        return 0
+
+
+cdef class Lru(Policy):
+    """The entry goes that was not read for the longest time."""
+
+    def __init__(self, *args) -> None:
+        reset(&self.queue)
+
+    cdef void hit(self, int32_t slot) noexcept:
+        if self.queue.head != slot:
+            unlink(self.table.slots, &self.queue, slot)
+            push(self.table.slots, &self.queue, slot, 1)
+
+    cdef int insert(self, int32_t slot) except -1:
+        push(self.table.slots, &self.queue, slot, 1)
+        self.bytes += self.table.slots[slot].size
+        return 0
+
+    cdef int32_t victim(self) except? -2:
+        cdef int32_t slot = self.queue.tail
+        if slot != NO_SLOT:
+            self.remove(slot)
+        return slot
+
+    cdef void remove(self, int32_t slot) noexcept:
+        unlink(self.table.slots, &self.queue, slot)
+        self.bytes -= self.table.slots[slot].size
+
+    cdef void resized(self, int32_t slot, uint32_t size) noexcept:
+        self.remove(slot)
+        self.table.slots[slot].size = size
+        push(self.table.slots, &self.queue, slot, 1)
+        self.bytes += size
+
+    cdef void clear(self) noexcept:
+        reset(&self.queue)
+        self.bytes = 0

@@ -1,0 +1,13 @@
+"""How often keys were asked for, roughly."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef class Sketch:
+    cdef uint8_t *counters
+    cdef uint64_t mask          # blocks of 64 counters, less one
+    cdef uint8_t most           # where counters end
+
+    cdef int estimate(self, uint32_t hash) noexcept
+    cdef void add(self, uint32_t hash, int times) noexcept
+    cdef void halve(self) noexcept
+    cdef int fit(self, uint64_t keys) except -1

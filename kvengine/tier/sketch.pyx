@@ -1,0 +1,110 @@
+"""How often keys were asked for, roughly: a count-min sketch of small counters.
+
+The four counters of a key lie in one block of 64 bytes, one line of memory.  A counter is only
+raised where it is the lowest of the four, which keeps what keys share from counting double.
+
+Invariants:
+
+* An estimate is never below what was added since, halved as often as all were, up to the limit.
+* A sketch that grows keeps what it knows: each half of it begins as a copy of the old one.
+"""
+
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    BLOCK = 64
+    ROWS = 4
+    COUNTERS_A_KEY = 8
+
+
+cdef inline uint64_t spread(uint32_t hash) noexcept nogil:
+    cdef uint64_t wide = (<uint64_t>hash + 1) * <uint64_t>0x9E3779B97F4A7C15
+    return wide ^ (wide >> 29)
+
+
+cdef class Sketch:
+    """Counts of keys by their hash.
+
+    Args:
+        keys: how many keys matter at a time; eight bytes are taken for each.
+        most: where counters end, at most 255.
+
+    Thread-safety: the GIL.
+    """
+
+    def __cinit__(self, keys: int, most: int = 63) -> None:
+        cdef uint64_t blocks = 1
+        while blocks * BLOCK < <uint64_t>keys * COUNTERS_A_KEY:
+            blocks *= 2
+        self.counters = <uint8_t *>calloc(blocks, BLOCK)
+        if self.counters == NULL:
+            raise MemoryError
+        self.mask, self.most = blocks - 1, most
+
+    def __dealloc__(self) -> None:
+        free(self.counters)
+
+    def memory_usage(self) -> int:
+        """Return how many bytes the counters take."""
+        return (self.mask + 1) * BLOCK
+
+    cdef int estimate(self, uint32_t hash) noexcept:
+        """Return how often a key was added, or a little more."""
+        cdef uint64_t wide = spread(hash)
+        cdef uint8_t *block = self.counters + (wide & self.mask) * BLOCK
+        cdef int row, least = 255
+        for row in range(ROWS):
+            least = min(least, block[row * 16 + ((wide >> (40 + 4 * row)) & 15)])
+        return least
+
+    cdef void add(self, uint32_t hash, int times) noexcept:
+        """Count a key."""
+        cdef uint64_t wide = spread(hash)
+        cdef uint8_t *block = self.counters + (wide & self.mask) * BLOCK
+        cdef uint8_t *counter
+        cdef int row, raised = min(self.estimate(hash) + times, <int>self.most)
+        for row in range(ROWS):
+            counter = &block[row * 16 + ((wide >> (40 + 4 * row)) & 15)]
+            if counter[0] < raised:
+                counter[0] = <uint8_t>raised
+
+    cdef void halve(self) noexcept:
+        """Let all counts be half of what they were: what was popular long ago fades."""
+        cdef uint64_t i, count = (self.mask + 1) * BLOCK // 8
+        cdef uint64_t *words = <uint64_t *>self.counters
+        for i in range(count):
+            words[i] = (words[i] >> 1) & <uint64_t>0x7F7F7F7F7F7F7F7F
+
+    cdef int fit(self, uint64_t keys) except -1:
+        """Grow until there is room for so many keys."""
+        cdef uint64_t blocks
+        cdef uint8_t *counters
+        while (self.mask + 1) * BLOCK < keys * COUNTERS_A_KEY:
+            blocks = self.mask + 1
+            counters = <uint8_t *>realloc(self.counters, blocks * 2 * BLOCK)
+            if counters == NULL:
+                raise MemoryError
+            memcpy(counters + blocks * BLOCK, counters, blocks * BLOCK)
+            self.counters, self.mask = counters, blocks * 2 - 1
+        return 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        memset(self.counters, 0, (self.mask + 1) * BLOCK)
+
+    def add_hash(self, hash: int, times: int = 1) -> None:
+        """Count a key by its hash; for tests."""
+        self.add(hash, times)
+
+    def estimate_hash(self, hash: int) -> int:
+        """Return the count of a key by its hash; for tests."""
+        return self.estimate(hash)
+
+    def halve_all(self) -> None:
+        """Halve all counts; for tests."""
+        self.halve()
+
+    def make_room(self, keys: int) -> None:
+        """Grow until there is room for so many keys; for tests."""
+        self.fit(keys)

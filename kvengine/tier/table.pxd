@@ -1,0 +1,40 @@
+"""Slots of a cache, and the index that finds them by hash."""
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    NO_SLOT = -1
+
+ctypedef struct Slot:
+    double stamp                # of its queue: what it is worth, or when it came
+    uint32_t hash
+    uint32_t size               # what it counts against the bound of the cache
+    uint32_t expires            # in the units of the cache; 0: never
+    int32_t next, prev          # in its queue; next also of free slots
+    uint8_t ref                 # was read since it was looked at: up to 3
+    uint8_t freq                # how often it was read since `epoch`, halved with each epoch
+    uint8_t epoch
+    uint8_t queue               # 0: in none
+
+cdef class Table:
+    cdef Slot *slots
+    cdef int32_t *index
+    cdef uint32_t mask          # entries of the index, less one
+    cdef int32_t room           # slots there are
+    cdef int32_t used           # slots that were ever taken
+    cdef int32_t free           # the first that was given back, or NO_SLOT
+    cdef int32_t count          # slots that are taken
+    cdef int32_t most           # slots there may be at the most
+
+    cdef int32_t take(self, uint32_t hash) except NO_SLOT
+    cdef void give_back(self, int32_t slot) noexcept
+    cdef int32_t find_hash(self, uint32_t hash) noexcept
+    cdef int grow_slots(self) except -1
+    cdef int grow_index(self) except -1
+    cdef void clear(self) noexcept
+
+cdef inline uint32_t mixed(uint64_t hash, uint64_t seed) noexcept nogil:
+    """Return 32 bits that depend on all of a hash: those of small ints are themselves."""
+    hash = (hash ^ seed) * <uint64_t>0x9E3779B97F4A7C15
+    hash = (hash ^ (hash >> 32)) * <uint64_t>0xD6E8FEB86659FD93
+    return <uint32_t>(hash >> 32)

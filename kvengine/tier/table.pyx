@@ -1,0 +1,138 @@
+"""Slots of a cache, and the index that finds them by hash.
+
+Invariants:
+
+* A slot that is taken is in the index once, at or behind the place of its hash, with no empty
+  place in between.
+* Slots keep their number while they are taken.
+* When memory runs out, nothing has changed.
+"""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset
+
+cdef enum:
+    FIRST_SLOTS = 8
+    FIRST_INDEX = 16
+    SLOTS_MAX = 1 << 30
+
+
+cdef class Table:
+    """Slots and their index.
+
+    Args:
+        most: how many slots there may be at the most; 0: as many as can be numbered.
+
+    Thread-safety: the GIL.
+    """
+
+    def __cinit__(self, most: int = 0) -> None:
+        self.most = min(<uint64_t>most or SLOTS_MAX, <uint64_t>SLOTS_MAX)
+        self.free = NO_SLOT
+        self.slots = <Slot *>malloc(FIRST_SLOTS * sizeof(Slot))
+        self.index = <int32_t *>malloc(FIRST_INDEX * sizeof(int32_t))
+        if self.slots == NULL or self.index == NULL:
+            raise MemoryError
+        self.room, self.mask = FIRST_SLOTS, FIRST_INDEX - 1
+        memset(self.index, 0xFF, FIRST_INDEX * sizeof(int32_t))
+
+    def __dealloc__(self) -> None:
+        free(self.slots)
+        free(self.index)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def memory_usage(self) -> int:
+        """Return how many bytes slots and index take."""
+        return self.room * sizeof(Slot) + (<uint64_t>self.mask + 1) * sizeof(int32_t)
+
+    cdef int32_t take(self, uint32_t hash) except NO_SLOT:
+        """Return a slot of this hash, which is in the index and in no queue."""
+        cdef int32_t slot
+        cdef uint32_t place
+        if <uint64_t>(self.count + 1) * 3 > (<uint64_t>self.mask + 1) * 2:
+            self.grow_index()
+        if self.free == NO_SLOT and self.used == self.room:
+            self.grow_slots()
+        if self.free != NO_SLOT:
+            slot = self.free
+            self.free = self.slots[slot].next
+        else:
+            slot = self.used
+            self.used += 1
+        memset(&self.slots[slot], 0, sizeof(Slot))
+        self.slots[slot].hash = hash
+        place = hash & self.mask
+        while self.index[place] != NO_SLOT:
+            place = (place + 1) & self.mask
+        self.index[place] = slot
+        self.count += 1
+        return slot
+
+    cdef void give_back(self, int32_t slot) noexcept:
+        """Take a slot out of the index; those behind it move up."""
+        cdef uint32_t hole = self.slots[slot].hash & self.mask, place, home
+        while self.index[hole] != slot:
+            hole = (hole + 1) & self.mask
+        place = hole
+        while True:
+            place = (place + 1) & self.mask
+            if self.index[place] == NO_SLOT:
+                break
+            home = self.slots[self.index[place]].hash & self.mask
+            if ((place - home) & self.mask) >= ((place - hole) & self.mask):
+                self.index[hole] = self.index[place]
+                hole = place
+        self.index[hole] = NO_SLOT
+        self.slots[slot].next = self.free
+        self.slots[slot].queue = 0
+        self.free = slot
+        self.count -= 1
+
+    cdef int32_t find_hash(self, uint32_t hash) noexcept:
+        """Return a slot of this hash, or NO_SLOT."""
+        cdef uint32_t place = hash & self.mask
+        cdef int32_t slot
+        while True:
+            slot = self.index[place]
+            if slot == NO_SLOT or self.slots[slot].hash == hash:
+                return slot
+            place = (place + 1) & self.mask
+
+    cdef int grow_slots(self) except -1:
+        cdef int32_t room = min(self.room + self.room // 4 + FIRST_SLOTS, self.most + 1)
+        cdef Slot *slots
+        if room <= self.room:
+            raise MemoryError
+        slots = <Slot *>realloc(self.slots, <size_t>room * sizeof(Slot))
+        if slots == NULL:
+            raise MemoryError
+        self.slots, self.room = slots, room
+        return 0
+
+    cdef int grow_index(self) except -1:
+        cdef uint64_t size = (<uint64_t>self.mask + 1) * 2
+        cdef int32_t *index = <int32_t *>malloc(size * sizeof(int32_t))
+        cdef int32_t slot
+        cdef uint64_t old
+        cdef uint32_t place, mask = <uint32_t>(size - 1)
+        if index == NULL:
+            raise MemoryError
+        memset(index, 0xFF, size * sizeof(int32_t))
+        for old in range(<uint64_t>self.mask + 1):
+            slot = self.index[old]
+            if slot != NO_SLOT:
+                place = self.slots[slot].hash & mask
+                while index[place] != NO_SLOT:
+                    place = (place + 1) & mask
+                index[place] = slot
+        free(self.index)
+        self.index, self.mask = index, mask
+        return 0
+
+    cdef void clear(self) noexcept:
+        """Give all slots back; the memory stays."""
+        memset(self.index, 0xFF, (<size_t>self.mask + 1) * sizeof(int32_t))
+        self.used = self.count = 0
+        self.free = NO_SLOT
