@@ -12,7 +12,7 @@ Invariants:
 * The choice changes only for an arm that is clearly better.
 """
 
-from kvengine.tier.greedy cimport Admission, Arm, mark
+from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT
 
 ARMS = (  # share of the window, admission, by frequency
@@ -28,10 +28,11 @@ FIRST_ARM = 1  # does well at everything, and best at nothing
 
 cdef enum:
     SHADOW_ENTRIES = 256        # at the least, if the cache has so many
-    PERIOD = 8                  # requests for each entry of a shadow, between two choices
+    PERIOD = 2                  # requests for each entry of a shadow, between two choices
 
-cdef double FADE = 0.8          # what hits of the period before count
-cdef double CLEARLY = 1.01
+cdef double FADE = 0.95         # what hits count after another period
+cdef double CLEARLY = 1.005     # how many times as many an arm must have to be chosen
+cdef double STEP = 0.01         # by which the window grows or shrinks with a miss
 
 
 cdef class Shadow:
@@ -51,7 +52,7 @@ cdef class Shadow:
     ) -> None:
         self.table = Table()
         self.policy = Greedy(self.table, capacity, size_weight, size_floor, *arm)
-        self.policy.fit(entries)
+        self.policy.fit(2 * entries)
 
     def memory_usage(self) -> int:
         """Return how many bytes it takes."""
@@ -121,7 +122,6 @@ cdef class Adaptive(Greedy):
         cdef Shadow shadow
         cdef int number, best = self.chosen
         cdef double best_score = (<Shadow>self.shadows[best]).score * CLEARLY
-        cdef Arm arm
         for number in range(len(self.shadows)):
             shadow = <Shadow>self.shadows[number]
             if shadow.score > best_score and number != self.chosen:
@@ -131,25 +131,30 @@ cdef class Adaptive(Greedy):
         self.seen = 0
         if best != self.chosen:
             self.chosen = best
-            shadow = <Shadow>self.shadows[best]
-            self.arm = shadow.policy.arm
+            self.arm = (<Shadow>self.shadows[best]).policy.arm
 
     cdef int missed(self, uint32_t hash, uint32_t size) except -1:
-        cdef double step
         self.sketch.add(hash, 1)
         if self.sample_shift and is_sample(hash, self.sample_shift):
             self.sampled(hash, size)
         if self.window_share != self.arm.window:
             # The window grows and shrinks slowly: what is in it has its time.
-            step = 1.0 / 512
             if self.window_share < self.arm.window:
-                self.window_share = min(self.arm.window, self.window_share + step)
+                self.window_share = min(self.arm.window, self.window_share + STEP)
             else:
-                self.window_share = max(self.arm.window, self.window_share - step)
+                self.window_share = max(self.arm.window, self.window_share - STEP)
+        return 0
+
+    cdef int insert(self, int32_t slot) except -1:
+        cdef double full
+        Greedy.insert(self, slot)
+        if self.sized_for == 0 and self.bytes * 8 >= self.capacity:
+            full = self.capacity / self.bytes
+            self.make_shadows(<int64_t>(self.table.count * max(full, 1.0)))
         return 0
 
     cdef int32_t victim(self) except? -2:
-        if self.table.count > 2 * self.sized_for or self.table.count < self.sized_for // 4:
+        if self.table.count > 4 * self.sized_for or self.table.count < self.sized_for // 4:
             self.make_shadows(self.table.count)
         return Greedy.victim(self)
 
@@ -159,11 +164,11 @@ cdef class Adaptive(Greedy):
         while entries >> (halvings + 1) >= SHADOW_ENTRIES:
             halvings += 1
         cdef int64_t part = max(entries >> halvings, <int64_t>1)
-        cdef double capacity = max(<double>self.bytes / (1 << halvings), 1.0)
+        cdef double capacity = max(self.capacity / (1 << halvings), 1.0)
         self.shadows = [
             Shadow(capacity, part, arm, self.size_weight, self.size_floor) for arm in ARMS
         ]
         self.sized_for = entries
         self.sample_shift = 32 - halvings
-        self.seen, self.period = 0, max(PERIOD * part, <int64_t>64)
+        self.seen, self.period = 0, max(<uint64_t>PERIOD * part, <uint64_t>64)
         return 0

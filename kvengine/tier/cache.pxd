@@ -1,44 +1,16 @@
 """The memory cache, for other compiled code."""
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.tier.adaptive cimport Adaptive
-from kvengine.tier.greedy cimport Greedy
-from kvengine.tier.policy cimport Policy
-from kvengine.tier.table cimport Table
+from kvengine.tier.entries cimport Entries
 
-cdef class CacheCore:
-    cdef Table table
-    cdef Policy policy
-    cdef Greedy greedy          # the policy, if it is one
-    cdef Adaptive adaptive      # the policy, if it is one
-    cdef int sample_shift       # that of the policy
-    cdef list objects           # key and value of each slot
-    cdef uint64_t seed
-    cdef int64_t capacity       # what the sizes of all entries may come to
-    cdef int64_t entries_max
+cdef class CacheCore(Entries):
     cdef bint charges           # sizes are bytes of memory
     cdef object measure         # gives the size of a value; None: see size_of
-    cdef object timer           # None: the clock of the machine
-    cdef double began           # on that clock: where the times of entries begin
     cdef object time_to_live    # of entries that come without one; None: they do not end
-    cdef bint ends              # some entry has a time to live
-    cdef int32_t hand           # the slot that is looked at next for entries that have ended
-    cdef uint64_t changes       # who lets foreign code run sees by it that it must look again
     cdef int64_t fitted         # the entries for which the policy has room
     cdef uint64_t hits, misses
 
-    cdef int32_t find(self, object key, uint32_t *hash) except -2
     cdef object lookup(self, object key, object default)
-    cdef void touch(self, int32_t slot) noexcept
-    cdef bint has_ended(self, int32_t slot) except -1
     cdef int64_t size_of(self, object key, object value, object size) except -1
-    cdef uint32_t ending(self, object ttl) except? 0
-    cdef double clock(self) except? -1
-    cdef int drop_ended(self, object key) except -1
-    cdef uint32_t now(self) except? 0
-    cdef int rebase(self) except -1
     cdef bint hold(self, object key, object value, object size, object ttl) except -1
-    cdef int shrink(self) except -1
-    cdef object forget(self, int32_t slot)
-    cdef int look_for_ended(self) except -1

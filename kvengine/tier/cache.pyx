@@ -6,21 +6,17 @@ Invariants:
   `entries_max`.
 * What was set last is held, unless it is larger than the whole cache.
 * An entry whose time is over is never given out.
-* No foreign code (`__eq__`, `__hash__`, `__del__`, a timer) runs while the structure is between
-  two states; where it runs, everything is looked up again if something has changed.
 """
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
-from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.time cimport time_t
-from posix.time cimport clock_gettime, timespec
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from kvengine.tier.adaptive cimport Adaptive, is_sample
-from kvengine.tier.greedy cimport Greedy, mark
+from kvengine.tier.adaptive cimport Adaptive
+from kvengine.tier.entries cimport Entries
+from kvengine.tier.greedy cimport Greedy
 from kvengine.tier.s3fifo cimport S3Fifo
-from kvengine.tier.table cimport NO_SLOT, Table, mixed
+from kvengine.tier.table cimport NO_SLOT, Table
 from kvengine.tier.tinylfu cimport WTinyLfu
 from kvengine.tier.policy cimport Lru, Policy
 
@@ -38,16 +34,12 @@ cdef extern from "Python.h":
         Py_ssize_t tp_basicsize
     PyTypeObject *Py_TYPE(object o)
 
-cdef extern from "<time.h>":
-    int CLOCK_MONOTONIC_COARSE
-
 cdef enum:
     SIZE_MAX = 0xFFFFFFFF
     ENTRIES_MAX = 1 << 29
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
     STR_BYTES = 56              # of an object besides its content
     BYTES_BYTES = 33
-    TIMES_HALF = 0x7FFFFFFF     # milliseconds
 
 POLICIES = ("adaptive", "lru", "s3fifo", "wtinylfu", "gdsf")
 
@@ -61,7 +53,7 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-cdef class CacheCore:
+cdef class CacheCore(Entries):
     """The compiled part of kvengine.Cache, which has the arguments.
 
     Thread-safety: threads may share it; each call is one step for the others.
@@ -104,88 +96,6 @@ cdef class CacheCore:
         if isinstance(self.policy, Adaptive):
             self.adaptive = self.policy
 
-    # -- time
-
-    cdef double clock(self) except? -1:
-        cdef timespec moment
-        if self.timer is not None:
-            return self.timer()
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
-        return moment.tv_sec + moment.tv_nsec * 1e-9
-
-    cdef uint32_t now(self) except? 0:
-        """Return the time in milliseconds since `began`, from 1 on."""
-        cdef double passed = (self.clock() - self.began) * 1000.0
-        return <uint32_t>min(max(passed, 1.0), <double>SIZE_MAX)
-
-    cdef uint32_t ending(self, object ttl) except? 0:
-        """Return when an entry ends that comes now; never later than it should."""
-        cdef double seconds = ttl
-        cdef uint32_t now = self.now()
-        if now > TIMES_HALF:
-            self.rebase()
-            now = self.now()
-        self.ends = True
-        return <uint32_t>min(now + seconds * 1000.0, <double>(SIZE_MAX - 1))
-
-    cdef int rebase(self) except -1:
-        """Let times begin later, every few weeks."""
-        cdef int32_t slot
-        self.began += TIMES_HALF / 1000.0
-        for slot in range(self.table.used):
-            if self.table.slots[slot].expires:
-                self.table.slots[slot].expires = max(
-                    <int64_t>self.table.slots[slot].expires - TIMES_HALF, 1)
-        return 0
-
-    cdef bint has_ended(self, int32_t slot) except -1:
-        return self.table.slots[slot].expires and self.now() >= self.table.slots[slot].expires
-
-    # -- finding
-
-    cdef int32_t find(self, object key, uint32_t *hash) except -2:
-        """Return the slot of a key, also one that has ended, or NO_SLOT."""
-        cdef uint32_t mine = mixed(<uint64_t>PyObject_Hash(key), self.seed), place
-        cdef int32_t slot
-        cdef PyObject *other
-        cdef object held
-        cdef uint64_t changes
-        hash[0] = mine
-        place = mine & self.table.mask
-        while True:
-            slot = self.table.index[place]
-            if slot == NO_SLOT:
-                return NO_SLOT
-            if self.table.slots[slot].hash == mine:
-                other = PyList_GET_ITEM(self.objects, 2 * slot)
-                if other == <PyObject *>key:
-                    return slot
-                held = <object>other
-                changes = self.changes
-                if PyObject_RichCompareBool(held, key, Py_EQ):
-                    if changes == self.changes:
-                        return slot
-                if changes != self.changes:
-                    place = mine & self.table.mask
-                    continue
-            place = (place + 1) & self.table.mask
-
-    cdef void touch(self, int32_t slot) noexcept:
-        """Tell the policy that an entry was read."""
-        cdef uint32_t hash
-        if self.greedy is not None:
-            mark(&self.table.slots[slot], self.greedy.epoch)
-            self.greedy.operations += 1
-            if self.sample_shift:
-                hash = self.table.slots[slot].hash
-                if is_sample(hash, self.sample_shift):
-                    self.adaptive.sampled_hit(slot)
-        elif self.policy.is_lazy:
-            if self.table.slots[slot].ref < 3:
-                self.table.slots[slot].ref += 1
-        else:
-            self.policy.hit(slot)
-
     cdef object lookup(self, object key, object default):
         cdef uint32_t hash
         cdef int32_t slot = self.find(key, &hash)
@@ -199,14 +109,6 @@ cdef class CacheCore:
         self.hits += 1
         self.touch(slot)
         return <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-
-    cdef int drop_ended(self, object key) except -1:
-        """Remove an entry that has ended; a timer may have run, so it is looked up again."""
-        cdef uint32_t hash
-        cdef int32_t slot = self.find(key, &hash)
-        if slot != NO_SLOT and self.has_ended(slot):
-            self.forget(slot)
-        return 0
 
     def get(self, key, default=None):
         """Return the value of a key, or `default`."""
@@ -259,13 +161,13 @@ cdef class CacheCore:
             expires = self.ending(ttl)
         slot = self.find(key, &hash)
         if slot != NO_SLOT:
-            old = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)  # goes when all is done
+            old = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)  # no-cython-lint: goes last
             self.objects[2 * slot + 1] = value
             self.table.slots[slot].expires = expires
             if self.table.slots[slot].size != wanted:
                 self.policy.resized(slot, <uint32_t>wanted)
-                if self.policy.bytes > self.capacity:
-                    self.shrink()
+                if self.policy.bytes > self.capacity and self.shrink(slot):
+                    return False
             else:
                 self.touch(slot)
             return True
@@ -285,7 +187,8 @@ cdef class CacheCore:
         self.policy.insert(slot)
         self.changes += 1
         if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
-            self.shrink()
+            if self.shrink(slot):
+                return False
         else:
             self.policy.settle()
             if self.table.count > self.fitted:
@@ -294,51 +197,6 @@ cdef class CacheCore:
         if self.ends:
             self.look_for_ended()
         return True
-
-    cdef int shrink(self) except -1:
-        """Let entries go until the bounds hold; their objects go last, when all is done."""
-        cdef object key = None, value = None
-        cdef list more = None
-        cdef int32_t slot
-        while self.policy.bytes > self.capacity or self.table.count > self.entries_max:
-            slot = self.policy.victim()
-            if key is not None:
-                if more is None:
-                    more = []
-                more.append(key)
-                more.append(value)
-            key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
-            value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-            self.objects[2 * slot] = self.objects[2 * slot + 1] = None
-            self.table.give_back(slot)
-        self.policy.settle()
-        self.changes += 1
-        if self.adaptive is not None:
-            self.sample_shift = self.adaptive.sample_shift
-        return 0
-
-    cdef object forget(self, int32_t slot):
-        """Remove an entry; return its value, and let the caller be the last to hold it."""
-        cdef object key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
-        cdef object value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-        self.policy.remove(slot)
-        self.objects[2 * slot] = self.objects[2 * slot + 1] = None
-        self.table.give_back(slot)
-        self.changes += 1
-        return value
-
-    cdef int look_for_ended(self) except -1:
-        """Look at two slots, in turn, and remove what has ended."""
-        cdef int i
-        cdef int32_t slot
-        cdef object gone
-        for i in range(2):
-            slot = self.hand
-            self.hand = slot + 1 if slot + 1 < self.table.used else 0
-            if slot < self.table.used and self.table.slots[slot].queue and self.has_ended(slot):
-                if slot < self.table.used and self.table.slots[slot].queue:
-                    gone = self.forget(slot)
-        return 0
 
     def set(self, key, value, size=None, ttl=None) -> bool:
         """Hold a value; return False if it is larger than the whole cache, and not held.
@@ -408,20 +266,6 @@ cdef class CacheCore:
         self.hand = 0
         self.changes += 1
         old.clear()  # last: what goes may call back
-
-    def expire(self) -> int:
-        """Remove all entries that have ended; return how many there were."""
-        cdef int32_t slot
-        cdef int count = 0
-        if not self.ends:
-            return 0
-        cdef list gone = []
-        for slot in range(self.table.used):
-            if self.table.slots[slot].queue and self.has_ended(slot):
-                if slot < self.table.used and self.table.slots[slot].queue:
-                    gone.append(self.forget(slot))
-                    count += 1
-        return count
 
     # -- looking at it
 

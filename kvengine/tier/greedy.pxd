@@ -7,12 +7,12 @@ from kvengine.tier.sketch cimport Sketch
 from kvengine.tier.table cimport Slot
 
 cdef enum:
-    CLASSES = 64
+    CLASSES = 96
     FREQUENCY_MAX = 63
 
 ctypedef enum Admission:
     ALL = 0                     # whatever leaves the window comes into the main part
-    MORE_OFTEN = 1              # if it was asked for more often, for its size, than what it replaces
+    MORE_OFTEN = 1              # if it was asked for more often, for its size, than the other
     AGAIN = 2                   # if it was asked for more than once
 
 ctypedef struct Arm:
@@ -29,13 +29,14 @@ cdef class Greedy(Policy):
     cdef Queue window
     cdef Queue[CLASSES] main
     cdef double[CLASSES] lowest  # of each class: what its oldest entry is worth
-    cdef uint64_t filled        # which classes have entries
+    cdef uint64_t[2] filled     # which classes have entries
     cdef int32_t main_count
     cdef double inflation       # what the last victim was worth
     cdef int32_t pending        # left the window and is not in the main part yet
     cdef uint64_t operations
     cdef uint8_t epoch
 
+    cdef bint is_large(self, int64_t size) noexcept
     cdef int frequency(self, int32_t slot) noexcept
     cdef int class_of(self, int32_t slot) noexcept
     cdef void enqueue(self, int32_t slot) noexcept

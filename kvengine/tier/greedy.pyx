@@ -24,8 +24,10 @@ from kvengine.tier.table cimport NO_SLOT
 cdef enum:
     WINDOW = 1
     FIRST_CLASS = 2
-    MIDDLE = 44                 # the class of what was asked for once and has the usual size
+    MIDDLE = 72                 # the class of what was asked for once and has size 1
     HALVE_EVERY = 40            # operations for each entry
+    LARGE_PART = 16             # one part in so many of the capacity
+    LARGE_TIMES = 4             # times the average size
 
 cdef extern from *:
     """
@@ -87,15 +89,14 @@ cdef class Greedy(Policy):
 
     cdef int class_of(self, int32_t slot) noexcept:
         cdef Slot *found = &self.table.slots[slot]
-        cdef double worth = 0.0, usual, size
+        cdef double worth = 0.0, size
         cdef int number
         if self.arm.by_frequency:
             worth = LOGARITHMS[self.frequency(slot) + 1 + self.sketch.estimate(found.hash)]
-        if self.size_weight and self.table.count:
-            usual = max(<double>self.bytes / self.table.count, self.size_floor)
+        if self.size_weight:
             size = max(<double>found.size, self.size_floor)
-            if size != usual:
-                worth -= self.size_weight * log2(size / usual)
+            if size > 1:
+                worth -= self.size_weight * log2(size)
         number = <int>floor(2 * worth) + MIDDLE
         return min(max(number, 0), CLASSES - 1)
 
@@ -109,7 +110,7 @@ cdef class Greedy(Policy):
         self.table.slots[slot].stamp = self.inflation + WORTHS[number]
         if queue.count == 0:
             self.lowest[number] = self.table.slots[slot].stamp
-            self.filled |= <uint64_t>1 << number
+            self.filled[number >> 6] |= <uint64_t>1 << (number & 63)
         push(self.table.slots, queue, slot, <uint8_t>(number + FIRST_CLASS))
         self.main_count += 1
 
@@ -118,7 +119,7 @@ cdef class Greedy(Policy):
         cdef Queue *queue = &self.main[number]
         unlink(self.table.slots, queue, slot)
         if queue.count == 0:
-            self.filled &= ~(<uint64_t>1 << number)
+            self.filled[number >> 6] &= ~(<uint64_t>1 << (number & 63))
         else:
             self.lowest[number] = self.table.slots[queue.tail].stamp
         self.main_count -= 1
@@ -126,15 +127,17 @@ cdef class Greedy(Policy):
     cdef int32_t least_worth(self) noexcept:
         """Return the entry that is worth least and was not read; others move up meanwhile."""
         cdef uint64_t classes
-        cdef int number, best
+        cdef int word, number, best
         cdef int32_t slot
-        while self.filled:
-            classes, best = self.filled, -1
-            while classes:
-                number = kv_lowest(classes)
-                classes &= classes - 1
-                if best < 0 or self.lowest[number] < self.lowest[best]:
-                    best = number
+        while self.main_count:
+            best = -1
+            for word in range(2):
+                classes = self.filled[word]
+                while classes:
+                    number = word * 64 + kv_lowest(classes)
+                    classes &= classes - 1
+                    if best < 0 or self.lowest[number] < self.lowest[best]:
+                        best = number
             slot = self.main[best].tail
             if self.table.slots[slot].ref == 0:
                 return slot
@@ -176,8 +179,16 @@ cdef class Greedy(Policy):
         self.operations += 1
         self.bytes += self.table.slots[slot].size
         self.table.slots[slot].epoch = self.epoch
-        push(self.table.slots, &self.window, slot, WINDOW)
+        if self.is_large(self.table.slots[slot].size) and self.main_count:
+            self.pending = slot  # else it would push out many that are worth more
+        else:
+            push(self.table.slots, &self.window, slot, WINDOW)
         return 0
+
+    cdef bint is_large(self, int64_t size) noexcept:
+        """True for an entry that takes a good part of the cache, and is no usual one."""
+        return size * LARGE_PART > self.capacity and (
+            size * self.table.count > LARGE_TIMES * self.bytes)
 
     cdef int32_t victim(self) except? -2:
         cdef int32_t slot, other
@@ -258,7 +269,8 @@ cdef class Greedy(Policy):
         reset(&self.window)
         for number in range(CLASSES):
             reset(&self.main[number])
-        self.filled, self.main_count, self.bytes = 0, 0, 0
+        self.filled[0] = self.filled[1] = 0
+        self.main_count, self.bytes = 0, 0
         self.inflation, self.pending = 0.0, NO_SLOT
 
     cdef int fit(self, int64_t entries) except -1:

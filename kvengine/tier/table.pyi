@@ -1,0 +1,9 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Table:
+    def __new__(cls, most: int = 0) -> Self: ...
+    def __len__(self) -> int: ...
+    def memory_usage(self) -> int: ...
