@@ -53,6 +53,7 @@ from kvengine.namespace.results import (
     ListResult,
     ValueWithMetadata,
 )
+from kvengine.tier.memory import Cache
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "STRICT",
     "Bill",
     "BulkReport",
+    "Cache",
     "Change",
     "ChangesGone",
     "CorruptData",

@@ -9,6 +9,7 @@ import kvengine
 from kvengine import errors
 
 ERRORS = {
+    "UpstreamUnavailable",
     "ChangesGone",
     "CorruptData",
     "InvalidRequest",
@@ -37,7 +38,12 @@ NAMES = ERRORS | {
     "Change",
     "Database",
     "DatabaseChange",
+    "Cache",
+    "Edge",
+    "EdgeNamespace",
+    "EdgeStats",
     "Entry",
+    "ValueRead",
     "GroupSize",
     "ExportReport",
     "ImportReport",

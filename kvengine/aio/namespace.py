@@ -23,6 +23,7 @@ from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.reading import BLOCKED, Meter
 from kvengine.namespace.results import KeyChange, KeyInfo, ValueWithMetadata
 from kvengine.namespace.watching import key_change
+from kvengine.tier.flights import AsyncFlights
 
 
 class Namespace:
@@ -33,7 +34,7 @@ class Namespace:
 
     def __init__(self, inner: sync.Namespace, runner: Runner) -> None:
         self._inner, self._runner = inner, runner
-        self._flights = filling.Flights()
+        self._flights = AsyncFlights()
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.Namespace {self.id}>"

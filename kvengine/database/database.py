@@ -256,7 +256,7 @@ class Database:
         namespace_id = self._catalog.id_of(data_number(change.key))
         return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
 
-    def center(self) -> Center:
+    def _center_of_locations(self) -> Center:
         """Return what locations ask and listen to; one for all that are in this process."""
         self.store.check_usable()
         with self._lock:

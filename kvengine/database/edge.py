@@ -94,7 +94,9 @@ class Edge:
         self._closed = False
         self._disk = None if path is None else DiskCopies(path, self.settings.disk_bytes)
         self._timers = Timers(f"kvengine-{location}")
-        source: Any = upstream.center() if isinstance(upstream, Database) else upstream.tier
+        source: Any = (
+            upstream._center_of_locations() if isinstance(upstream, Database) else upstream.tier
+        )
         self.tier: Location = Location(
             source,
             self.settings,

@@ -20,6 +20,7 @@ from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult, ValueWithMetadata
 from kvengine.namespace.values import decode_json, decode_metadata
+from kvengine.tier.flights import Flights
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
 
@@ -53,7 +54,7 @@ class EdgeNamespace:
         self.meter = origin.meter
         self._ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
         self._lookup = edge.tier.lookup
-        self._flights = filling.Flights()
+        self._flights = Flights()
         self._catalog_news, self._look_at = -1, 0.0
 
     @property

@@ -10,65 +10,23 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import json
-import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace.values import decode_json, encode_value
+from kvengine.tier.flights import Flights
 
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace
 
 TYPES = ("text", "bytes", "json")
 ABSENT = object()
-
-
-class Flights:
-    """Makers under way, by key.
-
-    Thread-safety: this is what it is for.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: dict[str, tuple[Future[Any], int]] = {}
-
-    def run(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what `make` returns, here or in the thread that came first.
-
-        Raises:
-            InvalidRequest: this thread is making the value of this key already.
-        """
-        own: Future[Any] = Future()
-        while True:
-            with self._lock:
-                flight, owner = self._flights.setdefault(key, (own, threading.get_ident()))
-            if flight is own:
-                return self._make(key, make, own)
-            if owner == threading.get_ident():
-                raise InvalidRequest(f"the value of {key!r} needs itself to be made")
-            with contextlib.suppress(CancelledError):  # its maker was interrupted: try it here
-                return flight.result()
-
-    def _make(self, key: str, make: Callable[[], Any], own: Future[Any]) -> Any:
-        try:
-            own.set_result(make())
-        except Exception as error:
-            own.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._flights[key]
-            own.cancel()  # has an effect only if it has no result
-        return own.result()
 
 
 def read(namespace: Namespace, key: str, kind: str) -> Any:

@@ -24,6 +24,7 @@ from kvengine.namespace.results import (
     ListResult,
 )
 from kvengine.namespace.writing import NamespaceWriter
+from kvengine.tier.flights import Flights
 
 
 class Namespace(NamespaceWriter):
@@ -36,7 +37,7 @@ class Namespace(NamespaceWriter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._flights = filling.Flights()
+        self._flights = Flights()
 
     def __repr__(self) -> str:
         return f"<kvengine.Namespace {self.id}>"

@@ -13,4 +13,4 @@ cdef class CacheCore(Entries):
 
     cdef object lookup(self, object key, object default)
     cdef int64_t size_of(self, object key, object value, object size) except -1
-    cdef bint hold(self, object key, object value, object size, object ttl) except -1
+    cdef int hold(self, object key, object value, object size, object ttl) except -1

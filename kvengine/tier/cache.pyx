@@ -4,7 +4,8 @@ Invariants:
 
 * Whenever a call has returned, the sizes come to `capacity` at most, and the entries to
   `entries_max`.
-* What was set last is held, unless it is larger than the whole cache.
+* What was set last is held, unless it is larger than the whole cache, or takes a good part of it
+  and is worth less than what it would push out.
 * An entry whose time is over is never given out.
 """
 
@@ -37,6 +38,9 @@ cdef extern from "Python.h":
 cdef enum:
     SIZE_MAX = 0xFFFFFFFF
     ENTRIES_MAX = 1 << 29
+    HELD = 0
+    REFUSED = 1
+    TOO_LARGE = 2
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
     STR_BYTES = 56              # of an object besides its content
     BYTES_BYTES = 33
@@ -147,14 +151,14 @@ cdef class CacheCore(Entries):
         found = int(min(size, 1 << 62))
         return found
 
-    cdef bint hold(self, object key, object value, object size, object ttl) except -1:
-        """Hold a value; False if it is larger than the whole cache."""
+    cdef int hold(self, object key, object value, object size, object ttl) except -1:
+        """Hold a value, if it is worth it; return HELD, REFUSED or TOO_LARGE."""
         cdef int64_t wanted = self.size_of(key, value, size)
         cdef uint32_t expires = 0, hash
         cdef int32_t slot
         cdef object old
         if wanted > self.capacity or wanted > SIZE_MAX or self.entries_max == 0:
-            return False
+            return TOO_LARGE
         if ttl is None:
             ttl = self.time_to_live
         if ttl is not None:
@@ -167,10 +171,10 @@ cdef class CacheCore(Entries):
             if self.table.slots[slot].size != wanted:
                 self.policy.resized(slot, <uint32_t>wanted)
                 if self.policy.bytes > self.capacity and self.shrink(slot):
-                    return False
+                    return REFUSED
             else:
                 self.touch(slot)
-            return True
+            return HELD
         self.policy.missed(hash, <uint32_t>wanted)
         slot = self.table.take(hash)
         try:
@@ -188,7 +192,7 @@ cdef class CacheCore(Entries):
         self.changes += 1
         if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
             if self.shrink(slot):
-                return False
+                return REFUSED
         else:
             self.policy.settle()
             if self.table.count > self.fitted:
@@ -196,10 +200,13 @@ cdef class CacheCore(Entries):
                 self.policy.fit(self.fitted)
         if self.ends:
             self.look_for_ended()
-        return True
+        return HELD
 
     def set(self, key, value, size=None, ttl=None) -> bool:
-        """Hold a value; return False if it is larger than the whole cache, and not held.
+        """Hold a value; return False if it is not held.
+
+        That is so if it is larger than the whole cache, or if it would take a good part of it and
+        is worth less than what it would push out; an older value of the key is gone then.
 
         Args:
             key: what can be a key of a dict.
@@ -209,13 +216,13 @@ cdef class CacheCore(Entries):
         """
         if ttl is not None:
             ttl = checked_time("ttl", ttl)
-        if self.hold(key, value, size, ttl):
-            return True
-        self.delete(key)
-        return False
+        cdef int outcome = self.hold(key, value, size, ttl)
+        if outcome == TOO_LARGE:
+            self.delete(key)
+        return outcome == HELD
 
     def __setitem__(self, key, value) -> None:
-        if not self.hold(key, value, None, None):
+        if self.hold(key, value, None, None) == TOO_LARGE:
             raise InvalidRequest("value too large: it is larger than the whole cache")
 
     def delete(self, key) -> bool:

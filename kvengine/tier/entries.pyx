@@ -11,14 +11,17 @@ Invariants:
 from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from posix.time cimport clock_gettime, timespec
 
 from kvengine.tier.adaptive cimport is_sample
 from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT, mixed
 
 cdef extern from "<time.h>":
+    struct timespec:
+        long tv_sec
+        long tv_nsec
     int CLOCK_MONOTONIC_COARSE
+    int clock_gettime(int clock, timespec *moment) nogil
 
 cdef enum:
     TIME_MAX = 0xFFFFFFFF       # milliseconds

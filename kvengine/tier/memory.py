@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from kvengine.tier.cache import CacheCore, CacheInfo
+from kvengine.tier.memoize import memoize
 
 __all__ = ["Cache", "CacheInfo"]
 
@@ -41,6 +42,31 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
     """
 
     __slots__ = ()
+
+    def memoize(
+        self, *, ttl: float | None = None, key: Callable[..., Any] | None = None
+    ) -> Callable[[Callable[..., Any]], Any]:
+        """Return a decorator that keeps what a function, also an async one, returns.
+
+        Of several calls with the same arguments at once only one runs the function.  Functions may
+        share a cache.  `function.forget(...)` drops what a call has kept, `function.cache_info()`
+        and `function.cache_clear()` are those of the cache.
+
+        >>> cache = Cache(maxsize=100)
+        >>> @cache.memoize(ttl=60)
+        ... def square(number):
+        ...     return number * number
+        >>> square(7), square(7), square.cache_info().hits
+        (49, 49, 1)
+
+        Args:
+            ttl: seconds for which a result is held, instead of the cache's.
+            key: gives what tells calls apart from their arguments, instead of all of them.
+
+        Raises:
+            InvalidType: it is no function; or, when it is called, an argument can't be hashed.
+        """
+        return lambda function: memoize(self, function, ttl, key)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(maxsize={self.maxsize}, currsize={self.currsize})"

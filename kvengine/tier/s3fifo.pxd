@@ -1,6 +1,6 @@
 """The S3-FIFO policy."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from kvengine.tier.policy cimport Policy, Queue
 
@@ -14,5 +14,6 @@ cdef class S3Fifo(Policy):
     cdef uint64_t mask          # ghosts there is room for, less one
     cdef uint32_t moment        # how many have gone
     cdef bint was_ghost
+    cdef int32_t newest         # the slot of the entry that came last
 
     cdef void haunt(self, uint32_t hash) noexcept

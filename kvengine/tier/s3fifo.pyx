@@ -2,6 +2,7 @@
 
 Invariants:
 
+* The entry that came last stays, as for every policy here.
 * Entries are in the small queue (1) or in the main queue (2); the ghosts are hashes only.
 * A ghost is forgotten when as many keys have gone since as the cache has entries.
 """
@@ -56,6 +57,7 @@ cdef class S3Fifo(Policy):
         else:
             push(self.table.slots, &self.small, slot, SMALL)
         self.was_ghost = False
+        self.newest = slot
         return 0
 
     cdef int32_t victim(self) except? -2:
@@ -63,6 +65,7 @@ cdef class S3Fifo(Policy):
         while True:
             if self.small.count and (
                 self.main.count == 0
+                or (self.main.count == 1 and self.main.head == self.newest)
                 or (self.small.count > 1 and self.small.bytes > SMALL_SHARE * self.bytes)
             ):
                 slot = self.small.tail
@@ -77,8 +80,8 @@ cdef class S3Fifo(Policy):
                 if slot == NO_SLOT:
                     return NO_SLOT
                 unlink(self.table.slots, &self.main, slot)
-                if self.table.slots[slot].ref:
-                    self.table.slots[slot].ref -= 1
+                if self.table.slots[slot].ref or (slot == self.newest and self.main.count):
+                    self.table.slots[slot].ref -= self.table.slots[slot].ref > 0
                     push(self.table.slots, &self.main, slot, MAIN)
                     continue
             self.bytes -= self.table.slots[slot].size

@@ -93,13 +93,13 @@ cdef class Sketch:
         """Forget everything."""
         memset(self.counters, 0, (self.mask + 1) * BLOCK)
 
-    def add_hash(self, hash: int, times: int = 1) -> None:
+    def add_hash(self, key_hash: int, times: int = 1) -> None:
         """Count a key by its hash; for tests."""
-        self.add(hash, times)
+        self.add(key_hash, times)
 
-    def estimate_hash(self, hash: int) -> int:
+    def estimate_hash(self, key_hash: int) -> int:
         """Return the count of a key by its hash; for tests."""
-        return self.estimate(hash)
+        return self.estimate(key_hash)
 
     def halve_all(self) -> None:
         """Halve all counts; for tests."""
