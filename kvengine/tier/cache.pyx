@@ -72,6 +72,7 @@ cdef class CacheCore(Entries):
         self.measure, self.timer, self.began = getsizeof, timer, 0.0
         self.began = self.clock() - 0.001
         self.time_to_live = None if ttl is None else checked_time("ttl", ttl)
+        self.is_stable = seed is not None
         self.seed = random.getrandbits(64) if seed is None else seed & (2 ** 64 - 1)
         self.entries_max = ENTRIES_MAX
         if maxsize is None and memory_bytes is None:

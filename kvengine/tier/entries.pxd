@@ -15,6 +15,7 @@ cdef class Entries:
     cdef int sample_shift       # that of the policy
     cdef list objects           # key and value of each slot
     cdef uint64_t seed
+    cdef bint is_stable         # the same keys lead to the same decisions in every process
     cdef int64_t capacity       # what the sizes of all entries may come to
     cdef int64_t entries_max
     cdef object timer           # None: the clock of the machine

@@ -8,10 +8,12 @@ Invariants:
 * An entry ends at its time or up to 10 ms before, never after.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from kvengine.engine.hash cimport xxh3
 from kvengine.tier.adaptive cimport is_sample
 from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT, mixed
@@ -73,11 +75,15 @@ cdef class Entries:
 
     cdef int32_t find(self, object key, uint32_t *hash) except -2:
         """Return the slot of a key, also one that has ended, or NO_SLOT."""
-        cdef uint32_t mine = mixed(<uint64_t>PyObject_Hash(key), self.seed), place
+        cdef uint32_t mine, place
         cdef int32_t slot
         cdef PyObject *other
         cdef object held
         cdef uint64_t changes
+        if self.is_stable and PyBytes_CheckExact(key):
+            mine = mixed(xxh3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), 0), self.seed)
+        else:
+            mine = mixed(<uint64_t>PyObject_Hash(key), self.seed)
         hash[0] = mine
         place = mine & self.table.mask
         while True:

@@ -72,11 +72,13 @@ class Copies:
     Thread-safety: threads may get; they change it under the lock of the location.
     """
 
-    def __init__(self, settings: Settings, disk: DiskCopies | None = None) -> None:
+    def __init__(
+        self, settings: Settings, disk: DiskCopies | None = None, seed: int | None = None
+    ) -> None:
         memory = settings.memory_bytes
         self._largest = memory // LARGEST_SHARE
-        self._values: Any = Cache(memory_bytes=memory - memory // ABSENT_SHARE)
-        self._absent: Any = Cache(memory_bytes=memory // ABSENT_SHARE)
+        self._values: Any = Cache(memory_bytes=memory - memory // ABSENT_SHARE, seed=seed)
+        self._absent: Any = Cache(memory_bytes=memory // ABSENT_SHARE, seed=seed)
         self._get, self._get_absent = self._values.get, self._absent.get
         self._knows_absent = settings.negative_ttl_s > 0
         self.disk = disk

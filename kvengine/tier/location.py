@@ -31,6 +31,7 @@ class Location(Reading):
         wall: tells the time of day by which keys end.
         later: calls a function after some seconds.
         disk: copies that survive a restart.
+        seed: makes what the memory lets go the same each time.
         changed: called with each key that has changed, and with None when any may have.
 
     Thread-safety: threads may share it.
@@ -45,9 +46,10 @@ class Location(Reading):
         wall: Callable[[], float],
         later: Later,
         disk: DiskCopies | None = None,
+        seed: int | None = None,
         changed: Callable[[bytes | None], None] | None = None,
     ) -> None:
-        super().__init__(upstream, settings, monotonic=monotonic, wall=wall, disk=disk)
+        super().__init__(upstream, settings, monotonic=monotonic, wall=wall, disk=disk, seed=seed)
         self._changed = changed
         self.board = Board(settings.board_bytes, monotonic, later, lambda: monotonic() - self.heard)
 

@@ -79,6 +79,7 @@ class Reading:
         monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
         wall: tells the time of day by which keys end.
         disk: copies that survive a restart.
+        seed: makes what the memory lets go the same each time.
 
     Thread-safety: threads may share it.
     """
@@ -91,12 +92,13 @@ class Reading:
         monotonic: Callable[[], float],
         wall: Callable[[], float],
         disk: DiskCopies | None = None,
+        seed: int | None = None,
     ) -> None:
         self.settings, self.counters = settings, Counters()
         self._upstream, self._monotonic, self._wall = upstream, monotonic, wall
         self._lock = threading.Lock()
         self.begun = False  # it knows what it must not fall behind
-        self.copies = Copies(settings, disk)
+        self.copies = Copies(settings, disk, seed)
         self.floors = Floors(settings.floor_groups)
         self._flights: dict[bytes, Flight] = {}
         self.position = 0  # changes up to this version have been applied to the copies

@@ -93,6 +93,7 @@ class LocationPlace(Place):
             wall=self.clock.time,
             later=later,
             disk=self.disk,
+            seed=self.world.seed,
             changed=lambda key: self.world.heard(key) if key is not None else None,
         )
         self.listening = Listening(

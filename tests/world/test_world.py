@@ -1,0 +1,192 @@
+"""Locations keep their promises in worlds full of mishaps; and the checker sees it if not."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from kvengine.errors import UpstreamUnavailable
+from kvengine.testing.world import World
+from kvengine.testing.world.checker import Checker
+from kvengine.tier import location, reading
+from kvengine.tier.messages import Shown
+
+SEEDS = range(1000 if os.environ.get("KVENGINE_LONG") else 12)
+
+
+def odd_world(seed):
+    """Return a world whose every setting depends on a seed, and how it is used."""
+    chance = random.Random(seed)
+    return World(
+        seed=seed,
+        locations=chance.randint(1, 6),
+        regions=chance.choice([0, 1, 2]),
+        keys=chance.choice([3, 30, 300]),
+        loss=chance.choice([0, 0.01, 0.1]),
+        duplication=chance.choice([0, 0.05]),
+        jitter=chance.choice([0.1, 3]),
+        clock_skew_s=chance.choice([0, 30]),
+        clock_drift=chance.choice([0, 1e-4]),
+        with_disk=chance.choice([True, False]),
+        memory_bytes=chance.choice([3000, 1 << 20]),
+        floor_groups=chance.choice([1, 256]),
+        board_bytes=chance.choice([1024, 1 << 20]),
+        push_bytes=chance.choice([0, 4096]),
+        value_bytes=chance.choice([10, 200]),
+    ), chance
+
+
+def run(seed, seconds=150):
+    world, chance = odd_world(seed)
+    world.traffic.mishaps(
+        seconds, every_s=chance.choice([3, 10, 40]), cut_s=chance.choice([2, 70]), crash_s=5
+    )
+    if chance.random() < 0.3:
+        world.time.later(60, lambda: world.crash("center"))
+        world.time.later(80, lambda: world.begin("center"))
+    reads, writes = chance.choice([5, 50]), chance.choice([0.2, 3, 20])
+    world.traffic.run(seconds, reads_per_s=reads, writes_per_s=writes)
+    return world.report()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_promise_is_kept(seed):
+    report = run(seed)
+    assert report.violations == []
+    assert report.reads > report.failed_reads
+
+
+MISTAKES = {
+    "an answer below the floor": (reading, "max(answer.as_of, answer.version) < flight.floor", "0"),
+    "age is not looked at": (reading, "if age >= limit or", "if"),
+    "news are not applied": (location, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
+    "gaps are trusted": (location, "        self.covered_from = version\n", ""),
+    "a restart forgets": (location, "self.floors.lift_all(origin_version)", "pass"),
+    "absent is shared": (reading, "if is_absent and waiter.since > flight.sent", "if False"),
+    "own writes": (location, "                self.floors.lift(key, version)\n", ""),
+    "clocks are right": (reading, "CLOCK_RATES = 1.001", "CLOCK_RATES = 0.95"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_checker_sees_a_mistake(mistake):
+    module, right, wrong = MISTAKES[mistake]
+    code = f"""
+import kvengine.tier.reading, kvengine.tier.location
+import {module.__name__} as module
+text = open(module.__file__).read()
+assert {right!r} in text
+exec(compile(text.replace({right!r}, {wrong!r}), module.__file__, "exec"), vars(module))
+location = kvengine.tier.location
+if module is not location:
+    exec(compile(open(location.__file__).read(), location.__file__, "exec"), vars(location))
+import kvengine.testing.world.places as places
+places.Location = location.Location
+from tests.world.test_world import run
+for seed in range(40):
+    if run(seed, 300).violations:
+        sys.exit(0)
+sys.exit("nothing was seen")
+"""
+    subprocess.run([sys.executable, "-c", "import sys\n" + code], check=True)
+
+
+def test_the_same_seed_gives_the_same_history():
+    code = (
+        "from tests.world.test_world import run; r = run(4); "
+        "print(r, r.leaves.questions, r.leaves.pushed, r.messages)"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1
+    assert str(run(4)) != str(run(5))
+
+
+def test_news_come_in_less_than_a_second_when_nothing_is_wrong():
+    world = World(seed=3, locations=30, regions=3, keys=100)
+    world.traffic.run(60, reads_per_s=100, writes_per_s=2)
+    report = world.report()
+    assert report.violations == []
+    assert report.spread.longest < 1.0
+    assert report.failed_reads == 0
+    assert report.hit_ratio > 0.3
+
+
+def test_a_location_that_is_cut_off_shows_nothing_older_than_the_bound():
+    world = World(seed=1, locations=2, keys=10)
+    world.write("center", b"flag", b"on")
+    assert world.read("loc-0", b"flag").status == "MISS"
+    world.cut("loc-0")
+    world.write("center", b"flag", b"off")
+    world.run(50)
+    assert world.read("loc-0", b"flag").value == b"on"
+    world.run(10.1)
+    with pytest.raises(UpstreamUnavailable):
+        world.read("loc-0", b"flag")
+    assert world.read("loc-0", b"flag", stale_if_error=600.0).status == "STALE"
+    assert world.read("loc-1", b"flag").value == b"off"
+    world.mend("loc-0")
+    world.run(10)
+    assert world.read("loc-0", b"flag").value == b"off"
+    assert world.report().violations == []
+
+
+def test_who_writes_at_a_location_reads_it_there_and_with_its_version_everywhere():
+    world = World(seed=2, locations=3, regions=1, keys=10)
+    for place in ("loc-0", "loc-1", "loc-2"):
+        world.read(place, b"key-1")
+    version = world.write("loc-0", b"key-1", b"mine")
+    assert world.read("loc-0", b"key-1").value == b"mine"
+    for place in ("loc-1", "loc-2"):
+        assert world.read(place, b"key-1", floor=version).value == b"mine"
+
+
+def test_a_location_with_a_disk_knows_its_values_after_a_crash():
+    world = World(seed=2, locations=1, keys=10, with_disk=True)
+    world.read("loc-0", b"key-1")
+    world.crash("loc-0")
+    world.begin("loc-0")
+    world.run(3)
+    before = world.report().upstream_reads
+    assert world.read("loc-0", b"key-1").status == "HIT"
+    assert world.report().upstream_reads == before
+    assert world.report().leaves.disk_hits == 1
+
+
+def shown(version, value=b"v", age=0.0, as_of=100):
+    return Shown(value, b"", None, version, age, "HIT", as_of)
+
+
+def checker():
+    found = Checker(60.0, 0.0)
+    found.begin(b"k", 1, b"v")
+    found.changed(b"k", 5, b"v", 10.0)
+    found.changed(b"k", 6, None, 20.0)
+    found.changed(b"k", 7, b"v", 90.0)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reads", "promise"),
+    [
+        ([(shown(1), 69.0, 69.0)], "true age"),
+        ([(shown(1, age=60.0), 69.0, 69.0)], None),
+        ([(shown(1, age=62.0), 71.0, 71.0)], "bound"),
+        ([(shown(4), 11.0, 11.0)], "right value"),
+        ([(shown(5, b"other"), 11.0, 11.0)], "right value"),
+        ([(shown(0, None, 2.0, 6), 91.0, 91.1)], "new keys at once"),
+        ([(shown(0, None, 1.0, 6), 89.9, 90.1)], None),
+        ([(shown(5), 11.0, 11.0), (shown(1, age=60.0), 12.0, 12.0)], "never back"),
+        ([(shown(5), 11.0, 13.0), (shown(1, age=60.0), 12.0, 14.0)], None),
+        ([(shown(0, None, 0, 6), 21.0, 21.0), (shown(5, age=60.0), 22.0, 22.0)], "never back"),
+    ],
+)
+def test_what_the_checker_says(reads, promise):
+    found = checker()
+    for what, began, ended in reads:
+        found.read("here", b"k", what, began, ended, 60.0)
+    assert [violation.promise for violation in found.violations] == ([promise] if promise else [])
