@@ -91,7 +91,7 @@ class Center:
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Call `done` with the news behind a version, at the latest after `hold_s` seconds."""
         try:
-            self.pump()
+            self.pump(wait=False)
             behind = after < self.board.start
             news = self._from_log(after) if behind else None
         except (KvError, OSError) as error:
@@ -113,13 +113,20 @@ class Center:
 
     # -- the log
 
-    def pump(self) -> None:
-        """Bring to the board what is new in the log."""
-        if self._tail.seen == self.store.version:
+    def pump(self, *, wait: bool = True) -> None:
+        """Bring to the board what is new in the log.
+
+        Args:
+            wait: if another thread is at it, or this one higher up (who hears news asks for the
+                next), wait and look again.  Otherwise that is left to the thread of the center.
+        """
+        if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
             return
-        with self._pumping:
+        try:
             found = [self._notice(change) for change in self._tail.news() if self._is_news(change)]
             self.board.post(found, self._tail.seen)
+        finally:
+            self._pumping.release()
 
     def _is_news(self, change: Change) -> bool:
         return self._concerns is None or self._concerns(change.key)

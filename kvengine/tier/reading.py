@@ -121,7 +121,7 @@ class Reading:
         now = self._monotonic()
         age = (now - checked) * CLOCK_RATES
         limit = ask.ttl if held.version else min(ask.ttl, self.settings.negative_ttl_s)
-        if age >= limit or as_of < ask.floor:
+        if age >= limit or as_of < ask.floor or as_of < self.floors.base:
             return None
         if held.expires_at is not None and held.expires_at <= self._wall():
             return None
@@ -293,7 +293,8 @@ class Reading:
             checked, as_of = max(checked, heard), max(as_of, position)
         now = self._monotonic()
         bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
-        if now - checked >= max(bound, ask.stale_if_error) or as_of < ask.floor:
+        floor = max(ask.floor, self.floors.base)
+        if now - checked >= max(bound, ask.stale_if_error) or as_of < floor:
             return None
         held.read_at = now
         return held.shown(now - checked, as_of, "STALE")
