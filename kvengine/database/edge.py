@@ -85,7 +85,6 @@ class Edge:
         self.settings = make_settings(settings)
         self.limits: Limits = upstream.limits
         self.clock: Any = upstream.clock
-        self.catalog_news = 0  # counts changes of the catalog that were heard of
         self.current_store: Store | None = None
         if always_current and isinstance(upstream, Database):
             self.current_store = upstream.store
@@ -187,7 +186,7 @@ class Edge:
 
     def _changed(self, key: bytes | None) -> None:
         if key is None or key.startswith(CATALOG):
-            self.catalog_news += 1
+            self.tier.alarms += 1
 
     def stats(self) -> EdgeStats:
         """Return figures: counters, position in the log, lag."""
@@ -214,7 +213,7 @@ class Edge:
 
     def close(self) -> None:
         """Stop listening; the upstream stays open."""
-        self._closed = True
+        self._closed = self.tier.closed = True
         self._listening.close()
         self.tier.board.close()
         self._timers.close()

@@ -9,17 +9,16 @@ Invariants:
 
 from __future__ import annotations
 
-import io
-import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from kvengine.database.catalog import is_living_record
+from kvengine.database.edge_reading import EdgeReader
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult, ValueWithMetadata
-from kvengine.namespace.values import decode_json, decode_metadata
+from kvengine.namespace.values import decode_metadata
 from kvengine.tier.flights import Flights
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
@@ -39,23 +38,24 @@ class ValueRead(NamedTuple):
     cache_status: str  # HIT, MISS, REVALIDATE (asked again), STALE (the upstream did not answer)
 
 
-class EdgeNamespace:
+class EdgeNamespace(EdgeReader):
     """A namespace as a location shows it; see Edge.namespace().
 
     Thread-safety: threads may share it.
     """
 
+    def __new__(cls, edge: Edge, origin: Any) -> Self:
+        """Make the compiled part."""
+        ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
+        return super().__new__(
+            cls, edge.tier, origin.prefix, origin.limits, origin.meter, ask, edge.current_store
+        )
+
     def __init__(self, edge: Edge, origin: Any) -> None:
         self.id: str = origin.id
-        self.limits = origin.limits
         self._edge, self._origin = edge, origin
         self._row = catalog_key(origin.id)
-        self.name: Callable[[Any], bytes] = origin.name
-        self.meter = origin.meter
-        self._ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
-        self._lookup = edge.tier.lookup
         self._flights = Flights()
-        self._catalog_news, self._look_at = -1, 0.0
 
     @property
     def title(self) -> str:
@@ -68,32 +68,9 @@ class EdgeNamespace:
 
     # -- reading
 
-    def get(
-        self,
-        key: Any,
-        type: str = "text",
-        *,
-        cache_ttl: float | None = None,
-        min_version: int = 0,
-        stale_if_error: float | None = None,
+    def _get(
+        self, key: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
     ) -> Any:
-        """Return the value of a key, or None; for a list of keys a dict.
-
-        Args:
-            key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
-            type: "text", "json", "bytes" or "stream".
-            cache_ttl: seconds: how old the value may be, instead of the location's `cache_ttl_s`.
-                Above 60 the reader gives up the bound of 60 seconds for this read.
-            min_version: the value must be that of this version of the database or of a later one;
-                with the version of a write it is the written value, at every location.
-            stale_if_error: seconds: how old the value may be if the upstream does not answer.
-
-        Raises:
-            InvalidRequest: a key or an option is not valid, or the value is not JSON.
-            NamespaceNotFound: the namespace was deleted.
-            UpstreamUnavailable: nothing that is held is new enough, and the upstream does not
-                answer.
-        """
         if not isinstance(key, str):
             return self.get_many(
                 key,
@@ -103,7 +80,7 @@ class EdgeNamespace:
                 stale_if_error=stale_if_error,
             )
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        return self._decoded(key, shown, type)
+        return self.decoded(key, shown.value, type)
 
     def get_with_metadata(
         self,
@@ -118,7 +95,7 @@ class EdgeNamespace:
         if not isinstance(key, str):
             raise InvalidType("get_with_metadata at a location takes one key")
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        value = self._decoded(key, shown, type)
+        value = self.decoded(key, shown.value, type)
         return ValueWithMetadata(
             value, decode_metadata(shown.metadata), shown.status, shown.version
         )
@@ -135,7 +112,7 @@ class EdgeNamespace:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status); see get()."""
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
         return ValueRead(
-            self._decoded(key, shown, type),
+            self.decoded(key, shown.value, type),
             decode_metadata(shown.metadata),
             None if shown.expires_at is None else int(shown.expires_at),
             shown.version,
@@ -161,7 +138,7 @@ class EdgeNamespace:
         ask = self._asks(cache_ttl, min_version, stale_if_error)
         self._check_living()
         names = {key: self.name(key) for key in wanted}
-        found = {key: self._lookup(name, ask) for key, name in names.items()}
+        found = {key: self._edge.tier.lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
             asked = self._edge.ask_many([names[key] for key in missing], ask)
@@ -170,35 +147,31 @@ class EdgeNamespace:
         self.limits.check_get_size(
             sum(len(shown.value or b"") for shown in found.values() if shown)
         )
-        return {key: self._decoded(key, shown, type) for key, shown in found.items()}
+        return {key: self.decoded(key, shown and shown.value, type) for key, shown in found.items()}
 
     def __contains__(self, key: str) -> bool:
         return self._read(key, None, 0, None).version != 0
 
     def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
-        name = self.name(key)
-        ask = self._ask
-        if cache_ttl is not None or min_version or stale_if_error is not None:
-            ask = self._asks(cache_ttl, min_version, stale_if_error)
-        edge = self._edge
-        if edge.current_store is not None:
-            ask = ask._replace(floor=max(ask.floor, edge.current_store.version))
-        if self._catalog_news != edge.catalog_news or time.monotonic() >= self._look_at:
-            self._check_living()
+        edge, name = self._edge, self.name(key)
+        ask = self._asks(cache_ttl, min_version, stale_if_error)
         edge.check_usable()
+        if not self.is_known:
+            self._check_living()
         self.meter.reads += 1
-        shown = self._lookup(name, ask)
-        return edge.ask(name, ask) if shown is None else shown
+        return edge.tier.lookup(name, ask) or edge.ask(name, ask)
 
     def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
-        ttl, floor, stale = self._ask
+        ttl, floor, stale = self.ask
+        if self._edge.current_store is not None:
+            floor = self._edge.current_store.version
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
         if min_version:
             if isinstance(min_version, bool) or not isinstance(min_version, int) or min_version < 0:
                 raise InvalidRequest(f"min_version must be a version, not {min_version!r}")
-            floor = min_version
+            floor = max(floor, min_version)
         if stale_if_error is not None:
             number = isinstance(stale_if_error, (int, float))
             if not number or isinstance(stale_if_error, bool) or not stale_if_error >= 0:
@@ -211,30 +184,12 @@ class EdgeNamespace:
     def _check_living(self) -> None:
         """Ask for the record of the namespace, which is held and kept current as values are."""
         edge = self._edge
-        news = edge.catalog_news
-        ask = Ask(edge.settings.bound_s, 0, self._ask.stale_if_error)
-        shown = self._lookup(self._row, ask) or edge.ask(self._row, ask)
+        alarms = edge.tier.alarms
+        ask = Ask(edge.settings.bound_s, 0, self.ask.stale_if_error)
+        shown = edge.tier.lookup(self._row, ask) or edge.ask(self._row, ask)
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
-        left = max(edge.settings.bound_s - shown.age, 0.0)
-        self._look_at = time.monotonic() + left
-        self._catalog_news = news
-
-    def _decoded(self, key: str, shown: Shown | None, type: str) -> Any:
-        if type not in ("text", "bytes", "json", "stream"):
-            raise InvalidRequest(
-                'Unknown response type. Possible types are "text", "bytes", "json", and "stream", '
-                f"not {type!r}."
-            )
-        if shown is None or shown.value is None:
-            return None
-        value = shown.value
-        self.meter.bytes_out += len(value)
-        if type == "text":
-            return value.decode("utf-8", "replace")
-        if type == "json":
-            return decode_json(key, value)
-        return value if type == "bytes" else io.BytesIO(value)
+        self.is_there(max(edge.settings.bound_s - shown.age, 0.0), alarms)
 
     # -- writing
 

@@ -4,10 +4,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header
-
-cdef enum:
-    PREFIX_BYTES = 5
-    NAME_BYTES_MAX = 1024
+from kvengine.namespace.naming cimport Naming
 
 cdef enum Kind:
     TEXT
@@ -18,18 +15,13 @@ cdef enum Kind:
 cdef class Meter:
     cdef public uint64_t reads, writes, deletes, lists, bytes_in, bytes_out
 
-cdef class NamespaceReader:
+cdef class NamespaceReader(Naming):
     cdef readonly Reader store
-    cdef readonly bytes prefix      # of its keys in the store
     cdef readonly Meter meter
-    cdef readonly object limits
-    cdef char[PREFIX_BYTES] start   # the prefix, at hand
-    cdef Py_ssize_t key_bytes       # the longest key
     cdef object refusal             # None, or the error that every call raises from now on
     cdef bint follows               # another process may delete the namespace
     cdef uint64_t seen              # followers: the version at which the catalog was looked at
 
-    cdef Py_ssize_t name_of(self, object key, char *name) except -1
     cdef int begin(self) except -1
     cdef const Header *find(self, object key, uint64_t *address) except? NULL
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind)
@@ -37,3 +29,5 @@ cdef class NamespaceReader:
     cdef dict read_each(self, list wanted, Kind kind, bint with_metadata)
     cdef object decoded(self, object key, object value, Kind kind)
     cdef list checked_keys(self, object keys, object type)
+
+cdef Kind kind_of(object type) except *

@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
+from kvengine.namespace.naming import Naming
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 
 class Blocked: ...
@@ -21,10 +22,8 @@ class Meter:
     bytes_out: int
 
 @disjoint_base
-class NamespaceReader:
+class NamespaceReader(Naming):
     store: Store
-    prefix: bytes
-    limits: Limits
     meter: Meter
 
     def __new__(
@@ -32,7 +31,6 @@ class NamespaceReader:
     ) -> Self: ...
     def refuse(self, error: BaseException | None) -> None: ...
     def check_usable(self) -> None: ...
-    def name(self, key: str) -> bytes: ...
     @overload
     def get(self, key: str, type: str = "text", *, cache_ttl: int | None = None) -> Any: ...
     @overload

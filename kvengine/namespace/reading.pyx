@@ -11,20 +11,17 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
+from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound, again
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
-
-cdef extern from "Python.h":
-    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
 cdef object new_tuple = tuple.__new__
 cdef str text_type = "text"     # interned, as are those in the code of callers
@@ -52,7 +49,7 @@ cdef class Meter:
     """
 
 
-cdef class NamespaceReader:
+cdef class NamespaceReader(Naming):
     """A namespace's reads.
 
     Args:
@@ -68,11 +65,8 @@ cdef class NamespaceReader:
         self, Reader store not None, bytes prefix not None, limits, Meter meter not None, *args,
         **kwargs,
     ) -> None:
-        if PyBytes_GET_SIZE(prefix) != PREFIX_BYTES:
-            raise ValueError(f"a prefix has {PREFIX_BYTES} bytes")
-        self.store, self.prefix, self.limits, self.meter = store, prefix, limits, meter
-        memcpy(self.start, PyBytes_AS_STRING(prefix), PREFIX_BYTES)
-        self.key_bytes = limits.key_bytes
+        self.name_keys(prefix, limits)
+        self.store, self.meter = store, meter
         self.follows = store.published != NULL
         self.seen = 0  # nothing: the first call looks
 
@@ -102,34 +96,6 @@ cdef class NamespaceReader:
                 raise
             self.seen = now
         return 0
-
-    cdef Py_ssize_t name_of(self, object key, char *name) except -1:
-        """Write the key as the store knows it; return its size."""
-        cdef Py_ssize_t size
-        cdef const char *text
-        if not isinstance(key, str):
-            self.limits.refuse_key(key)
-        try:
-            text = PyUnicode_AsUTF8AndSize(key, &size)
-        except UnicodeEncodeError:
-            self.limits.refuse_key(key)
-        if not 1 <= size <= self.key_bytes or text[0] == c"." and (
-            size == 1 or size == 2 and text[1] == c"."
-        ):
-            self.limits.refuse_key(key)
-        memcpy(name, self.start, PREFIX_BYTES)
-        memcpy(name + PREFIX_BYTES, text, size)
-        return PREFIX_BYTES + size
-
-    def name(self, key) -> bytes:
-        """Return a key as the store knows it.
-
-        Raises:
-            InvalidRequest: it is no key: empty, ".", "..", too long, or not text.
-        """
-        cdef char[NAME_BYTES_MAX] name
-        cdef Py_ssize_t size = self.name_of(key, name)
-        return name[:size]
 
     cdef const Header *find(self, object key, uint64_t *address) except? NULL:
         """Return the record of a key, or NULL."""

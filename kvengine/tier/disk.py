@@ -19,7 +19,7 @@ from typing import Any
 
 from kvengine.engine.store import Store
 from kvengine.errors import CorruptData
-from kvengine.tier.held import Held
+from kvengine.tier.lookup import Held
 from kvengine.tier.messages import NEVER
 
 HEAD = struct.Struct("<QQdH")

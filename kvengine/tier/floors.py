@@ -31,20 +31,15 @@ class Floors:
             raise ValueError(f"the number of floors is a power of two, not {groups}")
         self._mask = groups - 1
         self._floors = array("Q", bytes(8 * groups))
-        self.base = 0  # of all keys
 
     def of(self, key: bytes) -> int:
         """Return the version that an answer about a key must be true of, at least."""
-        return max(self.base, self._floors[crc32(key) & self._mask])
+        return self._floors[crc32(key) & self._mask]
 
     def lift(self, key: bytes, version: int) -> None:
         """A value of this version was shown, or the key changed at it."""
         group = crc32(key) & self._mask
         self._floors[group] = max(self._floors[group], version)
-
-    def lift_all(self, version: int) -> None:
-        """Whatever is older than this version is of no use."""
-        self.base = max(self.base, version)
 
     def memory_usage(self) -> int:
         """Return how many bytes the floors take."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from kvengine.tier.board import Board, Done, Later
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.held import Held
+from kvengine.tier.lookup import Held
 from kvengine.tier.messages import NEVER, Answer, News, Notice, Shown, Want
 from kvengine.tier.reading import Ask, Reading, Upstream
 from kvengine.tier.settings import Settings
@@ -72,12 +72,12 @@ class Location(Reading):
                     return True
                 self._skip_to(news.upto)
             elif news.after > self.position:
-                self.counters.gaps += 1
+                self._counters.gaps += 1
                 return False
             else:
                 for notice in news.notices:
                     if notice.version <= self.position:
-                        self.counters.repeats += 1
+                        self._counters.repeats += 1
                     else:
                         self._apply(notice, now, notice.ago + on_its_way)
                         applied.append(notice._replace(ago=notice.ago + on_its_way))
@@ -98,7 +98,7 @@ class Location(Reading):
         """
         self.covered_from = version
         self._reach(version)
-        self.counters.resets += 1
+        self._counters.resets += 1
         if self._changed is not None:
             self._changed(None)
 
@@ -109,8 +109,8 @@ class Location(Reading):
 
     def _apply(self, notice: Notice, now: float, ago: float) -> None:
         key, version = notice.key, notice.version
-        self.counters.news += 1
-        self.counters.propagation.add(ago)
+        self._counters.news += 1
+        self._counters.propagation.add(ago)
         self.floors.lift(key, version)
         if self._changed is not None:
             self._changed(key)
@@ -118,15 +118,15 @@ class Location(Reading):
         if held is None or held.version >= version:
             return
         if held.read_at > now - ago:
-            self.counters.read_late += 1
+            self._counters.read_late += 1
         if notice.is_put and notice.value is not None:
-            self.counters.pushed += 1
+            self._counters.pushed += 1
             self.copies.keep(
                 key,
                 Held(notice.value, notice.metadata, notice.expires_at, version, version, NEVER),
             )
         else:
-            self.counters.invalidations += 1
+            self._counters.invalidations += 1
             self.copies.drop(key)
 
     # -- writing
@@ -134,7 +134,7 @@ class Location(Reading):
     def wrote(self, keys: Sequence[bytes], version: int) -> None:
         """A write through this location has changed keys: what is older is shown no more."""
         with self._lock:
-            self.counters.writes += len(keys)
+            self._counters.writes += len(keys)
             for key in keys:
                 self.floors.lift(key, version)
                 self.copies.drop(key)
@@ -142,8 +142,8 @@ class Location(Reading):
     def wrote_anything(self, version: int) -> None:
         """A write through this location has changed keys that are not known."""
         with self._lock:
-            self.counters.writes += 1
-            self.floors.lift_all(version)
+            self._counters.writes += 1
+            self.floor = max(self.floor, version)
 
     # -- as an upstream
 
@@ -191,7 +191,7 @@ class Location(Reading):
             origin_version: the newest version of the center, asked after this location began.
         """
         with self._lock:
-            self.floors.lift_all(origin_version)
+            self.floor = max(self.floor, origin_version)
             disk = self.copies.disk
             if disk is not None and disk.position is not None and disk.position[0] > origin_version:
                 disk.clear()  # the center is another one, or was restored from a backup

@@ -5,7 +5,6 @@ answer, at once or later.  So the same code runs in a server and in a simulated 
 
 Invariants:
 
-* A copy is shown only while it is known to have been the newest less than its time ago.
 * No answer below the floor of its key is kept or shown.
 * Of several readers that miss a key at once, one asks the upstream.
 """
@@ -21,11 +20,11 @@ from kvengine.tier.board import Done
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.floors import Floors
-from kvengine.tier.held import Copies, Held
-from kvengine.tier.messages import NEVER, Answer, Shown, Want
+from kvengine.tier.held import Copies
+from kvengine.tier.lookup import Held, Lookup
+from kvengine.tier.messages import Answer, Shown, Want
 from kvengine.tier.settings import Settings
 
-CLOCK_RATES = 1.001  # clocks of two machines may run a thousandth apart
 ATTEMPTS = 4  # an answer that is too old is asked for again
 
 
@@ -70,7 +69,7 @@ class Flight:
         self.waiters: list[Waiter] = []
 
 
-class Reading:
+class Reading(Lookup):
     """Copies in front of an upstream.
 
     Args:
@@ -94,46 +93,23 @@ class Reading:
         disk: DiskCopies | None = None,
         seed: int | None = None,
     ) -> None:
-        self.settings, self.counters = settings, Counters()
+        self.copies = Copies(settings, disk, seed)
+        super().__init__(self.copies, settings, monotonic, wall)
+        self.settings, self._counters = settings, Counters()
         self._upstream, self._monotonic, self._wall = upstream, monotonic, wall
         self._lock = threading.Lock()
         self.begun = False  # it knows what it must not fall behind
-        self.copies = Copies(settings, disk, seed)
         self.floors = Floors(settings.floor_groups)
         self._flights: dict[bytes, Flight] = {}
-        self.position = 0  # changes up to this version have been applied to the copies
-        self.heard = NEVER  # when nothing newer than that was there
-        self.covered_from = 0  # of copies as of this version or a later one, no change was missed
-        self.known_version = 0  # the highest version of the center that was heard of
+
+    @property
+    def counters(self) -> Counters:
+        """What was done so far."""
+        counts = self._counters
+        counts.memory_hits, counts.disk_hits = self.memory_hits, self.disk_hits
+        return counts
 
     # -- reading
-
-    def lookup(self, key: bytes, ask: Ask) -> Shown | None:
-        """Return what is held of a key if it may be shown, or None."""
-        # First: news that come while the copy is looked at make it look older, never younger.
-        heard, position, covered_from = self.heard, self.position, self.covered_from
-        held = self.copies.get(key)
-        if held is None:
-            return None
-        checked, as_of = held.checked, held.as_of
-        if as_of >= covered_from:
-            checked, as_of = max(checked, heard), max(as_of, position)
-        now = self._monotonic()
-        age = (now - checked) * CLOCK_RATES
-        limit = ask.ttl if held.version else min(ask.ttl, self.settings.negative_ttl_s)
-        if age >= limit or as_of < ask.floor or as_of < self.floors.base:
-            return None
-        if held.expires_at is not None and held.expires_at <= self._wall():
-            return None
-        if held.from_disk:
-            self.counters.disk_hits += 1
-            held.from_disk = False
-        else:
-            self.counters.memory_hits += 1
-        held.read_at = now
-        if age > limit * self.settings.refresh_share:
-            self._refresh(key, held, ask)
-        return held.shown(age, as_of, "HIT")
 
     def read(self, key: bytes, ask: Ask, done: Done) -> None:
         """Call `done` with Shown, from what is held or from the upstream, or with the error."""
@@ -147,7 +123,7 @@ class Reading:
         """Ask the upstream for keys, each only once, and call each `done` with its answer."""
         if not self.begun:
             error = UpstreamUnavailable("this location has not reached the center since it began")
-            self.counters.errors += len(readers)
+            self._counters.errors += len(readers)
             for _, _, done in readers:
                 done(error)
             return
@@ -159,7 +135,7 @@ class Reading:
                 status = "MISS" if held is None else "REVALIDATE"
                 waiter = Waiter(ask, done, status, self._monotonic())
                 flight = self._flights.get(key)
-                floor = max(self.floors.of(key), ask.floor)
+                floor = max(self._floor_of(key), ask.floor)
                 if flight is None or flight.floor < floor or flight.sent < given_up:
                     flight = self._flights[key] = Flight(key, floor, held, ask.ttl)
                     flights.append(flight)
@@ -167,13 +143,17 @@ class Reading:
         if flights:
             self._send(flights)
 
+    def _floor_of(self, key: bytes) -> int:
+        """Return the version that an answer about a key must be true of, at least."""
+        return max(self.floor, self.floors.of(key))
+
     def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
         with self._lock:
             if key in self._flights:
                 return
-            flight = self._flights[key] = Flight(key, self.floors.of(key), held, ask.ttl)
-            self.counters.refreshes += 1
+            flight = self._flights[key] = Flight(key, self._floor_of(key), held, ask.ttl)
+            self._counters.refreshes += 1
         self._send([flight])
 
     def _send(self, flights: list[Flight]) -> None:
@@ -181,7 +161,7 @@ class Reading:
         for flight in flights:
             flight.sent = sent
             flight.attempts += 1
-        self.counters.questions += len(flights)
+        self._counters.questions += len(flights)
         wants = [
             Want(
                 flight.key,
@@ -202,7 +182,7 @@ class Reading:
         again, answered = [], []
         with self._lock:
             for flight, answer in zip(flights, result, strict=True):
-                flight.floor = max(flight.floor, self.floors.of(flight.key))
+                flight.floor = max(flight.floor, self._floor_of(flight.key))
                 late = self._monotonic() - flight.sent + answer.age >= max(
                     flight.ttl, self.settings.timeout_s
                 )
@@ -222,7 +202,7 @@ class Reading:
         key, checked = flight.key, flight.sent - answer.age
         as_of = max(answer.as_of, answer.version)
         if answer.unchanged and flight.held is not None:
-            self.counters.unchanged += 1
+            self._counters.unchanged += 1
             held = flight.held.checked_again(as_of, checked)
         else:
             held = Held(
@@ -251,9 +231,9 @@ class Reading:
                 late.append((flight.key, waiter.ask, waiter.done))
                 continue
             if waiter.status == "MISS":
-                self.counters.misses += 1
+                self._counters.misses += 1
             else:
-                self.counters.revalidations += 1
+                self._counters.revalidations += 1
             waiter.done(held.shown(now - held.checked, held.as_of, waiter.status))
         if late:
             self.ask_for(late)
@@ -264,7 +244,7 @@ class Reading:
         if tired:
             self._failed(tired, UpstreamUnavailable("the upstream is behind this location"))
         if rest:
-            self.counters.retries += len(rest)
+            self._counters.retries += len(rest)
             self._send(rest)
 
     def _failed(self, flights: list[Flight], error: Exception) -> None:
@@ -276,10 +256,10 @@ class Reading:
             for waiter in flight.waiters:
                 shown = self._stale(flight.key, waiter.ask) if unavailable else None
                 if shown is None:
-                    self.counters.errors += 1
+                    self._counters.errors += 1
                     waiter.done(error)
                 else:
-                    self.counters.stale += 1
+                    self._counters.stale += 1
                     waiter.done(shown)
 
     def _stale(self, key: bytes, ask: Ask) -> Shown | None:
@@ -293,7 +273,7 @@ class Reading:
             checked, as_of = max(checked, heard), max(as_of, position)
         now = self._monotonic()
         bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
-        floor = max(ask.floor, self.floors.base)
+        floor = max(ask.floor, self.floor)
         if now - checked >= max(bound, ask.stale_if_error) or as_of < floor:
             return None
         held.read_at = now

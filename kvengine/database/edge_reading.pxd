@@ -1,0 +1,20 @@
+"""A namespace's reads at a location as C sees them."""
+
+from libc.stdint cimport uint64_t
+
+from kvengine.namespace.naming cimport Naming
+from kvengine.namespace.reading cimport Kind, Meter
+from kvengine.tier.lookup cimport Held, Lookup
+
+cdef class EdgeReader(Naming):
+    cdef readonly Meter meter
+    cdef Lookup tier
+    cdef object origin_store        # None, or the store whose newest version each read must have
+    cdef readonly object ask        # what a reader wants who says nothing
+    cdef double ttl
+    cdef double look_at             # until then the namespace is known to be there ...
+    cdef uint64_t alarms            # ... if there were no more alarms than these since
+
+    cdef bint known(self) except -1
+    cdef Held at_hand(self, object key)
+    cdef object value_as(self, object key, bytes value, Kind kind)

@@ -1,0 +1,57 @@
+from collections.abc import Iterable
+from typing import Any, Self, overload
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.store import Store
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.naming import Naming
+from kvengine.namespace.reading import Meter
+from kvengine.tier.lookup import Lookup
+from kvengine.tier.reading import Ask
+
+class NotAtHand: ...
+
+NOT_AT_HAND: NotAtHand
+
+@disjoint_base
+class EdgeReader(Naming):
+    meter: Meter
+    ask: Ask
+
+    def __new__(
+        cls,
+        tier: Lookup,
+        prefix: bytes,
+        limits: Limits,
+        meter: Meter,
+        ask: Ask,
+        origin_store: Store | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Self: ...
+    def is_there(self, seconds: float, alarms: int) -> None: ...
+    @property
+    def is_known(self) -> bool: ...
+    def decoded(self, key: str, value: bytes | None, type: str = "text") -> Any: ...
+    def get_at_hand(self, key: str, type: str = "text") -> Any: ...
+    @overload
+    def get(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any: ...
+    @overload
+    def get(
+        self,
+        key: Iterable[str],
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> dict[str, Any]: ...

@@ -1,0 +1,139 @@
+"""Reading a key at a location whose copy may be shown: no Python between the caller and the copy.
+
+Invariants:
+
+* What is not at hand, or is asked for with options, is read by EdgeNamespace, in Python.
+* Every read is counted once, wherever it is answered.
+* A namespace of which it is not known that it is still there answers nothing.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+
+from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
+from kvengine.namespace.reading cimport BYTES, JSON, TEXT, Kind, Meter, kind_of
+from kvengine.tier.lookup cimport Held, Lookup
+
+import io
+
+from kvengine.namespace.values import decode_json
+
+
+class NotAtHand:
+    """The type of NOT_AT_HAND, which says that the upstream has to be asked."""
+
+    def __repr__(self) -> str:
+        return "<not at hand>"
+
+
+NOT_AT_HAND = NotAtHand()
+cdef object not_at_hand = NOT_AT_HAND
+
+
+cdef class EdgeReader(Naming):
+    """The reads of a namespace that a location answers at once.
+
+    Args:
+        tier: the location.
+        prefix: the five bytes that the namespace's keys begin with.
+        limits: a kvengine.namespace.limits.Limits.
+        meter: counts what is used.
+        ask: a kvengine.tier.reading.Ask.
+        origin_store: the store whose newest version each read must be true of, or None.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __cinit__(
+        self, Lookup tier not None, bytes prefix not None, limits, Meter meter not None, ask,
+        origin_store, *args, **kwargs,
+    ) -> None:
+        self.name_keys(prefix, limits)
+        self.tier, self.meter, self.ask, self.origin_store = tier, meter, ask, origin_store
+        self.ttl, self.look_at = ask.ttl, float("-inf")
+
+    def is_there(self, double seconds, uint64_t alarms) -> None:
+        """Say that the namespace is known to be there for so long, unless there is an alarm."""
+        self.look_at, self.alarms = self.tier.now() + seconds, alarms
+
+    @property
+    def is_known(self) -> bool:
+        """True while the namespace is known to be there."""
+        return self.known()
+
+    cdef bint known(self) except -1:
+        return self.tier.alarms == self.alarms and self.tier.now() < self.look_at
+
+    cdef Held at_hand(self, object key):
+        """Return the copy of a key that may be shown to who says nothing, or None."""
+        cdef char[NAME_BYTES_MAX] name
+        cdef uint64_t floor = 0
+        cdef Py_ssize_t size = self.name_of(key, name)
+        if self.tier.closed or not self.known():
+            return None
+        if self.origin_store is not None:
+            floor = self.origin_store.version
+        cdef Held held = self.tier.find(name[:size], self.ask, self.ttl, floor)
+        if held is not None:
+            self.meter.reads += 1
+        return held
+
+    cdef object value_as(self, object key, bytes value, Kind kind):
+        """Return a value as the caller wants it."""
+        if value is None:
+            return None
+        self.meter.bytes_out += PyBytes_GET_SIZE(value)
+        if kind == TEXT:
+            return PyUnicode_DecodeUTF8(
+                PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), "replace")
+        if kind == BYTES:
+            return value
+        return decode_json(key, value) if kind == JSON else io.BytesIO(value)
+
+    def decoded(self, key, value, type="text") -> object:
+        """Return a value as the caller wants it: text, bytes, json or stream."""
+        return self.value_as(key, value, kind_of(type))
+
+    def get_at_hand(self, key, type="text") -> object:
+        """Return what get() does if that needs no question to the upstream, or NOT_AT_HAND."""
+        cdef Kind kind = kind_of(type)
+        cdef Held held = self.at_hand(key)
+        return not_at_hand if held is None else self.value_as(key, held.value, kind)
+
+    def get(
+        self, key, type="text", *, cache_ttl=None, min_version=0, stale_if_error=None,
+    ) -> object:
+        """Return the value of a key, or None; for a list of keys a dict.
+
+        Args:
+            key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
+            type: "text", "json", "bytes" or "stream".
+            cache_ttl: seconds: how old the value may be, instead of the location's `cache_ttl_s`.
+                Above 60 the reader gives up the bound of 60 seconds for this read.
+            min_version: the value must be that of this version of the database or of a later one;
+                with the version of a write it is the written value, at every location.
+            stale_if_error: seconds: how old the value may be if the upstream does not answer.
+
+        Raises:
+            InvalidRequest: a key or an option is not valid, or the value is not JSON.
+            NamespaceNotFound: the namespace was deleted.
+            UpstreamUnavailable: nothing that is held is new enough, and the upstream does not
+                answer.
+        """
+        cdef Kind kind
+        cdef Held held
+        if isinstance(key, str) and cache_ttl is None and min_version is ZERO and (
+            stale_if_error is None
+        ):
+            kind = kind_of(type)
+            held = self.at_hand(key)
+            if held is not None:
+                return self.value_as(key, held.value, kind)
+        return self._get(key, type, cache_ttl, min_version, stale_if_error)
+
+    def _get(self, key, type, cache_ttl, min_version, stale_if_error) -> object:
+        """Read what is not at hand; EdgeNamespace has it."""
+
+
+cdef object ZERO = 0
