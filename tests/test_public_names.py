@@ -11,6 +11,9 @@ from kvengine import errors
 ERRORS = {
     "UpstreamUnavailable",
     "ChangesGone",
+    "Consumer",
+    "ConsumerInfo",
+    "ConsumerTaken",
     "CorruptData",
     "InvalidRequest",
     "InvalidType",
