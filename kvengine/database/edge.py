@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
+from kvengine.tier.gathering import Gathering
 from kvengine.tier.listening import Listening
 from kvengine.tier.location import Location
 from kvengine.tier.messages import Shown
@@ -137,25 +137,16 @@ class Edge:
 
     def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
         """Return what ask() does for each of some keys, with one question to the upstream."""
-        results: list[Any] = [None] * len(keys)
-        left = [len(keys)]
-
-        def start(done: Callable[[Any], None]) -> None:
-            def arrived(place: int, shown: Any) -> None:
-                results[place] = shown
-                left[0] -= 1
-                if left[0] == 0:
-                    done(results)
-
-            self.tier.ask_for(
-                [(key, ask, functools.partial(arrived, place)) for place, key in enumerate(keys)]
-            )
-
-        self.wait(start)
+        results: list[Any] = self.wait(lambda done: self.start(keys, ask, done))
         for result in results:
             if isinstance(result, Exception):
                 raise again(result)
         return results
+
+    def start(self, keys: list[bytes], ask: Any, done: Callable[[Any], None]) -> None:
+        """Ask for keys, and call `done` with a list of what is shown or raised of each."""
+        gathering = Gathering(len(keys), done)
+        self.tier.ask_for([(key, ask, gathering.place(i)) for i, key in enumerate(keys)])
 
     def wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
         """Start something that calls a function with its result, and return that."""

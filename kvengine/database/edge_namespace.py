@@ -38,6 +38,18 @@ class ValueRead(NamedTuple):
     cache_status: str  # HIT, MISS, REVALIDATE (asked again), STALE (the upstream did not answer)
 
 
+def value_read(value: Any, shown: Shown) -> ValueRead:
+    """Return a value, decoded, with what is known of it."""
+    return ValueRead(
+        value,
+        decode_metadata(shown.metadata),
+        None if shown.expires_at is None else int(shown.expires_at),
+        shown.version,
+        shown.age,
+        shown.status,
+    )
+
+
 class EdgeNamespace(EdgeReader):
     """A namespace as a location shows it; see Edge.namespace().
 
@@ -111,14 +123,7 @@ class EdgeNamespace(EdgeReader):
     ) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status); see get()."""
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        return ValueRead(
-            self.decoded(key, shown.value, type),
-            decode_metadata(shown.metadata),
-            None if shown.expires_at is None else int(shown.expires_at),
-            shown.version,
-            shown.age,
-            shown.status,
-        )
+        return value_read(self.decoded(key, shown.value, type), shown)
 
     def get_many(
         self,
@@ -130,24 +135,31 @@ class EdgeNamespace(EdgeReader):
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
         """Return a dict from each key to its value; what is not held is asked for at once."""
-        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits.refuse_key(keys)
-        wanted = list(keys)
-        self.limits.check_get_type(type)
-        self.limits.check_get_count(len(wanted))
+        names = self._names(keys, type)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        self._check_living()
-        names = {key: self.name(key) for key in wanted}
+        self._edge.check_usable()
+        if not self.is_known:
+            self._check_living()
+        self.meter.reads += len(names)
         found = {key: self._edge.tier.lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
             asked = self._edge.ask_many([names[key] for key in missing], ask)
             found.update(zip(missing, asked, strict=True))
-        self.meter.reads += len(wanted)
-        self.limits.check_get_size(
-            sum(len(shown.value or b"") for shown in found.values() if shown)
-        )
-        return {key: self.decoded(key, shown and shown.value, type) for key, shown in found.items()}
+        return self._decoded_all(found, type)
+
+    def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
+        """Return the names in the store of keys that are asked for at once."""
+        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
+            self.limits.refuse_key(keys)
+        wanted = list(keys)
+        self.limits.check_get_type(type)
+        self.limits.check_get_count(len(wanted))
+        return {key: self.name(key) for key in wanted}
+
+    def _decoded_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
+        self.limits.check_get_size(sum(len(shown.value or b"") for shown in found.values()))
+        return {key: self.decoded(key, shown.value, type) for key, shown in found.items()}
 
     def __contains__(self, key: str) -> bool:
         return self._read(key, None, 0, None).version != 0
@@ -183,13 +195,19 @@ class EdgeNamespace(EdgeReader):
 
     def _check_living(self) -> None:
         """Ask for the record of the namespace, which is held and kept current as values are."""
-        edge = self._edge
-        alarms = edge.tier.alarms
-        ask = Ask(edge.settings.bound_s, 0, self.ask.stale_if_error)
-        shown = edge.tier.lookup(self._row, ask) or edge.ask(self._row, ask)
+        alarms, ask = self._edge.tier.alarms, self._ask_living
+        shown = self._edge.tier.lookup(self._row, ask) or self._edge.ask(self._row, ask)
+        self._judge_living(shown, alarms)
+
+    @property
+    def _ask_living(self) -> Ask:
+        return Ask(self._edge.settings.bound_s, 0, self.ask.stale_if_error)
+
+    def _judge_living(self, shown: Shown, alarms: int) -> None:
+        """Take note of the record of the namespace, asked for after so many alarms."""
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
-        self.is_there(max(edge.settings.bound_s - shown.age, 0.0), alarms)
+        self.is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
 
     # -- writing
 

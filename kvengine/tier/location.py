@@ -10,11 +10,11 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 from kvengine.tier.board import Board, Done, Later
 from kvengine.tier.disk import DiskCopies
+from kvengine.tier.gathering import Gathering
 from kvengine.tier.lookup import Held
 from kvengine.tier.messages import NEVER, Answer, News, Notice, Shown, Want
 from kvengine.tier.reading import Ask, Reading, Upstream
@@ -149,28 +149,26 @@ class Location(Reading):
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with an Answer for each key that another location wants."""
-        answers: list[Answer | None] = [None] * len(wants)
-        left = [len(wants)]
+        if not wants:
+            done([])
+            return
+
+        def arrived(results: list[Shown | Exception]) -> None:
+            for result in results:
+                if isinstance(result, Exception):
+                    done(result)
+                    return
+            done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
+
+        gathering = Gathering(len(wants), arrived)
         missing: list[tuple[bytes, Ask, Done]] = []
-
-        def arrived(place: int, want: Want, shown: Shown | Exception) -> None:
-            if isinstance(shown, Exception):
-                if left[0] > 0:
-                    left[0] = -1
-                    done(shown)
-                return
-            answers[place] = _answer_of(shown, want)
-            left[0] -= 1
-            if left[0] == 0:
-                done(answers)
-
-        for place, want in enumerate(wants):
+        for number, want in enumerate(wants):
             ask = Ask(want.within_s, want.floor)
             shown = self.lookup(want.key, ask)
             if shown is not None:
-                arrived(place, want, shown)
+                gathering.place(number)(shown)
             else:
-                missing.append((want.key, ask, functools.partial(arrived, place, want)))
+                missing.append((want.key, ask, gathering.place(number)))
         if missing:
             self.ask_for(missing)
 
