@@ -23,7 +23,6 @@ from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.gathering import Gathering
 from kvengine.tier.listening import Listening
 from kvengine.tier.location import Location
 from kvengine.tier.messages import Shown
@@ -74,12 +73,7 @@ class Edge:
         always_current: bool = False,
         **settings: Any,
     ) -> None:
-        if not isinstance(upstream, (Database, Edge)):
-            raise InvalidType(
-                f"an upstream is a Database or an Edge, not {type(upstream).__name__}"
-            )
-        if always_current and not isinstance(upstream, Database):
-            raise InvalidRequest("always_current needs a Database as the upstream")
+        check_arguments(upstream, location, always_current, Database, Edge)
         self.location = location
         self.upstream: Database | Edge = upstream
         self.settings = make_settings(settings)
@@ -137,16 +131,13 @@ class Edge:
 
     def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
         """Return what ask() does for each of some keys, with one question to the upstream."""
-        results: list[Any] = self.wait(lambda done: self.start(keys, ask, done))
+        results: list[Any] = self.wait(
+            lambda done: self.tier.read_many([(key, ask) for key in keys], done)
+        )
         for result in results:
             if isinstance(result, Exception):
                 raise again(result)
         return results
-
-    def start(self, keys: list[bytes], ask: Any, done: Callable[[Any], None]) -> None:
-        """Ask for keys, and call `done` with a list of what is shown or raised of each."""
-        gathering = Gathering(len(keys), done)
-        self.tier.ask_for([(key, ask, gathering.place(i)) for i, key in enumerate(keys)])
 
     def wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
         """Start something that calls a function with its result, and return that."""
@@ -219,6 +210,28 @@ class Edge:
 
     def __repr__(self) -> str:
         return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
+
+
+def check_arguments(
+    upstream: Any, location: Any, always_current: Any, database: type, edge: type, where: str = ""
+) -> None:
+    """Refuse what no location can be made with.
+
+    Raises:
+        InvalidType, InvalidRequest: an argument is not valid.
+    """
+    if not isinstance(upstream, (database, edge)):
+        raise InvalidType(
+            f"an upstream is a Database or an Edge{where}, not {type(upstream).__name__}"
+        )
+    if not isinstance(location, str):
+        raise InvalidType(f"a location's name must be str, not {type(location).__name__}")
+    if not location or not location.isprintable():
+        raise InvalidRequest(f"a location's name must have printable characters, not {location!r}")
+    if not isinstance(always_current, bool):
+        raise InvalidType(f"always_current must be True or False, not {always_current!r}")
+    if always_current and not isinstance(upstream, database):
+        raise InvalidRequest("always_current needs a Database as the upstream")
 
 
 def make_settings(given: dict[str, Any]) -> Settings:

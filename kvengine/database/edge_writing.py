@@ -46,61 +46,72 @@ class EdgeWriter(EdgeReader):
         self._edge, self._origin = edge, origin
 
     @property
+    def origin(self) -> Any:
+        """The namespace at the upstream.
+
+        Raises:
+            StoreClosed: the location was closed; nothing was asked or written.
+        """
+        self._edge.check_usable()
+        return self._origin
+
+    @property
     def title(self) -> str:
         """What the namespace is called now.
 
         Raises:
             NamespaceNotFound: it was deleted.
         """
-        return str(self._origin.title)
+        return str(self.origin.title)
 
     # -- writing
 
-    def put(self, key: str, value: Any, **options: Any) -> int:
+    def put(self, /, key: str, value: Any, **options: Any) -> int:
         """Store a value at the center and return its version; see Namespace.put()."""
-        version: int = self._origin.put(key, value, **options)
+        version: int = self.origin.put(key, value, **options)
         self._edge.wrote([self.name(key)], version)
         return version
 
-    def delete(self, key: str, **options: Any) -> int:
+    def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
-        version: int = self._origin.delete(key, **options)
+        version: int = self.origin.delete(key, **options)
         self._edge.wrote([self.name(key)], version)
         return version
 
-    def touch(self, key: str, **options: Any) -> int:
+    def touch(self, /, key: str, **options: Any) -> int:
         """Change when a key ends; see Namespace.touch()."""
-        version: int = self._origin.touch(key, **options)
+        version: int = self.origin.touch(key, **options)
         self._edge.wrote([self.name(key)], version)
         return version
 
-    def increment(self, key: str, by: int = 1, **options: Any) -> int:
+    def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
-        total: int = self._origin.increment(key, by, **options)
+        total: int = self.origin.increment(key, by, **options)
         self._edge.wrote([self.name(key)], None)
         return total
 
-    def put_many(self, pairs: Any, **options: Any) -> BulkReport:
+    def put_many(self, /, pairs: Any, **options: Any) -> BulkReport:
         """Store many values; see Namespace.put_many()."""
-        report: BulkReport = self._changing(lambda: self._origin.put_many(pairs, **options))
+        report: BulkReport = self._changing(lambda: self.origin.put_many(pairs, **options))
         return report
 
-    def delete_many(self, keys: Iterable[str], **options: Any) -> BulkReport:
+    def delete_many(self, /, keys: Iterable[str], **options: Any) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
-        report: BulkReport = self._changing(lambda: self._origin.delete_many(keys, **options))
+        report: BulkReport = self._changing(lambda: self.origin.delete_many(keys, **options))
         return report
 
-    def delete_prefix(self, prefix: str, **options: Any) -> int:
+    def delete_prefix(self, /, prefix: str, **options: Any) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
-        return int(self._changing(lambda: self._origin.delete_prefix(prefix, **options)))
+        return int(self._changing(lambda: self.origin.delete_prefix(prefix, **options)))
 
-    def import_(self, file: Any, **options: Any) -> ImportReport:
+    def import_(self, /, file: Any, **options: Any) -> ImportReport:
         """Write the pairs of a file; see Namespace.import_()."""
-        report: ImportReport = self._changing(lambda: self._origin.import_(file, **options))
+        report: ImportReport = self._changing(lambda: self.origin.import_(file, **options))
         return report
 
     def _changing(self, write: Callable[[], Any]) -> Any:
         """Return what a write of many keys does; whatever it leaves is out of date here."""
+        self._edge.check_usable()
         try:
             return write()
         finally:
@@ -108,36 +119,36 @@ class EdgeWriter(EdgeReader):
 
     # -- what only the center knows
 
-    def list(self, *args: Any, **options: Any) -> ListResult:
+    def list(self, /, *args: Any, **options: Any) -> ListResult:
         """Return a page of keys, from the center: no read here is fresher; see Namespace.list()."""
-        page: ListResult = self._origin.list(*args, **options)
+        page: ListResult = self.origin.list(*args, **options)
         return page
 
-    def keys(self, *args: Any, **options: Any) -> Iterator[KeyInfo]:
+    def keys(self, /, *args: Any, **options: Any) -> Iterator[KeyInfo]:
         """Return an iterator over keys, from the center; see Namespace.keys()."""
-        found: Iterator[KeyInfo] = self._origin.keys(*args, **options)
+        found: Iterator[KeyInfo] = self.origin.keys(*args, **options)
         return found
 
     def count(self, prefix: str = "") -> int:
         """Return how many keys begin with a prefix, from the center; see Namespace.count()."""
-        return int(self._origin.count(prefix))
+        return int(self.origin.count(prefix))
 
     def size(self) -> GroupSize:
         """Return GroupSize(keys, bytes) of what lives, from the center; see Namespace.size()."""
-        found: GroupSize = self._origin.size()
+        found: GroupSize = self.origin.size()
         return found
 
     def history(self, key: str) -> Iterator[KeyChange]:
         """Return an iterator over the changes of a key; see Namespace.history()."""
-        found: Iterator[KeyChange] = self._origin.history(key)
+        found: Iterator[KeyChange] = self.origin.history(key)
         return found
 
-    def export(self, file: Any, **options: Any) -> ExportReport:
+    def export(self, /, file: Any, **options: Any) -> ExportReport:
         """Write all pairs to a file, as the center has them; see Namespace.export()."""
-        report: ExportReport = self._origin.export(file, **options)
+        report: ExportReport = self.origin.export(file, **options)
         return report
 
-    def watch(self, *args: Any, **options: Any) -> Iterator[KeyChange]:
+    def watch(self, /, *args: Any, **options: Any) -> Iterator[KeyChange]:
         """Return an iterator over changes, from the center; see Namespace.watch()."""
-        found: Iterator[KeyChange] = self._origin.watch(*args, **options)
+        found: Iterator[KeyChange] = self.origin.watch(*args, **options)
         return found

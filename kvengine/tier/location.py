@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from kvengine.tier.board import Board, Done, Later
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.gathering import Gathering
 from kvengine.tier.lookup import Held
 from kvengine.tier.messages import NEVER, Answer, News, Notice, Shown, Want
 from kvengine.tier.reading import Ask, Reading, Upstream
@@ -160,17 +159,7 @@ class Location(Reading):
                     return
             done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
 
-        gathering = Gathering(len(wants), arrived)
-        missing: list[tuple[bytes, Ask, Done]] = []
-        for number, want in enumerate(wants):
-            ask = Ask(want.within_s, want.floor)
-            shown = self.lookup(want.key, ask)
-            if shown is not None:
-                gathering.place(number)(shown)
-            else:
-                missing.append((want.key, ask, gathering.place(number)))
-        if missing:
-            self.ask_for(missing)
+        self.read_many([(want.key, Ask(want.within_s, want.floor)) for want in wants], arrived)
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Call `done` with the news behind a version, as this location has heard them."""

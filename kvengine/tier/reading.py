@@ -20,6 +20,7 @@ from kvengine.tier.board import Done
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.floors import Floors
+from kvengine.tier.gathering import Gathering
 from kvengine.tier.held import Copies
 from kvengine.tier.lookup import Held, Lookup
 from kvengine.tier.messages import Answer, Shown, Want
@@ -118,6 +119,19 @@ class Reading(Lookup):
             done(shown)
         else:
             self.ask_for([(key, ask, done)])
+
+    def read_many(self, wanted: Sequence[tuple[bytes, Ask]], done: Done) -> None:
+        """Call `done` with a list, of each key Shown or the error; the upstream is asked once."""
+        gathering = Gathering(len(wanted), done)
+        missing: list[tuple[bytes, Ask, Done]] = []
+        for number, (key, ask) in enumerate(wanted):
+            shown = self.lookup(key, ask)
+            if shown is not None:
+                gathering.place(number)(shown)
+            else:
+                missing.append((key, ask, gathering.place(number)))
+        if missing:
+            self.ask_for(missing)
 
     def ask_for(self, readers: Sequence[tuple[bytes, Ask, Done]]) -> None:
         """Ask the upstream for keys, each only once, and call each `done` with its answer."""
