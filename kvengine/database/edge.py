@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,14 @@ from typing import Any, NamedTuple, Self
 from kvengine.database.database import Database
 from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest, InvalidType, StoreClosed, UpstreamUnavailable, again
+from kvengine.errors import (
+    CorruptData,
+    InvalidRequest,
+    InvalidType,
+    StoreClosed,
+    UpstreamUnavailable,
+    again,
+)
 from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
 from kvengine.tier.counters import Counters
@@ -28,6 +36,8 @@ from kvengine.tier.location import Location
 from kvengine.tier.messages import Shown
 from kvengine.tier.settings import Settings
 from kvengine.tier.timers import Timers
+
+logger = logging.getLogger("kvengine")
 
 
 class EdgeStats(NamedTuple):
@@ -60,6 +70,8 @@ class Edge:
     Raises:
         InvalidRequest: a setting is not valid.
         StoreLocked: another location uses the folder.
+        NotAStore: the folder holds something else than a location's copies.
+        StoreClosed: the upstream was closed.
 
     Thread-safety: threads may share it.
     """
@@ -85,11 +97,9 @@ class Edge:
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._disk = None if path is None else DiskCopies(path, self.settings.disk_bytes)
+        source: Any = upstream_of(upstream)  # first: it fails if it is closed
+        self._disk = None if path is None else self._open_disk(path)
         self._timers = Timers(f"kvengine-{location}")
-        source: Any = (
-            upstream._center_of_locations() if isinstance(upstream, Database) else upstream.tier
-        )
         self.tier: Location = Location(
             source,
             self.settings,
@@ -103,6 +113,19 @@ class Edge:
             self.tier, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._listening.begin()
+
+    def _open_disk(self, path: Any) -> DiskCopies | None:
+        """Open the copies on disk; if they are damaged, go on without."""
+        try:
+            return DiskCopies(path, self.settings.disk_bytes)
+        except CorruptData as error:
+            logger.warning(
+                "location %s: the copies in %s are damaged and are not used; remove the folder: %s",
+                self.location,
+                path,
+                error,
+            )
+            return None
 
     def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none.
@@ -212,6 +235,18 @@ class Edge:
         return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
 
 
+def upstream_of(upstream: Database | Edge) -> Any:
+    """Return what a location asks.
+
+    Raises:
+        StoreClosed: it was closed.
+    """
+    if isinstance(upstream, Database):
+        return upstream._center_of_locations()
+    upstream.check_usable()
+    return upstream.tier
+
+
 def check_arguments(
     upstream: Any, location: Any, always_current: Any, database: type, edge: type, where: str = ""
 ) -> None:
@@ -242,5 +277,8 @@ def make_settings(given: dict[str, Any]) -> Settings:
     """
     unknown = given.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        raise InvalidRequest(f"a location has no setting {', '.join(sorted(unknown))}")
+        names = ", ".join(Settings.__dataclass_fields__)
+        raise InvalidRequest(
+            f"a location has no setting {', '.join(sorted(unknown))}; it has {names}"
+        )
     return Settings(**given)

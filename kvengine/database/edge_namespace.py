@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
-from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
@@ -65,6 +65,8 @@ class EdgeNamespace(EdgeWriter):
     def _get(
         self, key: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
     ) -> Any:
+        if not isinstance(key, str) and not hasattr(key, "__iter__"):
+            self.limits.refuse_key(key)
         if not isinstance(key, str):
             return self.get_many(
                 key,
@@ -152,7 +154,7 @@ class EdgeNamespace(EdgeWriter):
     def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
         """Return the names in the store of keys that are asked for at once."""
         if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits.refuse_key(keys)
+            raise InvalidType(f"keys must be a list of str, not {keys.__class__.__name__}")
         wanted = list(keys)
         self.limits.check_get_type(type)
         self.limits.check_get_count(len(wanted))
@@ -200,9 +202,12 @@ class EdgeNamespace(EdgeWriter):
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
-        if min_version:
-            if isinstance(min_version, bool) or not isinstance(min_version, int) or min_version < 0:
-                raise InvalidRequest(f"min_version must be a version, not {min_version!r}")
+        if min_version != 0 or isinstance(min_version, bool):
+            whole = isinstance(min_version, int) and not isinstance(min_version, bool)
+            if not whole or not 0 <= min_version < 1 << 64:
+                raise InvalidRequest(
+                    f"min_version must be a version, a whole number from 0 on, not {min_version!r}"
+                )
             floor = max(floor, min_version)
         if stale_if_error is not None:
             number = isinstance(stale_if_error, (int, float))

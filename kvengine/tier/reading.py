@@ -255,8 +255,9 @@ class Reading(Lookup):
     def _try_again(self, flights: list[Flight]) -> None:
         tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
         rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
-        if tired:
-            self._failed(tired, UpstreamUnavailable("the upstream is behind this location"))
+        for flight in tired:
+            error = f"the upstream is behind this location: it is not at version {flight.floor}"
+            self._failed([flight], UpstreamUnavailable(error))
         if rest:
             self._counters.retries += len(rest)
             self._send(rest)
