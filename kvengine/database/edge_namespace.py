@@ -65,8 +65,6 @@ class EdgeNamespace(EdgeWriter):
     def _get(
         self, key: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
     ) -> Any:
-        if not isinstance(key, str) and not hasattr(key, "__iter__"):
-            self.limits.refuse_key(key)
         if not isinstance(key, str):
             return self.get_many(
                 key,
@@ -153,8 +151,10 @@ class EdgeNamespace(EdgeWriter):
 
     def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
         """Return the names in the store of keys that are asked for at once."""
-        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            raise InvalidType(f"keys must be a list of str, not {keys.__class__.__name__}")
+        if isinstance(keys, str):
+            raise InvalidType("keys must be a list of str, not one str")
+        if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
+            self.limits.refuse_key(keys)
         wanted = list(keys)
         self.limits.check_get_type(type)
         self.limits.check_get_count(len(wanted))
