@@ -193,14 +193,19 @@ class Reading(Lookup):
         if isinstance(result, Exception):
             self._failed(flights, result)
             return
+        if not isinstance(result, list) or len(result) != len(flights):
+            self._failed(flights, UpstreamUnavailable("the upstream answered another question"))
+            return
         again, answered = [], []
         with self._lock:
             for flight, answer in zip(flights, result, strict=True):
                 flight.floor = max(flight.floor, self._floor_of(flight.key))
+                self.known_version = max(self.known_version, answer.as_of)
                 late = self._monotonic() - flight.sent + answer.age >= max(
                     flight.ttl, self.settings.timeout_s
                 )
-                if late or max(answer.as_of, answer.version) < flight.floor:
+                useless = late or not _is_complete(answer, flight)
+                if useless or max(answer.as_of, answer.version) < flight.floor:
                     again.append(flight)
                     continue
                 held = self._keep(flight, answer)
@@ -297,3 +302,10 @@ class Reading(Lookup):
     def _forget_flight(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
+
+
+def _is_complete(answer: Answer, flight: Flight) -> bool:
+    """Return False if an answer leaves out a value that is not held here."""
+    if answer.unchanged:
+        return flight.held is not None and flight.held.version == answer.version
+    return answer.version == 0 or answer.value is not None

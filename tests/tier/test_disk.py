@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kvengine import Database, Edge, NotAStore, Store, StoreLocked
+from kvengine import Database, Edge, NotAStore, Store, StoreLocked, UpstreamUnavailable
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.lookup import Held
+from kvengine.tier.messages import Notice
+from tests.tier.test_location import Bench
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -192,3 +194,26 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     with Store(tmp_path / "s") as store:
         assert store.get(b"mine") == b"v"
         assert len(store) == 1
+
+
+def test_a_location_that_restarts_while_its_upstream_is_away(time, clock):
+    disk = DiskCopies(None, 1 << 20)
+    disk.reach(10, 3)
+    disk.keep(b"k", copy(b"v", 5, 10))
+    bench = Bench(time, clock, disk=disk, begin=False)
+    for _ in range(2):  # its age is not known, and neither is what was shown since
+        (error,) = bench.read(stale_if_error=1e9)
+        assert isinstance(error, UpstreamUnavailable)
+        assert "has not reached the center since it began" in str(error)
+    bench.location.begin(12)
+    results = bench.read(stale_if_error=1e9)
+    bench.upstream.fail(UpstreamUnavailable("cut"))
+    assert isinstance(results[0], UpstreamUnavailable)
+    bench.hear(10, 12, Notice(12, b"other", True))
+    (shown,) = bench.read()
+    assert (shown.value, shown.status, bench.counters.disk_hits) == (b"v", "HIT", 1)
+    time.run_until(100.0)
+    results = bench.read(stale_if_error=200.0)
+    bench.upstream.fail(UpstreamUnavailable("cut"))
+    assert (results[0].value, results[0].status) == (b"v", "STALE")
+    disk.close()
