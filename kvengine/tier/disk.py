@@ -57,12 +57,18 @@ class DiskCopies:
         self._room, self._written, self._saved = room, 0, 0
         self._failed = False
         self.position: tuple[int, int] | None = None
+        try:
+            self._load(path)
+        except BaseException:
+            self._store.close()  # another attempt must not find it locked
+            raise
+
+    def _load(self, path: Any) -> None:
         data = self._store.get(POSITION_KEY)
         if data is not None and len(data) == POSITION.size:
             self.position = POSITION.unpack(data)
             self._saved = self.position[0]
         elif next(iter(self._store.keys()), None) is not None:
-            self._store.close()
             raise NotAStore(f"{path} is a store with other things than a location's copies")
 
     def get(self, key: bytes) -> Held | None:

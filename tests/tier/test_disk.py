@@ -73,6 +73,7 @@ for version in range(1, 1 << 30):
                 process.stdout.readline()
             process.send_signal(signal.SIGKILL)
         disk = DiskCopies(tmp_path / "d", 1 << 20)
+        assert disk.position is not None
         position, covered_from = disk.position
         assert position >= 490
         assert covered_from == position // 7
