@@ -19,7 +19,9 @@ out to its end: what it wrote is whole and stays, only nobody hears of it.
 
 from kvengine.aio.database import Database
 from kvengine.aio.database import open_database as open  # noqa: A004
+from kvengine.aio.edge import Edge
+from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.streams import ValueStream
 
-__all__ = ["Database", "Namespace", "ValueStream", "open"]
+__all__ = ["Database", "Edge", "EdgeNamespace", "Namespace", "ValueStream", "open"]

@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +19,14 @@ from typing import Any, NamedTuple, Self
 from kvengine.database.database import Database
 from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest, InvalidType, StoreClosed, UpstreamUnavailable, again
+from kvengine.errors import (
+    CorruptData,
+    InvalidRequest,
+    InvalidType,
+    StoreClosed,
+    UpstreamUnavailable,
+    again,
+)
 from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
 from kvengine.tier.counters import Counters
@@ -29,6 +36,8 @@ from kvengine.tier.location import Location
 from kvengine.tier.messages import Shown
 from kvengine.tier.settings import Settings
 from kvengine.tier.timers import Timers
+
+logger = logging.getLogger("kvengine")
 
 
 class EdgeStats(NamedTuple):
@@ -61,6 +70,8 @@ class Edge:
     Raises:
         InvalidRequest: a setting is not valid.
         StoreLocked: another location uses the folder.
+        NotAStore: the folder holds something else than a location's copies.
+        StoreClosed: the upstream was closed.
 
     Thread-safety: threads may share it.
     """
@@ -74,12 +85,7 @@ class Edge:
         always_current: bool = False,
         **settings: Any,
     ) -> None:
-        if not isinstance(upstream, (Database, Edge)):
-            raise InvalidType(
-                f"an upstream is a Database or an Edge, not {type(upstream).__name__}"
-            )
-        if always_current and not isinstance(upstream, Database):
-            raise InvalidRequest("always_current needs a Database as the upstream")
+        check_arguments(upstream, location, always_current, Database, Edge)
         self.location = location
         self.upstream: Database | Edge = upstream
         self.settings = make_settings(settings)
@@ -91,11 +97,9 @@ class Edge:
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._disk = None if path is None else DiskCopies(path, self.settings.disk_bytes)
+        source: Any = upstream_of(upstream)  # first: it fails if it is closed
+        self._disk = None if path is None else self._open_disk(path)
         self._timers = Timers(f"kvengine-{location}")
-        source: Any = (
-            upstream._center_of_locations() if isinstance(upstream, Database) else upstream.tier
-        )
         self.tier: Location = Location(
             source,
             self.settings,
@@ -109,6 +113,19 @@ class Edge:
             self.tier, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._listening.begin()
+
+    def _open_disk(self, path: Any) -> DiskCopies | None:
+        """Open the copies on disk; if they are damaged, go on without."""
+        try:
+            return DiskCopies(path, self.settings.disk_bytes)
+        except CorruptData as error:
+            logger.warning(
+                "location %s: the copies in %s are damaged and are not used; remove the folder: %s",
+                self.location,
+                path,
+                error,
+            )
+            return None
 
     def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none.
@@ -137,21 +154,9 @@ class Edge:
 
     def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
         """Return what ask() does for each of some keys, with one question to the upstream."""
-        results: list[Any] = [None] * len(keys)
-        left = [len(keys)]
-
-        def start(done: Callable[[Any], None]) -> None:
-            def arrived(place: int, shown: Any) -> None:
-                results[place] = shown
-                left[0] -= 1
-                if left[0] == 0:
-                    done(results)
-
-            self.tier.ask_for(
-                [(key, ask, functools.partial(arrived, place)) for place, key in enumerate(keys)]
-            )
-
-        self.wait(start)
+        results: list[Any] = self.wait(
+            lambda done: self.tier.read_many([(key, ask) for key in keys], done)
+        )
         for result in results:
             if isinstance(result, Exception):
                 raise again(result)
@@ -230,6 +235,40 @@ class Edge:
         return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
 
 
+def upstream_of(upstream: Database | Edge) -> Any:
+    """Return what a location asks.
+
+    Raises:
+        StoreClosed: it was closed.
+    """
+    if isinstance(upstream, Database):
+        return upstream._center_of_locations()
+    upstream.check_usable()
+    return upstream.tier
+
+
+def check_arguments(
+    upstream: Any, location: Any, always_current: Any, database: type, edge: type, where: str = ""
+) -> None:
+    """Refuse what no location can be made with.
+
+    Raises:
+        InvalidType, InvalidRequest: an argument is not valid.
+    """
+    if not isinstance(upstream, (database, edge)):
+        raise InvalidType(
+            f"an upstream is a Database or an Edge{where}, not {type(upstream).__name__}"
+        )
+    if not isinstance(location, str):
+        raise InvalidType(f"a location's name must be str, not {type(location).__name__}")
+    if not location or not location.isprintable():
+        raise InvalidRequest(f"a location's name must have printable characters, not {location!r}")
+    if not isinstance(always_current, bool):
+        raise InvalidType(f"always_current must be True or False, not {always_current!r}")
+    if always_current and not isinstance(upstream, database):
+        raise InvalidRequest("always_current needs a Database as the upstream")
+
+
 def make_settings(given: dict[str, Any]) -> Settings:
     """Return settings.
 
@@ -238,5 +277,8 @@ def make_settings(given: dict[str, Any]) -> Settings:
     """
     unknown = given.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
-        raise InvalidRequest(f"a location has no setting {', '.join(sorted(unknown))}")
+        names = ", ".join(Settings.__dataclass_fields__)
+        raise InvalidRequest(
+            f"a location has no setting {', '.join(sorted(unknown))}; it has {names}"
+        )
     return Settings(**given)

@@ -3,21 +3,20 @@
 Invariants:
 
 * A read costs one look into the copies that are held, and asks upstream only if they will not do.
-* Everything that is not a read goes to the center as it is; then what it changed is out of date
-  here, before the caller goes on.
+* Everything that is not a read is in edge_writing.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog import is_living_record
-from kvengine.database.edge_reading import EdgeReader
+from kvengine.database.edge_writing import EdgeWriter
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
-from kvengine.namespace.results import BulkReport, KeyChange, KeyInfo, ListResult, ValueWithMetadata
+from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
 from kvengine.tier.flights import Flights
 from kvengine.tier.messages import Shown
@@ -38,33 +37,28 @@ class ValueRead(NamedTuple):
     cache_status: str  # HIT, MISS, REVALIDATE (asked again), STALE (the upstream did not answer)
 
 
-class EdgeNamespace(EdgeReader):
+def value_read(value: Any, shown: Shown) -> ValueRead:
+    """Return a value, decoded, with what is known of it."""
+    return ValueRead(
+        value,
+        decode_metadata(shown.metadata),
+        None if shown.expires_at is None else int(shown.expires_at),
+        shown.version,
+        shown.age,
+        shown.status,
+    )
+
+
+class EdgeNamespace(EdgeWriter):
     """A namespace as a location shows it; see Edge.namespace().
 
     Thread-safety: threads may share it.
     """
 
-    def __new__(cls, edge: Edge, origin: Any) -> Self:
-        """Make the compiled part."""
-        ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
-        return super().__new__(
-            cls, edge.tier, origin.prefix, origin.limits, origin.meter, ask, edge.current_store
-        )
-
     def __init__(self, edge: Edge, origin: Any) -> None:
-        self.id: str = origin.id
-        self._edge, self._origin = edge, origin
+        super().__init__(edge, origin)
         self._row = catalog_key(origin.id)
         self._flights = Flights()
-
-    @property
-    def title(self) -> str:
-        """What the namespace is called now.
-
-        Raises:
-            NamespaceNotFound: it was deleted.
-        """
-        return str(self._origin.title)
 
     # -- reading
 
@@ -91,14 +85,27 @@ class EdgeNamespace(EdgeReader):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
-        """Return ValueWithMetadata(value, metadata, cache_status, version); see get()."""
+        """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
+
+        Of an absent key the value is None and the version 0; in a dict it is None altogether.
+        See get().
+        """
         if not isinstance(key, str):
-            raise InvalidType("get_with_metadata at a location takes one key")
+            found = self._read_many(key, type, cache_ttl, min_version, stale_if_error)
+            return self._with_metadata_all(found, type)
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        value = self.decoded(key, shown.value, type)
-        return ValueWithMetadata(
-            value, decode_metadata(shown.metadata), shown.status, shown.version
-        )
+        return self._with_metadata(key, shown, type)
+
+    def get_metadata(
+        self,
+        key: str,
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> KeyDetails | None:
+        """Return KeyDetails(name, expiration, metadata, version, size), or None; see get()."""
+        return self._details(key, self._read(key, cache_ttl, min_version, stale_if_error))
 
     def read(
         self,
@@ -111,14 +118,7 @@ class EdgeNamespace(EdgeReader):
     ) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status); see get()."""
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        return ValueRead(
-            self.decoded(key, shown.value, type),
-            decode_metadata(shown.metadata),
-            None if shown.expires_at is None else int(shown.expires_at),
-            shown.version,
-            shown.age,
-            shown.status,
-        )
+        return value_read(self.decoded(key, shown.value, type), shown)
 
     def get_many(
         self,
@@ -130,24 +130,58 @@ class EdgeNamespace(EdgeReader):
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
         """Return a dict from each key to its value; what is not held is asked for at once."""
-        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits.refuse_key(keys)
-        wanted = list(keys)
-        self.limits.check_get_type(type)
-        self.limits.check_get_count(len(wanted))
+        found = self._read_many(keys, type, cache_ttl, min_version, stale_if_error)
+        return self._decoded_all(found, type)
+
+    def _read_many(
+        self, keys: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
+    ) -> dict[str, Any]:
+        names = self._names(keys, type)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        self._check_living()
-        names = {key: self.name(key) for key in wanted}
+        self._edge.check_usable()
+        if not self.is_known:
+            self._check_living()
+        self.meter.reads += len(names)
         found = {key: self._edge.tier.lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
             asked = self._edge.ask_many([names[key] for key in missing], ask)
             found.update(zip(missing, asked, strict=True))
-        self.meter.reads += len(wanted)
-        self.limits.check_get_size(
-            sum(len(shown.value or b"") for shown in found.values() if shown)
+        return found
+
+    def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
+        """Return the names in the store of keys that are asked for at once."""
+        if isinstance(keys, str):
+            raise InvalidType("keys must be a list of str, not one str")
+        if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
+            self.limits.refuse_key(keys)
+        wanted = list(keys)
+        self.limits.check_get_type(type)
+        self.limits.check_get_count(len(wanted))
+        return {key: self.name(key) for key in wanted}
+
+    def _decoded_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
+        self.limits.check_get_size(sum(len(shown.value or b"") for shown in found.values()))
+        return {key: self.decoded(key, shown.value, type) for key, shown in found.items()}
+
+    def _with_metadata(self, key: str, shown: Shown, type: str) -> ValueWithMetadata:
+        value = self.decoded(key, shown.value, type)
+        return ValueWithMetadata(
+            value, decode_metadata(shown.metadata), shown.status, shown.version
         )
-        return {key: self.decoded(key, shown and shown.value, type) for key, shown in found.items()}
+
+    def _with_metadata_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
+        self.limits.check_get_size(sum(len(shown.value or b"") for shown in found.values()))
+        return {
+            key: self._with_metadata(key, shown, type) if shown.version else None
+            for key, shown in found.items()
+        }
+
+    def _details(self, key: str, shown: Shown) -> KeyDetails | None:
+        if shown.value is None:
+            return None
+        found = value_read(None, shown)
+        return KeyDetails(key, found.expiration, found.metadata, found.version, len(shown.value))
 
     def __contains__(self, key: str) -> bool:
         return self._read(key, None, 0, None).version != 0
@@ -168,9 +202,12 @@ class EdgeNamespace(EdgeReader):
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
-        if min_version:
-            if isinstance(min_version, bool) or not isinstance(min_version, int) or min_version < 0:
-                raise InvalidRequest(f"min_version must be a version, not {min_version!r}")
+        if min_version != 0 or isinstance(min_version, bool):
+            whole = isinstance(min_version, int) and not isinstance(min_version, bool)
+            if not whole or not 0 <= min_version < 1 << 64:
+                raise InvalidRequest(
+                    f"min_version must be a version, a whole number from 0 on, not {min_version!r}"
+                )
             floor = max(floor, min_version)
         if stale_if_error is not None:
             number = isinstance(stale_if_error, (int, float))
@@ -183,64 +220,21 @@ class EdgeNamespace(EdgeReader):
 
     def _check_living(self) -> None:
         """Ask for the record of the namespace, which is held and kept current as values are."""
-        edge = self._edge
-        alarms = edge.tier.alarms
-        ask = Ask(edge.settings.bound_s, 0, self.ask.stale_if_error)
-        shown = edge.tier.lookup(self._row, ask) or edge.ask(self._row, ask)
+        alarms, ask = self._edge.tier.alarms, self._ask_living
+        shown = self._edge.tier.lookup(self._row, ask) or self._edge.ask(self._row, ask)
+        self._judge_living(shown, alarms)
+
+    @property
+    def _ask_living(self) -> Ask:
+        return Ask(self._edge.settings.bound_s, 0, self.ask.stale_if_error)
+
+    def _judge_living(self, shown: Shown, alarms: int) -> None:
+        """Take note of the record of the namespace, asked for after so many alarms."""
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
-        self.is_there(max(edge.settings.bound_s - shown.age, 0.0), alarms)
+        self.is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
 
-    # -- writing
-
-    def put(self, key: str, value: Any, **options: Any) -> int:
-        """Store a value at the center and return its version; see Namespace.put()."""
-        version: int = self._origin.put(key, value, **options)
-        self._edge.wrote([self.name(key)], version)
-        return version
-
-    def delete(self, key: str, **options: Any) -> int:
-        """Delete a key at the center and return the version; see Namespace.delete()."""
-        version: int = self._origin.delete(key, **options)
-        self._edge.wrote([self.name(key)], version)
-        return version
-
-    def touch(self, key: str, **options: Any) -> int:
-        """Change when a key ends; see Namespace.touch()."""
-        version: int = self._origin.touch(key, **options)
-        self._edge.wrote([self.name(key)], version)
-        return version
-
-    def increment(self, key: str, by: int = 1, **options: Any) -> int:
-        """Add to a number and return the sum; see Namespace.increment()."""
-        total: int = self._origin.increment(key, by, **options)
-        self._edge.wrote([self.name(key)], None)
-        return total
-
-    def put_many(self, pairs: Any, **options: Any) -> BulkReport:
-        """Store many values; see Namespace.put_many()."""
-        report: BulkReport = self._changing(lambda: self._origin.put_many(pairs, **options))
-        return report
-
-    def delete_many(self, keys: Iterable[str], **options: Any) -> BulkReport:
-        """Delete many keys; see Namespace.delete_many()."""
-        report: BulkReport = self._changing(lambda: self._origin.delete_many(keys, **options))
-        return report
-
-    def delete_prefix(self, prefix: str, **options: Any) -> int:
-        """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
-        return int(self._changing(lambda: self._origin.delete_prefix(prefix, **options)))
-
-    def import_(self, file: Any, **options: Any) -> Any:
-        """Write the pairs of a file; see Namespace.import_()."""
-        return self._changing(lambda: self._origin.import_(file, **options))
-
-    def _changing(self, write: Callable[[], Any]) -> Any:
-        """Return what a write of many keys does; whatever it leaves is out of date here."""
-        try:
-            return write()
-        finally:
-            self._edge.wrote(None, None)
+    # -- filling
 
     def get_or_set(
         self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
@@ -248,26 +242,15 @@ class EdgeNamespace(EdgeReader):
         """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
         return filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
 
-    # -- what only the center knows
-
-    def list(self, *args: Any, **options: Any) -> ListResult:
-        """Return a page of keys, from the center: no read here is fresher; see Namespace.list()."""
-        page: ListResult = self._origin.list(*args, **options)
-        return page
-
-    def keys(self, *args: Any, **options: Any) -> Iterator[KeyInfo]:
-        """Return an iterator over keys, from the center; see Namespace.keys()."""
-        found: Iterator[KeyInfo] = self._origin.keys(*args, **options)
-        return found
-
-    def count(self, prefix: str = "") -> int:
-        """Return how many keys begin with a prefix, from the center; see Namespace.count()."""
-        return int(self._origin.count(prefix))
-
-    def watch(self, *args: Any, **options: Any) -> Iterator[KeyChange]:
-        """Return an iterator over changes, from the center; see Namespace.watch()."""
-        found: Iterator[KeyChange] = self._origin.watch(*args, **options)
-        return found
+    def memoize(
+        self,
+        *,
+        expiration_ttl: int | None = None,
+        type: str = "json",
+        key: Callable[..., str] | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
+        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<kvengine.EdgeNamespace {self.id} at {self._edge.location!r}>"

@@ -22,6 +22,7 @@ from kvengine.tier.settings import Settings
 
 logger = logging.getLogger("kvengine")
 WAIT_S = 0.1
+AFTER_ERROR_S = 1.0
 
 
 class Center:
@@ -52,12 +53,11 @@ class Center:
         self._concerns, self._check = concerns, check
         self._pumping = threading.Lock()
         self.board = Board(settings.board_bytes, monotonic, later, lambda: 0.0)
-        version = store.version
-        self._tail = store.tail_from(version, b"")
-        self.board.restart(version)
+        self._begin_at_end()
+        self.board.restart(self._tail.seen)
         self._written = threading.Event()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._ended = threading.Event()
 
     # -- as an upstream
 
@@ -123,10 +123,29 @@ class Center:
         if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
             return
         try:
-            found = [self._notice(change) for change in self._tail.news() if self._is_news(change)]
-            self.board.post(found, self._tail.seen)
+            found = self._new_notices()
+            if found is None:
+                self._begin_at_end()
+                self.board.restart(self._tail.seen)
+            else:
+                self.board.post(found, self._tail.seen)
         finally:
             self._pumping.release()
+
+    def _begin_at_end(self) -> None:
+        self._tail = self.store.tail_from(self.store.version, b"")
+
+    def _new_notices(self) -> list[Notice] | None:
+        """Return what is new in the log; None: a compaction came first, and deletes are gone."""
+        try:
+            changes = self._tail.news()
+        except ChangesGone:
+            return None
+        # A tail from 0 is never refused: who has nothing misses no deletes.  A location that has
+        # heard nothing may have copies, so it does.
+        if self._tail.seen < self.store.manifest.forgotten:
+            return None
+        return [self._notice(change) for change in changes if self._is_news(change)]
 
     def _is_news(self, change: Change) -> bool:
         return self._concerns is None or self._concerns(change.key)
@@ -141,17 +160,21 @@ class Center:
 
     def _from_log(self, after: int) -> News:
         """Return the news behind a version that the board no longer has."""
-        upto, found = self.store.version, []
+        newest, age, found = self.store.version, 0.0, []
+        upto = newest
         try:
             for change in self.store.tail(after):
                 if self._is_news(change):
                     found.append(self._notice(change))
                 if len(found) == NOTICES_AT_ONCE:
-                    return News(after, found[-1].version, float("inf"), tuple(found))
+                    upto, age = found[-1].version, float("inf")
+                    break
         except ChangesGone:
-            return News(after, upto, 0.0, gone=True)
+            return News(after, newest, 0.0, gone=True)
+        if after < self.store.manifest.forgotten:  # from 0; see _new_notices
+            return News(after, newest, 0.0, gone=True)
         # What came while it was read may be in it, and what is not comes again.
-        return News(after, upto, 0.0, tuple(n for n in found if n.version <= upto))
+        return News(after, upto, age, tuple(n for n in found if n.version <= upto))
 
     # -- a thread of its own
 
@@ -162,24 +185,33 @@ class Center:
 
     def close(self) -> None:
         """End the thread; the store stays open."""
-        self._closed = True
+        self._ended.set()
         self.board.close()
         self._written.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:
-        try:
-            if self.store.follower is not None:
-                while not self._closed:
-                    self.store.wait(self._tail.seen, WAIT_S)
-                    self.pump()
-                return
-            with self.store.waiting.listening(self.store, self._written.set):
-                while not self._closed:
-                    self._written.clear()
-                    self.pump()
-                    self._written.wait()
-        except (KvError, OSError) as error:
-            if not self._closed and not self.store.closed:
-                logger.warning("locations hear no more news from this process: %s", error)
+        if self.store.follower is not None:
+            self._follow(lambda: self.store.wait(self._tail.seen, WAIT_S))
+            return
+        with self.store.waiting.listening(self.store, self._written.set):
+            self._follow(self._wait_for_writer)
+
+    def _wait_for_writer(self) -> None:
+        self._written.wait()
+        self._written.clear()
+
+    def _follow(self, wait: Callable[[], object]) -> None:
+        said = ""
+        while not self._ended.is_set():
+            try:
+                self.pump()
+                wait()
+            except (KvError, OSError) as error:
+                if self._ended.is_set() or self.store.closed:
+                    return
+                if str(error) != said:  # else it is the same each second
+                    logger.warning("locations hear no news from this process now: %s", error)
+                said = str(error)
+                self._ended.wait(AFTER_ERROR_S)

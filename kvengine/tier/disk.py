@@ -9,16 +9,19 @@ Invariants:
   preceded by every drop that belongs to it.
 * The oldest copies go first when there is no room; a copy that is written again is young again.
 * A copy that is damaged is no copy.
+* If the disk fails, nothing more is read from it or written to it until the next start: what could
+  not be dropped is never shown, and the position on disk stays before it.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from kvengine.engine.store import Store
-from kvengine.errors import CorruptData
+from kvengine.errors import CorruptData, KvError, NotAStore
 from kvengine.tier.lookup import Held
 from kvengine.tier.messages import NEVER
 
@@ -27,7 +30,7 @@ POSITION = struct.Struct("<QQ")
 POSITION_KEY = b"p"
 COPY = b"k"
 KEEP_SHARE = 0.9  # how full it is left after the oldest copies went
-CHECK_EVERY = 64  # copies written between two looks at the size
+CHECK_SHARE = 64  # the size is looked at each time that one part in so many was written
 POSITION_EVERY = 1000  # versions; after a crash so many changes are applied again, and no more
 
 logger = logging.getLogger("kvengine")
@@ -52,14 +55,26 @@ class DiskCopies:
         options: Any = {"durability": "os", "groups": (COPY, 1)}
         self._store = Store.in_memory(**options) if path is None else Store(path, **options)
         self._room, self._written, self._saved = room, 0, 0
+        self._failed = False
         self.position: tuple[int, int] | None = None
+        try:
+            self._load(path)
+        except BaseException:
+            self._store.close()  # another attempt must not find it locked
+            raise
+
+    def _load(self, path: Any) -> None:
         data = self._store.get(POSITION_KEY)
         if data is not None and len(data) == POSITION.size:
             self.position = POSITION.unpack(data)
             self._saved = self.position[0]
+        elif next(iter(self._store.keys()), None) is not None:
+            raise NotAStore(f"{path} is a store with other things than a location's copies")
 
     def get(self, key: bytes) -> Held | None:
         """Return the copy of a key."""
+        if self._failed:
+            return None
         try:
             data = self._store.get(COPY + key)
             if data is None:
@@ -67,6 +82,9 @@ class DiskCopies:
             version, as_of, expires_at, size = HEAD.unpack_from(data)
         except (CorruptData, struct.error) as error:
             logger.warning("a copy on disk is damaged and is not used: %s", error)
+            return None
+        except (KvError, OSError) as error:
+            self._fail(error)
             return None
         start = HEAD.size + size
         held = Held(
@@ -78,14 +96,16 @@ class DiskCopies:
     def keep(self, key: bytes, held: Held) -> None:
         """Write a copy."""
         head = HEAD.pack(held.version, held.as_of, held.expires_at or 0.0, len(held.metadata))
-        self._store.put(COPY + key, b"".join((head, held.metadata, held.value or b"")))
-        self._written += 1
-        if self._written % CHECK_EVERY == 0 and self.size() > self._room:
-            self._make_room()
+        data = b"".join((head, held.metadata, held.value or b""))
+        self._change(lambda: self._store.put(COPY + key, data))
+        self._written += len(key) + len(data)
+        if self._written > self._room // CHECK_SHARE:
+            self._written = 0
+            self._change(self._make_room)
 
     def drop(self, key: bytes) -> None:
         """Remove the copy of a key."""
-        self._store.delete(COPY + key)
+        self._change(lambda: self._store.delete(COPY + key))
 
     def reach(self, position: int, covered_from: int) -> None:
         """Changes up to a version have been applied; now and then it is written down."""
@@ -96,20 +116,37 @@ class DiskCopies:
 
     def _save(self) -> None:
         if self.position is not None:
-            self._store.put(POSITION_KEY, POSITION.pack(*self.position))
+            data = POSITION.pack(*self.position)
+            self._change(lambda: self._store.put(POSITION_KEY, data))
             self._saved = self.position[0]
 
     def clear(self) -> None:
         """Remove everything: the upstream is another one, or has gone back."""
         self.position = None
-        self._store.clear()
+        self._change(self._store.clear)
+
+    def _change(self, change: Callable[[], object]) -> None:
+        """Change the store; if that fails, it is not used any more."""
+        if self._failed:
+            return
+        try:
+            change()
+        except (KvError, OSError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        if not self._store.closed:
+            logger.warning("copies on disk are not used until the next start: %s", error)
 
     def size(self) -> int:
         """Return how many bytes the keys and copies have."""
         return self._store.group_size(COPY).bytes
 
     def _make_room(self) -> None:
-        """Remove the oldest copies."""
+        """Remove the oldest copies, if there are too many."""
+        if self.size() <= self._room:
+            return
         left = self.size() - int(self._room * KEEP_SHARE)
         with self._store.batch() as batch:
             for change in self._store.tail(0, prefix=COPY):
@@ -124,4 +161,7 @@ class DiskCopies:
         """Write down the position, and give everything back."""
         if not self._store.closed:
             self._save()
-            self._store.close()
+            try:
+                self._store.close()
+            except (KvError, OSError) as error:
+                logger.warning("copies on disk could not be closed: %s", error)

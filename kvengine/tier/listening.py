@@ -53,20 +53,29 @@ class Listening:
     @property
     def connected(self) -> bool:
         """True if the last poll was answered."""
-        return self._polls > 0 and self.error is None
+        return self._location.begun and self.error is None
 
     def begin(self) -> None:
         """Set out: learn where the center is now, then poll."""
-        self._upstream.origin_version(self._learned)
+        with self._lock:
+            if self._closed:
+                return
+            self._polls += 1
+            number = self._polls
+        self._later(self._location.settings.timeout_s, lambda: self._overdue(number, self.begin))
+        self._upstream.origin_version(lambda version: self._learned(number, version))
 
     def close(self) -> None:
         """Ask no more."""
         self._closed = True
 
-    def _learned(self, version: int | Exception) -> None:
+    def _learned(self, number: int, version: int | Exception) -> None:
+        if self._closed or self._location.begun:
+            return
         if isinstance(version, Exception):
-            self._after_failure(version, self.begin)
-        else:
+            if number == self._polls:
+                self._after_failure(version, self.begin)
+        else:  # a late answer will do: it was asked after the location began
             self._location.begin(version)
             self.poll()
 
@@ -79,7 +88,7 @@ class Listening:
             number = self._polls
         sent = self._monotonic()
         settings = self._location.settings
-        self._later(settings.hold_s + settings.grace_s, lambda: self._overdue(number))
+        self._later(settings.hold_s + settings.grace_s, lambda: self._overdue(number, self.poll))
         self._upstream.poll(
             self._location.position, settings.hold_s, lambda news: self._heard(number, sent, news)
         )
@@ -102,9 +111,9 @@ class Listening:
         else:  # the upstream is behind, or answers another question: do not spin
             self._pause(self.poll)
 
-    def _overdue(self, number: int) -> None:
+    def _overdue(self, number: int, again: Callable[[], None]) -> None:
         if number == self._polls and not self._closed:
-            self._after_failure(TimeoutError("no answer to a poll"), self.poll)
+            self._after_failure(TimeoutError("no answer to a poll"), again)
 
     def _after_failure(self, error: Exception, again: Callable[[], None]) -> None:
         self.error = error

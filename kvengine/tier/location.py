@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 
 from kvengine.tier.board import Board, Done, Later
@@ -149,30 +148,18 @@ class Location(Reading):
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with an Answer for each key that another location wants."""
-        answers: list[Answer | None] = [None] * len(wants)
-        left = [len(wants)]
-        missing: list[tuple[bytes, Ask, Done]] = []
+        if not wants:
+            done([])
+            return
 
-        def arrived(place: int, want: Want, shown: Shown | Exception) -> None:
-            if isinstance(shown, Exception):
-                if left[0] > 0:
-                    left[0] = -1
-                    done(shown)
-                return
-            answers[place] = _answer_of(shown, want)
-            left[0] -= 1
-            if left[0] == 0:
-                done(answers)
+        def arrived(results: list[Shown | Exception]) -> None:
+            for result in results:
+                if isinstance(result, Exception):
+                    done(result)
+                    return
+            done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
 
-        for place, want in enumerate(wants):
-            ask = Ask(want.within_s, want.floor)
-            shown = self.lookup(want.key, ask)
-            if shown is not None:
-                arrived(place, want, shown)
-            else:
-                missing.append((want.key, ask, functools.partial(arrived, place, want)))
-        if missing:
-            self.ask_for(missing)
+        self.read_many([(want.key, Ask(want.within_s, want.floor)) for want in wants], arrived)
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Call `done` with the news behind a version, as this location has heard them."""

@@ -20,6 +20,7 @@ from kvengine.tier.board import Done
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.floors import Floors
+from kvengine.tier.gathering import Gathering
 from kvengine.tier.held import Copies
 from kvengine.tier.lookup import Held, Lookup
 from kvengine.tier.messages import Answer, Shown, Want
@@ -119,6 +120,19 @@ class Reading(Lookup):
         else:
             self.ask_for([(key, ask, done)])
 
+    def read_many(self, wanted: Sequence[tuple[bytes, Ask]], done: Done) -> None:
+        """Call `done` with a list, of each key Shown or the error; the upstream is asked once."""
+        gathering = Gathering(len(wanted), done)
+        missing: list[tuple[bytes, Ask, Done]] = []
+        for number, (key, ask) in enumerate(wanted):
+            shown = self.lookup(key, ask)
+            if shown is not None:
+                gathering.place(number)(shown)
+            else:
+                missing.append((key, ask, gathering.place(number)))
+        if missing:
+            self.ask_for(missing)
+
     def ask_for(self, readers: Sequence[tuple[bytes, Ask, Done]]) -> None:
         """Ask the upstream for keys, each only once, and call each `done` with its answer."""
         if not self.begun:
@@ -179,14 +193,19 @@ class Reading(Lookup):
         if isinstance(result, Exception):
             self._failed(flights, result)
             return
+        if not isinstance(result, list) or len(result) != len(flights):
+            self._failed(flights, UpstreamUnavailable("the upstream answered another question"))
+            return
         again, answered = [], []
         with self._lock:
             for flight, answer in zip(flights, result, strict=True):
                 flight.floor = max(flight.floor, self._floor_of(flight.key))
+                self.known_version = max(self.known_version, answer.as_of)
                 late = self._monotonic() - flight.sent + answer.age >= max(
                     flight.ttl, self.settings.timeout_s
                 )
-                if late or max(answer.as_of, answer.version) < flight.floor:
+                useless = late or not _is_complete(answer, flight)
+                if useless or max(answer.as_of, answer.version) < flight.floor:
                     again.append(flight)
                     continue
                 held = self._keep(flight, answer)
@@ -241,8 +260,9 @@ class Reading(Lookup):
     def _try_again(self, flights: list[Flight]) -> None:
         tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
         rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
-        if tired:
-            self._failed(tired, UpstreamUnavailable("the upstream is behind this location"))
+        for flight in tired:
+            error = f"the upstream is behind this location: it is not at version {flight.floor}"
+            self._failed([flight], UpstreamUnavailable(error))
         if rest:
             self._counters.retries += len(rest)
             self._send(rest)
@@ -282,3 +302,10 @@ class Reading(Lookup):
     def _forget_flight(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
+
+
+def _is_complete(answer: Answer, flight: Flight) -> bool:
+    """Return False if an answer leaves out a value that is not held here."""
+    if answer.unchanged:
+        return flight.held is not None and flight.held.version == answer.version
+    return answer.version == 0 or answer.value is not None

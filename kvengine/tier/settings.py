@@ -44,12 +44,13 @@ class Settings:
         self._within("board_bytes", 1 << 10, 1 << 40)
         self._within("push_bytes", 0, 1 << 20)
         self._within("floor_groups", 1, 1 << 24)
+        if self.floor_groups & (self.floor_groups - 1):
+            raise InvalidRequest(f"floor_groups must be a power of two, not {self.floor_groups}")
 
     def _within(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not low <= value <= high
-        ):
-            raise InvalidRequest(f"{name} must be between {low} and {high}, not {value!r}")
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        in_seconds = name.endswith(("_s", "_share"))
+        if not (is_whole or (in_seconds and isinstance(value, float))) or not low <= value <= high:
+            kind = "" if in_seconds else ", a whole number"
+            raise InvalidRequest(f"{name} must be between {low} and {high}{kind}, not {value!r}")

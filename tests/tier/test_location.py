@@ -35,7 +35,7 @@ class Upstream:
 class Bench:
     """A location, its upstream, and shorthands."""
 
-    def __init__(self, time, clock, **settings):
+    def __init__(self, time, clock, *, disk=None, begin=True, **settings):
         self.time, self.upstream = time, Upstream()
         self.location = Location(
             self.upstream,
@@ -43,8 +43,10 @@ class Bench:
             monotonic=clock.monotonic,
             wall=clock.time,
             later=clock.later,
+            disk=disk,
         )
-        self.location.begin(10)
+        if begin:
+            self.location.begin(10)
 
     def read(self, key=b"k", **ask):
         results = []

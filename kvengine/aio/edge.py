@@ -1,0 +1,131 @@
+"""Edge for asyncio.
+
+Invariants:
+
+* It is opened and closed, and asks its upstream, on its own threads; no thread waits for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any, Self
+
+from kvengine.aio.database import Database
+from kvengine.aio.edge_namespace import EdgeNamespace
+from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.database import edge as sync
+from kvengine.errors import StoreClosed
+from kvengine.namespace.limits import Limits
+
+
+class Edge:
+    """A location, for asyncio; see kvengine.Edge, which has the same methods.
+
+    It is opened by `async with Edge(...) as edge`, by `edge = await Edge(...)`, or by the first
+    call of namespace().
+
+    Args:
+        upstream: a Database of kvengine.aio, or another Edge of it.
+        location: its name.
+        path, always_current, settings: as of kvengine.Edge.
+        threads: how many calls may wait for the disk or the upstream at once.
+
+    Raises:
+        InvalidType, InvalidRequest: an argument is not valid; at once.
+        StoreLocked: another location uses the folder; when it is opened.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(
+        self,
+        upstream: Database | Edge,
+        location: str = "edge",
+        *,
+        path: Any = None,
+        always_current: bool = False,
+        threads: int = THREADS,
+        **settings: Any,
+    ) -> None:
+        sync.check_arguments(upstream, location, always_current, Database, Edge, " of kvengine.aio")
+        sync.make_settings(settings)
+        self.location = location
+        self.upstream = upstream
+        self._options = {"path": path, "always_current": always_current, **settings}
+        self._runner = Runner(threads)
+        self._opening: asyncio.Future[sync.Edge] | None = None
+        self._edge: sync.Edge | None = None
+        self._namespaces: dict[str, EdgeNamespace] = {}
+        self._closed = False
+
+    @property
+    def limits(self) -> Limits:
+        """What its namespaces accept."""
+        return self.upstream.limits
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._closed
+
+    @property
+    def _inner(self) -> sync.Edge:
+        if self._edge is None:
+            raise StoreClosed("the location is not open: await it, or use it in `async with`")
+        return self._edge
+
+    async def _open(self) -> Self:
+        if self._closed:
+            raise StoreClosed("the location was closed")
+        if self._edge is None:
+            if self._opening is None:
+                self._opening = asyncio.ensure_future(self._begin())
+            try:
+                self._edge = await asyncio.shield(self._opening)
+            finally:
+                if self._opening is not None and self._opening.done():
+                    self._opening = None
+        return self
+
+    async def _begin(self) -> sync.Edge:
+        upstream = self.upstream
+        if isinstance(upstream, Edge):
+            await upstream._open()
+        return await self._runner.run(sync.Edge, upstream._inner, self.location, **self._options)
+
+    async def namespace(self, title: str) -> EdgeNamespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        await self._open()
+        origin = await self.upstream.namespace(title)
+        inner = await self._runner.run(self._inner.namespace, origin.id)
+        found = self._namespaces.get(inner.id)
+        if found is None or found._inner is not inner:
+            found = self._namespaces[inner.id] = EdgeNamespace(
+                self._inner, inner, origin, self._runner
+            )
+        return found
+
+    stats = forwarded(sync.Edge.stats)
+
+    async def close(self) -> None:
+        """Wait for what is under way, then stop listening; the upstream stays open."""
+        self._closed = True
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+            if not self._opening.cancelled() and self._opening.exception() is None:
+                self._edge = self._opening.result()
+            self._opening = None
+        await self._runner.close(lambda: None if self._edge is None else self._edge.close())
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.Edge {self.location!r} of {self.upstream!r}>"

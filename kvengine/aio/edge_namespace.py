@@ -1,0 +1,291 @@
+"""A namespace at a location, for asyncio.
+
+Invariants:
+
+* A read of what is in memory returns without giving up the event loop's thread.
+* A question to the upstream holds no thread while it is under way, and goes on if who waits for it
+  is cancelled: others may wait for the same answer.
+* Arguments, results and errors are those of kvengine.EdgeNamespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from typing import Any
+
+from kvengine.aio import filling
+from kvengine.aio.runner import Runner, forwarded
+from kvengine.aio.streams import ValueStream, collected
+from kvengine.database import edge
+from kvengine.database import edge_namespace as sync
+from kvengine.database.edge_namespace import ValueRead, value_read
+from kvengine.database.edge_reading import NOT_AT_HAND
+from kvengine.errors import UpstreamUnavailable, again
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.reading import Meter
+from kvengine.namespace.results import KeyChange, KeyInfo
+from kvengine.namespace.values import ValueStream as BytesStream
+from kvengine.tier.flights import AsyncFlights
+from kvengine.tier.messages import Shown
+from kvengine.tier.reading import Ask
+
+
+class EdgeNamespace:
+    """A namespace at an async location; see kvengine.EdgeNamespace, which has the same methods.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(
+        self, location: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
+    ) -> None:
+        self._edge, self._inner, self._origin, self._runner = location, inner, origin, runner
+        self._flights = AsyncFlights()
+        copies = location.tier.copies
+        self._peek = None if copies.disk is None else copies.values.peek
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.EdgeNamespace {self.id} at {self._edge.location!r}>"
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, never changes."""
+        return self._inner.id
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted."""
+        return self._inner.limits
+
+    @property
+    def meter(self) -> Meter:
+        """What was used of it in this process."""
+        return self._inner.meter
+
+    # -- reads
+
+    async def get(
+        self,
+        key: Any,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any:
+        """Return the value of a key, or None; for a list of keys a dict.
+
+        With type "stream" it is a ValueStream.  See kvengine.EdgeNamespace.get.
+        """
+        if not isinstance(key, str):
+            return await self.get_many(
+                key,
+                type,
+                cache_ttl=cache_ttl,
+                min_version=min_version,
+                stale_if_error=stale_if_error,
+            )
+        says_nothing = cache_ttl is None and not min_version and stale_if_error is None
+        if says_nothing and self._is_in_memory(self._inner.name(key)):
+            value = self._inner.get_at_hand(key, type)
+            if value is not NOT_AT_HAND:
+                return self._streamed(value)
+        shown = await self._read(key, cache_ttl, min_version, stale_if_error)
+        return self._decoded(key, shown, type)
+
+    async def get_with_metadata(
+        self,
+        key: Any,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any:
+        """Return ValueWithMetadata; for a list a dict.  See kvengine.EdgeNamespace."""
+        if not isinstance(key, str):
+            many = await self._read_many(key, type, cache_ttl, min_version, stale_if_error)
+            found = self._inner._with_metadata_all(many, type)
+            return {
+                name: one and one._replace(value=self._streamed(one.value))
+                for name, one in found.items()
+            }
+        shown = await self._read(key, cache_ttl, min_version, stale_if_error)
+        one = self._inner._with_metadata(key, shown, type)
+        return one._replace(value=self._streamed(one.value))
+
+    async def get_metadata(
+        self,
+        key: str,
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> Any:
+        """Return KeyDetails(name, expiration, metadata, version, size), or None."""
+        shown = await self._read(key, cache_ttl, min_version, stale_if_error)
+        return self._inner._details(key, shown)
+
+    async def read(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> ValueRead:
+        """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
+        shown = await self._read(key, cache_ttl, min_version, stale_if_error)
+        return value_read(self._decoded(key, shown, type), shown)
+
+    async def get_many(
+        self,
+        keys: Iterable[str],
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float | None = None,
+    ) -> dict[str, Any]:
+        """Return a dict from each key to its value; what is not held is asked for at once."""
+        found = await self._read_many(keys, type, cache_ttl, min_version, stale_if_error)
+        decoded = self._inner._decoded_all(found, type)
+        return {name: self._streamed(value) for name, value in decoded.items()}
+
+    def _decoded(self, key: str, shown: Shown, type: str) -> Any:
+        return self._streamed(self._inner.decoded(key, shown.value, type))
+
+    def _streamed(self, value: Any) -> Any:
+        if not isinstance(value, io.BytesIO):
+            return value
+        return ValueStream(BytesStream(value.getbuffer()), self._runner)
+
+    async def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
+        inner, name = self._inner, self._inner.name(key)
+        ask = inner._asks(cache_ttl, min_version, stale_if_error)
+        await self._check_living()
+        inner.meter.reads += 1
+        return await self._find(name, ask)
+
+    async def _read_many(
+        self, keys: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
+    ) -> dict[str, Any]:
+        inner = self._inner
+        names = inner._names(keys, type)
+        ask = inner._asks(cache_ttl, min_version, stale_if_error)
+        await self._check_living()
+        inner.meter.reads += len(names)
+        found = {key: self._lookup(name, ask) for key, name in names.items()}
+        missing = [key for key, shown in found.items() if shown is None]
+        if missing:
+            asked = await self._ask([names[key] for key in missing], ask)
+            found.update(zip(missing, asked, strict=True))
+        return found
+
+    async def _check_living(self) -> None:
+        self._edge.check_usable()
+        if not self._inner.is_known:
+            alarms = self._edge.tier.alarms
+            shown = await self._find(self._inner._row, self._inner._ask_living)
+            self._inner._judge_living(shown, alarms)
+
+    def _lookup(self, name: bytes, ask: Ask) -> Shown | None:
+        """Return what may be shown of what is in memory."""
+        return self._edge.tier.lookup(name, ask) if self._is_in_memory(name) else None
+
+    def _is_in_memory(self, name: bytes) -> bool:
+        """Return False if a look at the copies would be one at the disk."""
+        return self._peek is None or self._peek(name) is not None
+
+    async def _find(self, name: bytes, ask: Ask) -> Shown:
+        return self._lookup(name, ask) or (await self._ask([name], ask))[0]
+
+    async def _ask(self, names: list[bytes], ask: Ask) -> list[Shown]:
+        """Return what is on disk, or what the upstream says."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[list[Any]] = loop.create_future()
+
+        def tell(results: list[Any]) -> None:
+            if not told.done():  # who waits may have been cancelled
+                told.set_result(results)
+
+        def done(results: list[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(tell, results)
+
+        await self._runner.run(self._edge.tier.read_many, [(name, ask) for name in names], done)
+        try:
+            results = await asyncio.wait_for(told, 2 * self._edge.settings.timeout_s)
+        except TimeoutError:
+            raise UpstreamUnavailable("the upstream did not answer in time") from None
+        for result in results:
+            if isinstance(result, Exception):
+                raise again(result)
+        return results
+
+    # -- changes
+
+    async def put(self, key: str, value: Any, **options: Any) -> int:
+        """Store a value at the center and return its version; see kvengine.Namespace.put.
+
+        The value may be an async iterable of bytes, or have an async `read(n)`, too.
+        """
+        value = await collected(self.limits, value)
+        return await self._runner.run(self._inner.put, key, value, **options)
+
+    delete = forwarded(sync.EdgeNamespace.delete)
+    touch = forwarded(sync.EdgeNamespace.touch)
+    increment = forwarded(sync.EdgeNamespace.increment)
+    put_many = forwarded(sync.EdgeNamespace.put_many)
+    delete_many = forwarded(sync.EdgeNamespace.delete_many)
+    delete_prefix = forwarded(sync.EdgeNamespace.delete_prefix)
+
+    # -- what only the center knows
+
+    export = forwarded(sync.EdgeNamespace.export)
+    import_ = forwarded(sync.EdgeNamespace.import_)
+    list = forwarded(sync.EdgeNamespace.list)
+    count = forwarded(sync.EdgeNamespace.count)
+    size = forwarded(sync.EdgeNamespace.size)
+
+    def keys(self, *args: Any, **options: Any) -> AsyncIterator[KeyInfo]:
+        """Return an async iterator over keys, from the center; see Namespace.keys()."""
+        return self._runner.iterate(lambda: self._inner.keys(*args, **options))
+
+    def history(self, key: str) -> AsyncIterator[KeyChange]:
+        """Return an async iterator over the changes of a key; see Namespace.history()."""
+        return self._runner.iterate(lambda: self._inner.history(key))
+
+    async def watch(self, *args: Any, **options: Any) -> AsyncGenerator[KeyChange, None]:
+        """Yield changes as they come, from the center; see Namespace.watch()."""
+        self._edge.check_usable()
+        async for change in self._origin.watch(*args, **options):
+            yield change
+
+    # -- filling
+
+    async def get_or_set(
+        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
+    ) -> Any:
+        """Return the value of a key; if there is none, call or await `make` and store its result.
+
+        Of several tasks that miss the key at once only one calls `make`.
+        """
+        return await filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+
+    def memoize(
+        self,
+        *,
+        expiration_ttl: int | None = None,
+        type: str = "json",
+        key: Callable[..., str] | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps what a function, async or not, returns in this namespace.
+
+        The decorated function is async.  See kvengine.Namespace.memoize.
+        """
+        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
