@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.messages import Want
+from kvengine.tier.messages import Answer, News, Notice, Want
 
 if TYPE_CHECKING:
     from kvengine.testing.world.network import Network
@@ -22,23 +22,40 @@ if TYPE_CHECKING:
     from kvengine.tier.board import Later
 
 RESEND_S = 1.0
+MESSAGE_BYTES = 60  # of any message: addresses, kind, versions
+ITEM_BYTES = 40  # of a key in it, besides key and value
 Done = Callable[[Any], None]
 Request = Callable[[Done], None]  # calls the function with its answer, at once or later
+
+
+def size_of(message: Any) -> int:
+    """Return about how many bytes a question or an answer takes on the wire."""
+    items: Sequence[Any] = message.notices if isinstance(message, News) else message
+    size = MESSAGE_BYTES
+    if not isinstance(items, (list, tuple)):
+        return size
+    for item in items:
+        size += ITEM_BYTES
+        if isinstance(item, (Want, Notice)):
+            size += len(item.key)
+        if isinstance(item, (Answer, Notice)) and item.value is not None:
+            size += len(item.value) + len(item.metadata)
+    return size
 
 
 class Exchange:
     """A request on its way there, and its answer on the way back; either may be lost."""
 
-    __slots__ = ("done", "life", "link", "request", "target_life")
+    __slots__ = ("done", "life", "link", "request", "size", "target_life")
 
-    def __init__(self, link: Link, request: Request, done: Done) -> None:
-        self.link, self.request, self.done = link, request, done
+    def __init__(self, link: Link, request: Request, done: Done, size: int) -> None:
+        self.link, self.request, self.done, self.size = link, request, done, size
         self.life, self.target_life = link.place.life, 0
 
     def send(self) -> None:
         """Carry the request."""
         link = self.link
-        link.network.send(link.place.name, link.target.name, self.there)
+        link.network.send(link.place.name, link.target.name, self.there, self.size)
 
     def there(self) -> None:
         """The request has come."""
@@ -51,9 +68,8 @@ class Exchange:
         """The upstream answers, perhaps much later."""
         link = self.link
         if link.target.is_up and link.target.life == self.target_life:
-            link.network.send(
-                link.target.name, link.place.name, functools.partial(self.back, result)
-            )
+            back = functools.partial(self.back, result)
+            link.network.send(link.target.name, link.place.name, back, size_of(result))
 
     def back(self, result: Any) -> None:
         """The answer has come."""
@@ -121,16 +137,17 @@ class Link:
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Ask for keys."""
-        self.ask(lambda reply: self.target.door.fetch(wants, reply), done)
+        self.ask(lambda reply: self.target.door.fetch(wants, reply), done, size_of(wants))
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the center."""
         self.ask(self.target.door.origin_version, done)
 
-    def ask(self, request: Request, done: Done) -> None:
+    def ask(self, request: Request, done: Done, size: int = MESSAGE_BYTES) -> None:
         """Let the upstream do something, once at the least."""
-        Question(self, request, done).begin()
+        Question(self, request, done, size).begin()
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Ask for news; the answer may come twice, or not at all."""
-        Exchange(self, lambda reply: self.target.door.poll(after, hold_s, reply), done).send()
+        request: Request = lambda reply: self.target.door.poll(after, hold_s, reply)  # noqa: E731
+        Exchange(self, request, done, MESSAGE_BYTES).send()

@@ -64,6 +64,10 @@ class WorldClock:
         """Return seconds since some moment, as this machine has it."""
         return 1000.0 + self._time.now * self._rate
 
+    def moment_of(self, wall: float) -> float:
+        """Return the moment of the world at which this machine has a time of day."""
+        return (wall - START - self._ahead_s) / self._rate
+
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call a function in so many seconds of this machine."""
         self._time.later(delay_s / self._rate, call)
