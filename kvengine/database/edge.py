@@ -93,9 +93,7 @@ class Edge:
         self._closed = False
         self._disk = None if path is None else DiskCopies(path, self.settings.disk_bytes)
         self._timers = Timers(f"kvengine-{location}")
-        source: Any = (
-            upstream._center_of_locations() if isinstance(upstream, Database) else upstream.tier
-        )
+        source: Any = self._source()
         self.tier: Location = Location(
             source,
             self.settings,
@@ -109,6 +107,11 @@ class Edge:
             self.tier, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._listening.begin()
+
+    def _source(self) -> Any:
+        """Return what this location asks and listens to."""
+        upstream = self.upstream
+        return upstream._center_of_locations() if isinstance(upstream, Database) else upstream.tier
 
     def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none.

@@ -8,6 +8,13 @@ from typing import Any
 from kvengine.testing.world.checker import Violation
 from kvengine.tier.counters import Counters, Histogram
 
+AT_ONCE_S = 2e-6  # the smallest bucket of a histogram
+ABOUT_CHANGES = (
+    "a change was at a location after",
+    "stale reads",
+    "of reads within the bound after a write",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -124,7 +131,9 @@ class Report:
             ("promises broken", f"{len(self.violations):,} in {self.checked:,} reads"),
         ]
         if not self.region_count:
-            del rows[5]
+            rows.remove(next(row for row in rows if row[0] == "hits at regions"))
+        if not self.spread.count:
+            rows = [row for row in rows if row[0] not in ABOUT_CHANGES]
         if leaves.disk_hits:
             share = f"{100 * _share(leaves.disk_hits, leaves.reads):.2f} %"
             rows.insert(5, ("of these from disk", share))
@@ -153,4 +162,6 @@ def _share(part: float, whole: float) -> float:
 
 
 def _ms(seconds: float) -> str:
+    if seconds < AT_ONCE_S:
+        return "0 ms"
     return f"{seconds * 1000:,.3g} ms" if seconds < 1 else f"{seconds:,.3g} s"
