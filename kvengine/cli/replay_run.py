@@ -82,23 +82,25 @@ class Replay:
     def run(self, progress: Progress | None = None) -> Report:
         """Make all requests, and return what the world says then."""
         world, trace = self.world, self._trace
-        begin = world.now
-        step = (trace.times[-1] or 1.0) / INTERVALS
+        begin, step = world.now, (trace.times[-1] or 1.0) / INTERVALS
         places = Zipf(len(world.leaves), SPREAD, random.Random(world.seed))
-        self._reports, end = [world.report()], begin + step
+        self._reports = [world.report()]
         with quiet_collector():
             for number, moment in enumerate(trace.times):
                 if progress is not None and number % REQUESTS_A_STEP == 0:
                     progress(number, len(trace))
-                while begin + moment > end:
-                    world.time.run_until(end)
-                    self._reports.append(world.report())
-                    end += step
+                while len(self._reports) < INTERVALS and moment > step * len(self._reports):
+                    self._end_interval(begin + step * len(self._reports))
                 world.time.run_until(begin + moment)
                 self._request(number, world.leaves[places.draw()].name)
-        self._reports.append(world.report())
+        while len(self._reports) <= INTERVALS:
+            self._end_interval(begin + step * len(self._reports))
         world.run(END_S)
         return world.report()
+
+    def _end_interval(self, moment: float) -> None:
+        self.world.time.run_until(moment)
+        self._reports.append(self.world.report())
 
     def _request(self, number: int, place: str) -> None:
         trace, pick = self._trace, self._trace.picks[number]

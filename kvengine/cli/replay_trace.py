@@ -18,6 +18,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
@@ -223,31 +224,42 @@ def _requests(
     """Yield each request with the number of its line."""
     total = bytes_to_come(file)
     columns: Columns | None = None
-    rows = csv.reader(_text(file), strict=True)
-    try:
-        for row in rows:
-            if progress is not None and rows.line_num % LINES_A_STEP == 0:
-                progress(total - bytes_to_come(file), total)
-            if not row:
-                continue
-            if columns is None:
-                columns, has_names = columns_of(row)
-                if has_names:
+    with _text(file) as text:
+        rows = csv.reader(text, strict=True)
+        try:
+            for row in rows:
+                if progress is not None and rows.line_num % LINES_A_STEP == 0:
+                    progress(total - bytes_to_come(file), total)
+                if not row:
                     continue
-            yield rows.line_num, columns.request(row)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{name}, line {rows.line_num}: {error}") from None
-    except csv.Error as error:
-        line = max(rows.line_num, 1)
-        raise InvalidRequest(f"{name}, line {line}: this is no CSV: {error}") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        line = rows.line_num + 1
-        raise InvalidRequest(f"{name}, line {line}: the gzip file is damaged: {error}") from None
+                if columns is None:
+                    columns, has_names = columns_of(row)
+                    if has_names:
+                        continue
+                yield rows.line_num, columns.request(row)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{name}, line {rows.line_num}: {error}") from None
+        except csv.Error as error:
+            line = max(rows.line_num, 1)
+            raise InvalidRequest(f"{name}, line {line}: this is no CSV: {error}") from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            line = rows.line_num + 1
+            raise InvalidRequest(
+                f"{name}, line {line}: the gzip file is damaged: {error}"
+            ) from None
 
 
-def _text(file: BinaryIO) -> IO[str]:
-    """Return the lines of a file as text, unpacked if it is packed."""
-    source = file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(Any, file))
+@contextmanager
+def _text(file: BinaryIO) -> Iterator[IO[str]]:
+    """Give the lines of a file as text, unpacked if it is packed; it stays open."""
+    is_raw = not isinstance(file, io.BufferedReader)
+    source: Any = io.BufferedReader(cast(Any, file)) if is_raw else file
     is_packed = source.peek(2)[:2] == b"\x1f\x8b"
     data: Any = gzip.GzipFile(fileobj=source) if is_packed else source
-    return io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline="")
+    text = io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+        if is_raw:
+            source.detach()
