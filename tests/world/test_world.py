@@ -27,6 +27,7 @@ def odd_world(seed, **changes):
         "loss": chance.choice([0, 0.01, 0.1]),
         "duplication": chance.choice([0, 0.05]),
         "jitter": chance.choice([0.1, 3]),
+        "delay_s": chance.choice([0, 0, 0.3]),
         "clock_skew_s": chance.choice([0, 30]),
         "clock_drift": chance.choice([0, 1e-4]),
         "with_disk": chance.choice([True, False]),
@@ -88,7 +89,7 @@ if module is not location:
 import kvengine.testing.world.places as places
 places.Location = location.Location
 from tests.world.test_world import run
-for seed in range(40):
+for seed in range(100):
     if run(seed, 300).violations:
         sys.exit(0)
 sys.exit("nothing was seen")

@@ -19,7 +19,6 @@ from kvengine.tier.messages import Answer, News, Notice, Want
 if TYPE_CHECKING:
     from kvengine.testing.world.network import Network
     from kvengine.testing.world.places import Place
-    from kvengine.tier.board import Later
 
 RESEND_S = 1.0
 MESSAGE_BYTES = 60  # of any message: addresses, kind, versions
@@ -87,16 +86,19 @@ class Question(Exchange):
         """Send it, and see to it that it ends."""
         self.is_open = True
         self.send()
-        link = self.link
-        if link.resends:
-            link.later(RESEND_S, self.send_again)
-        link.later(link.timeout_s, self.give_up)
+        time = self.link.network.time
+        if self.link.resends:
+            time.deadline(RESEND_S, self)
+        time.deadline(self.link.timeout_s, self)
 
-    def send_again(self) -> None:
-        """Send it once more if there is no answer."""
-        if self.is_open:
+    def expire(self, delay_s: float) -> None:
+        """There is no answer yet: send it once more, or give up."""
+        link = self.link
+        if delay_s == link.timeout_s:
+            self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
+        else:
             self.send()
-            self.link.later(RESEND_S, self.send_again)
+            link.network.time.deadline(RESEND_S, self)
 
     def back(self, result: Any) -> None:
         """The first answer counts."""
@@ -104,18 +106,12 @@ class Question(Exchange):
             self.is_open = False
             super().back(result)
 
-    def give_up(self) -> None:
-        """Its time is over."""
-        link = self.link
-        self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
-
 
 class Link:
     """The way from a location to its upstream.
 
     Args:
         network: carries the messages.
-        later: calls a function after some seconds.
         place: who asks.
         target: who answers.
         timeout_s: after so many seconds without an answer the upstream counts as unreachable.
@@ -125,14 +121,13 @@ class Link:
     def __init__(
         self,
         network: Network,
-        later: Later,
         place: Place,
         target: Place,
         *,
         timeout_s: float,
         resends: bool,
     ) -> None:
-        self.network, self.later, self.place, self.target = network, later, place, target
+        self.network, self.place, self.target = network, place, target
         self.timeout_s, self.resends = timeout_s, resends
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:

@@ -52,7 +52,7 @@ class Network:
     def __init__(
         self, time: VirtualTime, chance: random.Random, latency: Latency, weather: Weather
     ) -> None:
-        self._time, self._chance, self._latency = time, chance, latency
+        self.time, self._chance, self._latency = time, chance, latency
         self.weather = weather
         self._cut: set[tuple[str, str]] = set()  # ways, each in one direction
         self.sent = self.lost = self.bytes = 0
@@ -85,7 +85,7 @@ class Network:
         for _ in range(2 if twice else 1):
             way = self._latency(origin, target)
             delay = way * (1 + self._chance.random() * weather.jitter) + weather.delay_s
-            self._time.later(delay, lambda: self._deliver(origin, target, arrive))
+            self.time.later(delay, lambda: self._deliver(origin, target, arrive))
 
     def _deliver(self, origin: str, target: str, arrive: Callable[[], None]) -> None:
         if self._cut and (origin, target) in self._cut:

@@ -150,7 +150,6 @@ class LocationPlace(Place):
     def _way_to(self, target: Place) -> Link:
         return Link(
             self.world.network,
-            self.world.time.later,
             self,
             target,
             timeout_s=self.settings.timeout_s,

@@ -69,7 +69,7 @@ class World(Clients):
     ...     author, reader = world.namespace("center"), world.namespace("loc-0")
     ...     publish(author, "one", "1")
     ...     yield page(reader)
-    ...     world.later(world.chance.uniform(0, 0.2), lambda: world.cut("loc-0"))
+    ...     world.later(world.chance.uniform(0, 0.4), lambda: world.cut("loc-0"))
     ...     publish(author, "two", "2")
     ...     world.run(30)
     ...     yield page(reader)
@@ -131,7 +131,9 @@ class World(Clients):
         self.settings = _settings(settings)
         self.spread = Histogram()  # how long changes took to reach a location
         weather = Weather(loss, duplication, jitter, delay_s)
-        self.network = Network(self.time, self.chance, latency_of(latency, seed), weather)
+        # A chance of its own: what readers and writers do does not depend on how messages fare.
+        chance = random.Random(f"{seed} network")
+        self.network = Network(self.time, chance, latency_of(latency, seed), weather)
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
