@@ -1,6 +1,7 @@
 """What can be done to a world: ways, cuts, partitions, clocks, values that expire."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_messages_overtake_each_other():
     world = World(locations=1, jitter=3.0)
     arrived = []
     for number in range(100):
-        world.network.send("center", "loc-0", lambda number=number: arrived.append(number))
+        world.network.send("center", "loc-0", partial(arrived.append, number))
     world.run(5)
     assert arrived != sorted(arrived) == list(range(100))
 
@@ -54,7 +55,7 @@ def test_messages_are_lost_and_sent_twice():
     world = World(locations=1, loss=0.3, duplication=0.3)
     arrived = []
     for number in range(1000):
-        world.network.send("center", "loc-0", lambda number=number: arrived.append(number))
+        world.network.send("center", "loc-0", partial(arrived.append, number))
     world.run(5)
     assert 600 < len(set(arrived)) < 800
     assert 150 < len(arrived) - len(set(arrived)) < 300
