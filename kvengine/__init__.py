@@ -53,6 +53,7 @@ from kvengine.namespace.results import (
     ListResult,
     ValueWithMetadata,
 )
+from kvengine.tier.cached_store import CachedStore
 from kvengine.tier.memory import Cache
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ __all__ = [
     "Bill",
     "BulkReport",
     "Cache",
+    "CachedStore",
     "Change",
     "ChangesGone",
     "CorruptData",

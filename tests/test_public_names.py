@@ -39,6 +39,7 @@ NAMES = ERRORS | {
     "Database",
     "DatabaseChange",
     "Cache",
+    "CachedStore",
     "Edge",
     "EdgeNamespace",
     "EdgeStats",

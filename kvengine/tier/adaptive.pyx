@@ -9,8 +9,10 @@ Invariants:
 
 * A key is always a sample or never.
 * A shadow never acts on the cache but through the choice of the arm.
-* The choice changes only for an arm that is clearly better.
+* The choice changes only for an arm that is ahead by more than chance explains.
 """
+
+from libc.math cimport sqrt
 
 from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT
@@ -24,14 +26,14 @@ ARMS = (  # share of the window, admission, by frequency
     (0.1, 2, True),
     (0.01, 1, False),
 )
-FIRST_ARM = 1  # does well at everything, and best at nothing
+FIRST_ARM = 6  # what suits short histories: loops are kept, and the others soon show if not
 
 cdef enum:
     SHADOW_ENTRIES = 256        # at the least, if the cache has so many
     PERIOD = 2                  # requests for each entry of a shadow, between two choices
 
 cdef double FADE = 0.95         # what hits count after another period
-cdef double CLEARLY = 1.005     # how many times as many an arm must have to be chosen
+cdef double CHANCE = 0.3         # how many times the root of its hits an arm must be ahead
 cdef double STEP = 0.01         # by which the window grows or shrinks with a miss
 
 
@@ -121,7 +123,8 @@ cdef class Adaptive(Greedy):
     cdef void choose(self) noexcept:
         cdef Shadow shadow
         cdef int number, best = self.chosen
-        cdef double best_score = (<Shadow>self.shadows[best]).score * CLEARLY
+        cdef double best_score = (<Shadow>self.shadows[best]).score
+        best_score += CHANCE * sqrt(best_score)
         for number in range(len(self.shadows)):
             shadow = <Shadow>self.shadows[number]
             if shadow.score > best_score and number != self.chosen:
