@@ -33,7 +33,7 @@ def demo(what: str | None, seconds: float, source: str | None, keep: str | None)
     """Show what kvengine does: at locations, or in one store.
 
     \b
-    locations  Flip a flag at one place and see it at seven others, milliseconds later; cut one
+    locations  Flip a flag at one of seven places and see it at all, milliseconds later; cut one
                of them off, and see what it still shows, and how it comes back.
     store      Store thousands of real files, kill a writer, recover, and check every byte. It
                needs about four times the size of the files on disk for a while.
