@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import tempfile
 from contextlib import ExitStack
+from itertools import pairwise
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -108,11 +109,32 @@ class Demo:
             if flip.version in place.seen
         }
 
+    def has_come(self) -> bool:
+        """Return whether every connected location has seen the newest change."""
+        version = self.flips[-1].version if self.flips else 0
+        return all(
+            place.is_cut or any(seen >= version for seen in list(place.seen))
+            for place in self.places.values()
+        )
+
+    def behind(self) -> float:
+        """Return how long after a change of the flag the older value was shown, at the most."""
+        return max(
+            place.last[old.version] - new.at
+            for place in self.places.values()
+            for old, new in pairwise(self.flips)
+            if old.version in place.last
+        )
+
     def wait_until(self, share: float, show: Screen) -> None:
         """Let a share of the time pass, and show what happens."""
         while (left := share * self.seconds - self.elapsed) > 0:
             show.draw(self)
             sleep(min(STEP_S, left))
+        end = monotonic() + COME_S
+        while not self.has_come() and monotonic() < end:  # on a machine that is very busy
+            show.draw(self)
+            sleep(STEP_S)
 
 
 def locations_demo(seconds: float) -> bool:
@@ -188,8 +210,9 @@ def _judge(demo: Demo, report: Report) -> None:
     )
     oldest, bound_s = max(place.oldest_s for place in demo.places.values()), demo.bound_s
     report.check(
-        f"nothing older than {bound_s:.1f} s was shown; the oldest was {oldest:.2f} s",
-        oldest <= bound_s,
+        f"no value was shown for {bound_s:.1f} s after it changed: {demo.behind():.2f} s at the "
+        f"most, at an age of at most {oldest:.2f} s",
+        demo.behind() <= bound_s and oldest <= bound_s,
     )
     report.check(
         f"past that, {CUT} refused to answer instead ({lone.refused:,} reads)", lone.refused > 0

@@ -72,6 +72,7 @@ class Place:
         self.shown: ValueRead | None = None
         self.error: UpstreamUnavailable | None = None
         self.seen: dict[int, float] = {}  # when each version was first seen
+        self.last: dict[int, float] = {}  # when the last read that showed it began
         self.oldest_s = 0.0  # the greatest age that was shown
         self.reads = self.refused = self.went_back = 0
         self._stop = threading.Event()
@@ -86,6 +87,7 @@ class Place:
     def _read(self) -> None:
         while not self._stop.wait(READ_EVERY_S):
             self.reads += 1
+            began = monotonic()
             try:
                 found = self.flags.read(KEY)
             except UpstreamUnavailable as error:
@@ -96,6 +98,7 @@ class Place:
             if self.shown is not None and found.version < self.shown.version:
                 self.went_back += 1
             self.seen.setdefault(found.version, now)
+            self.last[found.version] = began
             self.oldest_s = max(self.oldest_s, found.age)
             self.shown, self.error = found, None
 

@@ -30,6 +30,7 @@ class Screen:
 
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
+        self._refusing: set[str] = set()
         self._told, self._told_at = 0, 0.0  # the last change that was told of, and when
 
     def say(self, text: str) -> None:
@@ -49,9 +50,10 @@ class Screen:
             delays = demo.delays(flip)
             slowest = f", after {1000 * max(delays.values()):.1f} ms at the most" if delays else ""
             self.say(f"  {len(delays)} of {len(demo.places)} locations see it{slowest}")
-        if monotonic() - self._told_at < TELL_EVERY_S:
+        refusing = {name for name, place in demo.places.items() if place.error is not None}
+        if refusing == self._refusing and monotonic() - self._told_at < TELL_EVERY_S:
             return
-        self._told_at = monotonic()
+        self._refusing, self._told_at = refusing, monotonic()
         for place in demo.places.values():
             if place.is_cut:
                 self.say(f"  {place.name} is {state_of(place)}")

@@ -38,8 +38,8 @@ def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
 @click.command()
 @click.argument("trace", metavar="TRACE")
 @click.option(
-    "--locations", type=click.IntRange(1, LOCATIONS_MAX), default=30, show_default=True, metavar="N",
-    help="Where reads are made.",
+    "--locations", type=click.IntRange(1, LOCATIONS_MAX), default=30, show_default=True,
+    metavar="N", help="Where reads are made.",
 )  # fmt: skip
 @click.option(
     "--regions", type=click.IntRange(0, LOCATIONS_MAX), default=3, show_default=True, metavar="N",
