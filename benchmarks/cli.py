@@ -17,6 +17,7 @@ from benchmarks.options import Options
 from benchmarks.report import write_report
 from benchmarks.report.compare import comparison
 from benchmarks.workloads import WORKLOADS
+from benchmarks.world import world
 
 RESULTS = Path(__file__).parent / "results"
 _DEFAULT = click.core.ParameterSource.DEFAULT
@@ -131,6 +132,9 @@ def namespace_layer(keys: int, repeats: int, directory: str | None, results: Pat
     target.write_text(json.dumps(result, indent=1) + "\n")
     target.with_suffix(".md").write_text(namespace.report(result) + "\n")
     click.echo(namespace.report(result))
+
+
+main.add_command(world)
 
 
 def _with_settings(names: list[str]) -> list[tuple[str, str]]:

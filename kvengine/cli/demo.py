@@ -1,160 +1,50 @@
-"""``kvengine demo``: real files through a store, a crash, and back.
+"""``kvengine demo``: locations that hear of changes, or a store that survives a crash.
 
 Invariants:
 * the exit code is 0 only if every check held;
-* without ``--keep`` nothing stays behind, not even after Ctrl-C.
+* nothing stays behind that was not asked for, not even after Ctrl-C.
 """
 
-import os
-import shutil
 import sys
-import tempfile
-from contextlib import ExitStack
-from time import perf_counter
 
 import click
 
-from kvengine import Store
-from kvengine.cli import demo_crash
-from kvengine.cli.demo_files import INSTALLED_FOLDERS, Tree, find_files, standard_library
-from kvengine.cli.demo_loader import Loader
-from kvengine.cli.demo_reads import list_prefixes, read_back
-from kvengine.cli.demo_report import Report
-from kvengine.cli.failures import CommandFailed, ExitCode
-from kvengine.cli.output import progress_bar
-from kvengine.cli.text import size_text
-from kvengine.errors import StoreLocked
-
-# Two stores, one of them half overwritten before it is compacted, and a backup.
-SPACE_FACTOR = 4
+from kvengine.cli.demo_locations import SECONDS_MIN, locations_demo
+from kvengine.cli.demo_store import store_demo
+from kvengine.cli.failures import ExitCode
 
 
 @click.command()
+@click.argument("what", type=click.Choice(["locations", "store"]), required=False)
+@click.option(
+    "--seconds", type=click.FloatRange(min=SECONDS_MIN, max=3600), default=20.0, show_default=True,
+    help="How long the demo of locations takes.",
+)  # fmt: skip
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, file_okay=False),
-    help="Take the files of this folder, not those of Python's standard library.",
+    help="Store the files of this folder, not those of Python's standard library.",
 )
 @click.option(
     "--keep", metavar="DIR", help="Make the stores in this new or empty folder and keep them."
 )
-def demo(source: str | None, keep: str | None) -> None:
-    """Store thousands of real files, kill a writer, recover, and check every byte.
+def demo(what: str | None, seconds: float, source: str | None, keep: str | None) -> None:
+    """Show what kvengine does: at locations, or in one store.
 
-    A key is the path of a file, a value its contents. The input is the standard library
-    of the running Python. It needs about four times the size of the files on disk for a
-    while. If a check fails, the exit code is 1.
+    \b
+    locations  Flip a flag at one of seven places and see it at all, milliseconds later; cut one
+               of them off, and see what it still shows, and how it comes back.
+    store      Store thousands of real files, kill a writer, recover, and check every byte. It
+               needs about four times the size of the files on disk for a while.
+
+    Without a word it is "locations", or "store" with one of its options --from and --keep. If a
+    check fails, the exit code is 1.
     """
-    started = perf_counter()
-    report = Report()
-    with ExitStack() as cleanup:
-        folder = _work_folder(keep, cleanup)
-        tree = _collect(report, source, folder)
-        _library(report, tree, os.path.join(folder, "library"))
-        _crash(report, tree, folder)
-        if keep is not None:
-            report.figure(f"kept: {os.path.abspath(keep)}")
-    report.step(
-        f"{report.passed} checks held, {report.failed} failed, in {perf_counter() - started:.1f} s."
-    )
-    if report.failed:
+    has_store_option = source is not None or keep is not None
+    if what == "locations" and has_store_option:
+        raise click.UsageError("--from and --keep belong to the demo of the store")
+    if what == "store" or has_store_option:
+        store_demo(source, keep)
+    elif not locations_demo(seconds):
         sys.exit(ExitCode.FAILURE)
-
-
-def _work_folder(keep: str | None, cleanup: ExitStack) -> str:
-    if keep is None:
-        folder = tempfile.mkdtemp(prefix="kvengine-demo-")
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-        return folder
-    os.makedirs(keep, exist_ok=True)
-    if os.listdir(keep):
-        raise click.UsageError(f"--keep {keep}: the folder is not empty")
-    return os.path.abspath(keep)
-
-
-def _collect(report: Report, source: str | None, folder: str) -> Tree:
-    root = source or standard_library()
-    report.step(f"Find files under {root}")
-    # Packages that were installed beside the standard library are no part of it.
-    without = frozenset[bytes]() if source else INSTALLED_FOLDERS
-    tree = find_files(root, without)
-    report.figure(f"{len(tree.files):,} files, {size_text(tree.size_bytes)}")
-    report.figure(
-        f"left out: {tree.unreadable:,} unreadable, {tree.too_large:,} above 64 MiB, "
-        f"{tree.names_too_long:,} with names above 1,024 bytes"
-    )
-    if not tree.files:
-        raise CommandFailed(f"no files to store under {root}")
-    needed, free = SPACE_FACTOR * tree.size_bytes, shutil.disk_usage(folder).free
-    if needed > free:
-        raise CommandFailed(
-            f"{folder} has {size_text(free)} free, and the demo needs {size_text(needed)}"
-        )
-    return tree
-
-
-def _library(report: Report, tree: Tree, path: str) -> None:
-    report.step("Load them in a writer process; look over its shoulder meanwhile")
-    with Loader(path, tree.root, tree.files, batch_files=256) as loader:
-        _look_beside(report, loader)
-        seconds = loader.finish()
-        files = loader.loaded(len(tree.files))
-    size_bytes = sum(file.size_bytes for file in files)
-    rate = size_text(size_bytes / max(loader.seconds_in_store, 1e-9))
-    report.figure(
-        f"{len(files):,} files, {size_text(size_bytes)} in {seconds:.2f} s; "
-        f"{loader.seconds_in_store:.2f} s of it in the store: {rate}/s, safe on disk"
-    )
-    report.step("Read all back and compare with the files")
-    started = perf_counter()
-    with Store(path, read_only=True) as store:
-        store.get(tree.files[0].key)
-        report.figure(f"opened and answered in {1e3 * (perf_counter() - started):.2f} ms")
-        read_back(report, store, files)
-        report.step("List by prefix and compare with the sorted paths")
-        list_prefixes(report, store, [file.key for file in files])
-
-
-def _look_beside(report: Report, loader: Loader) -> None:
-    half = len(loader.files) // 2
-    with progress_bar("load") as progress:
-        for position in loader.acknowledgements():
-            if progress is not None:
-                progress(position, len(loader.files))
-            if position >= half:
-                break
-    with Store(loader.path, read_only=True) as store:
-        safe = loader.loaded(loader.done)
-        report.check(
-            f"a reader beside the writer sees all {len(safe):,} files acknowledged so far",
-            all(file.key in store for file in safe),
-        )
-
-
-def _crash(report: Report, tree: Tree, folder: str) -> None:
-    path = os.path.join(folder, "killed")
-    report.step("Load a second store and kill its writer in mid-load")
-    loader = demo_crash.kill_writer(report, tree, path)
-    report.step("Recover what the killed writer left")
-    missing = demo_crash.recover(report, loader)
-    report.step("Finish the load")
-    demo_crash.finish_load(report, tree, path, missing)
-    with Store(path) as store:
-        report.step("Overwrite, compact and verify")
-        demo_crash.overwrite(report, tree, store)
-        demo_crash.compact(report, store)
-        demo_crash.verify(report, store)
-        _second_writer(report, path)
-        report.step("Back up and open the backup")
-        demo_crash.backup(report, tree, store, os.path.join(folder, "backup"))
-
-
-def _second_writer(report: Report, path: str) -> None:
-    """A second writer must be refused, here in the same process."""
-    try:
-        Store(path).close()
-    except StoreLocked as refusal:
-        report.check(f"a second writer is refused: {refusal}", True)
-    else:
-        report.check("a second writer is refused", False)

@@ -43,7 +43,7 @@ class ExitCode(enum.IntEnum):
 EXIT_CODES_HELP = """\b
 Exit codes:
   0    done
-  1    failed: not a store, another format, a check of the demo failed
+  1    failed: not a store, another format, a check of demo or replay failed
   2    usage: the command, an option, a key or a value is not acceptable
   3    not found: the key or the namespace is absent
   4    conflict: --if-version did not match, or the title is taken; nothing was written

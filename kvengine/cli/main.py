@@ -31,6 +31,7 @@ from kvengine.cli.namespace import namespace
 from kvengine.cli.output import flush, forget_output, message
 from kvengine.cli.place import Commands
 from kvengine.cli.put import put
+from kvengine.cli.replay import replay
 from kvengine.cli.salvage import salvage
 from kvengine.cli.stats import stats
 from kvengine.cli.tail import tail
@@ -81,7 +82,7 @@ def command() -> None:
 
 for _member in (
     namespace, key, bulk, export, import_pairs, usage, watch,
-    put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, demo, bench
+    put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, replay, demo, bench
 ):  # fmt: skip
     command.add_command(_member)
 

@@ -97,7 +97,7 @@ class Edge:
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._lock = threading.Lock()
         self._closed = False
-        source: Any = upstream_of(upstream)  # first: it fails if it is closed
+        source: Any = self._source()  # first: it fails if it is closed
         self._disk = None if path is None else self._open_disk(path)
         self._timers = Timers(f"kvengine-{location}")
         self.tier: Location = Location(
@@ -126,6 +126,10 @@ class Edge:
                 error,
             )
             return None
+
+    def _source(self) -> Any:
+        """Return what this location asks and listens to."""
+        return upstream_of(self.upstream)
 
     def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none.

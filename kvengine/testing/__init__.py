@@ -1,1 +1,8 @@
-"""What tests of kvengine, and of programs that use it, need: faults, crashes, clocks, checks."""
+"""What tests of kvengine, and of programs that use it, need: faults, crashes, clocks, checks.
+
+World     a center and locations under virtual time; for testing programs against staleness
+"""
+
+from kvengine.testing.world import World
+
+__all__ = ["World"]

@@ -228,8 +228,8 @@ class Reading(Lookup):
                 answer.value, answer.metadata, answer.expires_at, answer.version, as_of, checked
             )
         present = self.copies.peek(key)
-        if present is not None and present.version > held.version and present.as_of >= held.as_of:
-            return present  # news, or another question, brought a newer one meanwhile
+        if present is not None and _is_newer(present, held):
+            return present  # news, or another question, brought it meanwhile
         if present is not None and present.version == held.version:
             held = held.checked_again(present.as_of, present.checked)
         self.floors.lift(key, held.version or as_of)
@@ -244,9 +244,11 @@ class Reading(Lookup):
         held.read_at = now
         late: list[tuple[bytes, Ask, Done]] = []
         is_absent = held.version == 0 and not self.settings.negative_ttl_s
+        has_expired = held.expires_at is not None and held.expires_at <= self._wall()
         for waiter in flight.waiters:
-            if is_absent and waiter.since > flight.sent:
-                # It came after the question was sent: the key may have been made in between.
+            if (is_absent or has_expired) and waiter.since > flight.sent:
+                # It came after the question was sent: in between the key may have been made, or the
+                # value may have expired.
                 late.append((flight.key, waiter.ask, waiter.done))
                 continue
             if waiter.status == "MISS":
@@ -309,3 +311,10 @@ def _is_complete(answer: Answer, flight: Flight) -> bool:
     if answer.unchanged:
         return flight.held is not None and flight.held.version == answer.version
     return answer.version == 0 or answer.value is not None
+
+
+def _is_newer(present: Held, held: Held) -> bool:
+    """True if a copy is newer than what the upstream just answered."""
+    if held.version == 0 and present.expires_at is not None and present.version <= held.as_of:
+        return False  # it was there and is absent now, without a change: it has expired
+    return present.version > held.version and present.as_of >= held.as_of

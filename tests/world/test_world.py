@@ -27,6 +27,7 @@ def odd_world(seed, **changes):
         "loss": chance.choice([0, 0.01, 0.1]),
         "duplication": chance.choice([0, 0.05]),
         "jitter": chance.choice([0.1, 3]),
+        "delay_s": chance.choice([0, 0, 0.3]),
         "clock_skew_s": chance.choice([0, 30]),
         "clock_drift": chance.choice([0, 1e-4]),
         "with_disk": chance.choice([True, False]),
@@ -66,7 +67,9 @@ MISTAKES = {
     "news are not applied": (location, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
     "gaps are trusted": (location, "        self.covered_from = version\n", ""),
     "a restart forgets": (location, "self.floor = max(self.floor, origin_version)", "pass"),
-    "absent is shared": (reading, "if is_absent and waiter.since > flight.sent", "if False"),
+    "absent is shared": (reading, "if (is_absent or has_expired)", "if has_expired"),
+    "what expires is shared": (reading, "if (is_absent or has_expired)", "if is_absent"),
+    "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
     "own writes": (location, "                self.floors.lift(key, version)\n", ""),
 }
 
@@ -86,7 +89,7 @@ if module is not location:
 import kvengine.testing.world.places as places
 places.Location = location.Location
 from tests.world.test_world import run
-for seed in range(40):
+for seed in range(100):
     if run(seed, 300).violations:
         sys.exit(0)
 sys.exit("nothing was seen")

@@ -1,19 +1,24 @@
 """The checker: knows the whole history, and holds every read against what locations promise.
 
-A key's life is numbered: state 0 is how the world began, each write makes the next one.  A read
-shows one of these states; what it may be depends on when the states began and ended, and on what
-was read and written at the same place before.
+A key's life is a row of phases: it begins as the world did, each write makes two more.  Phase 2n is
+the value (or the absence) that write n made, phase 2n + 1 its absence once it has expired.  A read
+shows one of these; what it may be depends on when they began and ended, and on what was read and
+written at the same place before.
 
 Invariants:
 
 * Times are those of the world, which no place knows.
 * A read is judged by when it began: what ended before that by more than its bound was too old.
+* A value may be shown until it has expired by all clocks on the way to the center, and may be
+  absent once it has by one of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from kvengine.tier.counters import Histogram
 from kvengine.tier.messages import Shown
 
 SLACK_S = 1e-6  # of floating point
@@ -26,6 +31,10 @@ class State(NamedTuple):
     change: int  # the version of the center at which it began
     since: float
     value: bytes | None
+    expires_at: float | None = None  # by the clocks of places
+
+
+Expiry = Callable[[str, float], tuple[float, float]]
 
 
 class Violation(NamedTuple):
@@ -42,32 +51,43 @@ class Checker:
     """Holds reads against the promises.
 
     Args:
-        initial: gives the value and version with which a key began, or None.
         bound_s: how long a value may be shown after it changed.
         negative_s: how long "absent" may be shown after the key was made.
+        expiry: gives the first and the last moment at which a place, or one between it and the
+            center, takes a value for expired; None: nothing expires.
     """
 
-    def __init__(self, bound_s: float, negative_s: float) -> None:
+    def __init__(self, bound_s: float, negative_s: float, expiry: Expiry | None = None) -> None:
         self._bound_s, self._negative_s = bound_s, negative_s
+        self._expiry: Expiry = expiry or (lambda place, moment: (moment, moment))
         self._lives: dict[bytes, list[State]] = {}
-        self._floor: dict[tuple[str, bytes], tuple[int, float]] = {}  # state, and since when
+        self._floor: dict[tuple[str, bytes], tuple[int, float]] = {}  # phase, and since when
         self.violations: list[Violation] = []
         self.checked = 0
-        self.stale = 0  # reads that showed what was not the newest when they began
         self.after_write = 0  # reads within the bound after their key changed
         self.stale_after_write = 0  # of those, stale ones
-        self.worst_age = 0.0  # seconds by which a stale read was behind, at the most
+        self.behind = Histogram()  # seconds by which stale reads were behind
 
     # -- what happened
 
-    def begin(self, key: bytes, version: int, value: bytes | None) -> None:
+    def begin(
+        self, key: bytes, version: int, value: bytes | None, expires_at: float | None = None
+    ) -> None:
         """A key that will change has this value at the beginning (version 0: it is absent)."""
-        self._lives.setdefault(key, [State(version, version, float("-inf"), value)])
+        state = State(version, version, float("-inf"), value, expires_at)
+        self._lives.setdefault(key, [state])
 
-    def changed(self, key: bytes, change: int, value: bytes | None, now: float) -> None:
+    def changed(
+        self,
+        key: bytes,
+        change: int,
+        value: bytes | None,
+        now: float,
+        expires_at: float | None = None,
+    ) -> None:
         """The center has a new value of a key, or has it no more."""
-        life = self._lives[key]
-        life.append(State(change if value is not None else 0, change, now, value))
+        version = change if value is not None else 0
+        self._lives[key].append(State(version, change, now, value, expires_at))
 
     def knows(self, key: bytes) -> bool:
         """True if a key ever changed."""
@@ -80,46 +100,81 @@ class Checker:
 
     def wrote(self, place: str, key: bytes, change: int, now: float) -> None:
         """A write at a place was acknowledged: reads that begin there now must see it."""
-        life = self._lives[key]
-        state = max(number for number, state in enumerate(life) if state.change <= change)
-        self._lift(place, key, state, now)
+        self._lift(place, key, 2 * self._number_at(self._lives[key], change), now)
 
     # -- what was read
 
     def read(
-        self, place: str, key: bytes, shown: Shown, began: float, ended: float, ttl: float
+        self,
+        place: str,
+        key: bytes,
+        shown: Shown,
+        began: float,
+        ended: float,
+        ttl: float,
+        floor: int = 0,
     ) -> None:
-        """Judge a read."""
+        """Judge a read, which asked for values at most `ttl` old and not before version `floor`."""
         self.checked += 1
         life = self._lives.get(key)
         if life is None:
             return
-        state = self._state_of(life, shown, began)
-        if state is None:
+        phase = self._phase_of(place, life, shown, ended)
+        if phase is None:
             self._violated("right value", place, key, began, f"version {shown.version} never was")
             return
-        if life[state].value != shown.value:
+        state = life[phase // 2]
+        right = (None, None) if shown.version == 0 else (state.value, state.expires_at)
+        if right != (shown.value, shown.expires_at):
             self._violated("right value", place, key, began, f"not that of {shown.version}")
-        over = life[state + 1].since if state + 1 < len(life) else float("inf")
+        last = phase // 2 + 1 == len(life)
+        over = float("inf") if last else life[phase // 2 + 1].since
+        self._judge_age(place, key, shown, (began, ended), over, ttl)
+        if shown.version and state.expires_at is not None:
+            gone = self._expiry(place, state.expires_at)[1]
+            if gone < began - SLACK_S:
+                self._violated("expired is gone", place, key, began, f"for {began - gone:.3f} s")
+        if floor and not last and life[phase // 2 + 1].change <= floor:
+            self._violated("min_version", place, key, began, f"{shown.version} is before {floor}")
         self._count(life, over, began)
+        seen, since = self._floor.get((place, key), (0, 0.0))
+        if phase < seen and since <= began:
+            self._violated("never back", place, key, began, f"phase {phase} after {seen}")
+        self._lift(place, key, phase, ended)
+
+    def _judge_age(
+        self,
+        place: str,
+        key: bytes,
+        shown: Shown,
+        times: tuple[float, float],
+        over: float,
+        ttl: float,
+    ) -> None:
+        began, ended = times
         bound = ttl if shown.version else self._negative_s
         if over < began - bound - SLACK_S:
             promise = "bound" if shown.version else "new keys at once"
             self._violated(promise, place, key, began, f"over for {began - over:.3f} s")
         if over < ended - shown.age - SLACK_S:
             self._violated("true age", place, key, began, f"said {shown.age:.3f} s")
-        floor, since = self._floor.get((place, key), (0, 0.0))
-        if state < floor and since <= began:
-            self._violated("never back", place, key, began, f"state {state} after {floor}")
-        self._lift(place, key, state, ended)
 
-    def _state_of(self, life: list[State], shown: Shown, began: float) -> int | None:
-        """Return which state was shown; of several absences the newest that is not later."""
+    def _phase_of(self, place: str, life: list[State], shown: Shown, ended: float) -> int | None:
+        """Return which phase was shown; of several absences the newest that is not later."""
         for number in range(len(life) - 1, -1, -1):
             state = life[number]
             if state.version == shown.version and (shown.version or state.change <= shown.as_of):
-                return number
+                return 2 * number
+            if shown.version or state.expires_at is None or state.change > shown.as_of:
+                continue
+            if self._expiry(place, state.expires_at)[0] <= ended + SLACK_S:
+                return 2 * number + 1
         return None
+
+    @staticmethod
+    def _number_at(life: list[State], change: int) -> int:
+        """Return which state there was at a version of the center."""
+        return max(number for number, state in enumerate(life) if state.change <= change)
 
     def _count(self, life: list[State], over: float, began: float) -> None:
         changed = life[-1].since
@@ -130,14 +185,13 @@ class Checker:
         recent = began - changed <= self._bound_s
         self.after_write += recent
         if over <= began:
-            self.stale += 1
             self.stale_after_write += recent
-            self.worst_age = max(self.worst_age, began - over)
+            self.behind.add(began - over)
 
-    def _lift(self, place: str, key: bytes, state: int, now: float) -> None:
-        floor, _ = self._floor.get((place, key), (0, 0.0))
-        if state > floor:
-            self._floor[place, key] = (state, now)
+    def _lift(self, place: str, key: bytes, phase: int, now: float) -> None:
+        seen, _ = self._floor.get((place, key), (0, 0.0))
+        if phase > seen:
+            self._floor[place, key] = (phase, now)
 
     def _violated(self, promise: str, place: str, key: bytes, at: float, what: str) -> None:
         self.violations.append(Violation(promise, place, key, at, what))

@@ -14,31 +14,47 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.messages import Want
+from kvengine.tier.messages import Answer, News, Notice, Want
 
 if TYPE_CHECKING:
     from kvengine.testing.world.network import Network
     from kvengine.testing.world.places import Place
-    from kvengine.tier.board import Later
 
 RESEND_S = 1.0
+MESSAGE_BYTES = 60  # of any message: addresses, kind, versions
+ITEM_BYTES = 40  # of a key in it, besides key and value
 Done = Callable[[Any], None]
 Request = Callable[[Done], None]  # calls the function with its answer, at once or later
+
+
+def size_of(message: Any) -> int:
+    """Return about how many bytes a question or an answer takes on the wire."""
+    items: Sequence[Any] = message.notices if isinstance(message, News) else message
+    size = MESSAGE_BYTES
+    if not isinstance(items, (list, tuple)):
+        return size
+    for item in items:
+        size += ITEM_BYTES
+        if isinstance(item, (Want, Notice)):
+            size += len(item.key)
+        if isinstance(item, (Answer, Notice)) and item.value is not None:
+            size += len(item.value) + len(item.metadata)
+    return size
 
 
 class Exchange:
     """A request on its way there, and its answer on the way back; either may be lost."""
 
-    __slots__ = ("done", "life", "link", "request", "target_life")
+    __slots__ = ("done", "life", "link", "request", "size", "target_life")
 
-    def __init__(self, link: Link, request: Request, done: Done) -> None:
-        self.link, self.request, self.done = link, request, done
+    def __init__(self, link: Link, request: Request, done: Done, size: int) -> None:
+        self.link, self.request, self.done, self.size = link, request, done, size
         self.life, self.target_life = link.place.life, 0
 
     def send(self) -> None:
         """Carry the request."""
         link = self.link
-        link.network.send(link.place.name, link.target.name, self.there)
+        link.network.send(link.place.name, link.target.name, self.there, self.size)
 
     def there(self) -> None:
         """The request has come."""
@@ -51,9 +67,8 @@ class Exchange:
         """The upstream answers, perhaps much later."""
         link = self.link
         if link.target.is_up and link.target.life == self.target_life:
-            link.network.send(
-                link.target.name, link.place.name, functools.partial(self.back, result)
-            )
+            back = functools.partial(self.back, result)
+            link.network.send(link.target.name, link.place.name, back, size_of(result))
 
     def back(self, result: Any) -> None:
         """The answer has come."""
@@ -71,16 +86,19 @@ class Question(Exchange):
         """Send it, and see to it that it ends."""
         self.is_open = True
         self.send()
-        link = self.link
-        if link.resends:
-            link.later(RESEND_S, self.send_again)
-        link.later(link.timeout_s, self.give_up)
+        time = self.link.network.time
+        if self.link.resends:
+            time.deadline(RESEND_S, self)
+        time.deadline(self.link.timeout_s, self)
 
-    def send_again(self) -> None:
-        """Send it once more if there is no answer."""
-        if self.is_open:
+    def expire(self, delay_s: float) -> None:
+        """There is no answer yet: send it once more, or give up."""
+        link = self.link
+        if delay_s == link.timeout_s:
+            self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
+        else:
             self.send()
-            self.link.later(RESEND_S, self.send_again)
+            link.network.time.deadline(RESEND_S, self)
 
     def back(self, result: Any) -> None:
         """The first answer counts."""
@@ -88,18 +106,12 @@ class Question(Exchange):
             self.is_open = False
             super().back(result)
 
-    def give_up(self) -> None:
-        """Its time is over."""
-        link = self.link
-        self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
-
 
 class Link:
     """The way from a location to its upstream.
 
     Args:
         network: carries the messages.
-        later: calls a function after some seconds.
         place: who asks.
         target: who answers.
         timeout_s: after so many seconds without an answer the upstream counts as unreachable.
@@ -109,28 +121,28 @@ class Link:
     def __init__(
         self,
         network: Network,
-        later: Later,
         place: Place,
         target: Place,
         *,
         timeout_s: float,
         resends: bool,
     ) -> None:
-        self.network, self.later, self.place, self.target = network, later, place, target
+        self.network, self.place, self.target = network, place, target
         self.timeout_s, self.resends = timeout_s, resends
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Ask for keys."""
-        self.ask(lambda reply: self.target.door.fetch(wants, reply), done)
+        self.ask(lambda reply: self.target.door.fetch(wants, reply), done, size_of(wants))
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the center."""
         self.ask(self.target.door.origin_version, done)
 
-    def ask(self, request: Request, done: Done) -> None:
+    def ask(self, request: Request, done: Done, size: int = MESSAGE_BYTES) -> None:
         """Let the upstream do something, once at the least."""
-        Question(self, request, done).begin()
+        Question(self, request, done, size).begin()
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Ask for news; the answer may come twice, or not at all."""
-        Exchange(self, lambda reply: self.target.door.poll(after, hold_s, reply), done).send()
+        request: Request = lambda reply: self.target.door.poll(after, hold_s, reply)  # noqa: E731
+        Exchange(self, request, done, MESSAGE_BYTES).send()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine.store import Store
@@ -13,6 +14,7 @@ from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.listening import Listening
 from kvengine.tier.location import Location
+from kvengine.tier.messages import Shown
 from kvengine.tier.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,13 +31,27 @@ class Place:
         self.is_up = True
         self.life = 1  # how often it has begun
 
+    def line(self) -> Iterator[Place]:
+        """Yield the places between this one and the center, with both."""
+        yield self
+
 
 class CenterPlace(Place):
     """The center, with a store in memory."""
 
-    def __init__(self, world: World, name: str, clock: WorldClock, settings: Settings) -> None:
+    door: Center
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        clock: WorldClock,
+        settings: Settings,
+        content: Iterable[tuple[bytes, bytes]],
+    ) -> None:
         super().__init__(world, name, clock)
         self.store = Store.in_memory(clock=clock)
+        self.store.update(content)
         self._settings = settings
         self.begin()
 
@@ -46,6 +62,14 @@ class CenterPlace(Place):
         self.door = Center(
             self.store, self._settings, monotonic=self.clock.monotonic, later=self.clock.later
         )
+
+    def read(self, key: bytes) -> Shown:
+        """Read where the store is."""
+        version, entry = self.store.version, self.store.get_entry(key)
+        if entry is None:
+            return Shown(None, b"", None, 0, 0.0, "MISS", version)
+        found = (entry.value, entry.metadata, entry.expires_at, entry.version)
+        return Shown(*found, 0.0, "MISS", version)
 
     def crash(self) -> None:
         """Be gone; the store is as it was, who waited for news is forgotten."""
@@ -74,6 +98,11 @@ class LocationPlace(Place):
         if world.with_disk:
             self.disk = DiskCopies(None, settings.disk_bytes)
         self.begin()
+
+    def line(self) -> Iterator[Place]:
+        """Yield the places between this one and the center, with both."""
+        yield self
+        yield from self.upstream.line()
 
     def begin(self) -> None:
         """Begin, with nothing in memory."""
@@ -121,7 +150,6 @@ class LocationPlace(Place):
     def _way_to(self, target: Place) -> Link:
         return Link(
             self.world.network,
-            self.world.time.later,
             self,
             target,
             timeout_s=self.settings.timeout_s,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kvengine.testing.world.workload import Zipf, value_of
+from kvengine.testing.world.clients import CENTER
+from kvengine.testing.world.workload import Zipf, key_of, value_of
 
 if TYPE_CHECKING:
     from kvengine.testing.world.world import World
@@ -23,18 +24,6 @@ class Traffic:
         self._world, self.keys = world, keys
         self._chance = world.chance
         self._changes = 0
-        self._load()
-
-    def _load(self) -> None:
-        world = self._world
-        size = world.value_bytes
-        world.center.store.update(
-            (self.key(number), value_of(number, 0, size)) for number in range(self.keys)
-        )
-
-    def key(self, number: int) -> bytes:
-        """Return the key with a number."""
-        return b"key-%d" % number
 
     def run(
         self,
@@ -45,6 +34,8 @@ class Traffic:
         skew: float = 1.0,
         delete_share: float = 0.1,
         new_share: float = 0.1,
+        expire_share: float = 0.1,
+        ttl_s: float = 20.0,
     ) -> None:
         """Let readers and writers work for so many seconds.
 
@@ -55,6 +46,8 @@ class Traffic:
             skew: how uneven the popularity of keys is; see Zipf.
             delete_share: of the writes.
             new_share: of the writes, those of keys that were not there before.
+            expire_share: of the writes, those of values that expire.
+            ttl_s: after so many seconds, on average.
         """
         world, chance = self._world, self._chance
         keys, places = Zipf(self.keys, skew, chance), Zipf(len(world.leaves), 0.5, chance)
@@ -63,12 +56,12 @@ class Traffic:
         def read() -> None:
             if world.time.now < end:
                 world.time.later(chance.expovariate(reads_per_s), read)
-                world.start_read(world.leaves[places.draw()].name, self.key(keys.draw()))
+                world.start_read(world.leaves[places.draw()].name, key_of(keys.draw()))
 
         def write() -> None:
             if world.time.now < end:
                 world.time.later(chance.expovariate(writes_per_s), write)
-                self._write(keys, places, delete_share, new_share)
+                self._write(keys, places, (new_share, delete_share, expire_share, ttl_s))
 
         if reads_per_s:
             world.time.later(chance.expovariate(reads_per_s), read)
@@ -76,25 +69,48 @@ class Traffic:
             world.time.later(chance.expovariate(writes_per_s), write)
         world.run(end - world.time.now)
 
-    def _write(self, keys: Zipf, places: Zipf, delete_share: float, new_share: float) -> None:
+    def _write(self, keys: Zipf, places: Zipf, shares: tuple[float, float, float, float]) -> None:
         world, chance = self._world, self._chance
+        new_share, delete_share, expire_share, ttl_s = shares
         self._changes += 1
-        number = keys.draw()
-        key = self.key(number)
-        what = chance.random()
-        if what < new_share:
-            key = b"new-%d" % self._changes
+        number, what = keys.draw(), chance.random()
+        is_new = what < new_share
+        key = b"new-%d" % self._changes if is_new else key_of(number)
         value: bytes | None = value_of(number, self._changes, world.value_bytes)
         if new_share <= what < new_share + delete_share:
             value = None
-        place = "center" if chance.random() < 0.5 else world.leaves[places.draw()].name
-        world.start_write(place, key, value)
-        if what < new_share:  # somebody looks for it everywhere, before and after
+        ttl = None
+        if value is not None and chance.random() < expire_share:
+            ttl = 0.1 + chance.expovariate(1 / ttl_s)
+            self._look_for(key, places, ttl)
+        place = CENTER if chance.random() < 0.5 else world.leaves[places.draw()].name
+        reader = world.leaves[places.draw()].name
+
+        def written(result: Any) -> None:
+            if not isinstance(result, Exception) and is_new:
+                world.start_read(reader, key, floor=result)
+
+        world.start_write(place, key, value, written, ttl=ttl)
+        if is_new:  # somebody looks for it everywhere, before and after
             for leaf in (world.leaves[places.draw()].name for _ in range(3)):
                 world.start_read(leaf, key)
 
+    def _look_for(self, key: bytes, places: Zipf, ttl: float) -> None:
+        """Let somebody read a key all around the moment at which it expires."""
+        world, chance = self._world, self._chance
+        leaf = world.leaves[places.draw()].name
+        for _ in range(4):
+            moment = max(0.0, ttl + chance.uniform(-1, 1) * min(ttl, 3.0))
+            world.time.later(moment, functools.partial(world.start_read, leaf, key))
+
     def mishaps(
-        self, seconds: float, *, every_s: float, cut_s: float = 20.0, crash_s: float = 5.0
+        self,
+        seconds: float,
+        *,
+        every_s: float,
+        cut_s: float = 20.0,
+        crash_s: float = 5.0,
+        one_way_share: float = 0.2,
     ) -> None:
         """Plan cuts and crashes of random places for so many seconds.
 
@@ -102,6 +118,7 @@ class Traffic:
             seconds: of the world, from now.
             every_s: how long it is from one to the next, on average.
             cut_s, crash_s: how long a cut or a crash lasts, on average.
+            one_way_share: of the cuts, those of one direction only.
         """
         world, chance = self._world, self._chance
         moment = chance.expovariate(1 / every_s)
@@ -109,7 +126,10 @@ class Traffic:
             place = chance.choice([*world.regions, *world.leaves]).name
             is_cut = chance.random() < 0.6
             lasts = chance.expovariate(1 / (cut_s if is_cut else crash_s))
-            strike, heal = (world.cut, world.mend) if is_cut else (world.crash, world.begin)
+            strike: Any = world.crash
+            if is_cut:
+                strike = functools.partial(world.cut, one_way=chance.random() < one_way_share)
+            heal = world.mend if is_cut else world.begin
             world.time.later(moment, functools.partial(strike, place))
             world.time.later(moment + lasts, functools.partial(heal, place))
             moment += chance.expovariate(1 / every_s)

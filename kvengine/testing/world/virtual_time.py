@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 START = 1_700_000_000.0  # the time of day when a world begins
+
+
+class Waiting(Protocol):
+    """What waits for an answer, and not forever."""
+
+    is_open: bool
+
+    def expire(self, delay_s: float) -> None:
+        """So much time has passed without an answer."""
 
 
 class VirtualTime:
@@ -19,6 +30,14 @@ class VirtualTime:
         self._order = 0
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self.steps = 0
+        self._deadlines: dict[float, Deadlines] = {}
+
+    def deadline(self, delay_s: float, waiting: Waiting) -> None:
+        """Call expire() of something in so many seconds if it is open then."""
+        found = self._deadlines.get(delay_s)
+        if found is None:
+            found = self._deadlines[delay_s] = Deadlines(self, delay_s)
+        found.add(waiting)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call a function in so many seconds."""
@@ -44,6 +63,39 @@ class VirtualTime:
         self.now = max(self.now, moment)
 
 
+class Deadlines:
+    """Calls that all come after the same time, most of which are no longer wanted by then.
+
+    They wait in a row, beside the heap of what is to happen, which stays small: half of the work
+    of a large world was there.
+
+    Args:
+        time: the time of the world.
+        delay_s: after how many seconds they come.
+    """
+
+    def __init__(self, time: VirtualTime, delay_s: float) -> None:
+        self._time, self._delay_s = time, delay_s
+        self._row: deque[tuple[float, Waiting]] = deque()
+
+    def add(self, waiting: Waiting) -> None:
+        """Call its expire() in so many seconds if it is open then."""
+        self._row.append((self._time.now + self._delay_s, waiting))
+        if len(self._row) == 1:
+            self._time.later(self._delay_s, self._come)
+
+    def _come(self) -> None:
+        row, now = self._row, self._time.now
+        expired = []
+        while row and (row[0][0] <= now or not row[0][1].is_open):
+            expired.append(row.popleft()[1])
+        if row:
+            self._time.later(row[0][0] - now, self._come)
+        for waiting in expired:
+            if waiting.is_open:
+                waiting.expire(self._delay_s)
+
+
 class WorldClock:
     """The clock of a machine: it began at some time, and runs a little fast or slow.
 
@@ -63,6 +115,10 @@ class WorldClock:
     def monotonic(self) -> float:
         """Return seconds since some moment, as this machine has it."""
         return 1000.0 + self._time.now * self._rate
+
+    def moment_of(self, wall: float) -> float:
+        """Return the moment of the world at which this machine has a time of day."""
+        return (wall - START - self._ahead_s) / self._rate
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call a function in so many seconds of this machine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections.abc import Iterator
 from itertools import accumulate
 
 
@@ -26,6 +27,17 @@ class Zipf:
 
 
 def value_of(number: int, change: int, size: int) -> bytes:
-    """Return a value that says whose it is: checkers see a wrong one at once."""
+    """Return a value of a size that says whose it is: checkers see a wrong one at once."""
     head = b"%d@%d;" % (number, change)
-    return (head * (size // len(head) + 1))[: max(size, len(head))]
+    return (head * (size // len(head) + 1))[:size]
+
+
+def content_of(keys: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what a center holds at the beginning if nobody says what."""
+    for number in range(keys):
+        yield key_of(number), value_of(number, 0, value_bytes)
+
+
+def key_of(number: int) -> bytes:
+    """Return the key with a number."""
+    return b"key-%d" % number

@@ -1,26 +1,5 @@
 """World: a center, regions and locations, run under virtual time and a seed.
 
->>> world = World(seed=1, locations=3, keys=10)
->>> world.write("center", b"flag", b"on")   # the version of the change
-11
->>> world.read("loc-2", b"flag").value
-b'on'
->>> world.cut("loc-2")                      # from its upstream
->>> world.write("center", b"flag", b"off")
-12
->>> world.read("loc-2", b"flag").value      # it can't know yet
-b'on'
->>> world.run(61)
->>> world.read("loc-2", b"flag")
-Traceback (most recent call last):
-kvengine.errors.UpstreamUnavailable: center does not answer loc-2
->>> world.mend("loc-2")
->>> world.run(10)
->>> world.read("loc-2", b"flag").value
-b'off'
->>> world.report().violations
-[]
-
 Invariants:
 
 * Everything that happens follows from the seed and from what is called here.
@@ -31,44 +10,97 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.errors import InvalidRequest
 from kvengine.testing.world.checker import Checker
+from kvengine.testing.world.clients import CENTER, Clients
+from kvengine.testing.world.geography import latency_of
+from kvengine.testing.world.namespace import WorldNamespace
 from kvengine.testing.world.network import Network, Weather
 from kvengine.testing.world.places import CenterPlace, LocationPlace, Place
 from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
+from kvengine.testing.world.workload import content_of
 from kvengine.tier.counters import Counters, Histogram
-from kvengine.tier.messages import Shown
-from kvengine.tier.reading import Ask
 from kvengine.tier.settings import Settings
 
-CENTER = "center"
-LIGHT_S = 0.15  # one way around half the world
-NEAR_S = 0.001
-SMALL = {"floor_groups": 1 << 8, "board_bytes": 1 << 20}
+SMALL = {"memory_bytes": 1 << 20, "floor_groups": 1 << 8, "board_bytes": 1 << 20}
+MEETING_S = 2.0
 
 
-class World:
-    """A world.
+class World(Clients):
+    """A simulated world, whose locations run the code of real ones.
+
+    Time passes only here: in run(), and while a read or a write waits for its answer.  The same
+    seed and the same calls give the same history.
+
+    >>> world = World(seed=1, locations=3, keys=10)
+    >>> version = world.write("center", b"flag", b"on")
+    >>> world.read("loc-2", b"flag").value
+    b'on'
+    >>> world.cut("loc-2")                      # from its upstream
+    >>> version = world.write("center", b"flag", b"off")
+    >>> world.read("loc-2", b"flag").value      # it can't know yet
+    b'on'
+    >>> world.run(61)
+    >>> world.read("loc-2", b"flag")
+    Traceback (most recent call last):
+    kvengine.errors.UpstreamUnavailable: center does not answer loc-2
+    >>> world.mend("loc-2")
+    >>> world.run(10)
+    >>> world.read("loc-2", b"flag").value
+    b'off'
+
+    **Does a program of yours bear what locations may show?**  Give it namespaces of a world
+    instead of those of a database, let mishaps happen, and see whether it does what it should.
+    This one publishes a page as two values, so a reader may find a new title above an old body:
+
+    >>> def publish(kv, title, body):
+    ...     kv.put("title", title)
+    ...     kv.put("body", body)
+    >>> def page(kv):
+    ...     return kv.get("title"), kv.get("body")
+    >>> def pages_seen(seed):
+    ...     world = World(seed=seed, locations=2, keys=0)
+    ...     author, reader = world.namespace("center"), world.namespace("loc-0")
+    ...     publish(author, "one", "1")
+    ...     yield page(reader)
+    ...     world.later(world.chance.uniform(0, 0.4), lambda: world.cut("loc-0"))
+    ...     publish(author, "two", "2")
+    ...     world.run(30)
+    ...     yield page(reader)
+    >>> sorted({page for seed in range(20) for page in pages_seen(seed)})
+    [('one', '1'), ('two', '1'), ('two', '2')]
+
+    With hypothesis the mishaps come from it; tests/world/test_application.py shows how.
 
     Args:
         seed: of everything that happens by chance.
         locations: how many there are; they are named loc-0, loc-1, ...
         regions: how many regional tiers stand between them and the center, reg-0, ...; 0: none.
+            Location n belongs to region n modulo their number.
         keys: how many keys the center has at the beginning: b"key-0", b"key-1", ...
         value_bytes: how long their values are, about.
-        loss, duplication, jitter: how messages fare; see Weather.
+        content: pairs of key and value that the center has at the beginning instead.
+        loss: the share of messages that are lost.
+        duplication: the share of messages that arrive twice.
+        jitter: up to this part of its latency a message takes longer, so they overtake each other.
+        delay_s: seconds that every message takes longer.
         clock_skew_s: clocks are up to so many seconds ahead or behind.
         clock_drift: clocks run up to this part faster or slower.
-        latency: gives the seconds from one place to another; None: places lie on a globe.
+        latency: seconds from one place to another: a function of their names, or a matrix, which
+            is a dict from pairs of names to seconds; None: places lie on a globe.
         with_disk: locations have copies on disk, which survive their crashes.
         settings: of the locations; see kvengine.tier.settings.Settings.
+
+    Raises:
+        InvalidRequest: an argument is not valid.
+
+    Thread-safety: for one thread.
     """
 
     def __init__(
@@ -79,32 +111,40 @@ class World:
         regions: int = 0,
         keys: int = 1000,
         value_bytes: int = 100,
+        content: Iterable[tuple[bytes, bytes]] | None = None,
         loss: float = 0.0,
         duplication: float = 0.0,
         jitter: float = 0.2,
+        delay_s: float = 0.0,
         clock_skew_s: float = 0.0,
         clock_drift: float = 0.0,
-        latency: Callable[[str, str], float] | None = None,
+        latency: Any = None,
         with_disk: bool = False,
         **settings: Any,
     ) -> None:
+        super().__init__()
+        if locations < 1 or regions < 0 or keys < 0:
+            raise InvalidRequest("a world has at least one location, and not less than no keys")
         self.seed, self.with_disk, self.value_bytes = seed, with_disk, value_bytes
         self.chance = random.Random(seed)
         self.time = VirtualTime()
-        self.settings = Settings(**{"memory_bytes": 1 << 20, **SMALL, **settings})
-        self._spots: dict[str, tuple[float, float]] = {}
-        self._ways: dict[tuple[str, str], float] = {}
+        self.settings = _settings(settings)
         self.spread = Histogram()  # how long changes took to reach a location
-        weather = Weather(loss=loss, duplication=duplication, jitter=jitter)
-        self.network = Network(self.time, self.chance, latency or self._latency, weather)
+        weather = Weather(loss, duplication, jitter, delay_s)
+        # A chance of its own: what readers and writers do does not depend on how messages fare.
+        chance = random.Random(f"{seed} network")
+        self.network = Network(self.time, chance, latency_of(latency, seed), weather)
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
-        self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s)
-        self.read_times = Histogram()
-        self.reads = self.writes = self.failed_reads = self.failed_writes = 0
-        self.upstream_reads = 0
+        self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
         center_settings = Settings(board_bytes=8 << 20, push_bytes=self.settings.push_bytes)
-        self.center = CenterPlace(self, CENTER, self._clock(CENTER), center_settings)
+        self.center = CenterPlace(
+            self,
+            CENTER,
+            self._clock(CENTER),
+            center_settings,
+            content_of(keys, value_bytes) if content is None else content,
+        )
         self.regions = [self._place(f"reg-{n}", self.center) for n in range(regions)]
         self.leaves = [
             self._place(f"loc-{n}", self.regions[n % regions] if regions else self.center)
@@ -114,7 +154,7 @@ class World:
             place.name: place for place in (self.center, *self.regions, *self.leaves)
         }
         self.traffic = Traffic(self, keys)
-        self.run(2.0)  # they meet
+        self.run(MEETING_S)
 
     # -- making it
 
@@ -125,30 +165,26 @@ class World:
     def _place(self, name: str, upstream: Place) -> LocationPlace:
         return LocationPlace(self, name, self._clock(name), upstream, self.settings)
 
-    def _latency(self, origin: str, target: str) -> float:
-        """Return the time light in glass takes between two spots of a globe, and a little more."""
-        found = self._ways.get((origin, target))
-        if found is None:
-            found = self._ways[origin, target] = self._way(origin, target)
-        return found
-
-    def _way(self, origin: str, target: str) -> float:
-        return NEAR_S + LIGHT_S * _angle(self._spot(origin), self._spot(target)) / math.pi
-
-    def _spot(self, name: str) -> tuple[float, float]:
-        spot = self._spots.get(name)
-        if spot is None:
-            chance = random.Random(f"{self.seed} {name}")
-            spot = (math.asin(chance.uniform(-0.6, 0.9)), chance.uniform(-math.pi, math.pi))
-            self._spots[name] = spot
-        return spot
+    def _expiry(self, name: str, wall: float) -> tuple[float, float]:
+        """Return when a place, or one between it and the center, first and last has this time."""
+        moments = [place.clock.moment_of(wall) for place in self.place(name).line()]
+        return min(moments), max(moments)
 
     # -- letting it run
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self.time.now
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         with quiet_collector():
             self.time.run_until(self.time.now + seconds)
+
+    def later(self, delay_s: float, call: Callable[[], Any]) -> None:
+        """Call a function in so many seconds; it must not wait: use start_read(), start_write()."""
+        self.time.later(delay_s, call)
 
     def heard(self, key: bytes) -> None:
         """A location has heard that a key changed."""
@@ -156,170 +192,61 @@ class World:
         if since is not None:
             self.spread.add(self.time.now - since)
 
-    def wait_for(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
-        """Start something, let time pass until it has its result, and return or raise it."""
-        box: list[Any] = []
-        start(box.append)
-        while not box and self.time.step():
-            pass
-        if isinstance(box[0], Exception):
-            raise box[0]
-        return box[0]
-
-    # -- reading and writing
-
-    def read(self, place: str, key: bytes, **ask: Any) -> Shown:
-        """Read a key at a location, and return what it shows.
-
-        Args:
-            place: the name of a location.
-            key: the key.
-            ask: ttl, floor, stale_if_error; see kvengine.tier.reading.Ask.
+    def namespace(self, place: str) -> WorldNamespace:
+        """Return what a program at a place reads and writes: it has the methods of Namespace.
 
         Raises:
-            UpstreamUnavailable: nothing that is held is new enough.
+            InvalidRequest: there is no such place.
         """
-        shown: Shown = self.wait_for(lambda done: self.start_read(place, key, done, **ask))
-        return shown
-
-    def start_read(
-        self, place: str, key: bytes, done: Callable[[Any], None] | None = None, **ask: Any
-    ) -> None:
-        """Begin to read; `done` is called with Shown or with the error."""
-        leaf = self._leaf(place)
-        wanted = Ask(**{"ttl": self.settings.cache_ttl_s, **ask})
-        began = self.time.now
-        self.reads += 1
-        if not leaf.is_up:
-            self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
-            return
-
-        def ended(result: Any) -> None:
-            if isinstance(result, Exception):
-                self._read_failed(result, done)
-                return
-            now = self.time.now
-            self.read_times.add(now - began)
-            bound = max(wanted.ttl, self.settings.bound_s if result.status == "STALE" else 0.0)
-            bound = max(bound, wanted.stale_if_error)
-            self.checker.read(place, key, result, began, now, bound)
-            if done is not None:
-                done(result)
-
-        leaf.door.read(key, wanted, ended)
-
-    def _read_failed(self, error: Exception, done: Callable[[Any], None] | None) -> None:
-        self.failed_reads += 1
-        if done is not None:
-            done(error)
-
-    def write(self, place: str, key: bytes, value: bytes | None) -> int:
-        """Write a value (None: delete the key) at the center or at a location.
-
-        Returns:
-            The version of the change; 0 if there was nothing to delete.
-
-        Raises:
-            UpstreamUnavailable: it was not acknowledged; it may have been done all the same.
-        """
-        version: int = self.wait_for(lambda done: self.start_write(place, key, value, done))
-        return version
-
-    def start_write(
-        self,
-        place: str,
-        key: bytes,
-        value: bytes | None,
-        done: Callable[[Any], None] | None = None,
-    ) -> None:
-        """Begin to write; `done` is called with the version or with the error."""
-        self.writes += 1
-        done = done or (lambda result: None)
-        if place == CENTER:
-            self._write_at_center(key, value, done)
-            return
-        leaf = self._leaf(place)
-        if not leaf.is_up:
-            self.failed_writes += 1
-            done(UpstreamUnavailable(f"{place} is down"))
-            return
-        life, finish = leaf.life, done
-
-        def acknowledged(result: Any) -> None:
-            if isinstance(result, Exception):
-                self.failed_writes += 1
-            elif leaf.life == life:
-                leaf.door.wrote([key], result)
-                if self.checker.knows(key):
-                    self.checker.wrote(place, key, result, self.time.now)
-            finish(result)
-
-        self._carry_write(
-            leaf, lambda reply: self._write_at_center(key, value, reply), acknowledged
-        )
-
-    def _carry_write(
-        self, leaf: LocationPlace, request: Callable[[Any], None], done: Callable[[Any], None]
-    ) -> None:
-        """Carry a write to the center; it is done once, however often the request comes."""
-        results: list[Any] = []
-
-        def once(reply: Callable[[Any], None]) -> None:
-            if not results:
-                request(results.append)
-            if results:
-                reply(results[0])
-
-        leaf.to_center(once, done)
-
-    def _write_at_center(
-        self, key: bytes, value: bytes | None, done: Callable[[Any], None]
-    ) -> None:
-        store, now = self.center.store, self.time.now
-        if not self.center.is_up:
-            done(UpstreamUnavailable("the center is down"))
-            return
-        if not self.checker.knows(key):
-            entry = store.get_entry(key)
-            self.checker.begin(
-                key, 0 if entry is None else entry.version, None if entry is None else entry.value
-            )
-        try:
-            version = store.delete(key) if value is None else store.put(key, value)
-        except KvError as error:
-            done(error)
-            return
-        if version:
-            self.checker.changed(key, version, value, now)
-        self.center.pump()
-        done(version or store.version)
+        self.place(place)
+        return WorldNamespace(self, place)
 
     # -- mishaps
 
-    def cut(self, place: str, other: str | None = None) -> None:
-        """Let nothing pass between a place and another one, or its upstream."""
-        self.network.cut(place, other or self._leaf(place).upstream.name)
+    def cut(self, place: str, other: str | None = None, *, one_way: bool = False) -> None:
+        """Let nothing pass between a place and another one, or its upstream.
+
+        Args:
+            place: the name of a place.
+            other: the name of another; None: its upstream.
+            one_way: what goes to `other` is lost, what comes from there arrives.
+        """
+        self.network.cut(place, other or self._upstream(place), one_way=one_way)
 
     def mend(self, place: str, other: str | None = None) -> None:
         """Let messages pass again."""
-        self.network.mend(place, other or self._leaf(place).upstream.name)
+        self.network.mend(place, other or self._upstream(place))
+
+    def partition(self, places: Iterable[str]) -> None:
+        """Let nothing pass between some places and all others."""
+        self._split(places, self.network.cut)
+
+    def heal(self, places: Iterable[str]) -> None:
+        """Let messages pass again between some places and all others."""
+        self._split(places, self.network.mend)
+
+    def _split(self, places: Iterable[str], strike: Callable[[str, str], None]) -> None:
+        inside = {self.place(name).name for name in places}
+        for one in inside:
+            for other in self.places.keys() - inside:
+                strike(one, other)
 
     def crash(self, place: str) -> None:
         """Let a place lose what it has in memory, and be gone until begin()."""
-        found: Any = self.places[place]
+        found: Any = self.place(place)
         found.crash()
 
     def begin(self, place: str) -> None:
         """Let a place that crashed begin again."""
-        found: Any = self.places[place]
+        found: Any = self.place(place)
         if not found.is_up:
             found.begin()
 
-    def _leaf(self, name: str) -> LocationPlace:
-        place = self.places.get(name)
+    def _upstream(self, name: str) -> str:
+        place = self.place(name)
         if not isinstance(place, LocationPlace):
-            raise KeyError(f"the world has no location {name!r}")
-        return place
+            raise InvalidRequest(f"{name} has no upstream: say from whom it is cut off")
+        return place.upstream.name
 
     # -- looking at it
 
@@ -333,7 +260,10 @@ class World:
         checker = self.checker
         return Report(
             seconds=self.time.now,
+            seed=self.seed,
             locations=len(self.leaves),
+            region_count=len(self.regions),
+            keys=len(self.center.store),
             reads=self.reads,
             writes=self.writes,
             failed_reads=self.failed_reads,
@@ -341,22 +271,26 @@ class World:
             leaves=leaves,
             regions=regions,
             upstream_reads=regions.questions if self.regions else leaves.questions,
+            center_bytes=self.network.bytes_from.get(CENTER, 0),
             messages=self.network.sent,
+            message_bytes=self.network.bytes,
             lost_messages=self.network.lost,
-            stale_reads=checker.stale,
+            behind=checker.behind,
             reads_after_write=checker.after_write,
             stale_after_write=checker.stale_after_write,
-            worst_age=checker.worst_age,
             latency=self.read_times,
+            checked=checker.checked,
             violations=checker.violations,
             spread=self.spread,
         )
 
 
-def _angle(one: tuple[float, float], other: tuple[float, float]) -> float:
-    (a, x), (b, y) = one, other
-    cosine = math.sin(a) * math.sin(b) + math.cos(a) * math.cos(b) * math.cos(x - y)
-    return math.acos(max(-1.0, min(1.0, cosine)))
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{**SMALL, **given})
+    except TypeError:
+        unknown = given.keys() - Settings.__dataclass_fields__.keys()
+        raise InvalidRequest(f"a world has no setting {', '.join(sorted(unknown))}") from None
 
 
 @contextlib.contextmanager

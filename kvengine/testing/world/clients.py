@@ -1,0 +1,208 @@
+"""Reading and writing in a world; every read and every acknowledged write goes to the checker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
+from kvengine.tier.counters import Histogram
+from kvengine.tier.messages import Shown
+from kvengine.tier.reading import Ask
+
+if TYPE_CHECKING:
+    from kvengine.testing.world.checker import Checker
+    from kvengine.testing.world.places import CenterPlace, LocationPlace, Place
+    from kvengine.testing.world.virtual_time import VirtualTime
+    from kvengine.tier.settings import Settings
+
+CENTER = "center"
+Done = Callable[[Any], None]
+
+
+class Clients:
+    """Those who read and write at the places of a world; World is one."""
+
+    time: VirtualTime
+    checker: Checker
+    settings: Settings
+    center: CenterPlace
+    places: dict[str, Place]
+
+    def __init__(self) -> None:
+        self.read_times = Histogram()
+        self.reads = self.writes = self.failed_reads = self.failed_writes = 0
+
+    def wait_for(self, start: Callable[[Done], None]) -> Any:
+        """Start something, let time pass until it has its result, and return or raise it."""
+        box: list[Any] = []
+        start(box.append)
+        while not box and self.time.step():
+            pass
+        if isinstance(box[0], Exception):
+            raise box[0]
+        return box[0]
+
+    # -- reading
+
+    def read(self, place: str, key: bytes, **ask: Any) -> Shown:
+        """Read a key at a location, and return what it shows.
+
+        Args:
+            place: the name of a location, or "center".
+            key: the key.
+            ask: ttl, floor, stale_if_error; see kvengine.tier.reading.Ask.
+
+        Raises:
+            UpstreamUnavailable: nothing that is held is new enough.
+        """
+        shown: Shown = self.wait_for(lambda done: self.start_read(place, key, done, **ask))
+        return shown
+
+    def start_read(self, place: str, key: bytes, done: Done | None = None, **ask: Any) -> None:
+        """Begin to read; `done` is called with Shown or with the error."""
+        self.reads += 1
+        found = self.place(place)
+        if not found.is_up:
+            self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
+            return
+        wanted = Ask(**{"ttl": self.settings.cache_ttl_s, **ask})
+        began = self.time.now
+
+        def ended(result: Any) -> None:
+            if isinstance(result, Exception):
+                self._read_failed(result, done)
+                return
+            now = self.time.now
+            self.read_times.add(now - began)
+            bound = max(wanted.ttl, self.settings.bound_s if result.status == "STALE" else 0.0)
+            bound = max(bound, wanted.stale_if_error)
+            self.checker.read(place, key, result, began, now, bound, wanted.floor)
+            if done is not None:
+                done(result)
+
+        if found is self.center:
+            ended(self.center.read(key))
+        else:
+            found.door.read(key, wanted, ended)
+
+    def _read_failed(self, error: Exception, done: Done | None) -> None:
+        self.failed_reads += 1
+        if done is not None:
+            done(error)
+
+    # -- writing
+
+    def write(
+        self, place: str, key: bytes, value: bytes | None, *, ttl: float | None = None
+    ) -> int:
+        """Write a value (None: delete the key) at the center or at a location.
+
+        Args:
+            place: the name of a location, or "center".
+            key: the key.
+            value: what it is from now on.
+            ttl: seconds after which it expires, by the clock of the center; None: never.
+
+        Returns:
+            The version of the change; for a delete of nothing, that of the newest one.
+
+        Raises:
+            UpstreamUnavailable: it was not acknowledged; it may have been done all the same.
+        """
+        version: int = self.wait_for(
+            lambda done: self.start_write(place, key, value, done, ttl=ttl)
+        )
+        return version
+
+    def start_write(
+        self,
+        place: str,
+        key: bytes,
+        value: bytes | None,
+        done: Done | None = None,
+        *,
+        ttl: float | None = None,
+    ) -> None:
+        """Begin to write; `done` is called with the version or with the error."""
+        self.writes += 1
+        finish = done or (lambda result: None)
+        found: Any = self.place(place)
+        if not found.is_up:
+            self._write_ended(UpstreamUnavailable(f"{place} is down"), finish)
+            return
+        if found is self.center:
+            self._write_at_center(key, value, ttl, lambda result: self._write_ended(result, finish))
+            return
+        life = found.life
+
+        def acknowledged(result: Any) -> None:
+            if not isinstance(result, Exception) and found.life == life:
+                found.door.wrote([key], result)
+                if self.checker.knows(key):
+                    self.checker.wrote(place, key, result, self.time.now)
+            self._write_ended(result, finish)
+
+        self._carry_write(
+            found, lambda reply: self._write_at_center(key, value, ttl, reply), acknowledged
+        )
+
+    def _write_ended(self, result: Any, done: Done) -> None:
+        if isinstance(result, Exception):
+            self.failed_writes += 1
+        done(result)
+
+    def _carry_write(
+        self, leaf: LocationPlace, request: Callable[[Done], None], done: Done
+    ) -> None:
+        """Carry a write to the center; it is done once, however often the request comes."""
+        results: list[Any] = []
+
+        def once(reply: Done) -> None:
+            if not results:
+                request(results.append)
+            if results:
+                reply(results[0])
+
+        leaf.to_center(once, done)
+
+    def _write_at_center(
+        self, key: bytes, value: bytes | None, ttl: float | None, done: Done
+    ) -> None:
+        store = self.center.store
+        if not self.center.is_up:
+            done(UpstreamUnavailable("the center is down"))
+            return
+        if not self.checker.knows(key):
+            old = store.get_entry(key)
+            known = (0, None, None) if old is None else (old.version, old.value, old.expires_at)
+            self.checker.begin(key, *known)
+        expires_at = None if ttl is None else self.center.clock.time() + ttl
+        try:
+            if value is None:
+                version = store.delete(key)
+            else:
+                version = store.put(key, value, expires_at=expires_at)
+        except KvError as error:
+            done(error)
+            return
+        if version:
+            self.checker.changed(key, version, value, self.time.now, expires_at)
+        self.center.pump()
+        done(version or store.version)
+
+    # -- places
+
+    def place(self, name: str) -> Place:
+        """Return the place of a name.
+
+        Raises:
+            InvalidRequest: there is none.
+        """
+        place = self.places.get(name)
+        if place is None:
+            raise InvalidRequest(
+                f"the world has no place {name!r}; it has {CENTER}, loc-0 and so on, and reg-0 and "
+                "so on if there are regions"
+            )
+        return place

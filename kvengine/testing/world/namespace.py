@@ -1,0 +1,96 @@
+"""A namespace of a world: what a program that is tested reads and writes at a place."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kvengine.database.edge_namespace import ValueRead
+from kvengine.errors import InvalidRequest
+from kvengine.namespace.results import ValueWithMetadata
+
+if TYPE_CHECKING:
+    from kvengine.testing.world.clients import Clients
+    from kvengine.tier.messages import Shown
+
+
+class WorldNamespace:
+    """Values at a place of a world, with the methods that programs use most.
+
+    Time passes in the world until each call has its answer.  Arguments, results and errors are
+    those of kvengine.EdgeNamespace; metadata is not kept.
+    """
+
+    def __init__(self, world: Clients, place: str) -> None:
+        self._world, self.place = world, place
+
+    def get(self, key: str, type: str = "text", **options: Any) -> Any:
+        """Return the value of a key, or None; see EdgeNamespace.get()."""
+        return _decoded(self._read(key, options), type)
+
+    def get_many(self, keys: list[str], type: str = "text", **options: Any) -> dict[str, Any]:
+        """Return a dict from each key to its value."""
+        return {key: self.get(key, type, **options) for key in keys}
+
+    def get_with_metadata(self, key: str, type: str = "text", **options: Any) -> ValueWithMetadata:
+        """Return ValueWithMetadata(value, metadata, cache_status, version)."""
+        shown = self._read(key, options)
+        return ValueWithMetadata(_decoded(shown, type), None, shown.status, shown.version)
+
+    def read(self, key: str, type: str = "text", **options: Any) -> ValueRead:
+        """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
+        shown = self._read(key, options)
+        expiration = None if shown.expires_at is None else int(shown.expires_at)
+        value = _decoded(shown, type)
+        return ValueRead(value, None, expiration, shown.version, shown.age, shown.status)
+
+    def _read(self, key: str, options: dict[str, Any]) -> Shown:
+        names = {"cache_ttl": "ttl", "min_version": "floor", "stale_if_error": "stale_if_error"}
+        unknown = options.keys() - names.keys()
+        if unknown:
+            raise InvalidRequest(f"a read in a world has no option {', '.join(sorted(unknown))}")
+        ask = {names[name]: value for name, value in options.items() if value is not None}
+        return self._world.read(self.place, key.encode(), **ask)
+
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration_ttl: float | None = None,
+    ) -> int:
+        """Store a value and return its version.
+
+        Args:
+            key: the key.
+            value: str or bytes; with type "json" anything that JSON can say.
+            type: None or "json".
+            expiration_ttl: seconds after which it is gone.
+
+        Raises:
+            UpstreamUnavailable: it was not acknowledged; it may have been stored all the same.
+        """
+        if type == "json":
+            value = json.dumps(value)
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        return self._world.write(self.place, key.encode(), data, ttl=expiration_ttl)
+
+    def delete(self, key: str) -> int:
+        """Delete a key and return the version of the change; see put() for errors."""
+        return self._world.write(self.place, key.encode(), None)
+
+    def __contains__(self, key: str) -> bool:
+        return self._read(key, {}).version != 0
+
+    def __repr__(self) -> str:
+        return f"<namespace of a world at {self.place!r}>"
+
+
+def _decoded(shown: Shown, type: str) -> Any:
+    if type not in ("text", "bytes", "json"):
+        raise InvalidRequest(f'in a world a type is "text", "bytes" or "json", not {type!r}')
+    value = shown.value
+    if value is None or type == "bytes":
+        return value
+    return json.loads(value) if type == "json" else value.decode("utf-8", "replace")
