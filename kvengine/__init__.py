@@ -14,22 +14,12 @@ from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
-from kvengine.engine.consumers import Consumer
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
-from kvengine.entry import (
-    Change,
-    ConsumerInfo,
-    Entry,
-    GroupSize,
-    SalvageReport,
-    Stats,
-    VerifyReport,
-)
+from kvengine.entry import Change, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     ChangesGone,
-    ConsumerTaken,
     CorruptData,
     InvalidRequest,
     InvalidType,
@@ -78,9 +68,6 @@ __all__ = [
     "CachedStore",
     "Change",
     "ChangesGone",
-    "Consumer",
-    "ConsumerInfo",
-    "ConsumerTaken",
     "CorruptData",
     "Database",
     "DatabaseChange",

@@ -27,15 +27,6 @@ class Change(NamedTuple):
     expires_at: float | None
 
 
-class ConsumerInfo(NamedTuple):
-    """How far a consumer of the log has come."""
-
-    name: str
-    position: int  # changes up to this version were acknowledged
-    lag: int  # how many versions the store is ahead
-    seen_at: float  # seconds since the epoch: when it acknowledged something last, or began
-
-
 class GroupSize(NamedTuple):
     """What lives in a group of keys."""
 

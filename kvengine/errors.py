@@ -17,7 +17,6 @@
     x StorageFull        make room, then try again
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
   x ChangesGone          start again from a snapshot        (the log begins later)
-  x ConsumerTaken        leave it to who took it up last    (two have used one name)
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
 """
 
@@ -141,18 +140,6 @@ class ChangesGone(KvError):
             "start again from tail(after=0), which gives the whole store"
         )
         self.after, self.oldest = after, oldest
-
-
-class ConsumerTaken(KvError):
-    """Somebody else has taken up this consumer of the log, or removed it."""
-
-    def __init__(self, name: str, *, removed: bool = False) -> None:
-        super().__init__(
-            f"consumer {name!r} was removed meanwhile"
-            if removed
-            else f"consumer {name!r} was taken up by another reader of that name, in this process "
-            "or in another; only the last one can go on"
-        )
 
 
 def again(error: _Error) -> _Error:

@@ -40,9 +40,7 @@ class Options:
     groups: tuple[bytes, int] | None = None
     verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
     clock: Clock = field(default_factory=SystemClock)
-    # Deletes that a consumer has not seen are kept, until it has not moved for so long.
-    retention_s: float = 7 * 86400.0
-    # Deletes newer than this are kept too, for others who follow the log.
+    # Deletes newer than this are kept for those who follow the log.
     oldest_needed: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +54,6 @@ class Options:
         _within("compaction_bytes_per_s", self.compaction_bytes_per_s, 0, 1 << 50)
         _within("checkpoint_records", self.checkpoint_records, 1, 1 << 40)
         _within("key_buffer_entries", self.key_buffer_entries, 16, 1 << 24)
-        _within("retention_s", self.retention_s, 0, 1 << 40)
         _group_setting(self.groups)
 
 

@@ -11,9 +11,6 @@ from kvengine import errors
 ERRORS = {
     "UpstreamUnavailable",
     "ChangesGone",
-    "Consumer",
-    "ConsumerInfo",
-    "ConsumerTaken",
     "CorruptData",
     "InvalidRequest",
     "InvalidType",

@@ -16,9 +16,8 @@ from typing import Any, Literal, Self
 
 from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
-from kvengine.engine.consumers import Consumer
 from kvengine.engine.store import Store
-from kvengine.entry import Change, ConsumerInfo, GroupSize
+from kvengine.entry import Change, GroupSize
 from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
@@ -245,22 +244,6 @@ class Database:
         if follow:
             return self._changes(self.store.follow(after, DATA, timeout))
         return self._changes(self.store.tail(after, prefix=DATA))
-
-    def consumer(self, name: str) -> Consumer[DatabaseChange]:
-        """Return the consumer of a name, which reads what tail() gives: see Consumer.
-
-        Args:
-            name: 1 to 100 letters, digits, "_", "-" and ".".
-
-        Raises:
-            InvalidRequest: it can't be a name, or this is a snapshot.
-            CorruptData: what is kept of it is damaged; the error names the file.
-        """
-        return Consumer(self.store, name, DATA, self.shown)
-
-    def consumers(self) -> list[ConsumerInfo]:
-        """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
-        return self.store.consumers()
 
     def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
         for change in found:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kvengine.engine import positions, segment_file
+from kvengine.engine import segment_file
 from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
 from kvengine.engine.manifest import COMPACTED, SegmentRow
@@ -90,12 +90,8 @@ def segment_infos(store: StoreParts) -> list[SegmentInfo]:
 
 def forgettable_version(store: StoreParts) -> int:
     """Deletes up to this version are known to the saved index and to every consumer."""
-    options = store.options
-    oldest = positions.oldest_needed(store.directory, options.clock.time(), options.retention_s)
-    needed = [] if oldest is None else [oldest]
-    if options.oldest_needed is not None:
-        needed.append(options.oldest_needed())
-    return min([store.saved_version, *needed])
+    needed = store.options.oldest_needed
+    return store.saved_version if needed is None else min(store.saved_version, needed())
 
 
 def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> int:

@@ -13,7 +13,6 @@ from kvengine.file.local import LOCK_NAME
 MANIFEST_NAME = "MANIFEST"
 CONTROL_NAME = "CONTROL"
 
-_CONSUMER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.consumer")
 _DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
 
 
@@ -35,9 +34,4 @@ def is_data(name: str) -> bool:
 
 def is_own(name: str) -> bool:
     """True if this is the name of a file that belongs to a store."""
-    whole = name.removesuffix(".tmp")
-    return (
-        is_data(name)
-        or whole in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)
-        or _CONSUMER.fullmatch(whole) is not None
-    )
+    return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)

@@ -16,15 +16,13 @@ from typing import Any, Self
 
 from kvengine.engine import backup, checkpoint, closing, maintenance, opening, verifying
 from kvengine.engine.batch import Batch
-from kvengine.engine.consumers import Consumer
-from kvengine.engine.consumers import infos as consumer_infos
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
-from kvengine.entry import Change, ConsumerInfo, Entry, GroupSize, Stats, VerifyReport
+from kvengine.entry import Change, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
@@ -214,26 +212,6 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         if isinstance(after, bool) or not isinstance(after, int) or after < 0:
             raise InvalidRequest(f"after must be a version, not {after!r}")
         return Tail(self, after, Selector(bytes_of("prefix", prefix)))
-
-    def consumer(self, name: str) -> Consumer[Change]:
-        """Return the consumer of a name, which is made if there is none: see Consumer.
-
-        Its place in the log is kept in the folder of the store, and deletes that it has not seen
-        are kept for it, for `retention_s` at the most.  Readers in other processes may use it too.
-
-        Args:
-            name: 1 to 100 letters, digits, "_", "-" and ".".
-
-        Raises:
-            InvalidRequest: it can't be a name, or this is a snapshot.
-            CorruptData: what is kept of it is damaged; the error names the file.
-        """
-        return Consumer(self, name, b"", lambda change: change)
-
-    def consumers(self) -> list[ConsumerInfo]:
-        """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
-        self.check_usable()
-        return consumer_infos(self)
 
     def history(self, key: Any) -> Iterator[Change]:
         """Return an iterator over the changes of a key that the log still has, oldest first.
