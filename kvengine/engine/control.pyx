@@ -11,7 +11,6 @@ Invariants:
 
 from libc.stdint cimport uint64_t
 
-from kvengine.engine.bell cimport kv_sleep
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
@@ -26,7 +25,6 @@ cdef enum:
     DURABLE = 4
     GENERATION = 5
     BEGUN = 6
-    ASLEEP = 7
 
 cdef uint64_t MAGIC = 0x31304C5254434B56   # "VKCTRL01" as little-endian bytes
 
@@ -58,7 +56,7 @@ cdef class Control:
 
     def connect_writer(self, store: Writer) -> None:
         """Let the writer store its version here with each write."""
-        store.control, store.asleep = &self.words[VERSION], &self.words[ASLEEP]
+        store.control = &self.words[VERSION]
         store.commits.control = &self.words[DURABLE]
         store.control_page = self
 
@@ -66,19 +64,6 @@ cdef class Control:
         """Let the reader see with one load that the writer has gone on."""
         store.published = &self.words[VERSION]
         store.control_page = self
-
-    def sleep(self, version: int, seconds: float) -> bool:
-        """Wait while this is the writer's version; False if that can't be done here.
-
-        It may end early.  The page must have been opened to be written to.
-        """
-        cdef uint64_t seen = version
-        cdef double longest = seconds
-        cdef int code = -1
-        if self.file.writable:
-            with nogil:
-                code = kv_sleep(&self.words[VERSION], seen, &self.words[ASLEEP], longest)
-        return code == 0
 
     @property
     def is_valid(self) -> bool:

@@ -4,8 +4,7 @@ Invariants:
 
 * In the process that writes, who waits sleeps, and the writer wakes it; a writer for whom nobody
   waits does nothing but look at a number.
-* In another process it sleeps on the control page (see bell.pxd), where the writer wakes it.  Who
-  may not write to that page, or has no futex, looks at it now and then instead.
+* In another process nobody wakes the waiter yet, so it looks at the control page now and then.
 """
 
 from __future__ import annotations
@@ -16,15 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from kvengine.engine.control import PAGE_BYTES, Control
-from kvengine.engine.names import CONTROL_NAME
-from kvengine.errors import InvalidRequest, StorageError
+from kvengine.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.005  # between two looks at the control page
-LONGEST_SLEEP_S = 0.5  # then it is looked whether the store was closed
 
 
 class Waiting:
@@ -36,14 +32,12 @@ class Waiting:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
-        self._page: Control | None = None  # to sleep on; see _page_of
-        self._has_looked = False
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
         store.check_usable()
         if store.follower is not None:
-            return _wait_for_writer(store, self._page_of(store), after, timeout)
+            return _poll(store, after, timeout)
         if store.options.read_only and timeout is None:
             raise InvalidRequest("this store can't change: it follows no writer")
         with self._condition:
@@ -55,15 +49,6 @@ class Waiting:
             finally:
                 store.waiters -= 1
         return store.version
-
-    def _page_of(self, store: Store) -> Control | None:
-        """Return the control page, opened to be written to; None if this process may not."""
-        if not self._has_looked:
-            with contextlib.suppress(FileNotFoundError, StorageError):
-                file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
-                self._page = Control(file)
-            self._has_looked = True
-        return self._page
 
     def wake(self) -> None:
         """Let those who wait look again."""
@@ -87,18 +72,13 @@ class Waiting:
                 self._listeners.remove(listener)
 
 
-def _wait_for_writer(store: Store, page: Control | None, after: int, timeout: float | None) -> int:
-    """Return the version of a store that follows a writer in another process; see wait()."""
+def _poll(store: Store, after: int, timeout: float | None) -> int:
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = FIRST_PAUSE_S
     while True:
-        seen = page.version if page is not None else 0  # first: what comes then ends the sleep
         version = store.version
-        rest = LONGEST_SLEEP_S
-        if deadline is not None:
-            rest = min(rest, deadline - time.monotonic())
+        rest = pause if deadline is None else min(pause, deadline - time.monotonic())
         if version > after or rest <= 0:
             return version
-        if page is None or not page.sleep(seen, rest):
-            time.sleep(min(rest, pause))
-            pause = min(pause * 1.5, LONGEST_PAUSE_S)
+        time.sleep(rest)
+        pause = min(pause * 1.5, LONGEST_PAUSE_S)

@@ -31,8 +31,7 @@ cdef class Writer(Reader):
     cdef bint store_to_mapping      # else every record goes through pwrite
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
-    cdef uint64_t *control          # the page that other processes look at: the version ...
-    cdef uint64_t *asleep           # ... and the lowest one that some of them sleep until
+    cdef uint64_t *control          # the page that other processes look at
     cdef public int waiters         # threads that wait for the next change
     cdef public double pause_s      # how long the next write waits for the background thread
 

@@ -14,7 +14,6 @@ Invariants:
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from kvengine.engine.bell cimport kv_ring
 from kvengine.engine.durable cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock,
     pthread_mutex_unlock,
@@ -37,8 +36,12 @@ from kvengine.errors import InvalidRequest, VersionConflict, again
 cdef extern from *:
     """
     #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
+    static inline void kv_publish(uint64_t *place, uint64_t value) {
+        __atomic_store_n(place, value, __ATOMIC_RELEASE);
+    }
     """
     void kv_prefetch(const void *address) noexcept nogil
+    void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
 
 cdef enum:
     GROW_STEP_BYTES_MAX = 4 << 20
@@ -186,7 +189,7 @@ cdef class Writer(Reader):
         self.applied += n
         self.commits.version = self.applied
         if self.control != NULL:
-            kv_ring(self.control, self.applied, self.asleep)
+            kv_publish(self.control, self.applied)
         return self.commits.appended
 
     cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1:
