@@ -36,6 +36,8 @@ NAMES = ERRORS | {
     "price",
     "BulkReport",
     "Change",
+    "Consumer",
+    "ConsumerInfo",
     "Database",
     "DatabaseChange",
     "Cache",

@@ -26,7 +26,7 @@ SIZES = {
     "Key run header": 8 + key_run.HEADER.size,
     "Key block": 12,
     "Key entry": 7,
-    "CONTROL": 56,
+    "CONTROL": 60,
 }
 
 
