@@ -20,6 +20,7 @@ ERRORS = {
     "NamespaceExists",
     "NamespaceNotFound",
     "NotAStore",
+    "ProtocolError",
     "StorageError",
     "StorageFull",
     "StoreClosed",

@@ -106,6 +106,7 @@ class Tail:
         most: int,
         most_bytes: int,
     ) -> Iterator[Stretch]:
+        self._reached = self.seen
         for walk in walks:
             while found := walk.changes(self.seen, most, self._keys, most_bytes):
                 after, self._reached = self._reached, walk.version
