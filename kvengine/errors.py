@@ -132,7 +132,9 @@ class ProtocolError(KvError):
     """Bytes that came over a stream are not what was sent; nothing of them was used."""
 
     def __init__(self, what: str, offset: int, expected: object, found: object) -> None:
-        super().__init__(f"{what} at byte {offset} of the stream: expected {expected}, found {found}")
+        super().__init__(
+            f"{what} at byte {offset} of the stream: expected {expected}, found {found}"
+        )
         self.what, self.offset, self.expected, self.found = what, offset, expected, found
 
 

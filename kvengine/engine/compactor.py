@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from kvengine.engine import segment_file
 from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
-from kvengine.engine.positions import oldest_held
 from kvengine.engine.manifest import COMPACTED, SegmentRow
+from kvengine.engine.positions import oldest_held
 from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A position never moves backward but by a restart, and is whole: after a crash it is the old or the new one.
+* A position moves backward by a restart only; after a crash it is the old or the new one.
 * Any process that may write to the folder may change it; one at a time does.
 * A damaged file is an error that names it, for its consumer and for a compaction, which then
   forgets nothing.
@@ -88,8 +88,8 @@ def checked_name(name: object) -> str:
         raise InvalidType(f"the name of a consumer must be str, not {type(name).__name__}")
     if not NAME.fullmatch(name):
         raise InvalidRequest(
-            "the name of a consumer has 1 to 64 ASCII letters, digits, '-' and '_', and begins with "
-            f"a letter or a digit; {name!r} does not"
+            "the name of a consumer has 1 to 64 ASCII letters, digits, '-' and '_', and begins "
+            f"with a letter or a digit; {name!r} does not"
         )
     return name
 

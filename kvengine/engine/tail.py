@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvengine.engine import segment_file
-from kvengine.engine.log_walk import LogWalk, Selector
+from kvengine.engine.log_walk import MANY_BYTES, LogWalk, Selector
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
 CHANGES_AT_ONCE = 256
-ANY_BYTES = 1 << 62
 
 
 class Stretch(NamedTuple):
@@ -66,7 +65,7 @@ class Tail:
         """
         return (change for part in self.stretches(CHANGES_AT_ONCE) for change in part.changes)
 
-    def stretches(self, most: int, most_bytes: int = ANY_BYTES) -> Iterator[Stretch]:
+    def stretches(self, most: int, most_bytes: int = MANY_BYTES) -> Iterator[Stretch]:
         """Return an iterator over the same as news(), in stretches; the last one is `whole`.
 
         Args:

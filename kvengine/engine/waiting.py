@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvengine.engine.bell import HAS_FUTEX, LONGEST_REST_S, Bell
-from kvengine.engine.control import PAGE_BYTES
+from kvengine.engine.control import PAGE_BYTES, Control
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.errors import InvalidRequest, StorageError
 
@@ -81,7 +81,9 @@ class Waiting:
 
     def _wait_for_writer(self, store: Store, after: int, timeout: float | None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
-        page, bell = store.control_page, self._bell_of(store)
+        page = store.control_page
+        assert page is not None  # one that follows has it
+        bell = self._bell_of(store, page)
         pause = FIRST_PAUSE_S
         while True:
             shown = page.version  # before the store looks: what comes later rings
@@ -95,11 +97,11 @@ class Waiting:
                 time.sleep(min(rest, pause))
                 pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
-    def _bell_of(self, store: Store) -> Bell | None:
+    def _bell_of(self, store: Store, page: Control) -> Bell | None:
         """Return the bell of the writer that a store follows; None: it must be watched."""
         if not self._looked_for_bell and HAS_FUTEX:
             with contextlib.suppress(StorageError, FileNotFoundError):
                 file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
-                self._bell = Bell(file, store.control_page)
+                self._bell = Bell(file, page)
         self._looked_for_bell = True
         return self._bell

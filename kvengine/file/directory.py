@@ -15,7 +15,6 @@ from typing import Protocol
 
 from kvengine.file.mapped import MappedFile
 
-
 GUARD_NAME = "CONSUMERS"  # the lock of update()
 
 

@@ -49,7 +49,7 @@ class Head(NamedTuple):
 
     kind: Kind
     whole: bool
-    count: int
+    changes: int
     size: int  # bytes of what follows
     after: int
     upto: int
@@ -129,7 +129,7 @@ def decode_changes(head: Head, data: bytes, number: int, at: int) -> tuple[Chang
         ProtocolError: they are not what was sent.
     """
     changes, offset, newest = [], 0, head.after
-    for index in range(head.count):
+    for index in range(head.changes):
         if offset + CHANGE.size > len(data):
             raise ProtocolError("a change", at + offset, f"change {index}", "the end of its frame")
         fields = CHANGE.unpack_from(data, offset)
@@ -161,7 +161,7 @@ def decode_changes(head: Head, data: bytes, number: int, at: int) -> tuple[Chang
                 data[key_at:metadata_at],
                 data[value_at:end],
                 data[metadata_at:value_at],
-                expires_at if expires_at else None,
+                expires_at or None,
             )
         )
         offset = end

@@ -113,7 +113,10 @@ def test_the_position_of_a_consumer_is_where_the_page_says(store, tmp_path):
     consumer.acknowledge(store.version)
     assert positions.decode((tmp_path / "search.consumer").read_bytes(), "search.consumer") == (
         positions.Position(
-            store.manifest.uuid.hex(), "search", store.version, store.manifest.forgotten,
+            store.manifest.uuid.hex(),
+            "search",
+            store.version,
+            store.manifest.forgotten,
             store.options.clock.time(),
         )
     )

@@ -12,7 +12,6 @@ from kvengine import InvalidRequest, StorageError, Store, StoreClosed
 from kvengine.engine.bell import HAS_FUTEX
 from kvengine.entry import Change
 
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -1,5 +1,7 @@
 """The log of a store in pieces: bounded, without a gap, whole at the end of each pull."""
 
+import itertools
+
 import pytest
 
 from kvengine import ChangesGone, Store
@@ -19,7 +21,7 @@ def check(pieces, after, version):
     """Pieces follow on each other from `after` to `version`; the last one alone is whole."""
     assert pieces[0].after == after
     assert pieces[-1].upto == version
-    for before, piece in zip(pieces, pieces[1:], strict=False):
+    for before, piece in itertools.pairwise(pieces):
         assert piece.after == before.upto
     assert [piece.whole for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     for piece in pieces:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from kvengine import ChangesGone, InvalidRequest, ProtocolError, Store
 from kvengine.entry import Change
 from kvengine.replication import codec, stream
-from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +88,8 @@ def test_bytes_that_are_swapped_repeated_or_left_out_never_give_another_answer(d
     mangled = DATA[:start] + shape + DATA[end:]
     found = []
     try:
-        for piece in stream.receive(io.BytesIO(mangled).read).pieces(0, follow=True):
-            found.append(piece)
+        far = stream.receive(io.BytesIO(mangled).read)
+        found.extend(far.pieces(0, follow=True))
     except ProtocolError:
         assert found == PIECES[: len(found)]
     else:
@@ -127,11 +126,12 @@ def test_a_size_that_is_a_lie_takes_no_memory():
     hello = DATA[: len(head) + 24]
     asked = []
 
-    def read(size, inner=io.BytesIO(hello + codec.encode_head(
-        1, codec.Kind.PIECE, True, 1, codec.PAYLOAD_BYTES_MAX, 0, 9
-    )).read):
+    lie = codec.encode_head(1, codec.Kind.PIECE, True, 1, codec.PAYLOAD_BYTES_MAX, 0, 9)
+    data = io.BytesIO(hello + lie)
+
+    def read(size):
         asked.append(size)
-        return inner(size)
+        return data.read(size)
 
     with pytest.raises(ProtocolError, match="its end"):
         list(stream.receive(read).pieces(0))
@@ -173,9 +173,10 @@ except OSError:
 
 
 def test_over_a_socket_from_another_process_with_a_break(tmp_path):
-    with Store(tmp_path / "s", durability="os") as store, socket.create_server(
-        ("127.0.0.1", 0)
-    ) as server:
+    with (
+        Store(tmp_path / "s", durability="os") as store,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
         store.update({b"%d" % n: b"value" for n in range(5000)})
         position, found, beats = 0, [], 0
         for turn in range(3):
