@@ -14,6 +14,7 @@ from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
+from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
@@ -29,6 +30,7 @@ from kvengine.errors import (
     NamespaceExists,
     NamespaceNotFound,
     NotAStore,
+    ProtocolError,
     StorageError,
     StorageFull,
     StoreClosed,
@@ -68,6 +70,8 @@ __all__ = [
     "CachedStore",
     "Change",
     "ChangesGone",
+    "Consumer",
+    "ConsumerInfo",
     "CorruptData",
     "Database",
     "DatabaseChange",
@@ -94,6 +98,7 @@ __all__ = [
     "NamespaceNotFound",
     "NotAStore",
     "PriceTable",
+    "ProtocolError",
     "SalvageReport",
     "Stats",
     "StorageError",

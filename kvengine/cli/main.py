@@ -19,6 +19,7 @@ from kvengine.cli.backup import backup
 from kvengine.cli.bench import bench
 from kvengine.cli.bulk import bulk
 from kvengine.cli.compact import compact
+from kvengine.cli.consumers import consumers
 from kvengine.cli.delete import delete
 from kvengine.cli.demo import demo
 from kvengine.cli.export import export
@@ -82,7 +83,8 @@ def command() -> None:
 
 for _member in (
     namespace, key, bulk, export, import_pairs, usage, watch,
-    put, get, delete, list_keys, stats, verify, compact, backup, tail, salvage, replay, demo, bench
+    put, get, delete, list_keys, stats, verify, compact, backup, tail, consumers, salvage,
+    replay, demo, bench
 ):  # fmt: skip
     command.add_command(_member)
 

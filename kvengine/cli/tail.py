@@ -1,15 +1,16 @@
 """``kvengine tail``: print changes in the order in which they were made."""
 
-import time
+from collections.abc import Iterable
 
 import click
 
+from kvengine import Consumer, Store
 from kvengine.cli.arguments import data_option, json_option, null_option, open_reader
 from kvengine.cli.output import on_terminal, output
 from kvengine.cli.text import change_fields, json_line, printable
 from kvengine.entry import Change
 
-LOOK_AGAIN_S = 0.05  # how long --follow waits before it looks for more
+BATCH = 1000  # changes that are printed, and then acknowledged
 
 
 @click.command()
@@ -17,31 +18,54 @@ LOOK_AGAIN_S = 0.05  # how long --follow waits before it looks for more
 @click.option(
     "--after",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
     metavar="VERSION",
-    help="Begin after this version.",
+    help="Begin after this version.  [default: 0, or where the consumer is]",
+)
+@click.option(
+    "--consumer",
+    metavar="NAME",
+    help="Begin where this consumer is, and keep in the store that it got what was printed.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Wait for more changes, until interrupted.")
 @null_option
 @json_option
-def tail(data: str, after: int, follow: bool, null: bool, as_json: bool) -> None:
+def tail(
+    data: str, after: int | None, consumer: str | None, follow: bool, null: bool, as_json: bool
+) -> None:
     """Print changes, oldest first: version, "put" or "delete", key.
 
     With --json, each line holds the value, the metadata and the expiry too. Of a key that
     was changed more than once, compaction keeps only the newest change.
     """
+    if consumer is not None and after is not None:
+        raise click.UsageError("give one of --after and --consumer")
     with open_reader(data) as store:
         answer = output()
         escape = on_terminal() and not null
-        while True:
-            for change in store.tail(after):
+        named = None if consumer is None else store.consumer(consumer)
+        for batch in _batches(store, after or 0, named, follow):
+            for change in batch:
                 answer.write(_json(change) if as_json else _line(change, escape, null))
-                after = change.version
-            if not follow:
-                return
-            answer.flush()
-            time.sleep(LOOK_AGAIN_S)
+            if follow or named is not None:
+                answer.flush()
+            if named is not None:
+                named.acknowledge(batch[-1].version)
+
+
+def _batches(
+    store: Store, after: int, named: Consumer[Change] | None, follow: bool
+) -> Iterable[list[Change]]:
+    if named is not None:
+        yield from named.batches(BATCH, follow=follow)
+        return
+    place = store.tail_from(after, b"")
+    while True:
+        for stretch in place.stretches(BATCH):
+            if stretch.changes:
+                yield stretch.changes
+        if not follow:
+            return
+        store.wait(place.seen)
 
 
 def _json(change: Change) -> bytes:

@@ -151,3 +151,19 @@ def test_tail_follows_a_writer(run, filled: str, environment: dict[str, str]) ->
         finally:
             following.kill()  # or a failed test would wait for it for ever
     assert (following.returncode, rest, messages) == (130, b"", b"kvengine: interrupted\n")
+
+
+def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run):
+    for key in "abc":
+        run("put", key, input="1")
+    assert run("tail", "--consumer", "search").stdout == "1\tput\ta\n2\tput\tb\n3\tput\tc\n"
+    assert run("tail", "--consumer", "search").stdout == ""
+    run("put", "d", input="1")
+    assert run("consumers").stdout == "search\t3\t1\n"
+    line = json.loads(run("consumers", "--json").stdout)
+    assert (line["name"], line["position"], line["lag"]) == ("search", 3, 1)
+    assert run("tail", "--consumer", "search").stdout == "4\tput\td\n"
+    assert run("tail", "--consumer", "search", "--after", "1").exit_code == 2
+    assert run("consumers", "--remove", "nobody").exit_code == 1
+    assert run("consumers", "--remove", "search").exit_code == 0
+    assert run("consumers").stdout == ""

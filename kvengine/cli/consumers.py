@@ -1,0 +1,27 @@
+"""``kvengine consumers``: who follows the log under a name, and how far they are."""
+
+import click
+
+from kvengine.cli.arguments import data_option, json_option, open_reader
+from kvengine.cli.failures import CommandFailed
+from kvengine.cli.output import output
+from kvengine.cli.text import json_line
+
+
+@click.command()
+@data_option
+@click.option("--remove", metavar="NAME", help="Forget this consumer; nothing is kept for it.")
+@json_option
+def consumers(data: str, remove: str | None, as_json: bool) -> None:
+    """Print named consumers: name, position, and how many versions the store is ahead."""
+    with open_reader(data) as store:
+        found = store.consumers()
+        if remove is not None:
+            if remove not in [info.name for info in found]:
+                raise CommandFailed(f"there is no consumer {remove!r}")
+            store.consumer(remove).remove()
+            return
+        answer = output()
+        for info in found:
+            line = f"{info.name}\t{info.position}\t{info.lag}\n".encode()
+            answer.write(json_line(info._asdict()) if as_json else line)
