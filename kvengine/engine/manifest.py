@@ -27,7 +27,7 @@ class SegmentRow:
     """One segment file."""
 
     id: int
-    kind: int  # LOG: versions without a gap; COMPACTED: growing versions
+    kind: int  # LOG: gaps between versions are marked; COMPACTED: growing versions
     first_version: int
     last_version: int | None = None  # None while it is written
     size_bytes: int | None = None  # None while it is written
@@ -39,6 +39,19 @@ class SegmentRow:
     def closed(self, size_bytes: int) -> "SegmentRow":
         """Return the row of a segment that is on disk as a whole."""
         return replace(self, size_bytes=size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which store a replica follows."""
+
+    uuid: str  # of the source, 32 hexadecimal digits
+    position: int  # what the source wrote up to this version is here, or was not asked for
+    prefixes: tuple[bytes, ...]  # keys that begin with one of them are asked for
+
+    def encode(self) -> list[Any]:
+        """Return the origin as the manifest has it."""
+        return [self.uuid, self.position, [prefix.hex() for prefix in self.prefixes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Manifest:
     segments: tuple[SegmentRow, ...] = ()
     index: tuple[int, int] | None = None  # id and size of the saved index
     key_runs: tuple[str, ...] = field(default=())
+    origin: Origin | None = None  # of a replica that was not promoted
 
     def encode(self) -> bytes:
         """Return the manifest as the bytes of its file."""
@@ -72,6 +86,7 @@ class Manifest:
                 ],
                 "index": list(self.index) if self.index else None,
                 "key_runs": list(self.key_runs),
+                "origin": self.origin.encode() if self.origin else None,
             },
             separators=(",", ":"),
         ).encode()
@@ -131,6 +146,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         segments=tuple(_segment(*row) for row in fields["segments"]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
+        origin=None if fields["origin"] is None else _origin(*fields["origin"]),
     )
 
 
@@ -154,6 +170,12 @@ def _segment(
 
 def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
     return _number(index_id), _number(size_bytes)
+
+
+def _origin(uuid: object, position: object, prefixes: object) -> Origin:
+    if not isinstance(uuid, str) or not isinstance(prefixes, list):
+        raise TypeError(f"no origin: {uuid!r}, {prefixes!r}")
+    return Origin(uuid, _number(position), tuple(bytes.fromhex(prefix) for prefix in prefixes))
 
 
 def _run_name(name: object) -> str:

@@ -267,6 +267,8 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
         store.rows[-1].first_version if store.has_open_segment else 0,
     )
     control.connect_writer(store)
+    if store.manifest.origin is not None:
+        store.follows = maintenance.replica_error(store)
     if options.rebuild:
         maintenance.save_rebuilt(store)
     if options.durability == "interval" or store.key_order.is_full():

@@ -1,0 +1,10 @@
+from kvengine.engine.changing import Changer
+from kvengine.entry import Change
+from kvengine.options import BATCH_BYTES_MAX as BATCH_BYTES_MAX
+
+def size_of_change(change: Change) -> int: ...
+
+class Applier(Changer):
+    def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...
+
+def packed(changes: tuple[Change, ...], after: int, salt: int, start: int) -> bytes: ...
