@@ -83,7 +83,7 @@ class Catalog:
                     f"{self._store.path} is a plain store, without namespaces; "
                     "open it with kvengine.Store"
                 )
-            if not self._store.options.read_only:
+            if not self._store.is_read_only:
                 self._store.put(CATALOG, _generation(0, 0))
         self.refresh()
 
@@ -156,7 +156,7 @@ class Catalog:
     def id_of(self, number: int) -> str | None:
         """Return the id of the living namespace with a number."""
         row = self._by_number.get(number)
-        if row is None and self._store.options.read_only:
+        if row is None and self._store.is_read_only:
             self.refresh()
             row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
@@ -168,7 +168,7 @@ class Catalog:
 
     def _look(self) -> None:
         self._store.check_usable()
-        if self._store.options.read_only:
+        if self._store.is_read_only:
             self.refresh()
 
     def _living(self, namespace_id: str) -> Row:

@@ -30,7 +30,7 @@ cdef enum:
     VERSION_BITS = 48
 
 
-def size_of_change(change: tuple) -> int:
+def size_of_change(change: object) -> int:
     """Return how many bytes a change takes in a log, at most."""
     return OVERHEAD_BYTES + len(change[2]) + len(change[3]) + len(change[4])
 

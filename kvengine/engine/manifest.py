@@ -47,11 +47,13 @@ class Origin:
 
     uuid: str  # of the source, 32 hexadecimal digits
     position: int  # what the source wrote up to this version is here, or was not asked for
-    prefixes: tuple[bytes, ...]  # keys that begin with one of them are asked for
+    prefixes: tuple[bytes, ...] = (b"",)  # keys that begin with one of them are asked for
+    keys: tuple[bytes, ...] = ()  # and these
 
     def encode(self) -> list[Any]:
         """Return the origin as the manifest has it."""
-        return [self.uuid, self.position, [prefix.hex() for prefix in self.prefixes]]
+        prefixes, keys = ([one.hex() for one in some] for some in (self.prefixes, self.keys))
+        return [self.uuid, self.position, prefixes, keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,16 @@ def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
     return _number(index_id), _number(size_bytes)
 
 
-def _origin(uuid: object, position: object, prefixes: object) -> Origin:
-    if not isinstance(uuid, str) or not isinstance(prefixes, list):
-        raise TypeError(f"no origin: {uuid!r}, {prefixes!r}")
-    return Origin(uuid, _number(position), tuple(bytes.fromhex(prefix) for prefix in prefixes))
+def _origin(uuid: object, position: object, prefixes: object, keys: object) -> Origin:
+    if not isinstance(uuid, str):
+        raise TypeError(f"{uuid!r} is no uuid")
+    return Origin(uuid, _number(position), _bytes_list(prefixes), _bytes_list(keys))
+
+
+def _bytes_list(values: object) -> tuple[bytes, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(bytes.fromhex(value) for value in values)
 
 
 def _run_name(name: object) -> str:

@@ -174,6 +174,11 @@ class StoreParts(Applier):
         self.exclusively(end)
 
     @property
+    def is_read_only(self) -> bool:
+        """True if users can't write: to a reader, or to a replica that was not promoted."""
+        return self.options.read_only or self.follows is not None
+
+    @property
     def has_open_segment(self) -> bool:
         """True if the last segment is being written."""
         return bool(self.rows) and self.rows[-1].last_version is None
@@ -220,6 +225,10 @@ class StoreParts(Applier):
                 self.remove_file(name)
             if everything:
                 return
+
+    def wake_waiters(self) -> None:
+        """Let those who wait for a change look again."""
+        self.waiting.wake()
 
     def reload(self) -> None:
         """A reader starts over from the newest files."""

@@ -21,7 +21,7 @@ from kvengine.engine import checkpoint, maintenance, opening, segment_file
 from kvengine.engine.applying import packed
 from kvengine.engine.manifest import COMPACTED, Origin, SegmentRow
 from kvengine.entry import Change
-from kvengine.errors import InvalidRequest, StoreReadOnly
+from kvengine.errors import StorageError, StoreReadOnly
 from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
@@ -187,12 +187,16 @@ class Staging:
             # No segment that goes now may be taken for one that continues the log.
             changes["next_id"] = store.next_id
             store.replace_manifest(segments=[*kept, *self._rows], **changes)
+            self._rows = []  # they are the store's now
             store.exclusively(lambda: _rebuild(store))
-            for name in old:
-                store.remove_file(name)
-            while not checkpoint.write_checkpoint(store):
-                pass
-        store._wake()
+            try:
+                for name in old:
+                    store.remove_file(name)
+                while not checkpoint.write_checkpoint(store):
+                    pass
+            except StorageError as error:  # what was taken over is on disk and stays
+                maintenance.logger.warning("could not save the index of a replica: %s", error)
+        store.wake_waiters()
 
     def discard(self) -> None:
         """Give back the space of what was staged."""
@@ -206,25 +210,3 @@ def derived_files(store: StoreParts) -> Sequence[str]:
     """Return the names of the saved index and the key runs."""
     index = store.manifest.index
     return [*store.manifest.key_runs, *([f"{index[0]:08x}.index"] if index else [])]
-
-
-def check_is_replica(store: StoreParts, prefixes: tuple[bytes, ...]) -> Origin | None:
-    """Return what a store follows, or None if it is new.
-
-    Raises:
-        InvalidRequest: it is no replica, or one of other keys.
-    """
-    origin = store.manifest.origin
-    if origin is None:
-        if store.applied_version:
-            raise InvalidRequest(
-                f"the store in {store.directory.path} is no replica, or was promoted; to follow "
-                "would destroy what was written to it: give another folder, or anew=True"
-            )
-        return None
-    if origin.prefixes != prefixes:
-        raise InvalidRequest(
-            f"the replica in {store.directory.path} holds keys that begin with one of "
-            f"{origin.prefixes}, not {prefixes}; give another folder, or anew=True"
-        )
-    return origin

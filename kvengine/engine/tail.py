@@ -59,6 +59,10 @@ class Tail:
             raise ChangesGone(self.seen, forgotten)
         return self._read(walks, version, end)
 
+    def held(self) -> Iterator[Change]:
+        """Return an iterator over those changes since that are there, whatever was forgotten."""
+        return self._read(*self._store.undisturbed(self._walks))
+
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
         """Return where there is something to read, and what is read then."""
         table, walks = self._store.segment_table, []

@@ -1,4 +1,4 @@
-"""Changes of another store are taken over with their versions: gaps, batches, staging, promotion."""
+"""Changes of another store are taken over with their versions: gaps, staging, promotion."""
 
 import shutil
 
@@ -61,7 +61,7 @@ def test_a_second_reader_finds_each_gap_marked(store):
     reader = FolderReader(store.path)
     assert {key: row[3] for key, row in reader.contents().items()} == {b"a": 8, b"b": 20, b"c": 7}
     assert [record[2] & 16 for record in reader.records()] == [0, 0, 16, 0, 16]
-    assert reader.manifest["origin"] == ["ab" * 16, 0, [""]]
+    assert reader.manifest["origin"] == ["ab" * 16, 0, [""], []]
 
 
 @pytest.mark.parametrize(("version", "flags"), [(3, 0), (2, 16), (1, 16), (1, 0)])

@@ -1,0 +1,320 @@
+"""Follower: a replica of a store, kept equal to it by its log.
+
+Invariants:
+
+* Whoever reads the replica sees a state that its source had, never a mixture; before the first one
+  is complete there is nothing to read.
+* A replica that is too far behind begins anew beside what it holds, so no delete is missed.
+* A source that is another store, or lost what the replica has, is an error; nothing is overwritten.
+* Users can't write to the replica until promote(), after which nothing is taken over any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, Self
+
+from kvengine.engine import replica
+from kvengine.engine.manifest import Origin
+from kvengine.engine.store import Store
+from kvengine.errors import (
+    ChangesGone,
+    CorruptData,
+    InvalidRequest,
+    KvError,
+    NotCaughtUp,
+    ReplicaDiverged,
+    StoreClosed,
+    again,
+)
+from kvengine.replication.intake import Intake, MissingPiece
+from kvengine.replication.messages import Source
+from kvengine.replication.overlap import Overlap
+from kvengine.replication.selection import Selection, select
+
+logger = logging.getLogger("kvengine")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
+NOTE_S = 30.0  # how often a position that no record tells is written down
+HOPELESS = (ReplicaDiverged, CorruptData, InvalidRequest, StoreClosed)
+
+
+class Follower:
+    """A replica of another store.
+
+    Args:
+        source: where the log comes from.
+        path: the folder of the replica; None: in memory.
+        prefixes: hold only keys that begin with one of them; None: all keys.
+        background: follow in a thread of its own; else only catch_up() does.
+        anew: begin anew, whatever the folder holds: a store that was promoted, or one of other keys.
+        options: of the replica, as of Store.
+
+    Raises:
+        InvalidRequest: the folder holds a store that is no replica, or one of other keys.
+        ReplicaDiverged: the folder holds a replica of another store.
+        StoreLocked: another process has the folder open for writing.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        path: Any = None,
+        *,
+        prefixes: Iterable[bytes] | None = None,
+        background: bool = True,
+        anew: bool = False,
+        **options: Any,
+    ) -> None:
+        self._source = source
+        self._changed = threading.Condition()  # of position, error and what ended
+        self._turn = threading.RLock()  # who holds it may write to the replica
+        self._ended = self._promoted = False
+        self._thread: threading.Thread | None = None
+        self._intake: Intake | None = None
+        self.error: BaseException | None = None  # why it does not go on, or went on only later
+        self._store = Store.in_memory(**options) if path is None else Store(path, **options)
+        try:
+            self._selection = self._select(prefixes)
+            self._begin(anew)
+        except BaseException:
+            self._store.close()
+            raise
+        if background:
+            self._thread = threading.Thread(target=self._run, name="kvengine-replica", daemon=True)
+            self._thread.start()
+
+    def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
+        return select(prefixes)
+
+    def _begin(self, anew: bool) -> None:
+        """See what the folder holds."""
+        store, uuid = self._store, str(getattr(self._source, "uuid", ""))
+        origin, wanted = store.manifest.origin, self._selection
+        self._anew = anew or origin is None or (not store.applied_version and not origin.position)
+        self._ready = not self._anew
+        self._noted_at = time.monotonic()
+        self.position = 0  # it holds what the source held at this version
+        if not anew and origin is None and store.applied_version:
+            raise InvalidRequest(
+                f"the store in {store.path} is no replica, or was promoted: following would "
+                "destroy what was written to it; give another folder, or anew=True"
+            )
+        if not anew and origin is not None:
+            if origin.uuid != uuid:
+                raise ReplicaDiverged(
+                    f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
+                    "another folder, or anew=True"
+                )
+            if (origin.prefixes, origin.keys) != wanted:
+                raise InvalidRequest(
+                    f"the replica in {store.path} holds other keys than those asked for; give "
+                    "another folder, or anew=True"
+                )
+            self.position = max(origin.position, store.applied_version)
+        if anew or origin is None:
+            replica.begin(store, Origin(uuid, 0, wanted.prefixes, wanted.keys))
+
+    # -- what it holds
+
+    @property
+    def store(self) -> Store:
+        """The replica: it refuses writes until promote().
+
+        Raises:
+            NotCaughtUp: nothing whole has come yet; see wait().
+        """
+        if not self._ready:
+            if self.error is not None:
+                raise again(self.error)
+            raise NotCaughtUp(
+                f"the replica in {self._store.path} has not caught up with its source for the "
+                "first time yet"
+            )
+        return self._store
+
+    @property
+    def lag(self) -> int:
+        """How many versions the source is ahead, as far as that is known."""
+        return max(0, self._source.version - self.position)
+
+    @property
+    def caught_up(self) -> bool:
+        """True if the replica holds the newest state that its source is known to have."""
+        return self._ready and self.lag == 0
+
+    def wait(self, version: int | None = None, timeout: float | None = None) -> bool:
+        """Return True when the replica has come to a version, False after a time.
+
+        Args:
+            version: None: the newest of the source, as of now.
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            ReplicaDiverged: or another error after which it does not go on.
+            StoreClosed: it was closed, or promoted, before.
+        """
+        goal = self._source.version if version is None else version
+
+        def is_over() -> bool:
+            return (self._ready and self.position >= goal) or self._ended
+
+        with self._changed:
+            self._changed.wait_for(is_over, timeout)
+            if self._ready and self.position >= goal:
+                return True
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it does not follow")
+            return False
+
+    # -- following
+
+    def catch_up(self) -> int:
+        """Take over what the source has now; return the version that the replica is at.
+
+        Raises:
+            ReplicaDiverged: the source is not what the replica followed.
+            StoreClosed: it was closed, or promoted.
+        """
+        if self._thread is not None:
+            self.wait()
+            return self.position
+        with self._turn:
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it follows no more")
+            self._follow(follow=False)
+            return self.position
+
+    def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._ended:
+            before = self.position
+            try:
+                self._follow(follow=True)
+            except HOPELESS as error:
+                self._end(error)
+                return
+            except Exception as error:  # noqa: BLE001  # whatever a transport raises
+                self.error = error
+                logger.warning("a replica could not follow, will try again: %s", error)
+            pause_s = FIRST_PAUSE_S if self.position > before else min(2 * pause_s, LONGEST_PAUSE_S)
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended, pause_s)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            if not self._ended:
+                self._ended, self.error = True, error
+            self._changed.notify_all()
+
+    def _follow(self, *, follow: bool) -> None:
+        """Take over what the source gives; without `follow`, up to what it has now."""
+        compares = True
+        while True:
+            if self._intake is None:
+                self._intake = Intake(
+                    self._store, self.position, self._selection, anew=self._anew
+                )
+            intake, overlap = self._intake, None
+            if compares and not self._anew and intake.seen == self.position:
+                overlap = Overlap(self._store, self.position)
+            if self._source.version < intake.seen:
+                raise ReplicaDiverged(
+                    f"the source is at version {self._source.version}, but gave {intake.seen} "
+                    "before: it lost changes; nothing was overwritten"
+                )
+            after = intake.seen if overlap is None else overlap.after
+            try:
+                self._take_all(after, intake, overlap, follow)
+                return
+            except ChangesGone:
+                if after < intake.seen:  # only the versions to compare with are gone
+                    compares = False
+                else:
+                    self._anew = True
+                    self._drop_intake()
+
+    def _take_all(
+        self, after: int, intake: Intake, overlap: Overlap | None, follow: bool
+    ) -> None:
+        for piece in self._source.pieces(after, follow=follow):
+            with self._turn:
+                if self._ended:
+                    return
+                if overlap is not None:
+                    overlap.compare(piece)
+                try:
+                    is_whole = intake.take(piece)
+                except MissingPiece:
+                    raise
+                except BaseException:
+                    self._drop_intake()
+                    raise
+                if is_whole:
+                    self._moved(intake.position)
+
+    def _drop_intake(self) -> None:
+        """What is not whole must come again."""
+        with self._turn:
+            intake, self._intake = self._intake, None
+            if intake is not None and not self._store.closed:
+                intake.discard()
+
+    def _moved(self, position: int) -> None:
+        """The replica holds what the source held at a version."""
+        with self._changed:
+            self.position, self._ready, self._anew, self.error = position, True, False, None
+            self._changed.notify_all()
+        if time.monotonic() - self._noted_at > NOTE_S:
+            self._note()
+
+    def _note(self) -> None:
+        self._noted_at = time.monotonic()
+        if self._ready and self.position > self._store.applied_version:
+            replica.note_position(self._store, self.position)
+
+    # -- the end
+
+    def promote(self) -> Store:
+        """Follow no more, and let users write; return the store, which the caller closes.
+
+        It holds what the source held at `position`. Its versions go on behind that.
+
+        Raises:
+            NotCaughtUp: nothing whole has come yet.
+            StoreClosed: it was closed.
+        """
+        with self._turn:
+            if self._promoted:
+                return self._store
+            store = self.store
+            store.check_usable()
+            self._drop_intake()
+            replica.promote(store, self.position)
+            self._promoted = True
+            self._end(None)
+        return store
+
+    def close(self) -> None:
+        """Follow no more, and close the replica, unless it was promoted."""
+        with self._turn:
+            self._end(None)
+            if not self._promoted and not self._store.closed:
+                try:
+                    self._drop_intake()
+                    self._note()
+                finally:
+                    self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Follower {self._store.path!r} at version {self.position}>"

@@ -1,0 +1,106 @@
+"""Intake: pieces of a source's log become states of a replica.
+
+Invariants:
+
+* The replica goes from one state that its source had to the next, each at once, for readers and
+  for the disk: what is not whole yet waits in memory, and above some size in staged segments.
+* A piece that was seen is left out; one that does not follow on what was seen is refused.
+"""
+
+from __future__ import annotations
+
+from kvengine.engine.applying import size_of_change
+from kvengine.engine.replica import Staging
+from kvengine.engine.store import Store
+from kvengine.entry import Change
+from kvengine.errors import KvError
+from kvengine.replication.messages import Piece
+from kvengine.replication.selection import Selection
+
+STAGE_BYTES = 32 << 20  # what waits in memory; more is staged
+CHUNK_BYTES = 8 << 20  # written to staged segments at once
+
+
+class MissingPiece(KvError):
+    """A piece does not follow on the one before: ask for it again."""
+
+
+class Intake:
+    """One way of changes into a replica, from one call of Source.pieces().
+
+    Args:
+        store: the replica.
+        position: the replica holds what its source held at this version.
+        selection: which keys the replica holds.
+        anew: what comes takes the place of all that the replica holds; begins at version 0.
+
+    Thread-safety: for one thread, which alone writes to the replica.
+    """
+
+    def __init__(self, store: Store, position: int, selection: Selection, *, anew: bool) -> None:
+        self.position = position  # of the last whole state
+        self.seen = 0 if anew else position  # what came up to here waits, or is in the replica
+        self._store, self._selection = store, selection
+        self._anew = anew
+        self._waiting: list[Change] = []
+        self._bytes = 0
+        self._staging: Staging | None = None
+
+    def take(self, piece: Piece) -> bool:
+        """Take a piece in; True if the replica then holds what its source held at `piece.upto`.
+
+        Raises:
+            MissingPiece: there are versions between what was seen and this piece.
+            StorageFull: there is no room; what came since the last whole state must come again.
+        """
+        if piece.after > self.seen:
+            raise MissingPiece(f"versions {self.seen + 1} to {piece.after} did not come")
+        if piece.upto < self.seen or (piece.upto == self.seen and not self._is_whole_at(piece)):
+            return False
+        self._add(piece)
+        self.seen = piece.upto
+        if not piece.whole:
+            return False
+        self._commit(piece.upto)
+        return True
+
+    def _is_whole_at(self, piece: Piece) -> bool:
+        """True if a piece without news says that what is waiting is whole."""
+        return piece.whole and (self._anew or piece.upto > self.position)
+
+    def _add(self, piece: Piece) -> None:
+        takes_all, takes = self._selection.takes_all, self._selection.takes
+        for change in piece.changes:
+            if change.version > self.seen and (takes_all or takes(change.key)):
+                self._waiting.append(change)
+                self._bytes += size_of_change(change)
+                if self._bytes > (CHUNK_BYTES if self._is_staged else STAGE_BYTES):
+                    self._stage()
+
+    @property
+    def _is_staged(self) -> bool:
+        return self._anew or self._staging is not None
+
+    def _stage(self) -> None:
+        if self._staging is None:
+            after = 0 if self._anew else self._store.applied_version
+            self._staging = Staging(self._store, after, keep=not self._anew)
+        self._staging.add(tuple(self._waiting))
+        self._waiting, self._bytes = [], 0
+
+    def _commit(self, version: int) -> None:
+        if self._is_staged:
+            self._stage()
+            assert self._staging is not None
+            self._staging.adopt(version)
+            self._staging, self._anew = None, False
+        else:
+            self._store.apply(tuple(self._waiting))
+            self._waiting, self._bytes = [], 0
+        self.position = version
+
+    def discard(self) -> None:
+        """Forget what is not whole."""
+        if self._staging is not None:
+            self._staging.discard()
+        self._staging, self._waiting, self._bytes = None, [], 0
