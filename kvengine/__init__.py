@@ -17,7 +17,7 @@ from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
-from kvengine.entry import Change, Entry, GroupSize, SalvageReport, Stats, VerifyReport
+from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -71,6 +71,7 @@ __all__ = [
     "CorruptData",
     "Database",
     "DatabaseChange",
+    "Digest",
     "Edge",
     "EdgeNamespace",
     "EdgeStats",

@@ -223,6 +223,7 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
     store.key_order = order
     store.configure(reader.key_index, table, seed, options.clock, options.verify)
     store.groups = reader.groups
+    store.digest_changes = store.digest_sum = None
     store.removals = reader.removals
     store.set_applied(reader.applied_version)
     store.rows = recovery.rows

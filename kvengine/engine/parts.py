@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvengine.engine import maintenance, opening, segment_file
 from kvengine.engine.applying import Applier
+from kvengine.engine.digest import DigestSum
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.scan import living
@@ -49,6 +50,7 @@ class StoreParts(Applier):
     manifest: Manifest
     follower: Follower | None
     is_frozen = False  # a reader that does not follow the writer
+    digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
         self.directory, self.options = directory, options

@@ -292,6 +292,8 @@ cdef class Writer(Reader):
                 self.groups.add(
                     change.key, change.key_size, change.metadata_size + change.value_size,
                     change.expires_at, 1)
+            if self.digest_changes is not None:
+                self.digest_changes.add_record(<const Header *>(row.base + change.offset), 1)
             if change.expires_at:
                 row.expiring_bytes += size
                 note_expiry(row, change.expires_at)
@@ -318,6 +320,8 @@ cdef class Writer(Reader):
         row.live_bytes -= size
         if self.groups is not None:
             self.groups.add_record(header, -1)
+        if self.digest_changes is not None:
+            self.digest_changes.add_record(header, -1)
         if flags_of(header) & EXPIRES:
             row.expiring_bytes -= size
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, Self
 
 from kvengine.engine import replica
 from kvengine.engine.manifest import Origin
@@ -30,15 +30,25 @@ from kvengine.errors import (
     StoreClosed,
     again,
 )
+from kvengine.replication.difference import (
+    Digests,
+    Standing,
+    find_difference,
+    moment_after,
+)
 from kvengine.replication.intake import Intake, MissingPiece
-from kvengine.replication.messages import Source
+from kvengine.replication.messages import Piece, Source
 from kvengine.replication.overlap import Overlap
-from kvengine.replication.selection import Selection, select
+from kvengine.replication.selection import KeyRange, Selection, select
 
 logger = logging.getLogger("kvengine")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
 NOTE_S = 30.0  # how often a position that no record tells is written down
 HOPELESS = (ReplicaDiverged, CorruptData, InvalidRequest, StoreClosed)
+
+
+class View(Source, Digests, Protocol):
+    """A source as of one moment, that can be compared with."""
 
 
 class Follower:
@@ -70,7 +80,7 @@ class Follower:
         anew: bool = False,
         **options: Any,
     ) -> None:
-        self._source = source
+        self._source: Source = source
         self._changed = threading.Condition()  # of position, error and what ended
         self._turn = threading.RLock()  # who holds it may write to the replica
         self._ended = self._promoted = False
@@ -186,7 +196,7 @@ class Follower:
         with self._turn:
             if self._ended:
                 raise again(self.error) if self.error else StoreClosed("it follows no more")
-            self._follow(follow=False)
+            self._follow(self._source, follow=False)
             return self.position
 
     def _run(self) -> None:
@@ -194,7 +204,7 @@ class Follower:
         while not self._ended:
             before = self.position
             try:
-                self._follow(follow=True)
+                self._follow(self._source, follow=True)
             except HOPELESS as error:
                 self._end(error)
                 return
@@ -211,7 +221,7 @@ class Follower:
                 self._ended, self.error = True, error
             self._changed.notify_all()
 
-    def _follow(self, *, follow: bool) -> None:
+    def _follow(self, source: Source, *, follow: bool) -> None:
         """Take over what the source gives; without `follow`, up to what it has now."""
         compares = True
         while True:
@@ -222,14 +232,14 @@ class Follower:
             intake, overlap = self._intake, None
             if compares and not self._anew and intake.seen == self.position:
                 overlap = Overlap(self._store, self.position)
-            if self._source.version < intake.seen:
+            if source.version < intake.seen:
                 raise ReplicaDiverged(
-                    f"the source is at version {self._source.version}, but gave {intake.seen} "
+                    f"the source is at version {source.version}, but gave {intake.seen} "
                     "before: it lost changes; nothing was overwritten"
                 )
             after = intake.seen if overlap is None else overlap.after
             try:
-                self._take_all(after, intake, overlap, follow)
+                self._take_all(source.pieces(after, follow=follow), intake, overlap)
                 return
             except ChangesGone:
                 if after < intake.seen:  # only the versions to compare with are gone
@@ -239,11 +249,11 @@ class Follower:
                     self._drop_intake()
 
     def _take_all(
-        self, after: int, intake: Intake, overlap: Overlap | None, follow: bool
+        self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None
     ) -> None:
-        for piece in self._source.pieces(after, follow=follow):
+        for piece in pieces:
             with self._turn:
-                if self._ended:
+                if self._ended or self._intake is not intake:  # closed, or moved on without us
                     return
                 if overlap is not None:
                     overlap.compare(piece)
@@ -276,6 +286,43 @@ class Follower:
         self._noted_at = time.monotonic()
         if self._ready and self.position > self._store.applied_version:
             replica.note_position(self._store, self.position)
+
+    # -- proof
+
+    def differences(self, view: View, *, limit: int = 100) -> list[KeyRange]:
+        """Come to the version of a view of the source, and return where the two differ.
+
+        An empty list proves that the replica holds exactly what the source held at that version.
+        Otherwise each key that differs is a range of its own; when `limit` are found the search
+        ends.  Nothing is taken over from elsewhere until it is done.
+
+        Args:
+            view: the source as of one moment, such as difference.Snapshot(store).
+            limit: how many keys are found at most.
+
+        Raises:
+            InvalidRequest: the view is older than the replica.
+        """
+        with self._turn:
+            store = self._store
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it follows no more")
+            if not self._ready or self.position < view.version:
+                self._drop_intake()
+                self._follow(view, follow=False)
+                self._drop_intake()
+            if self.position != view.version:
+                raise InvalidRequest(
+                    f"the view is at version {view.version}, the replica has come to "
+                    f"{self.position} already; compare with a newer view"
+                )
+            return find_difference(
+                view,
+                Standing(store),
+                moment=moment_after(store.options.clock.time()),
+                ranges=self._selection.ranges(),
+                limit=limit,
+            )
 
     # -- the end
 

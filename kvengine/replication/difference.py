@@ -1,0 +1,172 @@
+"""Where two stores differ: found by comparing digests of smaller and smaller ranges of keys.
+
+Invariants:
+
+* Each side answers as of one version all the time, else the comparison is refused.
+* Little is exchanged: for each range that differs a few digests, for ranges that are equal nothing.
+* What is found is exact: single keys, unless there are more than was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from kvengine.engine.digest_scan import RangeWalk
+from kvengine.engine.digesting import MARGIN_S
+from kvengine.engine.store import Store
+from kvengine.errors import InvalidRequest
+from kvengine.replication.messages import Piece
+from kvengine.replication.selection import EVERY_KEY, KeyRange
+
+PARTS = 16  # into which a range that differs is cut
+PIECE_CHANGES = 1000
+
+
+class RangeDigest(NamedTuple):
+    """What is in a range of keys."""
+
+    keys: int
+    sum: int
+
+
+class Digests(Protocol):
+    """Answers for a store as it was at one version: here, or at the far end of a connection."""
+
+    @property
+    def version(self) -> int:
+        """The version, always the same."""
+
+    def digests(self, ranges: Sequence[KeyRange], moment: int) -> list[RangeDigest]:
+        """Return the digest of each range, without what expires up to a moment."""
+
+    def cuts(self, among: KeyRange, parts: int, moment: int) -> list[bytes]:
+        """Return about as many keys of a range, in order; the first is the first of the range."""
+
+
+class Standing:
+    """A store that stands still, as a side of a comparison, and as a source up to that version.
+
+    Args:
+        store: a snapshot, or a store that nobody writes to meanwhile.
+
+    Thread-safety: for one thread.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.version = store.version
+        self.uuid = store.manifest.uuid.hex()
+
+    def digests(self, ranges: Sequence[KeyRange], moment: int) -> list[RangeDigest]:
+        """Return the digest of each range."""
+        found = []
+        for start, end in ranges:
+            walk = RangeWalk(self._store, self._store.key_order, start, end)
+            found.append(RangeDigest(*walk.summed().total(moment)))
+        self._check()
+        return found
+
+    def cuts(self, among: KeyRange, parts: int, moment: int) -> list[bytes]:
+        """Return about as many keys of a range, evenly spread."""
+        (whole,) = self.digests([among], moment)
+        step = max(1, -(-whole.keys // parts))
+        found = RangeWalk(self._store, self._store.key_order, *among).cut(step, moment)
+        self._check()
+        return found
+
+    def _check(self) -> None:
+        if self._store.version != self.version:
+            raise InvalidRequest(
+                f"the store went on from version {self.version} to {self._store.version} while it "
+                "was compared; compare a snapshot"
+            )
+
+    def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
+        """Yield the log behind a version, as Source does; there is nothing to wait for."""
+        waiting = []
+        for change in self._store.tail(after):
+            if len(waiting) == PIECE_CHANGES:
+                yield Piece(after, waiting[-1].version, tuple(waiting), False)
+                after, waiting = waiting[-1].version, []
+            waiting.append(change)
+        yield Piece(after, max(self.version, after), tuple(waiting), True)
+
+
+class Snapshot(Standing, AbstractContextManager["Snapshot"]):
+    """A store as it is now: the side that a follower compares itself with."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.snapshot())
+
+    def close(self) -> None:
+        """Give the snapshot back."""
+        self._store.close()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def moment_after(now: float) -> int:
+    """Return a second that neither side's clock has reached, if they differ by less than a minute."""
+    return int(now) + 1 + MARGIN_S
+
+
+def find_difference(
+    one: Digests,
+    other: Digests,
+    *,
+    moment: int,
+    ranges: Iterable[KeyRange] = (EVERY_KEY,),
+    limit: int = 100,
+) -> list[KeyRange]:
+    """Return the ranges of keys in which two stores differ; empty if they hold the same.
+
+    A key that only one of them has, or that has another value, metadata, expiry or version, makes
+    a range of its own.  When `limit` are found the search ends: there may be more.
+
+    Args:
+        one: each range that differs is cut by the keys of the side that has more of them.
+        other: the store that is compared with it.
+        moment: what expires up to this second is left out on both sides; see moment_after().
+        ranges: where to look.
+        limit: so many keys are found, then the search ends.
+    """
+    found: list[KeyRange] = []
+    todo = list(ranges)[::-1]
+    known = differing(one, other, todo, moment)
+    while known and len(found) < limit:
+        among, mine, its = known.pop()
+        if is_one_key(among):
+            found.append(among)
+            continue
+        side = one if mine.keys >= its.keys else other
+        parts = cut(among, side.cuts(among, PARTS, moment))
+        known += differing(one, other, parts[::-1], moment)
+    return found
+
+
+def differing(
+    one: Digests, other: Digests, ranges: Sequence[KeyRange], moment: int
+) -> list[tuple[KeyRange, RangeDigest, RangeDigest]]:
+    """Return the ranges whose digests differ, with these."""
+    mine, its = one.digests(ranges, moment), other.digests(ranges, moment)
+    rows = zip(ranges, mine, its, strict=True)
+    return [(among, a, b) for among, a, b in rows if a != b]
+
+
+def is_one_key(among: KeyRange) -> bool:
+    """True if there is room for one key only."""
+    return among.end == among.start + b"\0"
+
+
+def cut(among: KeyRange, keys: list[bytes]) -> list[KeyRange]:
+    """Cut a range at some of its keys; the last of them stands alone."""
+    edges = [among.start, *keys]
+    if keys:
+        edges.append(keys[-1] + b"\0")
+    ends: list[bytes | None] = [*edges[1:], among.end]
+    return [
+        KeyRange(start, end) for start, end in zip(edges, ends, strict=True) if start != end
+    ]
