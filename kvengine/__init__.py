@@ -14,6 +14,7 @@ from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
+from kvengine.database.follower import Follower
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
@@ -77,6 +78,7 @@ __all__ = [
     "EdgeStats",
     "Entry",
     "ExportReport",
+    "Follower",
     "GroupSize",
     "ImportReport",
     "InvalidRequest",

@@ -37,8 +37,9 @@ cdef Term term_of(const Header *header) noexcept nogil:
     memcpy(&fields[1], &expires_at, 8)
     fields[2] = <uint64_t>header.key_size << 32 | header.metadata_size
     fields[3] = header.value_size
-    term.low = xxh3(start, size, xxh3(<const char *>fields, sizeof(fields), SEED_LOW))
-    term.high = xxh3(start, size, xxh3(<const char *>fields, sizeof(fields), SEED_HIGH))
+    cdef uint64_t seed = xxh3(<const char *>fields, sizeof(fields), SEED_LOW)
+    term.low = xxh3(start, size, seed)
+    term.high = xxh3(start, size, seed + SEED_HIGH)
     return term
 
 

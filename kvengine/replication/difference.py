@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -17,11 +17,10 @@ from kvengine.engine.digest_scan import RangeWalk
 from kvengine.engine.digesting import MARGIN_S
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
-from kvengine.replication.messages import Piece
 from kvengine.replication.selection import EVERY_KEY, KeyRange
+from kvengine.replication.store_source import StoreSource
 
 PARTS = 16  # into which a range that differs is cut
-PIECE_CHANGES = 1000
 
 
 class RangeDigest(NamedTuple):
@@ -45,7 +44,7 @@ class Digests(Protocol):
         """Return about as many keys of a range, in order; the first is the first of the range."""
 
 
-class Standing:
+class Standing(StoreSource):
     """A store that stands still, as a side of a comparison, and as a source up to that version.
 
     Args:
@@ -55,9 +54,13 @@ class Standing:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self.version = store.version
-        self.uuid = store.manifest.uuid.hex()
+        super().__init__(store)
+        self._version = store.version
+
+    @property
+    def version(self) -> int:
+        """The version at which the store stands."""
+        return self._version
 
     def digests(self, ranges: Sequence[KeyRange], moment: int) -> list[RangeDigest]:
         """Return the digest of each range."""
@@ -77,21 +80,11 @@ class Standing:
         return found
 
     def _check(self) -> None:
-        if self._store.version != self.version:
+        if self._store.version != self._version:
             raise InvalidRequest(
-                f"the store went on from version {self.version} to {self._store.version} while it "
+                f"the store went on from version {self._version} to {self._store.version} while it "
                 "was compared; compare a snapshot"
             )
-
-    def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
-        """Yield the log behind a version, as Source does; there is nothing to wait for."""
-        waiting = []
-        for change in self._store.tail(after):
-            if len(waiting) == PIECE_CHANGES:
-                yield Piece(after, waiting[-1].version, tuple(waiting), False)
-                after, waiting = waiting[-1].version, []
-            waiting.append(change)
-        yield Piece(after, max(self.version, after), tuple(waiting), True)
 
 
 class Snapshot(Standing, AbstractContextManager["Snapshot"]):
