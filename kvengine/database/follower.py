@@ -34,7 +34,7 @@ class Follower(StoreFollower):
         prefixes: hold only keys that begin with one of them; None: all keys.
         namespaces: hold only these, by title or id; of a database.
         background: follow in a thread of its own; else only catch_up() does.
-        anew: begin anew, whatever the folder holds: a store that was promoted, or one of other keys.
+        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
         options: of the replica, as of Store.
 
     Raises:

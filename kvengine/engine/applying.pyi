@@ -1,8 +1,14 @@
+from typing import Self, final
+
 from kvengine.engine.changing import Changer
 from kvengine.entry import Change
 from kvengine.options import BATCH_BYTES_MAX as BATCH_BYTES_MAX
 
 def size_of_change(change: Change) -> int: ...
+
+@final
+class Changes:
+    def __new__(cls, given: tuple[Change, ...], seed: int, after: int) -> Self: ...
 
 class Applier(Changer):
     def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...

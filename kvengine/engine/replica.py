@@ -1,6 +1,6 @@
 """A store that takes over the log of another one: what the engine does for it.
 
-(follower.py is something else: a reader in another process that follows the writer of its own folder.)
+(follower.py is something else: a reader that follows the writer of its folder in another process.)
 
 Invariants:
 
@@ -70,15 +70,14 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
     store.exclusively(end)
     rows = []
     for row in store.rows:
-        if row.size_bytes is None:
+        size = row.size_bytes
+        if size is None:
             size = store.segment_table.counters(row.id)[1]
-            if size == segment_file.HEADER_BYTES:
-                continue
             file = store.segment_table.segment_file(row.id)
             file.shorten(size)
             store.commits.sync_file(file)
-            row = row.closed(size)  # noqa: PLW2901
-        rows.append(row)
+        if size > segment_file.HEADER_BYTES:
+            rows.append(row.closed(size))
     return rows
 
 

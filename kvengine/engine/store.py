@@ -305,9 +305,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
             self.undisturbed(lambda: recount_groups(self, self.key_order))
         return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
 
-    def digest(
-        self, *, start: Any = b"", end: Any = None, moment: int | None = None
-    ) -> Digest:
+    def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:
         """Return Digest(version, moment, keys, sum): two stores that hold the same have the same.
 
         The sum is over keys, values, metadata, expiry and versions, and not over how they lie in

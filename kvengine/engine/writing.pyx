@@ -330,7 +330,7 @@ cdef uint64_t lay_out(
     char *target, uint64_t start, uint64_t salt, Change *changes, Py_ssize_t n, uint64_t before,
     uint8_t first,
 ) noexcept nogil:
-    """Write the records of a batch to `target`; return their size.  `before`: the last version."""
+    """Write records to `target`, behind those up to version `before`; return their size."""
     cdef uint64_t end = 0
     cdef Py_ssize_t i
     cdef uint8_t flags

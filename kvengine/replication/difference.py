@@ -102,7 +102,7 @@ class Snapshot(Standing, AbstractContextManager["Snapshot"]):
 
 
 def moment_after(now: float) -> int:
-    """Return a second that neither side's clock has reached, if they differ by less than a minute."""
+    """Return a second that no clock has reached that is less than a minute ahead."""
     return int(now) + 1 + MARGIN_S
 
 
@@ -160,6 +160,4 @@ def cut(among: KeyRange, keys: list[bytes]) -> list[KeyRange]:
     if keys:
         edges.append(keys[-1] + b"\0")
     ends: list[bytes | None] = [*edges[1:], among.end]
-    return [
-        KeyRange(start, end) for start, end in zip(edges, ends, strict=True) if start != end
-    ]
+    return [KeyRange(start, end) for start, end in zip(edges, ends, strict=True) if start != end]

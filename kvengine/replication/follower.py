@@ -24,7 +24,6 @@ from kvengine.errors import (
     ChangesGone,
     CorruptData,
     InvalidRequest,
-    KvError,
     NotCaughtUp,
     ReplicaDiverged,
     StoreClosed,
@@ -59,7 +58,7 @@ class Follower:
         path: the folder of the replica; None: in memory.
         prefixes: hold only keys that begin with one of them; None: all keys.
         background: follow in a thread of its own; else only catch_up() does.
-        anew: begin anew, whatever the folder holds: a store that was promoted, or one of other keys.
+        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
         options: of the replica, as of Store.
 
     Raises:
@@ -226,9 +225,7 @@ class Follower:
         compares = True
         while True:
             if self._intake is None:
-                self._intake = Intake(
-                    self._store, self.position, self._selection, anew=self._anew
-                )
+                self._intake = Intake(self._store, self.position, self._selection, anew=self._anew)
             intake, overlap = self._intake, None
             if compares and not self._anew and intake.seen == self.position:
                 overlap = Overlap(self._store, self.position)
@@ -248,9 +245,7 @@ class Follower:
                     self._anew = True
                     self._drop_intake()
 
-    def _take_all(
-        self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None
-    ) -> None:
+    def _take_all(self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None) -> None:
         for piece in pieces:
             with self._turn:
                 if self._ended or self._intake is not intake:  # closed, or moved on without us

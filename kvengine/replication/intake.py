@@ -75,24 +75,24 @@ class Intake:
                 self._waiting.append(change)
                 self._bytes += size_of_change(change)
                 if self._bytes > (CHUNK_BYTES if self._is_staged else STAGE_BYTES):
-                    self._stage()
+                    self._stage_all()
 
     @property
     def _is_staged(self) -> bool:
         return self._anew or self._staging is not None
 
-    def _stage(self) -> None:
+    def _stage_all(self) -> Staging:
+        """Stage what waits, with what was staged before."""
         if self._staging is None:
             after = 0 if self._anew else self._store.applied_version
             self._staging = Staging(self._store, after, keep=not self._anew)
         self._staging.add(tuple(self._waiting))
         self._waiting, self._bytes = [], 0
+        return self._staging
 
     def _commit(self, version: int) -> None:
         if self._is_staged:
-            self._stage()
-            assert self._staging is not None
-            self._staging.adopt(version)
+            self._stage_all().adopt(version)
             self._staging, self._anew = None, False
         else:
             self._store.apply(tuple(self._waiting))

@@ -147,9 +147,13 @@ def test_only_keys_with_a_prefix(source, tmp_path):
         wanted = [entry for entry in source.scan() if entry.key.startswith((b"1", b"5"))]
         assert entries(follower.store) == wanted
         assert follower.position == source.version
-    origin = StoreSource(source)
-    origin.pieces = lambda after, follow=False: asked.append(after) or iter(())
-    with Follower(origin, tmp_path, **options) as follower:
+
+    class Asked(StoreSource):
+        def pieces(self, after, *, follow=False):
+            asked.append(after)
+            return super().pieces(after, follow=follow)
+
+    with Follower(Asked(source), tmp_path, **options) as follower:
         assert follower.position == source.version
         follower.catch_up()
         assert asked[0] >= source.version - 10
@@ -188,9 +192,8 @@ def test_another_store_is_no_source(source, tmp_path):
     source.put(b"a", b"1")
     with Follower(StoreSource(source), tmp_path, background=False) as follower:
         follower.catch_up()
-    with Store.in_memory() as other:
-        with pytest.raises(ReplicaDiverged, match="another folder"):
-            Follower(StoreSource(other), tmp_path)
+    with Store.in_memory() as other, pytest.raises(ReplicaDiverged, match="another folder"):
+        Follower(StoreSource(other), tmp_path)
     with Store(tmp_path, read_only=True) as store:
         assert store[b"a"] == b"1"
 

@@ -35,7 +35,10 @@ with kvengine.Store(sys.argv[1], **options) as store:
                 batch.put(b"same %d" % key, b"%d" % store.version)
             for _ in range(source.choice([0, 1, 1, 40])):
                 key = b"key %03d" % source.randrange(300)
-                batch.delete(key) if source.random() < 0.3 else batch.put(key, b"%d" % store.version)
+                if source.random() < 0.3:
+                    batch.delete(key)
+                else:
+                    batch.put(key, b"%d" % store.version)
         if source.random() < 0.002:
             store.compact()
 """
@@ -87,14 +90,11 @@ def test_it_goes_on_after_each_kill(tmp_path, keys):
                     assert len(set(replica.get_many([b"same 0", b"same 1", b"same 2"]))) == 1
         finally:
             writer.kill()
-    with Store(path, **SMALL) as source:
-        with Follower(source, target, prefixes=prefixes, background=False, **SMALL) as follower:
-            with Snapshot(source) as view:
-                assert follower.differences(view) == []
-            wanted = [
-                entry
-                for entry in source.scan()
-                if prefixes is None or entry.key.startswith(tuple(prefixes))
-            ]
-            assert list(follower.store.scan()) == wanted
-            check_store(follower.store)
+    options = {"prefixes": prefixes, "background": False, **SMALL}
+    with Store(path, **SMALL) as source, Follower(source, target, **options) as follower:
+        with Snapshot(source) as view:
+            assert follower.differences(view) == []
+        starts = tuple(prefixes or [b""])
+        wanted = [entry for entry in source.scan() if entry.key.startswith(starts)]
+        assert list(follower.store.scan()) == wanted
+        check_store(follower.store)
