@@ -343,8 +343,8 @@ cdef uint64_t lay_out(
         before = changes[i].version
         changes[i].offset = start + end
         changes[i].size = encode(
-            target + end, changes[i].version, <uint8_t>changes[i].kind, flags, changes[i].expires_at,
-            changes[i].key, <uint16_t>changes[i].key_size,
+            target + end, changes[i].version, <uint8_t>changes[i].kind, flags,
+            changes[i].expires_at, changes[i].key, <uint16_t>changes[i].key_size,
             changes[i].metadata, <uint16_t>changes[i].metadata_size,
             changes[i].value, <uint32_t>changes[i].value_size, salt + start + end)
         end += changes[i].size
