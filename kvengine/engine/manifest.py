@@ -46,7 +46,7 @@ class Origin:
     """Which store a replica follows."""
 
     uuid: str  # of the source, 32 hexadecimal digits
-    position: int  # what the source wrote up to this version is here, or was not asked for
+    position: int | None  # what it wrote up to this version is here; None: nothing is
     prefixes: tuple[bytes, ...] = (b"",)  # keys that begin with one of them are asked for
     keys: tuple[bytes, ...] = ()  # and these
 
@@ -177,7 +177,8 @@ def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
 def _origin(uuid: object, position: object, prefixes: object, keys: object) -> Origin:
     if not isinstance(uuid, str):
         raise TypeError(f"{uuid!r} is no uuid")
-    return Origin(uuid, _number(position), _bytes_list(prefixes), _bytes_list(keys))
+    known = None if position is None else _number(position)
+    return Origin(uuid, known, _bytes_list(prefixes), _bytes_list(keys))
 
 
 def _bytes_list(values: object) -> tuple[bytes, ...]:

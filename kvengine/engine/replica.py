@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import checkpoint, maintenance, opening, segment_file
 from kvengine.engine.applying import packed
 from kvengine.engine.manifest import COMPACTED, Origin, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME, is_own
 from kvengine.entry import Change
-from kvengine.errors import StorageError, StoreReadOnly
+from kvengine.errors import InvalidRequest, StorageError, StoreReadOnly
+from kvengine.file.local import LOCK_NAME, LocalDirectory
 from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
@@ -109,6 +111,26 @@ class _Output:
     end: int = segment_file.HEADER_BYTES
 
 
+def clear_folder(path: Any) -> None:
+    """Remove the store in a folder, if there is one; it need not be able to open.
+
+    Raises:
+        NotAStore: the folder holds other files.
+        StoreLocked: another process has the store open for writing.
+    """
+    directory = LocalDirectory(opening.folder_path(path))
+    try:
+        opening.refuse_other_folder(directory, create=True)
+        directory.lock()
+        # The manifest last: until it is gone, nobody takes what is left for a new store.
+        names = [name for name in directory.names() if is_own(name) and name != LOCK_NAME]
+        for name in sorted(names, key=lambda name: name == MANIFEST_NAME):
+            directory.remove(name)
+        directory.sync()
+    finally:
+        directory.close()
+
+
 class Staging:
     """Changes that wait, on disk, to be put in place together.
 
@@ -169,6 +191,11 @@ class Staging:
         """Put everything in place: the store then holds what its source did at a version."""
         self._finish()
         store = self._store
+        if version < max(self._last, store.applied_version):
+            raise InvalidRequest(
+                f"the store has come to version {store.applied_version}, what was staged to "
+                f"{self._last}: neither goes back to {version}"
+            )
         with store.jobs:
             store.commits.sync()
             old = [] if self._keep else [segment_file.file_name(row.id) for row in store.rows]

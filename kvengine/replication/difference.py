@@ -10,15 +10,10 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from kvengine.engine.digest_scan import RangeWalk
 from kvengine.engine.digesting import MARGIN_S
-from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest
 from kvengine.replication.selection import EVERY_KEY, KeyRange
-from kvengine.replication.store_source import StoreSource
 
 PARTS = 16  # into which a range that differs is cut
 
@@ -42,63 +37,6 @@ class Digests(Protocol):
 
     def cuts(self, among: KeyRange, parts: int, moment: int) -> list[bytes]:
         """Return about as many keys of a range, in order; the first is the first of the range."""
-
-
-class Standing(StoreSource):
-    """A store that stands still, as a side of a comparison, and as a source up to that version.
-
-    Args:
-        store: a snapshot, or a store that nobody writes to meanwhile.
-
-    Thread-safety: for one thread.
-    """
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._version = store.version
-
-    @property
-    def version(self) -> int:
-        """The version at which the store stands."""
-        return self._version
-
-    def digests(self, ranges: Sequence[KeyRange], moment: int) -> list[RangeDigest]:
-        """Return the digest of each range."""
-        found = []
-        for start, end in ranges:
-            walk = RangeWalk(self._store, self._store.key_order, start, end)
-            found.append(RangeDigest(*walk.summed().total(moment)))
-        self._check()
-        return found
-
-    def cuts(self, among: KeyRange, parts: int, moment: int) -> list[bytes]:
-        """Return about as many keys of a range, evenly spread."""
-        (whole,) = self.digests([among], moment)
-        step = max(1, -(-whole.keys // parts))
-        found = RangeWalk(self._store, self._store.key_order, *among).cut(step, moment)
-        self._check()
-        return found
-
-    def _check(self) -> None:
-        if self._store.version != self._version:
-            raise InvalidRequest(
-                f"the store went on from version {self._version} to {self._store.version} while it "
-                "was compared; compare a snapshot"
-            )
-
-
-class Snapshot(Standing, AbstractContextManager["Snapshot"]):
-    """A store as it is now: the side that a follower compares itself with."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store.snapshot())
-
-    def close(self) -> None:
-        """Give the snapshot back."""
-        self._store.close()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 def moment_after(now: float) -> int:

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -31,7 +32,6 @@ from kvengine.errors import (
 )
 from kvengine.replication.difference import (
     Digests,
-    Standing,
     find_difference,
     moment_after,
 )
@@ -39,6 +39,7 @@ from kvengine.replication.intake import Intake, MissingPiece
 from kvengine.replication.messages import Piece, Source
 from kvengine.replication.overlap import Overlap
 from kvengine.replication.selection import KeyRange, Selection, select
+from kvengine.replication.store_source import Standing, StoreSource
 
 logger = logging.getLogger("kvengine")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
@@ -86,10 +87,12 @@ class Follower:
         self._thread: threading.Thread | None = None
         self._intake: Intake | None = None
         self.error: BaseException | None = None  # why it does not go on, or went on only later
+        if anew and path is not None:
+            replica.clear_folder(path)
         self._store = Store.in_memory(**options) if path is None else Store(path, **options)
         try:
             self._selection = self._select(prefixes)
-            self._begin(anew)
+            self._begin()
         except BaseException:
             self._store.close()
             raise
@@ -100,33 +103,34 @@ class Follower:
     def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
         return select(prefixes)
 
-    def _begin(self, anew: bool) -> None:
+    def _begin(self) -> None:
         """See what the folder holds."""
         store, uuid = self._store, str(getattr(self._source, "uuid", ""))
         origin, wanted = store.manifest.origin, self._selection
-        self._anew = anew or origin is None or (not store.applied_version and not origin.position)
-        self._ready = not self._anew
         self._noted_at = time.monotonic()
         self.position = 0  # it holds what the source held at this version
-        if not anew and origin is None and store.applied_version:
-            raise InvalidRequest(
-                f"the store in {store.path} is no replica, or was promoted: following would "
-                "destroy what was written to it; give another folder, or anew=True"
-            )
-        if not anew and origin is not None:
-            if origin.uuid != uuid:
-                raise ReplicaDiverged(
-                    f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
-                    "another folder, or anew=True"
-                )
-            if (origin.prefixes, origin.keys) != wanted:
+        self._anew = True  # what comes takes the place of all that is there
+        if origin is None:
+            if store.applied_version:
                 raise InvalidRequest(
-                    f"the replica in {store.path} holds other keys than those asked for; give "
-                    "another folder, or anew=True"
+                    f"the store in {store.path} is no replica, or was promoted: following would "
+                    "destroy what was written to it; give another folder, or anew=True"
                 )
+            replica.begin(store, Origin(uuid, None, wanted.prefixes, wanted.keys))
+        elif origin.uuid != uuid:
+            raise ReplicaDiverged(
+                f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
+                "another folder, or anew=True"
+            )
+        elif (origin.prefixes, origin.keys) != wanted:
+            raise InvalidRequest(
+                f"the replica in {store.path} holds other keys than those asked for; give "
+                "another folder, or anew=True"
+            )
+        elif origin.position is not None:
             self.position = max(origin.position, store.applied_version)
-        if anew or origin is None:
-            replica.begin(store, Origin(uuid, 0, wanted.prefixes, wanted.keys))
+            self._anew = False
+        self._ready = not self._anew
 
     # -- what it holds
 
@@ -138,12 +142,10 @@ class Follower:
             NotCaughtUp: nothing whole has come yet; see wait().
         """
         if not self._ready:
-            if self.error is not None:
-                raise again(self.error)
             raise NotCaughtUp(
                 f"the replica in {self._store.path} has not caught up with its source for the "
                 "first time yet"
-            )
+            ) from self.error
         return self._store
 
     @property
@@ -224,11 +226,16 @@ class Follower:
         """Take over what the source gives; without `follow`, up to what it has now."""
         compares = True
         while True:
-            if self._intake is None:
-                self._intake = Intake(self._store, self.position, self._selection, anew=self._anew)
-            intake, overlap = self._intake, None
-            if compares and not self._anew and intake.seen == self.position:
-                overlap = Overlap(self._store, self.position)
+            with self._turn:
+                if self._ended:
+                    return
+                if self._intake is None:
+                    self._intake = Intake(
+                        self._store, self.position, self._selection, anew=self._anew
+                    )
+                intake, overlap = self._intake, None
+                if compares and not self._anew and intake.seen == self.position:
+                    overlap = Overlap(self._store, self.position)
             if source.version < intake.seen:
                 raise ReplicaDiverged(
                     f"the source is at version {source.version}, but gave {intake.seen} "
@@ -241,9 +248,12 @@ class Follower:
             except ChangesGone:
                 if after < intake.seen:  # only the versions to compare with are gone
                     compares = False
-                else:
-                    self._anew = True
+                    continue
+                with self._turn:
+                    if self._intake is not intake:
+                        return
                     self._drop_intake()
+                    self._anew = True
 
     def _take_all(self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None) -> None:
         for piece in pieces:
@@ -284,24 +294,27 @@ class Follower:
 
     # -- proof
 
-    def differences(self, view: View, *, limit: int = 100) -> list[KeyRange]:
-        """Come to the version of a view of the source, and return where the two differ.
+    def differences(self, view: View | None = None, *, limit: int = 100) -> list[KeyRange]:
+        """Come to exactly the version of a view of the source; return where the two differ.
 
-        An empty list proves that the replica holds exactly what the source held at that version.
-        Otherwise each key that differs is a range of its own; when `limit` are found the search
-        ends.  Nothing is taken over from elsewhere until it is done.
+        An empty list proves that the replica holds what the source held at that version (then
+        `position`). Else each key that differs is a range of its own; when `limit` are found the
+        search ends. The source may go on meanwhile; the replica follows again afterwards.
 
         Args:
-            view: the source as of one moment, such as difference.Snapshot(store).
+            view: the source as of one moment; None: as of now, if the source is in this process.
             limit: how many keys are found at most.
 
         Raises:
-            InvalidRequest: the view is older than the replica.
+            InvalidRequest: the view is older than the replica, or there is none.
         """
-        with self._turn:
-            store = self._store
+        with self._turn, contextlib.ExitStack() as stack:
             if self._ended:
                 raise again(self.error) if self.error else StoreClosed("it follows no more")
+            if view is None:
+                if not isinstance(self._source, StoreSource):
+                    raise InvalidRequest("this source gives no view of itself; give one")
+                view = stack.enter_context(self._source.standing())
             if not self._ready or self.position < view.version:
                 self._drop_intake()
                 self._follow(view, follow=False)
@@ -313,8 +326,8 @@ class Follower:
                 )
             return find_difference(
                 view,
-                Standing(store),
-                moment=moment_after(store.options.clock.time()),
+                Standing(self._store),
+                moment=moment_after(self._store.options.clock.time()),
                 ranges=self._selection.ranges(),
                 limit=limit,
             )

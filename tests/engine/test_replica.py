@@ -168,6 +168,16 @@ def test_what_was_staged_and_not_adopted_leaves_nothing(store, tmp_path):
     assert contents(store) == {b"a": (5, b"value")}
 
 
+def test_what_was_staged_does_not_take_a_store_back(store):
+    store.apply((put(5, b"a"),))
+    staging = replica.Staging(store, 0, keep=False)
+    staging.add((put(3, b"b"),))
+    with pytest.raises(InvalidRequest, match="goes back"):
+        staging.adopt(4)
+    staging.discard()
+    assert contents(store) == {b"a": (5, b"value")}
+
+
 @pytest.mark.parametrize("version", [0, 5, 9])
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_promoted_store_goes_on_behind_what_its_source_gave(tmp_path, version, empty):

@@ -9,10 +9,12 @@ from kvengine import (
     Change,
     InvalidRequest,
     KvError,
+    NotAStore,
     NotCaughtUp,
     ReplicaDiverged,
     Store,
     StoreClosed,
+    StoreLocked,
     StoreReadOnly,
 )
 from kvengine.replication import intake
@@ -186,6 +188,25 @@ def test_promotion(source, tmp_path):
             _ = follower.store
         follower.catch_up()
         assert entries(follower.store) == entries(source)
+
+
+def test_to_begin_anew_clears_a_store_that_has_come_further(source, tmp_path):
+    source.put(b"a", b"1")
+    with Store(tmp_path, **SMALL) as store:
+        store.update({b"%d" % number: b"old" for number in range(1000)})
+    follower = Follower(StoreSource(source), tmp_path, anew=True, background=False, **SMALL)
+    follower.close()  # before anything came
+    with Follower(StoreSource(source), tmp_path, background=False, **SMALL) as follower:
+        with pytest.raises(NotCaughtUp):
+            _ = follower.store
+        follower.catch_up()
+        assert entries(follower.store) == entries(source)
+        with pytest.raises(StoreLocked):
+            Follower(StoreSource(source), tmp_path, anew=True)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "letter.txt").write_text("dear")
+    with pytest.raises(NotAStore):
+        Follower(StoreSource(source), tmp_path / "sub", anew=True)
 
 
 def test_another_store_is_no_source(source, tmp_path):
