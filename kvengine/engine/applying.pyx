@@ -16,6 +16,7 @@ from libc.stdlib cimport calloc, free
 from kvengine.engine.changing cimport Changer, set_bytes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
+from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
 from kvengine.engine.writing cimport Change
 
@@ -125,6 +126,18 @@ cdef class Applier(Changer):
         if level <= 1:
             self.commits.wait(ticket, level == 0)
         return version
+
+    def take_over(self, other: Reader, order: object, rows: object) -> None:
+        """Read from now on what another reader has prepared; other threads see all or nothing.
+
+        No Python code runs in here, so the GIL stays.
+        """
+        self.index, self.segments, self.seed = other.index, other.segments, other.seed
+        self.clock, self.verify_always = other.clock, other.verify_always
+        self.groups, self.digest_changes = other.groups, None
+        self.removals, self.applied = other.removals, other.applied
+        (<object>self).key_order = order
+        (<object>self).rows = rows
 
 
 def packed(changes: tuple, after: int, salt: int, start: int) -> bytes:

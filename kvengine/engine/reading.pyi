@@ -7,8 +7,6 @@ from kvengine.clock import Clock
 from kvengine.engine.control import Control
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.group_sizes import GroupSizes
-from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.manifest import SegmentRow
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.entry import Entry
@@ -36,7 +34,6 @@ class Reader:
     def configure(
         self, index: SavedIndex, segments: SegmentTable, seed: int, clock: Clock, verify: str
     ) -> None: ...
-    def take_over(self, other: Reader, order: KeyOrder, rows: list[SegmentRow]) -> None: ...
     def set_applied(self, version: int) -> None: ...
     def refuse(self, error: BaseException | None) -> None: ...
     def check_usable(self) -> None: ...

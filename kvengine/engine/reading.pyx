@@ -363,18 +363,6 @@ cdef class Reader:
         self.clock = clock
         self.verify_always = verify == "always"
 
-    def take_over(self, other: Reader, order: object, rows: object) -> None:
-        """Read from now on what another reader has prepared; other threads see all or nothing.
-
-        No Python code runs in here, so the GIL stays.
-        """
-        self.index, self.segments, self.seed = other.index, other.segments, other.seed
-        self.clock, self.verify_always = other.clock, other.verify_always
-        self.groups, self.digest_changes = other.groups, None
-        self.removals, self.applied = other.removals, other.applied
-        (<object>self).key_order = order
-        (<object>self).rows = rows
-
     def set_applied(self, version: int) -> None:
         """Say which version the index is at."""
         self.applied = version
