@@ -3,16 +3,18 @@
 Set KVENGINE_LONG=1 for every step with many seeds instead of a sample.
 """
 
+import errno
 import os
 import random
 
 import pytest
 
 import kvengine
-from kvengine import Change
+from kvengine import Change, KvError
 from kvengine.engine import replica
 from kvengine.engine.manifest import Origin
 from kvengine.testing.crashing import MODELS, CrashedFolder, KeptDirectory
+from kvengine.testing.faulty import FaultyDirectory
 from kvengine.testing.history import content_of, open_history
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
@@ -107,3 +109,60 @@ def check(folder, history, least, where):
         assert store.get_entry(b"more").version == version + 3
     with kvengine.Store.in_directory(folder, compaction="manual") as store:
         assert store.get_entry(b"more").version == version + 3
+
+
+def put(version, key=b"key"):
+    return Change(version, "put", key, b"%d" % version * 300, b"", None)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_what_the_disk_refuses_is_taken_over_later_or_not_at_all(keep, code):
+    fails_at, failed = 0, True
+    while failed:
+        fails_at += 1
+        failed = refuse_one_step(keep, code, fails_at)
+    assert fails_at > 10
+
+
+def refuse_one_step(keep, code, fails_at):
+    """Take over, while one step of the disk fails; False if there are not so many steps."""
+    kept = KeptDirectory()
+    disk = FaultyDirectory(kept)
+    store = kvengine.Store.in_directory(
+        disk, durability="group", compaction="manual", segment_bytes=4096
+    )
+    store.maintenance.wake = lambda: None
+    replica.begin(store, ORIGIN)
+    store.apply(tuple(put(version, b"%d" % version) for version in range(1, 30)))
+    old = content_of(store)
+    begun = len(disk.steps)
+    disk.fail(begun + fails_at, code)
+    staging = replica.Staging(store, 29 if keep else 0, keep=keep)
+    error = None
+    try:
+        for version in range(40, 90):
+            staging.add((put(version, b"%d" % version),))
+        staging.adopt(100)
+    except (KvError, OSError) as raised:
+        error = raised
+    steps = len(disk.steps) - begun
+    disk.heal()
+    new = {b"%d" % v: (b"%d" % v * 300, v) for v in range(40, 90)} | (old if keep else {})
+    where = f"step {fails_at}: {error!r}"
+    if error is None:
+        assert content_of(store) == new, where
+    else:
+        staging.discard()
+    if error is not None and not store.closed and store.refusal is None:
+        assert content_of(store) == old, where
+        again = replica.Staging(store, 29 if keep else 0, keep=keep)
+        again.add(tuple(put(version, b"%d" % version) for version in range(40, 90)))
+        again.adopt(100)
+        assert content_of(store) == new, where
+    store.close()
+    with kvengine.Store.in_directory(kept) as store:
+        assert content_of(store) in (old, new), where
+        assert store.verify().ok, where
+        assert error or content_of(store) == new, where
+    return steps >= fails_at
