@@ -132,7 +132,7 @@ def refuse_one_step(keep, code, fails_at):
     store = kvengine.Store.in_directory(
         disk, durability="group", compaction="manual", segment_bytes=4096
     )
-    store.maintenance.wake = lambda: None
+    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     replica.begin(store, ORIGIN)
     store.apply(tuple(put(version, b"%d" % version) for version in range(1, 30)))
     old = content_of(store)

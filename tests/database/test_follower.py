@@ -103,6 +103,21 @@ def test_a_promoted_replica_is_a_database_that_writes(source, tmp_path):
             assert database.namespace("new").get("a") is None
 
 
+def test_a_database_that_was_opened_on_a_replica_gives_no_numbers(source):
+    follower = Follower(source, background=False)
+    follower.catch_up()
+    before = follower.database()
+    source.namespace("newest")
+    follower.catch_up()
+    follower.promote()
+    with pytest.raises(StoreReadOnly, match="open it again"):
+        before.namespace("mine")
+    assert before.namespace("newest").put("a", "1") > source.version
+    with Database(follower.promote()) as database:
+        database.namespace("mine")
+        assert {info.title for info in database.namespaces()} >= {"newest", "mine"}
+
+
 def test_a_plain_store_is_followed_too():
     with kvengine.Store.in_memory() as source, Follower(source) as follower:
         source[b"a"] = b"1"
