@@ -15,6 +15,7 @@ from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
 from kvengine.database.follower import Follower
+from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
@@ -31,6 +32,7 @@ from kvengine.errors import (
     NamespaceNotFound,
     NotAStore,
     NotCaughtUp,
+    ProtocolError,
     ReplicaDiverged,
     StorageError,
     StorageFull,
@@ -69,6 +71,8 @@ __all__ = [
     "Cache",
     "Change",
     "ChangesGone",
+    "Consumer",
+    "ConsumerInfo",
     "CorruptData",
     "Database",
     "DatabaseChange",
@@ -98,6 +102,7 @@ __all__ = [
     "NotAStore",
     "NotCaughtUp",
     "PriceTable",
+    "ProtocolError",
     "ReplicaDiverged",
     "SalvageReport",
     "Stats",

@@ -16,6 +16,7 @@
   x StorageError         the operating system refused       (also an OSError)
     x StorageFull        make room, then try again
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
+  x ProtocolError        connect again                    (says what came, and at which byte)
   x ChangesGone          start again from a snapshot        (the log begins later)
   x NotCaughtUp          wait                             (a replica holds nothing whole yet)
   x ReplicaDiverged      see which one is right           (a replica and its source disagree)
@@ -127,6 +128,16 @@ class CorruptData(KvError):
         super().__init__(f"{what} in {file} at byte {offset}: expected {expected}, found {found}")
         self.what, self.file, self.offset = what, file, offset
         self.expected, self.found = expected, found
+
+
+class ProtocolError(KvError):
+    """Bytes that came over a stream are not what was sent; nothing of them was used."""
+
+    def __init__(self, what: str, offset: int, expected: object, found: object) -> None:
+        super().__init__(
+            f"{what} at byte {offset} of the stream: expected {expected}, found {found}"
+        )
+        self.what, self.offset, self.expected, self.found = what, offset, expected, found
 
 
 class UpstreamUnavailable(KvError):

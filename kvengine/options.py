@@ -40,6 +40,9 @@ class Options:
     groups: tuple[bytes, int] | None = None
     verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
     clock: Clock = field(default_factory=SystemClock)
+    # Deletes are kept for a consumer that has not come forward for so long; after that it gets
+    # ChangesGone.  A week: a machine that was off over a few days goes on where it was.
+    retention_s: float = 7 * 86400.0
     # Deletes newer than this are kept for those who follow the log.
     oldest_needed: Callable[[], int] | None = None
 
@@ -49,6 +52,7 @@ class Options:
         _one_of("compaction", self.compaction, ("auto", "manual"))
         _one_of("verify", self.verify, ("auto", "always"))
         _within("sync_interval_s", self.sync_interval_s, 0.001, 60)
+        _within("retention_s", self.retention_s, 0, 1e10)
         _within("segment_bytes", self.segment_bytes, 4096, 64 << 20)
         _within("space_target", self.space_target, 1.05, 100)
         _within("compaction_bytes_per_s", self.compaction_bytes_per_s, 0, 1 << 50)

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from kvengine.database.catalog import Catalog, NamespaceInfo, Row
 from kvengine.database.removal import Remover
+from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
 from kvengine.errors import InvalidRequest, NamespaceNotFound
@@ -244,6 +245,14 @@ class Database:
         if follow:
             return self._changes(self.store.follow(after, DATA, timeout))
         return self._changes(self.store.tail(after, prefix=DATA))
+
+    def consumer(self, name: str) -> Consumer[DatabaseChange]:
+        """Return the consumer of a name, who gets changes as tail() gives them; see Consumer."""
+        return Consumer(self.store, name, self.shown, DATA)
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
+        return self.store.consumers()
 
     def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
         for change in found:

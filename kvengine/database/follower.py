@@ -20,9 +20,9 @@ from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.namespace.layout import CATALOG, GROUPS, data_prefix
 from kvengine.replication.follower import Follower as StoreFollower
+from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Source
 from kvengine.replication.selection import Selection, select
-from kvengine.replication.store_source import StoreSource
 
 
 class Follower(StoreFollower):
@@ -67,7 +67,7 @@ class Follower(StoreFollower):
         if isinstance(source, Database):
             source = source.store
         if isinstance(source, Store):
-            source = StoreSource(source)
+            source = LocalSource(source)
         super().__init__(
             source, path, prefixes=prefixes, background=background, anew=anew, **options
         )

@@ -13,6 +13,7 @@ from libc.math cimport isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from kvengine.engine.bell cimport ring
 from kvengine.engine.changing cimport Changer, set_bytes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
@@ -121,11 +122,16 @@ cdef class Applier(Changer):
             version = self.applied
         finally:
             self.release()
-        if self.waiters:
-            self._wake()
+        self.announce()
         if level <= 1:
             self.commits.wait(ticket, level == 0)
         return version
+
+    def announce(self) -> None:
+        """Let those who wait for a change, here and in other processes, look again."""
+        ring(self.bell)
+        if self.waiters:
+            self._wake()
 
     def take_over(self, other: Reader, order: object, rows: object) -> None:
         """Read from now on what another reader has prepared; other threads see all or nothing.

@@ -3,6 +3,7 @@
 Invariants:
 
 * Arguments are checked completely before anything is written.
+* Whoever waits is woken when the change is visible, before it is durable.
 * A call returns when its change is as durable as was asked for; waiting is done without the GIL
   and without the writer's lock, so that many threads share one sync.
 """
@@ -12,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
+from kvengine.engine.bell cimport ring
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
@@ -178,6 +180,7 @@ cdef class Changer(Writer):
             self.release()
         if ticket == 0:
             return 0
+        ring(self.bell)
         if self.waiters:
             self._wake()
         if level <= 1:
@@ -199,6 +202,7 @@ cdef class Changer(Writer):
             version = self.applied
         finally:
             self.release()
+        ring(self.bell)
         if self.waiters:
             self._wake()
         if level <= 1 and ticket:

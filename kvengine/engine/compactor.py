@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from kvengine.engine import segment_file
 from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
+from kvengine.engine.positions import oldest_held
 from kvengine.engine.manifest import COMPACTED, SegmentRow
 from kvengine.file.mapped import MappedFile
 
@@ -91,7 +92,8 @@ def segment_infos(store: StoreParts) -> list[SegmentInfo]:
 def forgettable_version(store: StoreParts) -> int:
     """Deletes up to this version are known to the saved index and to every consumer."""
     needed = store.options.oldest_needed
-    return store.saved_version if needed is None else min(store.saved_version, needed())
+    known = min(store.saved_version, oldest_held(store))
+    return known if needed is None else min(known, needed())
 
 
 def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> int:

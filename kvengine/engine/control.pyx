@@ -9,8 +9,9 @@ Invariants:
   the log.  `durable_version` was true when it was stored, so it stays true.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from kvengine.engine.bell cimport BELL_OFFSET, ring
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
@@ -35,9 +36,6 @@ cdef class Control:
     Thread-safety: words are read and stored whole, so any number of processes may look on.
     """
 
-    cdef MappedFile file
-    cdef uint64_t *words
-
     def __cinit__(self, file: MappedFile) -> None:
         self.file = file
         self.words = <uint64_t *>file.base
@@ -53,11 +51,13 @@ cdef class Control:
         self.words[BEGUN] = begun
         self.words[BOOT] = boot  # from now on the version is trusted
         self.words[MAGIC_WORD] = MAGIC
+        ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
     def connect_writer(self, store: Writer) -> None:
         """Let the writer store its version here with each write."""
         store.control = &self.words[VERSION]
         store.commits.control = &self.words[DURABLE]
+        store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
         store.control_page = self
 
     def connect_reader(self, store: Reader) -> None:

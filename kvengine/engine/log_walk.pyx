@@ -18,6 +18,11 @@ from kvengine.file.mapped cimport MappedFile
 from kvengine.engine.record import damage
 from kvengine.entry import Change
 
+cdef object new_tuple = tuple.__new__
+
+
+MANY_BYTES = 1 << 62
+
 
 cdef class Selector:
     """Which keys a walk gives out: one, or those with a prefix.
@@ -55,8 +60,12 @@ cdef class LogWalk:
     def __cinit__(self, file: MappedFile, salt: int, start: int, end: int) -> None:
         self.file, self.salt, self.offset, self.end = file, salt, start, end
 
-    def changes(self, after: int, limit: int, keys: Selector) -> list[Change]:
-        """Return up to `limit` changes of keys with versions above `after`; fewer only at the end.
+    def changes(
+        self, after: int, limit: int, keys: Selector, bytes_limit: int = MANY_BYTES,
+    ) -> list[Change]:
+        """Return up to `limit` changes of keys with versions above `after`; none only at the end.
+
+        The last one is the first that makes their records larger than `bytes_limit`.
 
         Raises:
             CorruptData: a record is not what was written.
@@ -64,15 +73,16 @@ cdef class LogWalk:
         cdef list found = []
         cdef uint64_t newest = after
         cdef Py_ssize_t most = limit
-        cdef int64_t size
+        cdef int64_t size, room = bytes_limit
         cdef const Header *header
-        while len(found) < most and self.offset < self.end:
+        while len(found) < most and room >= 0 and self.offset < self.end:
             size = self._check(newest, keys)
             if size <= 0:
                 raise damage(size if size < 0 else -1, self.file.name, self.offset, "other bytes")
             header = <const Header *>(self.file.base + self.offset)
             if version_of(header) > newest and keys.takes(header):
                 found.append(change_of(header))
+                room -= size
             self.version = version_of(header)
             self.offset += size
         return found
@@ -131,11 +141,12 @@ cdef object change_of(const Header *header):
     cdef const char *metadata = key + header.key_size
     cdef const char *value = value_of(header)
     cdef double expires_at = expiry_of(header)
-    return Change(
+    # What Change() does, without its Python frame.
+    return new_tuple(Change, (
         version_of(header),
         "put" if kind_of(header) == PUT else "delete",
         key[:header.key_size],
         value[:header.value_size],
         metadata[:header.metadata_size],
         expires_at if expires_at else None,
-    )
+    ))

@@ -8,11 +8,13 @@ Invariants:
 
 import re
 
+from kvengine.file.directory import GUARD_NAME
 from kvengine.file.local import LOCK_NAME
 
 MANIFEST_NAME = "MANIFEST"
 CONTROL_NAME = "CONTROL"
 
+_CONSUMER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.consumer")
 _DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
 
 
@@ -20,6 +22,12 @@ def id_of(name: str) -> int | None:
     """Return the id of a segment, saved index or key run; None if the name is none of theirs."""
     match = _DATA.fullmatch(name)
     return int(match[1], 16) if match else None
+
+
+def consumer_of(name: str) -> str | None:
+    """Return the name of the consumer whose position is in a file; None if it is none."""
+    match = _CONSUMER.fullmatch(name)
+    return match[1] if match else None
 
 
 def is_segment(name: str) -> bool:
@@ -34,4 +42,6 @@ def is_data(name: str) -> bool:
 
 def is_own(name: str) -> bool:
     """True if this is the name of a file that belongs to a store."""
+    if name == GUARD_NAME or consumer_of(name.removesuffix(".tmp")) is not None:
+        return True
     return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)

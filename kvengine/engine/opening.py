@@ -26,7 +26,7 @@ from kvengine.engine.follower import Follower
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import Manifest
-from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, id_of, is_data, is_own
+from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.engine.reading import Reader
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
@@ -125,7 +125,8 @@ def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) 
     strays = [
         name
         for name in directory.names()
-        if (is_data(name) and name not in named) or (is_own(name) and name.endswith(".tmp"))
+        if (is_data(name) and name not in named)
+        or (is_own(name) and name.endswith(".tmp") and consumer_of(name[:-4]) is None)
     ]
     if strays:
         directory.sync()  # the manifest that does not name them must not give way to an older one

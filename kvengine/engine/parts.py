@@ -228,10 +228,6 @@ class StoreParts(Applier):
             if everything:
                 return
 
-    def wake_waiters(self) -> None:
-        """Let those who wait for a change look again."""
-        self.waiting.wake()
-
     def reload(self) -> None:
         """A reader starts over from the newest files."""
         opening.reload(self)

@@ -222,7 +222,7 @@ class Staging:
                     pass
             except StorageError as error:  # what was taken over is on disk and stays
                 maintenance.logger.warning("could not save the index of a replica: %s", error)
-        store.wake_waiters()
+        store.announce()
 
     def discard(self) -> None:
         """Give back the space of what was staged."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from kvengine.engine import backup, checkpoint, closing, digesting, maintenance, opening, verifying
 from kvengine.engine.batch import Batch
+from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
@@ -213,6 +214,21 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
             raise InvalidRequest(f"after must be a version, not {after!r}")
         return Tail(self, after, Selector(bytes_of("prefix", prefix)))
 
+    def consumer(self, name: str) -> Consumer[Change]:
+        """Return the consumer of a name, at the position that the store keeps; new ones at 0.
+
+        Raises:
+            InvalidRequest: the name is not 1 to 64 ASCII letters, digits, "-" and "_".
+            CorruptData: the file with its position is damaged.
+            StorageError: this process may not write to the folder.
+        """
+        return Consumer(self, name, lambda change: change)
+
+    def consumers(self) -> list[ConsumerInfo]:
+        """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
+        self.check_usable()
+        return consumers_of(self)
+
     def history(self, key: Any) -> Iterator[Change]:
         """Return an iterator over the changes of a key that the log still has, oldest first.
 
@@ -224,8 +240,8 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def wait(self, after: int, timeout: float | None = None) -> int:
         """Return the store's version when it is above `after`, or at the latest after a time.
 
-        In the process that writes, the next write wakes the waiter; in another one it looks for
-        news every 0.2 to 5 ms.
+        The next write wakes the waiter, also in another process.  Where the system has no futex,
+        or the reader may not write to the folder, it looks for news every 0.2 to 5 ms.
 
         Args:
             after: a version.

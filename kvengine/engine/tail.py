@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvengine.engine import segment_file
 from kvengine.engine.log_walk import LogWalk, Selector
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
 CHANGES_AT_ONCE = 256
+ANY_BYTES = 1 << 62
+
+
+class Stretch(NamedTuple):
+    """Neighboring changes of a tail: all above `after`, up to `upto`."""
+
+    after: int
+    upto: int
+    changes: list[Change]
+    whole: bool  # the last one of what was there
 
 
 class Tail:
@@ -31,8 +41,10 @@ class Tail:
     Thread-safety: for one thread.
     """
 
-    def __init__(self, store: Store, after: int, keys: Selector) -> None:
+    def __init__(self, store: Store, after: int, keys: Selector, base: int = 0) -> None:
         self._store, self._keys = store, keys
+        self._reached = after  # as far as the stretches went that were given out
+        self.base = base  # deletes up to this version are not missed
         self.seen = after  # changes up to this version were given out, or are not of these keys
         self._segment_id, self._offset = 0, 0  # the segment that was read last, and how far
         if after >= store.version:
@@ -52,16 +64,33 @@ class Tail:
         Raises:
             ChangesGone: deletes that were not seen have been forgotten.
         """
+        return (change for part in self.stretches(CHANGES_AT_ONCE) for change in part.changes)
+
+    def stretches(self, most: int, most_bytes: int = ANY_BYTES) -> Iterator[Stretch]:
+        """Return an iterator over the same as news(), in stretches; the last one is `whole`.
+
+        Args:
+            most: a stretch has at most so many changes.
+            most_bytes: and its records are larger than this only by the last one.
+
+        Raises:
+            ChangesGone: deletes that were not seen have been forgotten.
+        """
+        base = self._store.manifest.forgotten  # before the segments are seen: too low is harmless
+        if self.seen == 0:
+            self.base = base
         walks, version, end = self._store.undisturbed(self._walks)
         # Only now: what a compaction forgot is known before its segments are seen.
         forgotten = self._store.manifest.forgotten
-        if 0 < self.seen < forgotten:
+        if 0 < self.seen < forgotten and self.base < forgotten:
             raise ChangesGone(self.seen, forgotten)
-        return self._read(walks, version, end)
+        return self._read(walks, version, end, most, most_bytes)
 
     def held(self) -> Iterator[Change]:
         """Return an iterator over those changes since that are there, whatever was forgotten."""
-        return self._read(*self._store.undisturbed(self._walks))
+        found = self._store.undisturbed(self._walks)
+        parts = self._read(*found, CHANGES_AT_ONCE, ANY_BYTES)
+        return (change for part in parts for change in part.changes)
 
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
         """Return where there is something to read, and what is read then."""
@@ -75,12 +104,23 @@ class Tail:
         end_of_log = self._end() if self._store.rows else (0, 0)
         return walks, self._store.applied_version, end_of_log
 
-    def _read(self, walks: list[LogWalk], version: int, end: tuple[int, int]) -> Iterator[Change]:
+    def _read(
+        self,
+        walks: list[LogWalk],
+        version: int,
+        end: tuple[int, int],
+        most: int,
+        most_bytes: int,
+    ) -> Iterator[Stretch]:
+        self._reached = self.seen
         for walk in walks:
-            while found := walk.changes(self.seen, CHANGES_AT_ONCE, self._keys):
-                yield from found
-        self.seen = max(self.seen, version)
+            while found := walk.changes(self.seen, most, self._keys, most_bytes):
+                after, self._reached = self._reached, walk.version
+                yield Stretch(after, walk.version, found, False)
+        after, self._reached = self._reached, max(self._reached, self.seen, version)
+        self.seen = self._reached
         self._segment_id, self._offset = end
+        yield Stretch(after, self.seen, [], True)
 
 
 def follow(store: Store, tail: Tail, timeout: float | None) -> Iterator[Change | None]:

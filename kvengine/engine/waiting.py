@@ -2,9 +2,10 @@
 
 Invariants:
 
-* In the process that writes, who waits sleeps, and the writer wakes it; a writer for whom nobody
-  waits does nothing but look at a number.
-* In another process nobody wakes the waiter yet, so it looks at the control page now and then.
+* Who waits sleeps, and the writer wakes it, in its own process and in others; a writer for whom
+  nobody waits does nothing but look at two numbers.
+* Where the system has no futex, or the reader may not write to the control page, a waiter in
+  another process looks at the page now and then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from kvengine.errors import InvalidRequest
+from kvengine.engine.bell import HAS_FUTEX, LONGEST_REST_S, Bell
+from kvengine.engine.control import PAGE_BYTES
+from kvengine.engine.names import CONTROL_NAME
+from kvengine.errors import InvalidRequest, StorageError
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
@@ -32,12 +36,14 @@ class Waiting:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
+        self._bell: Bell | None = None
+        self._looked_for_bell = False
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
         store.check_usable()
         if store.follower is not None:
-            return _poll(store, after, timeout)
+            return self._wait_for_writer(store, after, timeout)
         if store.options.read_only and timeout is None:
             raise InvalidRequest("this store can't change: it follows no writer")
         with self._condition:
@@ -57,6 +63,8 @@ class Waiting:
             listeners = list(self._listeners)
         for listener in listeners:
             listener()
+        if self._bell is not None:
+            self._bell.ring()
 
     @contextlib.contextmanager
     def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[None]:
@@ -71,14 +79,27 @@ class Waiting:
                 store.waiters -= 1
                 self._listeners.remove(listener)
 
+    def _wait_for_writer(self, store: Store, after: int, timeout: float | None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        page, bell = store.control_page, self._bell_of(store)
+        pause = FIRST_PAUSE_S
+        while True:
+            shown = page.version  # before the store looks: what comes later rings
+            version = store.version
+            rest = LONGEST_REST_S if deadline is None else deadline - time.monotonic()
+            if version > after or rest <= 0:
+                return version
+            if bell is not None:
+                bell.sleep(shown, rest)
+            else:
+                time.sleep(min(rest, pause))
+                pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
-def _poll(store: Store, after: int, timeout: float | None) -> int:
-    deadline = None if timeout is None else time.monotonic() + timeout
-    pause = FIRST_PAUSE_S
-    while True:
-        version = store.version
-        rest = pause if deadline is None else min(pause, deadline - time.monotonic())
-        if version > after or rest <= 0:
-            return version
-        time.sleep(rest)
-        pause = min(pause * 1.5, LONGEST_PAUSE_S)
+    def _bell_of(self, store: Store) -> Bell | None:
+        """Return the bell of the writer that a store follows; None: it must be watched."""
+        if not self._looked_for_bell and HAS_FUTEX:
+            with contextlib.suppress(StorageError, FileNotFoundError):
+                file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
+                self._bell = Bell(file, store.control_page)
+        self._looked_for_bell = True
+        return self._bell

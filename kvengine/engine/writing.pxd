@@ -1,6 +1,6 @@
 """The writer's state as C sees it."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from kvengine.engine.durable cimport CommitGroup, pthread_mutex_t
 from kvengine.engine.key_order cimport KeyOrder
@@ -34,6 +34,8 @@ cdef class Writer(Reader):
     cdef readonly object refusal    # None, or why writes are not accepted
     cdef public object follows      # None, or why only a replica's follower may write
     cdef uint64_t *control          # the page that other processes look at
+    cdef uint32_t *bell             # there too; never NULL: it may be `no_bell`
+    cdef uint32_t no_bell
     cdef public int waiters         # threads that wait for the next change
     cdef public double pause_s      # how long the next write waits for the background thread
 

@@ -74,6 +74,7 @@ cdef class Writer(Reader):
 
     def __cinit__(self, *args, **kwargs) -> None:
         pthread_mutex_init(&self.lock, NULL)
+        self.bell = &self.no_bell
 
     def __dealloc__(self) -> None:
         pthread_mutex_destroy(&self.lock)

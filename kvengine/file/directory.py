@@ -10,9 +10,13 @@ Invariants:
   raise FileNotFoundError, and say so.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kvengine.file.mapped import MappedFile
+
+
+GUARD_NAME = "CONSUMERS"  # the lock of update()
 
 
 class OutputFile(Protocol):
@@ -67,6 +71,16 @@ class Directory(Protocol):
 
         With `durable` it is the new one once the call has returned.  Without it a crash of the
         machine, though not of the process, may also leave parts of it, or nothing.
+        """
+        ...
+
+    def update(
+        self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
+    ) -> None:
+        """Replace a small file by what `change` makes of it, while no other process or thread does.
+
+        `change` gets None if there is no file; None as its answer leaves everything as it is.
+        What it raises leaves everything as it is, too.
         """
         ...
 

@@ -14,12 +14,12 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from kvengine.errors import NotAStore, StorageError, StorageFull, StoreLocked
-from kvengine.file.directory import Directory, OutputFile
+from kvengine.file.directory import GUARD_NAME, Directory, OutputFile
 from kvengine.file.mapped import MappedFile
 
 LOCK_NAME = "LOCK"
@@ -143,6 +143,26 @@ class LocalDirectory:
             raise
         if durable:
             self.sync()
+
+    def update(
+        self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
+    ) -> None:
+        """Replace a small file by what `change` makes of it, while nobody else does."""
+        path = self._at(GUARD_NAME)
+        with refusals("lock", path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            with refusals("lock", path):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                data = self.read(name)
+            except FileNotFoundError:
+                data = None
+            changed = change(data)
+            if changed is not None:
+                self.replace(name, changed, durable=durable)
+        finally:
+            os.close(descriptor)
 
     def create(self, name: str) -> LocalOutput:
         """Make a new file; an old one of that name goes."""

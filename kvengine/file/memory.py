@@ -11,7 +11,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kvengine.file.directory import Directory
 from kvengine.file.local import refusals
@@ -64,6 +64,7 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
         self._lock = threading.Lock()  # a reader may look while the writer removes a file
+        self._updating = threading.Lock()
         self._owner = True
 
     @contextlib.contextmanager
@@ -114,6 +115,15 @@ class MemoryDirectory:
             raise
         self._put(name, descriptor)
 
+    def update(
+        self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
+    ) -> None:
+        """Replace a small file by what `change` makes of it, while nobody else does."""
+        with self._updating:
+            changed = change(self.read(name) if name in self._files else None)
+            if changed is not None:
+                self.replace(name, changed, durable=durable)
+
     def create(self, name: str) -> MemoryOutput:
         """Make a new file; an old one of that name goes."""
         descriptor = _anonymous(name)
@@ -147,6 +157,7 @@ class MemoryDirectory:
         """Return the same files once more, to read."""
         other = MemoryDirectory()
         other._files, other._lock, other._owner = self._files, self._lock, False
+        other._updating = self._updating
         return other
 
     def sync(self) -> None:

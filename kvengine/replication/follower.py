@@ -36,10 +36,11 @@ from kvengine.replication.difference import (
     moment_after,
 )
 from kvengine.replication.intake import Intake, MissingPiece
+from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
 from kvengine.replication.overlap import Overlap
 from kvengine.replication.selection import KeyRange, Selection, select
-from kvengine.replication.store_source import Standing, StoreSource
+from kvengine.replication.standing import Snapshot, Standing
 
 logger = logging.getLogger("kvengine")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
@@ -105,7 +106,7 @@ class Follower:
 
     def _begin(self) -> None:
         """See what the folder holds."""
-        store, uuid = self._store, str(getattr(self._source, "uuid", ""))
+        store, uuid = self._store, bytes(getattr(self._source, "uuid", b"")).hex()
         origin, wanted = store.manifest.origin, self._selection
         self._noted_at = time.monotonic()
         self.position = 0  # it holds what the source held at this version
@@ -312,9 +313,9 @@ class Follower:
             if self._ended:
                 raise again(self.error) if self.error else StoreClosed("it follows no more")
             if view is None:
-                if not isinstance(self._source, StoreSource):
+                if not isinstance(self._source, LocalSource):
                     raise InvalidRequest("this source gives no view of itself; give one")
-                view = stack.enter_context(self._source.standing())
+                view = stack.enter_context(Snapshot(self._source.store))
             if not self._ready or self.position < view.version:
                 self._drop_intake()
                 self._follow(view, follow=False)

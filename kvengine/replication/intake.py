@@ -9,12 +9,15 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kvengine.engine.applying import size_of_change
 from kvengine.engine.replica import Staging
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import KvError
 from kvengine.replication.messages import Piece
+from kvengine.replication.order_guard import OrderGuard
 from kvengine.replication.selection import Selection
 
 STAGE_BYTES = 32 << 20  # what waits in memory; more is staged
@@ -39,7 +42,7 @@ class Intake:
 
     def __init__(self, store: Store, position: int, selection: Selection, *, anew: bool) -> None:
         self.position = position  # of the last whole state
-        self.seen = 0 if anew else position  # what came up to here waits, or is in the replica
+        self._order = OrderGuard(0 if anew else position)
         self._store, self._selection = store, selection
         self._anew = anew
         self._waiting: list[Change] = []
@@ -53,25 +56,25 @@ class Intake:
             MissingPiece: there are versions between what was seen and this piece.
             StorageFull: there is no room; what came since the last whole state must come again.
         """
-        if piece.after > self.seen:
-            raise MissingPiece(f"versions {self.seen + 1} to {piece.after} did not come")
-        if piece.upto < self.seen or (piece.upto == self.seen and not self._is_whole_at(piece)):
+        passed = self._order.take(piece)
+        if passed is None:
+            if self._order.ask_from is not None:
+                raise MissingPiece(f"versions {self.seen + 1} to {piece.after} did not come")
             return False
-        self._add(piece)
-        self.seen = piece.upto
-        if not piece.whole:
-            return False
-        self._commit(piece.upto)
-        return True
+        self._add(passed.changes)
+        if passed.whole:
+            self._commit(passed.upto)
+        return passed.whole
 
-    def _is_whole_at(self, piece: Piece) -> bool:
-        """True if a piece without news says that what is waiting is whole."""
-        return piece.whole and (self._anew or piece.upto > self.position)
+    @property
+    def seen(self) -> int:
+        """What came up to this version waits, or is in the replica."""
+        return self._order.position
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, changes: Iterable[Change]) -> None:
         takes_all, takes = self._selection.takes_all, self._selection.takes
-        for change in piece.changes:
-            if change.version > self.seen and (takes_all or takes(change.key)):
+        for change in changes:
+            if takes_all or takes(change.key):
                 self._waiting.append(change)
                 self._bytes += size_of_change(change)
                 if self._bytes > (CHUNK_BYTES if self._is_staged else STAGE_BYTES):

@@ -199,6 +199,14 @@ class FaultyDirectory:
         if durable:
             self.sync()
 
+    def update(
+        self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
+    ) -> None:
+        """Replace a file by what `change` makes of it."""
+        changed = change(self.inner.read(name) if name in self.inner.names() else None)
+        if changed is not None:
+            self.replace(name, changed, durable=durable)
+
     def remove(self, name: str) -> None:
         """Remove a file; it is no error if it is gone already."""
         if name in self._inodes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, UnsupportedFormat
-from kvengine.engine import index_file, key_run, manifest, segment_file
+from kvengine.engine import index_file, key_run, manifest, positions, segment_file
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.record import encode_record, layout
 from kvengine.testing.clock import ManualClock
@@ -26,7 +26,7 @@ SIZES = {
     "Key run header": 8 + key_run.HEADER.size,
     "Key block": 12,
     "Key entry": 7,
-    "CONTROL": 56,
+    "CONTROL": 60,
 }
 
 
@@ -98,7 +98,25 @@ def test_the_example_of_a_manifest():
     assert decoded.encode() == data
     assert decoded.segments[1].last_version is None
     names = set(re.findall(r"^\| `(\w+)` \| (?:number|text|list)", PAGE, re.MULTILINE))
-    assert names == set(json.loads(data.splitlines()[0]))
+    of_consumers = set(json.loads(example("consumer").splitlines()[0]))
+    assert names == set(json.loads(data.splitlines()[0])) | of_consumers
+
+
+def test_the_example_of_a_position_of_a_consumer():
+    data = example("consumer").encode()
+    assert positions.decode(data, "search.consumer").encode() == data
+
+
+def test_the_position_of_a_consumer_is_where_the_page_says(store, tmp_path):
+    consumer = store.consumer("search")
+    list(consumer.changes())
+    consumer.acknowledge(store.version)
+    assert positions.decode((tmp_path / "search.consumer").read_bytes(), "search.consumer") == (
+        positions.Position(
+            store.manifest.uuid.hex(), "search", store.version, store.manifest.forgotten,
+            store.options.clock.time(),
+        )
+    )
 
 
 @pytest.fixture

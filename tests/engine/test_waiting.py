@@ -1,12 +1,19 @@
 """wait() returns when there is something new; tail(follow=True) gives it, once and in order."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from kvengine import InvalidRequest, Store, StoreClosed
+from kvengine import InvalidRequest, StorageError, Store, StoreClosed
+from kvengine.engine.bell import HAS_FUTEX
 from kvengine.entry import Change
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -152,3 +159,100 @@ def test_a_tail_from_now_does_not_read_what_is_behind_it(store):
     tail = store.tail(1, follow=True, timeout=30)
     store.put(b"b", b"2")
     assert next(tail).key == b"b"
+
+
+# -- in another process
+
+WAITER = """
+import sys
+from kvengine import Store
+with Store(sys.argv[1], read_only=True) as store:
+    version = store.version
+    print("ready", flush=True)
+    while True:
+        version = store.wait(version)
+        print(version, flush=True)
+"""
+
+
+def bell(path):
+    return int.from_bytes((path / "CONTROL").read_bytes()[56:60], "little")
+
+
+def rings(path):
+    """Wait until somebody sleeps."""
+    for _ in range(3000):
+        if bell(path):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.fixture
+def waiter(tmp_path):
+    Store(tmp_path / "s").close()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITER, tmp_path / "s"], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.skipif(not HAS_FUTEX, reason="this system has no futex")
+def test_another_process_sleeps_until_it_is_woken(tmp_path, waiter):
+    with Store(tmp_path / "s", durability="os") as store:
+        store.put(b"a", b"")
+        assert waiter.stdout.readline() == b"ready\n"
+        for _ in range(20):
+            assert rings(tmp_path / "s")
+            version = store.put(b"a", b"")
+            assert int(waiter.stdout.readline()) == version
+        used = Path(f"/proc/{waiter.pid}/stat").read_text().split()[13:15]
+        time.sleep(0.3)
+        assert Path(f"/proc/{waiter.pid}/stat").read_text().split()[13:15] == used  # no spinning
+
+
+@pytest.mark.skipif(not HAS_FUTEX, reason="this system has no futex")
+def test_a_waiter_that_is_killed_disturbs_nobody(tmp_path, waiter):
+    with Store(tmp_path / "s", durability="os") as store:
+        store.put(b"a", b"")
+        assert waiter.stdout.readline() == b"ready\n"
+        assert rings(tmp_path / "s")
+        waiter.kill()
+        waiter.wait()
+        assert bell(tmp_path / "s") == 1
+        store.put(b"a", b"")
+        assert bell(tmp_path / "s") == 0
+
+
+def test_other_threads_run_and_closing_ends_the_wait_of_a_reader(tmp_path):
+    with Store(tmp_path / "s", durability="os"):
+        reader = Store(tmp_path / "s", read_only=True)
+        thread, found = later(lambda: reader.wait(0))
+        time.sleep(0.02)  # with the GIL held in there this test would not go on
+        reader.close()
+        thread.join(30)
+        assert isinstance(found[0], StoreClosed)
+
+
+@pytest.mark.skipif(not HAS_FUTEX, reason="this system has no futex")
+def test_without_the_right_to_write_the_reader_looks_now_and_then(tmp_path, monkeypatch):
+    with Store(tmp_path / "s", durability="os") as writer:
+        reader = Store(tmp_path / "s", read_only=True)
+        opening = reader.directory.open
+
+        def refused(name, **options):
+            if options.get("writable"):
+                raise StorageError(13, "not allowed", name)
+            return opening(name, **options)
+
+        monkeypatch.setattr(reader.directory, "open", refused)
+        thread, found = later(lambda: reader.wait(0))
+        time.sleep(0.02)
+        assert bell(tmp_path / "s") == 0
+        writer.put(b"a", b"")
+        thread.join(30)
+        assert found == [1]
+        reader.close()

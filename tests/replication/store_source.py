@@ -12,7 +12,7 @@ class StoreSource:
 
     def __init__(self, store: Store, seed: int = 0, most: int = 5) -> None:
         self.store, self._random, self._most = store, random.Random(seed), most
-        self.uuid = store.manifest.uuid.hex()
+        self.uuid = store.manifest.uuid
         self.between: Callable[[], None] = lambda: None  # called before each piece
 
     @property

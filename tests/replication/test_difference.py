@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from kvengine import Change, InvalidRequest, Store
 from kvengine.engine import replica
 from kvengine.engine.manifest import Origin
-from kvengine.replication import store_source
 from kvengine.replication.difference import find_difference
 from kvengine.replication.follower import Follower
+from kvengine.replication.local_source import LocalSource
 from kvengine.replication.selection import KeyRange, select
-from kvengine.replication.store_source import Snapshot, Standing
+from kvengine.replication.standing import Snapshot, Standing
 from tests.replication.store_source import StoreSource
 
 
@@ -122,7 +122,7 @@ def test_a_follower_proves_that_it_equals_a_busy_source(background, prefixes):
         thread.start()
         options = {"background": background, "prefixes": prefixes}
         try:
-            with Follower(store_source.StoreSource(source), **options) as follower:
+            with Follower(LocalSource(source), **options) as follower:
                 for _ in range(5):
                     assert follower.differences() == []
                 stopping.set()

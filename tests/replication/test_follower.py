@@ -265,7 +265,7 @@ def test_what_expires_and_is_buried_is_no_divergence(tmp_path):
 class Scripted:
     """Gives the pieces of a script, each list in one call."""
 
-    uuid = "00" * 16
+    uuid = b"\0" * 16
 
     def __init__(self, *calls, version=100):
         self.calls, self.version, self.asked = list(calls), version, []

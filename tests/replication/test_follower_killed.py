@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Follower, Store
-from kvengine.replication.store_source import Snapshot
+from kvengine.replication.standing import Snapshot
 from kvengine.testing.check import check_store
 
 GENERATIONS = 100 if os.environ.get("KVENGINE_LONG") == "1" else 10

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kvengine import Entry, Store
 from kvengine.replication import intake
 from kvengine.replication.follower import Follower
-from kvengine.replication.store_source import Snapshot
+from kvengine.replication.standing import Snapshot
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
 from tests.replication.store_source import StoreSource

@@ -1,0 +1,212 @@
+"""Named consumers: those who follow the log and keep their place in the store.
+
+Invariants:
+
+* What was not acknowledged is given again: after a crash, and by each new call.
+* A version that was not given out can't be acknowledged.
+* One that is too far behind is told so, and moves only when it asks for it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from kvengine.engine import positions
+from kvengine.engine.log_walk import Selector
+from kvengine.engine.positions import Position
+from kvengine.engine.tail import Stretch, Tail
+from kvengine.entry import Change
+from kvengine.errors import ChangesGone, InvalidRequest
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+SIZE = 1000  # changes in a batch
+BATCH_BYTES = 8 << 20
+LOOK_S = 60.0  # one that has everything says so now and then while it waits
+
+C = TypeVar("C")
+
+
+class ConsumerInfo(NamedTuple):
+    """How far a consumer has come."""
+
+    name: str
+    position: int  # changes up to this version are acknowledged
+    lag: int  # versions behind the store
+    seen_at: float  # seconds since the epoch; when it last came forward, or had everything
+
+
+class Consumer(Generic[C]):
+    """One who follows the log of a store under a name; store.consumer() and db.consumer() give it.
+
+    Its position is kept in the store, and deletes are kept for it as long as it comes forward
+    within the store's `retention_s`.  Acknowledge what was applied, after it was applied: what a
+    crash left in between is given again.
+
+    Thread-safety: threads may share it, but each call of changes() gives the same.  One process
+    at a time should work under a name; two get the same changes, and the position is that of the
+    one who is ahead.
+    """
+
+    def __init__(
+        self, store: Store, name: object, show: Callable[[Change], C | None], prefix: bytes = b""
+    ) -> None:
+        self._store, self._show, self._keys = store, show, Selector(prefix)
+        self._lock = threading.Lock()
+        self._name = positions.checked_name(name)
+        self._base = 0  # of the present scan
+        store.check_usable()
+        if positions.load(store, self._name) is None:
+            positions.change(
+                store, self._name, lambda old: old or positions.begun(store, self._name)
+            )
+        self._given = self.position
+
+    @property
+    def name(self) -> str:
+        """The name under which its position is kept."""
+        return self._name
+
+    @property
+    def position(self) -> int:
+        """Changes up to this version are acknowledged."""
+        return self._load().position
+
+    @property
+    def lag(self) -> int:
+        """How many versions the store is ahead."""
+        return max(0, self._store.version - self.position)
+
+    def changes(self, follow: bool = False, timeout: float | None = None) -> Iterator[C]:
+        """Return an iterator over the changes behind the position, in order.
+
+        Args:
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ChangesGone: deletes behind the position were forgotten; see restart().
+        """
+        for stretch in self._stretches(SIZE, follow, timeout):
+            for change in stretch.changes:
+                shown = self._show(change)
+                self._give(change.version)
+                if shown is not None:
+                    yield shown
+            self._give(stretch.upto)
+
+    def batches(
+        self, size: int = SIZE, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[list[C]]:
+        """Return an iterator over lists of up to `size` changes; see changes().
+
+        While changes come one by one, so do the lists: it does not wait for one to be full.
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
+        return self._batches(size, follow, timeout)
+
+    def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
+        for stretch in self._stretches(size, follow, timeout):
+            shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
+            self._give(stretch.upto)
+            if shown:
+                yield shown
+
+    def acknowledge(self, version: int) -> None:
+        """Keep in the store that all changes up to a version were applied.
+
+        An older version than the position changes nothing.
+
+        Raises:
+            InvalidRequest: the version was not given out by this object.
+        """
+        if isinstance(version, bool) or not isinstance(version, int) or version < 0:
+            raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
+        if version > self._given:
+            raise InvalidRequest(
+                f"version {version} was not given to consumer {self._name!r}, only up to "
+                f"{self._given}"
+            )
+        store = self._store
+        if not store.options.read_only and store.options.durability != "os":
+            store.sync()  # a position must not survive a power cut that its changes do not
+        self._change(
+            lambda old: positions.moved(old, version, self._base, store.options.clock.time())
+        )
+
+    def restart(self) -> None:
+        """Begin anew at version 0: the log as it is now is a snapshot, and what follows it new.
+
+        What is behind version 0 names every key that lives, but not all keys that were deleted.
+        So the consumer must first drop all keys that it holds; or note each key that it gets, and
+        drop the others when changes() has ended without `follow`.
+        """
+        self._change(lambda _: positions.begun(self._store, self._name))
+        with self._lock:
+            self._given = self._base = 0
+
+    def remove(self) -> None:
+        """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
+        self._store.directory.remove(self._name + positions.SUFFIX)
+        self._store.directory.remove(self._name + positions.SUFFIX + ".tmp")
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Consumer {self._name!r}>"
+
+    def _load(self) -> Position:
+        self._store.check_usable()
+        return self._there(positions.load(self._store, self._name))
+
+    def _there(self, found: Position | None) -> Position:
+        if found is None:
+            raise InvalidRequest(f"consumer {self._name!r} was removed")
+        return found
+
+    def _change(self, action: Callable[[Position], Position]) -> None:
+        self._store.check_usable()
+        positions.change(self._store, self._name, lambda old: action(self._there(old)))
+
+    def _give(self, version: int) -> None:
+        with self._lock:
+            self._given = max(self._given, version)
+
+    def _stretches(self, size: int, follow: bool, timeout: float | None) -> Iterator[Stretch]:
+        store, start = self._store, self._load()
+        if start.position > store.version:  # its changes were lost in a power cut
+            raise ChangesGone(start.position, store.version)
+        tail = Tail(store, start.position, self._keys, start.forgotten)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            for stretch in tail.stretches(size, BATCH_BYTES):
+                self._base = tail.base
+                if timeout is not None and stretch.changes:
+                    deadline = time.monotonic() + timeout
+                yield stretch
+            rest = LOOK_S if deadline is None else deadline - time.monotonic()
+            if not follow or rest <= 0:
+                return
+            self._say_alive()
+            store.wait(tail.seen, min(rest, LOOK_S))
+
+    def _say_alive(self) -> None:
+        """One that waits for news with nothing to acknowledge comes forward, too."""
+        found, now = self._load(), self._store.options.clock.time()
+        late = now - found.seen_at > self._store.options.retention_s / 8
+        if late and found.position >= self._given:
+            self._change(lambda old: positions.moved(old, 0, 0, now))
+
+
+def consumers_of(store: Store) -> list[ConsumerInfo]:
+    """Return all consumers of a store, by name."""
+    version = store.version
+    found = (positions.load(store, name) for name in positions.names(store))
+    return [
+        ConsumerInfo(at.name, at.position, max(0, version - at.position), at.seen_at)
+        for at in found
+        if at is not None
+    ]

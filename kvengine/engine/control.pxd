@@ -1,0 +1,9 @@
+"""The control page as C sees it."""
+
+from libc.stdint cimport uint64_t
+
+from kvengine.file.mapped cimport MappedFile
+
+cdef class Control:
+    cdef MappedFile file
+    cdef uint64_t *words

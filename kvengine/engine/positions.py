@@ -1,0 +1,159 @@
+"""Where the named consumers of a log are: one small file each in the folder of the store.
+
+Invariants:
+
+* A position never moves backward but by a restart, and is whole: after a crash it is the old or the new one.
+* Any process that may write to the folder may change it; one at a time does.
+* A damaged file is an error that names it, for its consumer and for a compaction, which then
+  forgets nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kvengine.engine.hash import xxh3_64
+from kvengine.engine.names import consumer_of
+from kvengine.errors import CorruptData, InvalidRequest, InvalidType, UnsupportedFormat
+
+if TYPE_CHECKING:
+    from kvengine.engine.parts import StoreParts
+
+FORMAT = 1
+SUFFIX = ".consumer"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NOBODY = 1 << 48  # above every version
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a consumer has come; FORMAT.md has what each field means."""
+
+    uuid: str
+    name: str
+    position: int
+    forgotten: int
+    seen_at: float
+
+    def encode(self) -> bytes:
+        """Return the position as the bytes of its file."""
+        body = json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode()
+        return body + b"\n" + b"%016x\n" % xxh3_64(body)
+
+
+def decode(data: bytes, file: str) -> Position:
+    """Return the position in the bytes of a file.
+
+    Raises:
+        CorruptData: they are not a whole, undamaged position.
+        UnsupportedFormat: it was written by a version with another format.
+    """
+    body, checksum = data[:-18], data[-18:]
+    expected = b"\n%016x\n" % xxh3_64(body)
+    if checksum != expected:
+        raise _damaged(file, len(body), expected.decode().strip(), repr(checksum))
+    fields: dict[str, Any] = json.loads(body)
+    if fields.pop("format") != FORMAT:
+        raise UnsupportedFormat(f"{file} has another format; this kvengine reads format {FORMAT}")
+    found = Position(**fields)
+    if found.name + SUFFIX != file:
+        raise _damaged(file, 0, f"the position of {file}", f"that of {found.name!r}")
+    return found
+
+
+def _damaged(file: str, offset: int, expected: str, found: str) -> CorruptData:
+    return CorruptData(
+        "position of a consumer (remove the file, and it begins anew)",
+        file=file,
+        offset=offset,
+        expected=expected,
+        found=found,
+    )
+
+
+def checked_name(name: object) -> str:
+    """Return the name of a consumer.
+
+    Raises:
+        InvalidRequest: it is not 1 to 64 letters, digits, "-" and "_", or begins with these two.
+    """
+    if not isinstance(name, str):
+        raise InvalidType(f"the name of a consumer must be str, not {type(name).__name__}")
+    if not NAME.fullmatch(name):
+        raise InvalidRequest(
+            "the name of a consumer has 1 to 64 ASCII letters, digits, '-' and '_', and begins with "
+            f"a letter or a digit; {name!r} does not"
+        )
+    return name
+
+
+def load(store: StoreParts, name: str) -> Position | None:
+    """Return the position of a consumer; None if there is none of that name."""
+    file = name + SUFFIX
+    try:
+        found = decode(store.directory.read(file), file)
+    except FileNotFoundError:
+        return None
+    own = store.manifest.uuid.hex()
+    if found.uuid != own:
+        raise _damaged(file, 0, f"a position in the store {own}", f"one in {found.uuid}")
+    return found
+
+
+def change(
+    store: StoreParts, name: str, action: Callable[[Position | None], Position | None]
+) -> Position | None:
+    """Replace a position by what `action` makes of it, alone; return what is there then."""
+    file, there = name + SUFFIX, None
+
+    def act(data: bytes | None) -> bytes | None:
+        nonlocal there
+        old = None if data is None else decode(data, file)
+        new = action(old)
+        there = old if new is None else new
+        return None if new is None else new.encode()
+
+    store.directory.update(file, act, durable=store.options.durability != "os")
+    return there
+
+
+def begun(store: StoreParts, name: str) -> Position:
+    """Return the position of one who knows nothing yet."""
+    return Position(store.manifest.uuid.hex(), name, 0, 0, store.options.clock.time())
+
+
+def moved(old: Position, version: int, forgotten: int, now: float) -> Position:
+    """Return a position that has come forward; never back."""
+    return replace(
+        old,
+        position=max(old.position, version),
+        forgotten=max(old.forgotten, forgotten),
+        seen_at=max(old.seen_at, now),
+    )
+
+
+def names(store: StoreParts) -> list[str]:
+    """Return the names of all consumers, sorted."""
+    found = (consumer_of(name) for name in store.directory.names())
+    return sorted(name for name in found if name is not None)
+
+
+def oldest_held(store: StoreParts) -> int:
+    """Return the version above which deletes are kept for consumers that come forward."""
+    oldest, now = NOBODY, store.options.clock.time()
+    for name in names(store):
+        try:
+            found = load(store, name)
+        except (CorruptData, UnsupportedFormat) as error:
+            logger.warning("nothing is forgotten: %s", error)
+            return 0
+        if found is not None and now - found.seen_at < store.options.retention_s:
+            oldest = min(oldest, found.position)
+    return oldest
