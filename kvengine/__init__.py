@@ -14,11 +14,12 @@ from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
+from kvengine.database.follower import Follower
 from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.salvage import salvage
 from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
-from kvengine.entry import Change, Entry, GroupSize, SalvageReport, Stats, VerifyReport
+from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -30,7 +31,9 @@ from kvengine.errors import (
     NamespaceExists,
     NamespaceNotFound,
     NotAStore,
+    NotCaughtUp,
     ProtocolError,
+    ReplicaDiverged,
     StorageError,
     StorageFull,
     StoreClosed,
@@ -75,11 +78,13 @@ __all__ = [
     "CorruptData",
     "Database",
     "DatabaseChange",
+    "Digest",
     "Edge",
     "EdgeNamespace",
     "EdgeStats",
     "Entry",
     "ExportReport",
+    "Follower",
     "GroupSize",
     "ImportReport",
     "InvalidRequest",
@@ -97,8 +102,10 @@ __all__ = [
     "NamespaceInfo",
     "NamespaceNotFound",
     "NotAStore",
+    "NotCaughtUp",
     "PriceTable",
     "ProtocolError",
+    "ReplicaDiverged",
     "SalvageReport",
     "Stats",
     "StorageError",

@@ -34,6 +34,15 @@ class GroupSize(NamedTuple):
     bytes: int  # of keys, values and metadata
 
 
+class Digest(NamedTuple):
+    """A sum over the records of a store that live after a moment."""
+
+    version: int  # of the store
+    moment: int  # seconds since the epoch
+    keys: int
+    sum: int  # 128 bits; equal, to all intents, only if all records are
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Figures about an open store; sizes in bytes."""

@@ -18,6 +18,8 @@
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
   x ProtocolError        connect again                    (says what came, and at which byte)
   x ChangesGone          start again from a snapshot        (the log begins later)
+  x NotCaughtUp          wait                             (a replica holds nothing whole yet)
+  x ReplicaDiverged      see which one is right           (a replica and its source disagree)
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
 """
 
@@ -140,6 +142,17 @@ class ProtocolError(KvError):
 
 class UpstreamUnavailable(KvError):
     """A location can't reach its upstream, and holds nothing that is new enough."""
+
+
+class NotCaughtUp(KvError):
+    """A replica has not got a first whole state of its source yet."""
+
+
+class ReplicaDiverged(KvError):
+    """A replica holds what its source does not: another store, or one that lost its last changes.
+
+    Nothing of the replica was overwritten.
+    """
 
 
 class ChangesGone(KvError):

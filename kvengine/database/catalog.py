@@ -24,6 +24,7 @@ from kvengine.errors import (
     NamespaceExists,
     NamespaceNotFound,
     NotAStore,
+    StoreReadOnly,
 )
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
@@ -68,6 +69,7 @@ class Catalog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._follows = store.is_read_only  # others change the catalog; that it did stays so
         self._lock = threading.RLock()
         self._generation: bytes | None = None  # there is no catalog yet
         self._by_id: dict[str, Row] = {}
@@ -83,7 +85,7 @@ class Catalog:
                     f"{self._store.path} is a plain store, without namespaces; "
                     "open it with kvengine.Store"
                 )
-            if not self._store.options.read_only:
+            if not self._store.is_read_only:
                 self._store.put(CATALOG, _generation(0, 0))
         self.refresh()
 
@@ -156,7 +158,7 @@ class Catalog:
     def id_of(self, number: int) -> str | None:
         """Return the id of the living namespace with a number."""
         row = self._by_number.get(number)
-        if row is None and self._store.options.read_only:
+        if row is None and self._follows:
             self.refresh()
             row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
@@ -168,7 +170,7 @@ class Catalog:
 
     def _look(self) -> None:
         self._store.check_usable()
-        if self._store.options.read_only:
+        if self._follows:
             self.refresh()
 
     def _living(self, namespace_id: str) -> Row:
@@ -229,6 +231,10 @@ class Catalog:
 
     def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
         """Replace a row, here and in the store, or forget it."""
+        if self._follows and not self._store.is_read_only:
+            raise StoreReadOnly(
+                "the replica was promoted after the database was opened on it; open it again"
+            )
         with self._lock:
             old = self._by_id.get(row.id)
             number = self._next_number if next_number is None else next_number

@@ -82,7 +82,7 @@ class Database:
             functools.partial(namespace_size, store),
             usage_interval_s,
         )
-        if not store.options.read_only:
+        if not store.is_read_only:
             self._remover.begin()
 
     @classmethod
@@ -117,7 +117,7 @@ class Database:
             try:
                 row = self._catalog.find(title)
             except NamespaceNotFound:
-                if self.store.options.read_only:
+                if self.store.is_read_only:
                     raise
                 self.limits.check_title(title)
                 row = self._catalog.find_or_create(title, self.clock.time())

@@ -234,6 +234,8 @@ cdef class Copier:
             self.store.index.remove(entry, moved.hash)
             if self.store.groups is not None:
                 self.store.groups.add_record(header, -1)
+            if self.store.digest_changes is not None:
+                self.store.digest_changes.add_record(header, -1)
             self.store.removals += 1  # scans must ask the index again
             return 0
         self.store.index.replace(

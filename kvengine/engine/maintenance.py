@@ -256,10 +256,18 @@ def stats(store: StoreParts) -> Stats:
         key_runs=len(store.key_order.run_names()),
         space_amplification=total / live if live else 1.0,
         durability=store.options.durability,
-        read_only=store.refusal is not None,
+        read_only=store.refusal is not None or store.follows is not None,
     )
 
 
 def read_only_error() -> StoreReadOnly:
     """Return what a write to a store opened with read_only=True raises."""
     return StoreReadOnly("the store was opened with read_only=True")
+
+
+def replica_error(store: StoreParts) -> StoreReadOnly:
+    """Return what a write of a user to a replica raises."""
+    return StoreReadOnly(
+        f"the store in {store.directory.path} is a replica: it takes changes only from the store "
+        "that it follows, until Follower.promote()"
+    )

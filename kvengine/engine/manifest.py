@@ -27,7 +27,7 @@ class SegmentRow:
     """One segment file."""
 
     id: int
-    kind: int  # LOG: versions without a gap; COMPACTED: growing versions
+    kind: int  # LOG: gaps between versions are marked; COMPACTED: growing versions
     first_version: int
     last_version: int | None = None  # None while it is written
     size_bytes: int | None = None  # None while it is written
@@ -39,6 +39,21 @@ class SegmentRow:
     def closed(self, size_bytes: int) -> "SegmentRow":
         """Return the row of a segment that is on disk as a whole."""
         return replace(self, size_bytes=size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which store a replica follows."""
+
+    uuid: str  # of the source, 32 hexadecimal digits
+    position: int | None  # what it wrote up to this version is here; None: nothing is
+    prefixes: tuple[bytes, ...] = (b"",)  # keys that begin with one of them are asked for
+    keys: tuple[bytes, ...] = ()  # and these
+
+    def encode(self) -> list[Any]:
+        """Return the origin as the manifest has it."""
+        prefixes, keys = ([one.hex() for one in some] for some in (self.prefixes, self.keys))
+        return [self.uuid, self.position, prefixes, keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,7 @@ class Manifest:
     segments: tuple[SegmentRow, ...] = ()
     index: tuple[int, int] | None = None  # id and size of the saved index
     key_runs: tuple[str, ...] = field(default=())
+    origin: Origin | None = None  # of a replica that was not promoted
 
     def encode(self) -> bytes:
         """Return the manifest as the bytes of its file."""
@@ -72,6 +88,7 @@ class Manifest:
                 ],
                 "index": list(self.index) if self.index else None,
                 "key_runs": list(self.key_runs),
+                "origin": self.origin.encode() if self.origin else None,
             },
             separators=(",", ":"),
         ).encode()
@@ -131,6 +148,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         segments=tuple(_segment(*row) for row in fields["segments"]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
+        origin=None if fields["origin"] is None else _origin(*fields["origin"]),
     )
 
 
@@ -154,6 +172,19 @@ def _segment(
 
 def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
     return _number(index_id), _number(size_bytes)
+
+
+def _origin(uuid: object, position: object, prefixes: object, keys: object) -> Origin:
+    if not isinstance(uuid, str):
+        raise TypeError(f"{uuid!r} is no uuid")
+    known = None if position is None else _number(position)
+    return Origin(uuid, known, _bytes_list(prefixes), _bytes_list(keys))
+
+
+def _bytes_list(values: object) -> tuple[bytes, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(bytes.fromhex(value) for value in values)
 
 
 def _run_name(name: object) -> str:

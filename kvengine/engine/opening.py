@@ -221,14 +221,10 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
     recovery.run()
     if reader.groups is not None and recovery.retired_slots:
         reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
-    store.key_order = order
-    store.configure(reader.key_index, table, seed, options.clock, options.verify)
-    store.groups = reader.groups
-    store.removals = reader.removals
-    store.set_applied(reader.applied_version)
-    store.rows = recovery.rows
     if recovery.end.segment_id:
-        store.rows[-1] = store.rows[-1].ended(None)
+        recovery.rows[-1] = recovery.rows[-1].ended(None)
+    store.take_over(reader, order, recovery.rows)
+    store.digest_sum = None
     store.retired_slots = recovery.retired_slots
     store.saved_version = recovery.saved.version if recovery.saved else 0
     return recovery
@@ -268,6 +264,8 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
         store.rows[-1].first_version if store.has_open_segment else 0,
     )
     control.connect_writer(store)
+    if store.manifest.origin is not None:
+        store.follows = maintenance.replica_error(store)
     if options.rebuild:
         maintenance.save_rebuilt(store)
     if options.durability == "interval" or store.key_order.is_full():

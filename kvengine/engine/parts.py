@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvengine.engine import maintenance, opening, segment_file
-from kvengine.engine.changing import Changer
+from kvengine.engine.applying import Applier
+from kvengine.engine.digest import DigestSum
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.scan import living
@@ -42,13 +43,14 @@ class Moment:
     ends: dict[int, int]
 
 
-class StoreParts(Changer):
+class StoreParts(Applier):
     """What the parts of the engine know of a store; users see Store."""
 
     key_order: KeyOrder
     manifest: Manifest
     follower: Follower | None
     is_frozen = False  # a reader that does not follow the writer
+    digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
         self.directory, self.options = directory, options
@@ -109,17 +111,14 @@ class StoreParts(Changer):
         First everything that it refers to is brought to disk, names and all: other files refer
         to records, and after a power cut none of it may be there without the rest.
         """
-        rows = tuple(self.rows)
+        rows: tuple[SegmentRow, ...] = tuple(changes.pop("segments", self.rows))
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)
         self.commits.sync(always=begun)
         self.directory.sync()
         newest = max((row.id for row in rows), default=0)
-        manifest = self.manifest.next(
-            segments=rows,
-            next_id=max(newest + 1, self.manifest.next_id),
-            **changes,
-        )
+        changes.setdefault("next_id", max(newest + 1, self.manifest.next_id))
+        manifest = self.manifest.next(segments=rows, **changes)
         data = manifest.encode()
         try:
             self.directory.replace("MANIFEST", data, durable=True)
@@ -175,6 +174,11 @@ class StoreParts(Changer):
                     self._next_segment()
 
         self.exclusively(end)
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if users can't write: to a reader, or to a replica that was not promoted."""
+        return self.options.read_only or self.follows is not None
 
     @property
     def has_open_segment(self) -> bool:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport KeyIndex
 from kvengine.engine.record cimport Header, size_of
@@ -31,6 +32,7 @@ cdef class Reader:
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted
+    cdef public DigestSum digest_changes     # None: nobody asked for a digest yet
     cdef public uint64_t removals    # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1

@@ -5,6 +5,7 @@ from typing_extensions import Buffer, disjoint_base
 
 from kvengine.clock import Clock
 from kvengine.engine.control import Control
+from kvengine.engine.digest import DigestSum
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
@@ -16,6 +17,7 @@ _Default = TypeVar("_Default")
 class Reader:
     control_page: Control | None
     groups: GroupSizes | None
+    digest_changes: DigestSum | None
     removals: int
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...

@@ -17,6 +17,7 @@ cdef enum:
     LARGE = 2                   # eight bytes of value checksum follow the header (and the expiry)
     MORE = 4                    # the batch goes on with the next record
     DURABLE = 8                 # everything before this record was on disk when it was written
+    GAP = 16                    # versions between the record before and this one are not here
 
     # What check() says when it does not give a size.
     END_OF_LOG = 0

@@ -51,7 +51,7 @@ cdef int64_t check(
     cdef uint8_t flags = flags_of(header)
     if (
         (kind != PUT and kind != DELETE)
-        or flags > EXPIRES + LARGE + MORE + DURABLE
+        or flags > EXPIRES + LARGE + MORE + DURABLE + GAP
         or header.key_size == 0
         or (header.value_size > SMALL_VALUE_BYTES) != ((flags & LARGE) != 0)
     ):

@@ -6,8 +6,9 @@ Invariants:
 
 * Applying a record twice, or one that is older than what the index knows, changes nothing.
 * A batch is applied when its last record was found whole, or not at all.
-* In a segment of the log each version is one more than the one before; in a compacted segment
-  versions only grow.  Anything else ends the replay with BAD_VERSION.
+* In a segment of the log each version is one more than the one before, unless its record says that
+  there is a gap; in a compacted segment versions only grow.  Anything else ends the replay with
+  BAD_VERSION.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -17,7 +18,7 @@ from kvengine.engine.key_index cimport ADDRESS_MASK, home_line
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, END_OF_LOG, EXPIRES, MORE, Header, check, expiry_of, flags_of, key_of,
+    DELETE, DURABLE, END_OF_LOG, EXPIRES, GAP, MORE, Header, check, expiry_of, flags_of, key_of,
     kind_of, size_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, slot_of
@@ -115,7 +116,10 @@ cdef class Replay:
             row.base + offset, self.end - offset, row.salt + offset, True)
         cdef const Header *header = <const Header *>(row.base + offset)
         if size > 0:
-            if self.contiguous and version_of(header) != version + 1:
+            # Neither less nor more than the truth: a gap that is none is damage as well.
+            if self.contiguous and (
+                (version_of(header) != version + 1) != (flags_of(header) & GAP != 0)
+            ):
                 return BAD_VERSION
             if version_of(header) <= version or header.key_size > KEY_MAX:
                 return BAD_VERSION

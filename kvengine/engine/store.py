@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any, Self
 
-from kvengine.engine import backup, checkpoint, closing, maintenance, opening, verifying
+from kvengine.engine import backup, checkpoint, closing, digesting, maintenance, opening, verifying
 from kvengine.engine.batch import Batch
 from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.log_walk import Selector
@@ -23,7 +23,7 @@ from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
-from kvengine.entry import Change, Entry, GroupSize, Stats, VerifyReport
+from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
@@ -320,6 +320,25 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         if self.groups.stale:
             self.undisturbed(lambda: recount_groups(self, self.key_order))
         return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
+
+    def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:
+        """Return Digest(version, moment, keys, sum): two stores that hold the same have the same.
+
+        The sum is over keys, values, metadata, expiry and versions, and not over how they lie in
+        files.  Of a range of keys, and on a store that only reads, it costs a scan.  Of all keys it
+        does so when it is asked for first; from then on it goes along with each change.
+
+        Args:
+            start, end: only keys from `start` on, and before `end`; None: to the last.
+            moment: what expires up to this second is left out, so that it does not matter whether
+                it is still there; None: a minute from now.  Give two stores the same.
+
+        Raises:
+            InvalidRequest: the moment is no whole second.
+        """
+        self.check_usable()
+        last = None if end is None else bytes_of("end", end)
+        return digesting.digest(self, bytes_of("start", start), last, moment)
 
     def stats(self) -> Stats:
         """Return figures about the store."""

@@ -85,6 +85,12 @@ class Tail:
             raise ChangesGone(self.seen, forgotten)
         return self._read(walks, version, end, most, most_bytes)
 
+    def held(self) -> Iterator[Change]:
+        """Return an iterator over those changes since that are there, whatever was forgotten."""
+        found = self._store.undisturbed(self._walks)
+        parts = self._read(*found, CHANGES_AT_ONCE, ANY_BYTES)
+        return (change for part in parts for change in part.changes)
+
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
         """Return where there is something to read, and what is read then."""
         table, walks = self._store.segment_table, []

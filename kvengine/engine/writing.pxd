@@ -19,6 +19,7 @@ cdef struct Change:
     const char *value
     uint64_t value_size
     uint64_t hash
+    uint64_t version
     uint64_t offset, size       # of its record in the segment, once it is laid out
 
 cdef class Writer(Reader):
@@ -31,6 +32,7 @@ cdef class Writer(Reader):
     cdef bint store_to_mapping      # else every record goes through pwrite
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
+    cdef public object follows      # None, or why only a replica's follower may write
     cdef uint64_t *control          # the page that other processes look at
     cdef uint32_t *bell             # there too; never NULL: it may be `no_bell`
     cdef uint32_t no_bell
@@ -44,7 +46,9 @@ cdef class Writer(Reader):
     cdef uint64_t write(
         self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level
     ) except? 0
-    cdef int publish(self, Change *change, uint64_t version) except -1
+    cdef uint64_t append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except 0
+    cdef uint64_t room_for(self, Change *changes, Py_ssize_t n, int level) except? 0
+    cdef int publish(self, Change *change) except -1
     cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1
     cdef bint _precondition(
         self, Change *change, int64_t if_version, double moment

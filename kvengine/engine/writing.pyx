@@ -2,7 +2,8 @@
 
 Invariants:
 
-* Versions are contiguous, and given in the order in which records lie in the log.
+* Versions are given in the order in which records lie in the log, and grow by one; only where a
+  replica took changes over as its source numbered them may some be missing, and a flag says so.
 * A change is visible to readers of this process when its record is whole, to other processes when
   the control page says so, and acknowledged when it is as durable as was asked for.
 * A batch becomes visible at once: between its first and its last index entry the GIL is held.
@@ -22,7 +23,7 @@ from kvengine.engine.key_index cimport (
     ADDRESS_MASK, DAMAGED, find, home_line,
 )
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, EXPIRES, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
+    DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
     size_of, version_of,
 )
 from kvengine.engine.segment cimport (
@@ -99,6 +100,10 @@ cdef class Writer(Reader):
         self.order, self.commits, self.level = order, commits, level
         self.segment_bytes, self.store_to_mapping = segment_bytes, store_to_mapping
 
+    def rebase(self, order: KeyOrder) -> None:
+        """Use another key order, and begin a segment with the next write."""
+        self.order, self.active, self.active_slot = order, None, 0
+
     def activate(self, segment_id: int) -> None:
         """Append to this segment from now on."""
         self.active_slot = self.segments.slots[segment_id]
@@ -121,6 +126,8 @@ cdef class Writer(Reader):
         A pause is made before the lock is taken: it is for the background thread, which needs it.
         """
         cdef double pause = self.pause_s
+        if self.follows is not None:
+            raise again(self.follows)
         if pause > 0:
             self.pause_s = 0
             sleep(pause)
@@ -173,6 +180,17 @@ cdef class Writer(Reader):
         Raises:
             VersionConflict: `if_version` is not negative and not the version of the first key.
         """
+        cdef Py_ssize_t i
+        cdef uint64_t size = self.room_for(changes, n, level)
+        if if_version >= 0 or changes[0].kind == DELETE and n == 1:
+            if not self._precondition(&changes[0], if_version, moment):
+                return 0
+        for i in range(n):
+            changes[i].version = self.applied + 1 + i
+        return self.append(changes, n, size, level)
+
+    cdef uint64_t room_for(self, Change *changes, Py_ssize_t n, int level) except? 0:
+        """Have room for the changes, and what they replace at hand; return their bytes at most."""
         cdef uint64_t size = 0
         cdef Py_ssize_t i
         for i in range(n):
@@ -181,13 +199,15 @@ cdef class Writer(Reader):
                 + changes[i].value_size)
         self.make_room(size, level <= 1)
         self._look_up(changes, n)
-        if if_version >= 0 or changes[0].kind == DELETE and n == 1:
-            if not self._precondition(&changes[0], if_version, moment):
-                return 0
+        return size
+
+    cdef uint64_t append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except 0:
+        """Append changes that have their versions, and make them visible; return the ticket."""
+        cdef Py_ssize_t i
         self._append(changes, n, size, level)
         for i in range(n):
-            self.publish(&changes[i], self.applied + 1 + i)
-        self.applied += n
+            self.publish(&changes[i])
+        self.applied = changes[n - 1].version
         self.commits.version = self.applied
         if self.control != NULL:
             kv_publish(self.control, self.applied)
@@ -245,9 +265,9 @@ cdef class Writer(Reader):
         try:
             if size > GIL_BYTES_MAX:
                 with nogil:
-                    end = lay_out(target, start, row.salt, changes, n, self.applied + 1, first)
+                    end = lay_out(target, start, row.salt, changes, n, self.applied, first)
             else:
-                end = lay_out(target, start, row.salt, changes, n, self.applied + 1, first)
+                end = lay_out(target, start, row.salt, changes, n, self.applied, first)
             if not in_place:
                 self.active.write_at(target, end, start)
         finally:
@@ -257,7 +277,7 @@ cdef class Writer(Reader):
         self.commits.appended += end
         return 0
 
-    cdef int publish(self, Change *change, uint64_t version) except -1:
+    cdef int publish(self, Change *change) except -1:
         """Let the index point to a record that is in the log."""
         cdef uint64_t where
         cdef uint64_t *entry = find(
@@ -273,6 +293,8 @@ cdef class Writer(Reader):
                 self.groups.add(
                     change.key, change.key_size, change.metadata_size + change.value_size,
                     change.expires_at, 1)
+            if self.digest_changes is not None:
+                self.digest_changes.add_record(<const Header *>(row.base + change.offset), 1)
             if change.expires_at:
                 row.expiring_bytes += size
                 note_expiry(row, change.expires_at)
@@ -299,15 +321,17 @@ cdef class Writer(Reader):
         row.live_bytes -= size
         if self.groups is not None:
             self.groups.add_record(header, -1)
+        if self.digest_changes is not None:
+            self.digest_changes.add_record(header, -1)
         if flags_of(header) & EXPIRES:
             row.expiring_bytes -= size
 
 
 cdef uint64_t lay_out(
-    char *target, uint64_t start, uint64_t salt, Change *changes, Py_ssize_t n, uint64_t version,
+    char *target, uint64_t start, uint64_t salt, Change *changes, Py_ssize_t n, uint64_t before,
     uint8_t first,
 ) noexcept nogil:
-    """Write the records of a batch to `target`; return their size."""
+    """Write records to `target`, behind those up to version `before`; return their size."""
     cdef uint64_t end = 0
     cdef Py_ssize_t i
     cdef uint8_t flags
@@ -315,10 +339,13 @@ cdef uint64_t lay_out(
         flags = (first if i == 0 else 0) | (MORE if i < n - 1 else 0)
         if changes[i].expires_at:
             flags |= EXPIRES
+        if changes[i].version != before + 1:
+            flags |= GAP
+        before = changes[i].version
         changes[i].offset = start + end
         changes[i].size = encode(
-            target + end, version + i, <uint8_t>changes[i].kind, flags, changes[i].expires_at,
-            changes[i].key, <uint16_t>changes[i].key_size,
+            target + end, changes[i].version, <uint8_t>changes[i].kind, flags,
+            changes[i].expires_at, changes[i].key, <uint16_t>changes[i].key_size,
             changes[i].metadata, <uint16_t>changes[i].metadata_size,
             changes[i].value, <uint32_t>changes[i].value_size, salt + start + end)
         end += changes[i].size

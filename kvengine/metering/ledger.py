@@ -100,7 +100,7 @@ class Ledger:
 
     def begin(self) -> None:
         """Write counts down from now on, in the background."""
-        if self._store.options.read_only:
+        if self._store.is_read_only:
             return
         with self._lock:
             if self._thread is None and not self._stopping.is_set():
@@ -119,7 +119,7 @@ class Ledger:
             thread = self._thread
         if thread is not None:
             thread.join()
-        if not self._store.options.read_only and not self._store.closed:
+        if not self._store.is_read_only and not self._store.closed:
             with contextlib.suppress(KvError, OSError):  # counts must not keep a store open
                 self.write_down()
 

@@ -36,6 +36,11 @@ class LocalSource:
         self._store, self._prefix, self._heartbeat_s = store, prefix, heartbeat_s
 
     @property
+    def store(self) -> Store:
+        """The store."""
+        return self._store
+
+    @property
     def uuid(self) -> bytes:
         """Which store it is: 16 bytes."""
         return self._store.manifest.uuid

@@ -56,6 +56,9 @@ def closed_store(path: Path) -> Expectation:
         with store.batch() as batch:
             batch.put(b"in a batch", b"1")
             batch.delete(b"new 01")
+        # As a replica takes them over: versions are missing before both.
+        store.apply((kvengine.Change(store.version + 5, "put", b"gap", b"2", b"", None),))
+        store.apply((kvengine.Change(store.version + 2, "put", b"gap 2", b"2", b"", None),))
         version, state = store.version, content_of(store)
     names = {name.suffix for name in path.iterdir()}
     assert {".log", ".index", ".keys"} <= names

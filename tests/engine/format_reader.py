@@ -73,12 +73,20 @@ class FolderReader:
         assert fields[7] == xxh3(data[:56])
         self.segments[number] = (data, fields[6])
 
+    def _first_version(self, data):
+        return struct.unpack_from("<Q", data, 40)[0]
+
     def records(self):
         """Yield every record, with batches cut short left out."""
         for data, salt in self.segments.values():
             at = 64
+            kind, before = struct.unpack_from("<I", data, 12)[0], self._first_version(data) - 1
             while at + 24 <= len(data) and any(data[at : at + 24]):
                 record = decode_record(data, at, salt + at)
+                if kind == 0:
+                    assert (record[0] != before + 1) == bool(record[2] & 16)
+                assert record[0] > before
+                before = record[0]
                 yield record
                 at += record[-1]
 

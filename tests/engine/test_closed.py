@@ -47,6 +47,7 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "wait": lambda s: s.wait(0),
     "snapshot": lambda s: s.snapshot(),
     "group_size": lambda s: s.group_size(b"d"),
+    "digest": lambda s: s.digest(),
     "version": lambda s: s.version,
 }
 

@@ -62,7 +62,9 @@ def test_the_header_is_24_bytes_without_a_gap():
 
 
 @pytest.mark.parametrize("kind", [PUT, DELETE])
-@pytest.mark.parametrize("flags", [sum(some) for some in itertools.product((0, 1), (0, 4), (0, 8))])
+@pytest.mark.parametrize(
+    "flags", [sum(some) for some in itertools.product((0, 1), (0, 4), (0, 8), (0, 16))]
+)
 @settings(max_examples=25)
 @given(
     key=st.binary(min_size=1, max_size=KEY_BYTES_MAX),
@@ -174,7 +176,7 @@ def test_random_bytes_are_no_record(data, seed):
     [
         (14, 0),  # kinds
         (14, 3),
-        (15, 16),  # flags that no version writes
+        (15, 32),  # flags that no version writes
         (15, 128),
         (15, LARGE),  # a small value with the flag of a large one
         (20, 0),  # no key

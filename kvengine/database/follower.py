@@ -1,0 +1,126 @@
+"""The follower that users see: of a store, of a database, or of some of its namespaces.
+
+Invariants:
+
+* A replica of some namespaces holds their keys, their records in the catalog, and the catalog's
+  generation, so it is a database of these namespaces. What was used of them is not in it.
+* Titles are looked up when the replica is made: one that is renamed later is still followed, and
+  one that is deleted goes from the replica as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kvengine.database.catalog import STATES
+from kvengine.database.database import Database
+from kvengine.engine.store import Store
+from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.namespace.layout import CATALOG, GROUPS, data_prefix
+from kvengine.replication.follower import Follower as StoreFollower
+from kvengine.replication.local_source import LocalSource
+from kvengine.replication.messages import Source
+from kvengine.replication.selection import Selection, select
+
+
+class Follower(StoreFollower):
+    """A replica of another store or database, kept equal to it by its log.
+
+    Args:
+        source: a Source, or a Store or Database of this process.
+        path: the folder of the replica; None: in memory.
+        prefixes: hold only keys that begin with one of them; None: all keys.
+        namespaces: hold only these, by title or id; of a database.
+        background: follow in a thread of its own; else only catch_up() does.
+        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
+        options: of the replica, as of Store.
+
+    Raises:
+        InvalidRequest: the folder holds a store that is no replica, or one of other keys.
+        NamespaceNotFound: the source has no such namespace.
+        ReplicaDiverged: the folder holds a replica of another store.
+        StoreLocked: another process has the folder open for writing.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        source: Source | Store | Database,
+        path: Any = None,
+        *,
+        prefixes: Iterable[bytes] | None = None,
+        namespaces: Iterable[str] | None = None,
+        background: bool = True,
+        anew: bool = False,
+        **options: Any,
+    ) -> None:
+        if prefixes is not None and namespaces is not None:
+            raise InvalidRequest("a follower is told prefixes or namespaces, not both")
+        if isinstance(namespaces, str):
+            raise InvalidRequest(f"namespaces must be a list of titles, not {namespaces!r}")
+        self._namespaces = None if namespaces is None else tuple(namespaces)
+        if namespaces is not None or isinstance(source, Database):
+            options.setdefault("groups", GROUPS)
+        if isinstance(source, Database):
+            source = source.store
+        if isinstance(source, Store):
+            source = LocalSource(source)
+        super().__init__(
+            source, path, prefixes=prefixes, background=background, anew=anew, **options
+        )
+
+    def database(self) -> Database:
+        """Return the replica as a database that only reads, until promote().
+
+        Closing it closes the replica.
+
+        Raises:
+            NotCaughtUp: nothing whole has come yet.
+            NotAStore: the source is a store without namespaces.
+        """
+        return Database(self.store)
+
+    def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
+        if self._namespaces is None:
+            return select(prefixes)
+        try:
+            rows = _rows(self._store.scan(CATALOG))
+            found = [_find(rows, title) for title in self._namespaces]
+        except NamespaceNotFound:  # not held yet
+            rows = _rows(_catalog_of(self._source))
+            found = [_find(rows, title) for title in self._namespaces]
+        numbers = {number for _, number in found}
+        keys = {CATALOG, *(key for key, _ in found)}
+        return select([data_prefix(number) for number in numbers], keys)
+
+
+def _catalog_of(source: Source) -> Iterator[Any]:
+    """Yield the newest records of the catalog, by reading the whole log of a source."""
+    newest = {}
+    for piece in source.pieces(0):
+        for change in piece.changes:
+            if change.key.startswith(CATALOG):
+                newest[change.key] = change
+    return (change for change in newest.values() if change.kind == "put")
+
+
+def _rows(records: Iterable[Any]) -> dict[str, tuple[bytes, int]]:
+    """Return key and number of the living namespaces, by title and by id."""
+    found = {}
+    for record in records:
+        if record.key != CATALOG:
+            fields = json.loads(record.value)
+            if fields["state"] == STATES[False]:
+                row = record.key, fields["number"]
+                found[fields["title"]] = row
+                found.setdefault(record.key[len(CATALOG) :].decode(), row)
+    return found
+
+
+def _find(rows: dict[str, tuple[bytes, int]], title: str) -> tuple[bytes, int]:
+    if title not in rows:
+        raise NamespaceNotFound(title)
+    return rows[title]

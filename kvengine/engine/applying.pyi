@@ -1,0 +1,21 @@
+from typing import Self, final
+
+from kvengine.engine.changing import Changer
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.manifest import SegmentRow
+from kvengine.engine.reading import Reader
+from kvengine.entry import Change
+from kvengine.options import BATCH_BYTES_MAX as BATCH_BYTES_MAX
+
+def size_of_change(change: Change) -> int: ...
+
+@final
+class Changes:
+    def __new__(cls, given: tuple[Change, ...], seed: int, after: int) -> Self: ...
+
+class Applier(Changer):
+    def announce(self) -> None: ...
+    def take_over(self, other: Reader, order: KeyOrder, rows: list[SegmentRow]) -> None: ...
+    def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...
+
+def packed(changes: tuple[Change, ...], after: int, salt: int, start: int) -> bytes: ...

@@ -1,0 +1,173 @@
+"""Taking over the changes of another store, with the versions that they have there.
+
+Invariants:
+
+* Versions grow; those that are missing between two records are missing on purpose, and a flag in
+  the record says so.
+* What apply() is given becomes visible, and survives a crash, as a whole or not at all.
+* Nothing is judged by the clock: what has expired is taken over as it is.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport isfinite
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from kvengine.engine.bell cimport ring
+from kvengine.engine.changing cimport Changer, set_bytes
+from kvengine.engine.hash cimport xxh3
+from kvengine.engine.keys cimport checked_key
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
+from kvengine.engine.writing cimport Change
+
+from kvengine.engine.writing import level_of
+from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.options import BATCH_BYTES_MAX
+
+cdef uint64_t BATCH_MAX = BATCH_BYTES_MAX
+
+cdef enum:
+    OVERHEAD_BYTES = 64         # of a record, at most
+    VERSION_BITS = 48
+
+
+def size_of_change(change: object) -> int:
+    """Return how many bytes a change takes in a log, at most."""
+    return OVERHEAD_BYTES + len(change[2]) + len(change[3]) + len(change[4])
+
+
+cdef class Changes:
+    """Changes as C sees them; `given` keeps alive what they point to."""
+
+    cdef Change *all
+    cdef Py_ssize_t count
+    cdef uint64_t size
+    cdef tuple given
+
+    def __cinit__(self, given: tuple, seed: int, after: int) -> None:
+        cdef Py_ssize_t i
+        cdef Change *change
+        cdef uint64_t newest = after
+        self.given, self.count = given, len(given)
+        self.all = <Change *>calloc(max(self.count, <Py_ssize_t>1), sizeof(Change))
+        if self.all == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            change = &self.all[i]
+            take_in(change, given[i], seed)
+            if change.version <= newest:
+                raise InvalidRequest(f"version {change.version} does not come after {newest}")
+            newest = change.version
+            self.size += (
+                OVERHEAD_BYTES + change.key_size + change.metadata_size + change.value_size)
+
+    def __dealloc__(self) -> None:
+        free(self.all)
+
+
+cdef int take_in(Change *change, object given, uint64_t seed) except -1:
+    """Point a change at what it was given as; everything is checked."""
+    version, kind, key, value, metadata, expires_at = given
+    if type(key) is not bytes or type(value) is not bytes or type(metadata) is not bytes:
+        raise InvalidType("key, value and metadata of a change must be bytes")
+    checked_key(key)
+    if version <= 0 or version >> VERSION_BITS:
+        raise InvalidRequest(f"a change has a version from 1 to 2^48 - 1, not {version}")
+    if kind not in ("put", "delete"):
+        raise InvalidRequest(f"a change is a put or a delete, not {kind!r}")
+    change.version = version
+    change.kind = PUT if kind == "put" else DELETE
+    change.key, change.key_size = PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)
+    change.hash = xxh3(change.key, change.key_size, seed)
+    if change.kind == PUT:
+        set_bytes(change, <bytes>value, <bytes>metadata)
+        if expires_at is not None:
+            change.expires_at = expires_at
+            if not isfinite(change.expires_at) or change.expires_at == 0:
+                raise InvalidRequest(f"expires_at must be a moment, not {expires_at}")
+    return 0
+
+
+cdef class Applier(Changer):
+    """A Changer that also takes over what another store has decided."""
+
+    def apply(self, changes: tuple, durability: object = None) -> int:
+        """Take over changes with the versions they have, all or none; return the newest version.
+
+        Args:
+            changes: Change objects; versions grow, and the first is above the store's.  What
+                Batch takes together fits: about 128 MiB.
+            durability: instead of the store's.
+
+        Raises:
+            InvalidRequest: a change is none that a store has, or they are out of order.
+        """
+        cdef int level = self.level if durability is None else level_of(durability)
+        cdef uint64_t ticket, version, size
+        cdef Changes taken = Changes(changes, self.seed, 0)
+        if taken.size > BATCH_MAX:
+            raise InvalidRequest(
+                f"changes that are taken over together have at most {BATCH_MAX} bytes, "
+                f"not {taken.size}")
+        if taken.count == 0:
+            return self.applied
+        self.acquire()
+        try:
+            if taken.all[0].version <= self.applied:
+                raise InvalidRequest(
+                    f"version {taken.all[0].version} does not come after {self.applied}")
+            size = self.room_for(taken.all, taken.count, level)
+            ticket = self.append(taken.all, taken.count, size, level)
+            version = self.applied
+        finally:
+            self.release()
+        self.announce()
+        if level <= 1:
+            self.commits.wait(ticket, level == 0)
+        return version
+
+    def announce(self) -> None:
+        """Let those who wait for a change, here and in other processes, look again."""
+        ring(self.bell)
+        if self.waiters:
+            self._wake()
+
+    def take_over(self, other: Reader, order: object, rows: object) -> None:
+        """Read from now on what another reader has prepared; other threads see all or nothing.
+
+        No Python code runs in here, so the GIL stays.
+        """
+        self.index, self.segments, self.seed = other.index, other.segments, other.seed
+        self.clock, self.verify_always = other.clock, other.verify_always
+        self.groups, self.digest_changes = other.groups, None
+        self.removals, self.applied = other.removals, other.applied
+        (<object>self).key_order = order
+        (<object>self).rows = rows
+
+
+def packed(changes: tuple, after: int, salt: int, start: int) -> bytes:
+    """Return changes as the records of a compacted segment, from offset `start` on.
+
+    Raises:
+        InvalidRequest: a change is none that a store has, or versions do not grow from `after`.
+    """
+    cdef Changes taken = Changes(changes, 0, after)
+    cdef Change *change
+    cdef uint64_t size = 0, seed = salt, at = start, end = 0
+    cdef Py_ssize_t i
+    for i in range(taken.count):
+        change = &taken.all[i]
+        size += aligned(
+            HEADER_BYTES + 16 + change.key_size + change.metadata_size + change.value_size)
+    cdef bytes room = PyBytes_FromStringAndSize(NULL, size)
+    cdef char *target = PyBytes_AS_STRING(room)
+    for i in range(taken.count):
+        change = &taken.all[i]
+        end += encode(
+            target + end, change.version, <uint8_t>change.kind,
+            EXPIRES if change.expires_at else 0, change.expires_at,
+            change.key, <uint16_t>change.key_size, change.metadata,
+            <uint16_t>change.metadata_size, change.value, <uint32_t>change.value_size,
+            seed + at + end)
+    return room[:end]

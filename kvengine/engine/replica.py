@@ -1,0 +1,238 @@
+"""A store that takes over the log of another one: what the engine does for it.
+
+(follower.py is something else: a reader that follows the writer of its folder in another process.)
+
+Invariants:
+
+* A replica refuses the writes of users, in this process and after each open, until it is promoted.
+* What is staged lies beside the store, unseen, until adopt() puts it in place with one manifest; a
+  crash before leaves the store as it was, and files that the next open removes.
+* After adopt() the index is made from the files as at an open, and takes its place at once: readers
+  see the store before or after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kvengine.engine import checkpoint, maintenance, opening, segment_file
+from kvengine.engine.applying import packed
+from kvengine.engine.manifest import COMPACTED, Origin, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME, is_own
+from kvengine.entry import Change
+from kvengine.errors import InvalidRequest, StorageError, StoreReadOnly
+from kvengine.file.local import LOCK_NAME, LocalDirectory
+from kvengine.file.mapped import MappedFile
+
+if TYPE_CHECKING:
+    from kvengine.engine.parts import StoreParts
+
+
+def begin(store: StoreParts, origin: Origin) -> None:
+    """Let a store be a replica, and write down of what."""
+    with store.jobs:
+        store.replace_manifest(origin=origin)
+    store.follows = maintenance.replica_error(store)
+
+
+def note_position(store: StoreParts, position: int) -> None:
+    """Write down how far a replica has come, where no record says so."""
+    origin = store.manifest.origin
+    if origin is not None and origin.position != position:
+        with store.jobs:
+            store.replace_manifest(origin=replace(origin, position=position))
+
+
+def promote(store: StoreParts, version: int) -> None:
+    """Let users write to a replica; their versions go on behind `version`, or what it holds."""
+    with store.jobs:
+        if version > store.applied_version:
+            store.commits.sync()
+            rows = _close_log(store)
+            # Not even an empty segment that goes now may be taken for one that continues the log.
+            store.replace_manifest(
+                segments=rows, version=version, origin=None, next_id=store.next_id
+            )
+            store.exclusively(lambda: _rebuild(store))
+        else:
+            store.replace_manifest(origin=None)
+    store.follows = None
+
+
+def _close_log(store: StoreParts) -> list[SegmentRow]:
+    """Bring the log to disk; return its segments, all closed, without an empty one."""
+
+    def end() -> None:
+        if store.has_open_segment:
+            store.rows[-1] = store.rows[-1].ended(store.applied_version)
+            store.rebase(store.key_order)
+
+    store.exclusively(end)
+    rows = []
+    for row in store.rows:
+        size = row.size_bytes
+        if size is None:
+            size = store.segment_table.counters(row.id)[1]
+            file = store.segment_table.segment_file(row.id)
+            file.shorten(size)
+            store.commits.sync_file(file)
+        if size > segment_file.HEADER_BYTES:
+            rows.append(row.closed(size))
+    return rows
+
+
+def _rebuild(store: StoreParts) -> None:
+    """Make the index anew from the files that the manifest names, and go on with it."""
+    try:
+        opening.recover(store, store.control_page, writable=True)
+        store.rebase(store.key_order)
+        version = store.applied_version
+        store.commits.begin(store.directory, [], None, version, True)
+        store.saved_appended = store.commits.appended
+        if store.control_page is not None:
+            store.control_page.durable_version = version
+            store.control_page.version = version
+    except BaseException as error:
+        # The files are right, what is in memory is not what they say.
+        store.refuse(StoreReadOnly(f"the store must be opened again: {error}", error))
+        raise
+
+
+@dataclass(slots=True)
+class _Output:
+    """A segment that is being staged."""
+
+    id: int
+    file: MappedFile
+    salt: int
+    first_version: int
+    end: int = segment_file.HEADER_BYTES
+
+
+def clear_folder(path: Any) -> None:
+    """Remove the store in a folder, if there is one; it need not be able to open.
+
+    Raises:
+        NotAStore: the folder holds other files.
+        StoreLocked: another process has the store open for writing.
+    """
+    directory = LocalDirectory(opening.folder_path(path))
+    try:
+        opening.refuse_other_folder(directory, create=True)
+        directory.lock()
+        # The manifest last: until it is gone, nobody takes what is left for a new store.
+        names = [name for name in directory.names() if is_own(name) and name != LOCK_NAME]
+        for name in sorted(names, key=lambda name: name == MANIFEST_NAME):
+            directory.remove(name)
+        directory.sync()
+    finally:
+        directory.close()
+
+
+class Staging:
+    """Changes that wait, on disk, to be put in place together.
+
+    Args:
+        store: the replica.
+        after: changes have versions above this one.
+        keep: they come behind what the store holds; else they take its place.
+
+    Thread-safety: for one thread, which alone writes to the store.
+    """
+
+    def __init__(self, store: StoreParts, after: int, *, keep: bool) -> None:
+        self._store, self._keep = store, keep
+        self._last = after
+        self._rows: list[SegmentRow] = []
+        self._output: _Output | None = None
+
+    def add(self, changes: tuple[Change, ...]) -> None:
+        """Write changes to a file that nobody reads yet.
+
+        Raises:
+            InvalidRequest: versions do not grow, or a change is none that a store has.
+            StorageFull: there is no room; discard() gives back what was taken.
+        """
+        if not changes:
+            return
+        output = self._output or self._begin()
+        data = packed(changes, self._last, output.salt, output.end)
+        output.file.allocate(output.end + len(data))
+        output.file.write(data, output.end)
+        output.end += len(data)
+        self._last = changes[-1].version
+        if output.end >= self._store.options.segment_bytes:
+            self._finish()
+
+    def _begin(self) -> _Output:
+        store = self._store
+        with store.jobs:
+            segment_id = store.take_id()
+        first = self._last + 1
+        file, salt = segment_file.create(
+            store.directory, segment_id, COMPACTED, store.manifest.uuid, first
+        )
+        self._output = _Output(segment_id, file, salt, first)
+        return self._output
+
+    def _finish(self) -> None:
+        output, self._output = self._output, None
+        if output is not None:
+            output.file.shorten(output.end)
+            output.file.flush()
+            output.file.close_descriptor()
+            self._rows.append(
+                SegmentRow(output.id, COMPACTED, output.first_version, self._last, output.end)
+            )
+
+    def adopt(self, version: int) -> None:
+        """Put everything in place: the store then holds what its source did at a version."""
+        self._finish()
+        store = self._store
+        if version < max(self._last, store.applied_version):
+            raise InvalidRequest(
+                f"the store has come to version {store.applied_version}, what was staged to "
+                f"{self._last}: neither goes back to {version}"
+            )
+        with store.jobs:
+            store.commits.sync()
+            old = [] if self._keep else [segment_file.file_name(row.id) for row in store.rows]
+            kept = _close_log(store)
+            origin = store.manifest.origin
+            if origin is not None:
+                origin = replace(origin, position=version)
+            changes: dict[str, object] = {"version": version, "origin": origin}
+            if not self._keep:
+                # Deletes that the source has forgotten are in no log: who follows this store from
+                # a version before must begin anew as well.
+                changes |= {"index": None, "key_runs": (), "forgotten": version}
+                old += derived_files(store)
+                kept = []
+            # No segment that goes now may be taken for one that continues the log.
+            changes["next_id"] = store.next_id
+            store.replace_manifest(segments=[*kept, *self._rows], **changes)
+            self._rows = []  # they are the store's now
+            store.exclusively(lambda: _rebuild(store))
+            try:
+                for name in old:
+                    store.remove_file(name)
+                while not checkpoint.write_checkpoint(store):
+                    pass
+            except StorageError as error:  # what was taken over is on disk and stays
+                maintenance.logger.warning("could not save the index of a replica: %s", error)
+        store.announce()
+
+    def discard(self) -> None:
+        """Give back the space of what was staged."""
+        self._finish()
+        for row in self._rows:
+            self._store.directory.remove(segment_file.file_name(row.id))
+        self._rows = []
+
+
+def derived_files(store: StoreParts) -> Sequence[str]:
+    """Return the names of the saved index and the key runs."""
+    index = store.manifest.index
+    return [*store.manifest.key_runs, *([f"{index[0]:08x}.index"] if index else [])]

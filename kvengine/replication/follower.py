@@ -1,0 +1,376 @@
+"""Follower: a replica of a store, kept equal to it by its log.
+
+Invariants:
+
+* Whoever reads the replica sees a state that its source had, never a mixture; before the first one
+  is complete there is nothing to read.
+* A replica that is too far behind begins anew beside what it holds, so no delete is missed.
+* A source that is another store, or lost what the replica has, is an error; nothing is overwritten.
+* Users can't write to the replica until promote(), after which nothing is taken over any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol, Self
+
+from kvengine.engine import replica
+from kvengine.engine.manifest import Origin
+from kvengine.engine.store import Store
+from kvengine.errors import (
+    ChangesGone,
+    CorruptData,
+    InvalidRequest,
+    NotCaughtUp,
+    ReplicaDiverged,
+    StoreClosed,
+    again,
+)
+from kvengine.replication.difference import (
+    Digests,
+    find_difference,
+    moment_after,
+)
+from kvengine.replication.intake import Intake, MissingPiece
+from kvengine.replication.local_source import LocalSource
+from kvengine.replication.messages import Piece, Source
+from kvengine.replication.overlap import Overlap
+from kvengine.replication.selection import KeyRange, Selection, select
+from kvengine.replication.standing import Snapshot, Standing
+
+logger = logging.getLogger("kvengine")
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
+NOTE_S = 30.0  # how often a position that no record tells is written down
+HOPELESS = (ReplicaDiverged, CorruptData, InvalidRequest, StoreClosed)
+
+
+class View(Source, Digests, Protocol):
+    """A source as of one moment, that can be compared with."""
+
+
+class Follower:
+    """A replica of another store.
+
+    Args:
+        source: where the log comes from.
+        path: the folder of the replica; None: in memory.
+        prefixes: hold only keys that begin with one of them; None: all keys.
+        background: follow in a thread of its own; else only catch_up() does.
+        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
+        options: of the replica, as of Store.
+
+    Raises:
+        InvalidRequest: the folder holds a store that is no replica, or one of other keys.
+        ReplicaDiverged: the folder holds a replica of another store.
+        StoreLocked: another process has the folder open for writing.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        path: Any = None,
+        *,
+        prefixes: Iterable[bytes] | None = None,
+        background: bool = True,
+        anew: bool = False,
+        **options: Any,
+    ) -> None:
+        self._source: Source = source
+        self._changed = threading.Condition()  # of position, error and what ended
+        self._turn = threading.RLock()  # who holds it may write to the replica
+        self._ended = self._promoted = False
+        self._thread: threading.Thread | None = None
+        self._intake: Intake | None = None
+        self.error: BaseException | None = None  # why it does not go on, or went on only later
+        if anew and path is not None:
+            replica.clear_folder(path)
+        self._store = Store.in_memory(**options) if path is None else Store(path, **options)
+        try:
+            self._selection = self._select(prefixes)
+            self._begin()
+        except BaseException:
+            self._store.close()
+            raise
+        if background:
+            self._thread = threading.Thread(target=self._run, name="kvengine-replica", daemon=True)
+            self._thread.start()
+
+    def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
+        return select(prefixes)
+
+    def _begin(self) -> None:
+        """See what the folder holds."""
+        store, uuid = self._store, bytes(getattr(self._source, "uuid", b"")).hex()
+        origin, wanted = store.manifest.origin, self._selection
+        self._noted_at = time.monotonic()
+        self.position = 0  # it holds what the source held at this version
+        self._anew = True  # what comes takes the place of all that is there
+        if origin is None:
+            if store.applied_version:
+                raise InvalidRequest(
+                    f"the store in {store.path} is no replica, or was promoted: following would "
+                    "destroy what was written to it; give another folder, or anew=True"
+                )
+            replica.begin(store, Origin(uuid, None, wanted.prefixes, wanted.keys))
+        elif origin.uuid != uuid:
+            raise ReplicaDiverged(
+                f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
+                "another folder, or anew=True"
+            )
+        elif (origin.prefixes, origin.keys) != wanted:
+            raise InvalidRequest(
+                f"the replica in {store.path} holds other keys than those asked for; give "
+                "another folder, or anew=True"
+            )
+        elif origin.position is not None:
+            self.position = max(origin.position, store.applied_version)
+            self._anew = False
+        self._ready = not self._anew
+
+    # -- what it holds
+
+    @property
+    def store(self) -> Store:
+        """The replica: it refuses writes until promote().
+
+        Raises:
+            NotCaughtUp: nothing whole has come yet; see wait().
+        """
+        if not self._ready:
+            raise NotCaughtUp(
+                f"the replica in {self._store.path} has not caught up with its source for the "
+                "first time yet"
+            ) from self.error
+        return self._store
+
+    @property
+    def lag(self) -> int:
+        """How many versions the source is ahead, as far as that is known."""
+        return max(0, self._source.version - self.position)
+
+    @property
+    def caught_up(self) -> bool:
+        """True if the replica holds the newest state that its source is known to have."""
+        return self._ready and self.lag == 0
+
+    def wait(self, version: int | None = None, timeout: float | None = None) -> bool:
+        """Return True when the replica has come to a version, False after a time.
+
+        Args:
+            version: None: the newest of the source, as of now.
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            ReplicaDiverged: or another error after which it does not go on.
+            StoreClosed: it was closed, or promoted, before.
+        """
+        goal = self._source.version if version is None else version
+
+        def is_over() -> bool:
+            return (self._ready and self.position >= goal) or self._ended
+
+        with self._changed:
+            self._changed.wait_for(is_over, timeout)
+            if self._ready and self.position >= goal:
+                return True
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it does not follow")
+            return False
+
+    # -- following
+
+    def catch_up(self) -> int:
+        """Take over what the source has now; return the version that the replica is at.
+
+        Raises:
+            ReplicaDiverged: the source is not what the replica followed.
+            StoreClosed: it was closed, or promoted.
+        """
+        if self._thread is not None:
+            self.wait()
+            return self.position
+        with self._turn:
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it follows no more")
+            self._follow(self._source, follow=False)
+            return self.position
+
+    def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._ended:
+            before = self.position
+            try:
+                self._follow(self._source, follow=True)
+            except HOPELESS as error:
+                self._end(error)
+                return
+            except Exception as error:  # noqa: BLE001  # whatever a transport raises
+                self.error = error
+                logger.warning("a replica could not follow, will try again: %s", error)
+            pause_s = FIRST_PAUSE_S if self.position > before else min(2 * pause_s, LONGEST_PAUSE_S)
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended, pause_s)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._changed:
+            if not self._ended:
+                self._ended, self.error = True, error
+            self._changed.notify_all()
+
+    def _follow(self, source: Source, *, follow: bool) -> None:
+        """Take over what the source gives; without `follow`, up to what it has now."""
+        compares = True
+        while True:
+            with self._turn:
+                if self._ended:
+                    return
+                if self._intake is None:
+                    self._intake = Intake(
+                        self._store, self.position, self._selection, anew=self._anew
+                    )
+                intake, overlap = self._intake, None
+                if compares and not self._anew and intake.seen == self.position:
+                    overlap = Overlap(self._store, self.position)
+            if source.version < intake.seen:
+                raise ReplicaDiverged(
+                    f"the source is at version {source.version}, but gave {intake.seen} "
+                    "before: it lost changes; nothing was overwritten"
+                )
+            after = intake.seen if overlap is None else overlap.after
+            try:
+                self._take_all(source.pieces(after, follow=follow), intake, overlap)
+                return
+            except ChangesGone:
+                if after < intake.seen:  # only the versions to compare with are gone
+                    compares = False
+                    continue
+                with self._turn:
+                    if self._intake is not intake:
+                        return
+                    self._drop_intake()
+                    self._anew = True
+
+    def _take_all(self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None) -> None:
+        for piece in pieces:
+            with self._turn:
+                if self._ended or self._intake is not intake:  # closed, or moved on without us
+                    return
+                if overlap is not None:
+                    overlap.compare(piece)
+                try:
+                    is_whole = intake.take(piece)
+                except MissingPiece:
+                    raise
+                except BaseException:
+                    self._drop_intake()
+                    raise
+                if is_whole:
+                    self._moved(intake.position)
+
+    def _drop_intake(self) -> None:
+        """What is not whole must come again."""
+        with self._turn:
+            intake, self._intake = self._intake, None
+            if intake is not None and not self._store.closed:
+                intake.discard()
+
+    def _moved(self, position: int) -> None:
+        """The replica holds what the source held at a version."""
+        with self._changed:
+            self.position, self._ready, self._anew, self.error = position, True, False, None
+            self._changed.notify_all()
+        if time.monotonic() - self._noted_at > NOTE_S:
+            self._note()
+
+    def _note(self) -> None:
+        self._noted_at = time.monotonic()
+        if self._ready and self.position > self._store.applied_version:
+            replica.note_position(self._store, self.position)
+
+    # -- proof
+
+    def differences(self, view: View | None = None, *, limit: int = 100) -> list[KeyRange]:
+        """Come to exactly the version of a view of the source; return where the two differ.
+
+        An empty list proves that the replica holds what the source held at that version (then
+        `position`). Else each key that differs is a range of its own; when `limit` are found the
+        search ends. The source may go on meanwhile; the replica follows again afterwards.
+
+        Args:
+            view: the source as of one moment; None: as of now, if the source is in this process.
+            limit: how many keys are found at most.
+
+        Raises:
+            InvalidRequest: the view is older than the replica, or there is none.
+        """
+        with self._turn, contextlib.ExitStack() as stack:
+            if self._ended:
+                raise again(self.error) if self.error else StoreClosed("it follows no more")
+            if view is None:
+                if not isinstance(self._source, LocalSource):
+                    raise InvalidRequest("this source gives no view of itself; give one")
+                view = stack.enter_context(Snapshot(self._source.store))
+            if not self._ready or self.position < view.version:
+                self._drop_intake()
+                self._follow(view, follow=False)
+                self._drop_intake()
+            if self.position != view.version:
+                raise InvalidRequest(
+                    f"the view is at version {view.version}, the replica has come to "
+                    f"{self.position} already; compare with a newer view"
+                )
+            return find_difference(
+                view,
+                Standing(self._store),
+                moment=moment_after(self._store.options.clock.time()),
+                ranges=self._selection.ranges(),
+                limit=limit,
+            )
+
+    # -- the end
+
+    def promote(self) -> Store:
+        """Follow no more, and let users write; return the store, which the caller closes.
+
+        It holds what the source held at `position`. Its versions go on behind that.
+
+        Raises:
+            NotCaughtUp: nothing whole has come yet.
+            StoreClosed: it was closed.
+        """
+        with self._turn:
+            if self._promoted:
+                return self._store
+            store = self.store
+            store.check_usable()
+            self._drop_intake()
+            replica.promote(store, self.position)
+            self._promoted = True
+            self._end(None)
+        return store
+
+    def close(self) -> None:
+        """Follow no more, and close the replica, unless it was promoted."""
+        with self._turn:
+            self._end(None)
+            if not self._promoted and not self._store.closed:
+                try:
+                    self._drop_intake()
+                    self._note()
+                finally:
+                    self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Follower {self._store.path!r} at version {self.position}>"
