@@ -88,7 +88,7 @@ class Tail:
     def held(self) -> Iterator[Change]:
         """Return an iterator over those changes since that are there, whatever was forgotten."""
         found = self._store.undisturbed(self._walks)
-        parts = self._read(*found, CHANGES_AT_ONCE, ANY_BYTES)
+        parts = self._read(*found, CHANGES_AT_ONCE, MANY_BYTES)
         return (change for part in parts for change in part.changes)
 
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
