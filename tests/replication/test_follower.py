@@ -1,5 +1,6 @@
 """A Follower holds what its source held at some version, equal in content and versions."""
 
+import io
 import shutil
 import threading
 
@@ -17,8 +18,9 @@ from kvengine import (
     StoreLocked,
     StoreReadOnly,
 )
-from kvengine.replication import intake
+from kvengine.replication import intake, stream
 from kvengine.replication.follower import Follower
+from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
@@ -326,3 +328,25 @@ def test_closing_does_not_wait_for_a_source_that_is_silent():
     silent.set()
     with pytest.raises(StoreClosed):
         follower.wait()
+
+
+class Wired(LocalSource):
+    """A source at the far end of a stream of bytes, which is opened anew for each call."""
+
+    def pieces(self, after, *, follow=False):
+        sent = bytearray()
+        stream.send(LocalSource(self.store), sent.extend, after, uuid=self.uuid)
+        return stream.receive(io.BytesIO(sent).read).pieces(after)
+
+
+def test_over_a_stream(source, tmp_path):
+    fill(source, range(50))
+    with Follower(Wired(source), tmp_path, background=False, **SMALL) as follower:
+        for turn in range(6):
+            source.put(b"key 001", b"%d" % turn)
+            source.delete(b"key 0%02d" % (turn + 10))
+            if turn % 2:
+                source.compact()
+            follower.catch_up()
+            assert entries(follower.store) == entries(source)
+            assert follower.position == source.version
