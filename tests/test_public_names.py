@@ -74,6 +74,8 @@ STORE_METHODS = {
     "checkpoint",
     "close",
     "compact",
+    "consumer",
+    "consumers",
     "delete",
     "get",
     "get_entry",

@@ -72,7 +72,7 @@ def test_every_command_has_help(run) -> None:
     )
     assert " ".join(commands) == (
         "namespace key bulk export import usage watch "
-        "put get delete list stats verify compact backup tail salvage demo bench"
+        "put get delete list stats verify compact backup tail consumers salvage demo bench"
     )
     for name in commands:
         result = run(name, "-h")
