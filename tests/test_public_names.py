@@ -79,6 +79,8 @@ STORE_METHODS = {
     "checkpoint",
     "close",
     "compact",
+    "consumer",
+    "consumers",
     "delete",
     "digest",
     "get",

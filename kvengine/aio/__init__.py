@@ -17,6 +17,7 @@ A call that is cancelled before a thread has taken it up does nothing.  After th
 out to its end: what it wrote is whole and stays, only nobody hears of it.
 """
 
+from kvengine.aio.consumer import Consumer
 from kvengine.aio.database import Database
 from kvengine.aio.database import open_database as open  # noqa: A004
 from kvengine.aio.edge import Edge
@@ -24,4 +25,4 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.streams import ValueStream
 
-__all__ = ["Database", "Edge", "EdgeNamespace", "Namespace", "ValueStream", "open"]
+__all__ = ["Consumer", "Database", "Edge", "EdgeNamespace", "Namespace", "ValueStream", "open"]

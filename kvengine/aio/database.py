@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Self
 
+from kvengine.aio.consumer import Consumer
 from kvengine.aio.following import follow, shown
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.runner import THREADS, Runner, forwarded
@@ -71,6 +72,7 @@ class Database:
     delete = forwarded(sync.Database.delete)
     wait_for_removals = forwarded(sync.Database.wait_for_removals)
     usage = forwarded(sync.Database.usage)
+    consumers = forwarded(sync.Database.consumers)
     sync = forwarded(sync.Database.sync)
 
     async def tail(
@@ -92,6 +94,10 @@ class Database:
             follow(self._runner, store, tail, timeout), lambda one: one and show(one)
         ):
             yield change
+
+    async def consumer(self, name: str) -> Consumer[DatabaseChange]:
+        """Return the consumer of a name, which is made if there is none."""
+        return Consumer(await self._runner.run(self._inner.consumer, name), self._runner)
 
     def snapshot(self) -> Opening:
         """Return the database as it is now, to read: `async with db.snapshot() as frozen`."""

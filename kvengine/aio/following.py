@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvengine.aio.runner import Runner
@@ -28,16 +28,9 @@ async def follow(
     runner: Runner, store: Store, tail: Tail, timeout: float | None
 ) -> AsyncIterator[Change | None]:
     """Yield changes as they come, and None each time before waiting; see Store.follow."""
-    loop, woken = asyncio.get_running_loop(), asyncio.Event()
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(woken.set)
-
     deadline = None if timeout is None else time.monotonic() + timeout
-    with store.waiting.listening(store, wake):
+    with waiting(store) as news_behind:
         while True:
-            woken.clear()
             async for change in runner.iterate(tail.news):
                 yield change
                 if timeout is not None:
@@ -46,7 +39,24 @@ async def follow(
             rest = None if deadline is None else deadline - time.monotonic()
             if rest is not None and rest <= 0:
                 return
-            await _wait(store, tail.seen, woken, rest)
+            await news_behind(tail.seen, rest)
+
+
+@contextlib.contextmanager
+def waiting(store: Store) -> Iterator[Callable[[int, float | None], Awaitable[None]]]:
+    """Give a call that waits, for some seconds at the most, until a store is behind a version."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(woken.set)
+
+    async def news_behind(seen: int, rest: float | None) -> None:
+        woken.clear()  # first: what comes after the look at the version sets it again
+        await _wait(store, seen, woken, rest)
+
+    with store.waiting.listening(store, wake):
+        yield news_behind
 
 
 async def _wait(store: Store, seen: int, woken: asyncio.Event, rest: float | None) -> None:

@@ -45,7 +45,8 @@ class Consumer(Generic[C]):
 
     Its position is kept in the store, and deletes are kept for it as long as it comes forward
     within the store's `retention_s`.  Acknowledge what was applied, after it was applied: what a
-    crash left in between is given again.
+    crash left in between is given again, so to apply a change twice must do no harm.  While the
+    position is 0, what was applied before is in doubt: begin as after restart().
 
     Thread-safety: threads may share it, but each call of changes() gives the same.  One process
     at a time should work under a name; two get the same changes, and the position is that of the
@@ -70,6 +71,11 @@ class Consumer(Generic[C]):
     def name(self) -> str:
         """The name under which its position is kept."""
         return self._name
+
+    @property
+    def store(self) -> Store:
+        """The store whose log it follows."""
+        return self._store
 
     @property
     def position(self) -> int:
@@ -106,16 +112,20 @@ class Consumer(Generic[C]):
 
         While changes come one by one, so do the lists: it does not wait for one to be full.
         """
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
+        check_size(size)
         return self._batches(size, follow, timeout)
 
     def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
         for stretch in self._stretches(size, follow, timeout):
-            shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
-            self._give(stretch.upto)
+            shown = self.given(stretch)
             if shown:
                 yield shown
+
+    def given(self, stretch: Stretch) -> list[C]:
+        """Return what is shown of a stretch, which may be acknowledged now."""
+        shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
+        self._give(stretch.upto)
+        return shown
 
     def acknowledge(self, version: int) -> None:
         """Keep in the store that all changes up to a version were applied.
@@ -176,29 +186,44 @@ class Consumer(Generic[C]):
             self._given = max(self._given, version)
 
     def _stretches(self, size: int, follow: bool, timeout: float | None) -> Iterator[Stretch]:
-        store, start = self._store, self._load()
-        if start.position > store.version:  # its changes were lost in a power cut
-            raise ChangesGone(start.position, store.version)
-        tail = Tail(store, start.position, self._keys, start.forgotten)
+        tail = self.tail()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            for stretch in tail.stretches(size, BATCH_BYTES):
-                self._base = tail.base
+            for stretch in self.stretches(tail, size):
                 if timeout is not None and stretch.changes:
                     deadline = time.monotonic() + timeout
                 yield stretch
             rest = LOOK_S if deadline is None else deadline - time.monotonic()
             if not follow or rest <= 0:
                 return
-            self._say_alive()
-            store.wait(tail.seen, min(rest, LOOK_S))
+            self.say_alive()
+            self._store.wait(tail.seen, min(rest, LOOK_S))
 
-    def _say_alive(self) -> None:
+    def tail(self) -> Tail:
+        """Return the place in the log behind what was acknowledged; the async form uses it."""
+        start = self._load()
+        if start.position > self._store.version:  # its changes were lost in a power cut
+            raise ChangesGone(start.position, self._store.version)
+        return Tail(self._store, start.position, self._keys, start.forgotten)
+
+    def stretches(self, tail: Tail, size: int) -> Iterator[Stretch]:
+        """Return an iterator over what is new in a tail; the async form uses it."""
+        for stretch in tail.stretches(size, BATCH_BYTES):
+            self._base = tail.base
+            yield stretch
+
+    def say_alive(self) -> None:
         """One that waits for news with nothing to acknowledge comes forward, too."""
         found, now = self._load(), self._store.options.clock.time()
         late = now - found.seen_at > self._store.options.retention_s / 8
         if late and found.position >= self._given:
             self._change(lambda old: positions.moved(old, 0, 0, now))
+
+
+def check_size(size: object) -> None:
+    """Refuse what can't be the number of changes in a batch."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
 
 
 def consumers_of(store: Store) -> list[ConsumerInfo]:

@@ -155,10 +155,10 @@ def test_tail_follows_a_writer(run, filled: str, environment: dict[str, str]) ->
 
 def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run):
     for key in "abc":
-        run("put", key, input="1")
+        run("put", key, "1")
     assert run("tail", "--consumer", "search").stdout == "1\tput\ta\n2\tput\tb\n3\tput\tc\n"
     assert run("tail", "--consumer", "search").stdout == ""
-    run("put", "d", input="1")
+    run("put", "d", "1")
     assert run("consumers").stdout == "search\t3\t1\n"
     line = json.loads(run("consumers", "--json").stdout)
     assert (line["name"], line["position"], line["lag"]) == ("search", 3, 1)

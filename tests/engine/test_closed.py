@@ -44,6 +44,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "tail_from": lambda s: s.tail_from(0, b""),
     "follow": lambda s: s.follow(0),
     "history": lambda s: s.history(b"a"),
+    "consumer": lambda s: s.consumer("a"),
+    "consumers": lambda s: s.consumers(),
     "wait": lambda s: s.wait(0),
     "snapshot": lambda s: s.snapshot(),
     "group_size": lambda s: s.group_size(b"d"),

@@ -1,0 +1,86 @@
+"""Consumers of the log for asyncio.
+
+Invariants:
+
+* The log and the position are read and written by threads; who waits for news holds none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Generic, TypeVar
+
+from kvengine.aio.following import waiting
+from kvengine.aio.runner import Runner
+from kvengine.engine import consumer as sync
+
+C = TypeVar("C")
+
+
+class Consumer(Generic[C]):
+    """One who follows the log under a name, for asyncio; see kvengine.Consumer.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(self, inner: sync.Consumer[C], runner: Runner) -> None:
+        self._inner, self._runner = inner, runner
+
+    @property
+    def name(self) -> str:
+        """The name under which its position is kept."""
+        return self._inner.name
+
+    async def position(self) -> int:
+        """Return the version up to which changes are acknowledged."""
+        return await self._runner.run(lambda: self._inner.position)
+
+    async def lag(self) -> int:
+        """Return how many versions the store is ahead."""
+        return await self._runner.run(lambda: self._inner.lag)
+
+    async def changes(
+        self, follow: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[C, None]:
+        """Yield the changes behind the position, in order; see kvengine.Consumer.changes."""
+        async for batch in self.batches(follow=follow, timeout=timeout):
+            for change in batch:
+                yield change
+
+    async def batches(
+        self, size: int = sync.SIZE, *, follow: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[list[C], None]:
+        """Yield lists of up to `size` changes; see kvengine.Consumer.batches."""
+        sync.check_size(size)
+        inner, run = self._inner, self._runner.run
+        tail = await run(inner.tail)
+        end = None if timeout is None else time.monotonic() + timeout
+        with waiting(inner.store) as news_behind:
+            while True:
+                found = await run(inner.stretches, tail, size)
+                while (stretch := await run(next, found, None)) is not None:
+                    batch = inner.given(stretch)
+                    if batch:
+                        yield batch
+                        end = None if timeout is None else time.monotonic() + timeout
+                rest = sync.LOOK_S if end is None else end - time.monotonic()
+                if not follow or rest <= 0:
+                    return
+                await run(inner.say_alive)
+                await news_behind(tail.seen, min(rest, sync.LOOK_S))
+
+    async def acknowledge(self, version: int) -> None:
+        """Keep in the store that all changes up to a version were applied."""
+        await self._runner.run(self._inner.acknowledge, version)
+
+    async def restart(self) -> None:
+        """Begin anew at version 0; see kvengine.Consumer.restart."""
+        await self._runner.run(self._inner.restart)
+
+    async def remove(self) -> None:
+        """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
+        await self._runner.run(self._inner.remove)
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.Consumer {self.name!r}>"

@@ -1,0 +1,75 @@
+"""The async consumer does what the other one does, and holds no thread while it waits."""
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+
+import kvengine
+import kvengine.aio
+from kvengine import InvalidRequest
+from tests.aio.running import run
+
+INNER = {"tail", "stretches", "given", "say_alive"}  # what the async form is made of
+
+
+def test_it_has_the_same_methods():
+    here, there = kvengine.aio.Consumer, kvengine.Consumer
+    names = {name for name, _ in inspect.getmembers(there) if not name.startswith("_")}
+    assert names - INNER - {"store"} == {name for name in vars(here) if not name.startswith("_")}
+
+
+def test_changes_come_until_they_are_acknowledged():
+    async def test(db):
+        kv = await db.namespace("n")
+        consumer = await db.consumer("c")
+        for number in range(5):
+            await kv.put(f"k{number}", "v")
+        found = [change async for change in consumer.changes()]
+        assert [change.name for change in found] == ["k0", "k1", "k2", "k3", "k4"]
+        await consumer.acknowledge(found[2].version)
+        assert await consumer.position() == found[2].version
+        assert [len(batch) async for batch in consumer.batches(1)] == [1, 1]
+        await consumer.acknowledge(found[4].version)
+        assert await consumer.lag() == 0
+        assert [info.name for info in await db.consumers()] == ["c"]
+        with pytest.raises(InvalidRequest, match="size must be an int"):
+            await anext(consumer.batches(0))
+        await consumer.restart()
+        assert len([change async for change in consumer.changes()]) == 5
+        assert repr(consumer) == f"<kvengine.aio.Consumer {consumer.name!r}>"
+        await consumer.remove()
+        assert await db.consumers() == []
+
+    run(test)
+
+
+def test_who_waits_is_woken_and_holds_no_thread():
+    async def test(db):
+        kv = await db.namespace("n")
+        consumer, found = await db.consumer("c"), []
+
+        async def follow():
+            async for change in consumer.changes(follow=True):
+                found.append(change.name)
+                await consumer.acknowledge(change.version)
+
+        tasks = [asyncio.create_task(follow())]
+        for number in range(20):
+            await kv.put(f"k{number}", "v")
+            while len(found) <= number:
+                await asyncio.sleep(0)
+        assert found == [f"k{number}" for number in range(20)]
+        before = threading.active_count()
+        others = [
+            asyncio.create_task(anext((await db.consumer(f"c{n}")).changes(follow=True)))
+            for n in range(40)
+        ]
+        await asyncio.gather(*others)
+        assert threading.active_count() <= before + 16
+        for task in tasks:
+            task.cancel()
+        assert [c async for c in consumer.changes(follow=True, timeout=0)] == []
+
+    run(test)
