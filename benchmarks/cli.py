@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmarks import driver, namespace
+from benchmarks import cache, driver, hits, locations, log, namespace
 from benchmarks.engines import ENGINES
 from benchmarks.options import Options
 from benchmarks.report import write_report
@@ -135,6 +135,60 @@ def namespace_layer(keys: int, repeats: int, directory: str | None, results: Pat
 
 
 main.add_command(world)
+
+
+@main.command(name="cache")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def memory_cache(repeats: int, results: Path) -> None:
+    """Measure the memory cache beside others: ns of get and set, bytes an entry."""
+    result = cache.measure(repeats, lambda text: click.echo(text, err=True))
+    _keep(results / "cache.json", result, cache.report(result))
+
+
+@main.command(name="hits")
+@click.option(
+    "--traces",
+    "folder",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="folder of *.csv.gz",
+)
+@click.option("--only", default="", help="names of traces, between commas")
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def hit_ratios(folder: Path, only: str, results: Path) -> None:
+    """Replay traces: hit ratios of our policies, of peers, and the limit."""
+    names = [name for name in only.split(",") if name]
+    result = hits.measure(folder, names, lambda text: click.echo(text, err=True))
+    _keep(results / "hits.json", result, hits.report(result))
+
+
+@main.command(name="locations")
+@click.option("--seconds", type=float, default=300.0, show_default=True, help="of virtual time")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def locations_beside_ttl(seconds: float, repeats: int, results: Path) -> None:
+    """Measure locations beside a plain 60-second cache: staleness, load, ns of a hit."""
+    result = locations.measure(seconds, repeats, lambda text: click.echo(text, err=True))
+    _keep(results / "locations.json", result, locations.report(result))
+
+
+@main.command(name="log")
+@click.option("--changes", default="300_000", callback=_number, show_default=True)
+@click.option("--wakes", default="2_000", callback=_number, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def reading_the_log(changes: int, wakes: int, repeats: int, results: Path) -> None:
+    """Measure reading the log and waking its readers, beside RocksDB and Redis Streams."""
+    result = log.measure(changes, wakes, repeats, lambda text: click.echo(text, err=True))
+    _keep(results / "log.json", result, log.report(result))
+
+
+def _keep(target: Path, result: Any, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    target.with_suffix(".md").write_text(text + "\n")
+    click.echo(text)
 
 
 def _with_settings(names: list[str]) -> list[tuple[str, str]]:
