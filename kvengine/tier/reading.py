@@ -33,7 +33,10 @@ class Upstream(Protocol):
     """Where a location gets what it does not hold: the center, or another location."""
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
-        """Call `done` with a list of Answers, or with the error instead."""
+        """Call `done` with a list of Answers, or with the error instead.
+
+        An upstream that may be silent calls it with UpstreamUnavailable after some time.
+        """
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
