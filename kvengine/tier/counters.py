@@ -44,6 +44,12 @@ class Histogram:
                 return min(middle, self.longest)
         return 0.0
 
+    def __repr__(self) -> str:
+        p50, p99 = self.quantile(0.5), self.quantile(0.99)
+        return (
+            f"<{self.count} times, p50 {p50:.6f} s, p99 {p99:.6f} s, longest {self.longest:.6f} s>"
+        )
+
     def merge(self, other: Histogram) -> None:
         """Count what another one has counted as well."""
         for bucket, count in other._buckets.items():

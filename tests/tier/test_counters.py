@@ -52,3 +52,9 @@ def test_counters_add_up():
     assert one.hit_ratio == 10 / 14
     assert one.propagation.count == 1
     assert Counters().hit_ratio == 0.0
+
+
+def test_a_histogram_says_what_it_counted():
+    times = Histogram()
+    times.add(0.5)
+    assert repr(times) == "<1 times, p50 0.500000 s, p99 0.500000 s, longest 0.500000 s>"
