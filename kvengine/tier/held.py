@@ -37,6 +37,7 @@ class Copies:
         self.absent: Any = Cache(memory_bytes=memory // ABSENT_SHARE, seed=seed)
         self._knows_absent = settings.negative_ttl_s > 0
         self.disk = disk
+        self.moves = 0  # counts changes
 
     def peek(self, key: bytes) -> Held | None:
         """Return what is held of a key, without making it more popular."""
@@ -45,8 +46,15 @@ class Copies:
             held = self.absent.peek(key)
         return self.disk.get(key) if held is None and self.disk is not None else held
 
+    def promote(self, key: bytes, held: Held) -> None:
+        """Hold a copy in memory too, which was found on disk."""
+        size = len(key) + held.size
+        if size <= self._largest:
+            self.values.set(key, held, size)
+
     def keep(self, key: bytes, held: Held) -> None:
         """Hold a copy instead of what was held before."""
+        self.moves += 1
         size = len(key) + held.size
         if held.version == 0:
             self.drop(key)
@@ -63,6 +71,7 @@ class Copies:
 
     def drop(self, key: bytes) -> None:
         """Hold nothing of a key."""
+        self.moves += 1
         self.values.delete(key)
         if self._knows_absent:
             self.absent.delete(key)

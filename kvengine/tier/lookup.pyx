@@ -92,9 +92,7 @@ cdef class Lookup:
         if held is None and self.negative_ttl_s > 0:
             held = self.absent.lookup(key, None)
         if held is None and self.disk is not None:
-            held = self.disk.get(key)
-            if held is not None:
-                self.values.set(key, held, len(key) + held.size)
+            held = self._from_disk(key)
         return held
 
     cdef Held find(self, bytes key, object ask, double ttl, uint64_t floor):
@@ -138,6 +136,9 @@ cdef class Lookup:
         if as_of >= covered_from:
             checked, as_of = max(checked, heard), max(as_of, position)
         return held.shown(max(held.read_at - checked, 0.0) * FASTEST, as_of, "HIT")
+
+    def _from_disk(self, bytes key) -> Held | None:
+        """Return the copy that is on disk; reading.py has it."""
 
     def _refresh(self, bytes key, Held held, ask) -> None:
         """Ask for a key whose copy will soon be too old; reading.py has it."""

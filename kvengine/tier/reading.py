@@ -164,6 +164,19 @@ class Reading(Lookup):
         """Return the version that an answer about a key must be true of, at least."""
         return max(self.floor, self.floors.of(key))
 
+    def _from_disk(self, key: bytes) -> Held | None:
+        """Return the copy that is on disk, and hold it in memory if it is still the right one."""
+        copies = self.copies
+        if copies.disk is None:
+            return None
+        moves = copies.moves
+        held = copies.disk.get(key)
+        if held is not None:
+            with self._lock:
+                if copies.moves == moves:  # else news may have come while it was read
+                    copies.promote(key, held)
+        return held
+
     def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
         with self._lock:
