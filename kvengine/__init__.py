@@ -58,6 +58,8 @@ from kvengine.namespace.results import (
     ListResult,
     ValueWithMetadata,
 )
+from kvengine.replication.log_server import LogServer, serve_log
+from kvengine.replication.remote import RemoteSource, connect_log
 from kvengine.tier.cached_store import CachedStore
 from kvengine.tier.memory import Cache
 
@@ -97,6 +99,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "ListResult",
+    "LogServer",
     "Namespace",
     "NamespaceExists",
     "NamespaceInfo",
@@ -105,6 +108,7 @@ __all__ = [
     "NotCaughtUp",
     "PriceTable",
     "ProtocolError",
+    "RemoteSource",
     "ReplicaDiverged",
     "SalvageReport",
     "Stats",
@@ -122,8 +126,10 @@ __all__ = [
     "VerifyReport",
     "VersionConflict",
     "__version__",
+    "connect_log",
     "open",
     "price",
     "salvage",
+    "serve_log",
     "verify",
 ]

@@ -35,6 +35,7 @@ NAMES = ERRORS | {
     "SEED_PRICES",
     "Bill",
     "PriceTable",
+    "RemoteSource",
     "Usage",
     "price",
     "BulkReport",
@@ -60,6 +61,7 @@ NAMES = ERRORS | {
     "KeyInfo",
     "Limits",
     "ListResult",
+    "LogServer",
     "Namespace",
     "NamespaceInfo",
     "RELAXED",
@@ -69,8 +71,10 @@ NAMES = ERRORS | {
     "Store",
     "ValueWithMetadata",
     "VerifyReport",
+    "connect_log",
     "open",
     "salvage",
+    "serve_log",
     "verify",
 }
 STORE_METHODS = {

@@ -8,7 +8,7 @@ import pytest
 from kvengine.errors import UpstreamUnavailable
 from kvengine.tier.counters import Counters
 from kvengine.tier.messages import Answer, Notice
-from tests.tier.test_location import Bench
+from tests.tier.bench import Bench
 
 FIELDS = [name for name in Counters.__dataclass_fields__ if name != "propagation"]
 

@@ -14,7 +14,7 @@ from kvengine.testing.faulty import FaultyDirectory
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.lookup import Held
 from kvengine.tier.messages import Notice
-from tests.tier.test_location import Bench
+from tests.tier.bench import Bench
 
 ROOT = Path(__file__).parent.parent.parent
 

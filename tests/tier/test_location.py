@@ -3,69 +3,10 @@
 import pytest
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound, UpstreamUnavailable
-from kvengine.tier.disk import DiskCopies
 from kvengine.tier.location import Location
-from kvengine.tier.messages import Answer, News, Notice
-from kvengine.tier.reading import Ask
+from kvengine.tier.messages import Answer, Notice
 from kvengine.tier.settings import Settings
-
-ASK = Ask(60.0)
-INF = float("inf")
-
-
-class Upstream:
-    """Notes what it is asked; the test answers."""
-
-    def __init__(self):
-        self.asked = []
-
-    def fetch(self, wants, done):
-        self.asked.append((wants, done))
-
-    def answer(self, *answers):
-        _, done = self.asked.pop(0)
-        done(list(answers))
-
-    def fail(self, error):
-        self.asked.pop(0)[1](error)
-
-    def origin_version(self, done):
-        done(77)
-
-
-class Bench:
-    """A location, its upstream, and shorthands."""
-
-    def __init__(self, time, clock, *, disk=None, begin=True, **settings):
-        self.time, self.upstream = time, Upstream()
-        self.location = Location(
-            self.upstream,
-            Settings(floor_groups=64, **settings),
-            monotonic=clock.monotonic,
-            wall=clock.time,
-            later=clock.later,
-            disk=disk,
-        )
-        if begin:
-            self.location.begin(10)
-
-    def read(self, key=b"k", **ask):
-        results = []
-        self.location.read(key, ASK._replace(**ask), results.append)
-        return results
-
-    def hold(self, version=5, as_of=10, value=b"v", key=b"k", **more):
-        self.read(key)
-        self.upstream.answer(Answer(version, as_of, 0.0, value, **more))
-
-    def hear(self, after, upto, *notices, age=0.0, gone=False):
-        return self.location.hear(
-            News(after, upto, age, notices, gone=gone), self.location._monotonic()
-        )
-
-    @property
-    def counters(self):
-        return self.location.counters
+from tests.tier.bench import ASK, INF, Bench, Upstream
 
 
 @pytest.fixture
@@ -387,32 +328,3 @@ def test_ages_add_up_from_tier_to_tier(bench):
 def test_settings_are_checked(name, value):
     with pytest.raises(InvalidRequest, match=f"{name} must be between"):
         Settings(**{name: value})
-
-
-def test_news_that_come_while_a_copy_is_read_from_disk_are_not_undone(time, clock, monkeypatch):
-    disk = DiskCopies(None, 1 << 20)
-    bench = Bench(time, clock, disk=disk)
-    bench.hold(version=5, value=b"old")
-    assert bench.hear(10, 10)
-    bench.location.copies.values.clear()
-    get = disk.get
-
-    def slow(key):
-        found = get(key)
-        if found is not None:
-            monkeypatch.undo()
-            assert bench.hear(10, 11, Notice(11, b"k", False))
-        return found
-
-    monkeypatch.setattr(disk, "get", slow)
-    assert bench.read()[0].as_of == 10  # it began before
-    assert bench.read() == []  # and the next one asks
-    bench.upstream.answer(Answer(0, 11, 0.0))
-
-
-def test_a_copy_that_is_too_large_for_memory_stays_on_disk(time, clock):
-    bench = Bench(time, clock, disk=DiskCopies(None, 1 << 20), memory_bytes=16_000)
-    bench.hold(value=b"v" * 5000)
-    assert bench.hear(10, 10)
-    assert bench.read()[0].value == b"v" * 5000
-    assert len(bench.location.copies.values) == 0

@@ -1,0 +1,159 @@
+"""A log server: gives the log of a store to whoever connects, over TCP or a Unix socket.
+
+Invariants:
+
+* Each connection has a thread, which sends what its first bytes ask for, and nothing else.
+* close() ends every connection, and returns when no thread reads the store any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from typing import Any, Self
+
+from kvengine.engine.store import Store
+from kvengine.errors import ChangesGone, InvalidType, KvError
+from kvengine.replication import stream
+from kvengine.replication.ask import ANY_STORE, ASK_BYTES, Ask, decode_ask
+from kvengine.replication.local_source import LocalSource
+
+ASK_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 60.0  # a reader that takes nothing for so long is dropped
+CONNECTIONS_MAX = 1000
+
+Address = str | tuple[str, int]
+logger = logging.getLogger("kvengine")
+
+
+class LogServer:
+    """Gives the log of a store to others; serve_log() makes one.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, source: LocalSource, listener: socket.socket) -> None:
+        self._source, self._listener = source, listener
+        name = listener.getsockname()
+        # Where it listens: the path of a Unix socket, or host and port.
+        self.address: Address = name if isinstance(name, str) else (name[0], name[1])
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="kvengine-log", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(
+                target=self._serve, args=(connection,), name="kvengine-log", daemon=True
+            )
+            with self._lock:
+                if self._closed or len(self._open) >= CONNECTIONS_MAX:
+                    connection.close()
+                    continue
+                self._open[connection] = thread
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.settimeout(ASK_TIMEOUT_S)
+            ask = decode_ask(_exactly(connection, ASK_BYTES))
+            connection.settimeout(SEND_TIMEOUT_S)
+            self._send(connection, ask)
+        except (KvError, OSError) as error:
+            if not self._closed:
+                logger.info("a reader of the log is gone: %s", error)
+        finally:
+            with self._lock:
+                self._open.pop(connection, None)
+            connection.close()
+
+    def _send(self, connection: socket.socket, ask: Ask) -> None:
+        source = self._source
+        write = connection.sendall
+        if ask.uuid not in (ANY_STORE, source.uuid):
+            stream.send(_Nothing(source.version), write, 0, uuid=source.uuid)
+            return
+        try:
+            stream.send(source, write, ask.after, uuid=source.uuid, follow=ask.follow)
+        except ChangesGone:  # the stream says so by beginning with 0
+            stream.send(_Nothing(source.version), write, 0, uuid=source.uuid)
+
+    def close(self) -> None:
+        """Listen no more, and end all connections; the store stays open."""
+        with self._lock:
+            self._closed = True
+            connections = dict(self._open)
+        for one in (self._listener, *connections):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in (self._thread, *connections.values()):
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.LogServer at {self.address!r}>"
+
+
+class _Nothing:
+    """A source of no pieces: only the hello is sent, and the end."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def pieces(self, after: int, *, follow: bool = False) -> Any:
+        return iter(())
+
+
+def serve_log(source: Any, address: Address) -> LogServer:
+    """Give the log of a store or database to whoever connects; see connect_log().
+
+    There is no encryption and no password: use a Unix socket, whose folder says who may use it, or
+    an address of this machine.
+
+    Args:
+        source: a Store or Database, also one that only reads and follows a writer.
+        address: the path of a Unix socket, which is made; or host and port, 0 for a free one.
+
+    Raises:
+        InvalidType: it is no store.
+        OSError: the address can't be used.
+    """
+    store = getattr(source, "store", source)
+    if not isinstance(store, Store):
+        raise InvalidType(f"a log is that of a Store or Database, not {type(source).__name__}")
+    if isinstance(address, str):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(address)
+            listener.listen()
+        except BaseException:
+            listener.close()
+            raise
+    else:
+        listener = socket.create_server(address)
+    return LogServer(LocalSource(store), listener)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        got = connection.recv(size - len(data))
+        if not got:
+            break
+        data += got
+    return bytes(data)

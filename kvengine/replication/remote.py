@@ -1,0 +1,167 @@
+"""The log of a store elsewhere, read over connections that may break.
+
+Invariants:
+
+* Pieces of one call come over one connection; where it breaks an error says so, and the next call
+  goes on from whatever version its caller has.
+* Another store than the first one that answered is refused.
+* Who follows changes goes on after a break: each change once, in order, none left out.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from random import SystemRandom
+
+from kvengine.entry import Change
+from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable
+from kvengine.replication.ask import ANY_STORE, Ask, encode_ask
+from kvengine.replication.log_server import Address
+from kvengine.replication.messages import Piece
+from kvengine.replication.stream import Receiver, receive
+
+CONNECT_S = 10.0
+SILENCE_S = 10.0  # five heartbeats
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+CHANCE = SystemRandom()  # so that many do not come back at once
+
+
+class RemoteSource:
+    """The log of a store elsewhere, as a Source; connect_log() makes one.
+
+    Args:
+        connect: opens a connection to a log server; raises OSError if it can't.
+
+    Thread-safety: threads may share it; an iterator is for one.
+    """
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self._connect = connect
+        self._uuid, self._version = ANY_STORE, 0
+
+    @property
+    def uuid(self) -> bytes:
+        """Which store it is: 16 bytes.
+
+        Raises:
+            UpstreamUnavailable: it has not been reached yet, and can't be.
+        """
+        self._meet()
+        return self._uuid
+
+    @property
+    def version(self) -> int:
+        """The newest version that was heard of.
+
+        Raises:
+            UpstreamUnavailable: it has not been reached yet, and can't be.
+        """
+        self._meet()
+        return self._version
+
+    def _meet(self) -> None:
+        if self._uuid == ANY_STORE:
+            with closing(self._open(Ask(0, follow=False))[0]):
+                pass
+
+    def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
+        """Yield the log behind a version, over one connection; see Source.
+
+        Raises:
+            UpstreamUnavailable: the connection could not be made, or broke.
+            ChangesGone: deletes behind `after` have been forgotten; start again from 0.
+            ReplicaDiverged: another store answers.
+        """
+        connection, far = self._open(Ask(after, follow, self._uuid))
+        with closing(connection):
+            try:
+                for piece in far.pieces(after, follow=follow):
+                    self._version = max(self._version, far.version)
+                    yield piece
+            except (OSError, ProtocolError) as error:
+                raise UpstreamUnavailable(f"the connection to the log broke: {error}") from error
+
+    def _open(self, ask: Ask) -> tuple[socket.socket, Receiver]:
+        try:
+            connection = self._connect()
+        except OSError as error:
+            raise UpstreamUnavailable(f"the log can't be reached: {error}") from error
+        try:
+            connection.settimeout(SILENCE_S)
+            connection.sendall(encode_ask(ask))
+            far = receive(connection.recv)
+        except (OSError, ProtocolError) as error:
+            connection.close()
+            raise UpstreamUnavailable(f"the log does not answer: {error}") from error
+        if self._uuid not in (ANY_STORE, far.uuid):
+            connection.close()
+            raise ReplicaDiverged(
+                f"store {far.uuid.hex()} answers, not {self._uuid.hex()}: it is another log"
+            )
+        self._uuid, self._version = far.uuid, max(self._version, far.version)
+        return connection, far
+
+    def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[Change]:
+        """Return an iterator over the changes behind a version, in order; see Store.tail().
+
+        With `follow` it connects again as often as it takes, after pauses that grow.
+
+        Args:
+            after: a version; 0 for all that the log has.
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ChangesGone, ReplicaDiverged: as of pieces(); without `follow` UpstreamUnavailable too.
+        """
+        pause, heard = FIRST_PAUSE_S, time.monotonic()
+        while True:
+            try:
+                for piece in self.pieces(after, follow=follow):
+                    yield from piece.changes
+                    after, pause = piece.upto, FIRST_PAUSE_S
+                    if piece.changes:
+                        heard = time.monotonic()
+                    elif timeout is not None and time.monotonic() - heard >= timeout:
+                        return
+                if not follow:
+                    return
+            except UpstreamUnavailable:
+                if not follow:
+                    raise
+            if timeout is not None and time.monotonic() - heard >= timeout:
+                return
+            time.sleep(pause * CHANCE.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def __repr__(self) -> str:
+        return f"<kvengine.RemoteSource of store {self._uuid.hex()}>"
+
+
+def connect_log(address: Address) -> RemoteSource:
+    """Return the log that serve_log() gives at an address; nothing is connected yet.
+
+    A Follower of it is a replica on another machine, and tail() reads its changes.
+
+    Args:
+        address: the path of a Unix socket, or host and port.
+    """
+
+    def connect() -> socket.socket:
+        if not isinstance(address, str):
+            return socket.create_connection(address, CONNECT_S)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(CONNECT_S)
+            connection.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return RemoteSource(connect)
