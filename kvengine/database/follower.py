@@ -33,6 +33,8 @@ class Follower(StoreFollower):
         path: the folder of the replica; None: in memory.
         prefixes: hold only keys that begin with one of them; None: all keys.
         namespaces: hold only these, by title or id; of a database.
+        name: as a consumer of this name the source, if it is of this process, keeps deletes for
+            the replica, for its `retention_s`; None: who is too far behind begins anew.
         background: follow in a thread of its own; else only catch_up() does.
         anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
         options: of the replica, as of Store.
@@ -53,6 +55,7 @@ class Follower(StoreFollower):
         *,
         prefixes: Iterable[bytes] | None = None,
         namespaces: Iterable[str] | None = None,
+        name: str | None = None,
         background: bool = True,
         anew: bool = False,
         **options: Any,
@@ -69,7 +72,13 @@ class Follower(StoreFollower):
         if isinstance(source, Store):
             source = LocalSource(source)
         super().__init__(
-            source, path, prefixes=prefixes, background=background, anew=anew, **options
+            source,
+            path,
+            prefixes=prefixes,
+            name=name,
+            background=background,
+            anew=anew,
+            **options,
         )
 
     def database(self) -> Database:

@@ -127,6 +127,10 @@ class Consumer(Generic[C]):
         self._give(stretch.upto)
         return shown
 
+    def reached(self, version: int) -> None:
+        """Say that changes up to a version were read in another way; they may be acknowledged."""
+        self._give(version)
+
     def acknowledge(self, version: int) -> None:
         """Keep in the store that all changes up to a version were applied.
 

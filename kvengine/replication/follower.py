@@ -19,8 +19,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self
 
 from kvengine.engine import replica
+from kvengine.engine.consumer import Consumer
 from kvengine.engine.manifest import Origin
 from kvengine.engine.store import Store
+from kvengine.entry import Change
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -52,6 +54,15 @@ class View(Source, Digests, Protocol):
     """A source as of one moment, that can be compared with."""
 
 
+def _consumer_of(source: Source, name: str | None) -> Consumer[Change] | None:
+    """Return the consumer as which a replica is known to its source."""
+    if name is None:
+        return None
+    if not isinstance(source, LocalSource):
+        raise InvalidRequest("only a source of this process knows its followers by name")
+    return source.store.consumer(name)
+
+
 class Follower:
     """A replica of another store.
 
@@ -59,6 +70,8 @@ class Follower:
         source: where the log comes from.
         path: the folder of the replica; None: in memory.
         prefixes: hold only keys that begin with one of them; None: all keys.
+        name: as a consumer of this name the source, if it is of this process, keeps deletes for
+            the replica, for its `retention_s`; None: who is too far behind begins anew.
         background: follow in a thread of its own; else only catch_up() does.
         anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
         options: of the replica, as of Store.
@@ -77,11 +90,13 @@ class Follower:
         path: Any = None,
         *,
         prefixes: Iterable[bytes] | None = None,
+        name: str | None = None,
         background: bool = True,
         anew: bool = False,
         **options: Any,
     ) -> None:
         self._source: Source = source
+        self._consumer = _consumer_of(source, name)
         self._changed = threading.Condition()  # of position, error and what ended
         self._turn = threading.RLock()  # who holds it may write to the replica
         self._ended = self._promoted = False
@@ -211,8 +226,9 @@ class Follower:
                 self._end(error)
                 return
             except Exception as error:  # noqa: BLE001  # whatever a transport raises
+                if self.error is None:  # once, not with each attempt
+                    logger.warning("a replica could not follow, will try again: %s", error)
                 self.error = error
-                logger.warning("a replica could not follow, will try again: %s", error)
             pause_s = FIRST_PAUSE_S if self.position > before else min(2 * pause_s, LONGEST_PAUSE_S)
             with self._changed:
                 self._changed.wait_for(lambda: self._ended, pause_s)
@@ -272,6 +288,8 @@ class Follower:
                     raise
                 if is_whole:
                     self._moved(intake.position)
+                if self._ready and time.monotonic() - self._noted_at > NOTE_S:
+                    self._note()
 
     def _drop_intake(self) -> None:
         """What is not whole must come again."""
@@ -285,13 +303,15 @@ class Follower:
         with self._changed:
             self.position, self._ready, self._anew, self.error = position, True, False, None
             self._changed.notify_all()
-        if time.monotonic() - self._noted_at > NOTE_S:
-            self._note()
 
     def _note(self) -> None:
         self._noted_at = time.monotonic()
         if self._ready and self.position > self._store.applied_version:
             replica.note_position(self._store, self.position)
+        if self._ready and self._consumer is not None:
+            with contextlib.suppress(StoreClosed):  # of the source
+                self._consumer.reached(self.position)
+                self._consumer.acknowledge(self.position)
 
     # -- proof
 

@@ -11,7 +11,7 @@ import kvengine.aio
 from kvengine import InvalidRequest
 from tests.aio.running import run
 
-INNER = {"tail", "stretches", "given", "say_alive"}  # what the async form is made of
+INNER = {"tail", "stretches", "given", "say_alive", "reached"}  # what the async form is made of
 
 
 def test_it_has_the_same_methods():
