@@ -156,6 +156,7 @@ cdef class CacheCore(Entries):
         """Hold a value, if it is worth it; return HELD, REFUSED or TOO_LARGE."""
         cdef int64_t wanted = self.size_of(key, value, size)
         cdef uint32_t expires = 0, hash
+        cdef int64_t counted
         cdef int32_t slot
         cdef object old
         if wanted > self.capacity or wanted > SIZE_MAX or self.entries_max == 0:
@@ -198,7 +199,8 @@ cdef class CacheCore(Entries):
             self.policy.settle()
             if self.table.count > self.fitted:
                 self.fitted = 2 * self.table.count
-                self.policy.fit(self.fitted)
+                counted = self.table.keys_to_count()
+                self.policy.fit(min(self.fitted, counted) if counted else self.fitted)
         if self.ends:
             self.look_for_ended()
         return HELD

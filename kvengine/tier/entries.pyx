@@ -16,7 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from kvengine.engine.hash cimport xxh3
 from kvengine.tier.adaptive cimport is_sample
 from kvengine.tier.greedy cimport mark
-from kvengine.tier.table cimport NO_SLOT, mixed
+from kvengine.tier.table cimport NO_SLOT, behind, home_of, mixed
 
 cdef extern from "<time.h>":
     struct timespec:
@@ -85,7 +85,7 @@ cdef class Entries:
         else:
             mine = mixed(<uint64_t>PyObject_Hash(key), self.seed)
         hash[0] = mine
-        place = mine & self.table.mask
+        place = home_of(mine, self.table.places)
         while True:
             slot = self.table.index[place]
             if slot == NO_SLOT:
@@ -100,9 +100,9 @@ cdef class Entries:
                     if changes == self.changes:
                         return slot
                 if changes != self.changes:
-                    place = mine & self.table.mask
+                    place = home_of(mine, self.table.places)
                     continue
-            place = (place + 1) & self.table.mask
+            place = behind(place, self.table.places)
 
     cdef void touch(self, int32_t slot) noexcept:
         """Tell the policy that an entry was read."""

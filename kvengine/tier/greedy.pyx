@@ -72,7 +72,7 @@ cdef class Greedy(Policy):
         self.size_weight, self.size_floor = size_weight, size_floor
         self.arm = Arm(window, <Admission><int>admission, by_frequency)
         self.window_share = window
-        self.sketch = Sketch(16, FREQUENCY_MAX)
+        self.sketch = Sketch(16, FREQUENCY_MAX, self.table.keys_to_count())
         self.clear()
 
     def memory_usage(self) -> int:

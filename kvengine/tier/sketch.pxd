@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef class Sketch:
     cdef uint8_t *counters
-    cdef uint64_t mask          # blocks of 64 counters, less one
+    cdef uint64_t blocks        # of 64 counters
     cdef uint8_t most           # where counters end
 
     cdef int estimate(self, uint32_t hash) noexcept

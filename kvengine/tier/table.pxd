@@ -19,19 +19,29 @@ ctypedef struct Slot:
 cdef class Table:
     cdef Slot *slots
     cdef int32_t *index
-    cdef uint32_t mask          # entries of the index, less one
+    cdef uint32_t places        # entries of the index
     cdef int32_t room           # slots there are
     cdef int32_t used           # slots that were ever taken
     cdef int32_t free           # the first that was given back, or NO_SLOT
     cdef int32_t count          # slots that are taken
     cdef int32_t most           # slots there may be at the most
 
+    cdef uint64_t keys_to_count(self) noexcept
     cdef int32_t take(self, uint32_t hash) except NO_SLOT
     cdef void give_back(self, int32_t slot) noexcept
     cdef int32_t find_hash(self, uint32_t hash) noexcept
     cdef int grow_slots(self) except -1
     cdef int grow_index(self) except -1
     cdef void clear(self) noexcept
+
+cdef inline uint32_t home_of(uint32_t hash, uint32_t places) noexcept nogil:
+    """Return where a hash belongs among so many places, which need not be a power of two."""
+    return <uint32_t>(<uint64_t>hash * places >> 32)
+
+cdef inline uint32_t behind(uint32_t place, uint32_t places) noexcept nogil:
+    """Return the next place; behind the last one is the first."""
+    place += 1
+    return 0 if place == places else place
 
 cdef inline uint32_t mixed(uint64_t hash, uint64_t seed) noexcept nogil:
     """Return 32 bits that depend on all of a hash: those of small ints are themselves."""

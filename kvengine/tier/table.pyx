@@ -15,6 +15,13 @@ cdef enum:
     FIRST_SLOTS = 8
     FIRST_INDEX = 16
     SLOTS_MAX = 1 << 30
+    FEW = 1 << 13
+    MOST_KNOWN = 1 << 29        # who says more, or nothing, does not know
+
+
+cdef inline uint32_t way(uint32_t origin, uint32_t target, uint32_t places) noexcept nogil:
+    """Return how many steps it is from one place to another."""
+    return target - origin if target >= origin else target + (places - origin)
 
 
 cdef class Table:
@@ -33,7 +40,7 @@ cdef class Table:
         self.index = <int32_t *>malloc(FIRST_INDEX * sizeof(int32_t))
         if self.slots == NULL or self.index == NULL:
             raise MemoryError
-        self.room, self.mask = FIRST_SLOTS, FIRST_INDEX - 1
+        self.room, self.places = FIRST_SLOTS, FIRST_INDEX
         memset(self.index, 0xFF, FIRST_INDEX * sizeof(int32_t))
 
     def __dealloc__(self) -> None:
@@ -45,13 +52,22 @@ cdef class Table:
 
     def memory_usage(self) -> int:
         """Return how many bytes slots and index take."""
-        return self.room * sizeof(Slot) + (<uint64_t>self.mask + 1) * sizeof(int32_t)
+        return self.room * sizeof(Slot) + <uint64_t>self.places * sizeof(int32_t)
+
+    cdef uint64_t keys_to_count(self) noexcept:
+        """Return of how many keys it pays to know how often they are asked for; 0: unknown.
+
+        Of as many as there may be slots; of twice as many where memory is no matter.
+        """
+        if <uint64_t>self.most >= MOST_KNOWN:
+            return 0
+        return self.most * 2 if self.most < FEW else self.most
 
     cdef int32_t take(self, uint32_t hash) except NO_SLOT:
         """Return a slot of this hash, which is in the index and in no queue."""
         cdef int32_t slot
         cdef uint32_t place
-        if <uint64_t>(self.count + 1) * 3 > (<uint64_t>self.mask + 1) * 2:
+        if <uint64_t>(self.count + 1) * 3 > <uint64_t>self.places * 2:
             self.grow_index()
         if self.free == NO_SLOT and self.used == self.room:
             self.grow_slots()
@@ -63,25 +79,26 @@ cdef class Table:
             self.used += 1
         memset(&self.slots[slot], 0, sizeof(Slot))
         self.slots[slot].hash = hash
-        place = hash & self.mask
+        place = home_of(hash, self.places)
         while self.index[place] != NO_SLOT:
-            place = (place + 1) & self.mask
+            place = behind(place, self.places)
         self.index[place] = slot
         self.count += 1
         return slot
 
     cdef void give_back(self, int32_t slot) noexcept:
         """Take a slot out of the index; those behind it move up."""
-        cdef uint32_t hole = self.slots[slot].hash & self.mask, place, home
+        cdef uint32_t places = self.places
+        cdef uint32_t hole = home_of(self.slots[slot].hash, places), place, home
         while self.index[hole] != slot:
-            hole = (hole + 1) & self.mask
+            hole = behind(hole, places)
         place = hole
         while True:
-            place = (place + 1) & self.mask
+            place = behind(place, places)
             if self.index[place] == NO_SLOT:
                 break
-            home = self.slots[self.index[place]].hash & self.mask
-            if ((place - home) & self.mask) >= ((place - hole) & self.mask):
+            home = home_of(self.slots[self.index[place]].hash, places)
+            if way(home, place, places) >= way(hole, place, places):
                 self.index[hole] = self.index[place]
                 hole = place
         self.index[hole] = NO_SLOT
@@ -92,13 +109,13 @@ cdef class Table:
 
     cdef int32_t find_hash(self, uint32_t hash) noexcept:
         """Return a slot of this hash, or NO_SLOT."""
-        cdef uint32_t place = hash & self.mask
+        cdef uint32_t place = home_of(hash, self.places)
         cdef int32_t slot
         while True:
             slot = self.index[place]
             if slot == NO_SLOT or self.slots[slot].hash == hash:
                 return slot
-            place = (place + 1) & self.mask
+            place = behind(place, self.places)
 
     cdef int grow_slots(self) except -1:
         cdef int32_t room = min(self.room + self.room // 4 + FIRST_SLOTS, self.most + 1)
@@ -112,27 +129,28 @@ cdef class Table:
         return 0
 
     cdef int grow_index(self) except -1:
-        cdef uint64_t size = (<uint64_t>self.mask + 1) * 2
+        # Never more than is needed when all slots are taken.
+        cdef uint64_t size = min(
+            <uint64_t>self.places + self.places // 2, <uint64_t>self.most * 3 // 2 + 2)
         cdef int32_t *index = <int32_t *>malloc(size * sizeof(int32_t))
         cdef int32_t slot
-        cdef uint64_t old
-        cdef uint32_t place, mask = <uint32_t>(size - 1)
+        cdef uint32_t old, place, places = <uint32_t>size
         if index == NULL:
             raise MemoryError
         memset(index, 0xFF, size * sizeof(int32_t))
-        for old in range(<uint64_t>self.mask + 1):
+        for old in range(self.places):
             slot = self.index[old]
             if slot != NO_SLOT:
-                place = self.slots[slot].hash & mask
+                place = home_of(self.slots[slot].hash, places)
                 while index[place] != NO_SLOT:
-                    place = (place + 1) & mask
+                    place = behind(place, places)
                 index[place] = slot
         free(self.index)
-        self.index, self.mask = index, mask
+        self.index, self.places = index, places
         return 0
 
     cdef void clear(self) noexcept:
         """Give all slots back; the memory stays."""
-        memset(self.index, 0xFF, (<size_t>self.mask + 1) * sizeof(int32_t))
+        memset(self.index, 0xFF, <size_t>self.places * sizeof(int32_t))
         self.used = self.count = 0
         self.free = NO_SLOT

@@ -29,7 +29,7 @@ cdef class WTinyLfu(Policy):
     """
 
     def __init__(self, *args) -> None:
-        self.sketch = Sketch(16, 15)
+        self.sketch = Sketch(16, 15, self.table.keys_to_count())
         self.clear()
 
     def memory_usage(self) -> int:

@@ -189,3 +189,12 @@ def test_the_adaptive_policy_is_near_the_best_on_recency_and_on_frequency():
     for requests in (recent, zipf(20_000, 60_000, seed=7, skew=0.9)):
         ratios = [hit_ratio(requests, 500, policy) for policy in ("lru", "s3fifo", "wtinylfu")]
         assert hit_ratio(requests, 500, "adaptive") > max(ratios) - 0.02
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_full_cache_takes_no_more_than_it_needs(policy):
+    cache = Cache(maxsize=100_000, policy=policy)
+    for number in range(120_000):
+        cache.set(number, None)
+    assert len(cache) == 100_000
+    assert cache.memory_usage() / len(cache) < 65
