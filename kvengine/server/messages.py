@@ -1,0 +1,142 @@
+"""A request and a response, as the doors see them; over ASGI, with nothing decoded twice.
+
+Invariants:
+
+* The path is split before it is decoded, and each part is decoded once: "%2F" in a key is no slash.
+* A body is read once, as a stream; what a door does not read is read and dropped before it answers,
+  so that a client that writes all before it reads (workerd) hears the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from kvengine.errors import LimitExceeded
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
+
+
+class Request:
+    """What a client asks.
+
+    Args:
+        scope, receive: of ASGI.
+    """
+
+    def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
+        self._scope, self._receive = scope, receive
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self._is_read = False
+        self.was_left = False  # the client is gone
+
+    @property
+    def raw_parts(self) -> list[bytes]:
+        """The path between its slashes, as it came."""
+        return self.raw_path.split(b"/")[1:]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What stands behind the question mark; the last one of a name counts."""
+        text = self._scope["query_string"].decode("ascii", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True))
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return a header by its name in small letters, as the bytes that came."""
+        for key, value in self._scope["headers"]:
+            if key == name:
+                return bytes(value)
+        return None
+
+    @property
+    def content_length(self) -> int | None:
+        """How many bytes the body is said to have."""
+        text = self.header(b"content-length")
+        return int(text) if text is not None and text.isdigit() else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        while not self._is_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._is_read = self.was_left = True
+                raise ClientLeft
+            self._is_read = not message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+
+    async def body(self, most: int, refusal: str) -> bytes:
+        """Return the whole body; if it is larger than `most`, read it to its end and refuse it.
+
+        Args:
+            most: bytes.
+            refusal: text of the error; "{size}" in it is the size of the body.
+
+        Raises:
+            LimitExceeded: it is larger.
+            ClientLeft: the client did not send all of it.
+        """
+        found, size = bytearray(), 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size <= most:
+                found += chunk
+            elif found:
+                found.clear()
+            if size > DRAIN_BYTES_MAX:
+                break
+        if size > most:
+            raise LimitExceeded(refusal.format(size=size), 413)
+        return bytes(found)
+
+    async def drain(self) -> None:
+        """Read what is left of the body, and drop it."""
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > DRAIN_BYTES_MAX:
+                return
+
+
+class ClientLeft(Exception):  # noqa: N818 - nobody is told of it
+    """The client is gone before all of its request came."""
+
+
+@dataclass(slots=True)
+class Response:
+    """What a client is answered."""
+
+    status: int = 200
+    body: bytes | AsyncIterator[bytes] = b""
+    headers: Iterable[tuple[bytes, bytes]] = field(default_factory=tuple)
+    reason: str | None = None  # of the status line; workerd shows it to programs
+
+    async def send(self, send: Send, *, head_only: bool = False) -> None:
+        """Send it over ASGI."""
+        headers = list(self.headers)
+        if isinstance(self.body, bytes):
+            headers.append((b"content-length", b"%d" % len(self.body)))
+        start = {"type": "http.response.start", "status": self.status, "headers": headers}
+        if self.reason is not None:
+            start["reason"] = self.reason
+        await send(start)
+        if isinstance(self.body, bytes):
+            body = b"" if head_only else self.body
+            await send({"type": "http.response.body", "body": body})
+            return
+        async for chunk in self.body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def decoded(part: bytes) -> str | None:
+    """Return a part of a path, decoded once; None if that is not UTF-8."""
+    try:
+        return unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        return None
