@@ -15,6 +15,7 @@ from kvengine.aio.following import follow, shown
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import database as sync
+from kvengine.namespace import namespace as sync_namespace
 from kvengine.namespace.layout import DATA
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
@@ -60,7 +61,13 @@ class Database:
 
     async def namespace(self, title: str) -> Namespace:
         """Return the namespace of a title, or else of an id; it is made if there is none."""
-        inner = await self._runner.run(self._inner.namespace, title)
+        return self._shown(await self._runner.run(self._inner.namespace, title))
+
+    async def namespace_by_id(self, namespace_id: str) -> Namespace:
+        """Return the namespace of an id; none is made."""
+        return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
+
+    def _shown(self, inner: sync_namespace.Namespace) -> Namespace:
         found = self._namespaces.get(inner.number)
         if found is None or found._inner is not inner:
             found = self._namespaces[inner.number] = Namespace(inner, self._runner)

@@ -97,7 +97,14 @@ class Edge:
     async def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none."""
         await self._open()
-        origin = await self.upstream.namespace(title)
+        return await self._namespace(await self.upstream.namespace(title))
+
+    async def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
+        """Return the namespace of an id; none is made."""
+        await self._open()
+        return await self._namespace(await self.upstream.namespace_by_id(namespace_id))
+
+    async def _namespace(self, origin: Any) -> EdgeNamespace:
         inner = await self._runner.run(self._inner.namespace, origin.id)
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:

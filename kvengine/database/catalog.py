@@ -130,6 +130,18 @@ class Catalog:
             raise NamespaceNotFound(title_or_id)
         return row
 
+    def by_id(self, namespace_id: str) -> Row:
+        """Return the living namespace of an id.
+
+        Raises:
+            InvalidType: it is no str.
+            NamespaceNotFound: there is none.
+        """
+        if not isinstance(namespace_id, str):
+            raise InvalidType(f"an id is a str, not {type(namespace_id).__name__}")
+        self._look()
+        return self._living(namespace_id)
+
     def title_by_id(self, namespace_id: str) -> str:
         """Return the title of a living namespace.
 

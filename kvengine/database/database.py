@@ -125,6 +125,18 @@ class Database:
             if found is not None:
                 return found
 
+    def namespace_by_id(self, namespace_id: str) -> Namespace:
+        """Return the namespace of an id; none is made.
+
+        Raises:
+            InvalidType: it is no str.
+            NamespaceNotFound: there is none.
+        """
+        while True:
+            found = self._namespace(self._catalog.by_id(namespace_id))
+            if found is not None:
+                return found
+
     def _namespace(self, row: Row) -> Namespace | None:
         """Return the one object of a namespace, or None if it was deleted meanwhile."""
         with self._lock:

@@ -140,7 +140,19 @@ class Edge:
             StoreClosed: the location was closed.
         """
         self.check_usable()
-        origin = self.upstream.namespace(title)
+        return self._namespace(self.upstream.namespace(title))
+
+    def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
+        """Return the namespace of an id; none is made.
+
+        Raises:
+            NamespaceNotFound: there is none.
+            StoreClosed: the location was closed.
+        """
+        self.check_usable()
+        return self._namespace(self.upstream.namespace_by_id(namespace_id))
+
+    def _namespace(self, origin: Any) -> EdgeNamespace:
         with self._lock:
             found = self._namespaces.get(origin.id)
             if found is None:

@@ -5,6 +5,7 @@
     b"d" + number + key             a value
     b"m" + number + day             what was used of a namespace on a day
     b"i" + number + digest          how far an import has come
+    b"t" + digest                   what the token of a server with this SHA-256 allows
 
 Numbers of namespaces and days have four bytes, big-endian.
 
@@ -17,6 +18,7 @@ Invariants:
 CATALOG = b"c"
 DATA = b"d"
 USAGE = b"m"
+TOKENS = b"t"
 GROUPS = (DATA, 5)  # the engine counts the living keys and bytes of each namespace
 PREFIX_BYTES = 5
 NUMBER_MAX = 2**32 - 1
@@ -58,5 +60,5 @@ def import_key(number: int, digest: bytes) -> bytes:
 
 
 def is_for_locations(key: bytes) -> bool:
-    """True for the keys that locations hold: values, and the catalog."""
-    return key.startswith((DATA, CATALOG))
+    """True for the keys that locations hold: values, the catalog, and tokens."""
+    return key.startswith((DATA, CATALOG, TOKENS))

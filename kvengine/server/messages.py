@@ -9,8 +9,9 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -33,12 +34,20 @@ class Request:
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self._is_read = False
-        self.was_left = False  # the client is gone
+        self._has_begun = False
+        self.surface = ""  # which door it goes to, for logs and metrics
+        self.action = "other"  # read, write, delete, list, ...; the door says it
+        self.namespace_id: str | None = None
 
     @property
     def raw_parts(self) -> list[bytes]:
         """The path between its slashes, as it came."""
         return self.raw_path.split(b"/")[1:]
+
+    @property
+    def path(self) -> str:
+        """The path, decoded; for doors whose paths hold no keys."""
+        return str(self._scope["path"])
 
     @property
     def query(self) -> dict[str, str]:
@@ -61,10 +70,11 @@ class Request:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
+        self._has_begun = True
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._is_read = self.was_left = True
+                self._is_read = True
                 raise ClientLeft
             self._is_read = not message.get("more_body", False)
             if message.get("body"):
@@ -96,6 +106,8 @@ class Request:
 
     async def drain(self) -> None:
         """Read what is left of the body, and drop it."""
+        if not self._has_begun and self.header(b"expect") is not None:
+            return  # it is not sent unless it is asked for
         size = 0
         async for chunk in self.chunks():
             size += len(chunk)
@@ -103,7 +115,7 @@ class Request:
                 return
 
 
-class ClientLeft(Exception):  # noqa: N818 - nobody is told of it
+class ClientLeft(Exception):
     """The client is gone before all of its request came."""
 
 
@@ -113,8 +125,21 @@ class Response:
 
     status: int = 200
     body: bytes | AsyncIterator[bytes] = b""
-    headers: Iterable[tuple[bytes, bytes]] = field(default_factory=tuple)
+    headers: Iterable[tuple[bytes, bytes]] = ()
     reason: str | None = None  # of the status line; workerd shows it to programs
+
+    @classmethod
+    def text(cls, status: int, text: str, *, reason: str | None = None) -> Response:
+        """Return an answer that is a line of text."""
+        kind = (b"content-type", b"text/plain; charset=utf-8")
+        return cls(status, text.encode() + b"\n", [kind], reason)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200) -> Response:
+        """Return an answer that is JSON."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        kind = (b"content-type", b"application/json")
+        return cls(status, body.encode("utf-8", "surrogatepass"), [kind])
 
     async def send(self, send: Send, *, head_only: bool = False) -> None:
         """Send it over ASGI."""

@@ -25,19 +25,20 @@ class Cycle(base.RequestResponseCycle):
     """One request and its response."""
 
     async def send(self, message: Any) -> None:
-        """Send a part of the response."""
+        """Send a part of the response; its start may have a "reason" for the status line."""
         reason = message.pop("reason", None) if message["type"] == "http.response.start" else None
         if reason is None:
             await super().send(message)
             return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
         status = message["status"]
         text = UNSAFE.sub(" ", reason)[:REASON_BYTES_MAX]
-        line = b"HTTP/1.1 %d %s\r\n" % (status, text.encode("latin-1"))
         usual = base.STATUS_LINE[status]
-        base.STATUS_LINE[status] = line  # nothing else runs before super().send() has used it
+        # Nobody else sees it: with nothing to drain, super().send() does not wait.
+        base.STATUS_LINE[status] = b"HTTP/1.1 %d %s\r\n" % (status, text.encode("latin-1"))
         try:
-            sending = super().send(message)
-            await sending
+            await super().send(message)
         finally:
             base.STATUS_LINE[status] = usual
 

@@ -1,0 +1,119 @@
+"""Who may do what: from a request's header to the token that it names.
+
+Invariants:
+
+* A token that was revoked opens nothing any more: its record is looked for on each request.  At a
+  location that is the location's copy, which the center's log removes.
+* Tokens are compared by their digests, in constant time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvengine.namespace.layout import TOKENS
+from kvengine.server import tokens
+from kvengine.server.rate import Allowance
+from kvengine.server.tokens import Token
+
+BEARER = b"Bearer "
+REMEMBERED_MAX = 10_000
+
+
+class Records(Protocol):
+    """Where the records of tokens are read."""
+
+    def at_hand(self, key: bytes) -> bytes | object | None:
+        """Return a record, None if there is none, or WAIT if it has to be waited for."""
+
+    async def read(self, key: bytes) -> bytes | None:
+        """Return a record, or None if there is none."""
+
+
+WAIT = object()
+
+
+@dataclass(slots=True)
+class Principal:
+    """A token in use."""
+
+    token: Token
+    allowance: Allowance
+    record: bytes | None  # as it was when the token was understood; None: not in the store
+
+
+class Access:
+    """The tokens of a server.
+
+    Args:
+        records: where tokens are found.
+        account: whose server it is; tokens of other accounts open nothing.
+        first: a token that may do everything, from the environment.
+        is_open: everybody may do everything.
+        rate: requests a second of each token; None: any number.
+        now: tells the time, in seconds.
+
+    Thread-safety: for one event loop.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        account: str,
+        *,
+        first: str | None,
+        is_open: bool,
+        rate: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._records, self._account, self._rate, self._now = records, account, rate, now
+        self.is_open = is_open
+        self._known: dict[bytes, Principal] = {}
+        everything = Token("first", "first", account, write=True, admin=True)
+        self._first_digest = None if first is None else tokens.digest(first.encode())
+        self._first = Principal(everything, Allowance(rate), None)
+
+    def principal_at_hand(self, header: bytes | None) -> Principal | object | None:
+        """Return whose request has this Authorization header, None, or WAIT."""
+        if self.is_open:
+            return self._first
+        if header is None or not header.startswith(BEARER):
+            return None
+        digest = tokens.digest(header[len(BEARER) :].strip())
+        if self._first_digest is not None and tokens.is_same(digest, self._first_digest):
+            return self._first
+        record = self._records.at_hand(TOKENS + digest)
+        return WAIT if record is WAIT else self._understood(digest, record)  # type: ignore[arg-type]
+
+    async def principal(self, header: bytes | None) -> Principal | None:
+        """Return whose request has this Authorization header; None: nobody's.
+
+        Raises:
+            UpstreamUnavailable: a location can't find out.
+        """
+        found = self.principal_at_hand(header)
+        if found is WAIT:
+            digest = tokens.digest((header or b"")[len(BEARER) :].strip())
+            found = self._understood(digest, await self._records.read(TOKENS + digest))
+        return found  # type: ignore[return-value]
+
+    def _understood(self, digest: bytes, record: bytes | None) -> Principal | None:
+        if record is None:
+            self._known.pop(digest, None)
+            return None
+        known = self._known.get(digest)
+        if known is None or known.record != record:
+            token = tokens.decode(record)
+            if len(self._known) >= REMEMBERED_MAX:
+                self._known.clear()
+            rate = self._rate if token.rate is None else token.rate
+            known = self._known[digest] = Principal(token, Allowance(rate), record)
+        return known if known.token.account == self._account else None
+
+
+async def on_thread(call: Callable[[bytes], bytes | None], key: bytes) -> bytes | None:
+    """Return what a call that may wait gives."""
+    return await asyncio.get_running_loop().run_in_executor(None, call, key)

@@ -1,0 +1,62 @@
+"""The application: from a request to the door that answers it.
+
+Invariants:
+
+* A request with the header KV-Namespace is of workerd's protocol, whatever its path: a key may be
+  called "health".
+* What is left of a body is read before the answer goes out, unless the client waits to be asked
+  for it: workerd hears an answer only when it has sent all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kvengine.server.messages import ClientLeft, Receive, Request, Response, Send
+
+logger = logging.getLogger("kvengine.server")
+
+Door = Callable[[Request], Awaitable[Response]]
+Observer = Callable[[Request, int, float], None]  # request, status, seconds
+
+
+class App:
+    """An ASGI application of doors.
+
+    Args:
+        doors: by the first part of the path, such as b"client"; b"" is what all else goes to.
+        workerd: takes requests with the header KV-Namespace.
+        observe: is told of each answer.
+    """
+
+    def __init__(
+        self, doors: dict[bytes, Door], workerd: Door, observe: Observer | None = None
+    ) -> None:
+        self._doors, self._workerd, self._observe = doors, workerd, observe
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request = Request(scope, receive)
+        started = time.perf_counter()
+        try:
+            response = await self._door_of(request)(request)
+            await request.drain()
+        except ClientLeft:
+            return
+        except Exception:
+            logger.exception("%s: an answer failed", request.surface)
+            response = Response.text(500, "Internal Server Error")
+        await response.send(send, head_only=request.method == "HEAD")
+        if self._observe is not None:
+            self._observe(request, response.status, time.perf_counter() - started)
+
+    def _door_of(self, request: Request) -> Door:
+        if request.header(b"kv-namespace") is not None:
+            request.surface = "workerd"
+            return self._workerd
+        first = request.raw_parts[0]
+        request.surface = first.decode("ascii", "replace")[:20]
+        return self._doors.get(first, self._doors[b""])

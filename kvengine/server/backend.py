@@ -1,0 +1,53 @@
+"""What the doors of a process stand on: a database or a location, and who may use it.
+
+Invariants:
+
+* A door names a namespace by its id; titles are for people.
+"""
+
+from __future__ import annotations
+
+from kvengine.aio.database import Database
+from kvengine.aio.edge import Edge
+from kvengine.aio.edge_namespace import EdgeNamespace
+from kvengine.aio.namespace import Namespace
+from kvengine.namespace.limits import Limits
+from kvengine.server.access import Access
+from kvengine.server.rate import KeyWrites
+
+
+class Backend:
+    """A database or a location of one, as doors use it.
+
+    Args:
+        db: where keys are read; of an edge server the location.
+        account: whose it is, 32 hex digits.
+        access: tells whose a request is.
+        key_writes: how often a key may be written.
+
+    Thread-safety: for one event loop.
+    """
+
+    def __init__(
+        self, db: Database | Edge, account: str, access: Access, key_writes: KeyWrites
+    ) -> None:
+        self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
+
+    @property
+    def database(self) -> Database:
+        """The database; an edge server has none, and its doors forward what needs it."""
+        assert isinstance(self.db, Database)
+        return self.db
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted."""
+        return self.db.limits
+
+    async def namespace(self, namespace_id: str) -> Namespace | EdgeNamespace:
+        """Return the namespace of an id.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        return await self.db.namespace_by_id(namespace_id)

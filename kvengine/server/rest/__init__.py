@@ -1,0 +1,1 @@
+"""Cloudflare's REST API v4 for Workers KV."""

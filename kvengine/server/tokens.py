@@ -1,0 +1,85 @@
+"""Tokens as they are kept: records in the store, so that replicas and locations have them too.
+
+    b"t" + SHA-256 of the token     JSON: id, name, account, namespaces, write, admin, created, rate
+
+Invariants:
+
+* The store never holds a token, only its SHA-256; a token has 240 random bits, so no table of
+  guesses leads back to it.
+* A record never changes; a token is revoked by deleting its record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kvengine.errors import InvalidRequest
+
+TOKEN_START = "kve_"  # noqa: S105 - how every token begins, so that scanners of secrets find them
+TOKEN_BYTES = 30
+ID_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token allows."""
+
+    id: str  # 12 hex digits, by which it is revoked
+    name: str
+    account: str
+    namespaces: tuple[str, ...] | None = None  # ids; None: all
+    write: bool = False
+    admin: bool = False  # namespaces, tokens, the log, usage
+    created: int = 0  # seconds since the epoch
+    expires: int | None = None
+    rate: float | None = None  # requests a second; None: the server's
+
+    def encode(self) -> bytes:
+        """Return the token as its record has it."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    def allows(self, namespace: str | None, *, write: bool) -> bool:
+        """True if it may read, or write, a namespace; None: all of them, and their list."""
+        if write and not self.write:
+            return False
+        return self.namespaces is None or namespace in self.namespaces
+
+
+def decode(data: bytes) -> Token:
+    """Return the token of a record.
+
+    Raises:
+        InvalidRequest: something else wrote it.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(data)
+        if fields["namespaces"] is not None:
+            fields["namespaces"] = tuple(fields["namespaces"])
+        return Token(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidRequest(f"a token's record in the store is damaged: {error}") from None
+
+
+def digest(token: bytes) -> bytes:
+    """Return what a token's record is found by."""
+    return hashlib.sha256(token).digest()
+
+
+def is_same(found: bytes, expected: bytes) -> bool:
+    """True if two digests are equal; it takes as long if they are not."""
+    return hmac.compare_digest(found, expected)
+
+
+def new_secret() -> str:
+    """Return a new token, which is shown once and never kept."""
+    return TOKEN_START + secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def new_id() -> str:
+    """Return the id of a new token."""
+    return secrets.token_hex(ID_BYTES)

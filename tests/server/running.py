@@ -1,0 +1,91 @@
+"""A server in this process, on a thread of its own, for tests of what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+import kvengine
+import kvengine.aio
+from kvengine.server.serving import Server, make_app, make_backend
+from kvengine.server.settings import ServerSettings
+
+ACCOUNT = "ac" * 16
+TOKEN = "a token for tests"
+
+
+class Running:
+    """A server that runs; `db` is its database, which tests may change from their own thread."""
+
+    def __init__(self, db: kvengine.Database, port: int) -> None:
+        self.db, self.port = db, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.base_url = f"{self.url}/client/v4"
+        self.headers = {"Authorization": f"Bearer {TOKEN}"}
+        self.http = httpx.Client(base_url=self.url, headers=self.headers, timeout=30)
+
+    def namespace_id(self, title: str) -> str:
+        """Return the id of a namespace, which is made if there is none."""
+        return self.db.namespace(title).id
+
+    def raw(self, data: bytes, *, end: bool = False) -> bytes:
+        """Send bytes on a new connection; return all that comes until it is closed or silent."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(data)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+            found = bytearray()
+            connection.settimeout(0.5)
+            try:
+                while piece := connection.recv(1 << 16):
+                    found += piece
+            except TimeoutError:
+                pass
+            return bytes(found)
+
+
+@contextmanager
+def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
+    """Run a server over a new database in memory."""
+    options: dict[str, Any] = {
+        "port": 0, "account": ACCOUNT, "first_token": TOKEN, "key_write_interval_s": 0.0
+    } | settings  # fmt: skip
+    box: list[Any] = []
+    ready = threading.Event()
+    stop: list[Any] = []
+
+    async def main() -> None:
+        leave = asyncio.Event()
+        stop.append((asyncio.get_running_loop(), leave))
+        try:
+            async with kvengine.aio.Database.in_memory(limits=limits) as db:
+                chosen = ServerSettings(**options)
+                server = Server(make_app(make_backend(db, chosen)), chosen)
+                await server.start()
+                box.append(Running(db._inner, server.port))
+                ready.set()
+                await leave.wait()
+                await server.stop()
+        except BaseException as error:
+            box.append(error)
+            ready.set()
+            raise
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    thread.start()
+    ready.wait(30)
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    try:
+        yield box[0]
+    finally:
+        box[0].http.close()
+        loop, leave = stop[0]
+        loop.call_soon_threadsafe(leave.set)
+        thread.join(30)

@@ -1,0 +1,7 @@
+"""The server starts, answers and stops."""
+
+from tests.server.running import Running
+
+
+def test_what_no_door_is_for(server: Running) -> None:
+    assert server.http.get("/nowhere").status_code == 404
