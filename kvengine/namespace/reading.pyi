@@ -38,6 +38,9 @@ class NamespaceReader(Naming):
         self, key: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]: ...
     def get_resident(self, key: str, type: str = "text") -> Any: ...
+    def glance(
+        self, key: str
+    ) -> tuple[bytes, bytes, float | None, int, str | None] | Blocked | None: ...
     @overload
     def get_with_metadata(
         self, key: str, type: str = "text", *, cache_ttl: int | None = None

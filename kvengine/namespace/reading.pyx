@@ -170,6 +170,36 @@ cdef class NamespaceReader(Naming):
             return blocked
         return self.get(key, type)
 
+    def glance(self, key):
+        """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
+
+        The metadata is JSON, b"" if there is none; the status None.  If that may have to wait, it
+        is BLOCKED.  For servers, which send bytes on as they are.
+
+        Raises:
+            as get().
+        """
+        cdef char[NAME_BYTES_MAX] name
+        cdef uint64_t address, version
+        cdef Py_ssize_t size
+        if self.follows and self.store.applied != self.seen:
+            return blocked
+        size = self.name_of(key, name)
+        if self.store.unusable is None and self.store.would_block(
+            xxh3(name, size, self.store.seed), name, size
+        ):
+            return blocked
+        cdef const Header *header = self.find(key, &address)
+        if header == NULL:
+            return None
+        cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = start[:header.metadata_size]
+        cdef double ends = expiry_of(header)
+        version = version_of(header)
+        # The value last: what runs meanwhile may move the record.
+        value = self.value_as(key, header, address, BYTES)
+        return (value, metadata, ends if ends else None, version, None)
+
     def get_with_metadata(self, key, type="text", *, cache_ttl=None):
         """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
 

@@ -43,6 +43,7 @@ class Principal:
     token: Token
     allowance: Allowance
     record: bytes | None  # as it was when the token was understood; None: not in the store
+    key: bytes = b""  # of the record
 
 
 class Access:
@@ -88,6 +89,11 @@ class Access:
         record = self._records.at_hand(TOKENS + digest)
         return WAIT if record is WAIT else self._understood(digest, record)  # type: ignore[arg-type]
 
+    def is_still(self, principal: Principal) -> bool:
+        """True if a principal's token was not revoked since, as far as is known at once."""
+        record = principal.record
+        return record is None or self._records.at_hand(principal.key) == record
+
     async def principal(self, header: bytes | None) -> Principal | None:
         """Return whose request has this Authorization header; None: nobody's.
 
@@ -110,7 +116,7 @@ class Access:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
             rate = self._rate if token.rate is None else token.rate
-            known = self._known[digest] = Principal(token, Allowance(rate), record)
+            known = self._known[digest] = Principal(token, Allowance(rate), record, TOKENS + digest)
         return known if known.token.account == self._account else None
 
 

@@ -66,7 +66,8 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
         try:
             async with kvengine.aio.Database.in_memory(limits=limits) as db:
                 chosen = ServerSettings(**options)
-                server = Server(make_app(make_backend(db, chosen)), chosen)
+                backend = make_backend(db, chosen)
+                server = Server(make_app(backend), chosen, hot=backend.hot)
                 await server.start()
                 box.append(Running(db._inner, server.port))
                 ready.set()
