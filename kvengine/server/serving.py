@@ -8,8 +8,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 import time
 from collections.abc import Sequence
@@ -21,40 +19,41 @@ from uvicorn.server import ServerState
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
-from kvengine.server.app import App, Door
+from kvengine.server.app import App, Branch, Door
 from kvengine.server.backend import Backend
+from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
+from kvengine.server.listening import BACKLOG, listening_socket
 from kvengine.server.messages import Request, Response
 from kvengine.server.protocol import Protocol, watch
 from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
+from kvengine.server.token_door import TokenDoor
 from kvengine.server.workerd import WorkerdDoor
 
-BACKLOG = 2048
 LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 
 
-def make_backend(db: Database | Edge, settings: ServerSettings) -> Backend:
+def make_backend(db: Database | Edge, settings: ServerSettings, account: str) -> Backend:
     """Return what the doors stand on.
 
     Args:
         db: open; the caller closes it.
         settings: of the server.
+        account: whose server it is.
     """
     records: Records = CopiedRecords(db._inner) if isinstance(db, Edge) else StoreRecords(db._inner)
     access = Access(
         records,
-        settings.account,
+        account,
         first=settings.first_token,
         is_open=settings.is_open,
         rate=settings.rate,
         now=time.monotonic,
     )
-    return Backend(
-        db, settings.account, access, KeyWrites(settings.key_write_interval_s, time.monotonic)
-    )
+    return Backend(db, account, access, KeyWrites(settings.key_write_interval_s, time.monotonic))
 
 
 def make_app(backend: Backend) -> App:
@@ -64,6 +63,10 @@ def make_app(backend: Backend) -> App:
         b"": nothing_here,
         b"client": RestDoor(backend),
         b"workerd": workerd,
+        b"v1": Branch({b"tokens": TokenDoor(backend)}, nothing_here),
+        b"health": health,
+        b"ready": Ready(backend),
+        b"version": show_version,
     }
     return App(doors, workerd)
 
@@ -167,48 +170,3 @@ class Server:
             connection.transport.abort()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=1)
-
-
-def listening_socket(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens where the settings say.
-
-    Raises:
-        OSError: the address can't be had; the text says which.
-    """
-    path = settings.unix_socket
-    try:
-        if path is not None:
-            return unix_socket(path)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        found = socket.socket(family, socket.SOCK_STREAM)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((settings.host, settings.port))
-        found.listen(BACKLOG)
-    except OSError as error:
-        where = path or f"{settings.host} port {settings.port}"
-        raise OSError(error.errno, f"can't listen on {where}: {error.strerror}") from error
-    return found
-
-
-def unix_socket(path: str) -> socket.socket:
-    """Return a Unix socket that listens; one that a dead server left behind is replaced.
-
-    Raises:
-        OSError: somebody listens there, or the path can't be had.
-    """
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        found.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)  # nobody listens any more
-    except FileNotFoundError:
-        pass
-    else:
-        found.close()
-        raise OSError(errno.EADDRINUSE, "another process listens there")
-    found.close()
-    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    found.bind(path)
-    os.chmod(path, 0o600)  # who may read the data folder may connect
-    found.listen(BACKLOG)
-    return found

@@ -54,7 +54,7 @@ class Running:
 def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
     """Run a server over a new database in memory."""
     options: dict[str, Any] = {
-        "port": 0, "account": ACCOUNT, "first_token": TOKEN, "key_write_interval_s": 0.0
+        "data": "", "port": 0, "account": ACCOUNT, "first_token": TOKEN, "key_write_interval_s": 0.0
     } | settings  # fmt: skip
     box: list[Any] = []
     ready = threading.Event()
@@ -66,7 +66,7 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
         try:
             async with kvengine.aio.Database.in_memory(limits=limits) as db:
                 chosen = ServerSettings(**options)
-                backend = make_backend(db, chosen)
+                backend = make_backend(db, chosen, ACCOUNT)
                 server = Server(make_app(backend), chosen, hot=backend.hot)
                 await server.start()
                 box.append(Running(db._inner, server.port))
