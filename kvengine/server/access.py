@@ -102,7 +102,13 @@ class Access:
         return WAIT if record is WAIT else self._understood(digest, record)  # type: ignore[arg-type]
 
     async def admit(
-        self, header: bytes | None, namespace_id: str | None, *, write: bool, admin: bool = False
+        self,
+        header: bytes | None,
+        namespace_id: str | None,
+        *,
+        write: bool,
+        admin: bool = False,
+        any_namespace: bool = False,
     ) -> Principal:
         """Return whose request this is, if it may be answered.
 
@@ -111,6 +117,7 @@ class Access:
             namespace_id: what is asked for; None: something about all of them.
             write: it changes something.
             admin: it is for those who may administer.
+            any_namespace: the answer shows only what the token allows.
 
         Raises:
             Refused: it may not.
@@ -124,7 +131,8 @@ class Access:
             raise Refused(429, "too many requests with this token", wait_s)
         if admin and not principal.token.admin:
             raise Refused(403, "this token may not administer the server")
-        if not admin and not principal.token.allows(namespace_id, write=write):
+        allows = any_namespace or principal.token.allows(namespace_id, write=write)
+        if not admin and not allows:
             raise Refused(403, f"this token may not {'write' if write else 'read'} here")
         return principal
 

@@ -215,8 +215,8 @@ cdef class HotDoor:
                 return None
             self.absent += 1
             return NOT_FOUND
-        if type(found) is not tuple:
-            return None
+        if type(found) is not tuple or type(found[0]) is not bytes:
+            return None  # it has to be waited for, or is large
         self.hits += 1
         return response(surface, <tuple>found)
 

@@ -22,6 +22,7 @@ from kvengine.server.settings import ServerSettings
 
 UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
 REASON_BYTES_MAX = 512
+LINGER_S = 2.0  # so long a refused client may take to read why
 HEAD_BYTES_MAX = 128 << 10  # as much as workerd accepts
 NOTHING = b"connection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + NOTHING
@@ -59,6 +60,7 @@ class Protocol(base.HttpToolsProtocol):
     moved_at = 0.0  # when bytes came or went
     head_began = 0.0
     left_to_write = 0
+    is_refused = False  # what comes is dropped; the connection ends soon
     is_leaving = False  # the next answer is the last one
     is_reading_head = False
     is_reading_body = False
@@ -70,6 +72,8 @@ class Protocol(base.HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that came."""
+        if self.is_refused:
+            return
         hot = self.hot
         if hot is not None and not self.is_leaving and self._waits_for_request():
             answer, size, self.headers_seen = hot.answer(data, self.headers_seen)
@@ -82,7 +86,7 @@ class Protocol(base.HttpToolsProtocol):
                 data = data[size:]
         self.moved_at = time.monotonic()
         super().data_received(data)
-        if self.is_reading_head:
+        if self.is_reading_head and not self.is_refused:
             self.head_bytes += len(data)
             if self.head_bytes > HEAD_BYTES_MAX:
                 self._refuse(TOO_LARGE)
@@ -124,7 +128,10 @@ class Protocol(base.HttpToolsProtocol):
             self.moved_at = now
         self.left_to_write = left
         still = now - self.moved_at
-        if left:
+        if self.is_refused:
+            if now - self.moved_at > LINGER_S:
+                self.transport.abort()
+        elif left:
             if still > settings.write_timeout_s:
                 self.transport.abort()
         elif self.is_reading_head:
@@ -147,12 +154,30 @@ class Protocol(base.HttpToolsProtocol):
         if self._waits_for_request():
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+        size = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(msg)
+        self._refuse(head + size + msg.encode("ascii", "replace"))
+
     def _refuse(self, answer: bytes) -> None:
-        """Answer, unless an answer has begun, and close."""
+        """Answer, unless an answer has begun, and close.
+
+        What the client still sends is read for a moment: closing at once would reset the
+        connection, and the client would not see the answer.
+        """
         cycle = self.cycle
+        self.is_refused = True
+        self.moved_at = time.monotonic()
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(answer)
-        self.transport.close()
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
 
 base.RequestResponseCycle = Cycle  # type: ignore[misc]  # uvicorn makes it by this name

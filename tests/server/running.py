@@ -13,6 +13,7 @@ import httpx
 
 import kvengine
 import kvengine.aio
+from kvengine.server.hot import HotDoor
 from kvengine.server.serving import Server, make_app, make_backend
 from kvengine.server.settings import ServerSettings
 
@@ -23,8 +24,8 @@ TOKEN = "a token for tests"
 class Running:
     """A server that runs; `db` is its database, which tests may change from their own thread."""
 
-    def __init__(self, db: kvengine.Database, port: int) -> None:
-        self.db, self.port = db, port
+    def __init__(self, db: kvengine.Database, port: int, hot: HotDoor) -> None:
+        self.db, self.port, self.hot = db, port, hot
         self.url = f"http://127.0.0.1:{port}"
         self.base_url = f"{self.url}/client/v4"
         self.headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -69,7 +70,7 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
                 backend = make_backend(db, chosen, ACCOUNT)
                 server = Server(make_app(backend), chosen, hot=backend.hot)
                 await server.start()
-                box.append(Running(db._inner, server.port))
+                box.append(Running(db._inner, server.port, backend.hot))
                 ready.set()
                 await leave.wait()
                 await server.stop()
