@@ -112,6 +112,9 @@ def test_a_byte_too_many(server: Running) -> None:
         ("%2E%2E", (400, 10042)),
         ("%ED%A0%80", (400, 10042)),
         ("%FF", (400, 10042)),
+        ("%zz", (400, 10042)),
+        ("%", (400, 10042)),
+        ("a%2", (400, 10042)),
         ("", (404, 7003)),
         ("a/b", (404, 7003)),
     ],
@@ -135,7 +138,7 @@ def raw(server: Running, method: str, where: str) -> httpx.Response:
     return httpx.Response(int(status.split()[1]), content=content)
 
 
-@pytest.mark.parametrize("key", ["%zz", "%", "a%2", "%00", "a%2Fb", "bulk%2Fget"])
+@pytest.mark.parametrize("key", ["%00", "a%2Fb", "bulk%2Fget", "%252F"])
 def test_odd_keys_are_keys(server: Running, key: str) -> None:
     where = path(server, f"values/{key}")
     assert raw(server, "PUT", where).status_code == 200
