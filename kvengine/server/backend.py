@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
@@ -49,6 +50,11 @@ class Backend:
     def limits(self) -> Limits:
         """What is accepted."""
         return self.db.limits
+
+    @property
+    def clock(self) -> Any:
+        """What tells the time by which keys end."""
+        return self.db._inner.clock
 
     async def namespace(self, namespace_id: str) -> Namespace | EdgeNamespace:
         """Return the namespace of an id.

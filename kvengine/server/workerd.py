@@ -127,7 +127,7 @@ class WorkerdDoor:
     async def _put(self, request: Request, namespace_id: str, key: str) -> Response:
         limits, query = self._backend.limits, request.query
         times = {name: number(query, name) for name in ("expiration", "expiration_ttl")}
-        limits.expires_at(self._backend.db.clock.time(), **times)
+        limits.expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
         value, size = bytearray(), 0
         async for chunk in request.chunks():
@@ -193,10 +193,7 @@ def key_of(request: Request, part: bytes, limits: Limits) -> str:
     Raises:
         InvalidRequest: it is none.
     """
-    if "urlencoded" in request.query:
-        key = decoded(part)
-    else:
-        key = part.decode("ascii", "replace")
+    key = decoded(part) if "urlencoded" in request.query else part.decode("ascii", "replace")
     if key is None:
         raise InvalidRequest("Could not URL-decode key name")
     check_key(key, limits)

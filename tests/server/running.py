@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from kvengine.server.serving import Server, make_app, make_backend
 from kvengine.server.settings import ServerSettings
 
 ACCOUNT = "ac" * 16
+SIZE = re.compile(rb"content-length: ([0-9]+)")
 TOKEN = "a token for tests"
 
 
@@ -34,6 +36,21 @@ class Running:
     def namespace_id(self, title: str) -> str:
         """Return the id of a namespace, which is made if there is none."""
         return self.db.namespace(title).id
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send a request on a new connection; return its answer, as its length says."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(data)
+            found = b""
+            while True:
+                head, end, body = found.partition(b"\r\n\r\n")
+                size = SIZE.search(head)
+                if end and len(body) >= (int(size[1]) if size else 0):
+                    return found
+                piece = connection.recv(1 << 16)
+                if not piece:
+                    return found
+                found += piece
 
     def raw(self, data: bytes, *, end: bool = False) -> bytes:
         """Send bytes on a new connection; return all that comes until it is closed or silent."""

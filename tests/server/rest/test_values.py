@@ -132,7 +132,7 @@ def raw(server: Running, method: str, where: str) -> httpx.Response:
     """Send a request whose path no client touches."""
     body = b"v" if method == "PUT" else b""
     head = f"{method} {where} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
-    found = server.raw(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    found = server.exchange(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     status, _, rest = found.partition(b"\r\n")
     _, _, content = rest.partition(b"\r\n\r\n")
     return httpx.Response(int(status.split()[1]), content=content)
