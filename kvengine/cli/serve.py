@@ -60,6 +60,7 @@ MEBIBYTE = 1 << 20
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
     help="Of the log on standard error. It never holds keys, values or tokens.",
 )  # fmt: skip
+@click.option("--access-log", is_flag=True, help="A line for each request. Reads are slower then.")
 def serve(data: str, **options: Any) -> None:
     """Serve the namespaces in a folder over HTTP.
 
@@ -95,6 +96,7 @@ def serve(data: str, **options: Any) -> None:
         location=options["location"],
         memory_bytes=options["memory"] * MEBIBYTE,
         log_format=options["log_format"],
+        access_log=options["access_log"],
         key_write_interval_s=1.0 if strict else 0.0,
         account=os.environ.get("KVENGINE_ACCOUNT") or None,
         first_token=os.environ.get("KVENGINE_TOKEN") or None,

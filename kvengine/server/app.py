@@ -4,6 +4,7 @@ Invariants:
 
 * A request with the header KV-Namespace is of workerd's protocol, whatever its path: a key may be
   called "health".
+* The surface of a request is the name of a door, never what a client made up.
 * What is left of a body is read before the answer goes out, unless the client waits to be asked
   for it: workerd hears an answer only when it has sent all.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kvengine.server.messages import ClientLeft, Receive, Request, Response, Send
@@ -46,13 +47,13 @@ class App:
     Args:
         doors: by the first part of the path, such as b"client"; b"" is what all else goes to.
         workerd: takes requests with the header KV-Namespace.
-        observe: is told of each answer.
+        observers: are told of each answer.
     """
 
     def __init__(
-        self, doors: dict[bytes, Door], workerd: Door, observe: Observer | None = None
+        self, doors: dict[bytes, Door], workerd: Door, observers: Sequence[Observer] = ()
     ) -> None:
-        self._doors, self._workerd, self._observe = doors, workerd, observe
+        self._doors, self._workerd, self._observers = doors, workerd, observers
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -67,13 +68,16 @@ class App:
             logger.exception("%s: an answer failed", request.surface)
             response = Response.text(500, "Internal Server Error")
         await response.send(send, head_only=request.method == "HEAD")
-        if self._observe is not None:
-            self._observe(request, response.status, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        for observe in self._observers:
+            observe(request, response.status, seconds)
 
     def _door_of(self, request: Request) -> Door:
         if request.header(b"kv-namespace") is not None:
             request.surface = "workerd"
             return self._workerd
         first = request.raw_parts[0]
-        request.surface = first.decode("ascii", "replace")[:20]
-        return self._doors.get(first, self._doors[b""])
+        if first not in self._doors:
+            return self._doors[b""]  # its name stays unsaid: it may be anything
+        request.surface = first.decode()
+        return self._doors[first]

@@ -8,8 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
+import kvengine
 from kvengine.aio.edge import Edge
 from kvengine.server.backend import Backend
 from kvengine.server.messages import Request, Response
@@ -24,7 +23,7 @@ async def health(request: Request) -> Response:
 async def show_version(request: Request) -> Response:
     """Answer which version of kvengine this is."""
     request.action = "health"
-    return Response.json({"name": "kvengine", "version": version("kvengine")})
+    return Response.json({"name": "kvengine", "version": kvengine.__version__})
 
 
 class Ready:

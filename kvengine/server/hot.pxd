@@ -15,7 +15,7 @@ cdef class HotDoor:
     cdef bytes rest_start, workerd_start
     cdef object access, now
     cdef readonly dict readers
-    cdef readonly uint64_t hits, absent
+    cdef readonly uint64_t hits, workerd_hits, absent
     cdef uint64_t[64] times
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers)

@@ -18,6 +18,7 @@ class Headers:
 class HotDoor:
     readers: dict[bytes, Any]
     hits: int
+    workerd_hits: int
     absent: int
 
     def __init__(self, account: str, access: Any, now: Callable[[], float]) -> None: ...

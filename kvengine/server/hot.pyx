@@ -107,7 +107,7 @@ cdef class HotDoor:
         self.workerd_start = f"/workerd/{account}/".encode()
         self.access, self.now = access, now
         self.readers = {}
-        self.hits = self.absent = 0
+        self.hits = self.workerd_hits = self.absent = 0
         for bucket in range(64):
             self.times[bucket] = 0
 
@@ -218,6 +218,8 @@ cdef class HotDoor:
         if type(found) is not tuple or type(found[0]) is not bytes:
             return None  # it has to be waited for, or is large
         self.hits += 1
+        if surface == WORKERD:
+            self.workerd_hits += 1
         return response(surface, <tuple>found)
 
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1:

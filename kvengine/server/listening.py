@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 
+from kvengine.errors import StorageError
 from kvengine.server.settings import ServerSettings
 
 BACKLOG = 2048
@@ -23,7 +24,7 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
     """Return a socket that listens: one that was handed over, or a new one.
 
     Raises:
-        OSError: the address can't be had; the text says which.
+        StorageError: the address can't be had; the text says which.
     """
     handed = handed_over()
     if handed is not None:
@@ -39,7 +40,7 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
         found.listen(BACKLOG)
     except OSError as error:
         where = path or f"{settings.host} port {settings.port}"
-        raise OSError(error.errno, f"can't listen on {where}: {error.strerror}") from error
+        raise StorageError(error.errno, f"can't listen on {where}: {error.strerror}") from error
     return found
 
 

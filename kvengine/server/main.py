@@ -20,8 +20,9 @@ from typing import Any
 import uvloop
 
 from kvengine import aio
+from kvengine.server import logs
 from kvengine.server.listening import hand_on, listening_socket
-from kvengine.server.serving import Server, make_app, make_backend
+from kvengine.server.serving import Server, Site, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.start import Start, first_start
 
@@ -38,6 +39,7 @@ def run(settings: ServerSettings, told: Told) -> None:
     Raises:
         KvError, OSError: it can't start.
     """
+    logs.set_up(settings.log_format)
     listener = listening_socket(settings)
     with listener:
         last = uvloop.run(_serve(settings, listener, told))
@@ -57,7 +59,7 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
             first_start, db._inner, settings.account, settings.first_token
         )
         backend = make_backend(db, settings, start.account)
-        server = Server(make_app(backend), settings, [listener], hot=backend.hot)
+        server = Server(Site(backend, settings), [listener])
         await server.start()
         told(url_of(settings, listener), start)
         number = await ending

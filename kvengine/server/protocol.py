@@ -120,7 +120,7 @@ class Protocol(base.HttpToolsProtocol):
         super().on_message_complete()
 
     def look(self, now: float, settings: ServerSettings) -> None:
-        """Cut the client off if it is too slow; called once a second or so."""
+        """Cut the client off if it is too slow; called once a second."""
         if self.transport.is_closing():
             return
         left = self.transport.get_write_buffer_size()
@@ -181,12 +181,3 @@ class Protocol(base.HttpToolsProtocol):
 
 
 base.RequestResponseCycle = Cycle  # type: ignore[misc]  # uvicorn makes it by this name
-
-
-async def watch(connections: set[Any], settings: ServerSettings, pause_s: float = 1.0) -> None:
-    """Cut off clients that are too slow, until cancelled."""
-    while True:
-        await asyncio.sleep(pause_s)
-        now = time.monotonic()
-        for connection in list(connections):
-            connection.look(now, settings)

@@ -8,6 +8,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -19,13 +22,16 @@ from uvicorn.server import ServerState
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
-from kvengine.server.app import App, Branch, Door
+from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
+from kvengine.server.figures import Figures
 from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
 from kvengine.server.listening import BACKLOG, listening_socket
+from kvengine.server.logs import log_request
 from kvengine.server.messages import Request, Response
-from kvengine.server.protocol import Protocol, watch
+from kvengine.server.metrics import MetricsDoor
+from kvengine.server.protocol import Protocol
 from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
@@ -33,6 +39,7 @@ from kvengine.server.settings import ServerSettings
 from kvengine.server.token_door import TokenDoor
 from kvengine.server.workerd import WorkerdDoor
 
+LOOK_S = 1.0
 LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 
 
@@ -56,19 +63,59 @@ def make_backend(db: Database | Edge, settings: ServerSettings, account: str) ->
     return Backend(db, account, access, KeyWrites(settings.key_write_interval_s, time.monotonic))
 
 
-def make_app(backend: Backend) -> App:
-    """Return the application over a backend."""
-    workerd = WorkerdDoor(backend)
-    doors: dict[bytes, Door] = {
-        b"": nothing_here,
-        b"client": RestDoor(backend),
-        b"workerd": workerd,
-        b"v1": Branch({b"tokens": TokenDoor(backend)}, nothing_here),
-        b"health": health,
-        b"ready": Ready(backend),
-        b"version": show_version,
-    }
-    return App(doors, workerd)
+class Site:
+    """A backend with its doors: the application, and what it is watched by.
+
+    Args:
+        backend: what the doors stand on.
+        settings: of the server.
+    """
+
+    def __init__(self, backend: Backend, settings: ServerSettings) -> None:
+        self.backend, self.settings = backend, settings
+        self.figures = Figures(backend)
+        self.ready = Ready(backend)
+        self.connections = 0
+        self.observers: list[Observer] = [self.figures.observe]
+        if settings.access_log:
+            self.observers.append(log_request)
+        self.is_traced = spans_are_wanted()
+        if self.is_traced:
+            self.observers.append(make_spans())
+
+    @property
+    def hot(self) -> HotDoor | None:
+        """What answers before the application; None if each request is to be seen."""
+        return None if self.settings.access_log or self.is_traced else self.backend.hot
+
+    def app(self) -> App:
+        """Return the application."""
+        workerd = WorkerdDoor(self.backend)
+        doors: dict[bytes, Door] = {
+            b"": nothing_here,
+            b"client": RestDoor(self.backend),
+            b"workerd": workerd,
+            b"v1": Branch({b"tokens": TokenDoor(self.backend)}, nothing_here),
+            b"health": health,
+            b"ready": self.ready,
+            b"version": show_version,
+            b"metrics": MetricsDoor(self.figures, lambda: self.connections),
+        }
+        return App(doors, workerd, self.observers)
+
+
+def spans_are_wanted() -> bool:
+    """True if OpenTelemetry is there and was told where to send spans."""
+    return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")) and (
+        importlib.util.find_spec("opentelemetry.sdk") is not None
+    )
+
+
+def make_spans() -> Observer:
+    """Return what tells OpenTelemetry of requests; the module is part of an extra."""
+    spans: Any = importlib.import_module("kvengine.server.spans")
+    observe: Observer = spans.from_environment().observe
+    return observe
 
 
 async def nothing_here(request: Request) -> Response:
@@ -77,27 +124,19 @@ async def nothing_here(request: Request) -> Response:
 
 
 class Server:
-    """An application that listens.
+    """A site that listens.
 
     Args:
-        app: what answers.
-        settings: where it listens, and for how long it waits.
+        site: what answers.
         sockets: that listen already, instead of host and port; they stay open.
-        hot: answers what it can before the application is asked.
     """
 
-    def __init__(
-        self,
-        app: App,
-        settings: ServerSettings,
-        sockets: Sequence[socket.socket] | None = None,
-        *,
-        hot: HotDoor | None = None,
-    ) -> None:
-        self._settings, self._sockets = settings, sockets
+    def __init__(self, site: Site, sockets: Sequence[socket.socket] | None = None) -> None:
+        self._site, self._sockets = site, sockets
+        self._settings = settings = site.settings
         self._config = uvicorn.Config(
-            app,
-            http=type("HotProtocol", (Protocol,), {"hot": hot}),
+            site.app(),
+            http=type("HotProtocol", (Protocol,), {"hot": site.hot}),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -140,7 +179,16 @@ class Server:
             self._servers.append(server)
         if self._sockets is None:
             sockets[0].close()
-        self._watch = asyncio.create_task(watch(self.connections, self._settings))
+        self._watch = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        """Cut off clients that are too slow, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
+            self._site.connections = len(self.connections)
+            for connection in list(self.connections):
+                connection.look(now, self._settings)
 
     def _connection(self) -> asyncio.Protocol:
         make: Any = self._config.http_protocol_class
@@ -153,6 +201,7 @@ class Server:
         A connection is closed with its next answer, or when it was silent for a moment; so a client
         that keeps one open and uses it all the time sees no failure.
         """
+        self._site.ready.is_leaving = True
         for server in self._servers:
             server.close()
         if self._watch is not None:

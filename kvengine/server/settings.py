@@ -23,6 +23,7 @@ class ServerSettings:
     memory_bytes: int = 256 << 20  # for copies
     workers: int = 0  # processes that read, beside one that writes; 0: one process does everything
     log_format: str = "text"
+    access_log: bool = False  # a line for each request; reads are slower then
     host: str = "127.0.0.1"
     port: int = 8787  # 0: any that is free
     unix_socket: str | None = None  # instead of host and port

@@ -15,7 +15,7 @@ import httpx
 import kvengine
 import kvengine.aio
 from kvengine.server.hot import HotDoor
-from kvengine.server.serving import Server, make_app, make_backend
+from kvengine.server.serving import Server, Site, make_backend
 from kvengine.server.settings import ServerSettings
 
 ACCOUNT = "ac" * 16
@@ -85,7 +85,7 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
             async with kvengine.aio.Database.in_memory(limits=limits) as db:
                 chosen = ServerSettings(**options)
                 backend = make_backend(db, chosen, ACCOUNT)
-                server = Server(make_app(backend), chosen, hot=backend.hot)
+                server = Server(Site(backend, chosen))
                 await server.start()
                 box.append(Running(db._inner, server.port, backend.hot))
                 ready.set()
