@@ -151,7 +151,7 @@ def test_health(server: Running) -> None:
     assert httpx.get(f"{server.url}/health").text == "ok\n"
     assert httpx.get(f"{server.url}/ready").json() == {"ready": True}
     assert httpx.get(f"{server.url}/version").json()["name"] == "kvengine"
-    server.db.store.refuse(StoreReadOnly("no room"))
+    server.db.store.refuse_writes(StoreReadOnly("no room"))
     answer = httpx.get(f"{server.url}/ready")
     assert answer.status_code == 503
     assert "no room" in answer.json()["why"]
