@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ class App:
         self, doors: dict[bytes, Door], workerd: Door, observe: Observer | None = None
     ) -> None:
         self._doors, self._workerd, self._observe = doors, workerd, observe
+        self.stopping: asyncio.Event | None = None  # set when the server stops
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -7,6 +7,8 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
+
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.aio.edge_namespace import EdgeNamespace
@@ -32,6 +34,7 @@ class Backend:
         self, db: Database | Edge, account: str, access: Access, key_writes: KeyWrites
     ) -> None:
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
+        self.stopping = asyncio.Event()  # answers that go on end when it is set
 
     @property
     def database(self) -> Database:

@@ -25,6 +25,7 @@ from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
+from kvengine.server.v1 import V1Door
 from kvengine.server.workerd import WorkerdDoor
 
 
@@ -56,8 +57,11 @@ def make_app(backend: Backend) -> App:
         b"": nothing_here,
         b"client": RestDoor(backend),
         b"workerd": workerd,
+        b"v1": V1Door(backend),
     }
-    return App(doors, workerd)
+    app = App(doors, workerd)
+    app.stopping = backend.stopping
+    return app
 
 
 async def nothing_here(request: Request) -> Response:
@@ -77,7 +81,7 @@ class Server:
     def __init__(
         self, app: App, settings: ServerSettings, sockets: Sequence[socket.socket] | None = None
     ) -> None:
-        self._settings = settings
+        self._app, self._settings = app, settings
         self._sockets = None if sockets is None else list(sockets)
         config = uvicorn.Config(
             app,
@@ -129,6 +133,8 @@ class Server:
 
     async def stop(self) -> None:
         """Accept nothing more, answer what is under way, and return."""
+        if self._app.stopping is not None:
+            self._app.stopping.set()
         self._uvicorn.should_exit = True
         if self._task is not None:
             await self._task
