@@ -77,28 +77,26 @@ class RemoteDatabase:
             UpstreamUnavailable: the server can't be reached.
             AccessDenied: it refuses the token.
         """
-        if self._limits is None:
-            self._info()
-        assert self._limits is not None
-        return self._limits
+        return self._limits or self._info()[0]
 
     @property
     def version(self) -> int:
         """The version of the newest change, asked now."""
-        return int(self._info()["version"])
+        return self._info()[1]
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> tuple[Limits, int]:
         self.check_usable()
         found = self._connection.call("/v1/version", None)
         try:
             fields = {**found["limits"], "get_types": tuple(found["limits"]["get_types"])}
-            self._limits = Limits(**fields)
+            limits = Limits(**fields)
             account, version = str(found["account"]), int(found["version"])
         except (TypeError, KeyError, ValueError) as error:
             raise UpstreamUnavailable(f"the server says something else: {error}") from error
         if self._account not in (None, account):
             raise AccessDenied(f"the server's account is {account}, not {self._account}")
-        return {"version": version, "account": account}
+        self._limits = limits
+        return limits, version
 
     def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
         """Return what a call at the server gives."""
@@ -143,7 +141,7 @@ class RemoteDatabase:
         """Make a namespace and return NamespaceInfo(id, title)."""
         return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
 
-    def namespaces(self, **options: Any) -> list[NamespaceInfo]:
+    def namespaces(self, /, **options: Any) -> list[NamespaceInfo]:
         """Return NamespaceInfo(id, title) of the namespaces; see Database.namespaces()."""
         return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], options)]
 

@@ -110,6 +110,7 @@ class RemoteNamespace:
 
     def put(
         self,
+        /,
         key: str,
         value: Any,
         *,
@@ -124,20 +125,20 @@ class RemoteNamespace:
             options["metadata"] = parse_json(to_json("metadata", metadata).decode())
         return int(self._call("put", key, data, **options))
 
-    def delete(self, key: str, **options: Any) -> int:
+    def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key and return the version; see Namespace.delete()."""
         return int(self._call("delete", key, **options))
 
-    def touch(self, key: str, **options: Any) -> int:
+    def touch(self, /, key: str, **options: Any) -> int:
         """Give a key another end; see Namespace.touch()."""
         return int(self._call("touch", key, **options))
 
-    def increment(self, key: str, by: int = 1, **options: Any) -> int:
+    def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
         return int(self._call("increment", key, by, **options))
 
     def put_many(
-        self, pairs: Any, *, progress: Callable[[int, int], None] | None = None, **options: Any
+        self, /, pairs: Any, *, progress: Callable[[int, int], None] | None = None, **options: Any
     ) -> BulkReport:
         """Store many values; see Namespace.put_many().  `progress` is called once, at the end."""
         if isinstance(pairs, Mapping):
@@ -148,6 +149,7 @@ class RemoteNamespace:
 
     def delete_many(
         self,
+        /,
         keys: Iterable[str],
         *,
         progress: Callable[[int, int], None] | None = None,
@@ -187,6 +189,7 @@ class RemoteNamespace:
 
     def list(
         self,
+        /,
         prefix: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,

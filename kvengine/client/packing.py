@@ -7,7 +7,8 @@ for an object with such names of its own.
 
 Invariants:
 
-* unpack(pack(x)) is x, with lists for tuples and text for decimals; what JSON can't say is refused by pack().
+* unpack(pack(x)) is x, with lists for tuples and text for decimals; what JSON can't say is refused
+  by pack().
 * Bytes that are no such message are a ProtocolError.
 """
 

@@ -45,7 +45,7 @@ class Head(NamedTuple):
     """The header of a frame, compared with its checksum and its limits."""
 
     kind: Kind
-    count: int
+    items: int
     size: int  # bytes of what follows
     checksum: int  # of what follows
 
@@ -61,7 +61,7 @@ def _frame(kind: Kind, number: int, count: int, parts: Sequence[bytes]) -> bytes
 
 def encode_wants(wants: Sequence[Want], number: int = 0) -> bytes:
     """Return the frame of a question."""
-    parts = []
+    parts: list[bytes] = []
     for want in wants:
         parts += WANT.pack(want.floor, want.known, want.within_s, len(want.key)), want.key
     return _frame(Kind.WANTS, number, len(wants), parts)
@@ -124,11 +124,11 @@ def decode_payload(head: Head, data: bytes) -> list[Want] | list[Answer] | News:
     cursor = _Cursor(data)
     found: list[Want] | list[Answer] | News
     if head.kind == Kind.WANTS:
-        found = [_want(cursor) for _ in range(head.count)]
+        found = [_want(cursor) for _ in range(head.items)]
     elif head.kind == Kind.ANSWERS:
-        found = [_answer(cursor) for _ in range(head.count)]
+        found = [_answer(cursor) for _ in range(head.items)]
     else:
-        found = _news(cursor, head.count)
+        found = _news(cursor, head.items)
     if cursor.at != len(data):
         raise ProtocolError("a frame", cursor.at, "its end", "more bytes")
     return found
