@@ -34,8 +34,10 @@ from kvengine.cli.place import Commands
 from kvengine.cli.put import put
 from kvengine.cli.replay import replay
 from kvengine.cli.salvage import salvage
+from kvengine.cli.serve import serve
 from kvengine.cli.stats import stats
 from kvengine.cli.tail import tail
+from kvengine.cli.token import token
 from kvengine.cli.usage import usage
 from kvengine.cli.verify import verify
 from kvengine.cli.watch import watch
@@ -73,6 +75,8 @@ class CommandGroup(Commands):
 def command() -> None:
     """Keep keys and values in a folder.
 
+    "serve" is a server over HTTP, "token" says who may use it.
+
     The commands from "namespace" to "watch" are for a database of namespaces, as in Workers KV;
     "put", "get", "delete" and "list" for a plain store, whose keys are bytes; the others for both.
 
@@ -82,7 +86,7 @@ def command() -> None:
 
 
 for _member in (
-    namespace, key, bulk, export, import_pairs, usage, watch,
+    serve, token, namespace, key, bulk, export, import_pairs, usage, watch,
     put, get, delete, list_keys, stats, verify, compact, backup, tail, consumers, salvage,
     replay, demo, bench
 ):  # fmt: skip

@@ -101,6 +101,20 @@ cdef class EdgeReader(Naming):
         cdef Held held = self.at_hand(key)
         return not_at_hand if held is None else self.value_as(key, held.value, kind)
 
+    def glance(self, key) -> object:
+        """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
+
+        The metadata is JSON, b"" if there is none; the status "HIT".  If the upstream has to be
+        asked, it is NOT_AT_HAND.  For servers, which send bytes on as they are.
+        """
+        cdef Held held = self.at_hand(key)
+        if held is None:
+            return not_at_hand
+        if held.value is None:
+            return None
+        self.meter.bytes_out += PyBytes_GET_SIZE(held.value)
+        return (held.value, held.metadata, held.expires_at, held.version, "HIT")
+
     def get(
         self, key, type="text", *, cache_ttl=None, min_version=0, stale_if_error=None,
     ) -> object:

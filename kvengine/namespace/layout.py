@@ -5,6 +5,7 @@
     b"d" + number + key             a value
     b"m" + number + day             what was used of a namespace on a day
     b"i" + number + digest          how far an import has come
+    b"a"                            the account that a server made up for the database
     b"t" + digest                   what the token of a server with this SHA-256 allows
 
 Numbers of namespaces and days have four bytes, big-endian.
@@ -18,6 +19,7 @@ Invariants:
 CATALOG = b"c"
 DATA = b"d"
 USAGE = b"m"
+ACCOUNT = b"a"
 TOKENS = b"t"
 GROUPS = (DATA, 5)  # the engine counts the living keys and bytes of each namespace
 PREFIX_BYTES = 5

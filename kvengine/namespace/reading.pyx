@@ -170,6 +170,44 @@ cdef class NamespaceReader(Naming):
             return blocked
         return self.get(key, type)
 
+    def entry(self, key):
+        """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
+
+        For servers, which send bytes on as they are.  A large value is a memoryview, which copies
+        nothing; metadata is JSON, b"" if there is none; the status is None.
+
+        Raises:
+            InvalidRequest, NamespaceNotFound, CorruptData: as get().
+        """
+        cdef uint64_t address
+        cdef const Header *header = self.find(key, &address)
+        if header == NULL:
+            return None
+        cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = start[:header.metadata_size]
+        cdef double ends = expiry_of(header)
+        cdef uint64_t version = version_of(header)
+        self.meter.bytes_out += header.value_size
+        # The value last: what runs meanwhile may move the record.
+        if flags_of(header) & LARGE:
+            value = self.store.view_at(header, address)
+        else:
+            value = self.store.value_at(header, address)
+        return (value, metadata, ends if ends else None, version, None)
+
+    def glance(self, key):
+        """Return what entry() does if that needs no wait, or BLOCKED."""
+        cdef char[NAME_BYTES_MAX] name
+        cdef Py_ssize_t size
+        if self.follows and self.store.applied != self.seen:
+            return blocked
+        size = self.name_of(key, name)
+        if self.store.unusable is None and self.store.would_block(
+            xxh3(name, size, self.store.seed), name, size
+        ):
+            return blocked
+        return self.entry(key)
+
     def get_with_metadata(self, key, type="text", *, cache_ttl=None):
         """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
 

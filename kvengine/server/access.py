@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,6 +36,18 @@ class Records(Protocol):
 WAIT = object()
 
 
+class Refused(Exception):
+    """A request that a token does not allow.
+
+    status: 401 no valid token, 403 it may not do that, 429 too often.
+    retry_after_s: with 429, whole seconds until it may be asked again.
+    """
+
+    def __init__(self, status: int, why: str, retry_after_s: int = 0) -> None:
+        super().__init__(why)
+        self.status, self.why, self.retry_after_s = status, why, retry_after_s
+
+
 @dataclass(slots=True)
 class Principal:
     """A token in use."""
@@ -43,6 +55,7 @@ class Principal:
     token: Token
     allowance: Allowance
     record: bytes | None  # as it was when the token was understood; None: not in the store
+    key: bytes = b""  # of the record
 
 
 class Access:
@@ -88,6 +101,46 @@ class Access:
         record = self._records.at_hand(TOKENS + digest)
         return WAIT if record is WAIT else self._understood(digest, record)  # type: ignore[arg-type]
 
+    async def admit(
+        self,
+        header: bytes | None,
+        namespace_id: str | None,
+        *,
+        write: bool,
+        admin: bool = False,
+        any_namespace: bool = False,
+    ) -> Principal:
+        """Return whose request this is, if it may be answered.
+
+        Args:
+            header: the Authorization header.
+            namespace_id: what is asked for; None: something about all of them.
+            write: it changes something.
+            admin: it is for those who may administer.
+            any_namespace: the answer shows only what the token allows.
+
+        Raises:
+            Refused: it may not.
+            UpstreamUnavailable: a location can't find out.
+        """
+        principal = await self.principal(header)
+        if principal is None:
+            raise Refused(401, "no token, or one that is not valid here")
+        if not principal.allowance.take(self._now()):
+            wait_s = max(1, math.ceil(principal.allowance.wait_s))
+            raise Refused(429, "too many requests with this token", wait_s)
+        if admin and not principal.token.admin:
+            raise Refused(403, "this token may not administer the server")
+        allows = any_namespace or principal.token.allows(namespace_id, write=write)
+        if not admin and not allows:
+            raise Refused(403, f"this token may not {'write' if write else 'read'} here")
+        return principal
+
+    def is_still(self, principal: Principal) -> bool:
+        """True if a principal's token was not revoked since, as far as is known at once."""
+        record = principal.record
+        return record is None or self._records.at_hand(principal.key) == record
+
     async def principal(self, header: bytes | None) -> Principal | None:
         """Return whose request has this Authorization header; None: nobody's.
 
@@ -110,10 +163,5 @@ class Access:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
             rate = self._rate if token.rate is None else token.rate
-            known = self._known[digest] = Principal(token, Allowance(rate), record)
+            known = self._known[digest] = Principal(token, Allowance(rate), record, TOKENS + digest)
         return known if known.token.account == self._account else None
-
-
-async def on_thread(call: Callable[[bytes], bytes | None], key: bytes) -> bytes | None:
-    """Return what a call that may wait gives."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, key)

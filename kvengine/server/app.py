@@ -24,6 +24,23 @@ Door = Callable[[Request], Awaitable[Response]]
 Observer = Callable[[Request, int, float], None]  # request, status, seconds
 
 
+class Branch:
+    """A door behind which there are others, by the next part of the path.
+
+    Args:
+        doors: by the second part of the path.
+        other: takes the rest.
+    """
+
+    def __init__(self, doors: dict[bytes, Door], other: Door) -> None:
+        self._doors, self._other = doors, other
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        second = request.raw_parts[1] if len(request.raw_parts) > 1 else b""
+        return await self._doors.get(second, self._other)(request)
+
+
 class App:
     """An ASGI application of doors.
 

@@ -8,13 +8,17 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
+from kvengine.errors import KvError, NamespaceNotFound
 from kvengine.namespace.limits import Limits
 from kvengine.server.access import Access
+from kvengine.server.hot import HotDoor
 from kvengine.server.rate import KeyWrites
 
 
@@ -34,12 +38,14 @@ class Backend:
         self, db: Database | Edge, account: str, access: Access, key_writes: KeyWrites
     ) -> None:
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
+        self.hot = HotDoor(account, access, time.monotonic)
         self.stopping = asyncio.Event()  # answers that go on end when it is set
 
     @property
     def database(self) -> Database:
         """The database; an edge server has none, and its doors forward what needs it."""
-        assert isinstance(self.db, Database)
+        if isinstance(self.db, Edge):
+            raise KvError("a location does not answer this itself")  # a mistake of ours
         return self.db
 
     @property
@@ -47,10 +53,21 @@ class Backend:
         """What is accepted."""
         return self.db.limits
 
+    @property
+    def clock(self) -> Any:
+        """What tells the time by which keys end."""
+        return self.db._inner.clock
+
     async def namespace(self, namespace_id: str) -> Namespace | EdgeNamespace:
         """Return the namespace of an id.
 
         Raises:
             NamespaceNotFound: there is none.
         """
-        return await self.db.namespace_by_id(namespace_id)
+        try:
+            found = await self.db.namespace_by_id(namespace_id)
+        except NamespaceNotFound:
+            self.hot.forget(namespace_id)
+            raise
+        self.hot.meet(namespace_id, found._inner)
+        return found

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from kvengine.errors import LimitExceeded
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 
 
@@ -165,7 +167,9 @@ class Response:
 
 
 def decoded(part: bytes) -> str | None:
-    """Return a part of a path, decoded once; None if that is not UTF-8."""
+    """Return a part of a path, decoded once; None if an escape is none, or it is not UTF-8."""
+    if BAD_ESCAPE.search(part):
+        return None
     try:
         return unquote_to_bytes(part).decode()
     except UnicodeDecodeError:

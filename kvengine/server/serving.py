@@ -11,43 +11,49 @@ import asyncio
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
-from kvengine.server.app import App, Door
+from kvengine.server.app import App, Branch, Door
 from kvengine.server.backend import Backend
+from kvengine.server.health import Ready, health, show_version
+from kvengine.server.hot import HotDoor
+from kvengine.server.listening import BACKLOG, listening_socket
 from kvengine.server.messages import Request, Response
-from kvengine.server.protocol import Protocol
+from kvengine.server.protocol import Protocol, watch
 from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
-from kvengine.server.v1 import V1Door
+from kvengine.server.token_door import TokenDoor
 from kvengine.server.workerd import WorkerdDoor
 
+LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 
-def make_backend(db: Database | Edge, settings: ServerSettings) -> Backend:
+
+def make_backend(db: Database | Edge, settings: ServerSettings, account: str) -> Backend:
     """Return what the doors stand on.
 
     Args:
         db: open; the caller closes it.
         settings: of the server.
+        account: whose server it is.
     """
     records: Records = CopiedRecords(db._inner) if isinstance(db, Edge) else StoreRecords(db._inner)
     access = Access(
         records,
-        settings.account,
+        account,
         first=settings.first_token,
         is_open=settings.is_open,
         rate=settings.rate,
         now=time.monotonic,
     )
-    return Backend(
-        db, settings.account, access, KeyWrites(settings.key_write_interval_s, time.monotonic)
-    )
+    return Backend(db, account, access, KeyWrites(settings.key_write_interval_s, time.monotonic))
 
 
 def make_app(backend: Backend) -> App:
@@ -57,11 +63,12 @@ def make_app(backend: Backend) -> App:
         b"": nothing_here,
         b"client": RestDoor(backend),
         b"workerd": workerd,
-        b"v1": V1Door(backend),
+        b"v1": Branch({b"tokens": TokenDoor(backend)}, nothing_here),
+        b"health": health,
+        b"ready": Ready(backend),
+        b"version": show_version,
     }
-    app = App(doors, workerd)
-    app.stopping = backend.stopping
-    return app
+    return App(doors, workerd)
 
 
 async def nothing_here(request: Request) -> Response:
@@ -75,66 +82,91 @@ class Server:
     Args:
         app: what answers.
         settings: where it listens, and for how long it waits.
-        sockets: that listen already, instead of host and port.
+        sockets: that listen already, instead of host and port; they stay open.
+        hot: answers what it can before the application is asked.
     """
 
     def __init__(
-        self, app: App, settings: ServerSettings, sockets: Sequence[socket.socket] | None = None
+        self,
+        app: App,
+        settings: ServerSettings,
+        sockets: Sequence[socket.socket] | None = None,
+        *,
+        hot: HotDoor | None = None,
     ) -> None:
-        self._app, self._settings = app, settings
-        self._sockets = None if sockets is None else list(sockets)
-        config = uvicorn.Config(
+        self._settings, self._sockets = settings, sockets
+        self._config = uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
-            uds=settings.unix_socket,
-            http=Protocol,
+            http=type("HotProtocol", (Protocol,), {"hot": hot}),
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
             timeout_keep_alive=int(settings.idle_timeout_s),
-            timeout_graceful_shutdown=int(settings.stop_timeout_s),
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.private_key,
         )
-        self._uvicorn = uvicorn.Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._uvicorn.servers[0].sockets[0].getsockname()[1])
+        return int(self._servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> set[Any]:
+        """The connections that are open."""
+        return self._state.connections
 
     async def start(self) -> None:
         """Return when it listens.
 
         Raises:
-            OSError: the address can't be had.
+            OSError: the address can't be had, or a certificate can't be read.
         """
-        config = self._uvicorn.config
-        config.load()
-        self._uvicorn.lifespan = config.lifespan_class(config)
-        self._task = asyncio.create_task(self._serve())
-        while not self._uvicorn.started:
-            if self._task.done():
-                self._task.result()
-                raise OSError(f"can't listen on {self._settings.host}:{self._settings.port}")
-            await asyncio.sleep(0.005)
+        self._config.load()
+        sockets = self._sockets
+        if sockets is None:
+            sockets = [listening_socket(self._settings)]
+        loop = asyncio.get_running_loop()
+        for one in sockets:
+            copy = one.dup()  # the server closes its own
+            copy.setblocking(False)
+            server = await loop.create_server(
+                self._connection, sock=copy, ssl=self._config.ssl, backlog=BACKLOG
+            )
+            self._servers.append(server)
+        if self._sockets is None:
+            sockets[0].close()
+        self._watch = asyncio.create_task(watch(self.connections, self._settings))
 
-    async def _serve(self) -> None:
-        try:
-            await self._uvicorn._serve(self._sockets)
-        except SystemExit as error:  # uvicorn's way to say that it can't listen
-            raise OSError(f"can't listen on {self._settings.host}:{self._settings.port}") from error
+    def _connection(self) -> asyncio.Protocol:
+        make: Any = self._config.http_protocol_class
+        connection: asyncio.Protocol = make(self._config, self._state, {})
+        return connection
 
     async def stop(self) -> None:
-        """Accept nothing more, answer what is under way, and return."""
-        if self._app.stopping is not None:
-            self._app.stopping.set()
-        self._uvicorn.should_exit = True
-        if self._task is not None:
-            await self._task
+        """Accept nothing more, answer what is under way or comes on open connections, and return.
+
+        A connection is closed with its next answer, or when it was silent for a moment; so a client
+        that keeps one open and uses it all the time sees no failure.
+        """
+        for server in self._servers:
+            server.close()
+        if self._watch is not None:
+            self._watch.cancel()
+        end = time.monotonic() + self._settings.stop_timeout_s
+        quiet = time.monotonic() + min(LEAVE_S, self._settings.stop_timeout_s)
+        for connection in list(self.connections):
+            connection.leave()
+        while self.connections and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+            if time.monotonic() > quiet:
+                for connection in list(self.connections):
+                    connection.close_if_idle()
+        for connection in list(self.connections):
+            connection.transport.abort()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=1)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
+
+from kvengine.errors import InvalidRequest
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """How a server runs; the options of `kvengine serve`."""
 
+    data: str  # folder of the database; of a location: of its copies, "" if they are in memory only
+    limits: str = "strict"
+    durability: str = "group"
+    upstream: str | None = None  # URL of the center; the server is a location then
+    upstream_token: str | None = None
+    location: str = "edge"
+    memory_bytes: int = 256 << 20  # for copies
+    workers: int = 0  # processes that read, beside one that writes; 0: one process does everything
+    log_format: str = "text"
     host: str = "127.0.0.1"
     port: int = 8787  # 0: any that is free
     unix_socket: str | None = None  # instead of host and port
-    account: str
+    account: str | None = None  # None: the database's
     first_token: str | None = None  # may do everything; None: only stored tokens open anything
     is_open: bool = False  # no tokens at all; only on loopback
     rate: float | None = None  # requests a second of each token
@@ -24,3 +38,33 @@ class ServerSettings:
     idle_timeout_s: float = 75.0  # between two requests; nginx's
     write_timeout_s: float = 60.0  # without a byte taken
     stop_timeout_s: float = 30.0  # for requests under way
+
+    def __post_init__(self) -> None:
+        if self.is_open and self.unix_socket is None and not is_loopback(self.host):
+            raise InvalidRequest(
+                "a server without tokens listens on loopback only (127.0.0.1, ::1, localhost or a "
+                f"Unix socket), not on {self.host}"
+            )
+        if (self.certificate is None) != (self.private_key is None):
+            raise InvalidRequest("TLS needs both a certificate and its private key")
+        if self.upstream is not None and self.workers:
+            raise InvalidRequest("a location is one process; workers are for a center")
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the server."""
+        scheme = "https" if self.certificate else "http"
+        if self.unix_socket is not None:
+            return f"{scheme}+unix://{self.unix_socket}"
+        host = ANY_ADDRESS.get(self.host, self.host)
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine reaches an address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

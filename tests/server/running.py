@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,18 +14,20 @@ import httpx
 
 import kvengine
 import kvengine.aio
+from kvengine.server.hot import HotDoor
 from kvengine.server.serving import Server, make_app, make_backend
 from kvengine.server.settings import ServerSettings
 
 ACCOUNT = "ac" * 16
+SIZE = re.compile(rb"content-length: ([0-9]+)")
 TOKEN = "a token for tests"
 
 
 class Running:
     """A server that runs; `db` is its database, which tests may change from their own thread."""
 
-    def __init__(self, db: kvengine.Database, port: int) -> None:
-        self.db, self.port = db, port
+    def __init__(self, db: kvengine.Database, port: int, hot: HotDoor) -> None:
+        self.db, self.port, self.hot = db, port, hot
         self.url = f"http://127.0.0.1:{port}"
         self.base_url = f"{self.url}/client/v4"
         self.headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -33,6 +36,21 @@ class Running:
     def namespace_id(self, title: str) -> str:
         """Return the id of a namespace, which is made if there is none."""
         return self.db.namespace(title).id
+
+    def exchange(self, data: bytes) -> bytes:
+        """Send a request on a new connection; return its answer, as its length says."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(data)
+            found = b""
+            while True:
+                head, end, body = found.partition(b"\r\n\r\n")
+                size = SIZE.search(head)
+                if end and len(body) >= (int(size[1]) if size else 0):
+                    return found
+                piece = connection.recv(1 << 16)
+                if not piece:
+                    return found
+                found += piece
 
     def raw(self, data: bytes, *, end: bool = False) -> bytes:
         """Send bytes on a new connection; return all that comes until it is closed or silent."""
@@ -54,7 +72,7 @@ class Running:
 def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
     """Run a server over a new database in memory."""
     options: dict[str, Any] = {
-        "port": 0, "account": ACCOUNT, "first_token": TOKEN, "key_write_interval_s": 0.0
+        "data": "", "port": 0, "account": ACCOUNT, "first_token": TOKEN, "key_write_interval_s": 0.0
     } | settings  # fmt: skip
     box: list[Any] = []
     ready = threading.Event()
@@ -66,9 +84,10 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
         try:
             async with kvengine.aio.Database.in_memory(limits=limits) as db:
                 chosen = ServerSettings(**options)
-                server = Server(make_app(make_backend(db, chosen)), chosen)
+                backend = make_backend(db, chosen, ACCOUNT)
+                server = Server(make_app(backend), chosen, hot=backend.hot)
                 await server.start()
-                box.append(Running(db._inner, server.port))
+                box.append(Running(db._inner, server.port, backend.hot))
                 ready.set()
                 await leave.wait()
                 await server.stop()

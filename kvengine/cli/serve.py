@@ -1,0 +1,115 @@
+"""``kvengine serve``: a server for programs in any language, wrangler and Workers."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvengine.cli.arguments import data_option
+from kvengine.cli.failures import CommandFailed
+from kvengine.cli.output import flush, message, write_text
+
+if TYPE_CHECKING:
+    from kvengine.server.start import Start
+
+MEBIBYTE = 1 << 20
+
+
+@click.command()
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0: any."
+)
+@click.option("--unix-socket", metavar="PATH", help="Listen there instead.")
+@click.option(
+    "--workers", default=0, show_default=True, type=click.IntRange(0, 256),
+    help="Processes that read, with one behind them that writes. 0: one process for all.",
+)  # fmt: skip
+@click.option(
+    "--limits", default="strict", show_default=True, type=click.Choice(["strict", "relaxed"]),
+    help="strict: as Cloudflare, also one write a second to a key.",
+)  # fmt: skip
+@click.option(
+    "--durability", default="group", show_default=True,
+    type=click.Choice(["group", "sync", "interval", "os"]), help="When a write is acknowledged.",
+)  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(min=0.001), metavar="N", help="Requests a second of each token."
+)
+@click.option(
+    "--no-auth", is_flag=True, help="No tokens: who connects may do everything. Loopback only."
+)
+@click.option(
+    "--tls-certificate", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="PEM."
+)
+@click.option(
+    "--tls-key", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="PEM."
+)
+@click.option(
+    "--upstream", metavar="URL", help="Be a location: read through a cache in front of this server."
+)
+@click.option(
+    "--location", default="edge", show_default=True, metavar="NAME", help="Of a location."
+)
+@click.option(
+    "--memory", default=256, show_default=True, type=click.IntRange(min=1), metavar="MIB",
+    help="For the copies of a location.",
+)  # fmt: skip
+@click.option(
+    "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
+    help="Of the log on standard error. It never holds keys, values or tokens.",
+)  # fmt: skip
+def serve(data: str, **options: Any) -> None:
+    """Serve the namespaces in a folder over HTTP.
+
+    Speaks Cloudflare's REST API, for SDKs and wrangler, and workerd's KV protocol, for Workers.
+    KVENGINE_TOKEN and KVENGINE_ACCOUNT give the first token and the account; without them both are
+    made up, kept, and printed the first time.
+
+    \b
+    SIGTERM   finish what is under way, sync, stop
+    SIGHUP    the same, then start again, without refusing a connection meanwhile
+    """
+    try:
+        from kvengine.server.main import run  # noqa: PLC0415 - of an extra
+        from kvengine.server.settings import ServerSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise CommandFailed(
+            f"{error.name} is missing; the server needs: pip install 'kvengine[server]'"
+        ) from error
+    strict = options["limits"] == "strict"
+    settings = ServerSettings(
+        data=data,
+        host=options["host"],
+        port=options["port"],
+        unix_socket=options["unix_socket"],
+        workers=options["workers"],
+        limits=options["limits"],
+        durability=options["durability"],
+        rate=options["rate"],
+        is_open=options["no_auth"],
+        certificate=options["tls_certificate"],
+        private_key=options["tls_key"],
+        upstream=options["upstream"],
+        location=options["location"],
+        memory_bytes=options["memory"] * MEBIBYTE,
+        log_format=options["log_format"],
+        key_write_interval_s=1.0 if strict else 0.0,
+        account=os.environ.get("KVENGINE_ACCOUNT") or None,
+        first_token=os.environ.get("KVENGINE_TOKEN") or None,
+    )
+    run(settings, lambda url, start: _told(settings.data, url, start))
+
+
+def _told(data: str, url: str, start: "Start") -> None:
+    """Print where the server is and what was made up."""
+    write_text(f"serving {data}")
+    write_text(f"  url        {url}")
+    write_text(f"  account    {start.account}")
+    if start.new_token is not None:
+        write_text(f"  token      {start.new_token}")
+        message("the token is shown only this once; make others with: kvengine token create")
+    if start.new_namespace is not None:
+        write_text(f"  namespace  {start.new_namespace}")
+    flush()

@@ -1,0 +1,25 @@
+"""What answers hot reads, as C sees it."""
+
+from libc.stdint cimport uint64_t
+
+cdef class Headers:
+    cdef readonly bytes block
+    cdef readonly bint is_hot
+    cdef readonly bytes authorization, namespace_id
+    cdef object principal           # whose they were at the last request
+    cdef bytes allowed              # the namespace that this one may read
+
+    cdef int take(self, bytes name, bytes value) except -1
+
+cdef class HotDoor:
+    cdef bytes rest_start, workerd_start
+    cdef object access, now
+    cdef readonly dict readers
+    cdef readonly uint64_t hits, absent
+    cdef uint64_t[64] times
+
+    cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers)
+    cdef bytes value_of(
+        self, const char *raw, Py_ssize_t raw_size, bytes namespace_id, int surface,
+        Headers headers)
+    cdef bint may_read(self, Headers headers, bytes namespace_id) except -1

@@ -1,0 +1,27 @@
+from collections.abc import Callable
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+VALUE_BYTES_MAX: int
+
+@disjoint_base
+class Headers:
+    block: bytes
+    is_hot: bool
+    authorization: bytes | None
+    namespace_id: bytes | None
+
+    def __init__(self, block: bytes) -> None: ...
+
+@disjoint_base
+class HotDoor:
+    readers: dict[bytes, Any]
+    hits: int
+    absent: int
+
+    def __init__(self, account: str, access: Any, now: Callable[[], float]) -> None: ...
+    def meet(self, namespace_id: str, reader: Any) -> None: ...
+    def forget(self, namespace_id: str) -> None: ...
+    def histogram(self) -> list[int]: ...
+    def answer(self, data: bytes, headers: Headers | None) -> tuple[bytes, int, Headers | None]: ...

@@ -1,0 +1,349 @@
+"""Reads that are answered from the bytes of the request alone: no task, no parsed headers.
+
+A keep-alive client sends the same headers with each request, so they are understood once for a
+connection, and compared after that.  What is not a plain GET of a value that is at hand is left to
+the doors, which give the same answers.
+
+Invariants:
+
+* A request is answered here only if it is whole, has no body, and a door would answer it with 200
+  or, of an absent key in workerd's protocol, with 404.
+* The token's record is looked for on each request, so a revoked token opens nothing any more.
+* Headers are compared only with those of the same connection: how long that takes tells nobody
+  anything about the token of another.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memchr, memcmp, memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from kvengine.errors import KvError
+
+cdef enum:
+    KEY_MAX = 3000  # bytes of a key, each of which may be written as %XX
+VALUE_BYTES_MAX = 1 << 16  # larger ones are sent in pieces, as fast as the client takes them
+cdef Py_ssize_t key_max = KEY_MAX, value_max = VALUE_BYTES_MAX
+cdef Py_ssize_t ID_BYTES = 32
+cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
+cdef bytes VALUES = b"/values/", QUERY = b"urlencoded=true"
+cdef bytes NOT_FOUND = (
+    b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 10\r\n\r\nNot Found\n"
+)
+# Headers that do not change what a read answers begin with none of these.
+cdef tuple NOT_HOT = (
+    b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"range", b"if-", b"x-auth-",
+    b"te",
+)
+cdef enum Surface:
+    NONE
+    REST
+    WORKERD
+
+
+cdef class Headers:
+    """What the headers of a connection's requests say.
+
+    block: as they came, from behind the request line to the empty line.
+    is_hot: a read with them may be answered here.
+    principal: whose they are; None: not known yet, or nobody's.
+    """
+
+    def __init__(self, block: bytes) -> None:
+        self.block, self.is_hot = block, True
+        self.authorization = self.namespace_id = self.principal = self.allowed = None
+        for line in block[:len(block) - 4].split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if not colon or not name or not is_token(name) or not is_plain(value):
+                self.is_hot = False
+                return
+            self.take(name.lower(), value.strip(b" \t"))
+
+    cdef int take(self, bytes name, bytes value) except -1:
+        if name == b"authorization":
+            self.is_hot = self.is_hot and self.authorization is None
+            self.authorization = value
+        elif name == b"kv-namespace":
+            self.is_hot = self.is_hot and self.namespace_id is None
+            self.namespace_id = value
+        elif name.startswith(NOT_HOT) or name == b"connection" and value.lower() != b"keep-alive":
+            self.is_hot = False
+        return 0
+
+
+cdef bint is_token(bytes name):
+    cdef unsigned char c
+    for c in name:
+        if not (c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"-"
+                or c == c"_"):
+            return False
+    return True
+
+
+cdef bint is_plain(bytes value):
+    cdef unsigned char c
+    for c in value:
+        if c < 32 and c != 9 or c == 127:
+            return False
+    return True
+
+
+cdef class HotDoor:
+    """Answers reads of the namespaces that a server has met.
+
+    Args:
+        account: of the server.
+        access: a kvengine.server.access.Access.
+        now: tells the time by which tokens are limited, in seconds.
+
+    Thread-safety: for one event loop.
+    """
+
+    def __init__(self, account: str, access, now) -> None:
+        self.rest_start = f"/client/v4/accounts/{account}/storage/kv/namespaces/".encode()
+        self.workerd_start = f"/workerd/{account}/".encode()
+        self.access, self.now = access, now
+        self.readers = {}
+        self.hits = self.absent = 0
+        for bucket in range(64):
+            self.times[bucket] = 0
+
+    def meet(self, namespace_id: str, reader) -> None:
+        """From now on answer reads of a namespace; `reader` has glance()."""
+        self.readers[namespace_id.encode()] = reader
+
+    def forget(self, namespace_id: str) -> None:
+        """Answer no more reads of a namespace."""
+        self.readers.pop(namespace_id.encode(), None)
+
+    def histogram(self) -> list[int]:
+        """Return how many answers took up to 2**n nanoseconds, by n."""
+        return [self.times[bucket] for bucket in range(64)]
+
+    def answer(self, bytes data, Headers headers):
+        """Return (answer, size, headers): what to send for the first `size` bytes of `data`.
+
+        Args:
+            data: what came on a connection that waits for a request.
+            headers: those of its last request, or None.
+        """
+        cdef list found = []
+        cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), line
+        cdef bytes answer
+        cdef uint64_t began = nanoseconds()
+        while at < size:
+            line = line_size(data, at)
+            if line == 0:
+                break
+            headers = headers_behind(data, at + line, headers)
+            if headers is None or not headers.is_hot:
+                break
+            try:
+                answer = self.read(data, at, line, headers)
+            except KvError:
+                break  # the doors say it better
+            if answer is None:
+                break
+            found.append(answer)
+            at += line + PyBytes_GET_SIZE(headers.block)
+        if at:
+            self.times[bits((nanoseconds() - began) // len(found))] += len(found)
+        if len(found) == 1:
+            return found[0], at, headers
+        return b"".join(found), at, headers
+
+    cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers):
+        """Return the answer to a request, or None if the doors must answer."""
+        cdef const char *start = PyBytes_AS_STRING(data) + at + 4
+        cdef Py_ssize_t size = line - 4 - PyBytes_GET_SIZE(LINE_END), prefix, key_size
+        cdef const char *end = start + size
+        cdef const char *mark
+        cdef Surface surface = NONE
+        cdef bytes namespace_id
+        if headers.namespace_id is not None:
+            surface, namespace_id, prefix = WORKERD, headers.namespace_id, 1
+        elif begins(start, size, self.rest_start):
+            prefix = PyBytes_GET_SIZE(self.rest_start)
+            if not begins(start + prefix + ID_BYTES, size - prefix - ID_BYTES, VALUES):
+                return None
+            surface, namespace_id = REST, start[prefix:prefix + ID_BYTES]
+            prefix += ID_BYTES + PyBytes_GET_SIZE(VALUES)
+        elif begins(start, size, self.workerd_start):
+            prefix = PyBytes_GET_SIZE(self.workerd_start)
+            if size <= prefix + ID_BYTES or start[prefix + ID_BYTES] != c"/":
+                return None
+            surface, namespace_id = WORKERD, start[prefix:prefix + ID_BYTES]
+            prefix += ID_BYTES + 1
+        else:
+            return None
+        start += prefix
+        mark = <const char *>memchr(start, c"?", end - start)
+        if surface == REST:
+            if mark != NULL:
+                return None
+            key_size = end - start
+        else:
+            if mark == NULL or not is_exactly(mark + 1, end, QUERY):
+                return None
+            key_size = mark - start
+        if not 1 <= key_size <= key_max or memchr(start, c"/", key_size) != NULL:
+            return None
+        return self.value_of(start, key_size, namespace_id, surface, headers)
+
+    cdef bytes value_of(
+        self, const char *raw, Py_ssize_t raw_size, bytes namespace_id, int surface,
+        Headers headers,
+    ):
+        cdef char[KEY_MAX] name
+        cdef Py_ssize_t size
+        reader = self.readers.get(namespace_id)
+        if reader is None or not self.may_read(headers, namespace_id):
+            return None
+        size = unquoted(raw, raw_size, name)
+        if size < 0:
+            return None
+        try:
+            key = PyUnicode_DecodeUTF8(name, size, NULL)
+        except UnicodeDecodeError:
+            return None
+        found = reader.glance(key)
+        if found is None:
+            if surface == REST:
+                return None
+            self.absent += 1
+            return NOT_FOUND
+        if type(found) is not tuple or type(found[0]) is not bytes:
+            return None  # it has to be waited for, or is large
+        self.hits += 1
+        return response(surface, <tuple>found)
+
+    cdef bint may_read(self, Headers headers, bytes namespace_id) except -1:
+        """True if the token of a request is known, may read, and has not asked too often."""
+        principal = headers.principal
+        if principal is None or not self.access.is_still(principal):
+            principal = self.access.principal_at_hand(headers.authorization)
+            headers.principal, headers.allowed = principal, None
+        if headers.allowed != namespace_id:
+            token = getattr(principal, "token", None)
+            if token is None or not token.allows(namespace_id.decode("latin-1"), write=False):
+                return False
+            headers.allowed = namespace_id
+        return principal.allowance.is_unlimited or principal.allowance.take(self.now())
+
+
+cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known):
+    """Return the headers that begin at a place in the data, or None if they are not whole."""
+    cdef const char *start = PyBytes_AS_STRING(data) + at
+    cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size, end
+    if known is not None:
+        size = PyBytes_GET_SIZE(known.block)
+        if size <= left and memcmp(start, PyBytes_AS_STRING(known.block), size) == 0:
+            return known
+    end = data.find(HEAD_END, at)
+    return None if end < 0 else Headers(data[at:end + 4])
+
+
+cdef Py_ssize_t line_size(bytes data, Py_ssize_t at):
+    """Return the size of the request line of a GET with its end, 0 if it is something else."""
+    cdef const char *start = PyBytes_AS_STRING(data) + at
+    cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size
+    cdef Py_ssize_t tail = PyBytes_GET_SIZE(LINE_END)
+    if not begins(start, left, GET):
+        return 0
+    cdef const char *end = <const char *>memchr(start, c"\n", left)
+    if end == NULL:
+        return 0
+    size = end - start + 1
+    if size < 5 + tail or memcmp(end + 1 - tail, PyBytes_AS_STRING(LINE_END), tail):
+        return 0
+    cdef Py_ssize_t i
+    for i in range(4, size - tail):
+        if not 33 <= <unsigned char>start[i] <= 126:
+            return 0
+    return size
+
+
+cdef inline bint begins(const char *start, Py_ssize_t size, bytes wanted):
+    cdef Py_ssize_t most = PyBytes_GET_SIZE(wanted)
+    return size >= most and memcmp(start, PyBytes_AS_STRING(wanted), most) == 0
+
+
+cdef inline bint is_exactly(const char *start, const char *end, bytes wanted):
+    return end - start == PyBytes_GET_SIZE(wanted) and begins(start, end - start, wanted)
+
+
+cdef inline int digit(char c):
+    if c"0" <= c <= c"9":
+        return c - c"0"
+    c |= 32
+    return c - c"a" + 10 if c"a" <= c <= c"f" else -1
+
+
+cdef Py_ssize_t unquoted(const char *raw, Py_ssize_t size, char *into):
+    """Decode %XX once; return the size, or -1 if a "%" is followed by something else."""
+    cdef Py_ssize_t at = 0, length = 0
+    cdef int high, low
+    while at < size:
+        if raw[at] == c"%":
+            if at + 2 >= size:
+                return -1
+            high, low = digit(raw[at + 1]), digit(raw[at + 2])
+            if high < 0 or low < 0:
+                return -1
+            into[length] = <char>(high << 4 | low)
+            at += 3
+        else:
+            into[length] = raw[at]
+            at += 1
+        length += 1
+    return length
+
+
+cdef bytes response(int surface, tuple found):
+    """Return the answer that holds a value, as the doors give it; None if it is too large."""
+    cdef bytes value = <bytes>found[0], metadata = <bytes>found[1]
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value), extra = PyBytes_GET_SIZE(metadata)
+    cdef char[2048] head
+    cdef int used
+    if size > value_max or extra > 1024 or memchr(PyBytes_AS_STRING(metadata), 10, extra):
+        return None
+    used = snprintf(
+        head, 512,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %zd\r\n"
+        "kv-version: %llu\r\n", size, <unsigned long long>found[3])
+    if found[2] is not None:
+        used += snprintf(
+            head + used, 64, "expiration: %lld\r\n" if surface == REST else
+            "cf-expiration: %lld\r\n", <long long><double>found[2])
+    if found[4] is not None:
+        used += snprintf(
+            head + used, 64, "cf-cache-status: %s\r\n",
+            <const char *>PyBytes_AS_STRING(found[4].encode()))
+    if surface == WORKERD and extra:
+        memcpy(head + used, b"cf-kv-metadata: ", 16)
+        memcpy(head + used + 16, PyBytes_AS_STRING(metadata), extra)
+        memcpy(head + used + 16 + extra, b"\r\n", 2)
+        used += extra + 18
+    memcpy(head + used, b"\r\n", 2)
+    used += 2
+    cdef bytes answer = PyBytes_FromStringAndSize(NULL, used + size)
+    memcpy(PyBytes_AS_STRING(answer), head, used)
+    memcpy(PyBytes_AS_STRING(answer) + used, PyBytes_AS_STRING(value), size)
+    return answer
+
+
+cdef inline uint64_t nanoseconds() noexcept nogil:
+    cdef timespec moment
+    clock_gettime(CLOCK_MONOTONIC, &moment)
+    return <uint64_t>moment.tv_sec * 1000000000 + moment.tv_nsec
+
+
+cdef inline int bits(uint64_t number) noexcept nogil:
+    cdef int count = 0
+    while number and count < 63:
+        number >>= 1
+        count += 1
+    return count

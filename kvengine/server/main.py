@@ -1,0 +1,91 @@
+"""A server process from its start to its end: the database, the doors, the signals.
+
+Invariants:
+
+* The database is closed after the last answer, so its lock is free when the process ends.
+* SIGTERM and SIGINT stop it; SIGHUP replaces the program by a new one with the same socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+
+from kvengine import aio
+from kvengine.server.listening import hand_on, listening_socket
+from kvengine.server.serving import Server, make_app, make_backend
+from kvengine.server.settings import ServerSettings
+from kvengine.server.start import Start, first_start
+
+Told = Callable[[str, Start], None]  # is told the URL, and what was made up
+
+
+def run(settings: ServerSettings, told: Told) -> None:
+    """Serve until a signal says otherwise.
+
+    Args:
+        settings: of the server.
+        told: called when it listens.
+
+    Raises:
+        KvError, OSError: it can't start.
+    """
+    listener = listening_socket(settings)
+    with listener:
+        last = uvloop.run(_serve(settings, listener, told))
+        if last == signal.SIGHUP:
+            hand_on(listener)
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    if settings.unix_socket is not None:
+        os.unlink(settings.unix_socket)
+
+
+async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
+    """Serve, and return the signal that ended it."""
+    ending = signals()
+    async with AsyncExitStack() as stack:
+        db = await stack.enter_async_context(open_database(settings))
+        start = await asyncio.to_thread(
+            first_start, db._inner, settings.account, settings.first_token
+        )
+        backend = make_backend(db, settings, start.account)
+        server = Server(make_app(backend), settings, [listener], hot=backend.hot)
+        await server.start()
+        told(url_of(settings, listener), start)
+        number = await ending
+        await server.stop()
+    return number
+
+
+def open_database(settings: ServerSettings) -> Any:
+    """Return the opening of the server's database."""
+    return aio.open(settings.data, limits=settings.limits, durability=settings.durability)
+
+
+def signals() -> asyncio.Future[int]:
+    """Return what is done when a signal says that the process should stop, with its number."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        if not found.done():
+            found.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, note, number)
+    return found
+
+
+def url_of(settings: ServerSettings, listener: socket.socket) -> str:
+    """Return where the server is, with the port that it got."""
+    if listener.family == socket.AF_UNIX:
+        return settings.url
+    return settings.url.replace(f":{settings.port}", f":{listener.getsockname()[1]}")

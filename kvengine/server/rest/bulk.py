@@ -1,0 +1,153 @@
+"""Calls about many keys.
+
+Invariants:
+
+* A bulk call is written whole or not at all; what is wrong is said before anything is written.
+* A body of up to 100 MB waits in a temporary file and is read item by item; the memory that a bulk
+  write takes is that of its batch, and only one large one is at work at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from kvengine.aio.namespace import Namespace
+from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
+from kvengine.namespace.results import BulkReport
+from kvengine.server.messages import Request, Response
+from kvengine.server.rest.call import Call
+from kvengine.server.rest.envelope import MALFORMED, ApiError, success
+from kvengine.server.rest.json_array import items
+from kvengine.server.rest.numbers import whole_float
+
+IN_MEMORY_BYTES = 1 << 20
+GET_BODY_BYTES_MAX = 1 << 20
+TIMES = ("expiration", "expiration_ttl")
+_one_large = asyncio.Semaphore(1)
+
+
+async def put(call: Call) -> Response:
+    """Write many pairs."""
+    namespace = await call.own_namespace()
+
+    def write(file: BinaryIO) -> BulkReport:
+        return namespace._inner.put_many(pairs(file), atomic=True)
+
+    return await _from_body(call, namespace, write)
+
+
+async def delete(call: Call) -> Response:
+    """Delete many keys."""
+    namespace = await call.own_namespace()
+
+    def write(file: BinaryIO) -> BulkReport:
+        return namespace._inner.delete_many(names(file), atomic=True)
+
+    return await _from_body(call, namespace, write)
+
+
+async def _from_body(
+    call: Call, namespace: Namespace, write: Callable[[BinaryIO], BulkReport]
+) -> Response:
+    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
+        size = await spool(call.request, file, namespace.limits.bulk_bytes)
+        file.seek(0)
+        plain: Any = file
+        if size > IN_MEMORY_BYTES:
+            async with _one_large:
+                report = await namespace._runner.run(write, plain)
+        else:
+            report = await namespace._runner.run(write, plain)
+    answer = {
+        "successful_key_count": report.successful_key_count,
+        "unsuccessful_keys": [failure["key"] for failure in report.unsuccessful_keys],
+    }
+    response = success(answer)
+    version = call.backend.database.version
+    response.headers = [*response.headers, (b"kv-version", b"%d" % version)]
+    return response
+
+
+async def spool(request: Request, file: Any, most: int) -> int:
+    """Write a body to a file and return its size.
+
+    Raises:
+        LimitExceeded: it is too large; it was read to its end.
+    """
+    size = 0
+    async for chunk in request.chunks():
+        size += len(chunk)
+        if size <= most:
+            file.write(chunk)
+    if size > most:
+        raise LimitExceeded(f"A bulk call has at most {most} bytes; this one has {size}.", 413)
+    return size
+
+
+def pairs(file: BinaryIO) -> Iterator[Any]:
+    """Yield the pairs of a bulk write.
+
+    Raises:
+        InvalidRequest: the body is no array of objects; what they hold is checked by the namespace.
+    """
+    for index, item in enumerate(items(file)):
+        if not isinstance(item, dict):
+            raise InvalidType(f'index {index}: expected an object with "key" and "value"')
+        if not isinstance(item.get("value", ""), str):
+            raise InvalidType(f"index {index}: a value must be a string")
+        yield item | {name: whole_float(item[name]) for name in TIMES if name in item}
+
+
+def names(file: BinaryIO) -> Iterator[Any]:
+    """Yield the keys of a bulk delete; wrangler may send {"name": key}.
+
+    Raises:
+        InvalidRequest: the body is no array.
+    """
+    for item in items(file):
+        yield item["name"] if isinstance(item, dict) and "name" in item else item
+
+
+async def get(call: Call) -> Response:
+    """Answer with many values."""
+    body = await call.request.body(
+        GET_BODY_BYTES_MAX, f"a bulk get has at most {GET_BODY_BYTES_MAX} bytes"
+    )
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
+        raise ApiError(400, MALFORMED, 'send a JSON object such as {"keys": ["a", "b"]}')
+    kind = asked.get("type", "text")
+    if kind not in ("text", "json"):
+        raise InvalidRequest(f'"{str(kind)[:40]}" is not a valid type. Use "json" or "text"')
+    namespace = await call.own_namespace()
+    keys = list(dict.fromkeys(asked["keys"])) if _are_names(asked["keys"]) else asked["keys"]
+    if not asked.get("withMetadata"):
+        return success({"values": await namespace.get(keys, kind)})
+    found = await namespace._runner.run(_with_metadata, namespace, keys, kind)
+    return success({"values": found})
+
+
+def _are_names(keys: list[Any]) -> bool:
+    return all(isinstance(key, str) for key in keys)
+
+
+def _with_metadata(namespace: Namespace, keys: list[str], kind: str) -> dict[str, Any]:
+    """Return values with metadata and expirations."""
+    inner = namespace._inner
+    found: dict[str, Any] = {}
+    for key, one in inner.get_with_metadata(keys, kind).items():
+        if one is None:
+            found[key] = None
+            continue
+        found[key] = {"value": one.value, "metadata": one.metadata}
+        details = inner.get_metadata(key)
+        if details is not None and details.expiration is not None:
+            found[key]["expiration"] = details.expiration
+    return found

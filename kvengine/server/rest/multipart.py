@@ -1,0 +1,131 @@
+"""A value that comes as a form: the parts "value" and "metadata", in either order.
+
+python-multipart reads the form; this module says what is kept of it.
+
+Invariants:
+
+* Of a part that is too long only its length is known: memory holds no more than is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from kvengine.errors import InvalidRequest
+
+NAMES = ("value", "metadata")
+BOUNDARY_BYTES_MAX = 200
+HEADER_BYTES_MAX = 8192
+
+
+class Form:
+    """A value and its metadata, as they came."""
+
+    def __init__(self, value_max: int, metadata_max: int) -> None:
+        self._most = {"value": value_max, "metadata": metadata_max}
+        self.value, self.metadata = bytearray(), bytearray()
+        self.value_size = self.metadata_size = 0
+
+    def add_value(self, data: bytes) -> None:
+        """Take a piece of the value."""
+        self.value_size += len(data)
+        if self.value_size <= self._most["value"]:
+            self.value += data
+        elif self.value:
+            self.value = bytearray()
+
+    def add_metadata(self, data: bytes) -> None:
+        """Take a piece of the metadata."""
+        self.metadata_size += len(data)
+        if self.metadata_size <= self._most["metadata"]:
+            self.metadata += data
+
+
+class _Reader:
+    """What the parser calls."""
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.seen, self.ended = form, set[str](), False
+        self._header, self._value, self._disposition = bytearray(), bytearray(), b""
+        self._name = ""
+
+    def on_part_begin(self) -> None:
+        self._disposition, self._name = b"", ""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+        self._bounded()
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+        self._bounded()
+
+    def _bounded(self) -> None:
+        if len(self._header) + len(self._value) > HEADER_BYTES_MAX:
+            raise InvalidRequest(f"a header of a part has at most {HEADER_BYTES_MAX} bytes")
+
+    def on_header_end(self) -> None:
+        if bytes(self._header).lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header, self._value = bytearray(), bytearray()
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if self._name in self.seen:
+            raise InvalidRequest(f'the form has two parts "{self._name}"')
+        if self._name not in NAMES:
+            raise InvalidRequest('the parts of the form are "value" and "metadata"')
+        self.seen.add(self._name)
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "value":
+            self.form.add_value(data[start:end])
+        else:
+            self.form.add_metadata(data[start:end])
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def boundary_of(content_type: bytes) -> bytes:
+    """Return the boundary that a form's type names.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= BOUNDARY_BYTES_MAX:
+        raise InvalidRequest("multipart/form-data needs a boundary of 1 to 200 bytes")
+    return boundary
+
+
+async def read_form(
+    chunks: AsyncIterator[bytes], boundary: bytes, value_max: int, metadata_max: int
+) -> Form:
+    """Return what a form holds.
+
+    Raises:
+        InvalidRequest: it is no form, has no value, or something twice.
+    """
+    form = Form(value_max, metadata_max)
+    reader = _Reader(form)
+    names = (name for name in dir(reader) if name.startswith("on_"))
+    callbacks: Any = {name: getattr(reader, name) for name in names}
+    parser = MultipartParser(boundary, callbacks)
+    try:
+        async for chunk in chunks:
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise InvalidRequest(f"the form is malformed: {error}") from None
+    if not reader.ended:
+        raise InvalidRequest("the form ends before its last boundary")
+    if "value" not in reader.seen:
+        raise InvalidRequest('the form has no part "value"')
+    return form

@@ -1,0 +1,108 @@
+"""Tokens: made, listed and revoked.
+
+Invariants:
+
+* A token is shown once, to who makes it; what is kept does not lead back to it.
+* Who is told that a token was revoked finds it useless on the next request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvengine.database.database import Database
+from kvengine.errors import InvalidRequest, KeyNotFound
+from kvengine.namespace.layout import TOKENS
+from kvengine.server import tokens
+from kvengine.server.tokens import Token
+
+NAME_CHARS_MAX = 100
+
+
+class TokenStore:
+    """The tokens in a database.
+
+    Args:
+        db: an open database.
+        account: for which tokens are made.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, db: Database, account: str) -> None:
+        self._db, self._account = db, account
+
+    def create(
+        self,
+        name: str,
+        *,
+        namespaces: Any = None,
+        write: bool = False,
+        admin: bool = False,
+        expires_in_s: int | None = None,
+        rate: float | None = None,
+    ) -> tuple[str, Token]:
+        """Make a token and return it, and what is kept of it.
+
+        Args:
+            name: for people, 1 to 100 characters.
+            namespaces: ids or titles; None: all.
+            write: it may write too.
+            admin: it may make and delete namespaces and tokens, and read the log.
+            expires_in_s: seconds; None: it does not end.
+            rate: requests a second; None: as the server says.
+
+        Raises:
+            InvalidRequest: an argument is not valid.
+            NamespaceNotFound: there is no such namespace.
+        """
+        if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:
+            raise InvalidRequest(f"a token's name has 1 to {NAME_CHARS_MAX} characters")
+        if rate is not None and not 0 < rate < 1e9:
+            raise InvalidRequest(f"a rate is a number of requests a second, not {rate!r}")
+        if expires_in_s is not None and not 0 < expires_in_s < 1 << 40:
+            raise InvalidRequest(f"a token ends in a number of seconds, not {expires_in_s!r}")
+        if admin and namespaces is not None:
+            raise InvalidRequest("a token that may administer can't be bound to namespaces")
+        ids = None if namespaces is None else tuple(self._id_of(one) for one in namespaces)
+        now = int(self._db.clock.time())
+        token = Token(
+            tokens.new_id(),
+            name,
+            self._account,
+            ids,
+            write or admin,
+            admin,
+            now,
+            None if expires_in_s is None else now + expires_in_s,
+            rate,
+        )
+        secret = tokens.new_secret()
+        key = TOKENS + tokens.digest(secret.encode())
+        self._db.store.put(key, token.encode(), expires_at=token.expires)
+        return secret, token
+
+    def _id_of(self, namespace: str) -> str:
+        infos = self._db.namespaces()
+        for info in infos:
+            if namespace in (info.title, info.id):
+                return info.id
+        return self._db.namespace_by_id(namespace).id  # it says what is wrong
+
+    def all(self) -> list[Token]:
+        """Return the tokens, by name."""
+        found = [tokens.decode(entry.value) for entry in self._db.store.scan(TOKENS)]
+        return sorted(found, key=lambda token: (token.name, token.id))
+
+    def revoke(self, token_id: str) -> Token:
+        """Make a token useless, and return what was kept of it.
+
+        Raises:
+            KeyNotFound: there is none with this id.
+        """
+        for entry in self._db.store.scan(TOKENS):
+            token = tokens.decode(entry.value)
+            if token.id == token_id:
+                self._db.store.delete(entry.key)
+                return token
+        raise KeyNotFound(token_id)

@@ -1,0 +1,244 @@
+"""Tokens: what each allows, and that a revoked one is useless at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvengine
+from kvengine.errors import InvalidRequest, KeyNotFound, NamespaceNotFound
+from kvengine.namespace.layout import TOKENS
+from kvengine.server import tokens
+from kvengine.server.rate import Allowance, KeyWrites
+from kvengine.server.token_store import TokenStore
+from kvengine.server.tokens import Token
+from kvengine.testing.clock import ManualClock
+from tests.server.running import ACCOUNT, TOKEN, Running, running
+
+
+def store_of(server: Running) -> TokenStore:
+    return TokenStore(server.db, ACCOUNT)
+
+
+def status(server: Running, secret: str | None, path: str = "/v1/tokens") -> int:
+    headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+    return httpx.get(server.url + path, headers=headers).status_code
+
+
+def test_the_store_never_holds_a_token(server: Running) -> None:
+    secret, token = store_of(server).create("ci", write=True)
+    assert secret.startswith(tokens.TOKEN_START)
+    everything = b"".join(
+        entry.key + entry.value + entry.metadata for entry in server.db.store.scan()
+    )
+    assert secret.encode() not in everything
+    assert secret[len(tokens.TOKEN_START) :].encode() not in everything
+    assert server.db.store.get(TOKENS + tokens.digest(secret.encode())) == token.encode()
+
+
+def test_only_who_may_administer_gets_tokens(server: Running) -> None:
+    reader, _ = store_of(server).create("reader")
+    writer, _ = store_of(server).create("writer", write=True)
+    admin, _ = store_of(server).create("admin", admin=True)
+    assert status(server, TOKEN) == status(server, admin) == 200
+    assert status(server, reader) == status(server, writer) == 403
+    assert status(server, None) == status(server, "kve_nobody") == 401
+
+
+def test_a_revoked_token_is_useless_at_once(server: Running) -> None:
+    admin, token = store_of(server).create("admin", admin=True)
+    with httpx.Client(headers={"Authorization": f"Bearer {admin}"}) as client:
+        assert client.get(f"{server.url}/v1/tokens").status_code == 200
+        store_of(server).revoke(token.id)
+        assert client.get(f"{server.url}/v1/tokens").status_code == 401
+    with pytest.raises(KeyNotFound):
+        store_of(server).revoke(token.id)
+
+
+def test_a_token_of_another_account_is_useless(server: Running) -> None:
+    other, _ = TokenStore(server.db, "another").create("admin", admin=True)
+    assert status(server, other) == 401
+
+
+def test_over_http(server: Running) -> None:
+    made = server.http.post("/v1/tokens", json={"name": "deploy", "write": True})
+    assert made.status_code == 201
+    token = made.json()["token"]
+    assert token["write"]
+    assert not token["admin"]
+    assert token in server.http.get("/v1/tokens").json()["tokens"]
+    assert made.json()["secret"] not in server.http.get("/v1/tokens").text
+    assert server.http.delete(f"/v1/tokens/{token['id']}").json()["token"] == token
+    assert server.http.delete(f"/v1/tokens/{token['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"name": ""}', b'{"name": 5}', b'{"write": true}', b"[" * 60_000,
+     b'{"name": "x", "who": 1}', b'{"name": "x", "namespaces": ["nope"]}',
+     b'{"name": "x", "rate": -1}', b'{"name": "x", "expires_in_s": 0}', b" " * 70_000],
+)  # fmt: skip
+def test_bad_descriptions(server: Running, body: bytes) -> None:
+    before = store_of(server).all()
+    answer = server.http.post("/v1/tokens", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert store_of(server).all() == before
+
+
+def test_wrong_methods_and_paths(server: Running) -> None:
+    assert server.http.put("/v1/tokens", json={}).status_code == 405
+    assert server.http.delete("/v1/tokens").status_code == 405
+
+
+def test_arguments_are_checked(server: Running) -> None:
+    store = store_of(server)
+    with pytest.raises(InvalidRequest):
+        store.create("x" * 101)
+    with pytest.raises(NamespaceNotFound):
+        store.create("x", namespaces=["nowhere"])
+    with pytest.raises(InvalidRequest):
+        store.create("x", namespaces=[], admin=True)
+    server.db.namespace("here")
+    _, token = store.create("x", namespaces=["here"])
+    here = server.namespace_id("here")
+    assert token.namespaces == (here,)
+    assert token.allows(here, write=False)
+    assert not token.allows(here, write=True)
+    assert not token.allows("there", write=False)
+    assert not token.allows(None, write=False)
+
+
+def test_a_token_ends(tmp_path: Path) -> None:
+    clock = ManualClock(1_700_000_000.0)
+    with kvengine.Database.in_memory(clock=clock) as db:
+        store = TokenStore(db, ACCOUNT)
+        _, token = store.create("short", expires_in_s=60)
+        assert store.all() == [token]
+        clock.advance(60)
+        assert store.all() == []
+
+
+names = st.text(min_size=1, max_size=20)
+
+
+@given(
+    st.builds(
+        Token,
+        names,
+        names,
+        names,
+        st.none() | st.lists(names, max_size=3).map(tuple),
+        st.booleans(),
+        st.booleans(),
+        st.integers(0, 2**40),
+        st.none() | st.integers(0, 2**40),
+        st.none() | st.floats(0.1, 1e6),
+    )
+)
+def test_records_round_trip(token: Token) -> None:
+    assert tokens.decode(token.encode()) == token
+
+
+@given(st.binary(max_size=40) | st.sampled_from([b"{}", b"[]", b"null", b'{"namespaces":5}']))
+def test_damaged_records_are_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        tokens.decode(data)
+
+
+@given(st.floats(0.5, 100), st.lists(st.floats(0, 3), max_size=60))
+def test_an_allowance_never_gives_more_than_its_rate(rate: float, pauses: list[float]) -> None:
+    allowance, now, taken = Allowance(rate), 0.0, 0
+    for pause in pauses:
+        now += pause
+        taken += allowance.take(now)
+        assert taken <= max(1.0, rate) + rate * now + 1e-6
+    if not pauses:
+        assert Allowance(None).take(0.0)
+
+
+def test_an_allowance_fills_again() -> None:
+    allowance = Allowance(2)
+    assert [allowance.take(1.0) for _ in range(3)] == [True, True, False]
+    assert 0 < allowance.wait_s <= 0.5
+    assert allowance.take(1.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.7), st.sampled_from("abc")), max_size=50))
+def test_writes_of_a_key_are_a_second_apart(writes: list[tuple[float, str]]) -> None:
+    moment = [0.0]
+    limit = KeyWrites(1.0, lambda: moment[0])
+    last: dict[str, float] = {}
+    for pause, key in writes:
+        moment[0] += pause
+        expected = key not in last or last[key] <= moment[0] - 1
+        assert limit.take("ns", key) == expected
+        if expected:
+            last[key] = moment[0]
+    assert len(limit._last) <= 3
+
+
+def test_a_rate_for_each_token() -> None:
+    with running(rate=2) as server:
+        store = store_of(server)
+        slow, _ = store.create("slow", admin=True, rate=1)
+        assert status(server, slow) == 200
+        found = httpx.get(f"{server.url}/v1/tokens", headers={"Authorization": f"Bearer {slow}"})
+        assert found.status_code == 429
+        assert int(found.headers["retry-after"]) >= 1
+        assert status(server, TOKEN) == 200
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    with kvengine.open(data) as db:
+        here = db.namespace("here").id
+
+    def run(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "kvengine", "token", *arguments, "--data", data]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return found.returncode, found.stdout, found.stderr
+
+    code, secret, said = run("create", "ci", "--namespace", "here", "--write")
+    assert code == 0
+    assert secret.startswith("kve_")
+    assert secret.strip() not in said
+    code, listed, _ = run("list", "--json")
+    token = json.loads(listed)
+    assert token["namespaces"] == [here]
+    assert secret.strip() not in listed
+    with kvengine.open(data):
+        code, _, said = run("revoke", token["id"])
+        assert code == 1
+        assert "--url" in said
+    assert run("revoke", token["id"])[0] == 0
+    assert run("revoke", token["id"])[0] == 1
+    assert run("list")[1] == ""
+
+
+def test_the_command_line_of_a_running_server(server: Running) -> None:
+    def run(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "kvengine", "token", *arguments, "--url", server.url]
+        found = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=60,
+            env={**os.environ, "KVENGINE_TOKEN": TOKEN},
+        )  # fmt: skip
+        return found.returncode, found.stdout, found.stderr
+
+    code, secret, _ = run("create", "ci", "--admin", "--rate", "5")
+    assert code == 0
+    assert status(server, secret.strip()) == 200
+    [token] = store_of(server).all()
+    assert token.rate == 5
+    assert run("list")[1].startswith(token.id)
+    assert run("revoke", token.id)[0] == 0
+    assert status(server, secret.strip()) == 401
