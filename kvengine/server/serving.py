@@ -31,6 +31,7 @@ from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
 from kvengine.server.token_door import TokenDoor
+from kvengine.server.v1 import V1Door
 from kvengine.server.workerd import WorkerdDoor
 
 LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
@@ -63,12 +64,14 @@ def make_app(backend: Backend) -> App:
         b"": nothing_here,
         b"client": RestDoor(backend),
         b"workerd": workerd,
-        b"v1": Branch({b"tokens": TokenDoor(backend)}, nothing_here),
+        b"v1": Branch({b"tokens": TokenDoor(backend)}, V1Door(backend)),
         b"health": health,
         b"ready": Ready(backend),
         b"version": show_version,
     }
-    return App(doors, workerd)
+    app = App(doors, workerd)
+    app.stopping = backend.stopping
+    return app
 
 
 async def nothing_here(request: Request) -> Response:
@@ -94,7 +97,7 @@ class Server:
         *,
         hot: HotDoor | None = None,
     ) -> None:
-        self._settings, self._sockets = settings, sockets
+        self._app, self._settings, self._sockets = app, settings, sockets
         self._config = uvicorn.Config(
             app,
             http=type("HotProtocol", (Protocol,), {"hot": hot}),
@@ -153,6 +156,8 @@ class Server:
         A connection is closed with its next answer, or when it was silent for a moment; so a client
         that keeps one open and uses it all the time sees no failure.
         """
+        if self._app.stopping is not None:
+            self._app.stopping.set()
         for server in self._servers:
             server.close()
         if self._watch is not None:

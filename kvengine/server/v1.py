@@ -8,8 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +18,7 @@ from kvengine.client.packing import pack, unpack
 from kvengine.errors import AccessDenied, InvalidRequest, KvError, NamespaceNotFound, ProtocolError
 from kvengine.namespace.limits import Limits
 from kvengine.server import calls
-from kvengine.server.access import Principal
+from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
 from kvengine.server.calls import Call
 from kvengine.server.going_on import Write, written
@@ -28,6 +26,7 @@ from kvengine.server.log_door import BINARY, LogDoor
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.tokens import Token
 
+SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
 
@@ -52,6 +51,11 @@ class V1Door:
         """Answer a request."""
         try:
             response = await self._answer(request)
+        except Refused as refusal:
+            response = Response.json(encode_error(AccessDenied(refusal.why)), refusal.status)
+            if refusal.retry_after_s:
+                pause = b"%d" % refusal.retry_after_s
+                response.headers = [*response.headers, (b"retry-after", pause)]
         except KvError as error:
             response = Response.json(encode_error(error), status_of(error))
         except OSError as error:
@@ -64,34 +68,27 @@ class V1Door:
         return response
 
     async def _answer(self, request: Request) -> Response:
-        principal = await self._backend.access.principal(request.header(b"authorization"))
-        if principal is None:
-            error = encode_error(AccessDenied("no token, or one that is not valid here"))
-            response = Response.json(error, 401)
-            response.headers = [*response.headers, (b"www-authenticate", b"Bearer")]
-            return response
-        if not principal.allowance.take(time.monotonic()):
-            response = Response.json(encode_error(KvError("too many requests")), 429)
-            pause = b"%d" % max(1, math.ceil(principal.allowance.wait_s))
-            response.headers = [*response.headers, (b"retry-after", pause)]
-            return response
         parts = [decoded(part) for part in request.raw_parts[1:]]
         match parts:
             case [str(name)] if name in self._doors:
-                return await self._door(request, principal, name)
+                method, door = self._doors[name]
+                await self._admit(request, None, Call("read"), any_namespace=name == "version")
+                return await door(request) if request.method == method else _wrong_method(method)
             case ["db", str(method)]:
-                return await self._database(request, principal.token, method)
+                return await self._database(request, method)
             case ["ns", str(namespace_id), str(method)]:
-                return await self._namespace(request, principal.token, namespace_id, method)
+                return await self._namespace(request, namespace_id, method)
+        await self._admit(request, None, Call("read"), any_namespace=True)
         return _nothing("there is nothing here")
 
-    async def _door(self, request: Request, principal: Principal, name: str) -> Response:
-        method, door = self._doors[name]
-        if request.method != method:
-            return _wrong_method(method)
-        if name != "version" and not principal.token.allows(None, write=False):
-            raise AccessDenied("the token must be allowed to read all namespaces")
-        return await door(request)
+    async def _admit(
+        self, request: Request, namespace_id: str | None, call: Call, *, any_namespace: bool = False
+    ) -> Token:
+        header = request.header(b"authorization")
+        principal = await self._backend.access.admit(
+            header, namespace_id, write=call.write, admin=call.admin, any_namespace=any_namespace
+        )
+        return principal.token
 
     async def _version(self, request: Request) -> Response:
         db = self._backend.database._inner
@@ -115,24 +112,24 @@ class V1Door:
         return args, named
 
     async def _run(self, call: Callable[[], bytes]) -> Response:
-        runner = self._backend.database._runner
+        db = self._backend.database
         try:
-            return Response(200, await runner.run(call), [BINARY])
+            data = await db._runner.run(call)
+            # The database's newest: at least that of a write, and known whatever the method gives.
+            return Response(200, data, [BINARY, (b"kv-version", b"%d" % db.version)])
         except TypeError as error:  # an argument that the method does not have
             if isinstance(error, KvError):
                 raise
             raise InvalidRequest(f"the call does not fit the method: {error}") from None
 
-    async def _namespace(
-        self, request: Request, token: Token, namespace_id: str, method: str
-    ) -> Response:
+    async def _namespace(self, request: Request, namespace_id: str, method: str) -> Response:
         call = calls.NAMESPACE_CALLS.get(method) or calls.NAMESPACE_STREAMS.get(method)
+        await self._admit(request, namespace_id, call or Call("read"))
         if call is None:
             return _nothing(f"namespaces have no method {method!r} here")
         if request.method != "POST":
             return _wrong_method("POST")
         request.action, request.namespace_id = call.action, namespace_id
-        _check(token, call, namespace_id)
         args, named = await self._arguments(request)
         db = self._backend.database._inner
         if method in calls.NAMESPACE_STREAMS:
@@ -152,20 +149,21 @@ class V1Door:
 
         return Response(200, written(make, request, self._backend.stopping), [BINARY])
 
-    async def _database(self, request: Request, token: Token, method: str) -> Response:
+    async def _database(self, request: Request, method: str) -> Response:
         call = calls.DATABASE_CALLS.get(method) or calls.DATABASE_STREAMS.get(method)
+        token = await self._admit(
+            request, None, call or Call("read"), any_namespace=method in SCOPED
+        )
         if call is None:
             return _nothing(f"databases have no method {method!r} here")
         if request.method != "POST":
             return _wrong_method("POST")
         request.action = call.action
-        if method not in ("namespace", "namespace_by_id", "namespaces"):
-            _check(token, call, None)
         args, named = await self._arguments(request)
         db = self._backend.database._inner
         if method in calls.DATABASE_STREAMS:
             return self._stream(request, calls.database_stream(db, method, args, named))
-        if method in ("namespace", "namespace_by_id", "namespaces"):
+        if method in SCOPED:
             return await self._run(lambda: pack(_names(db, token, method, args, named)))
         return await self._run(lambda: pack(getattr(db, method)(*args, **named)))
 
@@ -191,15 +189,6 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
     if found is None or not token.allows(found.id, write=False):
         raise NamespaceNotFound(str(args[0]))
     return [found.id, found.number]
-
-
-def _check(token: Token, call: Call, namespace_id: str | None) -> None:
-    if not token.allows(namespace_id, write=call.write):
-        what = "write" if call.write else "read"
-        where = "all namespaces" if namespace_id is None else f"namespace {namespace_id}"
-        raise AccessDenied(f"the token does not allow to {what} {where}")
-    if call.admin and not token.admin:
-        raise AccessDenied("the token does not allow to administer the database")
 
 
 def _nothing(text: str) -> Response:
