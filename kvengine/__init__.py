@@ -9,7 +9,8 @@ b'hello'
 >>> store.close()
 """
 
-from kvengine.database.catalog import NamespaceInfo
+from kvengine.client.database import RemoteDatabase, connect
+from kvengine.client.namespace import RemoteNamespace
 from kvengine.database.database import Database
 from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
@@ -21,6 +22,7 @@ from kvengine.engine.store import Store
 from kvengine.engine.verifying import verify
 from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
+    AccessDenied,
     ChangesGone,
     CorruptData,
     InvalidRequest,
@@ -56,6 +58,7 @@ from kvengine.namespace.results import (
     KeyDetails,
     KeyInfo,
     ListResult,
+    NamespaceInfo,
     ValueWithMetadata,
 )
 from kvengine.replication.log_server import LogServer, serve_log
@@ -69,6 +72,7 @@ __all__ = [
     "RELAXED",
     "SEED_PRICES",
     "STRICT",
+    "AccessDenied",
     "Bill",
     "BulkReport",
     "Cache",
@@ -108,6 +112,8 @@ __all__ = [
     "NotCaughtUp",
     "PriceTable",
     "ProtocolError",
+    "RemoteDatabase",
+    "RemoteNamespace",
     "RemoteSource",
     "ReplicaDiverged",
     "SalvageReport",
@@ -126,6 +132,7 @@ __all__ = [
     "VerifyReport",
     "VersionConflict",
     "__version__",
+    "connect",
     "connect_log",
     "open",
     "price",

@@ -21,6 +21,7 @@
   x NotCaughtUp          wait                             (a replica holds nothing whole yet)
   x ReplicaDiverged      see which one is right           (a replica and its source disagree)
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
+  x AccessDenied         give another token               (the server refuses this one)
 """
 
 from copy import copy
@@ -142,6 +143,10 @@ class ProtocolError(KvError):
 
 class UpstreamUnavailable(KvError):
     """A location can't reach its upstream, and holds nothing that is new enough."""
+
+
+class AccessDenied(KvError):
+    """A server refuses the token, or the token does not allow this."""
 
 
 class NotCaughtUp(KvError):

@@ -17,6 +17,7 @@ ROWS = (
     ("server", "integrations", "testing"),  # neighbors: none uses another
     ("aio",),
     ("database",),
+    ("client",),
     ("namespace", "metering"),
     ("tier",),
     ("replication",),

@@ -9,6 +9,7 @@ import kvengine
 from kvengine import errors
 
 ERRORS = {
+    "AccessDenied",
     "UpstreamUnavailable",
     "ChangesGone",
     "CorruptData",
@@ -71,6 +72,9 @@ NAMES = ERRORS | {
     "Store",
     "ValueWithMetadata",
     "VerifyReport",
+    "connect",
+    "RemoteDatabase",
+    "RemoteNamespace",
     "connect_log",
     "open",
     "salvage",

@@ -23,6 +23,18 @@ from kvengine.aio.database import open_database as open  # noqa: A004
 from kvengine.aio.edge import Edge
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
+from kvengine.aio.remote import RemoteDatabase, RemoteNamespace, connect
 from kvengine.aio.streams import ValueStream
 
-__all__ = ["Consumer", "Database", "Edge", "EdgeNamespace", "Namespace", "ValueStream", "open"]
+__all__ = [
+    "Consumer",
+    "Database",
+    "Edge",
+    "EdgeNamespace",
+    "Namespace",
+    "RemoteDatabase",
+    "RemoteNamespace",
+    "ValueStream",
+    "connect",
+    "open",
+]

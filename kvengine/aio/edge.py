@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge_namespace import EdgeNamespace
+from kvengine.aio.remote import RemoteDatabase, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import edge as sync
 from kvengine.errors import StoreClosed
@@ -26,9 +27,10 @@ class Edge:
     call of namespace().
 
     Args:
-        upstream: a Database of kvengine.aio, or another Edge of it.
+        upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
+            the URL of a server.
         location: its name.
-        path, always_current, settings: as of kvengine.Edge.
+        path, always_current, token, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
 
     Raises:
@@ -40,18 +42,24 @@ class Edge:
 
     def __init__(
         self,
-        upstream: Database | Edge,
+        upstream: Database | Edge | RemoteDatabase | str,
         location: str = "edge",
         *,
         path: Any = None,
         always_current: bool = False,
+        token: str | None = None,
         threads: int = THREADS,
         **settings: Any,
     ) -> None:
-        sync.check_arguments(upstream, location, always_current, Database, Edge, " of kvengine.aio")
-        sync.make_settings(settings)
+        sync.check_arguments(
+            upstream, location, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
+        )
+        timeout_s = sync.make_settings(settings).timeout_s
         self.location = location
-        self.upstream = upstream
+        self._own: RemoteDatabase | None = None  # a connection that ends with this location
+        if isinstance(upstream, str):
+            upstream = self._own = connect(upstream, token=token, timeout=timeout_s)
+        self.upstream: Database | Edge | RemoteDatabase = upstream
         self._options = {"path": path, "always_current": always_current, **settings}
         self._runner = Runner(threads)
         self._opening: asyncio.Future[sync.Edge] | None = None
@@ -102,16 +110,26 @@ class Edge:
     async def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
         """Return the namespace of an id; none is made."""
         await self._open()
+        known = self._namespaces.get(namespace_id)
+        if known is not None and self._is_remote:
+            return known  # its reads find out, from the location's copies, if it is deleted
         return await self._namespace(await self.upstream.namespace_by_id(namespace_id))
 
     async def _namespace(self, origin: Any) -> EdgeNamespace:
-        inner = await self._runner.run(self._inner.namespace, origin.id)
+        inner = await self._runner.run(self._inner._namespace, origin._inner)
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:
             found = self._namespaces[inner.id] = EdgeNamespace(
                 self._inner, inner, origin, self._runner
             )
         return found
+
+    @property
+    def _is_remote(self) -> bool:
+        upstream: Any = self.upstream
+        while isinstance(upstream, Edge):
+            upstream = upstream.upstream
+        return isinstance(upstream, RemoteDatabase)
 
     stats = forwarded(sync.Edge.stats)
 
@@ -124,6 +142,8 @@ class Edge:
                 self._edge = self._opening.result()
             self._opening = None
         await self._runner.close(lambda: None if self._edge is None else self._edge.close())
+        if self._own is not None:
+            await self._own.close()
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()

@@ -54,6 +54,11 @@ class Runner:
             for item in items:
                 yield item
 
+    def leave(self) -> None:
+        """Take no more calls; what is under way ends when it ends."""
+        self._closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
     async def close(self, last: Callable[[], None]) -> None:
         """Wait for what is under way, then make one last call."""
         if self._closed:

@@ -33,13 +33,6 @@ ID = re.compile(r"[0-9a-f]{32}")
 STATES = ("live", "deleting")
 
 
-class NamespaceInfo(NamedTuple):
-    """A namespace as a list shows it."""
-
-    id: str  # 32 hex digits
-    title: str
-
-
 class Row(NamedTuple):
     """A namespace in the catalog."""
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from kvengine.database.catalog import Catalog, NamespaceInfo, Row
+from kvengine.database.catalog import Catalog, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.store import Store
@@ -38,7 +38,7 @@ from kvengine.namespace.layout import (
 from kvengine.namespace.limits import limits_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
-from kvengine.namespace.results import DatabaseChange
+from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
 from kvengine.tier.center import Center
 from kvengine.tier.settings import Settings

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
+from kvengine.client.database import RemoteDatabase, connect
+from kvengine.client.upstream import RemoteUpstream
 from kvengine.database.database import Database
 from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.engine.store import Store
@@ -50,6 +52,7 @@ class EdgeStats(NamedTuple):
     lag_seconds: float  # how long ago, at most, it had everything; inf: never since it began
     connected: bool  # the last poll for news was answered
     memory_bytes: int  # of copies
+    error: str | None = None  # why the last poll was not answered
 
 
 class Edge:
@@ -59,11 +62,12 @@ class Edge:
     normally within milliseconds, and no reader is taken back to an older value.
 
     Args:
-        upstream: a Database, or another Edge.
+        upstream: a Database, another Edge, what connect() gives, or the URL of a server.
         location: its name.
         path: a folder for copies that survive a restart; None: they are in memory only.
         always_current: never show a value that is older than the last acknowledged write; the
             upstream must be a Database in this process.  Each read looks at its version.
+        token: for a URL; None: what KVENGINE_TOKEN says.
         settings: memory_bytes, disk_bytes, cache_ttl_s, negative_ttl_s, stale_if_error_s, ...; see
             kvengine.tier.settings.Settings.
 
@@ -72,23 +76,36 @@ class Edge:
         StoreLocked: another location uses the folder.
         NotAStore: the folder holds something else than a location's copies.
         StoreClosed: the upstream was closed.
+        UpstreamUnavailable, AccessDenied: the server can't be reached, or refuses the token.
 
     Thread-safety: threads may share it.
     """
 
     def __init__(
         self,
-        upstream: Database | Edge,
+        upstream: Database | Edge | RemoteDatabase | str,
         location: str = "edge",
         *,
         path: Any = None,
         always_current: bool = False,
+        token: str | None = None,
         **settings: Any,
     ) -> None:
-        check_arguments(upstream, location, always_current, Database, Edge)
+        check_arguments(upstream, location, always_current, Database, Edge, RemoteDatabase)
         self.location = location
-        self.upstream: Database | Edge = upstream
         self.settings = make_settings(settings)
+        self._own: RemoteDatabase | None = None  # a connection that ends with this location
+        if isinstance(upstream, str):
+            upstream = self._own = connect(upstream, token=token, timeout=self.settings.timeout_s)
+        self.upstream: Database | Edge | RemoteDatabase = upstream
+        try:
+            self._begin(path, always_current)
+        except BaseException:
+            self._close_own()
+            raise
+
+    def _begin(self, path: Any, always_current: bool) -> None:
+        upstream = self.upstream
         self.limits: Limits = upstream.limits
         self.clock: Any = upstream.clock
         self.current_store: Store | None = None
@@ -97,9 +114,12 @@ class Edge:
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._lock = threading.Lock()
         self._closed = False
-        source: Any = self._source()  # first: it fails if it is closed
+        if isinstance(upstream, Edge):
+            upstream.check_usable()
         self._disk = None if path is None else self._open_disk(path)
-        self._timers = Timers(f"kvengine-{location}")
+        source: Any = self._source()
+        self._remote = source if isinstance(source, RemoteUpstream) else None
+        self._timers = Timers(f"kvengine-{self.location}")
         self.tier: Location = Location(
             source,
             self.settings,
@@ -220,6 +240,7 @@ class Edge:
             time.monotonic() - tier.heard,
             self._listening.connected,
             tier.copies.memory_usage(),
+            None if self._listening.error is None else str(self._listening.error),
         )
 
     def check_usable(self) -> None:
@@ -237,9 +258,16 @@ class Edge:
         self._closed = self.tier.closed = True
         self._listening.close()
         self.tier.board.close()
+        if self._remote is not None:
+            self._remote.close()
         self._timers.close()
         if self._disk is not None:
             self.tier.close_disk()
+        self._close_own()
+
+    def _close_own(self) -> None:
+        if self._own is not None:
+            self._own.close()
 
     def __enter__(self) -> Self:
         return self
@@ -251,7 +279,7 @@ class Edge:
         return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
 
 
-def upstream_of(upstream: Database | Edge) -> Any:
+def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
     """Return what a location asks.
 
     Raises:
@@ -259,21 +287,30 @@ def upstream_of(upstream: Database | Edge) -> Any:
     """
     if isinstance(upstream, Database):
         return upstream._center_of_locations()
+    if isinstance(upstream, RemoteDatabase):
+        return upstream.upstream()
     upstream.check_usable()
     return upstream.tier
 
 
 def check_arguments(
-    upstream: Any, location: Any, always_current: Any, database: type, edge: type, where: str = ""
+    upstream: Any,
+    location: Any,
+    always_current: Any,
+    database: type,
+    edge: type,
+    remote: type,
+    where: str = "",
 ) -> None:
     """Refuse what no location can be made with.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid.
     """
-    if not isinstance(upstream, (database, edge)):
+    if not isinstance(upstream, (database, edge, remote, str)):
         raise InvalidType(
-            f"an upstream is a Database or an Edge{where}, not {type(upstream).__name__}"
+            f"an upstream is a Database or an Edge{where}, what connect() gives, or a URL, "
+            f"not {type(upstream).__name__}"
         )
     if not isinstance(location, str):
         raise InvalidType(f"a location's name must be str, not {type(location).__name__}")

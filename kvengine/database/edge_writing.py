@@ -10,10 +10,12 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from kvengine.database.edge_reading import EdgeReader
 from kvengine.entry import GroupSize
+from kvengine.errors import KvError, UpstreamUnavailable
 from kvengine.namespace.results import (
     BulkReport,
     ExportReport,
@@ -68,27 +70,36 @@ class EdgeWriter(EdgeReader):
 
     def put(self, /, key: str, value: Any, **options: Any) -> int:
         """Store a value at the center and return its version; see Namespace.put()."""
-        version: int = self.origin.put(key, value, **options)
+        version: int = self._writing(key, lambda: self.origin.put(key, value, **options))
         self._edge.wrote([self.name(key)], version)
         return version
 
     def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
-        version: int = self.origin.delete(key, **options)
+        version: int = self._writing(key, lambda: self.origin.delete(key, **options))
         self._edge.wrote([self.name(key)], version)
         return version
 
     def touch(self, /, key: str, **options: Any) -> int:
         """Change when a key ends; see Namespace.touch()."""
-        version: int = self.origin.touch(key, **options)
+        version: int = self._writing(key, lambda: self.origin.touch(key, **options))
         self._edge.wrote([self.name(key)], version)
         return version
 
     def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
-        total: int = self.origin.increment(key, by, **options)
+        total: int = self._writing(key, lambda: self.origin.increment(key, by, **options))
         self._edge.wrote([self.name(key)], None)
         return total
+
+    def _writing(self, key: str, write: Callable[[], int]) -> int:
+        """Return what a write gives; if its answer was lost, it may have been done."""
+        try:
+            return write()
+        except UpstreamUnavailable:
+            with suppress(KvError):
+                self._edge.wrote([self.name(key)], None)
+            raise
 
     def put_many(self, /, pairs: Any, **options: Any) -> BulkReport:
         """Store many values; see Namespace.put_many()."""
@@ -113,9 +124,13 @@ class EdgeWriter(EdgeReader):
         """Return what a write of many keys does; whatever it leaves is out of date here."""
         self._edge.check_usable()
         try:
-            return write()
-        finally:
-            self._edge.wrote(None, None)
+            result = write()
+        except BaseException:
+            with suppress(KvError):  # what the caller hears is the error of the write
+                self._edge.wrote(None, None)
+            raise
+        self._edge.wrote(None, None)
+        return result
 
     # -- what only the center knows
 

@@ -4,6 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypedDict
 
 
+class NamespaceInfo(NamedTuple):
+    """A namespace as a list shows it."""
+
+    id: str  # 32 hex digits
+    title: str
+
+
 class KeyInfo(NamedTuple):
     """A key as a list shows it."""
 

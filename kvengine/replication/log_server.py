@@ -79,12 +79,12 @@ class LogServer:
         source = self._source
         write = connection.sendall
         if ask.uuid not in (ANY_STORE, source.uuid):
-            stream.send(_Nothing(source.version), write, 0, uuid=source.uuid)
+            stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
             return
         try:
             stream.send(source, write, ask.after, uuid=source.uuid, follow=ask.follow)
         except ChangesGone:  # the stream says so by beginning with 0
-            stream.send(_Nothing(source.version), write, 0, uuid=source.uuid)
+            stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 
     def close(self) -> None:
         """Listen no more, and end all connections; the store stays open."""
@@ -109,7 +109,7 @@ class LogServer:
         return f"<kvengine.LogServer at {self.address!r}>"
 
 
-class _Nothing:
+class Nothing:
     """A source of no pieces: only the hello is sent, and the end."""
 
     def __init__(self, version: int) -> None:

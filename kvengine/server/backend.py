@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -38,6 +39,7 @@ class Backend:
     ) -> None:
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
         self.hot = HotDoor(account, access, time.monotonic)
+        self.stopping = asyncio.Event()  # answers that go on end when it is set
 
     @property
     def database(self) -> Database:

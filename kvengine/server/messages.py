@@ -106,6 +106,11 @@ class Request:
             raise LimitExceeded(refusal.format(size=size), 413)
         return bytes(found)
 
+    async def left(self) -> None:
+        """Return when the client is gone; for answers that go on, after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def drain(self) -> None:
         """Read what is left of the body, and drop it."""
         if not self._has_begun and self.header(b"expect") is not None:

@@ -37,6 +37,7 @@ from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
 from kvengine.server.token_door import TokenDoor
+from kvengine.server.v1 import V1Door
 from kvengine.server.workerd import WorkerdDoor
 
 LOOK_S = 1.0
@@ -95,7 +96,7 @@ class Site:
             b"": nothing_here,
             b"client": RestDoor(self.backend),
             b"workerd": workerd,
-            b"v1": Branch({b"tokens": TokenDoor(self.backend)}, nothing_here),
+            b"v1": Branch({b"tokens": TokenDoor(self.backend)}, V1Door(self.backend)),
             b"health": health,
             b"ready": self.ready,
             b"version": show_version,
@@ -202,6 +203,7 @@ class Server:
         that keeps one open and uses it all the time sees no failure.
         """
         self._site.ready.is_leaving = True
+        self._site.backend.stopping.set()
         for server in self._servers:
             server.close()
         if self._watch is not None:

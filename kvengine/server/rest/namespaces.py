@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kvengine.database.catalog import NamespaceInfo
 from kvengine.errors import InvalidRequest
+from kvengine.namespace.results import NamespaceInfo
 from kvengine.server.messages import Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import MALFORMED, ApiError, success

@@ -1,0 +1,230 @@
+"""A database on a server, for asyncio.
+
+Invariants:
+
+* Each request is made on a thread; the event loop never waits for the network.
+* Arguments, results and errors are those of kvengine.connect().
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import Any, Self
+
+from kvengine.aio import filling
+from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.aio.streams import ValueStream, collected
+from kvengine.client import database as sync
+from kvengine.client import namespace as sync_namespace
+from kvengine.namespace import values
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.reading import Meter
+from kvengine.namespace.results import DatabaseChange, KeyChange, KeyInfo
+from kvengine.tier.flights import AsyncFlights
+
+END = object()
+
+
+class RemoteNamespace:
+    """A namespace on a server; see kvengine.RemoteNamespace, which has the same methods.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(self, inner: sync_namespace.RemoteNamespace, runner: Runner) -> None:
+        self._inner, self._runner = inner, runner
+        self._flights = AsyncFlights()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.RemoteNamespace {self.id}>"
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, never changes."""
+        return self._inner.id
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted."""
+        return self._inner.limits
+
+    @property
+    def meter(self) -> Meter:
+        """What a location counts of its own reads."""
+        return self._inner.meter
+
+    async def get(self, key: Any, type: str = "text", *, cache_ttl: int | None = None) -> Any:
+        """Return the value of a key, or None; for a list of keys a dict."""
+        found = await self._runner.run(self._inner.get, key, type, cache_ttl=cache_ttl)
+        if isinstance(found, dict) and type == "stream":
+            return {name: self._streamed(value) for name, value in found.items()}
+        return self._streamed(found)
+
+    async def get_many(self, keys: Any, type: str = "text") -> dict[str, Any]:
+        """Return a dict from each key to its value, None for each that is absent."""
+        found: dict[str, Any] = await self.get(list(keys), type)
+        return found
+
+    async def get_with_metadata(
+        self, key: Any, type: str = "text", *, cache_ttl: int | None = None
+    ) -> Any:
+        """Return ValueWithMetadata; for a list a dict."""
+        found = await self._runner.run(
+            self._inner.get_with_metadata, key, type, cache_ttl=cache_ttl
+        )
+        if isinstance(key, str):
+            return found._replace(value=self._streamed(found.value))
+        return {
+            name: one and one._replace(value=self._streamed(one.value))
+            for name, one in found.items()
+        }
+
+    def _streamed(self, value: Any) -> Any:
+        return ValueStream(value, self._runner) if isinstance(value, values.ValueStream) else value
+
+    async def put(self, key: str, value: Any, **options: Any) -> int:
+        """Store a value and return the version; see kvengine.aio.Namespace.put()."""
+        if hasattr(value, "__aiter__") or hasattr(value, "read"):
+            await self._runner.run(lambda: self._inner.limits)  # asked once, not on this thread
+            value = await collected(self.limits, value)
+        return await self._runner.run(self._inner.put, key, value, **options)
+
+    get_metadata = forwarded(sync_namespace.RemoteNamespace.get_metadata)
+    delete = forwarded(sync_namespace.RemoteNamespace.delete)
+    touch = forwarded(sync_namespace.RemoteNamespace.touch)
+    increment = forwarded(sync_namespace.RemoteNamespace.increment)
+    put_many = forwarded(sync_namespace.RemoteNamespace.put_many)
+    delete_many = forwarded(sync_namespace.RemoteNamespace.delete_many)
+    delete_prefix = forwarded(sync_namespace.RemoteNamespace.delete_prefix)
+    list = forwarded(sync_namespace.RemoteNamespace.list)
+    count = forwarded(sync_namespace.RemoteNamespace.count)
+    size = forwarded(sync_namespace.RemoteNamespace.size)
+
+    def keys(self, *args: Any, **options: Any) -> AsyncIterator[KeyInfo]:
+        """Return an async iterator over the keys of all pages."""
+        return self._runner.iterate(lambda: self._inner.keys(*args, **options))
+
+    def history(self, key: str) -> AsyncIterator[KeyChange]:
+        """Return an async iterator over the changes of a key that the log still has."""
+        return self._runner.iterate(lambda: self._inner.history(key))
+
+    async def watch(self, *args: Any, **options: Any) -> AsyncGenerator[KeyChange, None]:
+        """Yield changes as they come; see kvengine.RemoteNamespace.watch()."""
+        async for change in one_by_one(lambda: self._inner.watch(*args, **options)):
+            yield change
+
+    async def get_or_set(
+        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
+    ) -> Any:
+        """Return the value of a key; if there is none, call or await `make` and store it."""
+        return await filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+
+    def memoize(
+        self,
+        *,
+        expiration_ttl: int | None = None,
+        type: str = "json",
+        key: Callable[..., str] | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps what a function returns in this namespace."""
+        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
+
+
+class RemoteDatabase:
+    """A database on a server, for asyncio; connect() gives one.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    def __init__(self, inner: sync.RemoteDatabase, runner: Runner) -> None:
+        self._inner, self._runner = inner, runner
+        self._namespaces: dict[str, RemoteNamespace] = {}
+
+    def __repr__(self) -> str:
+        return f"<kvengine.aio.RemoteDatabase at {self._inner.url!r}>"
+
+    @property
+    def limits(self) -> Limits:
+        """What its namespaces accept; the first time it is asked, which waits."""
+        return self._inner.limits
+
+    @property
+    def clock(self) -> Any:
+        """What tells the time by which copies of keys end."""
+        return self._inner.clock
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._inner.closed
+
+    async def version(self) -> int:
+        """Return the version of the newest change, asked now."""
+        return await self._runner.run(lambda: self._inner.version)
+
+    async def namespace(self, title: str) -> RemoteNamespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        return self._shown(await self._runner.run(self._inner.namespace, title))
+
+    async def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
+        """Return the namespace of an id; none is made."""
+        return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
+
+    def _shown(self, inner: sync_namespace.RemoteNamespace) -> RemoteNamespace:
+        found = self._namespaces.get(inner.id)
+        if found is None or found._inner is not inner:
+            found = self._namespaces[inner.id] = RemoteNamespace(inner, self._runner)
+        return found
+
+    create_namespace = forwarded(sync.RemoteDatabase.create_namespace)
+    namespaces = forwarded(sync.RemoteDatabase.namespaces)
+    rename = forwarded(sync.RemoteDatabase.rename)
+    delete = forwarded(sync.RemoteDatabase.delete)
+    wait_for_removals = forwarded(sync.RemoteDatabase.wait_for_removals)
+    usage = forwarded(sync.RemoteDatabase.usage)
+    sync = forwarded(sync.RemoteDatabase.sync)
+
+    async def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[DatabaseChange, None]:
+        """Yield the changes of all namespaces above a version; see kvengine.Database.tail()."""
+        begin = lambda: self._inner.tail(after, follow=follow, timeout=timeout)  # noqa: E731
+        async for change in one_by_one(begin):
+            yield change
+
+    async def close(self) -> None:
+        """Wait for what is under way, then close the connections."""
+        await self._runner.close(self._inner.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+
+def connect(url: str, *, threads: int = THREADS, **options: Any) -> RemoteDatabase:
+    """Return the database on a server, to be used as if it were here; nothing is asked yet.
+
+    Args:
+        url: such as "https://kv.example:8787".
+        threads: how many requests may be under way at once.
+        options: token, account, timeout, verify, as of kvengine.connect().
+
+    Raises:
+        InvalidType, InvalidRequest: as kvengine.connect().
+    """
+    return RemoteDatabase(sync.connect(url, **options), Runner(threads))
+
+
+async def one_by_one(begin: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any, None]:
+    """Yield what an iterator gives that waits for each item, on a thread of its own."""
+    runner = Runner(1)
+    source: Iterator[Any] | None = None
+    try:
+        source = await runner.run(begin)
+        while (item := await runner.run(next, source, END)) is not END:
+            yield item
+    finally:
+        del source  # the thread lets it go when it has its next item or heartbeat
+        runner.leave()

@@ -1,0 +1,347 @@
+"""A database on a server; kvengine.connect() gives one.
+
+Invariants:
+
+* Nothing is asked before it is needed; what is then not there is UpstreamUnavailable.
+* Who follows changes goes on after a break: each change once, in order, none left out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from random import SystemRandom
+from typing import Any, Self
+
+from kvengine.client.connection import TIMEOUT_S, Connection, Stream
+from kvengine.client.failures import decode_error
+from kvengine.client.log import HttpLog
+from kvengine.client.namespace import RemoteNamespace
+from kvengine.client.packing import pack, unpack
+from kvengine.client.upstream import RemoteUpstream
+from kvengine.clock import SystemClock
+from kvengine.errors import (
+    AccessDenied,
+    InvalidRequest,
+    InvalidType,
+    ProtocolError,
+    StoreClosed,
+    UpstreamUnavailable,
+)
+from kvengine.file.environment import variable
+from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import DatabaseChange, NamespaceInfo
+
+SILENCE_S = 5.0  # five heartbeats
+ITEM_BYTES_MAX = 256 << 20
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+CHANCE = SystemRandom()
+
+
+class RemoteDatabase:
+    """A database on a server, with the methods of kvengine.Database.
+
+    Not there: snapshot() and consumer(), which belong to a store; export() and import_() of its
+    namespaces.
+
+    Args:
+        connection: to the server; it is closed with this.
+        account: what the server's account must be; None: any.
+        timeout: seconds for a question of a location.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, connection: Connection, account: str | None, timeout: float) -> None:
+        self._connection, self._account, self._timeout = connection, account, timeout
+        self._lock = threading.Lock()
+        self._limits: Limits | None = None
+        self._namespaces: dict[str, RemoteNamespace] = {}
+        self._closed = False
+        self.clock: Any = SystemClock()  # what tells the time by which copies of keys end
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._connection.url
+
+    @property
+    def limits(self) -> Limits:
+        """What its namespaces accept; asked once.
+
+        Raises:
+            UpstreamUnavailable: the server can't be reached.
+            AccessDenied: it refuses the token.
+        """
+        return self._limits or self._info()[0]
+
+    @property
+    def version(self) -> int:
+        """The version of the newest change, asked now."""
+        return self._info()[1]
+
+    def _info(self) -> tuple[Limits, int]:
+        self.check_usable()
+        found = self._connection.call("/v1/version", None)
+        try:
+            fields = {**found["limits"], "get_types": tuple(found["limits"]["get_types"])}
+            limits = Limits(**fields)
+            account, version = str(found["account"]), int(found["version"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise UpstreamUnavailable(f"the server says something else: {error}") from error
+        if self._account not in (None, account):
+            raise AccessDenied(f"the server's account is {account}, not {self._account}")
+        self._limits = limits
+        return limits, version
+
+    def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
+        """Return what a call at the server gives."""
+        self.check_usable()
+        return self._connection.call(f"/v1/{path}", [list(args), named])
+
+    # -- namespaces
+
+    def namespace(self, title: str) -> RemoteNamespace:
+        """Return the namespace of a title, or else of an id; it is made if there is none.
+
+        Raises:
+            InvalidType: it is no str.
+            InvalidRequest: it can't be a title.
+            AccessDenied: there is none, and the token does not allow to make one.
+        """
+        return self._found(self.call("db/namespace", [title], {}))
+
+    def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
+        """Return the namespace of an id; none is made.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        return self._found(self.call("db/namespace_by_id", [namespace_id], {}))
+
+    def _found(self, answer: Any) -> RemoteNamespace:
+        namespace_id, number = answer
+        with self._lock:
+            found = self._namespaces.get(namespace_id)
+            if found is None:
+                found = RemoteNamespace(self, namespace_id, number)
+                self._namespaces[namespace_id] = found
+            return found
+
+    def forget(self, namespace_id: str) -> None:
+        """Take note that a namespace is not there any more."""
+        with self._lock:
+            self._namespaces.pop(namespace_id, None)
+
+    def create_namespace(self, title: str) -> NamespaceInfo:
+        """Make a namespace and return NamespaceInfo(id, title)."""
+        return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
+
+    def namespaces(self, /, **options: Any) -> list[NamespaceInfo]:
+        """Return NamespaceInfo(id, title) of the namespaces; see Database.namespaces()."""
+        return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], options)]
+
+    def rename(self, namespace: str, title: str) -> NamespaceInfo:
+        """Give a namespace another title; its id stays."""
+        return NamespaceInfo(*self.call("db/rename", [namespace, title], {}))
+
+    def delete(self, namespace: str) -> None:
+        """Delete a namespace with all its keys; see Database.delete()."""
+        self.call("db/delete", [namespace], {})
+
+    def wait_for_removals(self) -> None:
+        """Return when no key of a deleted namespace is left, or none can be removed now."""
+        self.call("db/wait_for_removals", [], {})
+
+    # -- the whole
+
+    def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
+        """Return what was used in a month, and what is stored now; see Database.usage()."""
+        found = self.call("db/usage", [namespace], {"month": month})
+        return Usage(
+            **{
+                **found,
+                "counts": Counts(**found["counts"]),
+                "gigabyte_months": Decimal(found["gigabyte_months"]),
+                "by_day": [_counted(DayUsage, one) for one in found["by_day"]],
+                "by_namespace": [_counted(NamespaceUsage, one) for one in found["by_namespace"]],
+            }
+        )
+
+    def sync(self) -> None:
+        """Return when everything written so far is on the server's disk."""
+        self.call("db/sync", [], {})
+
+    def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[DatabaseChange]:
+        """Return an iterator over the changes of all namespaces; see Database.tail().
+
+        With `follow` it goes on when the connection breaks, after pauses that grow.
+        """
+        if not follow:
+            items = self.streamed("db/tail", [after], {})
+        else:
+            items = self.followed("db/tail", {"follow": True}, after, timeout, 1)
+        return (DatabaseChange(*item) for item in items if item is not None)
+
+    def log_source(self) -> HttpLog:
+        """Return the server's log as a source: a Follower of it is a replica on this machine."""
+        self.check_usable()
+        return HttpLog(self._connection)
+
+    def upstream(self) -> RemoteUpstream:
+        """Return what a location asks and listens to; who asks for it closes it."""
+        self.check_usable()
+        return RemoteUpstream(self._connection, self._timeout)
+
+    # -- streams
+
+    def streamed(self, path: str, args: list[Any], named: dict[str, Any]) -> Iterator[Any]:
+        """Return an iterator over what a call gives bit by bit; None is a heartbeat.
+
+        Raises:
+            KvError: the one that the call raised, or UpstreamUnavailable.
+        """
+        self.check_usable()
+        body = pack([args, named])
+        return _items(self._connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
+
+    def followed(
+        self, path: str, named: dict[str, Any], after: int, timeout: float | None, at: int
+    ) -> Iterator[Any]:
+        """Return an iterator over changes that connects again when it breaks.
+
+        Args:
+            path, named: the call.
+            after: begin behind this version.
+            timeout: end when nothing came for so many seconds.
+            at: which field of an item is its version.
+        """
+        first = self.streamed(path, [], {**named, "after": after})  # errors are raised at once
+        return self._followed(first, path, named, after, timeout, at)
+
+    def _followed(
+        self,
+        items: Iterator[Any],
+        path: str,
+        named: dict[str, Any],
+        after: int,
+        timeout: float | None,
+        at: int,
+    ) -> Iterator[Any]:
+        pause, heard = FIRST_PAUSE_S, time.monotonic()
+        while True:
+            try:
+                for item in items:
+                    pause = FIRST_PAUSE_S
+                    if item is not None:
+                        after = item[at]
+                        yield item
+                        heard = time.monotonic()
+                    elif timeout is not None and time.monotonic() - heard >= timeout:
+                        return
+            except UpstreamUnavailable:
+                time.sleep(pause * CHANCE.uniform(0.5, 1.0))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            if timeout is not None and time.monotonic() - heard >= timeout:
+                return
+            try:
+                items = self.streamed(path, [], {**named, "after": after})
+            except UpstreamUnavailable:
+                items = iter(())
+                time.sleep(pause * CHANCE.uniform(0.5, 1.0))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def check_usable(self) -> None:
+        """Raise if it was closed."""
+        if self._closed:
+            raise StoreClosed("the connection to the database was closed")
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close the connections; the database stays as it is."""
+        self._closed = True
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.RemoteDatabase at {self.url!r}>"
+
+
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    account: str | None = None,
+    timeout: float = TIMEOUT_S,
+    verify: Any = True,
+) -> RemoteDatabase:
+    """Return the database on a server, to be used as if it were here; nothing is asked yet.
+
+    Args:
+        url: such as "https://kv.example:8787".
+        token: what it lets in; None: what KVENGINE_TOKEN says.
+        account: what the server's account must be; None: what KVENGINE_ACCOUNT says, or any.
+        timeout: seconds that the server may be silent.
+        verify: True, or an ssl.SSLContext that says which servers to trust.
+
+    Raises:
+        InvalidType, InvalidRequest: an argument is not valid, or httpx is not installed.
+    """
+    for name, value in (("url", url), ("token", token), ("account", account)):
+        if not isinstance(value, str) and (value is not None or name == "url"):
+            raise InvalidType(f"{name} must be a str, not {type(value).__name__}")
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout < 1e6:
+        raise InvalidRequest(f"timeout must be a number of seconds above 0, not {timeout!r}")
+    token = variable("KVENGINE_TOKEN") if token is None else token
+    account = variable("KVENGINE_ACCOUNT") if account is None else account
+    return RemoteDatabase(Connection(url, token, timeout, verify), account, timeout)
+
+
+def _counted(kind: Any, fields: dict[str, Any]) -> Any:
+    return kind(**{**fields, "counts": Counts(**fields["counts"])})
+
+
+def _items(stream: Stream) -> Iterator[Any]:
+    with closing(stream):
+        try:
+            while True:
+                size = int.from_bytes(_exactly(stream, 4), "little")
+                if size == 0:
+                    yield None
+                    continue
+                if size > ITEM_BYTES_MAX:
+                    raise ProtocolError("an item", 0, f"{ITEM_BYTES_MAX} bytes", size)
+                found = unpack(_exactly(stream, size))
+                if isinstance(found, dict):
+                    raise decode_error(found, 200)
+                if not found:
+                    return
+                yield found[0]
+        except (OSError, ProtocolError) as error:
+            raise UpstreamUnavailable(f"the stream broke off: {error}") from error
+
+
+def _exactly(stream: Stream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        got = stream.read(size - len(data))
+        if not got:
+            raise OSError("the stream ends too early")
+        data += got
+    return bytes(data)

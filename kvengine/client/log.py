@@ -1,0 +1,50 @@
+"""The log of a database on a server, as a source for followers and tails.
+
+The bytes are those of replication/WIRE.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvengine.client.connection import Connection
+from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable
+from kvengine.replication.ask import ANY_STORE, Ask
+from kvengine.replication.remote import SILENCE_S, RemoteSource
+from kvengine.replication.stream import Receiver, receive
+
+
+class HttpLog(RemoteSource):
+    """The log of a store on a server, as a Source.
+
+    Args:
+        connection: to the server.
+
+    Thread-safety: threads may share it; an iterator is for one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(_no_socket)
+        self._http = connection
+
+    def _open(self, ask: Ask) -> tuple[Any, Receiver]:
+        path = f"/v1/log?after={ask.after}&follow={int(ask.follow)}"
+        if ask.uuid != ANY_STORE:
+            path += f"&uuid={ask.uuid.hex()}"
+        stream = self._http.stream("GET", path, None, SILENCE_S)
+        try:
+            far = receive(stream.read)
+        except (OSError, ProtocolError) as error:
+            stream.close()
+            raise UpstreamUnavailable(f"the log does not answer: {error}") from error
+        if self._uuid not in (ANY_STORE, far.uuid):
+            stream.close()
+            raise ReplicaDiverged(
+                f"store {far.uuid.hex()} answers, not {self._uuid.hex()}: it is another log"
+            )
+        self._uuid, self._version = far.uuid, max(self._version, far.version)
+        return stream, far
+
+
+def _no_socket() -> Any:
+    raise OSError("the log comes over HTTP")

@@ -1,0 +1,231 @@
+"""A center over the network, as the upstream of a location.
+
+News come as a stream, which the location takes up poll by poll.  A piece of news says how long
+after the beginning of its stream it was true (`waited`, on the clock of the center); counted from
+the moment at which the stream was asked for, on the clock here, that is earlier than it was.  The
+center ends a stream after a few minutes, so that clocks that run apart make little of it.
+
+Invariants:
+
+* `done` is called once for each question, at the latest after the timeout.
+* Nothing that comes, or does not come, ends the thread that reads the news.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from kvengine.client.connection import Connection, Stream
+from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
+from kvengine.tier import codec
+from kvengine.tier.board import Done
+from kvengine.tier.codec import Kind
+from kvengine.tier.messages import Answer, News, Want
+
+THREADS = 16  # questions under way at once
+CLOCKS_APART = 0.001  # how much faster one may run than another; see tier/PROMISES.md
+WANTS_AT_ONCE = 1000
+logger = logging.getLogger("kvengine")
+
+
+class Poll(NamedTuple):
+    """Who waits for news."""
+
+    after: int
+    hold_s: float
+    done: Done
+    asked: float
+
+
+class RemoteUpstream:
+    """Questions and polls of a location, over a connection.
+
+    Args:
+        connection: to the center; the caller closes it, after this.
+        timeout: seconds for a question.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        self._connection, self._timeout = connection, timeout
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kvengine-ask")
+        self._changed = threading.Condition()
+        self._poll: Poll | None = None
+        self._stream: Stream | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="kvengine-news", daemon=True)
+        self._thread.start()
+
+    # -- questions
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with a list of Answers, or with the error instead."""
+        self._start(lambda: self._fetch(wants), done)
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center."""
+        self._start(self._version, done)
+
+    def _start(self, ask: Callable[[], Any], done: Done) -> None:
+        deadline = time.monotonic() + self._timeout
+
+        def run() -> None:
+            try:
+                if time.monotonic() > deadline:
+                    raise UpstreamUnavailable("too many questions to the server are under way")
+                result = ask()
+            except (KvError, OSError) as error:
+                result = error
+            except Exception as error:
+                logger.exception("a question to the center failed")
+                result = UpstreamUnavailable(f"a question failed: {type(error).__name__}")
+            done(result)
+
+        try:
+            self._threads.submit(run)
+        except RuntimeError:
+            done(UpstreamUnavailable("the location was closed"))
+
+    def _fetch(self, wants: Sequence[Want]) -> list[Answer]:
+        found: list[Answer] = []
+        for start in range(0, len(wants), WANTS_AT_ONCE):
+            part = wants[start : start + WANTS_AT_ONCE]
+            body = self._connection.post("/v1/fetch", codec.encode_wants(part), self._timeout)
+            try:
+                for answers in codec.frames(_reader(body), Kind.ANSWERS):
+                    found += answers  # type: ignore[arg-type]
+            except ProtocolError as error:
+                raise UpstreamUnavailable(f"an answer came damaged: {error}") from error
+        if len(found) != len(wants):
+            raise UpstreamUnavailable(f"{len(found)} answers came to {len(wants)} questions")
+        return found
+
+    def _version(self) -> int:
+        found = self._connection.call("/v1/version", None)
+        try:
+            return int(found["version"])
+        except (TypeError, KeyError, ValueError):
+            raise UpstreamUnavailable("the server does not say its version") from None
+
+    # -- news
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with the next news behind a version."""
+        with self._changed:
+            self._poll = Poll(after, hold_s, done, time.monotonic())
+            self._changed.notify()
+
+    def _run(self) -> None:
+        follower = NewsStream(self._connection)
+        while (poll := self._next()) is not None:
+            result: News | Exception
+            try:
+                if follower.position != poll.after:
+                    self._stream = None
+                    self._stream = follower.begin(poll.after, poll.hold_s)
+                news, moment = follower.next()
+                result = news._replace(waited=moment - poll.asked)
+            except (KvError, OSError) as error:
+                follower.end()
+                result = error
+            except Exception:
+                logger.exception("news of the center can't be read")
+                follower.end()
+                result = UpstreamUnavailable("news of the center can't be read")
+            try:
+                poll.done(result)
+            except Exception:
+                logger.exception("news of the center can't be applied")
+        follower.end()
+
+    def _next(self) -> Poll | None:
+        with self._changed:
+            while self._poll is None and not self._closed:
+                self._changed.wait()
+            poll, self._poll = self._poll, None
+            return None if self._closed else poll
+
+    def close(self) -> None:
+        """End the threads; questions under way are answered with an error or not at all."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        stream = self._stream
+        if stream is not None:
+            stream.close_now()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(self._timeout)
+
+
+class NewsStream:
+    """The news of a center, one after the other.
+
+    Thread-safety: for one thread.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.position = -1  # the next news are those behind this version; -1: none are coming
+        self._stream: Stream | None = None
+        self._frames: Any = None
+        self._began = 0.0
+        self._hold_s = 1.0
+        self._is_new = True
+
+    def begin(self, after: int, hold_s: float) -> Stream:
+        """Ask for the news behind a version; heartbeats come every `hold_s` seconds."""
+        self.end()
+        self._began = time.monotonic()
+        path = f"/v1/news?after={after}&hold={hold_s:g}"
+        self._stream = self._connection.stream("GET", path, None, 2 * hold_s + 1)
+        self._frames = codec.frames(self._stream.read, Kind.NEWS)
+        self.position, self._hold_s, self._is_new = after, hold_s, True
+        return self._stream
+
+    def next(self) -> tuple[News, float]:
+        """Return news, and the moment here at which they were true, or an earlier one."""
+        try:
+            news = next(self._frames, None)
+            if news is None and not self._is_new:  # it has lasted long enough
+                self.begin(self.position, self._hold_s)
+                news = next(self._frames, None)
+        except ProtocolError as error:
+            raise UpstreamUnavailable(f"news came damaged: {error}") from error
+        except OSError as error:
+            raise UpstreamUnavailable(f"the news broke off: {error}") from error
+        if not isinstance(news, News) or news.after != self.position:
+            raise UpstreamUnavailable("the server sends other news than it was asked for")
+        if news.waited < 0 or not math.isfinite(news.waited):
+            raise UpstreamUnavailable("news of the future came")
+        self._is_new = False
+        # What is behind what was asked for is another store, or one that lost its last changes.
+        self.position = news.upto
+        moment = self._began + news.waited * (1 - CLOCKS_APART)
+        return news, min(moment, time.monotonic())
+
+    def end(self) -> None:
+        """Read no more."""
+        self.position = -1
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _reader(body: bytes) -> Callable[[int], bytes]:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        found = body[at : at + size]
+        at += len(found)
+        return found
+
+    return read

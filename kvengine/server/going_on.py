@@ -1,0 +1,87 @@
+"""Answers that go on: what a thread makes, sent as it comes.
+
+Invariants:
+
+* The thread waits while the client takes nothing: a few pieces are held, no more.
+* When the client is gone, or the server stops, the thread ends before the answer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from kvengine.server.messages import Request
+
+PIECES_HELD = 4
+STREAMS_MAX = 1000
+EXECUTOR = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="kvengine-stream")
+
+Write = Callable[[bytes], None]
+
+
+class Ended(Exception):
+    """Nobody takes what is written any more."""
+
+
+async def until(request: Request, stopping: asyncio.Event) -> None:
+    """Return when the client is gone or the server stops."""
+    waits = [asyncio.ensure_future(request.left()), asyncio.ensure_future(stopping.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+
+
+async def written(
+    make: Callable[[Write], None], request: Request, stopping: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """Yield what `make`, on a thread of its own, writes.
+
+    Args:
+        make: is given a function that takes bytes, and raises Ended when it should end; it must
+            write every few seconds, or it is not noticed that the client is gone.
+        request, stopping: when to end.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_HELD)
+    ended = threading.Event()
+
+    def write(data: bytes) -> None:
+        if ended.is_set():
+            raise Ended
+        asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
+
+    def run() -> None:
+        try:
+            make(write)
+        except Ended:
+            pass
+        finally:
+            if not ended.is_set():
+                asyncio.run_coroutine_threadsafe(queue.put(None), loop)
+
+    thread = loop.run_in_executor(EXECUTOR, run)
+    gone = asyncio.ensure_future(until(request, stopping))
+    try:
+        while not gone.done():
+            taken = asyncio.ensure_future(queue.get())
+            await asyncio.wait([taken, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not taken.done():
+                taken.cancel()
+                break
+            piece = taken.result()
+            if piece is None:
+                break
+            yield piece
+    finally:
+        ended.set()
+        gone.cancel()
+        while not thread.done():  # it may wait to put a piece
+            while not queue.empty():
+                queue.get_nowait()
+            await asyncio.wait([thread], timeout=0.02)
+        thread.result()
