@@ -13,6 +13,7 @@ import click
 
 from benchmarks import cache, driver, hits, locations, log, namespace
 from benchmarks.engines import ENGINES
+from benchmarks.http import http
 from benchmarks.options import Options
 from benchmarks.report import write_report
 from benchmarks.report.compare import comparison
@@ -135,6 +136,7 @@ def namespace_layer(keys: int, repeats: int, directory: str | None, results: Pat
 
 
 main.add_command(world)
+main.add_command(http)
 
 
 @main.command(name="cache")

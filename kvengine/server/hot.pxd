@@ -23,3 +23,11 @@ cdef class HotDoor:
         self, const char *raw, Py_ssize_t raw_size, bytes namespace_id, int surface,
         Headers headers)
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1
+
+cdef class HotConnection:
+    cdef HotDoor door
+    cdef int descriptor
+    cdef Headers headers            # of the last request
+    cdef readonly Py_ssize_t size   # bytes that the last call of answer() has answered
+
+    cdef bytes written(self, bytes answer)

@@ -22,6 +22,10 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from kvengine.errors import KvError
 
+cdef extern from "<sys/socket.h>":
+    Py_ssize_t send(int descriptor, const void *data, size_t size, int flags)
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+
 cdef enum:
     KEY_MAX = 3000  # bytes of a key, each of which may be written as %XX
 VALUE_BYTES_MAX = 1 << 16  # larger ones are sent in pieces, as fast as the client takes them
@@ -38,6 +42,10 @@ cdef tuple NOT_HOT = (
     b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"range", b"if-", b"x-auth-",
     b"te",
 )
+cdef bytes START = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: "
+)
+cdef bytes VERSION = b"\r\nkv-version: "
 cdef enum Surface:
     NONE
     REST
@@ -123,38 +131,6 @@ cdef class HotDoor:
         """Return how many answers took up to 2**n nanoseconds, by n."""
         return [self.times[bucket] for bucket in range(64)]
 
-    def answer(self, bytes data, Headers headers):
-        """Return (answer, size, headers): what to send for the first `size` bytes of `data`.
-
-        Args:
-            data: what came on a connection that waits for a request.
-            headers: those of its last request, or None.
-        """
-        cdef list found = []
-        cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), line
-        cdef bytes answer
-        cdef uint64_t began = nanoseconds()
-        while at < size:
-            line = line_size(data, at)
-            if line == 0:
-                break
-            headers = headers_behind(data, at + line, headers)
-            if headers is None or not headers.is_hot:
-                break
-            try:
-                answer = self.read(data, at, line, headers)
-            except KvError:
-                break  # the doors say it better
-            if answer is None:
-                break
-            found.append(answer)
-            at += line + PyBytes_GET_SIZE(headers.block)
-        if at:
-            self.times[bits((nanoseconds() - began) // len(found))] += len(found)
-        if len(found) == 1:
-            return found[0], at, headers
-        return b"".join(found), at, headers
-
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers):
         """Return the answer to a request, or None if the doors must answer."""
         cdef const char *start = PyBytes_AS_STRING(data) + at + 4
@@ -236,6 +212,71 @@ cdef class HotDoor:
         return principal.allowance.is_unlimited or principal.allowance.take(self.now())
 
 
+cdef class HotConnection:
+    """The hot reads of one connection.
+
+    Args:
+        door: what answers.
+        descriptor: of a socket to which answers can be written at once; -1: they are handed back.
+    """
+
+    def __init__(self, HotDoor door not None, int descriptor) -> None:
+        self.door, self.descriptor, self.headers, self.size = door, descriptor, None, 0
+
+    def answer(self, bytes data, bint at_once) -> bytes:
+        """Answer the first `size` bytes of what came; return what is still to be written.
+
+        Args:
+            data: what came on a connection that waits for a request.
+            at_once: nothing that was written before is on its way to the socket.
+        """
+        cdef list found = None
+        cdef bytes answer = None, first = None
+        cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), line
+        cdef Headers headers
+        cdef uint64_t began = nanoseconds()
+        cdef int count = 0
+        while at < size:
+            line = line_size(data, at)
+            if line == 0:
+                break
+            headers = headers_behind(data, at + line, self.headers)
+            if headers is None:
+                break
+            self.headers = headers
+            if not headers.is_hot:
+                break
+            try:
+                answer = self.door.read(data, at, line, headers)
+            except KvError:
+                break  # the doors say it better
+            if answer is None:
+                break
+            count += 1
+            if count == 1:
+                first = answer
+            else:
+                if found is None:
+                    found = [first]
+                found.append(answer)
+            at += line + PyBytes_GET_SIZE(headers.block)
+        self.size = at
+        if count == 0:
+            return b""
+        self.door.times[bits((nanoseconds() - began) // count)] += count
+        answer = first if found is None else b"".join(found)
+        return self.written(answer) if at_once and self.descriptor >= 0 else answer
+
+    cdef bytes written(self, bytes answer):
+        """Write to the socket what it takes; return the rest."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(answer)
+        cdef Py_ssize_t sent = send(
+            self.descriptor, PyBytes_AS_STRING(answer), size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent == size:
+            return b""
+        return answer if sent < 0 else answer[sent:size]  # the transport finds out what is wrong
+
+
 cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known):
     """Return the headers that begin at a place in the data, or None if they are not whole."""
     cdef const char *start = PyBytes_AS_STRING(data) + at
@@ -304,6 +345,21 @@ cdef Py_ssize_t unquoted(const char *raw, Py_ssize_t size, char *into):
     return length
 
 
+cdef int decimal(char *into, uint64_t number) noexcept nogil:
+    """Write a number and return how many digits it has; snprintf takes much longer."""
+    cdef char[20] digits
+    cdef int count = 0, i
+    while True:
+        digits[count] = <char>(c"0" + number % 10)
+        count += 1
+        number //= 10
+        if number == 0:
+            break
+    for i in range(count):
+        into[i] = digits[count - 1 - i]
+    return count
+
+
 cdef bytes response(int surface, tuple found):
     """Return the answer that holds a value, as the doors give it; None if it is too large."""
     cdef bytes value = <bytes>found[0], metadata = <bytes>found[1]
@@ -312,10 +368,14 @@ cdef bytes response(int surface, tuple found):
     cdef int used
     if size > value_max or extra > 1024 or memchr(PyBytes_AS_STRING(metadata), 10, extra):
         return None
-    used = snprintf(
-        head, 512,
-        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %zd\r\n"
-        "kv-version: %llu\r\n", size, <unsigned long long>found[3])
+    memcpy(head, PyBytes_AS_STRING(START), PyBytes_GET_SIZE(START))
+    used = PyBytes_GET_SIZE(START)
+    used += decimal(head + used, size)
+    memcpy(head + used, PyBytes_AS_STRING(VERSION), PyBytes_GET_SIZE(VERSION))
+    used += PyBytes_GET_SIZE(VERSION)
+    used += decimal(head + used, <uint64_t>found[3])
+    memcpy(head + used, b"\r\n", 2)
+    used += 2
     if found[2] is not None:
         used += snprintf(
             head + used, 64, "expiration: %lld\r\n" if surface == REST else

@@ -17,7 +17,7 @@ from typing import Any
 
 from uvicorn.protocols.http import httptools_impl as base
 
-from kvengine.server.hot import Headers, HotDoor
+from kvengine.server.hot import HotConnection, HotDoor
 from kvengine.server.settings import ServerSettings
 
 UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
@@ -55,7 +55,9 @@ class Protocol(base.HttpToolsProtocol):
     """A connection of the server."""
 
     hot: HotDoor | None = None
-    headers_seen: Headers | None = None  # of the last hot request
+    hot_connection: HotConnection | None = None
+    waits = False  # for a request, of which nothing has come
+    has_written = False  # through the transport, which may still hold some of it
     head_bytes = 0  # of a request whose head is not whole yet
     moved_at = 0.0  # when bytes came or went
     head_began = 0.0
@@ -69,21 +71,28 @@ class Protocol(base.HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.moved_at = time.monotonic()
+        if self.hot is not None:
+            found = None if self.scheme == "https" else transport.get_extra_info("socket")
+            self.hot_connection = HotConnection(self.hot, -1 if found is None else found.fileno())
+            self.waits = True
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that came."""
-        if self.is_refused:
-            return
-        hot = self.hot
-        if hot is not None and not self.is_leaving and self._waits_for_request():
-            answer, size, self.headers_seen = hot.answer(data, self.headers_seen)
-            if size:
-                self._unset_keepalive_if_required()
-                self.transport.write(answer)
+        if self.waits and not self.flow.write_paused:
+            hot: Any = self.hot_connection
+            if self.has_written:
+                self.has_written = self.transport.get_write_buffer_size() > 0
+            rest = hot.answer(data, not self.has_written)
+            if rest:
+                self.has_written = True
+                self.transport.write(rest)
+            if hot.size:
                 self.moved_at = 0.0  # the watch sets it: looking at the clock costs more
-                if size == len(data):
+                if hot.size == len(data):
                     return
-                data = data[size:]
+                data = data[hot.size :]
+        elif self.is_refused:
+            return
         self.moved_at = time.monotonic()
         super().data_received(data)
         if self.is_reading_head and not self.is_refused:
@@ -104,6 +113,7 @@ class Protocol(base.HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self.waits, self.has_written = False, True
         self.is_reading_head, self.head_bytes, self.head_began = True, 0, self.moved_at
         super().on_message_begin()
 
@@ -118,6 +128,19 @@ class Protocol(base.HttpToolsProtocol):
         """A request has come to its end."""
         self.is_reading_body = False
         super().on_message_complete()
+        self._look_for_next()
+
+    def on_response_complete(self) -> None:
+        """A request was answered."""
+        super().on_response_complete()
+        self._look_for_next()
+
+    def _look_for_next(self) -> None:
+        """Note whether the connection waits for a request now."""
+        if self.hot is not None and self._waits_for_request() and not self.pipeline:
+            self.waits = not self.is_leaving
+            # The watch closes idle connections; a timer for each read would cost more than it.
+            self._unset_keepalive_if_required()
 
     def look(self, now: float, settings: ServerSettings) -> None:
         """Cut the client off if it is too slow; called once a second."""
@@ -145,7 +168,7 @@ class Protocol(base.HttpToolsProtocol):
 
     def leave(self) -> None:
         """Close the connection with the next answer."""
-        self.is_leaving = True
+        self.is_leaving, self.waits = True, False
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
@@ -167,7 +190,7 @@ class Protocol(base.HttpToolsProtocol):
         connection, and the client would not see the answer.
         """
         cycle = self.cycle
-        self.is_refused = True
+        self.is_refused, self.waits = True, False
         self.moved_at = time.monotonic()
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(answer)
