@@ -21,6 +21,7 @@ from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
 from kvengine.server.app import App, Branch, Door
 from kvengine.server.backend import Backend
+from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
 from kvengine.server.listening import BACKLOG, listening_socket
@@ -65,6 +66,27 @@ def make_app(backend: Backend) -> App:
         b"client": RestDoor(backend),
         b"workerd": workerd,
         b"v1": Branch({b"tokens": TokenDoor(backend)}, V1Door(backend)),
+        b"health": health,
+        b"ready": Ready(backend),
+        b"version": show_version,
+    }
+    app = App(doors, workerd)
+    app.stopping = backend.stopping
+    return app
+
+
+def make_edge_app(backend: Backend, center: Door) -> App:
+    """Return the application over a location.
+
+    Args:
+        backend: of a location.
+        center: a Forwarder to the center, which answers what is not a read of values.
+    """
+    workerd = EdgeDoor(WorkerdDoor(backend), center)
+    doors: dict[bytes, Door] = {
+        b"": center,
+        b"client": EdgeDoor(RestDoor(backend), center),
+        b"workerd": workerd,
         b"health": health,
         b"ready": Ready(backend),
         b"version": show_version,
