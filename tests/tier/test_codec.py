@@ -21,11 +21,25 @@ ages = st.floats(0, 1e9)
 ends = st.none() | st.floats(0, 1e12)
 wants = st.builds(Want, keys, versions, versions, ages)
 answers = st.builds(
-    Answer, versions, versions, ages, st.none() | st.binary(max_size=99), st.binary(max_size=9), ends
+    Answer,
+    versions,
+    versions,
+    ages,
+    st.none() | st.binary(max_size=99),
+    st.binary(max_size=9),
+    ends,
+    st.just(False),
 )
 notices = st.builds(
-    Notice, versions, keys, st.just(True), st.none() | st.binary(max_size=99), st.binary(), ends, ages
-) | st.builds(Notice, versions, keys, st.just(False))
+    Notice,
+    versions,
+    keys,
+    st.just(True),
+    st.none() | st.binary(max_size=99),
+    st.binary(),
+    ends,
+    ages,
+) | st.builds(Notice, versions, keys, st.just(False), st.none(), st.just(b""), ends, ages)
 news = st.builds(
     News,
     versions,
