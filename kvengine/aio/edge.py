@@ -30,7 +30,7 @@ class Edge:
         upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
             the URL of a server.
         location: its name.
-        path, always_current, token, settings: as of kvengine.Edge.
+        path, always_current, token, verify, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
 
     Raises:
@@ -48,6 +48,7 @@ class Edge:
         path: Any = None,
         always_current: bool = False,
         token: str | None = None,
+        verify: Any = True,
         threads: int = THREADS,
         **settings: Any,
     ) -> None:
@@ -58,7 +59,7 @@ class Edge:
         self.location = location
         self._own: RemoteDatabase | None = None  # a connection that ends with this location
         if isinstance(upstream, str):
-            upstream = self._own = connect(upstream, token=token, timeout=timeout_s)
+            upstream = self._own = connect(upstream, token=token, timeout=timeout_s, verify=verify)
         self.upstream: Database | Edge | RemoteDatabase = upstream
         self._options = {"path": path, "always_current": always_current, **settings}
         self._runner = Runner(threads)

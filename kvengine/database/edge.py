@@ -39,6 +39,7 @@ from kvengine.tier.messages import Shown
 from kvengine.tier.settings import Settings
 from kvengine.tier.timers import Timers
 
+LOOK_S = 0.002
 logger = logging.getLogger("kvengine")
 
 
@@ -67,7 +68,7 @@ class Edge:
         path: a folder for copies that survive a restart; None: they are in memory only.
         always_current: never show a value that is older than the last acknowledged write; the
             upstream must be a Database in this process.  Each read looks at its version.
-        token: for a URL; None: what KVENGINE_TOKEN says.
+        token, verify: for a URL, as of connect().
         settings: memory_bytes, disk_bytes, cache_ttl_s, negative_ttl_s, stale_if_error_s, ...; see
             kvengine.tier.settings.Settings.
 
@@ -89,6 +90,7 @@ class Edge:
         path: Any = None,
         always_current: bool = False,
         token: str | None = None,
+        verify: Any = True,
         **settings: Any,
     ) -> None:
         check_arguments(upstream, location, always_current, Database, Edge, RemoteDatabase)
@@ -96,7 +98,9 @@ class Edge:
         self.settings = make_settings(settings)
         self._own: RemoteDatabase | None = None  # a connection that ends with this location
         if isinstance(upstream, str):
-            upstream = self._own = connect(upstream, token=token, timeout=self.settings.timeout_s)
+            upstream = self._own = connect(
+                upstream, token=token, timeout=self.settings.timeout_s, verify=verify
+            )
         self.upstream: Database | Edge | RemoteDatabase = upstream
         try:
             self._begin(path, always_current)
@@ -133,6 +137,21 @@ class Edge:
             self.tier, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._listening.begin()
+        if self._remote is not None:
+            try:
+                self._wait_for_center()
+            except BaseException:
+                self.close()
+                raise
+
+    def _wait_for_center(self) -> None:
+        """Return when the center said where it is, so that the first read is not refused."""
+        deadline = time.monotonic() + self.settings.timeout_s
+        while not self.tier.begun:
+            error = self._listening.error
+            if error is not None or time.monotonic() > deadline:
+                raise again(error or UpstreamUnavailable("the server does not say its version"))
+            time.sleep(LOOK_S)
 
     def _open_disk(self, path: Any) -> DiskCopies | None:
         """Open the copies on disk; if they are damaged, go on without."""

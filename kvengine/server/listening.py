@@ -34,7 +34,8 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
         if path is not None:
             return unix_socket(path)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol said, asyncio sends small answers at once (TCP_NODELAY).
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((settings.host, settings.port))
         found.listen(BACKLOG)

@@ -22,8 +22,9 @@ import uvloop
 from kvengine import aio
 from kvengine.server import logs
 from kvengine.server.listening import hand_on, listening_socket
-from kvengine.server.serving import Server, Site, make_backend
+from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
+from kvengine.server.site import Site
 from kvengine.server.start import Start, first_start
 
 Told = Callable[[str, Start], None]  # is told the URL, and what was made up

@@ -52,6 +52,16 @@ class Request:
         return str(self._scope["path"])
 
     @property
+    def raw_query(self) -> bytes:
+        """What stands behind the question mark, as it came."""
+        return bytes(self._scope["query_string"])
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers, with names in small letters."""
+        return [(bytes(name), bytes(value)) for name, value in self._scope["headers"]]
+
+    @property
     def query(self) -> dict[str, str]:
         """What stands behind the question mark; the last one of a name counts."""
         text = self._scope["query_string"].decode("ascii", "replace")

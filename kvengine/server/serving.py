@@ -1,4 +1,4 @@
-"""A server: a backend, its doors, and the connections.
+"""A server: a site, and the connections to it.
 
 Invariants:
 
@@ -8,9 +8,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import os
 import socket
 import time
 from collections.abc import Sequence
@@ -22,23 +19,13 @@ from uvicorn.server import ServerState
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
-from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
-from kvengine.server.figures import Figures
-from kvengine.server.health import Ready, health, show_version
-from kvengine.server.hot import HotDoor
 from kvengine.server.listening import BACKLOG, listening_socket
-from kvengine.server.logs import log_request
-from kvengine.server.messages import Request, Response
-from kvengine.server.metrics import MetricsDoor
 from kvengine.server.protocol import Protocol
 from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
-from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
-from kvengine.server.token_door import TokenDoor
-from kvengine.server.v1 import V1Door
-from kvengine.server.workerd import WorkerdDoor
+from kvengine.server.site import Site
 
 LOOK_S = 1.0
 LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
@@ -62,66 +49,6 @@ def make_backend(db: Database | Edge, settings: ServerSettings, account: str) ->
         now=time.monotonic,
     )
     return Backend(db, account, access, KeyWrites(settings.key_write_interval_s, time.monotonic))
-
-
-class Site:
-    """A backend with its doors: the application, and what it is watched by.
-
-    Args:
-        backend: what the doors stand on.
-        settings: of the server.
-    """
-
-    def __init__(self, backend: Backend, settings: ServerSettings) -> None:
-        self.backend, self.settings = backend, settings
-        self.figures = Figures(backend)
-        self.ready = Ready(backend)
-        self.connections = 0
-        self.observers: list[Observer] = [self.figures.observe]
-        if settings.access_log:
-            self.observers.append(log_request)
-        self.is_traced = spans_are_wanted()
-        if self.is_traced:
-            self.observers.append(make_spans())
-
-    @property
-    def hot(self) -> HotDoor | None:
-        """What answers before the application; None if each request is to be seen."""
-        return None if self.settings.access_log or self.is_traced else self.backend.hot
-
-    def app(self) -> App:
-        """Return the application."""
-        workerd = WorkerdDoor(self.backend)
-        doors: dict[bytes, Door] = {
-            b"": nothing_here,
-            b"client": RestDoor(self.backend),
-            b"workerd": workerd,
-            b"v1": Branch({b"tokens": TokenDoor(self.backend)}, V1Door(self.backend)),
-            b"health": health,
-            b"ready": self.ready,
-            b"version": show_version,
-            b"metrics": MetricsDoor(self.figures, lambda: self.connections),
-        }
-        return App(doors, workerd, self.observers)
-
-
-def spans_are_wanted() -> bool:
-    """True if OpenTelemetry is there and was told where to send spans."""
-    return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")) and (
-        importlib.util.find_spec("opentelemetry.sdk") is not None
-    )
-
-
-def make_spans() -> Observer:
-    """Return what tells OpenTelemetry of requests; the module is part of an extra."""
-    spans: Any = importlib.import_module("kvengine.server.spans")
-    observe: Observer = spans.from_environment().observe
-    return observe
-
-
-async def nothing_here(request: Request) -> Response:
-    """Answer what no door is for."""
-    return Response.text(404, "there is nothing here")
 
 
 class Server:

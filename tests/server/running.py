@@ -15,8 +15,9 @@ import httpx
 import kvengine
 import kvengine.aio
 from kvengine.server.hot import HotDoor
-from kvengine.server.serving import Server, Site, make_backend
+from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
+from kvengine.server.site import Site
 
 ACCOUNT = "ac" * 16
 SIZE = re.compile(rb"content-length: ([0-9]+)")

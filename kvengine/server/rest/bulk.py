@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 from kvengine.namespace.results import BulkReport
@@ -126,11 +127,18 @@ async def get(call: Call) -> Response:
     kind = asked.get("type", "text")
     if kind not in ("text", "json"):
         raise InvalidRequest(f'"{str(kind)[:40]}" is not a valid type. Use "json" or "text"')
-    namespace = await call.own_namespace()
+    namespace = await call.namespace()
     keys = list(dict.fromkeys(asked["keys"])) if _are_names(asked["keys"]) else asked["keys"]
     if not asked.get("withMetadata"):
         return success({"values": await namespace.get(keys, kind)})
-    found = await namespace._runner.run(_with_metadata, namespace, keys, kind)
+    values = await namespace.get_with_metadata(keys, kind)
+    found: dict[str, Any] = dict.fromkeys(keys)
+    for key, one in values.items():
+        if one is not None:
+            found[key] = {"value": one.value, "metadata": one.metadata}
+            expiration = await _expiration(namespace, key)
+            if expiration is not None:
+                found[key]["expiration"] = expiration
     return success({"values": found})
 
 
@@ -138,16 +146,8 @@ def _are_names(keys: list[Any]) -> bool:
     return all(isinstance(key, str) for key in keys)
 
 
-def _with_metadata(namespace: Namespace, keys: list[str], kind: str) -> dict[str, Any]:
-    """Return values with metadata and expirations."""
-    inner = namespace._inner
-    found: dict[str, Any] = {}
-    for key, one in inner.get_with_metadata(keys, kind).items():
-        if one is None:
-            found[key] = None
-            continue
-        found[key] = {"value": one.value, "metadata": one.metadata}
-        details = inner.get_metadata(key)
-        if details is not None and details.expiration is not None:
-            found[key]["expiration"] = details.expiration
-    return found
+async def _expiration(namespace: Namespace | EdgeNamespace, key: str) -> int | None:
+    if isinstance(namespace, EdgeNamespace):
+        return (await namespace.read(key, "bytes")).expiration
+    details = await namespace.get_metadata(key)
+    return None if details is None else details.expiration
