@@ -98,9 +98,15 @@ class RemoteDatabase:
         self._limits = limits
         return limits, version
 
+    def _meet(self) -> None:
+        """Raise if this can't be used, or the server is not the one that is meant."""
+        self.check_usable()
+        if self._account is not None and self._limits is None:
+            self._info()
+
     def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
         """Return what a call at the server gives."""
-        self.check_usable()
+        self._meet()
         return self._connection.call(f"/v1/{path}", [list(args), named])
 
     # -- namespaces
@@ -191,12 +197,12 @@ class RemoteDatabase:
 
     def log_source(self) -> HttpLog:
         """Return the server's log as a source: a Follower of it is a replica on this machine."""
-        self.check_usable()
+        self._meet()
         return HttpLog(self._connection)
 
     def upstream(self) -> RemoteUpstream:
         """Return what a location asks and listens to; who asks for it closes it."""
-        self.check_usable()
+        self._meet()
         return RemoteUpstream(self._connection, self._timeout)
 
     # -- streams
@@ -207,7 +213,7 @@ class RemoteDatabase:
         Raises:
             KvError: the one that the call raised, or UpstreamUnavailable.
         """
-        self.check_usable()
+        self._meet()
         body = pack([args, named])
         return _items(self._connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
 

@@ -108,7 +108,7 @@ class RemoteUpstream:
         return found
 
     def _version(self) -> int:
-        found = self._connection.call("/v1/version", None)
+        found = self._connection.call("/v1/version?location=1", None)
         try:
             return int(found["version"])
         except (TypeError, KeyError, ValueError):

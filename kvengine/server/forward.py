@@ -119,7 +119,7 @@ class Forwarder:
         except KvError as error:
             logger.warning("copies here may be older than a write just made: %s", error)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
 

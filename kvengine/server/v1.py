@@ -27,6 +27,7 @@ from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.tokens import Token
 
 SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
+LOCATION = "location"  # who asks is a location, and must be allowed to read everything
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
 
@@ -72,7 +73,8 @@ class V1Door:
         match parts:
             case [str(name)] if name in self._doors:
                 method, door = self._doors[name]
-                await self._admit(request, None, Call("read"), any_namespace=name == "version")
+                is_open = name == "version" and LOCATION not in request.query
+                await self._admit(request, None, Call("read"), any_namespace=is_open)
                 return await door(request) if request.method == method else _wrong_method(method)
             case ["db", str(method)]:
                 return await self._database(request, method)

@@ -1,0 +1,55 @@
+"""A center or a location as a process of its own, for tests: prints its port when it listens.
+
+python -m tests.server.edge_process center FOLDER HOST PORT
+python -m tests.server.edge_process location URL NAME HOST PORT [SETTING=NUMBER ...]
+"""
+
+import asyncio
+import contextlib
+import sys
+
+import kvengine.aio
+from kvengine.server.edge_doors import open_edge, wrote_here
+from kvengine.server.forward import Forwarder
+from kvengine.server.serving import Server, make_app, make_backend, make_edge_app
+from kvengine.server.settings import ServerSettings
+from tests.server.running import ACCOUNT, TOKEN
+
+
+def settings(host: str, port: str) -> ServerSettings:
+    return ServerSettings(
+        data="",
+        host=host,
+        port=int(port),
+        account=ACCOUNT,
+        first_token=TOKEN,
+        key_write_interval_s=0.0,
+    )
+
+
+async def serve(server: Server) -> None:
+    await server.start()
+    print(server.port, flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until it is closed
+    await server.stop()
+
+
+async def center(folder: str, host: str, port: str) -> None:
+    chosen = settings(host, port)
+    async with kvengine.aio.open(folder, limits="strict", durability="os") as db:
+        backend = make_backend(db, chosen, ACCOUNT)
+        await serve(Server(make_app(backend), chosen, hot=backend.hot))
+
+
+async def location(url: str, name: str, host: str, port: str, *options: str) -> None:
+    chosen = settings(host, port)
+    numbers = {key: float(value) for key, value in (option.split("=") for option in options)}
+    edge = await open_edge(url, token=TOKEN, location=name, **numbers)
+    forwarder = Forwarder(url, after_write=wrote_here(edge))
+    async with edge, contextlib.aclosing(forwarder):
+        backend = make_backend(edge, chosen, ACCOUNT)
+        await serve(Server(make_edge_app(backend, forwarder), chosen, hot=backend.hot))
+
+
+if __name__ == "__main__":
+    asyncio.run({"center": center, "location": location}[sys.argv[1]](*sys.argv[2:]))
