@@ -66,7 +66,8 @@ def serve(data: str, **options: Any) -> None:
 
     Speaks Cloudflare's REST API, for SDKs and wrangler, and workerd's KV protocol, for Workers.
     KVENGINE_TOKEN and KVENGINE_ACCOUNT give the first token and the account; without them both are
-    made up, kept, and printed the first time.
+    made up, kept, and printed the first time. A location asks its upstream with
+    KVENGINE_UPSTREAM_TOKEN, or else with KVENGINE_TOKEN, which must be allowed to read everything.
 
     \b
     SIGTERM   finish what is under way, sync, stop
@@ -80,6 +81,10 @@ def serve(data: str, **options: Any) -> None:
             f"{error.name} is missing; the server needs: pip install 'kvengine[server]'"
         ) from error
     strict = options["limits"] == "strict"
+    upstream = options["upstream"]
+    if upstream and not _is_given("data"):
+        data = ""  # a location's copies are in memory unless a folder is named
+    token = os.environ.get("KVENGINE_TOKEN") or None
     settings = ServerSettings(
         data=data,
         host=options["host"],
@@ -92,21 +97,28 @@ def serve(data: str, **options: Any) -> None:
         is_open=options["no_auth"],
         certificate=options["tls_certificate"],
         private_key=options["tls_key"],
-        upstream=options["upstream"],
+        upstream=upstream,
+        upstream_token=os.environ.get("KVENGINE_UPSTREAM_TOKEN") or token,
         location=options["location"],
         memory_bytes=options["memory"] * MEBIBYTE,
         log_format=options["log_format"],
         access_log=options["access_log"],
         key_write_interval_s=1.0 if strict else 0.0,
         account=os.environ.get("KVENGINE_ACCOUNT") or None,
-        first_token=os.environ.get("KVENGINE_TOKEN") or None,
+        first_token=token,
     )
     run(settings, lambda url, start: _told(settings.data, url, start))
 
 
+def _is_given(option: str) -> bool:
+    """True unless an option has its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
 def _told(data: str, url: str, start: "Start") -> None:
     """Print where the server is and what was made up."""
-    write_text(f"serving {data}")
+    write_text(f"serving {data or 'copies in memory'}")
     write_text(f"  url        {url}")
     write_text(f"  account    {start.account}")
     if start.new_token is not None:

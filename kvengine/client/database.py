@@ -84,7 +84,12 @@ class RemoteDatabase:
         """The version of the newest change, asked now."""
         return self._info()[1]
 
-    def _info(self) -> tuple[Limits, int]:
+    @property
+    def account(self) -> str:
+        """The account of the server, asked now."""
+        return self._info()[2]
+
+    def _info(self) -> tuple[Limits, int, str]:
         self.check_usable()
         found = self._connection.call("/v1/version", None)
         try:
@@ -96,7 +101,7 @@ class RemoteDatabase:
         if self._account not in (None, account):
             raise AccessDenied(f"the server's account is {account}, not {self._account}")
         self._limits = limits
-        return limits, version
+        return limits, version, account
 
     def _meet(self) -> None:
         """Raise if this can't be used, or the server is not the one that is meant."""

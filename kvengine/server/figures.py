@@ -42,6 +42,12 @@ class Times:
         self.counts[bisect_left(BOUNDS_S, seconds)] += count
         self.total_s += seconds * count
 
+    def copy(self) -> Times:
+        """Return the same counts, which stay as they are."""
+        twin = Times()
+        twin.counts, twin.total_s = list(self.counts), self.total_s
+        return twin
+
     def quantile(self, share: float) -> float:
         """Return a bound, in seconds, that this share of all is not above; 0.0 if there are none.
 
@@ -68,6 +74,35 @@ class Figures:
         self.backend = backend
         self.requests: dict[tuple[Kind, int], int] = {}
         self._times: dict[Kind, Times] = {}
+        self._told: dict[tuple[Kind, int], int] = {}
+        self._told_times: dict[Kind, Times] = {}
+
+    def take(self) -> dict[str, Any]:
+        """Return what was counted since the last call, as JSON has it; for add() elsewhere."""
+        requests, times = self.all_requests(), self.all_times()
+        found: dict[str, Any] = {"requests": [], "times": []}
+        for (kind, status), count in requests.items():
+            new = count - self._told.get((kind, status), 0)
+            if new:
+                found["requests"].append([*kind, status, new])
+        for kind, time in times.items():
+            old = self._told_times.get(kind, Times())
+            counts = [now - then for now, then in zip(time.counts, old.counts, strict=True)]
+            if any(counts):
+                found["times"].append([*kind, counts, time.total_s - old.total_s])
+        self._told = requests
+        self._told_times = {kind: time.copy() for kind, time in times.items()}
+        return found
+
+    def add(self, taken: dict[str, Any]) -> None:
+        """Count what another process has counted."""
+        for surface, action, status, count in taken["requests"]:
+            key = (Kind(surface, action), status)
+            self.requests[key] = self.requests.get(key, 0) + count
+        for surface, action, counts, total_s in taken["times"]:
+            times = self._times.setdefault(Kind(surface, action), Times())
+            times.counts = [a + b for a, b in zip(times.counts, counts, strict=True)]
+            times.total_s += total_s
 
     def observe(self, request: Request, status: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -92,7 +127,7 @@ class Figures:
     def all_times(self) -> dict[Kind, Times]:
         """Return how long requests took, by kind; hot reads are a kind of their own."""
         found = dict(self._times)
-        hot = Times()
+        hot = self._times.get(Kind("hot", "read"), Times()).copy()
         for bits, count in enumerate(self.backend.hot.histogram()):
             if count:
                 hot.add(2.0**bits * 1e-9, count)  # the upper end of what was counted there

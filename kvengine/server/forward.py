@@ -28,7 +28,7 @@ HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
      b"upgrade", b"expect", b"host")
 )  # fmt: skip
-CONNECTIONS_MAX = 200
+CONNECTIONS_MAX, KEPT_MAX = 200, 50
 CONNECT_S, SILENCE_S = 5.0, 60.0
 VERSION_HEADER = b"kv-version"
 NOTHING_CHANGED = range(400, 500)
@@ -45,6 +45,8 @@ class Forwarder:
         url: where it is; with `uds` only the host that it is told.
         uds: the path of its Unix socket.
         verify: True, or an ssl.SSLContext that says which servers to trust.
+        keep_alive: use a connection again.  Who restarts closes those that are idle, and a request
+            may be on its way then; a reader's writer does.
         after_write: awaited when a write was answered, before its client is.
 
     Thread-safety: for one event loop.
@@ -56,11 +58,13 @@ class Forwarder:
         *,
         uds: str | None = None,
         verify: Any = True,
+        keep_alive: bool = True,
         after_write: AfterWrite | None = None,
     ) -> None:
         self._url, self._after_write = httpx.URL(url), after_write
         self._base = self._url.raw_path.partition(b"?")[0].rstrip(b"/")
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50)
+        kept = KEPT_MAX if keep_alive else 0
+        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=kept)
         self._transport = httpx.AsyncHTTPTransport(
             uds=uds, verify=verify, limits=limits, trust_env=False
         )

@@ -1,4 +1,4 @@
-"""A server process from its start to its end: the database, the doors, the signals.
+"""A server from its start to its end: the database, the doors, the signals.
 
 Invariants:
 
@@ -9,18 +9,21 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import uvloop
 
 from kvengine import aio
-from kvengine.server import logs
+from kvengine.server import logs, supervisor
+from kvengine.server.edge_doors import open_edge, wrote_here
+from kvengine.server.forward import Forwarder
 from kvengine.server.listening import hand_on, listening_socket
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
@@ -43,7 +46,13 @@ def run(settings: ServerSettings, told: Told) -> None:
     logs.set_up(settings.log_format)
     listener = listening_socket(settings)
     with listener:
-        last = uvloop.run(_serve(settings, listener, told))
+        if settings.workers:
+            supervisor.run(
+                settings, listener, lambda start: told(url_of(settings, listener), start)
+            )
+            last = 0
+        else:
+            last = uvloop.run(_serve(settings, listener, told))
         if last == signal.SIGHUP:
             hand_on(listener)
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
@@ -54,23 +63,48 @@ def run(settings: ServerSettings, told: Told) -> None:
 async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
     """Serve, and return the signal that ended it."""
     ending = signals()
-    async with AsyncExitStack() as stack:
-        db = await stack.enter_async_context(open_database(settings))
-        start = await asyncio.to_thread(
-            first_start, db._inner, settings.account, settings.first_token
-        )
-        backend = make_backend(db, settings, start.account)
-        server = Server(Site(backend, settings), [listener])
+    make = center_site if settings.upstream is None else location_site
+    async with make(settings) as (site, start):
+        server = Server(site, [listener])
         await server.start()
+        gc.freeze()  # what is there now stays; the collector need not look at it again
         told(url_of(settings, listener), start)
         number = await ending
         await server.stop()
     return number
 
 
-def open_database(settings: ServerSettings) -> Any:
-    """Return the opening of the server's database."""
-    return aio.open(settings.data, limits=settings.limits, durability=settings.durability)
+@asynccontextmanager
+async def center_site(
+    settings: ServerSettings, *, secret: str | None = None
+) -> AsyncIterator[tuple[Site, Start]]:
+    """Open the database of a center; give what serves it."""
+    async with aio.open(
+        settings.data, limits=settings.limits, durability=settings.durability
+    ) as db:
+        start = await asyncio.to_thread(
+            first_start, db._inner, settings.account, settings.first_token
+        )
+        backend = make_backend(db, settings, start.account)
+        yield Site(backend, settings, secret=secret), start
+
+
+@asynccontextmanager
+async def location_site(settings: ServerSettings) -> AsyncIterator[tuple[Site, Start]]:
+    """Open a location; give what serves it."""
+    url = settings.upstream or ""
+    edge = await open_edge(
+        url,
+        token=settings.upstream_token,
+        location=settings.location,
+        path=settings.data or None,
+        memory_bytes=settings.memory_bytes,
+    )
+    async with edge, aclosing(Forwarder(url, after_write=wrote_here(edge))) as forwarder:
+        remote: Any = edge.upstream._inner
+        account: str = settings.account or await asyncio.to_thread(lambda: remote.account)
+        backend = make_backend(edge, settings, account)
+        yield Site(backend, settings, forwarder), Start(account, None, None)
 
 
 def signals() -> asyncio.Future[int]:

@@ -12,8 +12,10 @@ import importlib.util
 import os
 from typing import Any
 
+from kvengine.aio.database import Database
 from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
+from kvengine.server.counted import CountedDoor
 from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.figures import Figures
 from kvengine.server.health import Ready, health, show_version
@@ -36,12 +38,19 @@ class Site:
         settings: of the server.
         center: answers what this process does not: the center of a location, or the writer of a
             reader; None: this process answers everything.
+        secret: with which readers tell what they have counted; None: there are none.
     """
 
     def __init__(
-        self, backend: Backend, settings: ServerSettings, center: Door | None = None
+        self,
+        backend: Backend,
+        settings: ServerSettings,
+        center: Door | None = None,
+        *,
+        secret: str | None = None,
     ) -> None:
         self.backend, self.settings, self._center = backend, settings, center
+        self._secret = secret
         self.figures = Figures(backend)
         self.ready = Ready(backend)
         self.connections = 0
@@ -67,12 +76,16 @@ class Site:
             b"version": show_version,
             b"metrics": MetricsDoor(self.figures, lambda: self.connections),
         }
+        if self._secret is not None:
+            doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret)
         if self._center is None:
             v1 = Branch({b"tokens": TokenDoor(self.backend)}, V1Door(self.backend))
             doors |= {b"": nothing_here, b"v1": v1}
         else:
             rest, workerd = EdgeDoor(rest, self._center), EdgeDoor(workerd, self._center)
             doors |= {b"": self._center, b"v1": self._center}
+            if isinstance(self.backend.db, Database):  # a reader: the writer sums up
+                doors[b"metrics"] = self._center
         doors |= {b"client": rest, b"workerd": workerd}
         return App(doors, workerd, self.observers)
 

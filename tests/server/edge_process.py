@@ -11,8 +11,9 @@ import sys
 import kvengine.aio
 from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
-from kvengine.server.serving import Server, make_app, make_backend, make_edge_app
+from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
+from kvengine.server.site import Site
 from tests.server.running import ACCOUNT, TOKEN
 
 
@@ -38,7 +39,7 @@ async def center(folder: str, host: str, port: str) -> None:
     chosen = settings(host, port)
     async with kvengine.aio.open(folder, limits="strict", durability="os") as db:
         backend = make_backend(db, chosen, ACCOUNT)
-        await serve(Server(make_app(backend), chosen, hot=backend.hot))
+        await serve(Server(Site(backend, chosen)))
 
 
 async def location(url: str, name: str, host: str, port: str, *options: str) -> None:
@@ -48,7 +49,7 @@ async def location(url: str, name: str, host: str, port: str, *options: str) -> 
     forwarder = Forwarder(url, after_write=wrote_here(edge))
     async with edge, contextlib.aclosing(forwarder):
         backend = make_backend(edge, chosen, ACCOUNT)
-        await serve(Server(make_edge_app(backend, forwarder), chosen, hot=backend.hot))
+        await serve(Server(Site(backend, chosen, forwarder)))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import pytest
 import kvengine.aio
 from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
-from kvengine.server.serving import Server, make_app, make_backend, make_edge_app
+from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
+from kvengine.server.site import Site
 from tests.server.places import until
 from tests.server.running import ACCOUNT, TOKEN, Running
 
@@ -31,14 +32,14 @@ class Both:
         )
         async with kvengine.aio.Database.in_memory(limits="strict") as db:
             backend = make_backend(db, chosen, ACCOUNT)
-            self.server = Server(make_app(backend), chosen, hot=backend.hot)
+            self.server = Server(Site(backend, chosen))
             await self.server.start()
             self.center = Running(db._inner, self.server.port, backend.hot)
             edge = await open_edge(self.center.url, token=TOKEN, location="fra", retry_max_s=0.2)
             forwarder = Forwarder(self.center.url, after_write=wrote_here(edge))
             async with edge, contextlib.aclosing(forwarder):
                 near = make_backend(edge, chosen, ACCOUNT)
-                server = Server(make_edge_app(near, forwarder), chosen, hot=near.hot)
+                server = Server(Site(near, chosen, forwarder))
                 await server.start()
                 self.near = Running(db._inner, server.port, near.hot)
                 self.edge = edge

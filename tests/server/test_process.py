@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,9 +172,10 @@ def test_tls(data: Path, tmp_path: Path) -> None:
             assert client.get(f"{server.url}/ready").json() == {"ready": True}
 
 
-def test_starting_again_refuses_nobody(data: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_again_refuses_nobody(data: Path, workers: int) -> None:
     """Readers and a writer go on while the server replaces itself twice."""
-    with serving(data, "--limits", "relaxed") as server:
+    with serving(data, "--limits", "relaxed", "--workers", str(workers)) as server:
         server.wait_until_ready()
         with_token = {"authorization": f"Bearer {TOKEN}"}
         base = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
@@ -218,7 +219,8 @@ def test_starting_again_refuses_nobody(data: Path) -> None:
         for _ in range(2):
             let_them_work()
             server.process.send_signal(signal.SIGHUP)
-            server.wait_until_ready()
+            if workers == 0:
+                server.wait_until_ready()
         let_them_work()
         stopping.set()
         for thread in threads:
@@ -228,6 +230,97 @@ def test_starting_again_refuses_nobody(data: Path) -> None:
     with kvengine.open(data, read_only=True) as db:
         kv = db.namespace("default")
         assert all(kv.get(f"w{number}") == "v" for number in range(done[2]))
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_workers(data: Path) -> None:
+    """Reads are answered by readers, writes by the writer; one that dies is started again."""
+    with serving(data, "--limits", "relaxed", "--workers", "2") as server:
+        server.wait_until_ready()
+        assert len(children(server.process.pid)) == 3
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        base = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+        with httpx.Client(headers=headers, timeout=30) as client:
+            namespace = client.get(base).json()["result"][0]["id"]
+            values = f"{base}/{namespace}/values"
+            for number in range(50):
+                put = client.put(f"{values}/k", content=str(number).encode())
+                assert put.status_code == 200
+                got = httpx.get(f"{values}/k", headers=headers)  # a connection of its own
+                assert got.content == str(number).encode()
+                assert got.headers["kv-version"] == put.headers["kv-version"]
+            made = client.post(base, json={"title": "new"}).json()["result"]["id"]
+            assert client.put(f"{base}/{made}/values/k", content=b"v").status_code == 200
+            for _ in range(4):
+                assert httpx.get(f"{base}/{made}/values/k", headers=headers).content == b"v"
+            secret = client.post(f"{server.url}/v1/tokens", json={"name": "x"}).json()
+            reader = {"authorization": f"Bearer {secret['secret']}"}
+            assert httpx.get(f"{values}/k", headers=reader).status_code == 200
+            client.delete(f"{server.url}/v1/tokens/{secret['token']['id']}")
+            for _ in range(4):
+                assert httpx.get(f"{values}/k", headers=reader).status_code == 401
+            assert client.post(f"{server.url}/counted", json={}).status_code == 404
+            for pid in children(server.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: client.get(f"{server.url}/ready").status_code == 200)
+            wait_for(lambda: client.put(f"{values}/after", content=b"v").status_code == 200)
+            assert len(children(server.process.pid)) == 3
+        assert server.stop() == 0
+    with kvengine.open(data) as db:
+        assert db.namespace("default").get("after") == "v"
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Return when something is so, at the latest after half a minute."""
+    for _ in range(600):
+        try:
+            if is_so():
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("it did not come to be so")
+
+
+def test_what_readers_counted(data: Path) -> None:
+    with serving(data, "--workers", "2") as server:
+        server.wait_until_ready()
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        base = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+        namespace = httpx.get(base, headers=headers).json()["result"][0]["id"]
+        httpx.put(f"{base}/{namespace}/values/k", headers=headers, content=b"v")
+        for _ in range(20):
+            httpx.get(f"{base}/{namespace}/values/k", headers=headers).raise_for_status()
+        said = 'kvengine_requests_total{action="read",status="200",surface="rest"} 20.0'
+        wait_for(lambda: said in httpx.get(f"{server.url}/metrics", headers=headers).text)
+        assert server.stop() == 0
+    with kvengine.open(data) as db:
+        assert db.usage("default").counts.reads == 20
+
+
+def test_a_location(data: Path) -> None:
+    """A center and a location as the command line starts them."""
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with serving(data, "--limits", "relaxed") as center:
+        center.wait_until_ready()
+        options = ("--upstream", center.url, "--location", "fra")
+        with serving(data.with_name("copies"), *options) as near:
+            near.wait_until_ready()
+            base = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+            namespace = httpx.get(center.url + base, headers=headers).json()["result"][0]["id"]
+            where = f"{base}/{namespace}/values/k"
+            httpx.put(near.url + where, headers=headers, content=b"1").raise_for_status()
+            assert httpx.get(near.url + where, headers=headers).content == b"1"
+            httpx.put(center.url + where, headers=headers, content=b"2").raise_for_status()
+            wait_for(lambda: httpx.get(near.url + where, headers=headers).content == b"2")
+            assert httpx.get(near.url + where, headers=headers).headers["cf-cache-status"] == "HIT"
+            assert httpx.get(f"{near.url}/ready").status_code == 200
+            assert near.stop() == 0
+        assert center.stop() == 0
 
 
 def test_logs_as_json(data: Path) -> None:

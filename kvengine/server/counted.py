@@ -1,0 +1,109 @@
+"""What readers have counted, told to the writer: usage, and figures for /metrics.
+
+Invariants:
+
+* What was told is counted once: a reader forgets it when the writer has answered, and not before.
+* Nobody but the processes of one server has the secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from contextlib import suppress
+from typing import Any
+
+import httpx
+
+from kvengine.errors import NamespaceNotFound
+from kvengine.server.backend import Backend
+from kvengine.server.figures import Figures
+from kvengine.server.messages import Request, Response
+
+logger = logging.getLogger("kvengine.server")
+PAUSE_S = 1.0
+BODY_BYTES_MAX = 16 << 20
+METERED = ("reads", "lists", "bytes_out")
+
+
+class CountedDoor:
+    """Where the writer is told.
+
+    Args:
+        backend: whose usage it is.
+        figures: of the writer.
+        secret: that readers send.
+    """
+
+    def __init__(self, backend: Backend, figures: Figures, secret: str) -> None:
+        self._backend, self._figures, self._secret = backend, figures, secret.encode()
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        request.action = "health"
+        found = request.header(b"kv-secret") or b""
+        if not hmac.compare_digest(found, self._secret):
+            return Response.text(404, "there is nothing here")
+        told = json.loads(await request.body(BODY_BYTES_MAX, "too much was counted"))
+        self._figures.add(told["figures"])
+        for namespace_id, counts in told["usage"].items():
+            with suppress(NamespaceNotFound):  # it was deleted meanwhile
+                meter = (await self._backend.database.namespace_by_id(namespace_id)).meter
+                for name, count in zip(METERED, counts, strict=True):
+                    setattr(meter, name, getattr(meter, name) + count)
+        return Response.text(200, "ok")
+
+
+class Telling:
+    """What a reader tells.
+
+    Args:
+        backend, figures: of the reader.
+        path: of the writer's Unix socket.
+        secret: that it expects.
+    """
+
+    def __init__(self, backend: Backend, figures: Figures, path: str, secret: str) -> None:
+        self._backend, self._figures = backend, figures
+        self._told: dict[str, list[int]] = {}
+        self._waiting: list[dict[str, Any]] = []
+        self._http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=path),
+            headers={"kv-secret": secret},
+            base_url="http://writer",
+        )
+
+    async def run(self) -> None:
+        """Tell every second, until cancelled."""
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell what was counted since the last time."""
+        self._waiting.append({"figures": self._figures.take(), "usage": self._usage()})
+        try:
+            while self._waiting:
+                answer = await self._http.post("/counted", json=self._waiting[0])
+                answer.raise_for_status()
+                del self._waiting[0]
+        except httpx.HTTPError as error:
+            logger.info("the writer was not told what was counted: %s", type(error).__name__)
+
+    async def close(self) -> None:
+        """Tell what is left."""
+        await self.tell()
+        await self._http.aclose()
+
+    def _usage(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for namespace in self._backend.database._namespaces.values():
+            counts = [getattr(namespace.meter, name) for name in METERED]
+            old = self._told.get(namespace.id, [0] * len(METERED))
+            new = [now - then for now, then in zip(counts, old, strict=True)]
+            if any(new):
+                found[namespace.id] = new
+                self._told[namespace.id] = counts
+        return found

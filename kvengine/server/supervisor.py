@@ -1,0 +1,188 @@
+"""Many processes: one that writes, some that read, and this one, which starts and watches them.
+
+    clients -> readers, all on one socket -> (what is no read) -> the writer, on a Unix socket
+
+Invariants:
+
+* This process holds both sockets, so while a process is replaced, who connects waits.
+* There is one writer at a time: the next one starts when the last has ended.
+* A process that dies is started again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kvengine.errors import KvError
+from kvengine.server.listening import unix_socket
+from kvengine.server.settings import ServerSettings
+from kvengine.server.start import Start
+
+logger = logging.getLogger("kvengine.server")
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SHORT_LIFE_S = 1.0  # a process that dies so soon is not started again at once
+MORE_S = 10.0  # than a process takes to stop
+
+
+class Child:
+    """A process of the server.
+
+    Args:
+        order: what it does; see worker.py.
+        listener: what it listens on.
+    """
+
+    def __init__(self, order: dict[str, Any], listener: socket.socket) -> None:
+        self.order, self.listener = order, listener
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kvengine.server.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            text=True,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}))
+        self.process.stdin.close()
+
+    def wait_until_ready(self) -> Start:
+        """Return what it started with.
+
+        Raises:
+            KvError: it could not start; it has said why on standard error.
+        """
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.process.stdout.close()
+        if not line:
+            raise KvError(f"the {self.order['role']} could not start")
+        return Start(*json.loads(line))
+
+    def stop(self, timeout_s: float) -> None:
+        """Let it finish what is under way."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            logger.error("the %s did not stop and is killed", self.order["role"])
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """The processes of a server.
+
+    Args:
+        settings: of the server.
+        listener: what clients connect to.
+        folder: for the writer's socket.
+    """
+
+    def __init__(self, settings: ServerSettings, listener: socket.socket, folder: str) -> None:
+        self._settings, self._listener = settings, listener
+        self._path = str(Path(folder) / "writer")
+        self._writer_socket = unix_socket(self._path)
+        self._order = {
+            "settings": asdict(settings), "writer": self._path, "secret": secrets.token_hex(32)
+        }  # fmt: skip
+        self._writer: Child | None = None
+        self._readers: list[Child] = []
+
+    def start(self) -> Start:
+        """Start all processes; return what the writer started with.
+
+        Raises:
+            KvError: one could not start.
+        """
+        self._writer = self._child("writer")
+        start = self._writer.wait_until_ready()
+        self._order["account"] = start.account
+        self._readers = [self._child("reader") for _ in range(self._settings.workers)]
+        for reader in self._readers:
+            reader.wait_until_ready()
+        return start
+
+    def _child(self, role: str) -> Child:
+        listener = self._writer_socket if role == "writer" else self._listener
+        return Child({**self._order, "role": role}, listener)
+
+    def stop(self) -> None:
+        """Stop the readers, then the writer."""
+        timeout_s = self._settings.stop_timeout_s + MORE_S
+        for reader in self._readers:
+            reader.process.send_signal(signal.SIGTERM)
+        for reader in self._readers:
+            reader.stop(timeout_s)
+        if self._writer is not None:
+            self._writer.stop(timeout_s)
+        self._writer_socket.close()
+
+    def replace(self) -> None:
+        """Replace every process by a new one; no connection is refused meanwhile."""
+        timeout_s = self._settings.stop_timeout_s + MORE_S
+        assert self._writer is not None
+        self._writer.stop(timeout_s)
+        self._writer = self._child("writer")
+        self._writer.wait_until_ready()
+        for number, old in enumerate(self._readers):
+            new = self._child("reader")
+            new.wait_until_ready()
+            self._readers[number] = new
+            old.stop(timeout_s)
+
+    def look(self) -> None:
+        """Start again what has died."""
+        assert self._writer is not None
+        for child in (self._writer, *self._readers):
+            if child.process.poll() is None:
+                continue
+            role = child.order["role"]
+            logger.error("a %s has died with %s and is started again", role, child.process.poll())
+            if time.monotonic() - child.began < SHORT_LIFE_S:
+                time.sleep(SHORT_LIFE_S)
+            new = self._child(role)
+            new.wait_until_ready()
+            if role == "writer":
+                self._writer = new
+            else:
+                self._readers[self._readers.index(child)] = new
+
+
+def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start], None]) -> None:
+    """Serve by many processes until a signal says otherwise.
+
+    Args:
+        settings: of the server; `workers` of them read.
+        listener: what clients connect to.
+        told: called when all listen.
+
+    Raises:
+        KvError: a process can't start.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    with tempfile.TemporaryDirectory(prefix="kvengine-") as folder:
+        processes = Supervisor(settings, listener, folder)
+        try:
+            told(processes.start())
+            while True:
+                number = signal.sigwait(WATCHED)
+                if number == signal.SIGHUP:
+                    processes.replace()
+                elif number != signal.SIGCHLD:
+                    return
+                processes.look()
+        finally:
+            processes.stop()

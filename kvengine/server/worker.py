@@ -1,0 +1,84 @@
+"""A process of a server with workers: the writer, or a reader.  The supervisor starts it.
+
+It gets its order as JSON on standard input: role, settings, descriptor (of the socket it listens
+on), writer (the path of the writer's socket), secret, and of a reader the account.  When it
+listens, it says on standard output what it started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import uvloop
+
+from kvengine import aio
+from kvengine.errors import KvError
+from kvengine.server import logs
+from kvengine.server.counted import Telling
+from kvengine.server.forward import Forwarder
+from kvengine.server.main import center_site, signals
+from kvengine.server.serving import Server, make_backend
+from kvengine.server.settings import ServerSettings
+from kvengine.server.site import Site
+from kvengine.server.start import Start
+
+
+async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
+    """Serve until a signal says otherwise."""
+    ending = signals()
+    listener = socket.socket(fileno=order["descriptor"])
+    is_writer = order["role"] == "writer"
+    making = center_site(settings, secret=order["secret"]) if is_writer else reader(order, settings)
+    async with making as (site, start):
+        server = Server(site, [listener])
+        await server.start()
+        gc.freeze()
+        sys.stdout.write(json.dumps(start) + "\n")
+        sys.stdout.flush()
+        while await ending == signal.SIGHUP:  # of the terminal; the supervisor sends SIGTERM
+            ending = signals()
+        await server.stop()
+
+
+@asynccontextmanager
+async def reader(
+    order: dict[str, Any], settings: ServerSettings
+) -> AsyncIterator[tuple[Site, Start]]:
+    """Open the database to read beside the writer; give what serves it."""
+    async with aio.open(settings.data, limits=settings.limits, read_only=True) as db:
+        backend = make_backend(db, settings, order["account"])
+        forwarder = Forwarder("http://writer", uds=order["writer"], keep_alive=False)
+        async with aclosing(forwarder):
+            site = Site(backend, settings, forwarder)
+            telling = Telling(backend, site.figures, order["writer"], order["secret"])
+            task = asyncio.create_task(telling.run())
+            try:
+                yield site, Start(order["account"], None, None)
+            finally:
+                task.cancel()
+                await telling.close()
+
+
+def main() -> None:
+    """Do what the supervisor says."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    order = json.load(sys.stdin)
+    settings = ServerSettings(**order["settings"])
+    logs.set_up(settings.log_format)
+    try:
+        uvloop.run(serve(order, settings))
+    except (KvError, OSError) as error:
+        sys.stderr.write(f"kvengine: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
