@@ -72,7 +72,7 @@ HEAD = f"authorization: Bearer {TOKEN}\r\nhost: x\r\nconnection: close\r\n"
     "line",
     [
         "GET /client/v4/accounts/{A}/storage/kv/namespaces HTTP/1.1",
-        "GET /client/v4/accounts/{A}/storage/kv/namespaces/{N}/keys?prefix=%C3%A4&limit=10 HTTP/1.1",
+        "GET /client/v4/accounts/{A}/storage/kv/namespaces/{N}/keys?prefix=%C3%A4 HTTP/1.1",
         "GET /client/v4/accounts/{A}/storage/kv/namespaces/{N}/metadata/a%2Fb HTTP/1.1",
         "GET /client/v4/accounts/{A}/storage/kv/namespaces/{N}/metadata/%zz%2 HTTP/1.1",
         "GET /client/v4/accounts/{A}/storage/kv/namespaces/{N}/../x HTTP/1.1",

@@ -1,5 +1,7 @@
 """A center and three locations as processes: what PROMISES.md says holds between them."""
 
+from functools import partial
+
 import pytest
 
 import kvengine
@@ -15,6 +17,10 @@ def world(tmp_path_factory):
         places += [Place("location", url, name, "retry_max_s=0.3") for name in ("a", "b", "c")]
         with kvengine.connect(url, token=TOKEN) as db:
             yield places[0], places[1:], db.namespace("world").id
+
+
+def shows(place, namespace, key, value):
+    return place.get(namespace, key) == value
 
 
 def test_a_new_key_is_seen_everywhere_at_once(world):
@@ -35,7 +41,7 @@ def test_a_changed_value_reaches_each_and_none_goes_back(world):
         for found, place in zip(seen, locations, strict=True):
             found.append(int(place.get(namespace, "changed")))
     for found, place in zip(seen, locations, strict=True):
-        until(lambda place=place: place.get(namespace, "changed") == "29", "a change is not seen")
+        until(partial(shows, place, namespace, "changed", "29"), "a change is not seen")
         assert found == sorted(found)
 
 
@@ -77,6 +83,6 @@ def test_the_center_is_killed_and_comes_back(world):
     assert center.get(namespace, "kept") == "old"
     center.put(namespace, "kept", "new")
     for place in locations:
-        until(lambda place=place: place.get(namespace, "kept") == "new", "news do not come again")
+        until(partial(shows, place, namespace, "kept", "new"), "news do not come again")
     locations[2].put(namespace, "kept", "newest")
     assert locations[2].get(namespace, "kept") == "newest"

@@ -57,15 +57,15 @@ def test_async(server):
             assert (await namespace.list()).keys[0].name == "a"
             assert await edge.namespace_by_id(namespace.id) is namespace
         async with kvengine.aio.connect(server.url, token=TOKEN) as db:
-            namespace = await db.namespace("async")
+            far = await db.namespace("async")
             first = await db.version()
-            await namespace.put("w", b"\xff")
-            assert await (await namespace.get("w", "stream")).read() == b"\xff"
-            async for change in namespace.watch(after=first):
+            await far.put("w", b"\xff")
+            assert await (await far.get("w", "stream")).read() == b"\xff"
+            async for change in far.watch(after=first):
                 assert (change.name, change.value) == ("w", b"\xff")
                 break
-            assert [key.name async for key in namespace.keys("")] == ["a", "w"]
-            assert await namespace.get_or_set("m", lambda: "made") == "made"
+            assert [key.name async for key in far.keys("")] == ["a", "w"]
+            assert await far.get_or_set("m", lambda: "made") == "made"
             assert [c.name async for c in db.tail(first)] == ["w", "m"]
 
     asyncio.run(main())
@@ -76,8 +76,11 @@ def test_a_wrong_token_is_said(server):
         kvengine.Edge(server.url, token="wrong", **FAST)
     with pytest.raises(kvengine.InvalidRequest):
         kvengine.Edge("no url")
-    with pytest.raises(kvengine.AccessDenied, match="account"):
-        kvengine.connect(server.url, token=TOKEN, account="another").namespaces()
+    with (
+        kvengine.connect(server.url, token=TOKEN, account="another") as db,
+        pytest.raises(kvengine.AccessDenied, match="account"),
+    ):
+        db.namespaces()
 
 
 def test_the_server_stops_and_another_one_takes_its_place():
