@@ -102,7 +102,7 @@ async def location_site(settings: ServerSettings) -> AsyncIterator[tuple[Site, S
     )
     async with edge, aclosing(Forwarder(url, after_write=wrote_here(edge))) as forwarder:
         remote: Any = edge.upstream._inner
-        account: str = settings.account or await asyncio.to_thread(lambda: remote.account)
+        account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
         backend = make_backend(edge, settings, account)
         yield Site(backend, settings, forwarder), Start(account, None, None)
 
