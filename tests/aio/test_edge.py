@@ -315,7 +315,7 @@ def test_bad_arguments_are_refused_at_once():
     async def test(db, edge):
         with (
             kvengine.Database.in_memory() as sync,
-            pytest.raises(InvalidType, match=r"Database or an Edge of kvengine\.aio, not Database"),
+            pytest.raises(InvalidType, match=r"an Edge of kvengine\.aio, .* not Database"),
         ):
             kvengine.aio.Edge(sync)
         with pytest.raises(InvalidRequest, match="no setting memory"):

@@ -60,9 +60,9 @@ def test_arguments(db, arguments, said):
         Edge(db, **arguments)
 
 
-@pytest.mark.parametrize("upstream", [None, Database, "http://x", 5])
+@pytest.mark.parametrize("upstream", [None, Database, b"http://x", 5])
 def test_upstreams(upstream):
-    with pytest.raises(InvalidType, match="an upstream is a Database or an Edge, not"):
+    with pytest.raises(InvalidType, match="an upstream is a Database or an Edge, what"):
         Edge(upstream)
 
 

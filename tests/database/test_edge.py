@@ -260,6 +260,8 @@ def test_bad_calls_are_refused(edge, call, said):
 
 def test_bad_edges_are_refused(db):
     with pytest.raises(InvalidType, match="an upstream is a Database or an Edge"):
+        Edge(b"db")
+    with pytest.raises(InvalidRequest, match="give a URL"):
         Edge("db")
     with pytest.raises(InvalidRequest, match="no setting memory"):
         Edge(db, memory=5)
