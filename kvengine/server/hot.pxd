@@ -2,14 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-cdef class Headers:
-    cdef readonly bytes block
-    cdef readonly bint is_hot
-    cdef readonly bytes authorization, namespace_id
-    cdef object principal           # whose they were at the last request
-    cdef bytes allowed              # the namespace that this one may read
-
-    cdef int take(self, bytes name, bytes value) except -1
+from kvengine.server.head cimport Headers
 
 cdef class HotDoor:
     cdef bytes rest_start, workerd_start

@@ -6,15 +6,6 @@ from typing_extensions import disjoint_base
 VALUE_BYTES_MAX: int
 
 @disjoint_base
-class Headers:
-    block: bytes
-    is_hot: bool
-    authorization: bytes | None
-    namespace_id: bytes | None
-
-    def __init__(self, block: bytes) -> None: ...
-
-@disjoint_base
 class HotDoor:
     readers: dict[bytes, Any]
     hits: int

@@ -17,8 +17,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from kvengine.server.head cimport Headers, begins, headers_behind, is_exactly, line_size, unquoted
 
 from kvengine.errors import KvError
 
@@ -31,16 +33,11 @@ cdef enum:
 VALUE_BYTES_MAX = 1 << 16  # larger ones are sent in pieces, as fast as the client takes them
 cdef Py_ssize_t key_max = KEY_MAX, value_max = VALUE_BYTES_MAX
 cdef Py_ssize_t ID_BYTES = 32
-cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
+cdef Py_ssize_t LINE_END_BYTES = 11  # of " HTTP/1.1" and the end of the line
 cdef bytes VALUES = b"/values/", QUERY = b"urlencoded=true"
 cdef bytes NOT_FOUND = (
     b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 10\r\n\r\nNot Found\n"
-)
-# Headers that do not change what a read answers begin with none of these.
-cdef tuple NOT_HOT = (
-    b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"range", b"if-", b"x-auth-",
-    b"te",
 )
 cdef bytes START = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: "
@@ -50,53 +47,6 @@ cdef enum Surface:
     NONE
     REST
     WORKERD
-
-
-cdef class Headers:
-    """What the headers of a connection's requests say.
-
-    block: as they came, from behind the request line to the empty line.
-    is_hot: a read with them may be answered here.
-    principal: whose they are; None: not known yet, or nobody's.
-    """
-
-    def __init__(self, block: bytes) -> None:
-        self.block, self.is_hot = block, True
-        self.authorization = self.namespace_id = self.principal = self.allowed = None
-        for line in block[:len(block) - 4].split(b"\r\n"):
-            name, colon, value = line.partition(b":")
-            if not colon or not name or not is_token(name) or not is_plain(value):
-                self.is_hot = False
-                return
-            self.take(name.lower(), value.strip(b" \t"))
-
-    cdef int take(self, bytes name, bytes value) except -1:
-        if name == b"authorization":
-            self.is_hot = self.is_hot and self.authorization is None
-            self.authorization = value
-        elif name == b"kv-namespace":
-            self.is_hot = self.is_hot and self.namespace_id is None
-            self.namespace_id = value
-        elif name.startswith(NOT_HOT) or name == b"connection" and value.lower() != b"keep-alive":
-            self.is_hot = False
-        return 0
-
-
-cdef bint is_token(bytes name):
-    cdef unsigned char c
-    for c in name:
-        if not (c"a" <= c <= c"z" or c"A" <= c <= c"Z" or c"0" <= c <= c"9" or c == c"-"
-                or c == c"_"):
-            return False
-    return True
-
-
-cdef bint is_plain(bytes value):
-    cdef unsigned char c
-    for c in value:
-        if c < 32 and c != 9 or c == 127:
-            return False
-    return True
 
 
 cdef class HotDoor:
@@ -134,7 +84,7 @@ cdef class HotDoor:
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers):
         """Return the answer to a request, or None if the doors must answer."""
         cdef const char *start = PyBytes_AS_STRING(data) + at + 4
-        cdef Py_ssize_t size = line - 4 - PyBytes_GET_SIZE(LINE_END), prefix, key_size
+        cdef Py_ssize_t size = line - 4 - LINE_END_BYTES, prefix, key_size
         cdef const char *end = start + size
         cdef const char *mark
         cdef Surface surface = NONE
@@ -275,74 +225,6 @@ cdef class HotConnection:
         if sent == size:
             return b""
         return answer if sent < 0 else answer[sent:size]  # the transport finds out what is wrong
-
-
-cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known):
-    """Return the headers that begin at a place in the data, or None if they are not whole."""
-    cdef const char *start = PyBytes_AS_STRING(data) + at
-    cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size, end
-    if known is not None:
-        size = PyBytes_GET_SIZE(known.block)
-        if size <= left and memcmp(start, PyBytes_AS_STRING(known.block), size) == 0:
-            return known
-    end = data.find(HEAD_END, at)
-    return None if end < 0 else Headers(data[at:end + 4])
-
-
-cdef Py_ssize_t line_size(bytes data, Py_ssize_t at):
-    """Return the size of the request line of a GET with its end, 0 if it is something else."""
-    cdef const char *start = PyBytes_AS_STRING(data) + at
-    cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size
-    cdef Py_ssize_t tail = PyBytes_GET_SIZE(LINE_END)
-    if not begins(start, left, GET):
-        return 0
-    cdef const char *end = <const char *>memchr(start, c"\n", left)
-    if end == NULL:
-        return 0
-    size = end - start + 1
-    if size < 5 + tail or memcmp(end + 1 - tail, PyBytes_AS_STRING(LINE_END), tail):
-        return 0
-    cdef Py_ssize_t i
-    for i in range(4, size - tail):
-        if not 33 <= <unsigned char>start[i] <= 126:
-            return 0
-    return size
-
-
-cdef inline bint begins(const char *start, Py_ssize_t size, bytes wanted):
-    cdef Py_ssize_t most = PyBytes_GET_SIZE(wanted)
-    return size >= most and memcmp(start, PyBytes_AS_STRING(wanted), most) == 0
-
-
-cdef inline bint is_exactly(const char *start, const char *end, bytes wanted):
-    return end - start == PyBytes_GET_SIZE(wanted) and begins(start, end - start, wanted)
-
-
-cdef inline int digit(char c):
-    if c"0" <= c <= c"9":
-        return c - c"0"
-    c |= 32
-    return c - c"a" + 10 if c"a" <= c <= c"f" else -1
-
-
-cdef Py_ssize_t unquoted(const char *raw, Py_ssize_t size, char *into):
-    """Decode %XX once; return the size, or -1 if a "%" is followed by something else."""
-    cdef Py_ssize_t at = 0, length = 0
-    cdef int high, low
-    while at < size:
-        if raw[at] == c"%":
-            if at + 2 >= size:
-                return -1
-            high, low = digit(raw[at + 1]), digit(raw[at + 2])
-            if high < 0 or low < 0:
-                return -1
-            into[length] = <char>(high << 4 | low)
-            at += 3
-        else:
-            into[length] = raw[at]
-            at += 1
-        length += 1
-    return length
 
 
 cdef int decimal(char *into, uint64_t number) noexcept nogil:

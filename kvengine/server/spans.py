@@ -14,16 +14,17 @@ Invariants:
 from __future__ import annotations
 
 import importlib
-import time
 from typing import Any
 
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
+from kvengine.clock import SystemClock
 from kvengine.server.messages import Request
 
 SPANS = {"read": "kv_get", "write": "kv_put", "delete": "kv_delete", "list": "kv_list"}
 ERROR = 500
+NANOSECONDS = 1_000_000_000
 
 
 class Spans:
@@ -34,6 +35,7 @@ class Spans:
     """
 
     def __init__(self, tracer_provider: Any = None, meter_provider: Any = None) -> None:
+        self._clock = SystemClock()
         self._tracer = trace.get_tracer("kvengine", tracer_provider=tracer_provider)
         meter = metrics.get_meter("kvengine", meter_provider=meter_provider)
         self._times = meter.create_histogram(
@@ -51,7 +53,7 @@ class Spans:
         }
         if request.namespace_id is not None:
             attributes["db.namespace"] = request.namespace_id
-        ended = time.time_ns()  # spans are told in the time of day
+        ended = int(self._clock.time() * NANOSECONDS)  # spans are told in the time of day
         context = propagate.extract(
             {"traceparent": (request.header(b"traceparent") or b"").decode("ascii", "replace")}
         )
@@ -60,7 +62,7 @@ class Spans:
             context,
             SpanKind.SERVER,
             attributes,
-            start_time=ended - int(seconds * 1e9),
+            start_time=ended - int(seconds * NANOSECONDS),
         )
         if status >= ERROR:
             span.set_status(StatusCode.ERROR)

@@ -14,9 +14,11 @@ from kvengine.testing.clock import ManualClock
 from tests.aio.running import run
 
 NOT_ASYNC = {  # what the engine and the database need of a namespace, and no user calls
-    "Namespace": {"check_usable", "get_resident", "name", "refuse", "is_there"},
+    "Namespace": {
+        "check_usable", "entry", "get_resident", "glance", "is_there", "name", "refuse"
+    },
     "Database": {"shown"},
-}
+}  # fmt: skip
 
 
 def public(cls):

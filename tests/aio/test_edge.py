@@ -12,7 +12,8 @@ import kvengine.aio
 from kvengine import InvalidRequest, InvalidType, KvError, NamespaceNotFound, StoreClosed
 from kvengine.database.edge_namespace import EdgeNamespace
 
-NOT_ASYNC = {"decoded", "get_at_hand", "is_there", "name"}  # what a location needs of a namespace
+# What a location, and a server, need of a namespace.
+NOT_ASYNC = {"decoded", "get_at_hand", "glance", "is_there", "name"}
 OF_A_LOCATION = {"ask", "ask_many", "check_usable", "wait", "wrote"}
 
 

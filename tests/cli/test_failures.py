@@ -71,7 +71,7 @@ def test_every_command_has_help(run) -> None:
         r"^  ([a-z]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE
     )
     assert " ".join(commands) == (
-        "namespace key bulk export import usage watch "
+        "serve token namespace key bulk export import usage watch "
         "put get delete list stats verify compact backup tail consumers salvage replay demo bench"
     )
     for name in commands:

@@ -1,0 +1,14 @@
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Headers:
+    block: bytes
+    is_hot: bool
+    authorization: bytes | None
+    namespace_id: bytes | None
+    principal: Any
+    allowed: bytes | None
+
+    def __init__(self, block: bytes) -> None: ...
