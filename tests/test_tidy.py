@@ -16,7 +16,9 @@ FOLDERS = ("kvengine", "benchmarks", "tests")
 
 def files(*suffixes: str) -> list[Path]:
     found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
-    return sorted(path for path in found if path.suffix in suffixes)
+    return sorted(
+        path for path in found if path.suffix in suffixes and "node_modules" not in path.parts
+    )
 
 
 def name_of(path: Path) -> str:

@@ -41,6 +41,7 @@ from kvengine.cli.token import token
 from kvengine.cli.usage import usage
 from kvengine.cli.verify import verify
 from kvengine.cli.watch import watch
+from kvengine.cli.workerd_config import workerd_config
 from kvengine.errors import KvError
 
 
@@ -86,7 +87,7 @@ def command() -> None:
 
 
 for _member in (
-    serve, token, namespace, key, bulk, export, import_pairs, usage, watch,
+    serve, token, workerd_config, namespace, key, bulk, export, import_pairs, usage, watch,
     put, get, delete, list_keys, stats, verify, compact, backup, tail, consumers, salvage,
     replay, demo, bench
 ):  # fmt: skip

@@ -68,10 +68,10 @@ def test_no_command_shows_the_help(run) -> None:
 
 def test_every_command_has_help(run) -> None:
     commands = re.findall(
-        r"^  ([a-z]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE
+        r"^  ([a-z-]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE
     )
     assert " ".join(commands) == (
-        "serve token namespace key bulk export import usage watch "
+        "serve token workerd-config namespace key bulk export import usage watch "
         "put get delete list stats verify compact backup tail consumers salvage replay demo bench"
     )
     for name in commands:

@@ -1,0 +1,22 @@
+"""The benchmark over HTTP, on a tiny load: it measures what it says."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.cli import main
+
+
+@pytest.mark.skipif(
+    not (shutil.which("wrk") and shutil.which("nginx")), reason="apt-get install wrk nginx-light"
+)
+def test_reads_over_http():
+    result = CliRunner().invoke(main, ["http", "--seconds", "1", "--repeats", "1"])
+    assert result.exit_code == 0, result.output
+    rows = {line[:28].strip(): line[28:].split() for line in result.stdout.splitlines()[1:]}
+    for name in ("kvengine, REST", "kvengine, workerd", "nginx, static file"):
+        rate, ratio, *_ = rows[name]
+        assert float(rate.removesuffix("/s").replace(",", "")) > 1000
+        assert float(ratio) > 0
+    assert "get of a value of 25 MiB" in result.stdout
