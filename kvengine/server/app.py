@@ -67,6 +67,8 @@ class App:
         except Exception:
             logger.exception("%s: an answer failed", request.surface)
             response = Response.text(500, "Internal Server Error")
+        if request.is_endless:
+            response.headers = [*response.headers, (b"connection", b"close")]
         await response.send(send, head_only=request.method == "HEAD")
         seconds = time.perf_counter() - started
         for observe in self._observers:

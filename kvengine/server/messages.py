@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -37,6 +38,7 @@ class Request:
         self.raw_path: bytes = scope["raw_path"]
         self._is_read = False
         self._has_begun = False
+        self.is_endless = False  # the body is longer than anybody's patience
         self.surface = ""  # which door it goes to, for logs and metrics
         self.action = "other"  # read, write, delete, list, ...; the door says it
         self.namespace_id: str | None = None
@@ -81,14 +83,23 @@ class Request:
         return int(text) if text is not None and text.isdigit() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
-        self._has_begun = True
+        """Yield the body as it comes.
+
+        Raises:
+            ClientLeft: the client did not send all of it.
+            LimitExceeded: it does not end; the connection must be closed.
+        """
+        self._has_begun, size = True, 0
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._is_read = True
                 raise ClientLeft
             self._is_read = not message.get("more_body", False)
+            size += len(message.get("body", b""))
+            if size > DRAIN_BYTES_MAX:
+                self._is_read = self.is_endless = True
+                raise LimitExceeded(f"a body has at most {DRAIN_BYTES_MAX} bytes", 413)
             if message.get("body"):
                 yield message["body"]
 
@@ -110,8 +121,6 @@ class Request:
                 found += chunk
             elif found:
                 found.clear()
-            if size > DRAIN_BYTES_MAX:
-                break
         if size > most:
             raise LimitExceeded(refusal.format(size=size), 413)
         return bytes(found)
@@ -125,11 +134,9 @@ class Request:
         """Read what is left of the body, and drop it."""
         if not self._has_begun and self.header(b"expect") is not None:
             return  # it is not sent unless it is asked for
-        size = 0
-        async for chunk in self.chunks():
-            size += len(chunk)
-            if size > DRAIN_BYTES_MAX:
-                return
+        with suppress(LimitExceeded):
+            async for _ in self.chunks():
+                pass
 
 
 class ClientLeft(Exception):

@@ -180,7 +180,7 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
         if per_page is None:
             return seen if page == 1 else []
         return seen[(page - 1) * per_page : page * per_page]
-    if method == "namespace_by_id" or token.admin:
+    if method == "namespace_by_id" or token.allows(None, write=True):
         found = getattr(db, method)(*args, **named)
     else:
         (title,) = args

@@ -121,11 +121,11 @@ class RestDoor:
             header = b"Bearer " + key
         action = request.action
         is_list = action == "list" and call.namespace_id is None
+        changes_namespaces = action == "admin" and request.method != "GET"
         principal = await self._backend.access.admit(
             header,
-            call.namespace_id,
-            write=action in ("write", "delete"),
-            admin=action == "admin" and request.method != "GET",
+            None if changes_namespaces else call.namespace_id,
+            write=changes_namespaces or action in ("write", "delete"),
             any_namespace=is_list,
         )
         if call.account != self._backend.account:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kvengine.server import messages
 from kvengine.server.token_store import TokenStore
 from tests.server.running import ACCOUNT, TOKEN, Running, running
 
@@ -293,6 +294,50 @@ def test_a_body_that_stops(server: Running) -> None:
         server.raw((head + rest).encode(), end=True)
     assert server.db.namespace("here").get("k") is None
     assert server.http.get("/health").status_code == 200
+
+
+def test_who_may_change_namespaces(server: Running) -> None:
+    store = TokenStore(server.db, ACCOUNT)
+    here = server.namespace_id("here")
+    base = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+    everywhere, _ = store.create("everywhere", write=True)
+    only_here, _ = store.create("only here", write=True, namespaces=["here"])
+    reader, _ = store.create("reader")
+
+    def create(secret: str, title: str) -> int:
+        headers = {"authorization": f"Bearer {secret}"}
+        answer = httpx.post(server.url + base, headers=headers, json={"title": title})
+        return answer.status_code
+
+    assert create(everywhere, "new") == 200
+    assert create(only_here, "newer") == create(reader, "newer") == 403
+    headers = {"authorization": f"Bearer {only_here}"}
+    assert httpx.delete(f"{server.url}{base}/{here}", headers=headers).status_code == 403
+    assert httpx.get(f"{server.url}{base}/{here}", headers=headers).status_code == 200
+    assert {info.title for info in server.db.namespaces()} == {"here", "new"}
+
+
+def test_a_body_without_end(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "DRAIN_BYTES_MAX", 30 * MEBIBYTE)
+    where = path(server, "values/k")
+    head = f"PUT {where} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n"
+    found = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        piece = b"100000\r\n" + b"x" * MEBIBYTE + b"\r\n"
+        try:
+            for _ in range(200):
+                connection.sendall(piece)
+        except OSError:
+            pass  # it was told to stop
+        else:
+            raise AssertionError("the server takes everything")
+        try:
+            found = connection.recv(1000)
+        except OSError:
+            return
+    assert not found or found.startswith(b"HTTP/1.1 413 ")
+    assert server.db.namespace("here").get("k") is None
 
 
 @pytest.mark.parametrize(
