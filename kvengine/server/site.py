@@ -23,6 +23,7 @@ from kvengine.server.hot import HotDoor
 from kvengine.server.logs import log_request
 from kvengine.server.messages import Request, Response
 from kvengine.server.metrics import MetricsDoor
+from kvengine.server.openapi import openapi_door
 from kvengine.server.rest.door import RestDoor
 from kvengine.server.settings import ServerSettings
 from kvengine.server.token_door import TokenDoor
@@ -74,6 +75,7 @@ class Site:
             b"health": health,
             b"ready": self.ready,
             b"version": show_version,
+            b"openapi.json": openapi_door,
             b"metrics": MetricsDoor(self.figures, lambda: self.connections),
         }
         if self._secret is not None:
