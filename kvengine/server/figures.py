@@ -20,7 +20,7 @@ BOUNDS_S = (
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
 SURFACES = {"client": "rest", "workerd": "workerd", "v1": "v1", "console": "console"}
-METHODS = {"GET", "HEAD", "PUT", "POST", "DELETE"}
+METERED = {"read", "write", "delete", "list"}
 
 
 class Kind(NamedTuple):
@@ -133,6 +133,15 @@ class Figures:
                 hot.add(2.0**bits * 1e-9, count)  # the upper end of what was counted there
         if any(hot.counts):
             found[Kind("hot", "read")] = hot
+        return found
+
+    def of_action(self, action: str | None) -> Times:
+        """Return how long requests took that did something; None: all of REST and workerd."""
+        found = Times()
+        for kind, times in self.all_times().items():
+            asked = kind.action == action if action else kind.action in METERED
+            if kind.surface in ("rest", "workerd", "hot") and asked:
+                found.counts = [a + b for a, b in zip(found.counts, times.counts, strict=True)]
         return found
 
     def of_database(self) -> dict[str, Any]:

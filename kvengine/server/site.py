@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 from kvengine.aio.database import Database
+from kvengine.server.analytics import Analytics
 from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
 from kvengine.server.counted import CountedDoor
@@ -69,7 +70,7 @@ class Site:
 
     def app(self) -> App:
         """Return the application."""
-        rest: Door = RestDoor(self.backend)
+        rest: Door = RestDoor(self.backend, Analytics(self.backend, self.figures))
         workerd: Door = WorkerdDoor(self.backend)
         doors: dict[bytes, Door] = {
             b"health": health,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from kvengine.errors import InvalidRequest, KvError
 from kvengine.server.access import Refused
+from kvengine.server.analytics import Analytics
 from kvengine.server.backend import Backend
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.rest import bulk, keys, namespaces, people, values
@@ -53,6 +54,7 @@ CALLS: dict[tuple[bytes, ...], dict[str, tuple[str, str, Handler]]] = {
     (b"+", b"bulk", b"delete"): {"POST": ("bulk remove keys", "delete", bulk.delete)},
 }
 START = [b"client", b"v4", b"accounts"]
+GRAPHQL = [b"client", b"v4", b"graphql"]
 STORAGE = [b"storage", b"kv", b"namespaces"]
 
 
@@ -61,16 +63,19 @@ class RestDoor:
 
     Args:
         backend: whose namespaces.
+        analytics: answers queries; None: there are none here.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, analytics: Analytics | None = None) -> None:
+        self._backend, self._analytics = backend, analytics
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
         operation = "request"
         try:
             parts = request.raw_parts
+            if parts == GRAPHQL and self._analytics is not None:
+                return await self._query(self._analytics, request)
             if parts[:3] != START or len(parts) < 7 or parts[4:7] != STORAGE:
                 return await people.answer(self._backend, request)
             operation, handler, call = self._call(request, parts)
@@ -80,6 +85,16 @@ class RestDoor:
             return failure(error)
         except (KvError, Refused) as error:
             return failure(api_error(error, operation))
+
+    async def _query(self, analytics: Analytics, request: Request) -> Response:
+        request.action = "admin"
+        if request.method != "POST":
+            raise ApiError(
+                405, METHOD_NOT_ALLOWED, f"{request.method} is not for this path; POST is"
+            )
+        header = request.header(b"authorization")
+        principal = await self._backend.access.admit(header, None, write=False, any_namespace=True)
+        return await analytics.answer(request, principal)
 
     def _call(self, request: Request, parts: list[bytes]) -> tuple[str, Handler, Call]:
         """Return the name of a call, what makes it, and its arguments."""
