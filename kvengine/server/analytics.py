@@ -2,9 +2,9 @@
 
 Two data sets (developers.cloudflare.com/kv/observability/metrics-analytics):
 kvOperationsAdaptiveGroups with requests and latencies by date, action and namespace, and
-kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts are those of the library's
-metering.  Latencies are those that the server process has measured since it began, of all namespaces
-together, and shown for today.
+kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts are those of the
+library's metering.  Latencies are those that the server process has measured since it began, of all
+namespaces together, and shown for today.
 
 Invariants:
 
