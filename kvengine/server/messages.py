@@ -22,6 +22,7 @@ from kvengine.errors import LimitExceeded
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+CONTENT_LENGTH = b"content-length"
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 
 
@@ -79,7 +80,7 @@ class Request:
     @property
     def content_length(self) -> int | None:
         """How many bytes the body is said to have."""
-        text = self.header(b"content-length")
+        text = self.header(CONTENT_LENGTH)
         return int(text) if text is not None and text.isdigit() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -168,8 +169,8 @@ class Response:
     async def send(self, send: Send, *, head_only: bool = False) -> None:
         """Send it over ASGI."""
         headers = list(self.headers)
-        if isinstance(self.body, bytes):
-            headers.append((b"content-length", b"%d" % len(self.body)))
+        if isinstance(self.body, bytes) and not any(name == CONTENT_LENGTH for name, _ in headers):
+            headers.append((CONTENT_LENGTH, b"%d" % len(self.body)))
         start = {"type": "http.response.start", "status": self.status, "headers": headers}
         if self.reason is not None:
             start["reason"] = self.reason
