@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection, Stream
+from kvengine.client.presence import Presence
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
 from kvengine.tier.board import Done
@@ -55,6 +56,7 @@ class RemoteUpstream:
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection, self._timeout = connection, timeout
+        self._presence: Presence | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kvengine-ask")
         self._changed = threading.Condition()
         self._poll: Poll | None = None
@@ -118,9 +120,21 @@ class RemoteUpstream:
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Call `done` with the next news behind a version."""
+        if self._presence is not None:
+            self._presence.reached(after)  # who asks what comes behind it has all before
         with self._changed:
             self._poll = Poll(after, hold_s, done, time.monotonic())
             self._changed.notify()
+
+    def tell(self, name: str, report: Callable[[], dict[str, int]]) -> None:
+        """From now on tell the center which version has been reached.
+
+        Args:
+            name: of the location.
+            report: gives its position, reads, hits and memory_bytes.
+        """
+        self._presence = Presence(self._connection, name, report)
+        self._presence.begin()
 
     def _run(self) -> None:
         follower = NewsStream(self._connection)
@@ -160,6 +174,8 @@ class RemoteUpstream:
         stream = self._stream
         if stream is not None:
             stream.close_now()
+        if self._presence is not None:
+            self._presence.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if threading.current_thread() is not self._thread:
             self._thread.join(self._timeout)

@@ -143,6 +143,17 @@ class Edge:
             except BaseException:
                 self.close()
                 raise
+            self._remote.tell(self.location, self._report)
+
+    def _report(self) -> dict[str, int]:
+        """Return what the center is told of this location."""
+        counters = self.tier.counters
+        return {
+            "position": self.tier.position,
+            "reads": counters.reads,
+            "hits": counters.memory_hits + counters.disk_hits,
+            "memory_bytes": self.tier.copies.memory_usage(),
+        }
 
     def _wait_for_center(self) -> None:
         """Return when the center said where it is, so that the first read is not refused."""

@@ -16,11 +16,14 @@ from kvengine.aio.database import Database
 from kvengine.server.analytics import Analytics
 from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
+from kvengine.server.console import Console
 from kvengine.server.counted import CountedDoor
 from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.figures import Figures
 from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
+from kvengine.server.json_door import ANSWERS_IN_JSON, JsonDoor
+from kvengine.server.live import Live
 from kvengine.server.logs import log_request
 from kvengine.server.messages import Request, Response
 from kvengine.server.metrics import MetricsDoor
@@ -82,8 +85,8 @@ class Site:
         if self._secret is not None:
             doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret)
         if self._center is None:
-            v1 = Branch({b"tokens": TokenDoor(self.backend)}, V1Door(self.backend))
-            doors |= {b"": nothing_here, b"v1": v1}
+            console = Console(nothing_here)
+            doors |= {b"": console, b"console": console, b"v1": self._v1()}
         else:
             rest, workerd = EdgeDoor(rest, self._center), EdgeDoor(workerd, self._center)
             doors |= {b"": self._center, b"v1": self._center}
@@ -91,6 +94,13 @@ class Site:
                 doors[b"metrics"] = self._center
         doors |= {b"client": rest, b"workerd": workerd}
         return App(doors, workerd, self.observers)
+
+    def _v1(self) -> Door:
+        live = Live(self.backend, self.figures)
+        plain: Door = JsonDoor(self.backend, live)
+        branches: dict[bytes, Door] = dict.fromkeys(ANSWERS_IN_JSON, plain)
+        branches[b"tokens"] = TokenDoor(self.backend)
+        return Branch(branches, V1Door(self.backend, live))
 
 
 def spans_are_wanted() -> bool:

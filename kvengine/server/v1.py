@@ -22,12 +22,14 @@ from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
 from kvengine.server.calls import Call
 from kvengine.server.going_on import Write, written
+from kvengine.server.live import Live
 from kvengine.server.log_door import BINARY, LogDoor
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.tokens import Token
 
 SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
 LOCATION = "location"  # who asks is a location, and must be allowed to read everything
+REPORT_BYTES_MAX = 1 << 12
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
 
@@ -36,10 +38,11 @@ class V1Door:
 
     Args:
         backend: with a database; a location forwards what comes here.
+        live: is told what locations say of themselves.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, live: Live) -> None:
+        self._backend, self._live = backend, live
         log = LogDoor(backend)
         self._doors: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "log": ("GET", log.log),
@@ -76,6 +79,9 @@ class V1Door:
                 is_open = name == "version" and LOCATION not in request.query
                 await self._admit(request, None, Call("read"), any_namespace=is_open)
                 return await door(request) if request.method == method else _wrong_method(method)
+            case ["location", str(name)]:
+                await self._admit(request, None, Call("read"))
+                return await self._told(request, name)
             case ["db", str(method)]:
                 return await self._database(request, method)
             case ["ns", str(namespace_id), str(method)]:
@@ -99,6 +105,19 @@ class V1Door:
             "version": db.version, "account": self._backend.account, "limits": asdict(limits)
         }  # fmt: skip
         return Response(200, pack(found), [BINARY])
+
+    async def _told(self, request: Request, name: str) -> Response:
+        """Take what a location says of itself."""
+        request.action = "location"
+        if request.method != "POST":
+            return _wrong_method("POST")
+        body = await request.body(REPORT_BYTES_MAX, "{size} bytes of a location are too many")
+        try:
+            report = unpack(body)
+        except (ProtocolError, TypeError, ValueError) as error:
+            raise InvalidRequest(f"this is no report of a location: {error}") from None
+        self._live.told(name, report)
+        return Response(200, pack(None), [BINARY])
 
     # -- calls
 

@@ -115,7 +115,7 @@ class Board:
         with self._lock:
             if after < self.start:
                 return News(after, self.version, age, gone=True)
-            first = bisect_right(self._posted, after, key=lambda posted: posted.notice.version)
+            first = self._first(after)
             found = [
                 notice._replace(ago=now - made_at)
                 for notice, made_at in self._posted[first : first + NOTICES_AT_ONCE]
@@ -124,6 +124,14 @@ class Board:
             if first + len(found) < len(self._posted):
                 upto, age = found[-1].version, float("inf")
         return News(after, upto, age, tuple(found))
+
+    def posted(self, after: int) -> list[Posted]:
+        """Return the changes behind a version that are still here, and when they were made."""
+        with self._lock:
+            return self._posted[self._first(after) :]
+
+    def _first(self, after: int) -> int:
+        return bisect_right(self._posted, after, key=lambda posted: posted.notice.version)
 
     def close(self) -> None:
         """Let nobody wait any more."""

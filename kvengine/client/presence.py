@@ -1,0 +1,82 @@
+"""A location tells the center, over HTTP, which version it has reached.
+
+Invariants:
+
+* It tells soon after it reached a version, and once a second if it did not.
+* A center that does not listen costs the location nothing but a question now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from kvengine.client.connection import Connection
+from kvengine.client.packing import pack
+from kvengine.errors import KvError
+
+TELL_S = 1.0
+GAP_S = 0.05  # between two reports, at the least: a busy center is not made busier
+AFTER_ERROR_S = 5.0
+TIMEOUT_S = 2.0
+logger = logging.getLogger("kvengine")
+
+
+class Presence:
+    """Tells of a location, on a thread of its own.
+
+    Args:
+        connection: to the center; the caller closes it, after this.
+        name: of the location.
+        report: gives position, reads, hits and memory_bytes.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, report: Callable[[], dict[str, int]]
+    ) -> None:
+        self._connection, self._report = connection, report
+        self._path = "/v1/location/" + quote(name, safe="")
+        self._reached = (-1, 0.0)  # a version, and when; one object, for two threads use it
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kvengine-presence", daemon=True)
+
+    def begin(self) -> None:
+        """Begin to tell."""
+        self._thread.start()
+
+    def reached(self, position: int) -> None:
+        """Tell that the location has come to a version."""
+        if position != self._reached[0]:
+            self._reached = (position, time.monotonic())
+            self._news.set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._news.clear()
+            pause = GAP_S
+            try:
+                self._connection.post(self._path, pack(self._told()), TIMEOUT_S)
+            except KvError as error:
+                logger.info("the center was not told of this location: %s", error)
+                pause = AFTER_ERROR_S
+            self._ended.wait(pause)
+            self._news.wait(max(0.0, TELL_S - pause))
+
+    def _told(self) -> dict[str, Any]:
+        position, moment = self._reached
+        found: dict[str, Any] = dict(self._report())
+        if found["position"] == position:
+            found["ago_s"] = time.monotonic() - moment
+        return found
+
+    def close(self) -> None:
+        """Tell no more."""
+        self._ended.set()
+        self._news.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(2 * TIMEOUT_S)

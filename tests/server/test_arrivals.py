@@ -1,0 +1,139 @@
+"""Arrivals: what is shown of locations is what a model says, and bad reports change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvengine.errors import InvalidRequest
+from kvengine.server import arrivals
+from kvengine.server.arrivals import Arrivals, Made
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(version: int, moment: float) -> Made:
+    return Made(version, moment, moment, "0" * 32, f"key{version}", "put")
+
+
+@given(st.data())
+def test_times_are_those_between_a_change_and_the_first_report_of_it(data: st.DataObject) -> None:
+    clock = Clock()
+    found = Arrivals(clock)
+    versions: dict[int, float] = {}
+    positions: dict[str, int] = {}
+    expected: dict[int, dict[str, float]] = {}
+    for _ in range(data.draw(st.integers(0, 25))):
+        clock.now += data.draw(st.floats(0.001, 2))
+        if data.draw(st.booleans()):
+            version = len(versions) + 1
+            versions[version] = clock.now
+            expected[version] = {}
+            found.made(version, [made(version, clock.now)])
+            continue
+        name = data.draw(st.sampled_from("abc"))
+        position = data.draw(st.integers(positions.get(name, 0), len(versions)))
+        ago = data.draw(st.floats(0, 0.5))
+        found.told(name, {"position": position, "ago_s": ago})
+        if name in positions:
+            for version in range(positions[name] + 1, position + 1):
+                took = max(0.0, clock.now - ago - versions[version])
+                expected[version].setdefault(name, took)
+        positions[name] = position
+    shown = found.changes()
+    assert [change["version"] for change in shown] == sorted(versions, reverse=True)[
+        : arrivals.CHANGES_SHOWN
+    ]
+    for change in shown:
+        times = {name: s * 1e3 for name, s in expected[change["version"]].items()}
+        assert change["reached_ms"] == pytest.approx(times, abs=0.01)
+    for location in found.locations():
+        missing = [v for v in versions if v > positions[location["name"]]]
+        assert location["lag_versions"] == len(missing)
+        lag = (clock.now - versions[missing[0]]) * 1e3 if missing else 0.0
+        assert location["lag_ms"] == pytest.approx(lag, abs=0.1)
+
+
+def test_a_location_may_be_faster_than_the_centers_own_news() -> None:
+    clock = Clock()
+    found = Arrivals(clock)
+    found.told("fra", {"position": 0})
+    clock.now += 1
+    found.told("fra", {"position": 1})
+    found.made(1, [made(1, clock.now - 0.25)])
+    assert found.changes()[0]["reached_ms"] == {"fra": 250.0}
+
+
+def test_a_location_that_falls_far_behind_is_said_to_be() -> None:
+    clock = Clock()
+    found = Arrivals(clock)
+    found.told("slow", {"position": 0})
+    for version in range(1, arrivals.CHANGES_KEPT + 100):
+        clock.now += 0.01
+        found.made(version, [made(version, clock.now)])
+        if version % 50 == 0:
+            found.told("slow", {"position": 0})
+    [location] = found.locations()
+    assert location["lag_ms"] == pytest.approx((arrivals.CHANGES_KEPT + 98) * 10, abs=0.2)
+    found.told("slow", {"position": found.version})
+    assert found.locations()[0]["lag_ms"] == 0.0
+
+
+def test_who_is_silent_is_not_there_and_then_forgotten() -> None:
+    clock = Clock()
+    found = Arrivals(clock)
+    found.told("fra", {"position": 0, "reads": 5, "hits": 4, "memory_bytes": 10})
+    [location] = found.locations()
+    assert location["is_there"]
+    assert location["reads"] == 5
+    clock.now += arrivals.LOST_S
+    assert not found.locations()[0]["is_there"]
+    clock.now += arrivals.FORGOTTEN_S
+    assert found.locations() == []
+
+
+def test_there_is_a_most() -> None:
+    found = Arrivals(Clock())
+    for number in range(arrivals.LOCATIONS_MAX):
+        found.told(str(number), {"position": 0})
+    with pytest.raises(InvalidRequest, match="locations already"):
+        found.told("one more", {"position": 0})
+    found.told("0", {"position": 3})
+
+
+BAD: list[tuple[str, Any]] = [
+    ("", {"position": 1}),
+    ("x" * 65, {"position": 1}),
+    ("a\nb", {"position": 1}),
+    ("fra", None),
+    ("fra", []),
+    ("fra", {}),
+    ("fra", {"position": "1"}),
+    ("fra", {"position": True}),
+    ("fra", {"position": -1}),
+    ("fra", {"position": 1 << 48}),
+    ("fra", {"position": 1, "ago_s": float("nan")}),
+    ("fra", {"position": 1, "ago_s": -1.0}),
+    ("fra", {"position": 1, "ago_s": 1e9}),
+    ("fra", {"position": 1, "ago_s": "1"}),
+    ("fra", {"position": 1, "reads": 1.5}),
+    ("fra", {"position": 1, "hits": -1}),
+    ("fra", {"position": 1, "memory_bytes": None}),
+]
+
+
+@pytest.mark.parametrize(("name", "report"), BAD)
+def test_bad_reports(name: str, report: Any) -> None:
+    found = Arrivals(Clock())
+    with pytest.raises(InvalidRequest):
+        found.told(name, report)
+    assert found.locations() == []
