@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from kvengine.aio.database import Database
@@ -19,6 +21,7 @@ from kvengine.errors import KvError, NamespaceNotFound
 from kvengine.namespace.limits import Limits
 from kvengine.server.access import Access
 from kvengine.server.hot import HotDoor
+from kvengine.server.incoming import IN_MEMORY_BYTES
 from kvengine.server.rate import KeyWrites
 
 
@@ -39,6 +42,7 @@ class Backend:
     ) -> None:
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
         self.hot = HotDoor(account, access, time.monotonic)
+        self._one_large = asyncio.Semaphore(1)
         self.stopping = asyncio.Event()  # answers that go on end when it is set
 
     @property
@@ -57,6 +61,19 @@ class Backend:
     def clock(self) -> Any:
         """What tells the time by which keys end."""
         return self.db._inner.clock
+
+    @asynccontextmanager
+    async def turn(self, size: int) -> AsyncIterator[None]:
+        """Wait, with something large to write, until nothing else that is large is being written.
+
+        Args:
+            size: bytes.
+        """
+        if size <= IN_MEMORY_BYTES:
+            yield
+        else:
+            async with self._one_large:
+                yield
 
     async def namespace(self, namespace_id: str) -> Namespace | EdgeNamespace:
         """Return the namespace of an id.

@@ -24,6 +24,7 @@ from kvengine import aio
 from kvengine.server import logs, supervisor
 from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
+from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.listening import hand_on, listening_socket
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
@@ -44,6 +45,7 @@ def run(settings: ServerSettings, told: Told) -> None:
         KvError, OSError: it can't start.
     """
     logs.set_up(settings.log_format)
+    give_back_large_blocks()
     listener = listening_socket(settings)
     with listener:
         if settings.workers:

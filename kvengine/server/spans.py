@@ -71,10 +71,14 @@ class Spans:
 
 
 def from_environment() -> Spans:
-    """Return spans that go where OpenTelemetry's variables say."""
+    """Return spans and times that go where OpenTelemetry's variables say."""
     sdk_trace: Any = importlib.import_module("opentelemetry.sdk.trace")
     export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
     otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-    provider = sdk_trace.TracerProvider()
-    provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
-    return Spans(provider)
+    tracers = sdk_trace.TracerProvider()
+    tracers.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
+    sdk_metrics: Any = importlib.import_module("opentelemetry.sdk.metrics")
+    export = importlib.import_module("opentelemetry.sdk.metrics.export")
+    otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.metric_exporter")
+    reader = export.PeriodicExportingMetricReader(otlp.OTLPMetricExporter())
+    return Spans(tracers, sdk_metrics.MeterProvider([reader]))

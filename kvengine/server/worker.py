@@ -24,6 +24,7 @@ from kvengine.errors import KvError
 from kvengine.server import logs
 from kvengine.server.counted import Telling
 from kvengine.server.forward import Forwarder
+from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.main import center_site, signals
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
@@ -73,6 +74,7 @@ def main() -> None:
     order = json.load(sys.stdin)
     settings = ServerSettings(**order["settings"])
     logs.set_up(settings.log_format)
+    give_back_large_blocks()
     try:
         uvloop.run(serve(order, settings))
     except (KvError, OSError) as error:

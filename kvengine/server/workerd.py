@@ -37,6 +37,7 @@ from kvengine.namespace.results import KeyInfo
 from kvengine.namespace.values import to_json
 from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
+from kvengine.server.incoming import Incoming
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.values import find
 from kvengine.server.workerd_bulk import values_of
@@ -129,18 +130,15 @@ class WorkerdDoor:
         times = {name: number(query, name) for name in ("expiration", "expiration_ttl")}
         limits.expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
-        value, size = bytearray(), 0
+        value = Incoming(limits.value_bytes)
         async for chunk in request.chunks():
-            size += len(chunk)
-            if size <= limits.value_bytes:
-                value += chunk
-            elif value:
-                value = bytearray()
-        limits.check_value_size(size)
+            value.add(chunk)
+        limits.check_value_size(value.size)
         namespace = await self._own(namespace_id)
         if not self._backend.key_writes.take(namespace_id, key):
             raise Refused(429, "Too Many Requests", 1)
-        return written(await namespace.put(key, value, metadata=metadata, **times))
+        async with self._backend.turn(value.size):
+            return written(await namespace.put(key, value.view(), metadata=metadata, **times))
 
     async def _list(self, request: Request, namespace_id: str) -> Response:
         query, limits = request.query, self._backend.limits

@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,16 +18,15 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 from kvengine.namespace.results import BulkReport
+from kvengine.server.incoming import IN_MEMORY_BYTES
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import MALFORMED, ApiError, success
 from kvengine.server.rest.json_array import items
 from kvengine.server.rest.numbers import whole_float
 
-IN_MEMORY_BYTES = 1 << 20
 GET_BODY_BYTES_MAX = 1 << 20
 TIMES = ("expiration", "expiration_ttl")
-_one_large = asyncio.Semaphore(1)
 
 
 async def put(call: Call) -> Response:
@@ -58,10 +56,7 @@ async def _from_body(
         size = await spool(call.request, file, namespace.limits.bulk_bytes)
         file.seek(0)
         plain: Any = file
-        if size > IN_MEMORY_BYTES:
-            async with _one_large:
-                report = await namespace._runner.run(write, plain)
-        else:
+        async with call.backend.turn(size):
             report = await namespace._runner.run(write, plain)
     answer = {
         "successful_key_count": report.successful_key_count,

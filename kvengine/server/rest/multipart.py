@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kvengine.errors import InvalidRequest
+from kvengine.server.incoming import Incoming
 
 NAMES = ("value", "metadata")
 BOUNDARY_BYTES_MAX = 200
@@ -26,22 +27,14 @@ class Form:
     """A value and its metadata, as they came."""
 
     def __init__(self, value_max: int, metadata_max: int) -> None:
-        self._most = {"value": value_max, "metadata": metadata_max}
-        self.value, self.metadata = bytearray(), bytearray()
-        self.value_size = self.metadata_size = 0
-
-    def add_value(self, data: bytes) -> None:
-        """Take a piece of the value."""
-        self.value_size += len(data)
-        if self.value_size <= self._most["value"]:
-            self.value += data
-        elif self.value:
-            self.value = bytearray()
+        self.value = Incoming(value_max)
+        self.metadata = bytearray()
+        self._metadata_max, self.metadata_size = metadata_max, 0
 
     def add_metadata(self, data: bytes) -> None:
         """Take a piece of the metadata."""
         self.metadata_size += len(data)
-        if self.metadata_size <= self._most["metadata"]:
+        if self.metadata_size <= self._metadata_max:
             self.metadata += data
 
 
@@ -84,7 +77,7 @@ class _Reader:
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "value":
-            self.form.add_value(data[start:end])
+            self.form.value.add(data[start:end])
         else:
             self.form.add_metadata(data[start:end])
 

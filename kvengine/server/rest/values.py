@@ -59,7 +59,7 @@ async def put(call: Call) -> Response:
     now = call.backend.database.clock.time()
     limits.expires_at(now, options["expiration"], options["expiration_ttl"])
     form = await body_of(request, limits.value_bytes)
-    limits.check_value_size(form.value_size)
+    limits.check_value_size(form.value.size)
     found = None
     if form.metadata_size:
         limits.check_metadata_size(
@@ -68,7 +68,8 @@ async def put(call: Call) -> Response:
         found = metadata_of(bytes(form.metadata))
     if not call.backend.key_writes.take(namespace.id, call.key_name):
         raise Refused(429, "a key can be written once a second", 1)
-    version = await namespace.put(call.key_name, form.value, metadata=found, **options)
+    async with call.backend.turn(form.value.size):
+        version = await namespace.put(call.key_name, form.value.view(), metadata=found, **options)
     return written(version)
 
 
@@ -93,7 +94,7 @@ async def body_of(request: Request, most: int) -> Form:
         return await read_form(request.chunks(), boundary_of(kind), most, METADATA_BYTES_READ)
     form = Form(most, METADATA_BYTES_READ)
     async for chunk in request.chunks():
-        form.add_value(chunk)
+        form.value.add(chunk)
     return form
 
 

@@ -1,0 +1,80 @@
+"""What is on its way in: small things in memory, large ones in a file that has no name.
+
+Invariants:
+
+* Memory holds at most IN_MEMORY_BYTES of what comes, however large it is and however many come.
+* While it is written the store has a copy of it; Backend.turn() lets one large thing in at a time.
+* Of a value that is longer than allowed only the length is known.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import tempfile
+from typing import IO
+
+IN_MEMORY_BYTES = 1 << 20
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
+
+def give_back_large_blocks() -> None:
+    """Let the C library give blocks of memory of 1 MiB and more back as soon as they are free.
+
+    Otherwise glibc learns from the first large value to keep as much, for each thread.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries do not have it
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, IN_MEMORY_BYTES)
+
+
+class Incoming:
+    """The pieces of a value, in the order in which they come.
+
+    Args:
+        most: bytes that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.size = 0
+        self._most, self._start = most, bytearray()
+        self._file: IO[bytes] | None = None
+
+    def add(self, data: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        self.size += len(data)
+        if self.size > self._most:
+            self._start = bytearray()
+            self.close()
+        elif self.size <= IN_MEMORY_BYTES:
+            self._start += data
+        else:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
+                self._file.write(self._start)
+                self._start = bytearray()
+            self._file.write(data)
+
+    def view(self) -> memoryview:
+        """Return the value, whole; it lasts as long as somebody holds it.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        if self._file is None:
+            return memoryview(self._start)
+        self._file.flush()
+        return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def close(self) -> None:
+        """Drop the file; what view() gave stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __del__(self) -> None:
+        self.close()  # a client may leave at any moment
