@@ -16,12 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx
 
+from benchmarks.http_more import edge, long_load
 from benchmarks.http_servers import (
     LOAD_CPU,
     TOKEN,
@@ -31,6 +33,7 @@ from benchmarks.http_servers import (
     nginx,
     own,
     redis_rate,
+    resident_bytes,
     starlette,
 )
 
@@ -47,6 +50,8 @@ def load(target: Target, seconds: float, connections: int) -> dict[str, float]:
         ClickException: an answer was no success.
     """
     command = ["taskset", "-c", LOAD_CPU, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}"]
+    if target.script is not None:
+        command += ["-s", target.script]
     for header in target.headers:
         command += ["-H", header]
     found = subprocess.run(
@@ -59,14 +64,6 @@ def load(target: Target, seconds: float, connections: int) -> dict[str, float]:
         raise click.ClickException(f"{target.name}: {found}")
     times = {name: float(size) * UNITS[unit] for name, size, unit in LATENCY.findall(found)}
     return {"rate": float(rate[1]), "p50": times["50"], "p99": times["99"]}
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) << 10
-    return 0
 
 
 def compare(
@@ -131,7 +128,8 @@ def others(say: Callable[[str], None]) -> Iterator[str]:
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--value-bytes", default=1024, show_default=True, type=click.IntRange(0))
 @click.option("--connections", default=32, show_default=True, type=click.IntRange(1))
-def http(seconds: float, repeats: int, value_bytes: int, connections: int) -> None:
+@click.option("--long", default=20.0, show_default=True, help="seconds of the long load")
+def http(seconds: float, repeats: int, value_bytes: int, connections: int, long: float) -> None:
     """Reads over HTTP beside nginx, Redis, Starlette and Miniflare, one CPU each."""
 
     def say(text: str) -> None:
@@ -141,6 +139,7 @@ def http(seconds: float, repeats: int, value_bytes: int, connections: int) -> No
         raise click.ClickException("needs wrk and taskset: apt-get install wrk util-linux")
     with ExitStack() as stack:
         targets = stack.enter_context(own(value_bytes))
+        targets = [*targets, *stack.enter_context(edge(value_bytes))]
         for peer in (nginx, starlette, miniflare):
             targets = [*targets, *stack.enter_context(peer(value_bytes, say))]
         first = {target.name: resident_bytes(target.pid) for target in targets}
@@ -157,5 +156,5 @@ def http(seconds: float, repeats: int, value_bytes: int, connections: int) -> No
         click.echo(f"{name:28} {row['rate']:9,.0f}/s  {ratio}  {times}")
     name = "kvengine, REST"
     click.echo(f"memory of kvengine: {first[name] >> 20} MiB, after the load {last[name] >> 20}")
-    for line in others(say):
+    for line in chain(others(say), long_load(long, value_bytes, connections, say)):
         click.echo(line)

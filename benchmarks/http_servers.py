@@ -70,6 +70,7 @@ class Target(NamedTuple):
     url: str
     headers: tuple[str, ...] = ()
     pid: int = 0
+    script: str | None = None  # of wrk, which says what is asked for
 
 
 def free_port() -> int:
@@ -79,11 +80,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
 @contextmanager
-def running(command: list[str], url: str, **environment: str) -> Iterator[int]:
-    """Run a server on the server's CPU until it is left; give its process id when it answers."""
+def running(
+    command: list[str], url: str, cpu: str = SERVER_CPU, **environment: str
+) -> Iterator[int]:
+    """Run a server on a CPU until it is left; give its process id when it answers."""
     process = subprocess.Popen(
-        ["taskset", "-c", SERVER_CPU, *command],
+        ["taskset", "-c", cpu, *command],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -104,13 +115,24 @@ def running(command: list[str], url: str, **environment: str) -> Iterator[int]:
 
 
 @contextmanager
-def kvengine_server(folder: Path, *options: str) -> Iterator[tuple[str, str, int]]:
-    """Run kvengine serve; give its URL, the id of its namespace and its process id."""
+def kvengine_server(
+    folder: Path | None, *options: str, cpu: str = SERVER_CPU
+) -> Iterator[tuple[str, str, int]]:
+    """Run kvengine serve; give its URL, the id of its namespace and its process id.
+
+    Args:
+        folder: of the database; None: there is none, for a location.
+        options: more of them.
+        cpu: on which it runs.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "kvengine", "serve", "--port", str(port)]
-    command += ["--data", str(folder), "--limits", "relaxed", *options]
-    with running(command, f"{url}/health", KVENGINE_TOKEN=TOKEN, KVENGINE_ACCOUNT=ACCOUNT) as pid:
+    command += ["--limits", "relaxed", *options]
+    if folder is not None:
+        command += ["--data", str(folder)]
+    names = {"KVENGINE_TOKEN": TOKEN, "KVENGINE_ACCOUNT": ACCOUNT}
+    with running(command, f"{url}/health", cpu, **names) as pid:
         base = f"{url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
         found = httpx.get(base, headers={"authorization": f"Bearer {TOKEN}"}).json()
         yield url, found["result"][0]["id"], pid
