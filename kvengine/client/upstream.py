@@ -18,20 +18,18 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection, Stream
 from kvengine.client.presence import Presence
+from kvengine.client.questions import Questions
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
 from kvengine.tier.board import Done
 from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Answer, News, Want
+from kvengine.tier.messages import News, Want
 
-THREADS = 16  # questions under way at once
 CLOCKS_APART = 0.001  # how much faster one may run than another; see tier/PROMISES.md
-WANTS_AT_ONCE = 1000
 logger = logging.getLogger("kvengine")
 
 
@@ -56,8 +54,8 @@ class RemoteUpstream:
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection, self._timeout = connection, timeout
+        self._questions = Questions(connection, timeout)
         self._presence: Presence | None = None
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kvengine-ask")
         self._changed = threading.Condition()
         self._poll: Poll | None = None
         self._stream: Stream | None = None
@@ -69,52 +67,11 @@ class RemoteUpstream:
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead."""
-        self._start(lambda: self._fetch(wants), done)
+        self._questions.fetch(wants, done)
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version of the center."""
-        self._start(self._version, done)
-
-    def _start(self, ask: Callable[[], Any], done: Done) -> None:
-        deadline = time.monotonic() + self._timeout
-
-        def run() -> None:
-            try:
-                if time.monotonic() > deadline:
-                    raise UpstreamUnavailable("too many questions to the server are under way")
-                result = ask()
-            except (KvError, OSError) as error:
-                result = error
-            except Exception as error:
-                logger.exception("a question to the center failed")
-                result = UpstreamUnavailable(f"a question failed: {type(error).__name__}")
-            done(result)
-
-        try:
-            self._threads.submit(run)
-        except RuntimeError:
-            done(UpstreamUnavailable("the location was closed"))
-
-    def _fetch(self, wants: Sequence[Want]) -> list[Answer]:
-        found: list[Answer] = []
-        for start in range(0, len(wants), WANTS_AT_ONCE):
-            part = wants[start : start + WANTS_AT_ONCE]
-            body = self._connection.post("/v1/fetch", codec.encode_wants(part), self._timeout)
-            try:
-                for answers in codec.frames(_reader(body), Kind.ANSWERS):
-                    found += answers  # type: ignore[arg-type]
-            except ProtocolError as error:
-                raise UpstreamUnavailable(f"an answer came damaged: {error}") from error
-        if len(found) != len(wants):
-            raise UpstreamUnavailable(f"{len(found)} answers came to {len(wants)} questions")
-        return found
-
-    def _version(self) -> int:
-        found = self._connection.call("/v1/version?location=1", None)
-        try:
-            return int(found["version"])
-        except (TypeError, KeyError, ValueError):
-            raise UpstreamUnavailable("the server does not say its version") from None
+        self._questions.version(done)
 
     # -- news
 
@@ -176,7 +133,7 @@ class RemoteUpstream:
             stream.close_now()
         if self._presence is not None:
             self._presence.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._questions.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(self._timeout)
 
@@ -233,15 +190,3 @@ class NewsStream:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-
-def _reader(body: bytes) -> Callable[[int], bytes]:
-    at = 0
-
-    def read(size: int) -> bytes:
-        nonlocal at
-        found = body[at : at + size]
-        at += len(found)
-        return found
-
-    return read

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from kvengine.client.questions import reader
 from kvengine.errors import ChangesGone, InvalidRequest, KvError, ProtocolError
 from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE
@@ -185,19 +186,6 @@ def _answers(center: Any, wants: list[Want]) -> Any:
         part.append(answer)
         size += room
     yield codec.encode_answers(part, number)
-
-
-def reader(body: bytes) -> Callable[[int], bytes]:
-    """Return a function that reads from bytes."""
-    rest = memoryview(body)
-
-    def read(size: int) -> bytes:
-        nonlocal rest
-        found = bytes(rest[:size])
-        rest = rest[size:]
-        return found
-
-    return read
 
 
 def whole(query: dict[str, str], name: str, default: int | None) -> int:

@@ -1,0 +1,98 @@
+"""Questions of a location: each gets its own answer, together with others or alone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvengine.client import questions
+from kvengine.client.questions import Questions
+from kvengine.errors import KvError, NamespaceNotFound, UpstreamUnavailable
+from kvengine.tier import codec
+from kvengine.tier.codec import Kind
+from kvengine.tier.messages import Answer, Want
+
+BOUND_S = 30.0
+
+
+class Center:
+    """A connection to a center that holds back its first answer until it may go on."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.asked: list[list[bytes]] = []
+        self.may_answer = threading.Event()
+        self.failure = failure
+
+    def post(self, path: str, body: bytes, timeout: float) -> bytes:
+        (wants,) = codec.frames(questions.reader(body), Kind.WANTS)
+        keys = [want.key for want in wants]
+        self.asked.append(keys)
+        assert self.may_answer.wait(BOUND_S)
+        if b"gone" in keys:
+            raise NamespaceNotFound("gone")
+        if self.failure is not None:
+            raise self.failure
+        return codec.encode_answers([Answer(1, 1, 0.0, key) for key in keys], 0)
+
+
+def ask_all(center: Any, asked: list[list[bytes]]) -> list[Any]:
+    """Ask questions while the first is under way; return what each was told."""
+    found: list[Any] = [None] * len(asked)
+    left = threading.Semaphore(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(questions, "THREADS", 1)
+        asking = Questions(center, BOUND_S)
+    for number, keys in enumerate(asked):
+
+        def done(result: Any, number: int = number) -> None:
+            assert found[number] is None
+            found[number] = result
+            left.release()
+
+        asking.fetch([Want(key) for key in keys], done)
+    center.may_answer.set()
+    for _ in asked:
+        assert left.acquire(timeout=BOUND_S)
+    asking.close()
+    return found
+
+
+KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", b"gone"]), min_size=1, max_size=3)
+
+
+@given(st.lists(KEYS, min_size=1, max_size=40))
+def test_each_gets_its_own_answers(asked: list[list[bytes]]) -> None:
+    for keys, told in zip(asked, ask_all(Center(), asked), strict=True):
+        if b"gone" in keys:
+            assert isinstance(told, NamespaceNotFound)
+        else:
+            assert [answer.value for answer in told] == keys
+
+
+def test_those_that_wait_are_sent_together() -> None:
+    center = Center()
+    count = 2 * questions.QUESTIONS_AT_ONCE + 1
+    ask_all(center, [[b"%d" % number] for number in range(count)])
+    assert len(center.asked) <= 4
+    assert sorted(key for keys in center.asked for key in keys) == sorted(
+        b"%d" % number for number in range(count)
+    )
+
+
+@pytest.mark.parametrize("failure", [UpstreamUnavailable("down"), OSError("down")])
+def test_a_failure_is_told_to_all(failure: Exception) -> None:
+    center = Center(failure)
+    found = ask_all(center, [[b"a"], [b"b"], [b"c"]])
+    assert all(isinstance(told, (KvError, OSError)) for told in found)
+
+
+def test_after_the_end() -> None:
+    asking = Questions(Center(), BOUND_S)
+    asking.close()
+    told: list[Any] = []
+    asking.fetch([Want(b"a")], told.append)
+    assert isinstance(told[0], UpstreamUnavailable)
