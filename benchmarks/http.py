@@ -55,7 +55,10 @@ def load(target: Target, seconds: float, connections: int) -> dict[str, float]:
     for header in target.headers:
         command += ["-H", header]
     found = subprocess.run(
-        [*command, "--latency", target.url], capture_output=True, text=True, check=True
+        [*command, "--latency", "--timeout", "20s", target.url],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     if "Non-2xx" in found or "Socket errors" in found:
         raise click.ClickException(f"{target.name}: {found}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +21,8 @@ from kvengine.client.packing import pack
 from kvengine.errors import KvError
 
 TELL_S = 1.0
-GAP_S = 0.05  # between two reports, at the least: a busy center is not made busier
+GAP_S = 0.25  # between two reports, at the least: a busy center is not made busier
+REACHED_MAX = 200  # versions in a report
 AFTER_ERROR_S = 5.0
 TIMEOUT_S = 2.0
 logger = logging.getLogger("kvengine")
@@ -40,7 +42,8 @@ class Presence:
     ) -> None:
         self._connection, self._report = connection, report
         self._path = "/v1/location/" + quote(name, safe="")
-        self._reached = (-1, 0.0)  # a version, and when; one object, for two threads use it
+        self._reached: deque[tuple[int, float]] = deque(maxlen=REACHED_MAX)  # versions, and when
+        self._position = -1
         self._news = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kvengine-presence", daemon=True)
@@ -51,8 +54,9 @@ class Presence:
 
     def reached(self, position: int) -> None:
         """Tell that the location has come to a version."""
-        if position != self._reached[0]:
-            self._reached = (position, time.monotonic())
+        if position != self._position:
+            self._position = position
+            self._reached.append((position, time.monotonic()))
             self._news.set()
 
     def _run(self) -> None:
@@ -68,11 +72,12 @@ class Presence:
             self._news.wait(max(0.0, TELL_S - pause))
 
     def _told(self) -> dict[str, Any]:
-        position, moment = self._reached
-        found: dict[str, Any] = dict(self._report())
-        if found["position"] == position:
-            found["ago_s"] = time.monotonic() - moment
-        return found
+        reached = []
+        while self._reached:  # the other thread may add to it
+            reached.append(self._reached.popleft())
+        found: dict[str, Any] = dict(self._report())  # then: its position is not behind those
+        now = time.monotonic()
+        return found | {"reached": [[version, now - moment] for version, moment in reached]}
 
     def close(self) -> None:
         """Tell no more."""

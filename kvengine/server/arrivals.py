@@ -1,27 +1,30 @@
 """Which locations there are, and when changes reached them, as far as they have told the center.
 
-A location says which version it has reached, and how long ago that was.  From the moment at which
-the center gives a change out, to the moment at which it hears that a location has it, is a little
+A location says which versions it has reached, and how long ago.  From the moment at which the
+center gives a change out, to the moment at which it hears that a location has it, is a little
 longer than the change took: the news of its arrival had to come back.
 
 Invariants:
 
-* Memory does not grow with time, nor with what clients make up: both lists have a longest length.
+* Memory does not grow with time, nor with what clients make up: all lists have a longest length.
 * A time shown is never shorter than what it says it is.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from kvengine.errors import InvalidRequest
 
 CHANGES_KEPT = 500
 CHANGES_SHOWN = 12
+REACHED_KEPT = 500  # of each location
+REACHED_AT_ONCE = 200  # in a report
 LOCATIONS_MAX = 1000
 NAME_CHARS_MAX = 64
 LOST_S = 6.0  # a location tells something every second; after so long without, it is not there
@@ -30,8 +33,7 @@ VERSION_MAX = (1 << 48) - 1
 FIGURES = ("reads", "hits", "memory_bytes")
 
 
-@dataclass(slots=True)
-class Made:
+class Made(NamedTuple):
     """A change that the center has made."""
 
     version: int
@@ -40,18 +42,31 @@ class Made:
     namespace_id: str | None  # None: something about a namespace, or a token
     key: str
     kind: str  # put, delete
-    reached: dict[str, float] = field(default_factory=dict)  # location -> seconds, at the most
+
+
+class Reached(NamedTuple):
+    """A version that a location has come to, and when, or a later moment."""
+
+    version: int
+    moment: float
 
 
 @dataclass(slots=True)
 class Told:
-    """What a location said last."""
+    """What a location has said."""
 
+    first: int  # its position when it was first heard of; when it got there is not known
     position: int
-    moment: float  # when it said so
-    last_s: float | None = None  # how long the last change took to reach it, at the most
-    behind_since: float | None = None  # when the first change was made that has not reached it
-    figures: dict[str, int] = field(default_factory=dict)
+    moment: float  # when it last said something
+    figures: dict[str, int]
+    reached: deque[Reached] = field(default_factory=lambda: deque(maxlen=REACHED_KEPT))
+
+    def seconds(self, change: Made) -> float | None:
+        """Return how long a change took to get there, at the most; None: not known, or not yet."""
+        if not self.first < change.version <= self.position or not self.reached:
+            return None
+        number = bisect_left(self.reached, change.version, key=lambda one: one.version)
+        return max(0.0, self.reached[number].moment - change.moment)
 
 
 class Arrivals:
@@ -72,13 +87,7 @@ class Arrivals:
 
     def made(self, version: int, changes: Iterable[Made]) -> None:
         """Note that the center has come to a version, by these changes, the oldest first."""
-        for change in changes:
-            for name, told in self._told.items():
-                if told.position >= change.version:  # it was faster than the center's own news
-                    change.reached[name] = told.last_s = max(0.0, told.moment - change.moment)
-                elif told.behind_since is None:
-                    told.behind_since = change.moment
-            self._made.append(change)
+        self._made.extend(changes)
         self.version = max(self.version, version)
         self.count += 1
 
@@ -87,39 +96,29 @@ class Arrivals:
 
         Args:
             name: of the location.
-            report: position, a version; ago_s, how long ago it was reached; reads, hits and
-                memory_bytes, whole numbers.
+            report: position, a version; reached, a list of [version, seconds ago], the oldest
+                first; reads, hits and memory_bytes, whole numbers.
 
         Raises:
             InvalidRequest: it is something else, or there are too many locations.
         """
-        position, ago_s, figures = checked(name, report)
+        position, reached, figures = checked(name, report)
         now = self._now()
         self._forget(now)
-        if name not in self._told and len(self._told) >= LOCATIONS_MAX:
-            raise InvalidRequest(f"there are {LOCATIONS_MAX} locations already")
-        before = self._told.get(name)
-        told = self._told[name] = Told(position, now, figures=figures)
-        if before is not None:  # of one that is new it is not known when changes reached it
-            told.last_s = before.last_s
-            self._reached(name, before, told, now - ago_s)
-        told.behind_since = self._behind_since(before, position)
+        told = self._told.get(name)
+        if told is None:
+            if len(self._told) >= LOCATIONS_MAX:
+                raise InvalidRequest(f"there are {LOCATIONS_MAX} locations already")
+            told = self._told[name] = Told(position, position, now, figures)
+        newest = told.reached[-1].version if told.reached else told.first
+        for version, ago_s in reached:
+            if version > newest:
+                told.reached.append(Reached(version, now - ago_s))
+                newest = version
+        if position > newest:
+            told.reached.append(Reached(position, now))
+        told.position, told.moment, told.figures = position, now, figures
         self.count += 1
-
-    def _reached(self, name: str, before: Told, told: Told, moment: float) -> None:
-        for change in self._made:
-            if before.position < change.version <= told.position and name not in change.reached:
-                change.reached[name] = told.last_s = max(0.0, moment - change.moment)
-
-    def _behind_since(self, before: Told | None, position: int) -> float | None:
-        number, first = next(
-            ((n, one) for n, one in enumerate(self._made) if one.version > position), (0, None)
-        )
-        if first is None:
-            return None
-        if number == 0 and before is not None and before.behind_since is not None:
-            return min(before.behind_since, first.moment)  # older ones were dropped
-        return first.moment
 
     def _forget(self, now: float) -> None:
         gone = [name for name, told in self._told.items() if now - told.moment > FORGOTTEN_S]
@@ -130,42 +129,46 @@ class Arrivals:
         """Return what is known of each location, by name, as JSON has it."""
         now = self._now()
         self._forget(now)
-        found = []
-        for name, told in sorted(self._told.items()):
-            since = told.behind_since
-            found.append({
-                "name": name,
-                "position": told.position,
-                # Versions without a change for locations, such as usage, come with the next one.
-                "lag_versions": max(0, self.version - told.position) if since is not None else 0,
-                "lag_ms": 0.0 if since is None else round((now - since) * 1e3, 1),
-                "last_ms": None if told.last_s is None else round(told.last_s * 1e3, 2),
-                "silent_s": round(now - told.moment, 1),
-                "is_there": now - told.moment < LOST_S,
-                **told.figures,
-            })  # fmt: skip
-        return found
+        return [self._shown(name, told, now) for name, told in sorted(self._told.items())]
+
+    def _shown(self, name: str, told: Told, now: float) -> dict[str, Any]:
+        number = bisect_left(self._made, told.position + 1, key=lambda change: change.version)
+        behind = len(self._made) - number
+        times = [told.seconds(change) for change in list(self._made)[:number]]
+        last = next((time for time in reversed(times) if time is not None), None)
+        return {
+            "name": name,
+            "position": told.position,
+            # Versions without a change for locations, such as usage, come with the next one.
+            "lag_versions": max(0, self.version - told.position) if behind else 0,
+            "lag_ms": round((now - self._made[number].moment) * 1e3, 1) if behind else 0.0,
+            "lag_is_longer": behind == CHANGES_KEPT,  # older changes are not known any more
+            "last_ms": None if last is None else round(last * 1e3, 2),
+            "silent_s": round(now - told.moment, 1),
+            "is_there": now - told.moment < LOST_S,
+            **told.figures,
+        }
 
     def changes(self) -> list[dict[str, Any]]:
         """Return the newest changes, newest first, as JSON has them."""
-        newest = list(self._made)[-CHANGES_SHOWN:]
-        return [
-            {
+        found = []
+        for change in reversed(list(self._made)[-CHANGES_SHOWN:]):
+            times = {name: told.seconds(change) for name, told in self._told.items()}
+            found.append({
                 "version": change.version,
                 "time": round(change.time, 3),
                 "namespace_id": change.namespace_id,
                 "key": change.key,
                 "kind": change.kind,
                 "reached_ms": {
-                    name: round(seconds * 1e3, 2) for name, seconds in change.reached.items()
+                    name: round(time * 1e3, 2) for name, time in times.items() if time is not None
                 },
-            }
-            for change in reversed(newest)
-        ]
+            })  # fmt: skip
+        return found
 
 
-def checked(name: str, report: Any) -> tuple[int, float, dict[str, int]]:
-    """Return (position, seconds ago, figures) of what a location says.
+def checked(name: str, report: Any) -> tuple[int, list[tuple[int, float]], dict[str, int]]:
+    """Return (position, [(version, seconds ago)], figures) of what a location says.
 
     Raises:
         InvalidRequest: it is something else.
@@ -174,13 +177,26 @@ def checked(name: str, report: Any) -> tuple[int, float, dict[str, int]]:
         raise InvalidRequest(f"a location's name has 1 to {NAME_CHARS_MAX} printable characters")
     if not isinstance(report, dict):
         raise InvalidRequest("a location tells an object with its position")
-    position, ago_s = report.get("position"), report.get("ago_s", 0.0)
-    if type(position) is not int or not 0 <= position <= VERSION_MAX:
+    position, reached = report.get("position"), report.get("reached", [])
+    if not _is_count(position):
         raise InvalidRequest("a location's position must be a version")
-    if type(ago_s) not in (int, float) or not math.isfinite(ago_s) or not 0 <= ago_s < FORGOTTEN_S:
-        raise InvalidRequest(f"ago_s must be seconds, from 0 to {FORGOTTEN_S:g}")
+    if not isinstance(reached, list) or len(reached) > REACHED_AT_ONCE:
+        raise InvalidRequest(f"reached must be a list of at most {REACHED_AT_ONCE}")
+    for one in reached:
+        if not (isinstance(one, list) and len(one) == 2 and _is_reached(one[0], one[1], position)):
+            raise InvalidRequest("reached must hold [version, seconds ago], up to the position")
     figures = {figure: report.get(figure, 0) for figure in FIGURES}
     for figure, value in figures.items():
-        if type(value) is not int or not 0 <= value <= VERSION_MAX:
+        if not _is_count(value):
             raise InvalidRequest(f"{figure} must be a whole number from 0 on")
-    return position, float(ago_s), figures
+    return position, [(version, float(ago_s)) for version, ago_s in reached], figures
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= VERSION_MAX
+
+
+def _is_reached(version: Any, ago_s: Any, position: int) -> bool:
+    if not _is_count(version) or version > position or type(ago_s) not in (int, float):
+        return False
+    return math.isfinite(ago_s) and 0 <= ago_s < FORGOTTEN_S

@@ -7,18 +7,15 @@ and locations are for tokens that may read everything; others get none.
 
 Invariants:
 
-* Nothing runs while nobody listens and no location has told of itself.
+* Nothing runs while nobody listens.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import logging
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any
 
 from kvengine.namespace.layout import DATA, PREFIX_BYTES, data_number
@@ -26,19 +23,13 @@ from kvengine.server.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.backend import Backend
 from kvengine.server.figures import BOUNDS_S, METERED, Figures, Kind, Times
 from kvengine.server.going_on import until
-from kvengine.server.log_door import future_of
 from kvengine.server.messages import Request, Response
-from kvengine.tier.board import Posted
 
 LINE_S = 1.0  # between two lines, at the most
 GAP_S = 0.05  # between two lines, at the least
-NEWS_GAP_S = 0.005
-HOLD_S = 1.0
-IDLE_S = 60.0
 FAILURE = 500
 HOT = Kind("hot", "read")
 BOUNDS_MS = [round(bound * 1e3, 6) for bound in BOUNDS_S]
-logger = logging.getLogger("kvengine.server")
 
 
 class Live:
@@ -52,46 +43,19 @@ class Live:
     def __init__(self, backend: Backend, figures: Figures) -> None:
         self._backend, self._figures = backend, figures
         self.arrivals = Arrivals(time.monotonic)
-        self._watching: asyncio.Task[None] | None = None
-        self._wanted = 0.0  # when somebody last wanted to know
 
     # -- changes
 
     def told(self, name: str, report: Any) -> None:
         """Note what a location says of itself; see Arrivals.told()."""
-        self.watch()
         self.arrivals.told(name, report)
 
-    def watch(self) -> None:
-        """Watch the changes of the database for a while, from now on."""
-        self._wanted = time.monotonic()
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        center = self._backend.database._inner._center_of_locations()
-        after = self._backend.database.version
-        stopping = asyncio.ensure_future(self._backend.stopping.wait())
-        try:
-            while time.monotonic() < self._wanted + IDLE_S:
-                told = future_of(functools.partial(center.poll, after, HOLD_S))
-                await asyncio.wait([told, stopping], return_when=asyncio.FIRST_COMPLETED)
-                if stopping.done():
-                    told.cancel()
-                    return
-                news = told.result()
-                if isinstance(news, Exception):
-                    logger.info("changes are not watched: %s", news)
-                    return
-                behind = center.board.posted(after)
-                self._heard([one for one in behind if one.notice.version <= news.upto], news.upto)
-                after = news.upto
-                await asyncio.sleep(NEWS_GAP_S)
-        finally:
-            stopping.cancel()
-
-    def _heard(self, posted: list[Posted], upto: int) -> None:
-        """Note changes; when they were made the board knows, it is later by now."""
+    def _catch_up(self) -> None:
+        """Note what changed since the last time; when it was made the board knows."""
+        board = self._backend.database._inner._center_of_locations().board
+        upto = board.version
+        if upto == self.arrivals.version:
+            return
         to_time_of_day = self._backend.clock.time() - time.monotonic()
         changes = [
             Made(
@@ -101,7 +65,8 @@ class Live:
                 *self._place(notice.key),
                 "put" if notice.is_put else "delete",
             )
-            for notice, made_at in posted[-CHANGES_KEPT:]
+            for notice, made_at in board.posted(self.arrivals.version)[-CHANGES_KEPT:]
+            if notice.version <= upto
         ]
         self.arrivals.made(upto, changes)
 
@@ -131,7 +96,7 @@ class Live:
         gone = asyncio.ensure_future(until(request, self._backend.stopping))
         try:
             while not gone.done():
-                self.watch()
+                self._catch_up()
                 count, began = self.arrivals.count, time.monotonic()
                 yield json.dumps(self.line(sees_all=sees_all)).encode() + b"\n"
                 await asyncio.sleep(GAP_S)
@@ -140,8 +105,8 @@ class Live:
                     and time.monotonic() < began + LINE_S
                     and not gone.done()
                 ):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(asyncio.shield(gone), GAP_S)
+                    await asyncio.wait([gone], timeout=GAP_S)
+                    self._catch_up()
         finally:
             gone.cancel()
 

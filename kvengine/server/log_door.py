@@ -123,7 +123,7 @@ class LogDoor:
             while time.monotonic() < began + NEWS_S:
                 # The news are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
-                told = future_of(functools.partial(center.poll, after, hold_s))
+                told = _asked(functools.partial(center.poll, after, hold_s))
                 await asyncio.wait([told, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     told.cancel()
@@ -141,7 +141,7 @@ class LogDoor:
             gone.cancel()
 
 
-def future_of(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:
+def _asked(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:
     """Return a future of what a function that takes `done` gives to it."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[Any] = loop.create_future()

@@ -141,7 +141,7 @@ export class LiveView {
       const isNew = one.reads < old.reads;  // it began again
       const reads = one.reads - (isNew ? 0 : old.reads);
       const hits = one.hits - (isNew ? 0 : old.hits);
-      const lag = one.lag_ms ? milliseconds(one.lag_ms) : "0 ms";
+      const lag = (one.lag_is_longer ? "> " : "") + (one.lag_ms ? milliseconds(one.lag_ms) : "0 ms");
       const state = one.is_there ? lag : `silent for ${number(Math.round(one.silent_s))} s`;
       const cells = [number(one.position), state, number(one.lag_versions), milliseconds(one.last_ms),
         reads ? `${(100 * hits / reads).toFixed(1)} %` : "no reads", bytes(one.memory_bytes)];
