@@ -21,6 +21,7 @@ from kvengine.server.messages import ClientLeft, Receive, Request, Response, Sen
 logger = logging.getLogger("kvengine.server")
 
 Door = Callable[[Request], Awaitable[Response]]
+Guard = Callable[[Request], Response | None]
 Observer = Callable[[Request, int, float], None]  # request, status, seconds
 
 
@@ -48,19 +49,27 @@ class App:
         doors: by the first part of the path, such as b"client"; b"" is what all else goes to.
         workerd: takes requests with the header KV-Namespace.
         observers: are told of each answer.
+        guard: gives the answer to a request that no door is to see; None: all may be seen.
     """
 
     def __init__(
-        self, doors: dict[bytes, Door], workerd: Door, observers: Sequence[Observer] = ()
+        self,
+        doors: dict[bytes, Door],
+        workerd: Door,
+        observers: Sequence[Observer] = (),
+        guard: Guard | None = None,
     ) -> None:
         self._doors, self._workerd, self._observers = doors, workerd, observers
+        self._guard = guard
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive)
         started = time.perf_counter()
         try:
-            response = await self._door_of(request)(request)
+            response = None if self._guard is None else self._guard(request)
+            if response is None:
+                response = await self._door_of(request)(request)
             await request.drain()
         except ClientLeft:
             return

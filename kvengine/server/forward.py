@@ -23,10 +23,10 @@ from kvengine.server.messages import ClientLeft, Request, Response
 from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, failure
 from kvengine.server.workerd import refusal
 
-# Of one connection, not of the request (RFC 9110, 7.6.1); a host is the target's.
+# Of one connection, not of the request (RFC 9110, 7.6.1); host and origin are about this server.
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-     b"upgrade", b"expect", b"host")
+     b"upgrade", b"expect", b"host", b"origin")
 )  # fmt: skip
 CONNECTIONS_MAX, KEPT_MAX = 200, 50
 CONNECT_S, SILENCE_S = 5.0, 60.0

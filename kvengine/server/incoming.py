@@ -12,7 +12,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO
+
+from kvengine.errors import StorageFull
 
 IN_MEMORY_BYTES = 1 << 20
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
@@ -26,6 +30,20 @@ def give_back_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries do not have it
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, IN_MEMORY_BYTES)
+
+
+@contextmanager
+def temporary() -> Iterator[None]:
+    """Say it plainly if a temporary file can't be had.
+
+    Raises:
+        StorageFull: it can't.
+    """
+    try:
+        yield
+    except OSError as error:
+        said = f"a large body can't wait in a temporary file: {error.strerror}"
+        raise StorageFull(said) from error
 
 
 class Incoming:
@@ -44,7 +62,7 @@ class Incoming:
         """Take a piece.
 
         Raises:
-            OSError: there is no room for it.
+            StorageFull: there is no room for it.
         """
         self.size += len(data)
         if self.size > self._most:
@@ -53,27 +71,30 @@ class Incoming:
         elif self.size <= IN_MEMORY_BYTES:
             self._start += data
         else:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
-                self._file.write(self._start)
-                self._start = bytearray()
-            self._file.write(data)
+            with temporary():
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
+                    self._file.write(self._start)
+                    self._start = bytearray()
+                self._file.write(data)
 
     def view(self) -> memoryview:
         """Return the value, whole; it lasts as long as somebody holds it.
 
         Raises:
-            OSError: there is no room for it.
+            StorageFull: there is no room for it.
         """
         if self._file is None:
             return memoryview(self._start)
-        self._file.flush()
-        return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        with temporary():
+            self._file.flush()
+            return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
         """Drop the file; what view() gave stays."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what it still held did not fit
+                self._file.close()
             self._file = None
 
     def __del__(self) -> None:

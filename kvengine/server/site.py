@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 from kvengine.aio.database import Database
+from kvengine.server import browsers
 from kvengine.server.analytics import Analytics
 from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
@@ -93,7 +94,9 @@ class Site:
             if isinstance(self.backend.db, Database):  # a reader: the writer sums up
                 doors[b"metrics"] = self._center
         doors |= {b"client": rest, b"workerd": workerd}
-        return App(doors, workerd, self.observers)
+        # A browser does not reach a Unix socket.
+        is_exposed = self.settings.is_open and self.settings.unix_socket is None
+        return App(doors, workerd, self.observers, browsers.refusal if is_exposed else None)
 
     def _v1(self) -> Door:
         live = Live(self.backend, self.figures)

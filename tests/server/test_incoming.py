@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 
 from kvengine.server import incoming
 from kvengine.server.incoming import Incoming
-from tests.server.running import ACCOUNT, TOKEN
+from tests.server.rest.test_values import path
+from tests.server.running import ACCOUNT, TOKEN, Running
 from tests.server.test_process import serving
 
 MEBIBYTE = 1 << 20
@@ -46,6 +49,31 @@ def test_a_large_one_is_not_in_memory() -> None:
     found.add(b"x")
     assert found._file is None
     assert found.size == 3 * MEBIBYTE + 1
+
+
+@pytest.mark.parametrize("where", ["values/k", "bulk"])
+def test_no_room_for_a_large_one(
+    server: Running, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    body = b"x" * (2 * MEBIBYTE)
+    if where == "bulk":
+        body = b'[{"key": "k", "value": "' + body + b'"}]'
+    answer = server.http.put(path(server, where), content=body)
+    assert answer.status_code == 503
+    assert "No space left on device" in answer.json()["errors"][0]["message"]
+    assert server.db.namespace("here").count() == 0
+    namespace = server.namespace_id("here")
+    if where != "bulk":
+        found = server.http.put(
+            "/k?urlencoded=true", content=body, headers={"kv-namespace": namespace}
+        )
+        assert found.status_code == 503
+        assert "No space left" in found.reason_phrase
+    assert server.http.put(path(server, "values/k"), content=b"small").status_code == 200
 
 
 def own_memory(pid: int) -> int:

@@ -18,7 +18,7 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 from kvengine.namespace.results import BulkReport
-from kvengine.server.incoming import IN_MEMORY_BYTES
+from kvengine.server.incoming import IN_MEMORY_BYTES, temporary
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import MALFORMED, ApiError, success
@@ -78,7 +78,8 @@ async def spool(request: Request, file: Any, most: int) -> int:
     async for chunk in request.chunks():
         size += len(chunk)
         if size <= most:
-            file.write(chunk)
+            with temporary():
+                file.write(chunk)
     if size > most:
         raise LimitExceeded(f"A bulk call has at most {most} bytes; this one has {size}.", 413)
     return size

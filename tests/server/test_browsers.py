@@ -1,0 +1,72 @@
+"""A server without tokens is not for pages of other sites."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from kvengine.server.forward import Forwarder
+from kvengine.server.messages import Request
+from tests.server.running import ACCOUNT, Running, running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running(is_open=True) as found:
+        found.db.namespace("here").put("k", "v")
+        yield found
+
+
+def asked(server: Running, headers: dict[str, str], path: str = "/v1/me") -> int:
+    return httpx.get(server.url + path, headers=headers).status_code
+
+
+def test_foreign_pages(server: Running) -> None:
+    own = f"127.0.0.1:{server.port}"
+    for origin in ("https://evil.example", "null", f"http://localhost:{server.port}", "http://["):
+        assert asked(server, {"origin": origin}) == 403
+    assert asked(server, {"origin": f"http://{own}"}) == 200
+    assert asked(server, {"origin": "http://localhost:1", "host": "localhost:1"}) == 200
+    for host in ("evil.example", "127.0.0.1.evil.example", "8.8.8.8:80", "["):
+        assert asked(server, {"host": host}) == 403
+    for host in ("localhost", "[::1]:8787", "127.0.0.2"):
+        assert asked(server, {"host": host}) == 200
+
+
+def test_a_foreign_page_changes_nothing(server: Running) -> None:
+    here = server.db.namespace("here")
+    body = json.dumps({"prefix": "", "dry_run": False})
+    headers = {"origin": "https://evil.example", "content-type": "text/plain"}
+    where = f"{server.url}/v1/delete-prefix/{here.id}"
+    answer = httpx.post(where, content=body, headers=headers)
+    assert answer.status_code == 403
+    assert "other sites" in answer.json()["error"]
+    assert here.get("k") == "v"
+
+
+def test_workerd_has_a_host_of_its_own(server: Running) -> None:
+    namespace = server.namespace_id("here")
+    made_up = {"host": "fake-host"}
+    assert asked(server, made_up | {"kv-namespace": namespace}, "/k?urlencoded=true") == 200
+    assert asked(server, made_up, f"/workerd/{ACCOUNT}/{namespace}/k?urlencoded=true") == 200
+
+
+def test_with_tokens_it_does_not_matter() -> None:
+    with running() as server:
+        headers = {**server.headers, "origin": "https://app.example", "host": "kv.example"}
+        assert asked(server, headers) == 200
+
+
+def test_a_location_has_checked_it_already() -> None:
+    scope = {
+        "method": "POST",
+        "raw_path": b"/v1/me",
+        "query_string": b"",
+        "headers": [(b"origin", b"http://localhost:9000"), (b"accept", b"*/*")],
+    }
+    sent = Forwarder("http://center")._request(Request(scope, None))
+    assert [name for name, _ in sent.headers.raw if name.lower() == b"origin"] == []
+    assert sent.headers["accept"] == "*/*"
