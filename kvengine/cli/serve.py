@@ -50,6 +50,10 @@ MEBIBYTE = 1 << 20
     "--upstream", metavar="URL", help="Be a location: read through a cache in front of this server."
 )
 @click.option(
+    "--upstream-ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+    help="PEM: certificates that vouch for the upstream.  [default: the usual ones]",
+)  # fmt: skip
+@click.option(
     "--location", default="edge", show_default=True, metavar="NAME", help="Of a location."
 )
 @click.option(
@@ -98,6 +102,7 @@ def serve(data: str, **options: Any) -> None:
         certificate=options["tls_certificate"],
         private_key=options["tls_key"],
         upstream=upstream,
+        upstream_ca=options["upstream_ca"],
         upstream_token=os.environ.get("KVENGINE_UPSTREAM_TOKEN") or token,
         location=options["location"],
         memory_bytes=options["memory"] * MEBIBYTE,

@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -21,6 +22,7 @@ from typing import Any
 import uvloop
 
 from kvengine import aio
+from kvengine.errors import InvalidRequest
 from kvengine.server import logs, supervisor
 from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
@@ -95,18 +97,37 @@ async def center_site(
 async def location_site(settings: ServerSettings) -> AsyncIterator[tuple[Site, Start]]:
     """Open a location; give what serves it."""
     url = settings.upstream or ""
+    verify = trust(settings.upstream_ca)
     edge = await open_edge(
         url,
         token=settings.upstream_token,
         location=settings.location,
         path=settings.data or None,
+        verify=verify,
         memory_bytes=settings.memory_bytes,
     )
-    async with edge, aclosing(Forwarder(url, after_write=wrote_here(edge))) as forwarder:
+    door = Forwarder(url, verify=verify, after_write=wrote_here(edge))
+    async with edge, aclosing(door) as forwarder:
         remote: Any = edge.upstream._inner
         account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
         backend = make_backend(edge, settings, account)
         yield Site(backend, settings, forwarder), Start(account, None, None)
+
+
+def trust(file: str | None) -> ssl.SSLContext | bool:
+    """Return which centers a location trusts: those that a PEM file vouches for; None: the usual.
+
+    Raises:
+        InvalidRequest: it is no PEM file of certificates.
+    """
+    if file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidRequest(
+            f"{file} holds no PEM certificates: {error.strerror or error}"
+        ) from None
 
 
 def signals() -> asyncio.Future[int]:

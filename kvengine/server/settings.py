@@ -19,6 +19,7 @@ class ServerSettings:
     durability: str = "group"
     upstream: str | None = None  # URL of the center; the server is a location then
     upstream_token: str | None = None
+    upstream_ca: str | None = None  # PEM file with who vouches for the center; None: the usual ones
     location: str = "edge"
     memory_bytes: int = 256 << 20  # for copies
     workers: int = 0  # processes that read, beside one that writes; 0: one process does everything

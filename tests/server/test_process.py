@@ -172,6 +172,26 @@ def test_tls(data: Path, tmp_path: Path) -> None:
         context = ssl.create_default_context(cafile=certificate)
         with httpx.Client(verify=context) as client:
             assert client.get(f"{server.url}/ready").json() == {"ready": True}
+        a_location_trusts(tmp_path, server.url, certificate)
+
+
+def a_location_trusts(tmp_path: Path, url: str, certificate: str) -> None:
+    """Read and write at a location of a center that has its own certificate."""
+    location = ("--upstream", url, "--upstream-ca", certificate)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with serving(tmp_path / "copies", *location) as server:
+        server.wait_until_ready()
+        base = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+        namespace = httpx.get(base, headers=headers).json()["result"][0]["id"]
+        where = f"{base}/{namespace}/values/k"
+        assert httpx.put(where, headers=headers, content=b"v").status_code == 200
+        assert httpx.get(where, headers=headers).text == "v"
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    with serving(tmp_path / "copies", "--upstream", url, "--upstream-ca", str(broken)) as server:
+        _, errors = server.process.communicate(timeout=60)
+        assert server.process.returncode == 2
+        assert "holds no PEM certificates" in errors
 
 
 @pytest.mark.parametrize("workers", [0, 2])
