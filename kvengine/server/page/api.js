@@ -63,13 +63,21 @@ export const createNamespace = async (title) => (await json("POST", base(), send
 export const renameNamespace = (id, title) => json("PUT", `${base()}/${id}`, send({ title }));
 export const deleteNamespace = (id) => json("DELETE", `${base()}/${id}`);
 
+/** Parse JSON; a number that JavaScript would write otherwise stays as it is, if the browser can. */
+export function parse(text) {
+  return JSON.parse(text, (_, value, context) => {
+    const isExact = typeof value !== "number" || String(value) === (context?.source ?? String(value));
+    return isExact || !JSON.rawJSON ? value : JSON.rawJSON(context.source);
+  });
+}
+
 /** Return a page of keys: {keys, folders, cursor}. */
 export async function keys(id, { prefix, delimiter, cursor, limit }) {
   const query = new URLSearchParams({ limit });
   if (prefix) query.set("prefix", prefix);
   if (delimiter) query.set("delimiter", delimiter);
   if (cursor) query.set("cursor", cursor);
-  const found = await json("GET", `${base()}/${id}/keys?${query}`);
+  const found = parse(await (await ask("GET", `${base()}/${id}/keys?${query}`)).text());
   const info = found.result_info;
   return { keys: found.result, folders: info.folders || [], cursor: info.cursor };
 }

@@ -114,7 +114,7 @@ export class ValuePanel {
     let described;
     if (metadata.value.trim()) {
       try {
-        described = JSON.parse(metadata.value);
+        described = api.parse(metadata.value);
       } catch (error) {
         metadata.focus();
         throw new Error(`The metadata is not JSON: ${error.message}`);
@@ -167,8 +167,8 @@ function understood({ bytes: data, size }) {
     return { text: null, parsed };
   }
   try {
-    const found = JSON.parse(text);
-    if (typeof found === "object" && found !== null) parsed = found;
+    const found = api.parse(text);
+    if (/^\s*[[{]/.test(text)) parsed = found;
   } catch { /* it is a text */ }
   return { text, parsed };
 }
