@@ -1,0 +1,98 @@
+"""Raise an exception at one chosen line of a call, as Ctrl-C or a lack of memory would.
+
+Invariants:
+
+* The exception is raised once, in the thread that makes the call, before the chosen line runs.
+* Only lines of kvengine count, and not those of kvengine.testing; they are counted in the order in
+  which they run, so the same call from the same state has the same lines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+TESTING = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = os.path.dirname(TESTING)
+ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, MemoryError)
+
+
+class Interruption:
+    """One call that is interrupted.
+
+    Args:
+        at: before which line the exception is raised, from 1; 0: nowhere, the lines are counted.
+        error: what is raised.
+        opcodes: count bytecode instructions instead of lines, which is finer: the exception also
+            comes between a call that returned and the assignment of what it returned.
+    """
+
+    def __init__(
+        self, at: int, error: type[BaseException] = KeyboardInterrupt, *, opcodes: bool = False
+    ) -> None:
+        self._at, self._error, self._opcodes = at, error, opcodes
+        self.points = 0  # lines that ran, up to the exception
+        self.place = ""  # where the exception was raised; empty if the call ended before
+
+    def run(self, call: Callable[[], Any]) -> BaseException | None:
+        """Make the call; return what it raised, without a traceback, or None."""
+        before, unraisable = sys.gettrace(), sys.unraisablehook
+        sys.unraisablehook = self._ignore  # in a finalizer the interpreter drops the exception
+        sys.settrace(self._enter)
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  # the caller judges it
+            return _bare(error)
+        finally:
+            sys.settrace(before)
+            sys.unraisablehook = unraisable
+        return None
+
+    def _ignore(self, unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, self._error):
+            sys.__unraisablehook__(unraisable)
+
+    def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
+        name = frame.f_code.co_filename
+        if not name.startswith(PACKAGE) or name.startswith(TESTING):
+            return None
+        if self._opcodes:
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event == ("opcode" if self._opcodes else "line"):
+            self.points += 1
+            if self.points == self._at:
+                self.place = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno}"
+                raise self._error
+        return self._step
+
+
+def count_points(call: Callable[[], Any], *, opcodes: bool = False) -> int:
+    """Return how many points a call has at which it can be interrupted."""
+    interruption = Interruption(0, opcodes=opcodes)
+    error = interruption.run(call)
+    if error is not None:
+        raise error
+    return interruption.points
+
+
+def spread(points: int, most: int) -> Iterator[int]:
+    """Yield at most so many numbers from 1 to `points`, evenly spread."""
+    count = min(points, most)
+    for n in range(count):
+        yield 1 + n * points // count
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Let go of the frames, and so of what the interrupted call held."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__context__
+    error.__context__ = None
+    return error
