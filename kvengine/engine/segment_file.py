@@ -52,8 +52,8 @@ def create(
     """Make the file of a new segment, header and all; return it with its salt."""
     name = file_name(segment_id)
     header = SegmentHeader(kind, uuid, segment_id, first_version, secrets.randbits(64))
+    file = directory.open(name, new=True, writable=True, map_bytes=MAP_BYTES)
     try:
-        file = directory.open(name, create=True, writable=True, map_bytes=MAP_BYTES)
         file.allocate(HEADER_BYTES)
         file.write(header.encode(), 0)
     except OSError:

@@ -6,6 +6,7 @@ Invariants:
   so tests can record them, fail them and replay them.
 * A name is durable after sync(); the bytes of a file are after its own sync().  Until then a crash
   of the machine may keep or lose each of them, in any order.
+* A folder stays the one that was opened, wherever it is moved and whatever is at its path.
 * A refusal of the system is a StorageError.  Only calls that look at a file which may be missing
   raise FileNotFoundError, and say so.
 """
@@ -13,6 +14,7 @@ Invariants:
 from collections.abc import Callable
 from typing import Protocol
 
+from kvengine.file.folder import Folder
 from kvengine.file.mapped import MappedFile
 
 GUARD_NAME = "CONSUMERS"  # the lock of update()
@@ -40,6 +42,11 @@ class Directory(Protocol):
     """A folder of files, all of one store."""
 
     path: str  # for messages
+
+    @property
+    def folder(self) -> Folder | None:
+        """The open folder; None: there is none on disk."""
+        ...
 
     def names(self) -> list[str]:
         """Return the names of all files."""
@@ -84,24 +91,34 @@ class Directory(Protocol):
         ...
 
     def create(self, name: str) -> OutputFile:
-        """Make a new file; an old one of that name goes.
+        """Make a new file; there must be none of that name.
 
         After a crash it may be there in part or not at all, until it and the folder are synced.
         """
         ...
 
     def open(
-        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+        self,
+        name: str,
+        *,
+        create: bool = False,
+        new: bool = False,
+        writable: bool = False,
+        map_bytes: int,
     ) -> MappedFile:
-        """Open and map a file; one that `create` made is durable as those of create() are.
+        """Open and map a file; one that is made is durable as those of create() are.
+
+        Args:
+            create: make it if there is none of that name.
+            new: make it; there must be none of that name.
 
         Raises:
-            FileNotFoundError: there is none of that name, and `create` is false.
+            FileNotFoundError: there is none of that name, and none is to be made.
         """
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already.
+        """Remove a file; it is no error if it is gone already, alone or with the folder.
 
         Mappings and open files go on working.  Until sync() a crash may bring the name back.
         """
@@ -119,6 +136,22 @@ class Directory(Protocol):
         Raises:
             FileNotFoundError: there is none of that name.
         """
+        ...
+
+    def watch(self, name: str) -> None:
+        """Let a file show from now on whose folder this is; replace() of it is reckoned with.
+
+        From then on nothing is made, replaced or removed in the folder if the file is gone or
+        another one.  If there is no file of that name, only the removal of the folder is noticed.
+        """
+        ...
+
+    def check_present(self) -> None:
+        """Raise StorageError if what is written here is lost: see watch()."""
+        ...
+
+    def check_path(self) -> None:
+        """Raise StorageError if another folder is at the path now; none at all is no error."""
         ...
 
     def lock(self) -> None:

@@ -16,10 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from kvengine.errors import InvalidRequest, InvalidType
-from kvengine.file.local import LocalOutput, refusals, sync_folder
+from kvengine.file.output import LocalOutput, refusals, sync_folder
 
 SYNC_BYTES = 32 << 20  # the disk works while more is made; little is left to wait for at the end
 BLOCK_BYTES = 1 << 20
+WHOLE = os.O_CREAT | os.O_TRUNC
+APPENDED = os.O_CREAT | os.O_APPEND
+MODE = 0o666  # a user's file, for whom the umask says
 
 
 def path_of(file: Any) -> str:
@@ -65,11 +68,12 @@ class ResultFile:
         if not self._is_plain:
             if resume:
                 raise InvalidRequest(f"{path} is no ordinary file, so it can't be resumed")
-            self._output = LocalOutput(self._path)
+            self._output = LocalOutput(self._path, WHOLE, mode=MODE)
             return
         if resume and os.path.exists(self._part):
             self._rest_at, self.last_line = _complete_lines(self._part)
-        self._output = LocalOutput(self._part, append=self.last_line is not None)
+        flags = APPENDED if self.last_line is not None else WHOLE
+        self._output = LocalOutput(self._part, flags | os.O_NOFOLLOW, mode=MODE)
 
     def write(self, data: bytes | bytearray) -> None:
         """Append bytes; now and then they are brought to disk in the background."""

@@ -2,79 +2,46 @@
 
 Invariants:
 
-* Every descriptor is closed on exec.
+* The folder is held by a descriptor, and each file is reached through it: a folder that was moved
+  is gone on in, and what has taken its place at the path is never touched.
+* Nothing is made, replaced or removed in a folder that has another store in it by now.
+* A new file is made with O_EXCL; folders and files that are made here are for their owner alone.
 * replace() never leaves a half-written file under the name.
-* The lock is an flock on the file LOCK, so it dies with its holder, however that ends.
 * Only the process that took the lock gives it back; a forked child just closes its copy.
 """
 
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Callable
 
-from kvengine.errors import NotAStore, StorageError, StorageFull, StoreLocked
-from kvengine.file.directory import GUARD_NAME, Directory, OutputFile
+from kvengine.errors import NotAStore, StorageError, StoreLocked
+from kvengine.file.directory import GUARD_NAME, Directory
+from kvengine.file.folder import Folder, FolderLock
 from kvengine.file.mapped import MappedFile
+from kvengine.file.output import (
+    FILE_MODE,
+    NEW,
+    LocalOutput,
+    link_file,
+    open_to_read,
+    refusals,
+    send,
+    sync_folder,
+)
 
 LOCK_NAME = "LOCK"
-FICLONE = 0x40049409  # Linux: share the blocks of another file
+FOLDER_MODE = 0o700
+OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
 LOCK_PAUSE_S = 0.002
-COPY_BYTES = 1 << 20
 
-
-@contextlib.contextmanager
-def refusals(what: str, path: str, *, may_be_missing: bool = False) -> Iterator[None]:
-    """Turn an OSError into a StorageError that says what was tried.
-
-    With `may_be_missing` a FileNotFoundError stays what it is: the caller reckons with it.
-    """
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        if may_be_missing and isinstance(error, FileNotFoundError):
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind = StorageFull if full else StorageError
-        reason = error.strerror or str(error)
-        raise kind(error.errno or errno.EIO, f"cannot {what}: {reason}", path) from error
-
-
-class LocalOutput:
-    """A new file on disk, or with `append` one that goes on."""
-
-    def __init__(self, path: str, *, append: bool = False) -> None:
-        self._path = path
-        self.size = 0  # of what was written here
-        with refusals("create a file", path):
-            mode = "ab" if append else "wb"
-            self._file = open(path, mode, buffering=0)  # noqa: SIM115  # closed by close()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes."""
-        view = memoryview(data).cast("B")
-        with refusals("write", self._path):
-            while view:
-                count = self._file.write(view)
-                view = view[count:]
-                self.size += count or 0
-
-    def sync(self) -> None:
-        """Return when everything written is on disk."""
-        with refusals("sync", self._path):
-            os.fdatasync(self._file.fileno())
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._file.close()
+logger = logging.getLogger("kvengine")
+_warned_of: set[tuple[int, int]] = set()  # folders, by device and inode
 
 
 class LocalDirectory:
@@ -83,63 +50,106 @@ class LocalDirectory:
     Raises:
         NotAStore: the path is a file, or missing and not to be made.
         StorageError: the system refuses.
+
+    Thread-safety: threads may share it, also while one of them closes it.
     """
 
-    def __init__(self, path: str, *, create: bool = True, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        folder: Folder | None = None,
+    ) -> None:
         self.path = os.path.abspath(path)
-        self._lock_fd, self._lock_pid = -1, 0
+        self._lock = FolderLock()
         self._read_only = read_only
-        with refusals("use the folder", self.path):
-            if create and not os.path.lexists(self.path):
-                _make_folder(self.path)
-            try:
-                mode = os.stat(self.path).st_mode
-            except FileNotFoundError:
-                raise NotAStore(f"{self.path} does not exist") from None
-            if not stat.S_ISDIR(mode):
-                raise NotAStore(f"{self.path} is not a folder, so it is not a kvengine store")
+        self._folder: Folder | None = folder
+        if folder is None:
+            with refusals("use the folder", self.path):
+                if create and not os.path.lexists(self.path):
+                    _make_folder(self.path)
+                self._folder = _open_folder(self.path)
+
+    @property
+    def folder(self) -> Folder:
+        """The open folder.
+
+        Raises:
+            StorageError: it was given back.
+        """
+        folder = self._folder
+        if folder is None:
+            raise StorageError(errno.EBADF, "the folder was closed", self.path)
+        return folder
 
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name)
 
     def names(self) -> list[str]:
         """Return the names of all files."""
+        folder = self.folder
         with refusals("list the folder", self.path):
-            return os.listdir(self.path)
+            found = os.listdir(folder.fd)
+        if not found:
+            self.check_present()
+        return found
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         with refusals("look at", self._at(name), may_be_missing=True):
-            return os.stat(self._at(name)).st_size
+            return self._stat(name).st_size
 
     def allocated(self, name: str) -> int:
         """Return the bytes of the blocks that a file occupies; 0 if it is gone."""
         try:
-            return os.stat(self._at(name)).st_blocks * 512
+            return self._stat(name).st_blocks * 512
         except FileNotFoundError:
             return 0
 
+    def _stat(self, name: str) -> os.stat_result:
+        folder = self.folder
+        return os.stat(name, dir_fd=folder.fd)
+
     def read(self, name: str) -> bytes:
         """Return a whole, small file."""
-        with refusals("read", self._at(name), may_be_missing=True):
-            return Path(self._at(name)).read_bytes()
+        folder = self.folder
+        with (
+            refusals("read", self._at(name), may_be_missing=True),
+            open_to_read(name, folder.fd) as file,
+        ):
+            return file.read()
+
+    # -- changes
+
+    def _to_change(self) -> Folder:
+        """Return the folder, if a change would be one of this store."""
+        folder = self.folder
+        problem = folder.problem()
+        if problem is not None:
+            raise problem
+        return folder
 
     def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Put a file with these bytes in the place of the old one; after a crash it is either."""
-        temporary = self._at(name + ".tmp")
-        output = LocalOutput(temporary)
+        folder, temporary = self._to_change(), name + ".tmp"
+        self._unlink(folder, temporary)  # of one who was killed in here
+        output = LocalOutput(self._at(temporary), folder=folder.fd)
         try:
             try:
                 output.write(data)
                 if durable:
                     output.sync()
+                if folder.watches(name):
+                    folder.expect(output.fileno())
             finally:
                 output.close()
-            with refusals("rename", temporary):
-                os.rename(temporary, self._at(name))
+            with refusals("rename", self._at(temporary)):
+                os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=folder.fd)
             raise
         if durable:
             self.sync()
@@ -148,9 +158,10 @@ class LocalDirectory:
         self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
     ) -> None:
         """Replace a small file by what `change` makes of it, while nobody else does."""
-        path = self._at(GUARD_NAME)
+        folder, path = self._to_change(), self._at(GUARD_NAME)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with refusals("lock", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(GUARD_NAME, flags, FILE_MODE, dir_fd=folder.fd)
         try:
             with refusals("lock", path):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -165,105 +176,146 @@ class LocalDirectory:
             os.close(descriptor)
 
     def create(self, name: str) -> LocalOutput:
-        """Make a new file; an old one of that name goes."""
-        return LocalOutput(self._at(name))
+        """Make a new file."""
+        return LocalOutput(self._at(name), folder=self._to_change().fd)
 
     def open(
-        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+        self,
+        name: str,
+        *,
+        create: bool = False,
+        new: bool = False,
+        writable: bool = False,
+        map_bytes: int,
     ) -> MappedFile:
         """Open and map a file."""
-        flags = os.O_RDWR if writable else os.O_RDONLY
-        if create:
-            flags |= os.O_CREAT
+        flags = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY)
+        if create or new:
+            flags |= NEW if new else os.O_CREAT
+        folder = self._to_change() if create or new else self.folder
         path = self._at(name)
-        with refusals("open", path, may_be_missing=not create):
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        with refusals("open", path, may_be_missing=not (create or new)):
+            descriptor = os.open(name, flags, FILE_MODE, dir_fd=folder.fd)
         return MappedFile(descriptor, path, map_bytes, writable)
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already."""
+        """Remove a file; it is no error if it is gone already, with the folder or without it."""
+        folder = self.folder
+        if folder.problem() is not None:
+            return  # the name is another's by now
+        self._unlink(folder, name)
+
+    def _unlink(self, folder: Folder, name: str) -> None:
         with refusals("remove", self._at(name)), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._at(name))
+            os.unlink(name, dir_fd=folder.fd)
 
     def sync(self) -> None:
         """Return when all names are on disk as they are now."""
+        folder = self._to_change()
         with refusals("sync the folder", self.path):
-            sync_folder(self.path)
+            os.fsync(folder.fd)
 
     def link(self, name: str, target: Directory) -> None:
-        """Link a file into another folder; share its blocks, or copy it, where that can't be.
-
-        A file of that name in the other folder is an error: it could be this very file.
-        """
-        source = self._at(name)
-        with refusals("copy", source, may_be_missing=True):
+        """Link a file into another folder; share its blocks, or copy it, where that can't be."""
+        folder = self.folder
+        with refusals("copy", self._at(name), may_be_missing=True):
             if isinstance(target, LocalDirectory):
-                _link(source, os.path.join(target.path, name))
+                link_file(name, folder.fd, target._to_change().fd)
             else:
-                with open(source, "rb") as reader:
-                    _send(reader, target.create(name))
+                with open_to_read(name, folder.fd) as reader:
+                    send(reader, target.create(name))
+
+    # -- whose folder it is
+
+    def watch(self, name: str) -> None:
+        """Let a file show from now on whose folder this is."""
+        self.folder.watch(name)
+
+    def check_present(self) -> None:
+        """Raise if the folder is gone, or holds another store."""
+        problem = self.folder.problem()
+        if problem is not None:
+            raise problem
+
+    def check_path(self) -> None:
+        """Raise if another folder is at the path now."""
+        folder = self.folder
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return  # moved, or gone: then check_present() says so
+        held = os.fstat(folder.fd)
+        if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+            raise StorageError(
+                errno.ESTALE,
+                "another folder is at the path of the store now: what was opened here is the one "
+                "that was there before; close it and open the path again",
+                self.path,
+            )
+
+    # -- the lock
 
     def lock(self) -> None:
         """Become the one writer, or raise StoreLocked with the pid of the one there is."""
-        path = self._at(LOCK_NAME)
-        with refusals("lock", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                if not _try_lock(descriptor):
-                    text = os.pread(descriptor, 32, 0).split(b"\n")[0]
-                    raise StoreLocked(self.path, int(text) if text.isdigit() else None)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        with contextlib.suppress(OSError):  # a full disk: the lock counts, not the text
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-        self._lock_fd, self._lock_pid = descriptor, os.getpid()
+        folder = self.folder
+        for attempt in range(LOCK_ATTEMPTS):
+            if attempt:
+                time.sleep(LOCK_PAUSE_S)
+            with refusals("lock", self._at(LOCK_NAME)):
+                if self._lock.take(folder, LOCK_NAME):
+                    break
+        else:
+            raise StoreLocked(self.path, self._pid_of_holder())
+        try:
+            self.check_present()
+            self.check_path()
+            self._lock.note(b"%d\n" % os.getpid())
+            _warn_if_loose(folder)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _pid_of_holder(self) -> int | None:
+        try:
+            text = self.read(LOCK_NAME)[:32].split(b"\n")[0]
+        except OSError:  # somebody has removed it, which does not end the lock
+            return None
+        return int(text) if text.isdigit() else None
 
     def unlock(self) -> None:
         """Let others write; no error if this is not the writer."""
-        if self._lock_fd >= 0 and self._lock_pid == os.getpid():
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._lock_fd, 0)  # so that nobody is told of a pid that is gone
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        self.after_fork_in_child()
+        self._lock.release()
 
     def lock_is_held(self) -> bool:
         """True if some process is the writer."""
-        try:
-            descriptor = os.open(self._at(LOCK_NAME), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        folder = self._folder
+        return folder is not None and self._lock.is_taken(folder, LOCK_NAME)
 
     def reader(self) -> "LocalDirectory":
-        """Return the same folder once more, to read."""
-        return LocalDirectory(self.path, create=False, read_only=True)
+        """Return the same folder once more, to read, wherever it is now."""
+        with refusals("use the folder", self.path):
+            folder = Folder(self.path, self.folder)
+        return LocalDirectory(self.path, create=False, read_only=True, folder=folder)
 
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)  # closing a copy leaves the parent's lock alone
-            self._lock_fd = -1
+        self._lock.forget()
 
     def close(self) -> None:
         """Give everything back."""
-        self.after_fork_in_child()
+        self._lock.release()
+        self._folder = None  # closed when the last call that uses it has returned
 
 
-def sync_folder(path: str) -> None:
-    """Return when the names in a folder are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_folder(path: str) -> Folder:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return Folder(path)
+    except FileNotFoundError:
+        raise NotAStore(f"{path} does not exist") from None
+    except NotADirectoryError:
+        if os.path.lexists(path):
+            raise NotAStore(f"{path} is not a folder, so it is not a kvengine store") from None
+        raise
 
 
 def _make_folder(path: str) -> None:
@@ -273,52 +325,19 @@ def _make_folder(path: str) -> None:
         missing.append(parent)
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was quicker
-            os.mkdir(folder)
+            os.mkdir(folder, FOLDER_MODE)
         sync_folder(os.path.dirname(folder))
 
 
-def _try_lock(descriptor: int) -> bool:
-    for attempt in range(LOCK_ATTEMPTS):
-        if attempt:
-            time.sleep(LOCK_PAUSE_S)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return True
-    return False
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except (FileExistsError, FileNotFoundError):
-        raise
-    except OSError:  # another file system, or one without links
-        _copy(source, target)
-
-
-def _copy(source: str, target: str) -> None:
-    """Copy a file and bring it to disk, sharing its blocks where the file system can."""
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        try:
-            try:
-                fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
-            except OSError:
-                while piece := reader.read(COPY_BYTES):
-                    writer.write(piece)
-            writer.flush()
-            os.fsync(writer.fileno())
-        except BaseException:
-            os.unlink(target)
-            raise
-
-
-def _send(reader: BinaryIO, output: OutputFile) -> None:
-    """Copy a file into a folder of another kind."""
-    try:
-        while piece := reader.read(COPY_BYTES):
-            output.write(piece)
-        output.sync()
-    finally:
-        output.close()
+def _warn_if_loose(folder: Folder) -> None:
+    """Say once if others than the owner may use a folder that was there before."""
+    found = os.fstat(folder.fd)
+    place = (found.st_dev, found.st_ino)
+    if found.st_mode & OTHERS and place not in _warned_of:
+        _warned_of.add(place)
+        logger.warning(
+            "the folder %s has the mode %o: other users can list it, and keep it from being opened "
+            "for writing; unless that is meant, chmod 700 it",
+            folder.path,
+            stat.S_IMODE(found.st_mode),
+        )

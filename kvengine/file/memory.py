@@ -8,13 +8,14 @@ Invariants:
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
 from kvengine.file.directory import Directory
-from kvengine.file.local import refusals
+from kvengine.file.output import refusals
 from kvengine.file.mapped import MappedFile
 
 
@@ -60,6 +61,7 @@ class MemoryDirectory:
     """A folder in memory; see Directory."""
 
     path = ":memory:"
+    folder = None
 
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
@@ -125,17 +127,31 @@ class MemoryDirectory:
                 self.replace(name, changed, durable=durable)
 
     def create(self, name: str) -> MemoryOutput:
-        """Make a new file; an old one of that name goes."""
-        descriptor = _anonymous(name)
-        self._put(name, descriptor)
+        """Make a new file."""
+        descriptor = self._new(name)
         return MemoryOutput(descriptor, name)
 
+    def _new(self, name: str) -> int:
+        descriptor = _anonymous(name)
+        with refusals("create", name), self._lock:
+            if name in self._files:
+                os.close(descriptor)
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            self._files[name] = descriptor
+        return descriptor
+
     def open(
-        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+        self,
+        name: str,
+        *,
+        create: bool = False,
+        new: bool = False,
+        writable: bool = False,
+        map_bytes: int,
     ) -> MappedFile:
         """Open and map a file."""
-        if create and name not in self._files:
-            self._put(name, _anonymous(name))
+        if new or (create and name not in self._files):
+            self._new(name)
         with refusals("open", name, may_be_missing=True), self._borrowed(name) as descriptor:
             return MappedFile(os.dup(descriptor), name, map_bytes, writable)
 
@@ -172,6 +188,15 @@ class MemoryDirectory:
             output.sync()
         finally:
             output.close()
+
+    def watch(self, name: str) -> None:
+        """Nobody else can know this folder."""
+
+    def check_present(self) -> None:
+        """It lasts as long as the store."""
+
+    def check_path(self) -> None:
+        """It has no path."""
 
     def lock(self) -> None:
         """Nobody else can know this folder."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.errors import StorageError, StorageFull
 from kvengine.file.directory import Directory, OutputFile
+from kvengine.file.folder import Folder
 from kvengine.file.local import LOCK_NAME
 from kvengine.file.mapped import MappedFile
 
@@ -160,25 +161,37 @@ class FaultyDirectory:
         return hook
 
     def open(
-        self, name: str, *, create: bool = False, writable: bool = False, map_bytes: int
+        self,
+        name: str,
+        *,
+        create: bool = False,
+        new: bool = False,
+        writable: bool = False,
+        map_bytes: int,
     ) -> MappedFile:
         """Open and map a file."""
         recorded = name not in UNRECORDED
-        if recorded and create and name not in self._inodes:
-            inode = next(self._inode_numbers)
-            self._step("create", name, inode=inode)
-            self._inodes[name] = inode
-        file = self.inner.open(name, create=create, writable=writable, map_bytes=map_bytes)
+        if recorded and (new or (create and name not in self._inodes)):
+            self._new(name)
+        file = self.inner.open(
+            name, create=create, new=new, writable=writable, map_bytes=map_bytes
+        )
         if recorded and writable:
             file.hook = self._hook(name, self._inodes[name])
         return file
 
     def create(self, name: str) -> "FaultyOutput":
-        """Make a new file; an old one of that name goes."""
+        """Make a new file."""
+        inode = self._new(name)
+        return FaultyOutput(self, name, inode, self.inner.create(name))
+
+    def _new(self, name: str) -> int:
+        if name in self._inodes:
+            raise StorageError(errno.EEXIST, f"cannot create: {os.strerror(errno.EEXIST)}", name)
         inode = next(self._inode_numbers)
         self._step("create", name, inode=inode)
         self._inodes[name] = inode
-        return FaultyOutput(self, name, inode, self.inner.create(name))
+        return inode
 
     def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Put a file with these bytes in the place of the old one: five steps."""
@@ -227,6 +240,25 @@ class FaultyDirectory:
             output.sync()
         finally:
             output.close()
+
+    # -- whose folder it is
+
+    @property
+    def folder(self) -> Folder | None:
+        """The open folder underneath."""
+        return self.inner.folder
+
+    def watch(self, name: str) -> None:
+        """Let a file show from now on whose folder this is."""
+        self.inner.watch(name)
+
+    def check_present(self) -> None:
+        """Raise if the folder is gone, or holds another store."""
+        self.inner.check_present()
+
+    def check_path(self) -> None:
+        """Raise if another folder is at the path now."""
+        self.inner.check_path()
 
     # -- the rest changes nothing that a crash could undo
 

@@ -177,7 +177,7 @@ def check_full_copy(store, target):
 
 
 def test_where_links_are_refused_bytes_are_copied(store, tmp_path, monkeypatch):
-    def refuse(source, target):
+    def refuse(source, target, **_):
         raise PermissionError(1, "Operation not permitted", source)
 
     monkeypatch.setattr(os, "link", refuse)

@@ -1,9 +1,11 @@
 """What every kind of folder does alike."""
 
+import errno
 import os
 
 import pytest
 
+from kvengine.errors import StorageError
 from kvengine.file.directory import Directory
 
 
@@ -33,10 +35,24 @@ def test_a_created_file_grows_by_what_is_written(directory: Directory) -> None:
     assert directory.read("a") == b"onetwothree"
 
 
-def test_create_drops_the_old_file(directory: Directory) -> None:
-    directory.replace("a", b"old and long")
+def test_nothing_is_made_in_the_place_of_a_file(directory: Directory) -> None:
+    directory.replace("a", b"somebody's")
+    for make in (
+        lambda: directory.create("a"),
+        lambda: directory.open("a", new=True, writable=True, map_bytes=4096),
+    ):
+        with pytest.raises(StorageError) as caught:
+            make()
+        assert caught.value.errno == errno.EEXIST
+    assert directory.read("a") == b"somebody's"
+    assert directory.names() == ["a"]
+
+
+def test_a_file_may_take_the_place_of_one_that_was_removed(directory: Directory) -> None:
     directory.create("a").close()
-    assert directory.read("a") == b""
+    directory.remove("a")
+    directory.open("a", new=True, writable=True, map_bytes=4096).write(b"1", 0)
+    assert directory.read("a") == b"1"
 
 
 def test_wide_buffers_are_written_as_bytes(directory: Directory) -> None:

@@ -90,9 +90,9 @@ def test_replace_syncs_the_bytes_before_the_name(
     def watch(name: str) -> None:
         real = getattr(os, name)
 
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
             events.append(name)
-            return real(*arguments)
+            return real(*arguments, **named)
 
         monkeypatch.setattr(os, name, call)
 
@@ -113,7 +113,7 @@ def test_replace_that_fails_leaves_the_old_file(
     for name in ("fdatasync", "rename"):
         with monkeypatch.context() as patch:
 
-            def refuse(*_: object) -> None:
+            def refuse(*_: object, **__: object) -> None:
                 raise OSError(errno.EIO, "broken disk")
 
             patch.setattr(os, name, refuse)
@@ -273,7 +273,6 @@ def test_too_many_open_files(tmp_path: Path) -> None:
         lambda: directory.read("a"),
         lambda: directory.replace("a", b"new"),
         lambda: directory.create("b"),
-        directory.sync,
         directory.lock,
         directory.names,
     ]

@@ -1,0 +1,255 @@
+"""An open folder: who holds it goes on in it, whatever happens to its path.
+
+Invariants:
+
+* The descriptor lives as long as anything refers to the object, so no call meets another folder
+  that was given the same number.
+* The file that is watched is held open: as long as its inode is found under its name, the folder
+  holds the store that was opened.  A folder that was moved still does.
+* A lock is taken as a whole or not at all, in one call that nothing interrupts, and given back by
+  the process that took it; a forked child just closes its copy.
+"""
+
+from libc.errno cimport EAGAIN, ENOENT, ESTALE, errno
+from libc.stdint cimport uint64_t
+
+import os
+
+from kvengine.errors import StorageError
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct stat_t "stat":
+        uint64_t st_dev
+        uint64_t st_ino
+        uint64_t st_nlink
+    int fstat(int fd, stat_t *found)
+    int fstatat(int fd, const char *name, stat_t *found, int flags)
+
+cdef extern from "<fcntl.h>" nogil:
+    int AT_FDCWD, AT_SYMLINK_NOFOLLOW
+    int O_RDONLY, O_RDWR, O_CREAT, O_DIRECTORY, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK
+    int openat(int fd, const char *name, int flags, ...)
+
+cdef extern from "<sys/file.h>" nogil:
+    int LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN
+    int flock(int fd, int operation)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+    int getpid()
+    int ftruncate(int fd, long long size)
+    ssize_t pwrite(int fd, const void *data, size_t size, long long offset)
+
+cdef int FILE_MODE = 0o600
+
+
+cdef class Folder:
+    """A folder that is open, and perhaps a file in it that shows whose folder it is.
+
+    Args:
+        path: where it is now, and for messages.
+        again: open this folder once more, wherever it is.
+
+    Raises:
+        OSError: the system refuses, or it is no folder.
+
+    Thread-safety: state() may be asked without the GIL; the rest holds it.
+    """
+
+    def __cinit__(self, path: str, again: Folder = None) -> None:
+        cdef bytes name = b"." if again is not None else os.fsencode(path)
+        cdef const char *start = name
+        cdef int where = AT_FDCWD if again is None else again.fd
+        self.held = self.next_held = -1
+        self.path = path
+        with nogil:
+            self.fd = openat(where, start, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(errno, os.strerror(errno), path)
+
+    def __dealloc__(self) -> None:
+        self._drop_held()
+        give_back(self.fd)
+
+    def watch(self, name: str) -> None:
+        """Let a file show from now on whose folder this is, if there is one of that name."""
+        cdef bytes text = os.fsencode(name)
+        cdef stat_t found
+        cdef int fd = openat(self.fd, text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+        if fd < 0:
+            return
+        fstat(fd, &found)
+        self.watched_name = NULL
+        self._drop_held()
+        self.held, self.device = fd, found.st_dev
+        self.inode = self.next_inode = found.st_ino
+        self.watched = text
+        self.watched_name = text
+
+    cdef void _drop_held(self) noexcept:
+        give_back(self.next_held)
+        give_back(self.held)
+        self.held = self.next_held = -1
+
+    def watches(self, name: str) -> bool:
+        """True if this file shows whose folder this is."""
+        return self.watched is not None and self.watched == os.fsencode(name)
+
+    def expect(self, descriptor: int) -> None:
+        """The file that is watched is about to be replaced by this one: from now on either counts.
+
+        Until the next call, so nothing need be said once it has its name.
+        """
+        cdef stat_t found
+        cdef int fd = os.dup(descriptor)
+        if self.next_held >= 0:
+            if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0 \
+                    and found.st_ino == self.next_inode:
+                self.inode = self.next_inode
+                close(self.held)
+                self.held = self.next_held
+            else:  # it never got its name
+                close(self.next_held)
+        fstat(fd, &found)
+        self.next_inode, self.next_held = found.st_ino, fd
+
+    cdef int state(self) noexcept nogil:
+        """Return PRESENT if what is written to the folder is there for the next who opens it."""
+        cdef stat_t found
+        if self.watched_name != NULL:
+            if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0:
+                if found.st_dev == self.device \
+                        and (found.st_ino == self.inode or found.st_ino == self.next_inode):
+                    return PRESENT
+                return REPLACED
+            if errno != ENOENT:
+                return PRESENT  # nobody can tell: the next write will
+        if fstat(self.fd, &found) == 0 and found.st_nlink == 0:
+            return REMOVED
+        return PRESENT if self.watched_name == NULL else MISSING
+
+    cdef object error(self, int state):
+        """Return what to tell a user, for a state that is not PRESENT."""
+        if state == REMOVED:
+            return StorageError(
+                ENOENT,
+                "the folder of the store was removed while it was open, so nothing written to it "
+                "would last; read or back up from here what is still needed, then close it",
+                self.path)
+        name = (self.watched or b"").decode()
+        if state == MISSING:
+            return StorageError(
+                ENOENT,
+                f"the file {name} was removed from the folder of the store while it was open, so "
+                "nothing written to it would last; read or back up from here what is still "
+                "needed, then close it",
+                self.path)
+        return StorageError(
+            ESTALE,
+            f"the folder holds another store now: expected the {name} that this one wrote or "
+            "found, and somebody has put another there; close this one and open the folder again",
+            self.path)
+
+    def problem(self) -> object:
+        """Return a StorageError if what is written here would be lost; else None."""
+        cdef int state
+        with nogil:
+            state = self.state()
+        return None if state == PRESENT else self.error(state)
+
+
+cdef class FolderLock:
+    """The lock of the one writer: on the folder itself, and on a file in it.
+
+    The file may be removed by whoever believes it to be stale, so the folder counts; the file is
+    for versions that know nothing else, and for the text that says who the writer is.  Where a
+    folder can't be locked (NFS), the file alone counts.
+    """
+
+    def __cinit__(self) -> None:
+        self.folder_fd = self.file_fd = -1
+
+    def __dealloc__(self) -> None:
+        self.forget()
+
+    def take(self, folder: Folder, name: str) -> bool:
+        """Take the lock; False if somebody has it.
+
+        Raises:
+            OSError: the file can't be made or locked.
+        """
+        cdef bytes text = os.fsencode(name)
+        cdef const char *start = text
+        cdef int code
+        with nogil:
+            code = self._take(folder.fd, start)
+        if code == 0:
+            return True
+        if code == EAGAIN:
+            return False
+        raise OSError(code, os.strerror(code), name)
+
+    cdef int _take(self, int where, const char *name) noexcept nogil:
+        cdef int code = 0
+        cdef int folder_fd = openat(where, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        cdef int file_fd = -1
+        if folder_fd < 0:
+            return errno
+        if flock(folder_fd, LOCK_EX | LOCK_NB) != 0 and errno == EAGAIN:
+            code = EAGAIN
+        if code == 0:
+            file_fd = openat(
+                where, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE)
+            if file_fd < 0 or flock(file_fd, LOCK_EX | LOCK_NB) != 0:
+                code = errno
+        if code != 0:
+            give_back(file_fd)
+            give_back(folder_fd)
+            return code
+        self.folder_fd, self.file_fd, self.pid = folder_fd, file_fd, getpid()
+        return 0
+
+    def is_taken(self, folder: Folder, name: str) -> bool:
+        """True if somebody has the lock; asking holds it for a moment."""
+        cdef bytes text = os.fsencode(name)
+        cdef const char *start = text
+        cdef bint taken
+        with nogil:
+            taken = is_locked(openat(folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) or \
+                is_locked(openat(folder.fd, start, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
+        return taken
+
+    def note(self, text: bytes) -> None:
+        """Write down who has the lock; on a full disk that is left out: the lock counts."""
+        if self.file_fd >= 0:
+            ftruncate(self.file_fd, 0)
+            pwrite(self.file_fd, <const char *>text, len(text), 0)
+
+    def release(self) -> None:
+        """Give the lock back, if this process took it."""
+        if self.file_fd >= 0 and self.pid == getpid():
+            ftruncate(self.file_fd, 0)  # so that nobody is told of a pid that is gone
+            flock(self.file_fd, LOCK_UN)
+            flock(self.folder_fd, LOCK_UN)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptors; a copy of them in another process holds the lock on."""
+        give_back(self.file_fd)
+        give_back(self.folder_fd)
+        self.folder_fd = self.file_fd = -1
+
+
+cdef void give_back(int fd) noexcept nogil:
+    """Close a descriptor, if it is one."""
+    if fd >= 0:
+        close(fd)
+
+
+cdef bint is_locked(int fd) noexcept nogil:
+    """True if another descriptor of the same file has a lock; closes this one."""
+    cdef bint taken = False
+    if fd >= 0:
+        taken = flock(fd, LOCK_SH | LOCK_NB) != 0 and errno == EAGAIN
+        close(fd)
+    return taken

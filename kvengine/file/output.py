@@ -1,0 +1,149 @@
+"""New files on disk: made, written from the beginning to the end, or copied.
+
+Invariants:
+
+* A new file of a store is made with O_EXCL and for its owner alone; what has the name already is
+  never written to.
+* A refusal of the system is a StorageError that says what was tried.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from kvengine.errors import StorageError, StorageFull
+from kvengine.file.directory import OutputFile
+
+FILE_MODE = 0o600
+NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+FICLONE = 0x40049409  # Linux: share the blocks of another file
+COPY_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def refusals(what: str, path: str, *, may_be_missing: bool = False) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what was tried.
+
+    With `may_be_missing` a FileNotFoundError stays what it is: the caller reckons with it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = StorageFull if full else StorageError
+        reason = error.strerror or str(error)
+        raise kind(error.errno or errno.EIO, f"cannot {what}: {reason}", path) from error
+
+
+class LocalOutput:
+    """A file on disk that is written from its beginning, or its end, on.
+
+    Args:
+        path: where it is, and for messages.
+        flags: as of os.open().
+        folder: the descriptor of the folder that `path` lies in; only its last part counts then.
+        mode: who may use a file that is made.
+    """
+
+    def __init__(
+        self, path: str, flags: int = NEW, *, folder: int | None = None, mode: int = FILE_MODE
+    ) -> None:
+        self._path = path
+        self.size = 0  # of what was written here
+        name = path if folder is None else os.path.basename(path)
+        with refusals("create a file", path):
+            self._fd = os.open(name, flags | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=folder)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(data).cast("B")
+        with refusals("write", self._path):
+            while view:
+                count = os.write(self._fd, view)
+                view = view[count:]
+                self.size += count
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def sync(self) -> None:
+        """Return when everything written is on disk."""
+        with refusals("sync", self._path):
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Give the file back."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+
+def sync_folder(path: str) -> None:
+    """Return when the names in a folder are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link_file(name: str, source: int, target: int) -> None:
+    """Link a file from one folder into another; share its blocks, or copy it, where that can't be.
+
+    Raises:
+        FileExistsError: there is a file of that name: it could be this very one.
+    """
+    try:
+        os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # another file system, or one without links
+        _copy(name, source, target)
+
+
+def _copy(name: str, source: int, target: int) -> None:
+    """Copy a file and bring it to disk, sharing its blocks where the file system can."""
+    with open_to_read(name, source) as reader:
+        writer = os.open(name, NEW | os.O_WRONLY, FILE_MODE, dir_fd=target)
+        try:
+            try:
+                fcntl.ioctl(writer, FICLONE, reader.fileno())
+            except OSError:
+                while piece := reader.read(COPY_BYTES):
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(writer, view) :]
+            os.fsync(writer)
+        except BaseException:
+            os.unlink(name, dir_fd=target)
+            raise
+        finally:
+            os.close(writer)
+
+
+def open_to_read(name: str, folder: int) -> BinaryIO:
+    """Open a file of a folder."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def send(reader: BinaryIO, output: OutputFile) -> None:
+    """Copy a file into a folder of another kind."""
+    try:
+        while piece := reader.read(COPY_BYTES):
+            output.write(piece)
+        output.sync()
+    finally:
+        output.close()
