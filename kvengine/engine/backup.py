@@ -73,11 +73,15 @@ def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> in
 
 
 def _link(store: StoreParts, name: str, target: Directory) -> bool:
-    """Link a file; False if it is gone: the writer that this store follows has replaced it."""
+    """Link a file; False if it is gone.
+
+    The writer that this store follows has replaced it, or somebody has removed the whole folder.
+    """
     try:
         store.directory.link(name, target)
     except FileNotFoundError:
-        if store.follower is None:
+        folder = store.directory.folder
+        if store.follower is None and (folder is None or folder.problem() is None):
             raise
         return False
     return True

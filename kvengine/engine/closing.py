@@ -41,7 +41,7 @@ def _close_writer(store: StoreParts, closed: StoreClosed) -> None:
     """Leave the folder so that the next open is quick."""
     with store.jobs:
         try:
-            if store.commits.failure is None:
+            if store.commits.failure is None and _is_present(store):
                 _settle(store)
         finally:
             store.stop_writes(closed)
@@ -49,6 +49,16 @@ def _close_writer(store: StoreParts, closed: StoreClosed) -> None:
                 _forget_unsynced(store)
             elif store.has_open_segment:
                 _shorten(store)
+
+
+def _is_present(store: StoreParts) -> bool:
+    """False if there is nothing to leave in order: the folder is gone, or another store's."""
+    try:
+        store.commits.check_present()
+    except StorageError as error:
+        maintenance.logger.warning("closed without saving anything: %s", error)
+        return False
+    return True
 
 
 def _settle(store: StoreParts) -> None:

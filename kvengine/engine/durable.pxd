@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.file.folder cimport Folder
+
 cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
@@ -50,11 +52,13 @@ cdef class CommitGroup:
     cdef int only_fd                # of `active`, while nothing else needs a sync; else -1
     cdef bint has_failed
     cdef object folder
+    cdef Folder held                # the same, open; None: there is none on disk
     cdef bint folder_is_stale       # a new segment's name may not be on disk yet
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
     cdef public object on_failure   # called with the StoreReadOnly, once
     cdef uint64_t *control          # where other processes read durable_version
 
+    cdef bint is_lost(self) noexcept nogil
     cdef int wait(self, uint64_t ticket, bint alone) except -1
     cdef int _sync_all(self) except -1
     cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil

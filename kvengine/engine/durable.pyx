@@ -7,12 +7,14 @@ Invariants:
 * Before it syncs, it waits for as many threads as shared the last sync, but no longer than a part
   of what a sync takes: threads that write in a loop come back together, and a thread that is
   alone never waits.
+* Nothing is reported durable in a folder that is gone, or holds another store by now.
 * After the first failed sync nothing is ever reported durable again: the kernel may have dropped
   the dirty pages and would call the next sync a success.
 """
 
 from libc.errno cimport errno
 
+from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 from kvengine.errors import StoreReadOnly
@@ -69,6 +71,7 @@ cdef class CommitGroup:
     ) -> None:
         """Start with what recovery found; `durable` says that it is known to be on disk."""
         self.folder, self.unsynced, self.active = folder, unsynced, file
+        self.held = folder.folder
         self.version = version
         self.durable_version = version if durable else 0
         self.appended = 1
@@ -107,6 +110,10 @@ cdef class CommitGroup:
                 return self._lead(code)
             if self.synced >= ticket:
                 return 0
+
+    cdef bint is_lost(self) noexcept nogil:
+        """True if what is written goes to a folder that nobody will find again."""
+        return self.held is not None and self.held.state() != PRESENT
 
     cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil:
         """Sleep while another thread syncs; True if this thread is the next to do it."""
@@ -158,6 +165,8 @@ cdef class CommitGroup:
         clock_gettime(CLOCK_MONOTONIC, &begun)
         if fdatasync(fd) != 0:
             return errno
+        if self.is_lost():
+            return NEEDS_GIL  # to say so
         pthread_mutex_lock(&self.mutex)
         self._note(target, version, &begun)
         self.syncing = False
@@ -207,6 +216,7 @@ cdef class CommitGroup:
             except BaseException:
                 self.folder_is_stale = True
                 raise
+        self.folder.check_present()
         self._choose_fd()
         return 0
 
@@ -234,8 +244,19 @@ cdef class CommitGroup:
                 self.on_failure(self._read_only())
 
     def _read_only(self) -> StoreReadOnly:
-        return StoreReadOnly(
-            f"the store is read-only since a sync failed: {self.failure}", self.failure)
+        what = "" if self.is_lost() else " since a sync failed"
+        return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
+
+    def check_present(self) -> None:
+        """Accept no more writes if the folder is gone, or holds another store.
+
+        Raises:
+            StorageError: that is so.
+        """
+        problem = None if self.held is None else self.held.problem()
+        if problem is not None:
+            self.fail(problem)
+            raise problem
 
     def sync_file(self, file: MappedFile) -> None:
         """Sync a segment that nothing is appended to any more.

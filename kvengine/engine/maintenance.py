@@ -101,6 +101,7 @@ def work(store: StoreParts) -> None:
         store.commits.sync()
     if store.refusal is not None:
         return
+    store.commits.check_present()
     if memory_is_scarce(log_bytes(store)):
         store.segment_table.forget_residency()
     close_filled_segments(store)
@@ -250,7 +251,7 @@ def stats(store: StoreParts) -> Stats:
         version=store.applied_version,
         live_bytes=live,
         log_bytes=total,
-        disk_bytes=sum(store.directory.allocated(name) for name in store.directory.names()),
+        disk_bytes=disk_bytes(store),
         segments=len(store.rows),
         index_bytes=store.key_index.memory_bytes(),
         key_runs=len(store.key_order.run_names()),
@@ -258,6 +259,14 @@ def stats(store: StoreParts) -> Stats:
         durability=store.options.durability,
         read_only=store.refusal is not None or store.follows is not None,
     )
+
+
+def disk_bytes(store: StoreParts) -> int:
+    """Return the bytes of the blocks that the files of a store occupy."""
+    try:
+        return sum(store.directory.allocated(name) for name in store.directory.names())
+    except StorageError:  # the folder was removed
+        return 0
 
 
 def read_only_error() -> StoreReadOnly:

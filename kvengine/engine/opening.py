@@ -102,6 +102,8 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
 
 def open_control(directory: Directory, *, writable: bool) -> Control | None:
     """Map the control page; None if there is none and it can't be made."""
+    if not writable:
+        directory.watch(CONTROL_NAME)  # no writer replaces it
     try:
         file = directory.open(
             CONTROL_NAME, create=writable, writable=writable, map_bytes=PAGE_BYTES
@@ -166,13 +168,13 @@ def open_store(store: StoreParts) -> None:
     """Open what `store.directory` holds, or make it."""
     options, directory = store.options, store.directory
     writable = not options.read_only
-    locked = False
     try:
         if writable:
             refuse_other_folder(directory, create=options.create)
             directory.lock()
-            locked = True
         store.manifest = load_manifest(directory, create=options.create and writable)
+        if writable:
+            directory.watch(MANIFEST_NAME)
         control = open_control(directory, writable=writable)
         if writable:
             _begin_writer(store, control)
@@ -181,8 +183,7 @@ def open_store(store: StoreParts) -> None:
             _begin_reader(store, control)
     except BaseException as error:
         store.refuse(StoreClosed(f"the store could not be opened: {error}"))
-        if locked:
-            directory.unlock()
+        directory.unlock()
         directory.close()
         raise
     fork_watch(store, _after_fork)

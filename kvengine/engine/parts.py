@@ -111,6 +111,7 @@ class StoreParts(Applier):
         First everything that it refers to is brought to disk, names and all: other files refer
         to records, and after a power cut none of it may be there without the rest.
         """
+        self.commits.check_present()
         rows: tuple[SegmentRow, ...] = tuple(changes.pop("segments", self.rows))
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)

@@ -156,6 +156,7 @@ cdef class Writer(Reader):
         if self.active_slot:
             end = self.segments.rows[self.active_slot].end
         if self.active_slot == 0 or end >= self.segment_bytes or end + size > SEGMENT_MAP_BYTES:
+            self.commits.check_present()
             self._next_segment()
             end = self.segments.rows[self.active_slot].end
         cdef uint64_t allocated = self.active.size_bytes
@@ -163,6 +164,7 @@ cdef class Writer(Reader):
         if end + size > allocated:
             step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
             self.active.reserve(max(aligned(end + size), allocated + step))
+            self.commits.check_present()  # else nobody syncs, so nobody would notice ("os")
             self._has_grown()
         return 0
 

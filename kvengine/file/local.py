@@ -145,6 +145,7 @@ class LocalDirectory:
                     folder.expect(output.fileno())
             finally:
                 output.close()
+            self.check_present()  # as late as can be
             with refusals("rename", self._at(temporary)):
                 os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException:
@@ -218,6 +219,8 @@ class LocalDirectory:
     def link(self, name: str, target: Directory) -> None:
         """Link a file into another folder; share its blocks, or copy it, where that can't be."""
         folder = self.folder
+        if folder.problem() is not None:
+            raise FileNotFoundError(errno.ENOENT, "the file went with its folder", self._at(name))
         with refusals("copy", self._at(name), may_be_missing=True):
             if isinstance(target, LocalDirectory):
                 link_file(name, folder.fd, target._to_change().fd)

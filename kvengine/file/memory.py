@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from kvengine.file.directory import Directory
-from kvengine.file.output import refusals
 from kvengine.file.mapped import MappedFile
+from kvengine.file.output import refusals
 
 
 def _anonymous(name: str) -> int:

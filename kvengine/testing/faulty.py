@@ -173,9 +173,7 @@ class FaultyDirectory:
         recorded = name not in UNRECORDED
         if recorded and (new or (create and name not in self._inodes)):
             self._new(name)
-        file = self.inner.open(
-            name, create=create, new=new, writable=writable, map_bytes=map_bytes
-        )
+        file = self.inner.open(name, create=create, new=new, writable=writable, map_bytes=map_bytes)
         if recorded and writable:
             file.hook = self._hook(name, self._inodes[name])
         return file
