@@ -15,6 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from typing import Any
@@ -72,8 +73,21 @@ def _packed(value: Any, blobs: list[Any]) -> Any:
     raise InvalidType(f"a {type(value).__name__} can't be sent")
 
 
-def unpack(data: bytes) -> Any:
+def json_of(data: bytes) -> bytes:
+    """Return the JSON of a message; what is cut short is refused by unpack()."""
+    return data[SIZE_BYTES : SIZE_BYTES + int.from_bytes(data[:SIZE_BYTES], "little")]
+
+
+def _loads(text: bytes) -> Any:
+    return json.loads(text.decode("ascii"))
+
+
+def unpack(data: bytes, loads: Callable[[bytes], Any] = _loads) -> Any:
     """Return what was packed.
+
+    Args:
+        data: a message.
+        loads: understands the JSON in it, or raises ValueError.
 
     Raises:
         ProtocolError: it is no message, or only a part of one.
@@ -83,7 +97,7 @@ def unpack(data: bytes) -> Any:
         raise ProtocolError("a message", 0, f"{size} bytes", f"{len(data)}")
     blobs = _Blobs(data, SIZE_BYTES + size)
     try:
-        found = _unpacked(json.loads(data[SIZE_BYTES : SIZE_BYTES + size].decode("ascii")), blobs)
+        found = _unpacked(loads(json_of(data)), blobs)
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError("a message", SIZE_BYTES, "JSON", type(error).__name__) from None
     if blobs.at != len(data):

@@ -5,6 +5,7 @@ Invariants:
 * A request with the header KV-Namespace is of workerd's protocol, whatever its path: a key may be
   called "health".
 * The surface of a request is the name of a door, never what a client made up.
+* What a request has taken up is given back when it ends, also if its answer never began.
 * What is left of a body is read before the answer goes out, unless the client waits to be asked
   for it: workerd hears an answer only when it has sent all.
 """
@@ -65,20 +66,29 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
         request = Request(scope, receive)
+        response: Response | None = None
         started = time.perf_counter()
         try:
-            response = None if self._guard is None else self._guard(request)
-            if response is None:
-                response = await self._door_of(request)(request)
-            await request.drain()
-        except ClientLeft:
-            return
-        except Exception:
-            logger.exception("%s: an answer failed", request.surface)
-            response = Response.text(500, "Internal Server Error")
-        if request.is_endless:
-            response.headers = [*response.headers, (b"connection", b"close")]
-        await response.send(send, head_only=request.method == "HEAD")
+            try:
+                response = None if self._guard is None else self._guard(request)
+                if response is None:
+                    response = await self._door_of(request)(request)
+                await request.drain()
+            except ClientLeft:
+                return
+            except Exception:
+                logger.exception("%s: an answer failed", request.surface)
+                if response is not None and response.close is not None:
+                    await response.close()
+                response = Response.text(500, "Internal Server Error")
+            if request.is_endless:
+                response.headers = [*response.headers, (b"connection", b"close")]
+            await response.send(send, head_only=request.method == "HEAD")
+        finally:
+            if response is not None and response.close is not None:
+                await response.close()
+            if request.share is not None:
+                request.share.give_back()
         seconds = time.perf_counter() - started
         for observe in self._observers:
             observe(request, response.status, seconds)

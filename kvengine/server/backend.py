@@ -19,9 +19,11 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import KvError, NamespaceNotFound
 from kvengine.namespace.limits import Limits
-from kvengine.server.access import Access
+from kvengine.server.access import Access, Principal
+from kvengine.server.admission import REQUESTS, Admission, Share
 from kvengine.server.hot import HotDoor
 from kvengine.server.incoming import IN_MEMORY_BYTES
+from kvengine.server.messages import Request
 from kvengine.server.rate import KeyWrites
 
 
@@ -33,13 +35,20 @@ class Backend:
         account: whose it is, 32 hex digits.
         access: tells whose a request is.
         key_writes: how often a key may be written.
+        admission: what may be under way.
 
     Thread-safety: for one event loop.
     """
 
     def __init__(
-        self, db: Database | Edge, account: str, access: Access, key_writes: KeyWrites
+        self,
+        db: Database | Edge,
+        account: str,
+        access: Access,
+        key_writes: KeyWrites,
+        admission: Admission,
     ) -> None:
+        self.admission = admission
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
         self.hot = HotDoor(account, access, time.monotonic)
         self._one_large = asyncio.Semaphore(1)
@@ -61,6 +70,41 @@ class Backend:
     def clock(self) -> Any:
         """What tells the time by which keys end."""
         return self.db._inner.clock
+
+    async def admit(
+        self,
+        request: Request,
+        namespace_id: str | None,
+        *,
+        header: bytes | None = None,
+        **wanted: Any,
+    ) -> Principal:
+        """Return whose request this is, if it may be answered; it is under way from now on.
+
+        Args:
+            request: what is asked.
+            namespace_id: of what; None: something about all of them.
+            header: with the token, if it is not in the Authorization header.
+            wanted: write, admin, any_namespace; see Access.admit().
+
+        Raises:
+            Refused: it may not, or too much is under way.
+            UpstreamUnavailable: a location can't find out.
+        """
+        header = request.header(b"authorization") if header is None else header
+        principal = await self.access.admit(header, namespace_id, **wanted)
+        self.begin(request, principal)
+        return principal
+
+    def begin(self, request: Request, principal: Principal) -> None:
+        """Count a request of a token among those under way.
+
+        Raises:
+            Refused: there are too many.
+        """
+        if request.share is None:
+            request.share = Share(self.admission, principal.token.id)
+            request.share.take(REQUESTS)
 
     @asynccontextmanager
     async def turn(self, size: int) -> AsyncIterator[None]:

@@ -2,25 +2,38 @@
 
 Invariants:
 
-* A request goes on as it came: its raw path, its headers, its token, its body as a stream; and so
-  does the answer, with its reason.
+* Nothing goes on without a token that is valid here.
+* A request goes on as it came: its raw path, its headers, its token, its body; and so does the
+  answer, with its reason.
+* A connection to the other server is not held by a slow client: small bodies and answers are taken
+  whole first, large ones and streams have connections of their own, and a token a share of these.
+* A connection is free again when its client has gone, also if the answer never began; streams end
+  when this server stops.
 * Who wrote is answered after `after_write` was told, so that what is held here is out of date by
   then.  A write whose answer was lost may have been done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
 from kvengine.client.failures import encode_error
 from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.server.access import Refused
+from kvengine.server.admission import DOWNLOADS, MEMORY, UPLOADS, stream_kind
+from kvengine.server.app import Door
+from kvengine.server.backend import Backend
 from kvengine.server.calls import DATABASE_CALLS, NAMESPACE_CALLS
-from kvengine.server.messages import ClientLeft, Request, Response
-from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, failure
+from kvengine.server.going_on import until
+from kvengine.server.messages import ClientLeft, Request, Response, credentials
+from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, api_error, failure
+from kvengine.server.v1 import turned_away
 from kvengine.server.workerd import refusal
 
 # Of one connection, not of the request (RFC 9110, 7.6.1); host and origin are about this server.
@@ -29,6 +42,8 @@ HOP_BY_HOP = frozenset(
      b"upgrade", b"expect", b"host", b"origin")
 )  # fmt: skip
 CONNECTIONS_MAX, KEPT_MAX = 200, 50
+OTHERS_MAX = 4000  # for streams and large bodies; Admission lets fewer in
+WHOLE_BYTES = 1 << 20  # a body, or an answer, up to this size is taken whole
 CONNECT_S, SILENCE_S = 5.0, 60.0
 VERSION_HEADER = b"kv-version"
 NOTHING_CHANGED = range(400, 500)
@@ -64,16 +79,24 @@ class Forwarder:
         self._url, self._after_write = httpx.URL(url), after_write
         self._base = self._url.raw_path.partition(b"?")[0].rstrip(b"/")
         kept = KEPT_MAX if keep_alive else 0
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=kept)
-        self._transport = httpx.AsyncHTTPTransport(
-            uds=uds, verify=verify, limits=limits, trust_env=False
-        )
+
+        def transport(connections: int, kept: int) -> httpx.AsyncHTTPTransport:
+            limits = httpx.Limits(max_connections=connections, max_keepalive_connections=kept)
+            return httpx.AsyncHTTPTransport(uds=uds, verify=verify, limits=limits, trust_env=False)
+
+        self._transport = transport(CONNECTIONS_MAX, kept)
+        self._others = transport(OTHERS_MAX, 0)
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request with what the other server answers."""
         writes = self._after_write is not None and is_write(request)
+        kind = stream_kind(request)
+        body, is_large = await first_of(request)
+        if is_large:
+            request.take(UPLOADS)
+        transport = self._transport if kind is None and not is_large else self._others
         try:
-            answer = await self._transport.handle_async_request(self._request(request))
+            answer = await transport.handle_async_request(self._request(request, body))
         except ClientLeft:
             if writes:
                 await self._wrote(request, None)
@@ -83,24 +106,45 @@ class Forwarder:
             if writes and not isinstance(error, httpx.ConnectError):
                 await self._wrote(request, None)
             return unavailable(request, "the center can't be reached")
-        if writes and answer.status_code not in NOTHING_CHANGED:
-            try:
+        try:
+            if writes and answer.status_code not in NOTHING_CHANGED:
                 await self._wrote(request, _version(answer))
-            except BaseException:
-                await answer.aclose()
-                raise
+            content = await self._answered(request, answer, kind)
+        except BaseException:
+            await answer.aclose()
+            raise
         return Response(
             answer.status_code,
-            _body(answer),
+            content,
             [(name.lower(), value) for name, value in answer.headers.raw
              if name.lower() not in HOP_BY_HOP],
             answer.extensions.get("reason_phrase", b"").decode("latin-1"),
+            answer.aclose,
         )  # fmt: skip
 
-    def _request(self, request: Request) -> httpx.Request:
+    async def _answered(
+        self, request: Request, answer: httpx.Response, kind: str | None
+    ) -> bytes | AsyncIterator[bytes]:
+        """Return the body of an answer: whole if it is small."""
+        pieces = answer.aiter_raw()
+        if kind is not None:
+            return passed_on(b"", pieces, request, request.stopping)
+        found = bytearray()
+        try:
+            async for piece in pieces:
+                found += piece
+                if len(found) > WHOLE_BYTES:
+                    request.take(DOWNLOADS)
+                    return passed_on(bytes(found), pieces, request, None)
+        except httpx.HTTPError as error:
+            raise UpstreamUnavailable("the center did not answer to its end") from error
+        await answer.aclose()
+        return bytes(found)
+
+    def _request(
+        self, request: Request, body: bytes | AsyncIterator[bytes] | None = None
+    ) -> httpx.Request:
         headers = [pair for pair in request.headers if pair[0] not in HOP_BY_HOP]
-        has_body = any(name in (b"content-length", b"transfer-encoding")
-                       for name, _ in request.headers)  # fmt: skip
         target = self._base + request.raw_path
         if request.raw_query:
             target += b"?" + request.raw_query
@@ -111,7 +155,7 @@ class Forwarder:
             request.method,
             self._url,
             headers=headers,
-            content=request.chunks() if has_body else None,
+            content=body,
             extensions={"target": target, "timeout": timeout},
         )
 
@@ -126,6 +170,7 @@ class Forwarder:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
+        await self._others.aclose()
 
 
 def _version(answer: httpx.Response) -> int | None:
@@ -133,12 +178,103 @@ def _version(answer: httpx.Response) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-async def _body(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+async def first_of(request: Request) -> tuple[bytes | AsyncIterator[bytes] | None, bool]:
+    """Return the body of a request, and whether it is large; a small one is there as a whole.
+
+    Raises:
+        Refused: bodies take up too much already.
+        ClientLeft: the client did not send all of it.
+    """
+    if not any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers):
+        return None, False
+    chunks, found = request.chunks(), bytearray()
+    async for chunk in chunks:
+        request.take(MEMORY, len(chunk))
+        found += chunk
+        if len(found) > WHOLE_BYTES:
+            return _joined(bytes(found), chunks), True
+    return bytes(found), False
+
+
+async def _joined(start: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    yield start
+    async for chunk in rest:
+        yield chunk
+
+
+async def passed_on(
+    start: bytes, pieces: AsyncIterator[bytes], request: Request, stopping: asyncio.Event | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield an answer as it comes, until the client has gone or this server stops.
+
+    Args:
+        start: what has come of it.
+        pieces: the rest.
+        request: whose answer it is.
+        stopping: set when the server stops; None: it waits for the end of the answer.
+    """
+    if start:
+        yield start
+    gone = asyncio.ensure_future(until(request, stopping or asyncio.Event()))
     try:
-        async for piece in answer.aiter_raw():
+        while True:
+            coming = asyncio.ensure_future(_next(pieces))
+            await asyncio.wait([coming, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                with suppress(asyncio.CancelledError, httpx.HTTPError):
+                    await coming
+                return
+            piece = coming.result()
+            if piece is None:
+                return
             yield piece
     finally:
-        await answer.aclose()
+        gone.cancel()
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(pieces, None)
+
+
+class Admitted:
+    """A door to another server, for those who have a token that is valid here.
+
+    Args:
+        backend: of this server.
+        center: a Forwarder.
+    """
+
+    def __init__(self, backend: Backend, center: Door) -> None:
+        self._backend, self._center = backend, center
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        is_rest = request.surface == "client"
+        header = credentials(request) if is_rest else request.header(b"authorization")
+        try:
+            principal = await self._backend.access.principal(header)
+            if principal is None:
+                raise Refused(401, "no token, or one that is not valid here")
+            self._backend.begin(request, principal)
+            kind = stream_kind(request)
+            if kind is not None:
+                request.take(kind)
+            request.stopping = self._backend.stopping
+            return await self._center(request)
+        except Refused as refused:
+            return not_admitted(request, refused)
+        except KvError as error:
+            return unavailable(request, str(error))
+
+
+def not_admitted(request: Request, refused: Refused) -> Response:
+    """Return the answer to a request that is not forwarded, as clients of that surface read it."""
+    if request.surface == "workerd":
+        return refusal(refused.status, refused.why, refused.retry_after_s)
+    if request.surface == "client":
+        return failure(api_error(refused, "request"))
+    return turned_away(refused)
 
 
 def is_write(request: Request) -> bool:

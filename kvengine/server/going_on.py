@@ -13,11 +13,13 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from kvengine.server.admission import LOGS_MAX, WATCHES_MAX
 from kvengine.server.messages import Request
 
 PIECES_HELD = 4
-STREAMS_MAX = 1000
-EXECUTOR = ThreadPoolExecutor(STREAMS_MAX, thread_name_prefix="kvengine-stream")
+# Threads begin when they are needed; Admission lets in as many streams as there are threads.
+WATCH_EXECUTOR = ThreadPoolExecutor(WATCHES_MAX, thread_name_prefix="kvengine-watch")
+LOG_EXECUTOR = ThreadPoolExecutor(LOGS_MAX, thread_name_prefix="kvengine-log")
 
 Write = Callable[[bytes], None]
 
@@ -37,7 +39,10 @@ async def until(request: Request, stopping: asyncio.Event) -> None:
 
 
 async def written(
-    make: Callable[[Write], None], request: Request, stopping: asyncio.Event
+    make: Callable[[Write], None],
+    request: Request,
+    stopping: asyncio.Event,
+    executor: ThreadPoolExecutor = WATCH_EXECUTOR,
 ) -> AsyncGenerator[bytes, None]:
     """Yield what `make`, on a thread of its own, writes.
 
@@ -45,6 +50,7 @@ async def written(
         make: is given a function that takes bytes, and raises Ended when it should end; it must
             write every few seconds, or it is not noticed that the client is gone.
         request, stopping: when to end.
+        executor: has a thread for each of its kind.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_HELD)
@@ -64,7 +70,7 @@ async def written(
             if not ended.is_set():
                 asyncio.run_coroutine_threadsafe(queue.put(None), loop)
 
-    thread = loop.run_in_executor(EXECUTOR, run)
+    thread = loop.run_in_executor(executor, run)
     gone = asyncio.ensure_future(until(request, stopping))
     try:
         while not gone.done():

@@ -12,7 +12,7 @@ cdef class Headers:
 
     cdef int take(self, bytes name, bytes value) except -1
 
-cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known)
+cdef Headers headers_behind(bytes data, Py_ssize_t at, Py_ssize_t line, Headers known)
 cdef Py_ssize_t line_size(bytes data, Py_ssize_t at)
 cdef Py_ssize_t unquoted(const char *raw, Py_ssize_t size, char *into)
 

@@ -2,6 +2,9 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+HEAD_BYTES_MAX: int
+HEADERS_MAX: int
+
 @disjoint_base
 class Headers:
     block: bytes

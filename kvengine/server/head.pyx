@@ -9,6 +9,9 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp
 
+HEAD_BYTES_MAX = 128 << 10  # as much as workerd accepts
+HEADERS_MAX = 128
+cdef Py_ssize_t head_max = HEAD_BYTES_MAX, headers_max = HEADERS_MAX
 cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
 # Headers that do not change what a read answers begin with none of these.
 cdef tuple NOT_HOT = (
@@ -28,7 +31,11 @@ cdef class Headers:
     def __init__(self, block: bytes) -> None:
         self.block, self.is_hot = block, True
         self.authorization = self.namespace_id = self.principal = self.allowed = None
-        for line in block[:len(block) - 4].split(b"\r\n"):
+        lines = block[:len(block) - 4].split(b"\r\n", headers_max)
+        if len(lines) > headers_max:
+            self.is_hot = False
+            return
+        for line in lines:
             name, colon, value = line.partition(b":")
             if not colon or not name or not is_token(name) or not is_plain(value):
                 self.is_hot = False
@@ -64,8 +71,15 @@ cdef bint is_plain(bytes value):
     return True
 
 
-cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known):
-    """Return the headers that begin at a place in the data, or None if they are not whole."""
+cdef Headers headers_behind(bytes data, Py_ssize_t at, Py_ssize_t line, Headers known):
+    """Return the headers behind a request line, or None if they are not whole or too long.
+
+    Args:
+        data: what came.
+        at: where the line ends.
+        line: bytes of it.
+        known: the headers of the request before, or None.
+    """
     cdef const char *start = PyBytes_AS_STRING(data) + at
     cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size, end
     if known is not None:
@@ -73,7 +87,7 @@ cdef Headers headers_behind(bytes data, Py_ssize_t at, Headers known):
         if size <= left and memcmp(start, PyBytes_AS_STRING(known.block), size) == 0:
             return known
     end = data.find(HEAD_END, at)
-    return None if end < 0 else Headers(data[at:end + 4])
+    return None if end < 0 or end + 4 - at + line > head_max else Headers(data[at:end + 4])
 
 
 cdef Py_ssize_t line_size(bytes data, Py_ssize_t at):

@@ -31,7 +31,8 @@ cdef extern from "<sys/socket.h>":
 cdef enum:
     KEY_MAX = 3000  # bytes of a key, each of which may be written as %XX
 VALUE_BYTES_MAX = 1 << 16  # larger ones are sent in pieces, as fast as the client takes them
-cdef Py_ssize_t key_max = KEY_MAX, value_max = VALUE_BYTES_MAX
+ANSWERS_BYTES_MAX = 1 << 18  # at once; requests behind them wait until the client has taken these
+cdef Py_ssize_t key_max = KEY_MAX, value_max = VALUE_BYTES_MAX, answers_max = ANSWERS_BYTES_MAX
 cdef Py_ssize_t ID_BYTES = 32
 cdef Py_ssize_t LINE_END_BYTES = 11  # of " HTTP/1.1" and the end of the line
 cdef bytes VALUES = b"/values/", QUERY = b"urlencoded=true"
@@ -182,15 +183,15 @@ cdef class HotConnection:
         """
         cdef list found = None
         cdef bytes answer = None, first = None
-        cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), line
+        cdef Py_ssize_t at = 0, size = PyBytes_GET_SIZE(data), line, answered = 0
         cdef Headers headers
         cdef uint64_t began = nanoseconds()
         cdef int count = 0
-        while at < size:
+        while at < size and answered < answers_max:
             line = line_size(data, at)
             if line == 0:
                 break
-            headers = headers_behind(data, at + line, self.headers)
+            headers = headers_behind(data, at + line, line, self.headers)
             if headers is None:
                 break
             self.headers = headers
@@ -209,6 +210,7 @@ cdef class HotConnection:
                 if found is None:
                     found = [first]
                 found.append(answer)
+            answered += PyBytes_GET_SIZE(answer)
             at += line + PyBytes_GET_SIZE(headers.block)
         self.size = at
         if count == 0:

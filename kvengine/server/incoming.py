@@ -12,14 +12,16 @@ from __future__ import annotations
 import ctypes
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from kvengine.errors import StorageFull
+from kvengine.server.admission import DISK, MEMORY
 
 IN_MEMORY_BYTES = 1 << 20
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
+Take = Callable[[str, int], None]
 
 
 def give_back_large_blocks() -> None:
@@ -51,10 +53,11 @@ class Incoming:
 
     Args:
         most: bytes that are kept.
+        take: is told MEMORY or DISK and how many bytes of it are taken up, and may refuse it.
     """
 
-    def __init__(self, most: int) -> None:
-        self.size = 0
+    def __init__(self, most: int, take: Take = lambda _what, _count: None) -> None:
+        self.size, self._take = 0, take
         self._most, self._start = most, bytearray()
         self._file: IO[bytes] | None = None
 
@@ -63,14 +66,17 @@ class Incoming:
 
         Raises:
             StorageFull: there is no room for it.
+            Refused: bodies take up too much already.
         """
         self.size += len(data)
         if self.size > self._most:
             self._start = bytearray()
             self.close()
         elif self.size <= IN_MEMORY_BYTES:
+            self._take(MEMORY, len(data))
             self._start += data
         else:
+            self._take(DISK, len(data))
             with temporary():
                 if self._file is None:
                     self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it

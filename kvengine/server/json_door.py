@@ -14,7 +14,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from kvengine.metering.pricing import price
 from kvengine.metering.usage import Usage
 from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
+from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.token_door import refused
 from kvengine.server.tokens import Token
@@ -71,13 +71,11 @@ class JsonDoor:
         except OSError as failed:
             return error(500, f"the server's disk: {type(failed).__name__}")
 
-    async def _token(
-        self, request: Request, namespace_id: str | None = None, *, write: bool = False
-    ) -> Token:
-        principal = await self._backend.access.admit(
-            request.header(b"authorization"),
+    async def _token(self, request: Request, namespace_id: str | None = None) -> Token:
+        principal = await self._backend.admit(
+            request,
             namespace_id,
-            write=write,
+            write=False,
             any_namespace=namespace_id is None,
         )
         return principal.token
@@ -124,12 +122,9 @@ class JsonDoor:
 
     async def _delete_prefix(self, request: Request) -> Response:
         namespace_id = decoded(request.raw_parts[2]) or ""
-        text = f"send at most {BODY_BYTES_MAX} bytes"
-        body = await request.body(BODY_BYTES_MAX, text)
-        try:
-            asked = json.loads(body)
-        except (ValueError, RecursionError):
-            asked = None
+        request.namespace_id = namespace_id
+        token = await self._token(request, namespace_id)
+        asked = await json_of(request, BODY_BYTES_MAX, f"send at most {BODY_BYTES_MAX} bytes")
         if (
             not isinstance(asked, dict)
             or not isinstance(asked.get("prefix"), str)
@@ -137,8 +132,9 @@ class JsonDoor:
         ):
             raise InvalidRequest('send a JSON object such as {"prefix": "a/", "dry_run": true}')
         dry_run = asked["dry_run"]
-        request.action, request.namespace_id = "list" if dry_run else "delete", namespace_id
-        await self._token(request, namespace_id, write=not dry_run)
+        request.action = "list" if dry_run else "delete"
+        if not token.allows(namespace_id, write=not dry_run):
+            raise Refused(403, "this token may not write here")
         db = self._backend.database
 
         def run() -> int:

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from kvengine.namespace.layout import DATA, PREFIX_BYTES, data_number
+from kvengine.server.admission import WATCHES
 from kvengine.server.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.backend import Backend
 from kvengine.server.figures import BOUNDS_S, METERED, Figures, Kind, Times
@@ -83,10 +84,8 @@ class Live:
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
         request.action = "watch"
-        access = self._backend.access
-        principal = await access.admit(
-            request.header(b"authorization"), None, write=False, any_namespace=True
-        )
+        principal = await self._backend.admit(request, None, write=False, any_namespace=True)
+        request.take(WATCHES)
         await request.drain()
         sees_all = principal.token.allows(None, write=False)
         lines = self._lines(request, sees_all=sees_all)

@@ -26,8 +26,9 @@ from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.log_server import Nothing
+from kvengine.server.admission import LOGS, NEWS
 from kvengine.server.backend import Backend
-from kvengine.server.going_on import Write, until, written
+from kvengine.server.going_on import LOG_EXECUTOR, Write, until, written
 from kvengine.server.messages import Request, Response
 from kvengine.tier import codec
 from kvengine.tier.codec import Kind
@@ -73,8 +74,10 @@ class LogDoor:
             except (KvError, OSError) as error:  # the stream ends early, which says it
                 logger.info("a reader of the log is left: %s", error)
 
+        request.take(LOGS)
         await request.drain()
-        return Response(200, written(make, request, self._backend.stopping), [BINARY])
+        lines = written(make, request, self._backend.stopping, LOG_EXECUTOR)
+        return Response(200, lines, [BINARY])
 
     # -- questions
 
@@ -110,6 +113,7 @@ class LogDoor:
             hold_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
         except ValueError:
             raise InvalidRequest("hold must be a number of seconds") from None
+        request.take(NEWS)
         await request.drain()
         center = self._backend.database._inner._center_of_locations()
         return Response(200, self._news(center, after, hold_s, began, request), [BINARY])

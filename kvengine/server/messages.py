@@ -3,27 +3,34 @@
 Invariants:
 
 * The path is split before it is decoded, and each part is decoded once: "%2F" in a key is no slash.
+* What a request takes up is bounded before it is taken: parts of the path, fields of the query, and
+  with Share.take() bytes of the body.
 * A body is read once, as a stream; what a door does not read is read and dropped before it answers,
   so that a client that writes all before it reads (workerd) hears the answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from kvengine.errors import LimitExceeded
+from kvengine.errors import InvalidRequest, LimitExceeded
+from kvengine.server.admission import MEMORY, Share
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 CONTENT_LENGTH = b"content-length"
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
+DRAIN_S = 60.0  # so long a body is read that nobody wants
+PARTS_MAX = 16  # of a path; no door has as many
+FIELDS_MAX = 100  # of a query
 
 
 class Request:
@@ -39,15 +46,18 @@ class Request:
         self.raw_path: bytes = scope["raw_path"]
         self._is_read = False
         self._has_begun = False
-        self.is_endless = False  # the body is longer than anybody's patience
+        self.is_endless = False  # the body is longer than anybody's patience, or may not come
+        self.share: Share | None = None  # of what the server has; None: nobody was admitted
+        self.stopping: asyncio.Event | None = None  # set when the server stops
+        self._query: dict[str, str] | None = None
         self.surface = ""  # which door it goes to, for logs and metrics
         self.action = "other"  # read, write, delete, list, ...; the door says it
         self.namespace_id: str | None = None
 
     @property
     def raw_parts(self) -> list[bytes]:
-        """The path between its slashes, as it came."""
-        return self.raw_path.split(b"/")[1:]
+        """The path between its slashes, as it came; a path of too many parts has one too many."""
+        return self.raw_path.split(b"/", PARTS_MAX + 1)[1:]
 
     @property
     def path(self) -> str:
@@ -66,9 +76,19 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """What stands behind the question mark; the last one of a name counts."""
-        text = self._scope["query_string"].decode("ascii", "replace")
-        return dict(parse_qsl(text, keep_blank_values=True))
+        """What stands behind the question mark; the last one of a name counts.
+
+        Raises:
+            InvalidRequest: there is too much.
+        """
+        if self._query is None:
+            text = self._scope["query_string"].decode("ascii", "replace")
+            try:
+                pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX)
+            except ValueError:
+                raise InvalidRequest(f"a query has at most {FIELDS_MAX} fields") from None
+            self._query = dict(pairs)
+        return self._query
 
     def header(self, name: bytes) -> bytes | None:
         """Return a header by its name in small letters, as the bytes that came."""
@@ -91,6 +111,9 @@ class Request:
             LimitExceeded: it does not end; the connection must be closed.
         """
         self._has_begun, size = True, 0
+        if (self.content_length or 0) > DRAIN_BYTES_MAX:
+            self._is_read = self.is_endless = True
+            raise LimitExceeded(f"a body has at most {DRAIN_BYTES_MAX} bytes", 413)
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -113,18 +136,33 @@ class Request:
 
         Raises:
             LimitExceeded: it is larger.
+            Refused: too many bytes of bodies are in memory.
             ClientLeft: the client did not send all of it.
         """
         found, size = bytearray(), 0
         async for chunk in self.chunks():
             size += len(chunk)
             if size <= most:
+                self.take(MEMORY, len(chunk))
                 found += chunk
             elif found:
                 found.clear()
         if size > most:
             raise LimitExceeded(refusal.format(size=size), 413)
         return bytes(found)
+
+    def take(self, what: str, count: int = 1) -> None:
+        """Take up some of what the server has, until the request ends.
+
+        Raises:
+            Refused: there is no more.
+        """
+        if self.share is not None:
+            self.share.take(what, count)
+
+    def turn(self) -> AbstractAsyncContextManager[Any]:
+        """Wait, with something long to do, until the token of this request does nothing else so."""
+        return nullcontext() if self.share is None else self.share.turn()
 
     async def left(self) -> None:
         """Return when the client is gone; for answers that go on, after the body was read."""
@@ -133,11 +171,27 @@ class Request:
 
     async def drain(self) -> None:
         """Read what is left of the body, and drop it."""
+        if self._is_read:
+            return
         if not self._has_begun and self.header(b"expect") is not None:
-            return  # it is not sent unless it is asked for
-        with suppress(LimitExceeded):
-            async for _ in self.chunks():
-                pass
+            self.is_endless = True  # it is not sent unless it is asked for, or it is
+            return
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                with suppress(LimitExceeded):
+                    async for _ in self.chunks():
+                        pass
+        except TimeoutError:
+            self.is_endless = True
+
+
+def credentials(request: Request) -> bytes | None:
+    """Return the Authorization header of a request for the REST API.
+
+    Older clients send the token as X-Auth-Key, with X-Auth-Email.
+    """
+    header, key = request.header(b"authorization"), request.header(b"x-auth-key")
+    return b"Bearer " + key if header is None and key is not None else header
 
 
 class ClientLeft(Exception):
@@ -152,6 +206,7 @@ class Response:
     body: bytes | AsyncIterator[bytes] = b""
     headers: Iterable[tuple[bytes, bytes]] = ()
     reason: str | None = None  # of the status line; workerd shows it to programs
+    close: Callable[[], Awaitable[None]] | None = None  # frees what a body stands on, sent or not
 
     @classmethod
     def text(cls, status: int, text: str, *, reason: str | None = None) -> Response:

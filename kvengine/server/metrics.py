@@ -67,7 +67,7 @@ class MetricsDoor:
     """
 
     def __init__(self, figures: Figures, connections: Callable[[], int]) -> None:
-        self._access = figures.backend.access
+        self._backend = figures.backend
         self._registry = CollectorRegistry()
         self._registry.register(Collector(figures, connections))
 
@@ -75,9 +75,7 @@ class MetricsDoor:
         """Answer a request."""
         request.action = "health"
         try:
-            await self._access.admit(
-                request.header(b"authorization"), None, write=False, any_namespace=True
-            )
+            await self._backend.admit(request, None, write=False, any_namespace=True)
         except Refused as error:
             return refused(error)
         body = await asyncio.to_thread(generate_latest, self._registry)

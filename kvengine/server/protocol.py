@@ -1,11 +1,17 @@
 """The connection: uvicorn's, with answers to hot reads of its own, and reasons in status lines.
 
+llhttp reads the head of a request, framing.pyx its body.
+
 Invariants:
 
 * What is answered here is a whole request on a connection that waits for one; everything else goes
   to uvicorn as it came.
-* A request's head is bounded in bytes; a client that is too slow with a request, or with taking
-  its answer, is cut off by the watch over all connections.
+* A request's head is bounded in bytes and in headers.  Nothing behind a request is looked at before
+  it is answered: what has come of it waits as bytes, and all connections together hold a bounded
+  number of these.
+* A client that is too slow with a request, or with taking its answer, is cut off by the watch over
+  all connections.
+* A client that has ended its side after a whole request still gets its answer.
 """
 
 from __future__ import annotations
@@ -15,18 +21,26 @@ import re
 import time
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http import httptools_impl as base
 
+from kvengine.server.framing import Body
+from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
 from kvengine.server.hot import HotConnection, HotDoor
 from kvengine.server.settings import ServerSettings
 
 UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
 REASON_BYTES_MAX = 512
 LINGER_S = 2.0  # so long a refused client may take to read why
-HEAD_BYTES_MAX = 128 << 10  # as much as workerd accepts
+TARGET_BYTES_MAX = 16 << 10  # of a path with its query
+WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
+HEAD_END = b"\r\n\r\n"
 NOTHING = b"connection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + NOTHING
+TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + NOTHING
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n" + NOTHING
+TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + NOTHING
+UNKNOWN_CODING = b"HTTP/1.1 501 Not Implemented\r\n" + NOTHING
 
 
 class Cycle(base.RequestResponseCycle):
@@ -51,30 +65,77 @@ class Cycle(base.RequestResponseCycle):
             base.STATUS_LINE[status] = usual
 
 
+class Room:
+    """What the connections of a server take up together.
+
+    Args:
+        connections: that may be open; of one address half as many.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.most, self.of_one = connections, max(1, connections // 2)
+        self.by_address: dict[str, int] = {}
+        self.waiting = 0  # bytes that came behind requests under way
+
+
 class Protocol(base.HttpToolsProtocol):
     """A connection of the server."""
 
     hot: HotDoor | None = None
+    room = Room(1 << 20)  # a server has its own
     hot_connection: HotConnection | None = None
     waits = False  # for a request, of which nothing has come
     has_written = False  # through the transport, which may still hold some of it
     head_bytes = 0  # of a request whose head is not whole yet
+    tail = b""  # the last bytes of it
+    rest = b""  # what came behind the request that is being answered
     moved_at = 0.0  # when bytes came or went
     head_began = 0.0
     left_to_write = 0
     is_refused = False  # what comes is dropped; the connection ends soon
     is_leaving = False  # the next answer is the last one
     is_reading_head = False
-    is_reading_body = False
+    has_ended = False  # the client sends no more
+    body: Body | None = None  # of a request that is not whole yet
+    address: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.moved_at = time.monotonic()
-        if self.hot is not None:
+        room = self.room
+        self.address = self.client[0] if self.client else ""
+        count = room.by_address[self.address] = room.by_address.get(self.address, 0) + 1
+        # Behind a Unix socket, or a proxy on it, everybody has the same address.
+        if len(self.connections) > room.most or (self.address and count > room.of_one):
+            self.is_refused = True
+            transport.write(TOO_MANY)  # type: ignore[attr-defined]
+            transport.close()
+        elif self.hot is not None:
             found = None if self.scheme == "https" else transport.get_extra_info("socket")
             self.hot_connection = HotConnection(self.hot, -1 if found is None else found.fileno())
             self.waits = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        if self.address is not None:
+            count = self.room.by_address[self.address] - 1
+            if count:
+                self.room.by_address[self.address] = count
+            else:
+                del self.room.by_address[self.address]
+            self.address = None
+        self._keep(b"")
+        self.body = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; True: it still reads."""
+        self.has_ended = True
+        if self.is_refused or self.scheme == "https" or self.body is not None:
+            return False
+        cycle = self.cycle
+        return bool(self.rest) or not (cycle is None or cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes that came."""
@@ -94,18 +155,74 @@ class Protocol(base.HttpToolsProtocol):
         elif self.is_refused:
             return
         self.moved_at = time.monotonic()
-        super().data_received(data)
-        if self.is_reading_head and not self.is_refused:
-            self.head_bytes += len(data)
-            if self.head_bytes > HEAD_BYTES_MAX:
-                self._refuse(TOO_LARGE)
+        self._unset_keepalive_if_required()
+        self._take(self.rest + data if self.rest else data)
+
+    def _take(self, data: bytes) -> None:
+        """Go on with the request that is coming, and then with what is behind it."""
+        while data and not self.is_refused:
+            if self.body is not None:
+                data = self._take_body(self.body, data)
+            elif self.cycle is not None and not self.cycle.response_complete:
+                self.flow.pause_reading()
+                break
+            else:
+                data = self._take_head(data)
+        self._keep(b"" if self.is_refused else data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what came too early."""
+        self.room.waiting += len(data) - len(self.rest)
+        self.rest = data
+        if data and self.room.waiting > WAITING_BYTES_MAX:
+            self._keep(b"")
+            self.leave()  # the answer under way is the last one
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Give llhttp what belongs to a head; return what is behind it."""
+        if self.head_bytes == 0:
+            self.tail, self.head_began = b"", self.moved_at
+            self.parser = httptools.HttpRequestParser(self)
+        end = (self.tail + data).find(HEAD_END)
+        size = len(data) if end < 0 else end + len(HEAD_END) - len(self.tail)
+        self.head_bytes += size
+        if self.head_bytes > HEAD_BYTES_MAX:
+            self._refuse(TOO_LARGE)
+            return b""
+        piece = data if size == len(data) else data[:size]
+        self.is_reading_head = True
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            pass  # to what is asked for; the request is answered as it is (RFC 9110, 7.8)
+        except httptools.HttpParserError:
+            self._refuse_malformed()
+        if self.is_reading_head:
+            self.tail = b"" if end >= 0 else (self.tail + piece)[-3:]
+        return data[size:]
+
+    def _take_body(self, body: Body, data: bytes) -> bytes:
+        """Give the request what belongs to its body; return what is behind it."""
+        try:
+            found = body.feed(data)
+        except (ValueError, OverflowError):
+            self._refuse_malformed()
+            return b""
+        if found:
+            super().on_body(found)
+        if body.ended:
+            self.body = None
+            super().on_message_complete()
+            self._look_for_next()
+        return data[body.used :]
 
     def _waits_for_request(self) -> bool:
         """True if the connection waits for a request, and has no part of one."""
         cycle = self.cycle
         return (
             not self.is_reading_head
-            and not self.is_reading_body
+            and self.body is None
+            and not self.rest
             and (cycle is None or cycle.response_complete)
             and not self.flow.write_paused
             and not self.transport.is_closing()
@@ -114,31 +231,68 @@ class Protocol(base.HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self.waits, self.has_written = False, True
-        self.is_reading_head, self.head_bytes, self.head_began = True, 0, self.moved_at
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the path came."""
+        if not self.is_refused:
+            super().on_url(url)
+            if len(self.url) > TARGET_BYTES_MAX:
+                self._refuse(TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header came."""
+        if self.is_refused:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > HEADERS_MAX:
+            self._refuse(TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
-        self.is_reading_head, self.is_reading_body = False, True
+        self.is_reading_head, self.head_bytes = False, 0
+        if self.is_refused:
+            return
+        length = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                # llhttp has refused both, and codings that do not end with it.
+                if value.strip().lower() != b"chunked" or self.parser.get_http_version() == "1.0":
+                    self._refuse(UNKNOWN_CODING)
+                    return
+                length = -1
+        self.body = Body(length)
         super().on_headers_complete()
         if self.is_leaving:
             self.cycle.keep_alive = False
+        if self.body.ended:
+            self.body = None
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Not called: llhttp is given heads only."""
 
     def on_message_complete(self) -> None:
-        """A request has come to its end."""
-        self.is_reading_body = False
-        super().on_message_complete()
-        self._look_for_next()
+        """Not used: framing.pyx says when a request has come to its end."""
 
     def on_response_complete(self) -> None:
         """A request was answered."""
         super().on_response_complete()
+        if self.body is not None and not self.transport.is_closing():
+            # Of a body that was not asked for nobody knows whether it comes.
+            self._refuse(b"")
+        if self.rest and not self.transport.is_closing():
+            self._take(self.rest)
+        if self.has_ended and not self.rest and self.cycle.response_complete:
+            self.transport.close()
         self._look_for_next()
 
     def _look_for_next(self) -> None:
         """Note whether the connection waits for a request now."""
-        if self.hot is not None and self._waits_for_request() and not self.pipeline:
-            self.waits = not self.is_leaving
+        if self.hot is not None and self._waits_for_request():
+            self.waits = not self.is_leaving and not self.is_refused
             # The watch closes idle connections; a timer for each read would cost more than it.
             self._unset_keepalive_if_required()
 
@@ -160,7 +314,7 @@ class Protocol(base.HttpToolsProtocol):
         elif self.is_reading_head:
             if now - self.head_began > settings.head_timeout_s:
                 self._refuse(TOO_SLOW)
-        elif self.is_reading_body and not self.flow.read_paused:
+        elif self.body is not None and not self.flow.read_paused:
             if still > settings.body_timeout_s:
                 self._refuse(TOO_SLOW)
         elif self._waits_for_request() and still > settings.idle_timeout_s:
@@ -177,11 +331,13 @@ class Protocol(base.HttpToolsProtocol):
         if self._waits_for_request():
             self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
+    def _refuse_malformed(self) -> None:
         """Answer what is no HTTP."""
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        size = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(msg)
-        self._refuse(head + size + msg.encode("ascii", "replace"))
+        if not self.is_refused:
+            said = b"Invalid HTTP request received."
+            head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            size = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(said)
+            self._refuse(head + size + said)
 
     def _refuse(self, answer: bytes) -> None:
         """Answer, unless an answer has begun, and close.

@@ -19,9 +19,10 @@ from uvicorn.server import ServerState
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
+from kvengine.server.admission import Admission
 from kvengine.server.backend import Backend
 from kvengine.server.listening import BACKLOG, listening_socket
-from kvengine.server.protocol import Protocol
+from kvengine.server.protocol import Protocol, Room
 from kvengine.server.rate import KeyWrites
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.settings import ServerSettings
@@ -48,7 +49,8 @@ def make_backend(db: Database | Edge, settings: ServerSettings, account: str) ->
         rate=settings.rate,
         now=time.monotonic,
     )
-    return Backend(db, account, access, KeyWrites(settings.key_write_interval_s, time.monotonic))
+    key_writes = KeyWrites(settings.key_write_interval_s, time.monotonic)
+    return Backend(db, account, access, key_writes, Admission(settings))
 
 
 class Server:
@@ -64,7 +66,9 @@ class Server:
         self._settings = settings = site.settings
         self._config = uvicorn.Config(
             site.app(),
-            http=type("HotProtocol", (Protocol,), {"hot": site.hot}),
+            http=type(
+                "HotProtocol", (Protocol,), {"hot": site.hot, "room": Room(settings.connections)}
+            ),
             ws="none",
             lifespan="off",
             access_log=False,

@@ -35,6 +35,11 @@ class ServerSettings:
     key_write_interval_s: float = 1.0  # between two writes of a key; 0: none
     certificate: str | None = None  # PEM files
     private_key: str | None = None
+    connections: int = 10_000  # open at once; from one address half as many
+    requests_per_token: int = 1000  # under way at once
+    streams_per_token: int = 100  # watches, console tabs; as many readers of the log
+    bodies_bytes: int = 512 << 20  # in memory at once; of one token half as many
+    spooled_bytes: int = 4 << 30  # in temporary files at once; of one token half as many
     head_timeout_s: float = 10.0  # for all of a request's head
     body_timeout_s: float = 30.0  # without a byte of it
     idle_timeout_s: float = 75.0  # between two requests; nginx's

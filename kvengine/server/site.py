@@ -21,6 +21,7 @@ from kvengine.server.console import Console
 from kvengine.server.counted import CountedDoor
 from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.figures import Figures
+from kvengine.server.forward import Admitted
 from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
 from kvengine.server.json_door import ANSWERS_IN_JSON, JsonDoor
@@ -55,7 +56,8 @@ class Site:
         *,
         secret: str | None = None,
     ) -> None:
-        self.backend, self.settings, self._center = backend, settings, center
+        self.backend, self.settings = backend, settings
+        self._center = None if center is None else Admitted(backend, center)
         self._secret = secret
         self.figures = Figures(backend)
         self.ready = Ready(backend)
@@ -85,12 +87,13 @@ class Site:
         }
         if self._secret is not None:
             doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret)
+        console = Console(nothing_here)
+        doors |= {b"": console, b"console": console}
         if self._center is None:
-            console = Console(nothing_here)
-            doors |= {b"": console, b"console": console, b"v1": self._v1()}
+            doors[b"v1"] = self._v1()
         else:
             rest, workerd = EdgeDoor(rest, self._center), EdgeDoor(workerd, self._center)
-            doors |= {b"": self._center, b"v1": self._center}
+            doors[b"v1"] = self._center
             if isinstance(self.backend.db, Database):  # a reader: the writer sums up
                 doors[b"metrics"] = self._center
         doors |= {b"client": rest, b"workerd": workerd}

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from dataclasses import asdict
 from typing import Any
 
 from kvengine.errors import InvalidRequest, KeyNotFound, KvError
 from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
+from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request, Response
 from kvengine.server.token_store import TokenStore
 
@@ -38,11 +38,12 @@ class TokenDoor:
         """Answer a request."""
         request.action = "admin"
         try:
-            await self._backend.access.admit(
-                request.header(b"authorization"), None, write=True, admin=True
-            )
+            await self._backend.admit(request, None, write=True, admin=True)
+            return await self._answer(request)
         except Refused as refusal:
             return refused(refusal)
+
+    async def _answer(self, request: Request) -> Response:
         store = TokenStore(self._backend.database._inner, self._backend.account)
         parts = request.path.split("/")[3:]
         try:
@@ -64,11 +65,8 @@ class TokenDoor:
         return Response.json({"error": f"{request.method} is not for this path"}, 405)
 
     async def _options(self, request: Request) -> dict[str, Any]:
-        body = await request.body(BODY_BYTES_MAX, "a token's description has at most 65536 bytes")
-        try:
-            found = json.loads(body)
-        except (ValueError, RecursionError):
-            found = None
+        text = "a token's description has at most 65536 bytes"
+        found = await json_of(request, BODY_BYTES_MAX, text)
         if not isinstance(found, dict) or "name" not in found or set(found) - FIELDS:
             names = ", ".join(sorted(FIELDS))
             raise InvalidRequest(f"send a JSON object with a name, and of {names} what you need")

@@ -12,16 +12,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from kvengine.client import packing
 from kvengine.client.connection import STORE_HEADER
 from kvengine.client.failures import encode_error, status_of
 from kvengine.client.packing import pack, unpack
-from kvengine.errors import AccessDenied, InvalidRequest, KvError, NamespaceNotFound, ProtocolError
+from kvengine.errors import (
+    AccessDenied,
+    InvalidRequest,
+    KvError,
+    NamespaceNotFound,
+    ProtocolError,
+    UpstreamUnavailable,
+)
 from kvengine.namespace.limits import Limits
 from kvengine.server import calls
 from kvengine.server.access import Refused
+from kvengine.server.admission import WATCHES
 from kvengine.server.backend import Backend
 from kvengine.server.calls import Call
 from kvengine.server.going_on import Write, written
+from kvengine.server.json_body import loads, understood
 from kvengine.server.live import Live
 from kvengine.server.log_door import BINARY, LogDoor
 from kvengine.server.messages import Request, Response, decoded
@@ -56,10 +66,7 @@ class V1Door:
         try:
             response = await self._answer(request)
         except Refused as refusal:
-            response = Response.json(encode_error(AccessDenied(refusal.why)), refusal.status)
-            if refusal.retry_after_s:
-                pause = b"%d" % refusal.retry_after_s
-                response.headers = [*response.headers, (b"retry-after", pause)]
+            response = turned_away(refusal)
         except KvError as error:
             response = Response.json(encode_error(error), status_of(error))
         except OSError as error:
@@ -92,9 +99,12 @@ class V1Door:
     async def _admit(
         self, request: Request, namespace_id: str | None, call: Call, *, any_namespace: bool = False
     ) -> Token:
-        header = request.header(b"authorization")
-        principal = await self._backend.access.admit(
-            header, namespace_id, write=call.write, admin=call.admin, any_namespace=any_namespace
+        principal = await self._backend.admit(
+            request,
+            namespace_id,
+            write=call.write,
+            admin=call.admin,
+            any_namespace=any_namespace,
         )
         return principal.token
 
@@ -125,7 +135,9 @@ class V1Door:
         most = max(self._backend.limits.bulk_bytes, self._backend.limits.value_bytes)
         body = await request.body(most + FRAMING_BYTES, "a request of {size} bytes is too large")
         try:
-            args, named = unpack(body)
+            args, named = await understood(
+                request, packing.json_of(body), lambda: unpack(body, loads), body
+            )
         except (ProtocolError, TypeError, ValueError) as error:
             raise InvalidRequest(f"the body is not [arguments, named]: {error}") from None
         if not isinstance(args, list) or not isinstance(named, dict):
@@ -165,6 +177,8 @@ class V1Door:
         return (await self._backend.database.namespace_by_id(namespace_id))._inner
 
     def _stream(self, request: Request, begin: Any) -> Response:
+        request.take(WATCHES)
+
         def make(write: Write) -> None:
             calls.iterated(begin, write)
 
@@ -210,6 +224,16 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
     if found is None or not token.allows(found.id, write=False):
         raise NamespaceNotFound(str(args[0]))
     return [found.id, found.number]
+
+
+def turned_away(refusal: Refused) -> Response:
+    """Return the answer to a request that is not admitted."""
+    kind = UpstreamUnavailable if refusal.status == 503 else AccessDenied
+    response = Response.json(encode_error(kind(refusal.why)), refusal.status)
+    if refusal.retry_after_s:
+        pause = (b"retry-after", b"%d" % refusal.retry_after_s)
+        response.headers = [*response.headers, pause]
+    return response
 
 
 def _nothing(text: str) -> Response:

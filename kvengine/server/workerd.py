@@ -64,9 +64,7 @@ class WorkerdDoor:
             request.namespace_id = namespace_id
             request.action = action_of(request.method, rest)
             write = request.action in ("write", "delete")
-            await self._backend.access.admit(
-                request.header(b"authorization"), namespace_id, write=write
-            )
+            await self._backend.admit(request, namespace_id, write=write)
             if account not in (None, self._backend.account):
                 raise Refused(403, "this server holds another account")
             return await self._answer(request, namespace_id, rest)
@@ -130,7 +128,7 @@ class WorkerdDoor:
         times = {name: number(query, name) for name in ("expiration", "expiration_ttl")}
         limits.expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
-        value = Incoming(limits.value_bytes)
+        value = Incoming(limits.value_bytes, request.take)
         async for chunk in request.chunks():
             value.add(chunk)
         limits.check_value_size(value.size)

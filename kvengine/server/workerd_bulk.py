@@ -8,13 +8,13 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.limits import Limits
+from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request
 from kvengine.server.workerd_checks import check_key, number
 
@@ -50,11 +50,8 @@ async def values_of(
 
 
 async def _asked(request: Request) -> dict[str, Any]:
-    body = await request.body(BODY_BYTES_MAX, f"a request has at most {BODY_BYTES_MAX} bytes")
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        asked = None
+    text = f"a request has at most {BODY_BYTES_MAX} bytes"
+    asked: Any = await json_of(request, BODY_BYTES_MAX, text)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
         raise InvalidRequest('send a JSON object such as {"keys": ["a", "b"]}')
     return asked

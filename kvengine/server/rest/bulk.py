@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -18,7 +17,9 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 from kvengine.namespace.results import BulkReport
+from kvengine.server.admission import DISK, MEMORY
 from kvengine.server.incoming import IN_MEMORY_BYTES, temporary
+from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import MALFORMED, ApiError, success
@@ -73,11 +74,13 @@ async def spool(request: Request, file: Any, most: int) -> int:
 
     Raises:
         LimitExceeded: it is too large; it was read to its end.
+        Refused: bodies take up too much already.
     """
     size = 0
     async for chunk in request.chunks():
         size += len(chunk)
         if size <= most:
+            request.take(MEMORY if size <= IN_MEMORY_BYTES else DISK, len(chunk))
             with temporary():
                 file.write(chunk)
     if size > most:
@@ -111,13 +114,8 @@ def names(file: BinaryIO) -> Iterator[Any]:
 
 async def get(call: Call) -> Response:
     """Answer with many values."""
-    body = await call.request.body(
-        GET_BODY_BYTES_MAX, f"a bulk get has at most {GET_BODY_BYTES_MAX} bytes"
-    )
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        asked = None
+    text = f"a bulk get has at most {GET_BODY_BYTES_MAX} bytes"
+    asked = await json_of(call.request, GET_BODY_BYTES_MAX, text)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
         raise ApiError(400, MALFORMED, 'send a JSON object such as {"keys": ["a", "b"]}')
     kind = asked.get("type", "text")

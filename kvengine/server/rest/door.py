@@ -14,7 +14,7 @@ from kvengine.errors import InvalidRequest, KvError
 from kvengine.server.access import Refused
 from kvengine.server.analytics import Analytics
 from kvengine.server.backend import Backend
-from kvengine.server.messages import Request, Response, decoded
+from kvengine.server.messages import Request, Response, credentials, decoded
 from kvengine.server.rest import bulk, keys, namespaces, people, values
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import (
@@ -92,8 +92,7 @@ class RestDoor:
             raise ApiError(
                 405, METHOD_NOT_ALLOWED, f"{request.method} is not for this path; POST is"
             )
-        header = request.header(b"authorization")
-        principal = await self._backend.access.admit(header, None, write=False, any_namespace=True)
+        principal = await self._backend.admit(request, None, write=False, any_namespace=True)
         return await analytics.answer(request, principal)
 
     def _call(self, request: Request, parts: list[bytes]) -> tuple[str, Handler, Call]:
@@ -130,16 +129,13 @@ class RestDoor:
         Raises:
             Refused: it does not.
         """
-        header = request.header(b"authorization")
-        key = request.header(b"x-auth-key")  # how older clients send it, with X-Auth-Email
-        if header is None and key is not None:
-            header = b"Bearer " + key
         action = request.action
         is_list = action == "list" and call.namespace_id is None
         changes_namespaces = action == "admin" and request.method != "GET"
-        principal = await self._backend.access.admit(
-            header,
+        principal = await self._backend.admit(
+            request,
             None if changes_namespaces else call.namespace_id,
+            header=credentials(request),
             write=changes_namespaces or action in ("write", "delete"),
             any_namespace=is_list,
         )

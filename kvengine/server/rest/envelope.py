@@ -102,6 +102,8 @@ def api_error(error: KvError | Refused, operation: str) -> ApiError:
     match error:
         case Refused(status=429):
             return ApiError(429, TOO_MANY_REQUESTS, error.why, error.retry_after_s)
+        case Refused(status=503):
+            return ApiError(503, UNAVAILABLE, error.why, error.retry_after_s)
         case Refused():
             return ApiError(error.status, AUTHENTICATION, f"Authentication error: {error.why}")
         case NamespaceNotFound():

@@ -16,18 +16,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kvengine.errors import InvalidRequest
-from kvengine.server.incoming import Incoming
+from kvengine.server.incoming import Incoming, Take
 
 NAMES = ("value", "metadata")
 BOUNDARY_BYTES_MAX = 200
 HEADER_BYTES_MAX = 8192
+HEADERS_MAX = 16
 
 
 class Form:
     """A value and its metadata, as they came."""
 
-    def __init__(self, value_max: int, metadata_max: int) -> None:
-        self.value = Incoming(value_max)
+    def __init__(self, value_max: int, metadata_max: int, take: Take) -> None:
+        self.value = Incoming(value_max, take)
         self.metadata = bytearray()
         self._metadata_max, self.metadata_size = metadata_max, 0
 
@@ -44,10 +45,10 @@ class _Reader:
     def __init__(self, form: Form) -> None:
         self.form, self.seen, self.ended = form, set[str](), False
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
-        self._name = ""
+        self._name, self._headers = "", 0
 
     def on_part_begin(self) -> None:
-        self._disposition, self._name = b"", ""
+        self._disposition, self._name, self._headers = b"", "", 0
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -62,6 +63,9 @@ class _Reader:
             raise InvalidRequest(f"a header of a part has at most {HEADER_BYTES_MAX} bytes")
 
     def on_header_end(self) -> None:
+        self._headers += 1
+        if self._headers > HEADERS_MAX:
+            raise InvalidRequest(f"a part has at most {HEADERS_MAX} headers")
         if bytes(self._header).lower() == b"content-disposition":
             self._disposition = bytes(self._value)
         self._header, self._value = bytearray(), bytearray()
@@ -98,15 +102,12 @@ def boundary_of(content_type: bytes) -> bytes:
     return boundary
 
 
-async def read_form(
-    chunks: AsyncIterator[bytes], boundary: bytes, value_max: int, metadata_max: int
-) -> Form:
-    """Return what a form holds.
+async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -> None:
+    """Take what a form holds.
 
     Raises:
         InvalidRequest: it is no form, has no value, or something twice.
     """
-    form = Form(value_max, metadata_max)
     reader = _Reader(form)
     names = (name for name in dir(reader) if name.startswith("on_"))
     callbacks: Any = {name: getattr(reader, name) for name in names}
@@ -121,4 +122,3 @@ async def read_form(
         raise InvalidRequest("the form ends before its last boundary")
     if "value" not in reader.seen:
         raise InvalidRequest('the form has no part "value"')
-    return form

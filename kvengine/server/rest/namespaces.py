@@ -8,11 +8,11 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import NamespaceInfo
+from kvengine.server.json_body import json_of
 from kvengine.server.messages import Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import MALFORMED, ApiError, success
@@ -88,11 +88,7 @@ async def _info(call: Call) -> NamespaceInfo:
 
 async def _title(call: Call) -> str:
     text = f"the description of a namespace has at most {BODY_BYTES_MAX} bytes"
-    body = await call.request.body(BODY_BYTES_MAX, text)
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        found = None
+    found = await json_of(call.request, BODY_BYTES_MAX, text)
     if not isinstance(found, dict):
         raise ApiError(400, MALFORMED, 'send a JSON object such as {"title": "..."}')
     if not isinstance(found.get("title"), str):

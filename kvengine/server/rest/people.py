@@ -22,11 +22,7 @@ async def answer(backend: Backend, request: Request) -> Response:
         Refused: the token is not valid.
     """
     request.action = "admin"
-    token = (
-        await backend.access.admit(
-            request.header(b"authorization"), None, write=False, any_namespace=True
-        )
-    ).token
+    token = (await backend.admit(request, None, write=False, any_namespace=True)).token
     account = {"id": backend.account, "name": "kvengine"}
     page = {"page": 1, "per_page": 20, "count": 1, "total_count": 1, "total_pages": 1}
     match request.method, request.path.removeprefix("/client/v4").split("/")[1:]:
