@@ -28,7 +28,7 @@ def folder() -> object:
     shutil.rmtree(path)
 
 
-def pytest_terminal_summary(terminalreporter: object) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found: Counter[str] = points.TRIED
     if found:
         parts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
