@@ -22,6 +22,7 @@
   x ReplicaDiverged      see which one is right           (a replica and its source disagree)
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
   x AccessDenied         give another token               (the server refuses this one)
+  x RateLimited          wait ``retry_after`` seconds      (the server lets in no more for now)
 """
 
 from copy import copy
@@ -147,6 +148,17 @@ class UpstreamUnavailable(KvError):
 
 class AccessDenied(KvError):
     """A server refuses the token, or the token does not allow this."""
+
+
+class RateLimited(KvError):
+    """A server lets in no more requests with this token for now; ``retry_after``: seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"too many requests with this token: try again in {self.retry_after:g} s"
 
 
 class NotCaughtUp(KvError):

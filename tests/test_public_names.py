@@ -23,6 +23,7 @@ ERRORS = {
     "NotAStore",
     "NotCaughtUp",
     "ProtocolError",
+    "RateLimited",
     "ReplicaDiverged",
     "StorageError",
     "StorageFull",

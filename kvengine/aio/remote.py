@@ -2,16 +2,19 @@
 
 Invariants:
 
-* Each request is made on a thread; the event loop never waits for the network.
+* Each call is made on a thread; what goes on and on is read by the event loop itself, so it ends
+  when who reads it is cancelled.
 * Arguments, results and errors are those of kvengine.connect().
+* In a forked child it works as before, in an event loop of the child.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Self
 
 from kvengine.aio import filling
+from kvengine.aio.remote_streams import followed, streamed
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.aio.streams import ValueStream, collected
 from kvengine.client import database as sync
@@ -22,8 +25,6 @@ from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, KeyChange, KeyInfo
 from kvengine.tier.flights import AsyncFlights
 
-END = object()
-
 
 class RemoteNamespace:
     """A namespace on a server; see kvengine.RemoteNamespace, which has the same methods.
@@ -31,8 +32,10 @@ class RemoteNamespace:
     Thread-safety: for one event loop at a time.
     """
 
-    def __init__(self, inner: sync_namespace.RemoteNamespace, runner: Runner) -> None:
-        self._inner, self._runner = inner, runner
+    def __init__(
+        self, inner: sync_namespace.RemoteNamespace, runner: Runner, database: RemoteDatabase
+    ) -> None:
+        self._inner, self._runner, self._database = inner, runner, database
         self._flights = AsyncFlights()
 
     def __repr__(self) -> str:
@@ -104,14 +107,19 @@ class RemoteNamespace:
         """Return an async iterator over the keys of all pages."""
         return self._runner.iterate(lambda: self._inner.keys(*args, **options))
 
-    def history(self, key: str) -> AsyncIterator[KeyChange]:
-        """Return an async iterator over the changes of a key that the log still has."""
-        return self._runner.iterate(lambda: self._inner.history(key))
+    async def history(self, key: str) -> AsyncGenerator[KeyChange, None]:
+        """Yield the changes of a key that the log still has, oldest first."""
+        async for item in streamed(self._database, f"ns/{self.id}/history", [key], {}):
+            yield KeyChange(*item)
 
-    async def watch(self, *args: Any, **options: Any) -> AsyncGenerator[KeyChange, None]:
+    async def watch(
+        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
+    ) -> AsyncGenerator[KeyChange, None]:
         """Yield changes as they come; see kvengine.RemoteNamespace.watch()."""
-        async for change in one_by_one(lambda: self._inner.watch(*args, **options)):
-            yield change
+        first = await self._database.version() if after is None else after
+        path = f"ns/{self.id}/watch"
+        async for item in followed(self._database, path, {"prefix": prefix}, first, timeout, 0):
+            yield KeyChange(*item)
 
     async def get_or_set(
         self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
@@ -173,7 +181,7 @@ class RemoteDatabase:
     def _shown(self, inner: sync_namespace.RemoteNamespace) -> RemoteNamespace:
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:
-            found = self._namespaces[inner.id] = RemoteNamespace(inner, self._runner)
+            found = self._namespaces[inner.id] = RemoteNamespace(inner, self._runner, self)
         return found
 
     create_namespace = forwarded(sync.RemoteDatabase.create_namespace)
@@ -188,9 +196,12 @@ class RemoteDatabase:
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[DatabaseChange, None]:
         """Yield the changes of all namespaces above a version; see kvengine.Database.tail()."""
-        begin = lambda: self._inner.tail(after, follow=follow, timeout=timeout)  # noqa: E731
-        async for change in one_by_one(begin):
-            yield change
+        if follow:
+            items = followed(self, "db/tail", {"follow": True}, after, timeout, 1)
+        else:
+            items = streamed(self, "db/tail", [after], {})
+        async for item in items:
+            yield DatabaseChange(*item)
 
     async def close(self) -> None:
         """Wait for what is under way, then close the connections."""
@@ -215,16 +226,3 @@ def connect(url: str, *, threads: int = THREADS, **options: Any) -> RemoteDataba
         InvalidType, InvalidRequest: as kvengine.connect().
     """
     return RemoteDatabase(sync.connect(url, **options), Runner(threads))
-
-
-async def one_by_one(begin: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any, None]:
-    """Yield what an iterator gives that waits for each item, on a thread of its own."""
-    runner = Runner(1)
-    source: Iterator[Any] | None = None
-    try:
-        source = await runner.run(begin)
-        while (item := await runner.run(next, source, END)) is not END:
-            yield item
-    finally:
-        del source  # the thread lets it go when it has its next item or heartbeat
-        runner.leave()

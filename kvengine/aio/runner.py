@@ -3,7 +3,9 @@
 Invariants:
 
 * A call that a thread has taken up is carried out to its end, whoever waits for it.
-* close() returns when no call is under way any more; later calls are refused.
+* close() returns when no call is under way any more, also if another close() is at it; later calls
+  are refused.
+* A forked child has threads of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from kvengine.errors import StoreClosed
+from kvengine.file.system import fork_watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,9 +33,14 @@ class Runner:
     """
 
     def __init__(self, threads: int = THREADS) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="kvengine-aio")
+        self._threads, self._closed = threads, False
+        self._begin()
+        fork_watch(self, Runner._begin)
+
+    def _begin(self) -> None:
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="kvengine-aio")
         self._running: set[Future[Any]] = set()
-        self._closed = False
+        self._last: Future[None] | None = None  # the last call
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a call returns on one of the threads.
@@ -54,26 +62,19 @@ class Runner:
             for item in items:
                 yield item
 
-    def leave(self) -> None:
-        """Take no more calls; what is under way ends when it ends."""
-        self._closed = True
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
     async def close(self, last: Callable[[], None]) -> None:
         """Wait for what is under way, then make one last call."""
-        if self._closed:
-            return
-        self._closed = True
-        running = set(self._running)
+        if self._last is None:
+            self._closed = True
+            running = set(self._running)
 
-        def finish() -> None:
-            wait(running)
-            last()
+            def finish() -> None:
+                wait(running)
+                last()
 
-        try:
-            await asyncio.shield(asyncio.wrap_future(self._executor.submit(finish)))
-        finally:
+            self._last = self._executor.submit(finish)
             self._executor.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(self._last))
 
 
 def forwarded(

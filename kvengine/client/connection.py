@@ -5,6 +5,8 @@ Invariants:
 * Whatever goes wrong on the way is UpstreamUnavailable, never an error of the HTTP library.
 * No more is read of an answer than its limit allows, and no wait is without an end.
 * Another store than the first one that answered is refused.
+* A forked child makes connections of its own.  It closes its copies of those of its parent, and
+  touches nothing else of them: a thread of the parent may hold the library's lock.
 """
 
 from __future__ import annotations
@@ -12,18 +14,29 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from kvengine.client.failures import error_of
 from kvengine.client.packing import pack, unpack
-from kvengine.errors import AccessDenied, InvalidRequest, ProtocolError, UpstreamUnavailable
+from kvengine.errors import (
+    AccessDenied,
+    InvalidRequest,
+    KvError,
+    ProtocolError,
+    RateLimited,
+    UpstreamUnavailable,
+)
+from kvengine.file.system import fork_watch, process_id
 
 TIMEOUT_S = 10.0
+CONNECT_S = 5.0
 ANSWER_BYTES_MAX = 512 << 20
 ERROR_BYTES_MAX = 1 << 16
 CONNECTIONS_MAX = 100
 STORE_HEADER = "kv-store"  # in each answer under /v1: which store it is
+VERSION_HEADER = "kv-version"  # in the answer of a call: the newest version after it
 
 
 def library() -> Any:
@@ -41,6 +54,22 @@ def library() -> Any:
     return httpx
 
 
+# The system gives up a connection whose far end does not acknowledge what was sent: a router that
+# forgot it drops every packet.
+KEEP_ALIVE = [
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 5),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 10_000),
+    )
+    if hasattr(socket, name)
+]
+_of_parents: list[Any] = []  # what a child must not close, nor let be collected
+
+
 class Connection:
     """A server, as far as its requests go.
 
@@ -53,7 +82,7 @@ class Connection:
     Raises:
         InvalidRequest: it is no URL, or httpx is not installed.
 
-    Thread-safety: threads may share it.
+    Thread-safety: threads may share it.  In a forked child it works, with connections of its own.
     """
 
     def __init__(self, url: str, token: str | None, timeout: float, verify: Any = True) -> None:
@@ -65,67 +94,138 @@ class Connection:
         if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
             raise InvalidRequest("give a URL such as http://127.0.0.1:8787, without a password")
         self.url, self._timeout = str(parts).rstrip("/"), timeout
-        headers = {"accept-encoding": "identity"}
+        self._headers = {"accept-encoding": "identity"}
         if token is not None:
-            headers["authorization"] = f"Bearer {token}"
-        try:
-            self._client = self._http.Client(
-                headers=headers,
-                timeout=timeout,
-                verify=verify,
-                trust_env=False,
-                limits=self._http.Limits(max_connections=CONNECTIONS_MAX),
-            )
-        except UnicodeEncodeError:
-            raise InvalidRequest("a token has only ASCII characters") from None
+            if not token.isascii():
+                raise InvalidRequest("a token has only ASCII characters")
+            self._headers["authorization"] = f"Bearer {token}"
+        # Made once: to read all certificates takes longer than a request.
+        is_bool = isinstance(verify, bool)
+        verify = verify and parts.scheme == "https" if is_bool else verify
+        self._verify = (
+            self._http.create_ssl_context(verify=verify, trust_env=False) if is_bool else verify
+        )
         self._store: str | None = None
-        self._lock = threading.Lock()
+        self._closed = False
+        self._begin()
+        fork_watch(self, Connection._after_fork)
 
-    def call(self, path: str, arguments: Any) -> Any:
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: Any = None  # of connections that are used again
+        self._single: Any = None  # makes a connection for each request
+        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def _after_fork(self) -> None:
+        _of_parents.extend((self._pool, self._single))
+        for one in list(self._sockets):
+            with contextlib.suppress(OSError):
+                one.close()  # the copy of this process: the parent's stays open
+        self._begin()
+
+    def _client(self, *, new: bool) -> Any:
+        """Return what makes requests, over a new connection or one that was used before."""
+        found = self._single if new else self._pool
+        if found is not None:
+            return found
+        with self._lock:
+            if self._closed:
+                raise UpstreamUnavailable("the connection was closed")
+            if new:
+                self._single = self._single or self._make_client(0)
+                return self._single
+            self._pool = self._pool or self._make_client(CONNECTIONS_MAX)
+            return self._pool
+
+    def _make_client(self, kept: int) -> Any:
+        http = self._http
+        limits = http.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=kept)
+        transport = http.HTTPTransport(
+            verify=self._verify, trust_env=False, limits=limits, socket_options=KEEP_ALIVE
+        )
+        return http.Client(
+            headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
+        )
+
+    def call(self, path: str, arguments: Any, timeout: float | None = None) -> Any:
         """Return what a call at the server gives.
 
         Raises:
             KvError: the one that it raised there, or UpstreamUnavailable.
         """
+        return self.call_at(path, arguments, timeout)[0]
+
+    def call_at(self, path: str, arguments: Any, timeout: float | None = None) -> tuple[Any, int]:
+        """Return what a call gives, and the server's newest version after it (0: not said)."""
+        with self._answer("POST", path, pack(arguments), timeout) as response:
+            data = _all_of(response, ANSWER_BYTES_MAX)
+            said = response.headers.get(VERSION_HEADER, "")
         try:
-            return unpack(self.post(path, pack(arguments)))
+            return unpack(data), int(said) if said.isascii() and said.isdigit() else 0
         except ProtocolError as error:
             raise UpstreamUnavailable(f"the server answers something else: {error}") from error
 
-    def post(self, path: str, body: bytes, timeout: float | None = None) -> bytes:
-        """Return the body of an answer."""
-        with self._answer("POST", path, body, timeout) as response:
+    def post(
+        self, path: str, body: bytes, timeout: float | None = None, *, new: bool = False
+    ) -> bytes:
+        """Return the body of an answer; with `new`, over a connection of its own."""
+        with self._answer("POST", path, body, timeout, new=new) as response:
             return _all_of(response, ANSWER_BYTES_MAX)
 
     @contextlib.contextmanager
     def _answer(
-        self, method: str, path: str, body: bytes | None, timeout: float | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: float | None,
+        *,
+        new: bool = False,
     ) -> Iterator[Any]:
+        client = self._client(new=new)
+        limits = self._http.Timeout(timeout or self._timeout)
+        limits.connect = min(limits.connect, CONNECT_S)
         try:
-            with self._client.stream(
-                method, self.url + path, content=body, timeout=timeout or self._timeout
+            with client.stream(
+                method, self.url + path, content=body, timeout=limits
             ) as response:
-                self._check(response)
+                self._note_socket(response)
+                if response.status_code != 200:
+                    raise self.refusal(response, _all_of(response, ERROR_BYTES_MAX))
+                self.check_store(response)
                 yield response
         except (self._http.HTTPError, self._http.StreamError, OSError) as error:
-            said = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise UpstreamUnavailable(f"the server at {self.url} fails: {said}") from error
+            raise self.failure(error) from error
         except RuntimeError as error:  # the client was closed
             raise UpstreamUnavailable(f"the connection was closed: {error}") from error
 
-    def _check(self, response: Any) -> None:
-        if response.status_code == 200:
-            self._check_store(response.headers.get(STORE_HEADER))
-            return
-        body = _all_of(response, ERROR_BYTES_MAX)
-        if response.status_code == 401:
-            raise AccessDenied(f"the server at {self.url} refuses the token")
-        if response.status_code == 429:
-            pause = response.headers.get("retry-after", "1")[:20]
-            raise UpstreamUnavailable(f"too many requests with this token; try in {pause} s")
-        raise error_of(response.status_code, body)
+    def _note_socket(self, response: Any) -> None:
+        network = response.extensions.get("network_stream")
+        found = None if network is None else network.get_extra_info("socket")
+        if found is not None:
+            self._sockets.add(found)
 
-    def _check_store(self, found: str | None) -> None:
+    def failure(self, error: Exception) -> UpstreamUnavailable:
+        """Return what a failure of the network is called here."""
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        return UpstreamUnavailable(f"the server at {self.url} fails: {said}")
+
+    def refusal(self, response: Any, body: bytes) -> KvError:
+        """Return the error of an answer that is none of those asked for."""
+        if response.status_code == 401:
+            return AccessDenied(f"the server at {self.url} refuses the token")
+        if response.status_code == 429:
+            pause = response.headers.get("retry-after", "")
+            return RateLimited(float(pause) if pause.isascii() and pause.isdigit() else 1.0)
+        return error_of(response.status_code, body)
+
+    def check_store(self, response: Any) -> None:
+        """Refuse an answer of another store than the first one that answered.
+
+        Raises:
+            UpstreamUnavailable: it is another one, or no server of kvengine.
+        """
+        found = response.headers.get(STORE_HEADER)
         if found is None:
             raise UpstreamUnavailable(f"what answers at {self.url} is no server of kvengine")
         with self._lock:
@@ -145,14 +245,41 @@ class Connection:
         """
         stack = contextlib.ExitStack()
         try:
-            return Stream(stack.enter_context(self._answer(method, path, body, silence_s)), stack)
+            answer = self._answer(method, path, body, silence_s, new=True)
+            return Stream(stack.enter_context(answer), stack)
         except BaseException:
             stack.close()
             raise
 
+    def async_client(self) -> Any:
+        """Return the library's async client, for one stream; who asks for it closes it."""
+        if self._closed:
+            raise UpstreamUnavailable("the connection was closed")
+        http = self._http
+        transport = http.AsyncHTTPTransport(
+            verify=self._verify, trust_env=False, socket_options=KEEP_ALIVE
+        )
+        return http.AsyncClient(
+            headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
+        )
+
+    def drop_idle(self) -> None:
+        """Let requests from now on use new connections: one that was used again is dead.
+
+        Who uses an old one goes on with it.
+        """
+        with self._lock:
+            self._pool = None
+
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        with self._lock:
+            self._closed = True
+            clients = self._pool, self._single
+            self._pool = self._single = None
+        for client in clients:
+            if client is not None:
+                client.close()
 
 
 class Stream:
@@ -164,15 +291,18 @@ class Stream:
     def __init__(self, response: Any, stack: contextlib.ExitStack) -> None:
         self._pieces, self._stack = response.iter_raw(), stack
         self._network = response.extensions.get("network_stream")
+        self._process = process_id()
         self._left = b""
 
     def read(self, size: int) -> bytes:
         """Return 1 to `size` bytes, or b"" at the end.
 
         Raises:
-            OSError: the connection broke, or was silent for too long.
+            OSError: the connection broke, or was silent for too long, or is that of a parent.
         """
         while not self._left:
+            if process_id() != self._process:
+                raise OSError("this process was forked from the one that reads this stream")
             try:
                 piece = next(self._pieces, None)
             except (OSError, library().HTTPError, library().StreamError) as error:
@@ -185,13 +315,16 @@ class Stream:
 
     def close(self) -> None:
         """Give the connection back."""
+        if process_id() != self._process:
+            _of_parents.append(self._stack)
+            return
         with contextlib.suppress(Exception):  # whatever it says, it is gone
             self._stack.close()
 
     def close_now(self) -> None:
         """Wake the thread that reads, from another one."""
         found = None if self._network is None else self._network.get_extra_info("socket")
-        if found is not None:
+        if found is not None and process_id() == self._process:
             with contextlib.suppress(OSError):
                 found.shutdown(socket.SHUT_RDWR)
 

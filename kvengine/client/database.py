@@ -4,6 +4,7 @@ Invariants:
 
 * Nothing is asked before it is needed; what is then not there is UpstreamUnavailable.
 * Who follows changes goes on after a break: each change once, in order, none left out.
+* In a forked child it works as before, with connections of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from random import SystemRandom
 from typing import Any, Self
 
 from kvengine.client.connection import TIMEOUT_S, Connection, Stream
-from kvengine.client.failures import decode_error
+from kvengine.client.items import Items
 from kvengine.client.log import HttpLog
 from kvengine.client.namespace import RemoteNamespace
-from kvengine.client.packing import pack, unpack
+from kvengine.client.packing import pack
 from kvengine.client.upstream import RemoteUpstream
 from kvengine.clock import SystemClock
 from kvengine.errors import (
@@ -28,18 +29,26 @@ from kvengine.errors import (
     InvalidRequest,
     InvalidType,
     ProtocolError,
+    RateLimited,
     StoreClosed,
     UpstreamUnavailable,
 )
 from kvengine.file.environment import variable
+from kvengine.file.system import fork_watch
 from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
 SILENCE_S = 5.0  # five heartbeats
-ITEM_BYTES_MAX = 256 << 20
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
 CHANCE = SystemRandom()
+PIECE_BYTES = 1 << 16
+# What works through many keys says nothing until it is done.  The system sees to it that a server
+# that is gone is noticed earlier.
+LONG_S = 3600.0
+LONG_CALLS = frozenset(
+    ("put_many", "delete_many", "delete_prefix", "count", "usage", "wait_for_removals", "sync")
+)
 
 
 class RemoteDatabase:
@@ -57,17 +66,22 @@ class RemoteDatabase:
     """
 
     def __init__(self, connection: Connection, account: str | None, timeout: float) -> None:
-        self._connection, self._account, self._timeout = connection, account, timeout
-        self._lock = threading.Lock()
+        self.connection, self._account, self._timeout = connection, account, timeout
         self._limits: Limits | None = None
         self._namespaces: dict[str, RemoteNamespace] = {}
         self._closed = False
         self.clock: Any = SystemClock()  # what tells the time by which copies of keys end
+        self.newest = 0  # the highest version of the server that an answer to a call has told
+        self._begin()
+        fork_watch(self, RemoteDatabase._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
         """Where the server is."""
-        return self._connection.url
+        return self.connection.url
 
     @property
     def limits(self) -> Limits:
@@ -91,7 +105,7 @@ class RemoteDatabase:
 
     def _info(self) -> tuple[Limits, int, str]:
         self.check_usable()
-        found = self._connection.call("/v1/version", None)
+        found = self.connection.call("/v1/version", None)
         try:
             fields = {**found["limits"], "get_types": tuple(found["limits"]["get_types"])}
             limits = Limits(**fields)
@@ -103,7 +117,7 @@ class RemoteDatabase:
         self._limits = limits
         return limits, version, account
 
-    def _meet(self) -> None:
+    def meet(self) -> None:
         """Raise if this can't be used, or the server is not the one that is meant."""
         self.check_usable()
         if self._account is not None and self._limits is None:
@@ -111,8 +125,14 @@ class RemoteDatabase:
 
     def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
         """Return what a call at the server gives."""
-        self._meet()
-        return self._connection.call(f"/v1/{path}", [list(args), named])
+        self.meet()
+        is_long = path.rpartition("/")[2] in LONG_CALLS
+        timeout = max(self._timeout, LONG_S) if is_long else None
+        found, version = self.connection.call_at(f"/v1/{path}", [list(args), named], timeout)
+        if version > self.newest:
+            with self._lock:
+                self.newest = max(self.newest, version)
+        return found
 
     # -- namespaces
 
@@ -202,13 +222,13 @@ class RemoteDatabase:
 
     def log_source(self) -> HttpLog:
         """Return the server's log as a source: a Follower of it is a replica on this machine."""
-        self._meet()
-        return HttpLog(self._connection)
+        self.meet()
+        return HttpLog(self.connection)
 
     def upstream(self) -> RemoteUpstream:
         """Return what a location asks and listens to; who asks for it closes it."""
-        self._meet()
-        return RemoteUpstream(self._connection, self._timeout)
+        self.meet()
+        return RemoteUpstream(self.connection, self._timeout)
 
     # -- streams
 
@@ -218,9 +238,9 @@ class RemoteDatabase:
         Raises:
             KvError: the one that the call raised, or UpstreamUnavailable.
         """
-        self._meet()
+        self.meet()
         body = pack([args, named])
-        return _items(self._connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
+        return _items(self.connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
 
     def followed(
         self, path: str, named: dict[str, Any], after: int, timeout: float | None, at: int
@@ -234,39 +254,28 @@ class RemoteDatabase:
             at: which field of an item is its version.
         """
         first = self.streamed(path, [], {**named, "after": after})  # errors are raised at once
-        return self._followed(first, path, named, after, timeout, at)
+        return self._followed(first, path, named, Place(after, timeout, at))
 
     def _followed(
-        self,
-        items: Iterator[Any],
-        path: str,
-        named: dict[str, Any],
-        after: int,
-        timeout: float | None,
-        at: int,
+        self, items: Iterator[Any], path: str, named: dict[str, Any], place: Place
     ) -> Iterator[Any]:
-        pause, heard = FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
                 for item in items:
-                    pause = FIRST_PAUSE_S
-                    if item is not None:
-                        after = item[at]
+                    if place.passes(item):
                         yield item
-                        heard = time.monotonic()
-                    elif timeout is not None and time.monotonic() - heard >= timeout:
+                        place.heard = time.monotonic()
+                    elif place.is_over:
                         return
-            except UpstreamUnavailable:
-                time.sleep(pause * CHANCE.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-            if timeout is not None and time.monotonic() - heard >= timeout:
+            except (UpstreamUnavailable, RateLimited) as error:
+                time.sleep(place.pause_after(error))
+            if place.is_over:
                 return
             try:
-                items = self.streamed(path, [], {**named, "after": after})
-            except UpstreamUnavailable:
+                items = self.streamed(path, [], {**named, "after": place.after})
+            except (UpstreamUnavailable, RateLimited) as error:
                 items = iter(())
-                time.sleep(pause * CHANCE.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                time.sleep(place.pause_after(error))
 
     def check_usable(self) -> None:
         """Raise if it was closed."""
@@ -281,7 +290,7 @@ class RemoteDatabase:
     def close(self) -> None:
         """Close the connections; the database stays as it is."""
         self._closed = True
-        self._connection.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -291,6 +300,32 @@ class RemoteDatabase:
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteDatabase at {self.url!r}>"
+
+
+class Place:
+    """How far somebody has come who follows changes over connections that may break."""
+
+    def __init__(self, after: int, timeout: float | None, at: int) -> None:
+        self.after, self._timeout, self._at = after, timeout, at
+        self._pause, self.heard = FIRST_PAUSE_S, time.monotonic()
+
+    def passes(self, item: Any) -> bool:
+        """Take note of an item; return False for a heartbeat."""
+        self._pause = FIRST_PAUSE_S
+        if item is not None:
+            self.after = item[self._at]
+        return item is not None
+
+    @property
+    def is_over(self) -> bool:
+        """True if nothing came for too long."""
+        return self._timeout is not None and time.monotonic() - self.heard >= self._timeout
+
+    def pause_after(self, error: Exception) -> float:
+        """Return how many seconds to wait before the next connection."""
+        pause = self._pause * CHANCE.uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+        return max(pause, error.retry_after) if isinstance(error, RateLimited) else pause
 
 
 def connect(
@@ -329,30 +364,13 @@ def _counted(kind: Any, fields: dict[str, Any]) -> Any:
 
 
 def _items(stream: Stream) -> Iterator[Any]:
+    items = Items()
     with closing(stream):
         try:
-            while True:
-                size = int.from_bytes(_exactly(stream, 4), "little")
-                if size == 0:
-                    yield None
-                    continue
-                if size > ITEM_BYTES_MAX:
-                    raise ProtocolError("an item", 0, f"{ITEM_BYTES_MAX} bytes", size)
-                found = unpack(_exactly(stream, size))
-                if isinstance(found, dict):
-                    raise decode_error(found, 200)
-                if not found:
-                    return
-                yield found[0]
+            while not items.ended:
+                piece = stream.read(PIECE_BYTES)
+                if not piece:
+                    raise OSError("the stream ends too early")
+                yield from items.feed(piece)
         except (OSError, ProtocolError) as error:
             raise UpstreamUnavailable(f"the stream broke off: {error}") from error
-
-
-def _exactly(stream: Stream, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        got = stream.read(size - len(data))
-        if not got:
-            raise OSError("the stream ends too early")
-        data += got
-    return bytes(data)

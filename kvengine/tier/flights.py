@@ -4,6 +4,7 @@ Invariants:
 
 * What the maker raises is raised in all who waited, and nothing is kept of it.
 * A maker that was interrupted or cancelled leaves the work to one of those who waited.
+* A forked child knows nothing of the flights of its parent, whose makers are not in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from kvengine.errors import InvalidRequest
+from kvengine.file.system import fork_watch
 
 
 class Flights:
@@ -25,6 +27,10 @@ class Flights:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        fork_watch(self, Flights._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[Hashable, tuple[Future[Any], int]] = {}
 
@@ -65,6 +71,10 @@ class AsyncFlights:
     """
 
     def __init__(self) -> None:
+        self._begin()
+        fork_watch(self, AsyncFlights._begin)
+
+    def _begin(self) -> None:
         self._flights: dict[Hashable, tuple[asyncio.Future[None], asyncio.Task[Any] | None]] = {}
 
     async def run(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
