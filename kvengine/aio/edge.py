@@ -16,6 +16,7 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.remote import RemoteDatabase, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import edge as sync
+from kvengine.database.edge_arguments import check_arguments, make_settings
 from kvengine.errors import StoreClosed
 from kvengine.namespace.limits import Limits
 
@@ -52,10 +53,10 @@ class Edge:
         threads: int = THREADS,
         **settings: Any,
     ) -> None:
-        sync.check_arguments(
+        check_arguments(
             upstream, location, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
         )
-        timeout_s = sync.make_settings(settings).timeout_s
+        timeout_s = make_settings(settings).timeout_s
         self.location = location
         self._own: RemoteDatabase | None = None  # a connection that ends with this location
         if isinstance(upstream, str):

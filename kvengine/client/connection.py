@@ -186,9 +186,7 @@ class Connection:
         limits = self._http.Timeout(timeout or self._timeout)
         limits.connect = min(limits.connect, CONNECT_S)
         try:
-            with client.stream(
-                method, self.url + path, content=body, timeout=limits
-            ) as response:
+            with client.stream(method, self.url + path, content=body, timeout=limits) as response:
                 self._note_socket(response)
                 if response.status_code != 200:
                     raise self.refusal(response, _all_of(response, ERROR_BYTES_MAX))

@@ -6,29 +6,36 @@ Invariants:
 
 * Reads go through the location, everything else to the center and, for writes, is noted here.
 * A namespace that was deleted answers no reads once that was heard, or its record was asked again.
+* A write that was answered is never reported as failed: it asks no question of its own after that.
+* In a forked child every call raises StoreClosed: nobody keeps the copies current there.
+* One that nobody refers to any more is closed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.upstream import RemoteUpstream
 from kvengine.database.database import Database
+from kvengine.database.edge_arguments import check_arguments, make_settings
 from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
-    InvalidRequest,
-    InvalidType,
+    KvError,
     StoreClosed,
     UpstreamUnavailable,
     again,
 )
+from kvengine.file.system import fork_watch, is_finalizing
 from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
 from kvengine.tier.counters import Counters
@@ -36,7 +43,6 @@ from kvengine.tier.disk import DiskCopies
 from kvengine.tier.listening import Listening
 from kvengine.tier.location import Location
 from kvengine.tier.messages import Shown
-from kvengine.tier.settings import Settings
 from kvengine.tier.timers import Timers
 
 LOOK_S = 0.002
@@ -94,6 +100,7 @@ class Edge:
         **settings: Any,
     ) -> None:
         check_arguments(upstream, location, always_current, Database, Edge, RemoteDatabase)
+        self._closed, self._forked = True, False  # until it has begun
         self.location = location
         self.settings = make_settings(settings)
         self._own: RemoteDatabase | None = None  # a connection that ends with this location
@@ -105,7 +112,8 @@ class Edge:
         try:
             self._begin(path, always_current)
         except BaseException:
-            self._close_own()
+            if self._own is not None:
+                self._own.close()
             raise
 
     def _begin(self, path: Any, always_current: bool) -> None:
@@ -116,44 +124,50 @@ class Edge:
         if always_current and isinstance(upstream, Database):
             self.current_store = upstream.store
         self._namespaces: dict[str, EdgeNamespace] = {}
-        self._lock = threading.Lock()
-        self._closed = False
+        self._lock = threading.RLock()
         if isinstance(upstream, Edge):
             upstream.check_usable()
-        self._disk = None if path is None else self._open_disk(path)
-        source: Any = self._source()
-        self._remote = source if isinstance(source, RemoteUpstream) else None
-        self._timers = Timers(f"kvengine-{self.location}")
-        self.tier: Location = Location(
+        with contextlib.ExitStack() as undo:  # if it is interrupted, or something can't be had
+            disk = None if path is None else self._open_disk(path)
+            if disk is not None:
+                undo.callback(disk.close)
+            source: Any = self._source()
+            self._remote = source if isinstance(source, RemoteUpstream) else None
+            if self._remote is not None:
+                undo.callback(self._remote.close)
+            self._timers = Timers(f"kvengine-{self.location}")
+            undo.callback(self._timers.close)
+            self._make(source, disk)
+            self._listening.begin()
+            if self._remote is not None:
+                self._wait_for_center()
+                self._remote.tell(self.location, functools.partial(_report, self.tier))
+            undo.pop_all()
+        self._closed = False
+        fork_watch(self, Edge._after_fork)
+
+    def _make(self, source: Any, disk: DiskCopies | None) -> None:
+        """Put the parts together; none of them may refer to the Edge, which must be collected."""
+
+        def changed(key: bytes | None) -> None:
+            if key is None or key.startswith(CATALOG):
+                tier.alarms += 1
+
+        self.tier = tier = Location(
             source,
             self.settings,
             monotonic=time.monotonic,
-            wall=upstream.clock.time,
+            wall=self.clock.time,
             later=self._timers.later,
-            disk=self._disk,
-            changed=self._changed,
+            disk=disk,
+            changed=changed,
         )
         self._listening = Listening(
             self.tier, source, monotonic=time.monotonic, later=self._timers.later
         )
-        self._listening.begin()
-        if self._remote is not None:
-            try:
-                self._wait_for_center()
-            except BaseException:
-                self.close()
-                raise
-            self._remote.tell(self.location, self._report)
-
-    def _report(self) -> dict[str, int]:
-        """Return what the center is told of this location."""
-        counters = self.tier.counters
-        return {
-            "position": self.tier.position,
-            "reads": counters.reads,
-            "hits": counters.memory_hits + counters.disk_hits,
-            "memory_bytes": self.tier.copies.memory_usage(),
-        }
+        self._end = functools.partial(
+            _end, tier, self._listening, self._timers, self._remote, self._own
+        )
 
     def _wait_for_center(self) -> None:
         """Return when the center said where it is, so that the first read is not refused."""
@@ -237,7 +251,8 @@ class Edge:
 
         def done(result: Any) -> None:
             box.append(result)
-            full.release()
+            with contextlib.suppress(RuntimeError):  # it was told before
+                full.release()
 
         start(done)
         if not box and not full.acquire(timeout=2 * self.settings.timeout_s):
@@ -246,22 +261,35 @@ class Edge:
             raise again(box[0])
         return box[0]
 
-    def wrote(self, keys: list[bytes] | None, version: int | None) -> None:
-        """A write through this location has changed keys (None: unknown which)."""
-        if not version:  # nothing was changed, or it is not known: what is there now counts
-            version = self.wait(self.tier.origin_version)
-        if keys is None:
-            self.tier.wrote_anything(version)
-        else:
-            self.tier.wrote(keys, version)
+    def wrote(self, keys: list[bytes] | None, version: int | None, *, lost: bool = False) -> None:
+        """A write through this location has changed keys.
 
-    def _changed(self, key: bytes | None) -> None:
-        if key is None or key.startswith(CATALOG):
-            self.tier.alarms += 1
+        Args:
+            keys: None: it is not known which.
+            version: of the write; None or 0: not known, or nothing was changed.
+            lost: its answer was lost, so it may be done even later.
+        """
+        if not version and not lost:
+            version = self._newest()
+        self.tier.wrote(keys, version)
+
+    def _newest(self) -> int | None:
+        """Return a version of the center behind all writes that were answered, without asking."""
+        upstream: Any = self.upstream
+        while isinstance(upstream, Edge):
+            upstream = upstream.upstream
+        if isinstance(upstream, RemoteDatabase):
+            return upstream.newest or None
+        try:
+            return int(upstream.version)
+        except KvError:  # it was closed meanwhile
+            return None
 
     def stats(self) -> EdgeStats:
         """Return figures: counters, position in the log, lag."""
         tier = self.tier
+        if self._forked:
+            self.check_usable()
         return EdgeStats(
             self.location,
             tier.counters,
@@ -276,28 +304,32 @@ class Edge:
     def check_usable(self) -> None:
         """Raise if the location was closed."""
         if self._closed:
-            raise StoreClosed("the location was closed")
+            raise StoreClosed(self.tier.why_closed)
 
     @property
     def closed(self) -> bool:
-        """True after close()."""
+        """True after close(), and in a process that was forked since it was opened."""
         return self._closed
 
     def close(self) -> None:
-        """Stop listening; the upstream stays open."""
+        """Stop listening; the upstream stays open.  Who waits for an answer gets StoreClosed."""
         self._closed = self.tier.closed = True
-        self._listening.close()
-        self.tier.board.close()
-        if self._remote is not None:
-            self._remote.close()
-        self._timers.close()
-        if self._disk is not None:
-            self.tier.close_disk()
-        self._close_own()
+        if self._forked:
+            return
+        self._end()
 
-    def _close_own(self) -> None:
-        if self._own is not None:
-            self._own.close()
+    def _after_fork(self) -> None:
+        self._closed = self._forked = True
+        self._lock = threading.RLock()
+        self.tier.after_fork()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_closed", True) or is_finalizing():
+            return
+        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        # On a thread: whose memory is collected may hold a lock that one of the threads waits for.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._end, name="kvengine-end", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -307,6 +339,37 @@ class Edge:
 
     def __repr__(self) -> str:
         return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
+
+
+def _end(
+    tier: Location,
+    listening: Listening,
+    timers: Timers,
+    remote: RemoteUpstream | None,
+    own: RemoteDatabase | None,
+) -> None:
+    """End what a location consists of; nothing here refers to the Edge, which may be gone."""
+    tier.closed = True
+    listening.close()
+    tier.end()
+    tier.board.close()
+    if remote is not None:
+        remote.close()
+    timers.close()
+    tier.close_disk()
+    if own is not None:
+        own.close()
+
+
+def _report(tier: Location) -> dict[str, int]:
+    """Return what the center is told of a location."""
+    counters = tier.counters
+    return {
+        "position": tier.position,
+        "reads": counters.reads,
+        "hits": counters.memory_hits + counters.disk_hits,
+        "memory_bytes": tier.copies.memory_usage(),
+    }
 
 
 def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
@@ -321,47 +384,3 @@ def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
         return upstream.upstream()
     upstream.check_usable()
     return upstream.tier
-
-
-def check_arguments(
-    upstream: Any,
-    location: Any,
-    always_current: Any,
-    database: type,
-    edge: type,
-    remote: type,
-    where: str = "",
-) -> None:
-    """Refuse what no location can be made with.
-
-    Raises:
-        InvalidType, InvalidRequest: an argument is not valid.
-    """
-    if not isinstance(upstream, (database, edge, remote, str)):
-        raise InvalidType(
-            f"an upstream is a Database or an Edge{where}, what connect() gives, or a URL, "
-            f"not {type(upstream).__name__}"
-        )
-    if not isinstance(location, str):
-        raise InvalidType(f"a location's name must be str, not {type(location).__name__}")
-    if not location or not location.isprintable():
-        raise InvalidRequest(f"a location's name must have printable characters, not {location!r}")
-    if not isinstance(always_current, bool):
-        raise InvalidType(f"always_current must be True or False, not {always_current!r}")
-    if always_current and not isinstance(upstream, database):
-        raise InvalidRequest("always_current needs a Database as the upstream")
-
-
-def make_settings(given: dict[str, Any]) -> Settings:
-    """Return settings.
-
-    Raises:
-        InvalidRequest: there is no such setting, or it has a value outside its range.
-    """
-    unknown = given.keys() - Settings.__dataclass_fields__.keys()
-    if unknown:
-        names = ", ".join(Settings.__dataclass_fields__)
-        raise InvalidRequest(
-            f"a location has no setting {', '.join(sorted(unknown))}; it has {names}"
-        )
-    return Settings(**given)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kvengine.database.edge_reading import EdgeReader
 from kvengine.entry import GroupSize
-from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
 from kvengine.namespace.results import (
     BulkReport,
     ExportReport,
@@ -28,6 +28,13 @@ from kvengine.tier.reading import Ask
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge
+
+NOTHING = -1
+
+
+def gives_version(result: int) -> int:
+    """Return the version of a write, which is what it gives."""
+    return result
 
 
 class EdgeWriter(EdgeReader):
@@ -70,66 +77,71 @@ class EdgeWriter(EdgeReader):
 
     def put(self, /, key: str, value: Any, **options: Any) -> int:
         """Store a value at the center and return its version; see Namespace.put()."""
-        version: int = self._writing(key, lambda: self.origin.put(key, value, **options))
-        self._edge.wrote([self.name(key)], version)
-        return version
+        return int(
+            self._writing(key, lambda: self.origin.put(key, value, **options), gives_version)
+        )
 
     def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
-        version: int = self._writing(key, lambda: self.origin.delete(key, **options))
-        self._edge.wrote([self.name(key)], version)
-        return version
+        return int(self._writing(key, lambda: self.origin.delete(key, **options), gives_version))
 
     def touch(self, /, key: str, **options: Any) -> int:
         """Change when a key ends; see Namespace.touch()."""
-        version: int = self._writing(key, lambda: self.origin.touch(key, **options))
-        self._edge.wrote([self.name(key)], version)
-        return version
+        return int(self._writing(key, lambda: self.origin.touch(key, **options), gives_version))
 
     def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
-        total: int = self._writing(key, lambda: self.origin.increment(key, by, **options))
-        self._edge.wrote([self.name(key)], None)
-        return total
-
-    def _writing(self, key: str, write: Callable[[], int]) -> int:
-        """Return what a write gives; if its answer was lost, it may have been done."""
-        try:
-            return write()
-        except UpstreamUnavailable:
-            with suppress(KvError):
-                self._edge.wrote([self.name(key)], None)
-            raise
+        return int(self._writing(key, lambda: self.origin.increment(key, by, **options)))
 
     def put_many(self, /, pairs: Any, **options: Any) -> BulkReport:
         """Store many values; see Namespace.put_many()."""
-        report: BulkReport = self._changing(lambda: self.origin.put_many(pairs, **options))
+        report: BulkReport = self._writing(None, lambda: self.origin.put_many(pairs, **options))
         return report
 
     def delete_many(self, /, keys: Iterable[str], **options: Any) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
-        report: BulkReport = self._changing(lambda: self.origin.delete_many(keys, **options))
+        report: BulkReport = self._writing(None, lambda: self.origin.delete_many(keys, **options))
         return report
 
     def delete_prefix(self, /, prefix: str, **options: Any) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
-        return int(self._changing(lambda: self.origin.delete_prefix(prefix, **options)))
+        return int(self._writing(None, lambda: self.origin.delete_prefix(prefix, **options)))
 
     def import_(self, /, file: Any, **options: Any) -> ImportReport:
         """Write the pairs of a file; see Namespace.import_()."""
-        report: ImportReport = self._changing(lambda: self.origin.import_(file, **options))
+        report: ImportReport = self._writing(None, lambda: self.origin.import_(file, **options))
         return report
 
-    def _changing(self, write: Callable[[], Any]) -> Any:
-        """Return what a write of many keys does; whatever it leaves is out of date here."""
+    def _writing(
+        self,
+        key: str | None,
+        write: Callable[[], Any],
+        version_of: Callable[[Any], int] | None = None,
+    ) -> Any:
+        """Return what a write gives; what it changed, or may have, is out of date here by then.
+
+        Args:
+            key: which is written; None: many.
+            write: does it at the center.
+            version_of: gives the version in what it returns; None: it is not in there.
+        """
         self._edge.check_usable()
+        version: int | None = None
+        lost = True  # also if it is interrupted
         try:
             result = write()
-        except BaseException:
-            with suppress(KvError):  # what the caller hears is the error of the write
-                self._edge.wrote(None, None)
+            lost, version = False, version_of(result) if version_of else None
+        except UpstreamUnavailable:
             raise
-        self._edge.wrote(None, None)
+        except KvError:
+            if key is not None:
+                version = NOTHING  # of many some may be written
+            raise
+        finally:
+            if version != NOTHING:
+                with suppress(InvalidRequest):  # it is no key: what is raised already says so
+                    names = None if key is None else [self.name(key)]
+                    self._edge.wrote(names, version, lost=lost)
         return result
 
     # -- what only the center knows

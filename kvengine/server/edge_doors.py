@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from kvengine.aio.edge import Edge
-from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.errors import KvError, RateLimited, UpstreamUnavailable
 from kvengine.server.app import Door
 from kvengine.server.forward import AfterWrite
 from kvengine.server.messages import Request, Response, decoded
@@ -70,14 +70,7 @@ def wrote_here(edge: Edge) -> AfterWrite:
     """
 
     async def wrote(request: Request, version: int | None) -> None:
-        names = None if version is None else await _names(edge, request)
-        if version is not None:
-            if names is None:
-                edge._inner.tier.wrote_anything(version)
-            else:
-                edge._inner.tier.wrote(names, version)
-            return
-        await edge._runner.run(edge._inner.wrote, None, None)
+        edge._inner.tier.wrote(await _names(edge, request), version)
 
     return wrote
 
@@ -128,7 +121,7 @@ async def open_edge(
     pause = FIRST_PAUSE_S
     try:
         while True:
-            with suppress(UpstreamUnavailable):
+            with suppress(UpstreamUnavailable, RateLimited):
                 return await edge._open()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)

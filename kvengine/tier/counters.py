@@ -73,6 +73,7 @@ class Counters:
     revalidations: int = 0  # what was held was too old to be shown without asking
     stale: int = 0  # answered with what was held because the upstream did not answer
     errors: int = 0  # not answered
+    refused: int = 0  # of the last two, without a question: the upstream was known not to answer
     questions: int = 0  # keys asked of the upstream
     refreshes: int = 0  # of these, without anyone waiting
     unchanged: int = 0  # of these, answered without the value

@@ -3,10 +3,14 @@
 A floor is kept for a group of keys, those with the same checksum modulo the number of groups, so
 memory is bounded; keys that share a group only make some answers be asked for again.
 
+A write whose version is not known puts its keys in doubt: their floor is the version that the
+center has when it is asked after that.
+
 Invariants:
 
 * The floor of a key is at least the version of each value of it that was shown or heard of.
 * A floor never goes down.
+* A doubt ends only with a version that was asked for after it began.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from array import array
 from zlib import crc32
 
 GROUPS = 1 << 14
+EVERY = -1  # the group of all keys
 
 
 class Floors:
@@ -31,15 +36,50 @@ class Floors:
             raise ValueError(f"the number of floors is a power of two, not {groups}")
         self._mask = groups - 1
         self._floors = array("Q", bytes(8 * groups))
+        self._doubts: dict[int, int] = {}  # the number of the newest one, by group
+        self.doubt_count = 0  # how many there have been
+        self.of_all = 0  # of every key
 
     def of(self, key: bytes) -> int:
         """Return the version that an answer about a key must be true of, at least."""
-        return self._floors[crc32(key) & self._mask]
+        return max(self._floors[crc32(key) & self._mask], self.of_all)
 
     def lift(self, key: bytes, version: int) -> None:
         """A value of this version was shown, or the key changed at it."""
         group = crc32(key) & self._mask
         self._floors[group] = max(self._floors[group], version)
+
+    def lift_all(self, version: int) -> None:
+        """Any key may have changed at this version."""
+        self.of_all = max(self.of_all, version)
+
+    def doubt(self, key: bytes | None) -> None:
+        """A key (None: any) may have changed, and it is not known at which version."""
+        self.doubt_count += 1
+        self._doubts[EVERY if key is None else crc32(key) & self._mask] = self.doubt_count
+
+    def in_doubt(self, key: bytes | None) -> bool:
+        """Return whether the floor of a key (None: of all keys) is not known now."""
+        if not self._doubts:
+            return False
+        return EVERY in self._doubts or (
+            key is not None and crc32(key) & self._mask in self._doubts
+        )
+
+    @property
+    def has_doubts(self) -> bool:
+        """True if the version of the center is wanted."""
+        return bool(self._doubts)
+
+    def settle(self, version: int, count: int) -> None:
+        """The center was at a version, or behind it, when there had been so many doubts."""
+        for group, number in list(self._doubts.items()):
+            if number <= count:
+                if group == EVERY:
+                    self.lift_all(version)
+                else:
+                    self._floors[group] = max(self._floors[group], version)
+                del self._doubts[group]
 
     def memory_usage(self) -> int:
         """Return how many bytes the floors take."""

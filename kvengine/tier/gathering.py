@@ -3,6 +3,7 @@
 Invariants:
 
 * `done` is called once, when the last result has come, with all of them in their order.
+* A result that comes twice, because who told it was interrupted, counts once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import threading
 from typing import Any
 
 from kvengine.tier.board import Done
+
+MISSING = object()
 
 
 class Gathering:
@@ -32,18 +35,19 @@ class Gathering:
     """
 
     def __init__(self, count: int, done: Done) -> None:
-        self._results: list[Any] = [None] * count
+        self._results: list[Any] = [MISSING] * count
         self._left, self._done = count, done
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def place(self, number: int) -> Done:
         """Return what is to be called with the result of this number, from 0."""
         return functools.partial(self._arrived, number)
 
     def _arrived(self, number: int, result: Any) -> None:
-        self._results[number] = result
         with self._lock:
-            self._left -= 1
-            is_last = self._left == 0
+            is_new = self._results[number] is MISSING
+            self._results[number] = result
+            self._left -= is_new
+            is_last = is_new and self._left == 0
         if is_last:
             self._done(self._results)

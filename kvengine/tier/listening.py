@@ -105,6 +105,7 @@ class Listening:
         if not is_next:
             return
         self.error = None
+        self._location.poll_answered()
         if went_on and news.upto >= self._location.position:
             self._failures = 0
             self.poll()
@@ -117,6 +118,7 @@ class Listening:
 
     def _after_failure(self, error: Exception, again: Callable[[], None]) -> None:
         self.error = error
+        self._location.poll_failed(error)
         self._pause(again)
 
     def _pause(self, again: Callable[[], None]) -> None:

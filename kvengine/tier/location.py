@@ -48,7 +48,9 @@ class Location(Reading):
         seed: int | None = None,
         changed: Callable[[bytes | None], None] | None = None,
     ) -> None:
-        super().__init__(upstream, settings, monotonic=monotonic, wall=wall, disk=disk, seed=seed)
+        super().__init__(
+            upstream, settings, monotonic=monotonic, wall=wall, later=later, disk=disk, seed=seed
+        )
         self._changed = changed
         self.board = Board(settings.board_bytes, monotonic, later, lambda: monotonic() - self.heard)
 
@@ -74,12 +76,11 @@ class Location(Reading):
                 self._counters.gaps += 1
                 return False
             else:
-                for notice in news.notices:
-                    if notice.version <= self.position:
-                        self._counters.repeats += 1
-                    else:
-                        self._apply(notice, now, notice.ago + on_its_way)
-                        applied.append(notice._replace(ago=notice.ago + on_its_way))
+                self._changing = True
+                try:
+                    self._apply_all(news, now, on_its_way, applied)
+                finally:
+                    self._changing = False
                 if news.upto < self.position:
                     return True
                 self._reach(news.upto)
@@ -106,6 +107,14 @@ class Location(Reading):
         if self.copies.disk is not None:
             self.copies.disk.reach(version, self.covered_from)
 
+    def _apply_all(self, news: News, now: float, on_its_way: float, applied: list[Notice]) -> None:
+        for notice in news.notices:
+            if notice.version <= self.position:
+                self._counters.repeats += 1
+            else:
+                self._apply(notice, now, notice.ago + on_its_way)
+                applied.append(notice._replace(ago=notice.ago + on_its_way))
+
     def _apply(self, notice: Notice, now: float, ago: float) -> None:
         key, version = notice.key, notice.version
         self._counters.news += 1
@@ -130,19 +139,30 @@ class Location(Reading):
 
     # -- writing
 
-    def wrote(self, keys: Sequence[bytes], version: int) -> None:
-        """A write through this location has changed keys: what is older is shown no more."""
-        with self._lock:
-            self._counters.writes += len(keys)
-            for key in keys:
-                self.floors.lift(key, version)
-                self.copies.drop(key)
+    def wrote(self, keys: Sequence[bytes] | None, version: int | None) -> None:
+        """A write through this location has changed keys: what is older is shown no more.
 
-    def wrote_anything(self, version: int) -> None:
-        """A write through this location has changed keys that are not known."""
+        Args:
+            keys: None: it is not known which.
+            version: of the write, or a later one of the center; None or 0: it is not known.  Then
+                the center is asked, and nobody waits for that but who reads such a key.
+        """
         with self._lock:
-            self._counters.writes += 1
-            self.floor = max(self.floor, version)
+            self._counters.writes += 1 if keys is None else len(keys)
+            for key in keys or ():
+                self.copies.drop(key)
+                if version:
+                    self.floors.lift(key, version)
+                else:
+                    self.floors.doubt(key)
+            if keys is None:
+                if version:
+                    self.floors.lift_all(version)
+                else:
+                    self.floors.doubt(None)
+                self._set_floor()
+        if not version:
+            self._settle()
 
     # -- as an upstream
 
@@ -178,7 +198,8 @@ class Location(Reading):
             origin_version: the newest version of the center, asked after this location began.
         """
         with self._lock:
-            self.floor = max(self.floor, origin_version)
+            self.floors.lift_all(origin_version)
+            self._set_floor()
             disk = self.copies.disk
             if disk is not None and disk.position is not None and disk.position[0] > origin_version:
                 disk.clear()  # the center is another one, or was restored from a backup
@@ -187,6 +208,7 @@ class Location(Reading):
             else:
                 self.covered_from = origin_version
                 self._reach(origin_version)
+            self.breaker.poll_answered()
             self.begun = True
         self.board.restart(self.position)
 

@@ -113,7 +113,7 @@ asyncio.run(read(0))
 STREAMS = """
 db = kvengine.connect(url, token=token)
 kv = db.namespace("n")
-changes = kv.watch(after=db.version - keys)
+changes = kv.watch(after=kv.get_metadata("k0").version - 1)
 seen = [next(changes).name for _ in range(5)]
 assert seen == [f"k{key}" for key in range(5)], seen
 

@@ -97,7 +97,7 @@ def test_news(bench):
     assert moved(bench, lambda: bench.hear(15, 16)) == {"gaps": 1}
     assert moved(bench, lambda: bench.hear(13, 90, gone=True)) == {"resets": 1}
     assert moved(bench, lambda: bench.location.wrote([b"a", b"b"], 91)) == {"writes": 2}
-    assert moved(bench, lambda: bench.location.wrote_anything(92)) == {"writes": 1}
+    assert moved(bench, lambda: bench.location.wrote(None, 92)) == {"writes": 1}
 
 
 def test_a_location_that_is_behind_what_it_was_told_knows_by_how_much(bench):

@@ -199,7 +199,7 @@ def test_who_writes_reads_what_was_written(bench):
 
 def test_who_writes_unknown_keys_believes_nothing_older(bench):
     bench.hold()
-    bench.location.wrote_anything(30)
+    bench.location.wrote(None, 30)
     bench.read(b"other")
     assert bench.upstream.asked[0][0][0].floor == 30
 

@@ -66,11 +66,15 @@ MISTAKES = {
     "news are new": (location, "sent - news.age", "now"),
     "news are not applied": (location, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
     "gaps are trusted": (location, "        self.covered_from = version\n", ""),
-    "a restart forgets": (location, "self.floor = max(self.floor, origin_version)", "pass"),
+    "a restart forgets": (location, "self.floors.lift_all(origin_version)", "pass"),
     "absent is shared": (reading, "if (is_absent or has_expired)", "if has_expired"),
     "what expires is shared": (reading, "if (is_absent or has_expired)", "if is_absent"),
     "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
-    "own writes": (location, "                self.floors.lift(key, version)\n", ""),
+    "own writes": (
+        location,
+        "                    self.floors.lift(key, version)\n",
+        "                    pass\n",
+    ),
 }
 
 

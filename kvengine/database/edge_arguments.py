@@ -1,0 +1,57 @@
+"""What a location is made with, checked.
+
+Invariants:
+
+* What is wrong is said at once, before anything is opened or asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.tier.settings import Settings
+
+
+def check_arguments(
+    upstream: Any,
+    location: Any,
+    always_current: Any,
+    database: type,
+    edge: type,
+    remote: type,
+    where: str = "",
+) -> None:
+    """Refuse what no location can be made with.
+
+    Raises:
+        InvalidType, InvalidRequest: an argument is not valid.
+    """
+    if not isinstance(upstream, (database, edge, remote, str)):
+        raise InvalidType(
+            f"an upstream is a Database or an Edge{where}, what connect() gives, or a URL, "
+            f"not {type(upstream).__name__}"
+        )
+    if not isinstance(location, str):
+        raise InvalidType(f"a location's name must be str, not {type(location).__name__}")
+    if not location or not location.isprintable():
+        raise InvalidRequest(f"a location's name must have printable characters, not {location!r}")
+    if not isinstance(always_current, bool):
+        raise InvalidType(f"always_current must be True or False, not {always_current!r}")
+    if always_current and not isinstance(upstream, database):
+        raise InvalidRequest("always_current needs a Database as the upstream")
+
+
+def make_settings(given: dict[str, Any]) -> Settings:
+    """Return settings.
+
+    Raises:
+        InvalidRequest: there is no such setting, or it has a value outside its range.
+    """
+    unknown = given.keys() - Settings.__dataclass_fields__.keys()
+    if unknown:
+        names = ", ".join(Settings.__dataclass_fields__)
+        raise InvalidRequest(
+            f"a location has no setting {', '.join(sorted(unknown))}; it has {names}"
+        )
+    return Settings(**given)

@@ -1,0 +1,375 @@
+"""Asking the upstream: who joins a question, who is refused one, and what readers get without.
+
+It waits for nothing and starts no thread: who asks gives a function that is called with the
+answer, at once or later.  So the same code runs in a server and in a simulated world.
+
+Invariants:
+
+* Of several readers that miss a key at once, one asks the upstream.  If it is interrupted, the
+  others are asked for again, by the timers' thread.
+* While the breaker is open nobody waits for an answer but who asks as its probe.
+* Whoever comes from inside, such as a signal handler, gets an answer or an error at once.
+* A key in doubt is asked for once the version of the center is known, not before.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from kvengine.errors import StoreClosed, UpstreamUnavailable
+from kvengine.tier.board import Done, Later
+from kvengine.tier.breaker import SILENT, Breaker
+from kvengine.tier.counters import Counters
+from kvengine.tier.disk import DiskCopies
+from kvengine.tier.floors import Floors
+from kvengine.tier.held import Copies
+from kvengine.tier.lookup import Held, Lookup
+from kvengine.tier.messages import Answer, Shown, Want
+from kvengine.tier.settings import Settings
+
+IN_DOUBT = (1 << 64) - 1  # the floor of all keys while it is not known
+FORKED = (
+    "this process was forked from the one that opened the location: make a new Edge here, after "
+    "the fork"
+)
+
+
+class Upstream(Protocol):
+    """Where a location gets what it does not hold: the center, or another location."""
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with a list of Answers, or with the error instead.
+
+        An upstream that may be silent calls it with UpstreamUnavailable after some time.
+        """
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center, asked now."""
+
+
+class Ask(NamedTuple):
+    """What a reader wants."""
+
+    ttl: float  # seconds: how old it may be
+    floor: int = 0  # it must be true of this version of the center, or of a later one
+    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
+
+
+class Waiter(NamedTuple):
+    """A reader that waits for an answer."""
+
+    ask: Ask
+    done: Done
+    status: str
+    since: float
+
+
+Reader = tuple[bytes, Ask, Done]
+
+
+class Flight:
+    """A question that is under way."""
+
+    __slots__ = ("attempts", "floor", "held", "key", "sent", "ttl", "waiters")
+
+    def __init__(self, key: bytes, floor: int, held: Held | None, ttl: float, now: float) -> None:
+        self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
+        self.sent, self.attempts = now, 0
+        self.waiters: deque[Waiter] = deque()
+
+
+class Asking(Lookup):
+    """The questions of a location; the arguments are those of Reading.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        later: Later,
+        disk: DiskCopies | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.copies = Copies(settings, disk, seed)
+        super().__init__(self.copies, settings, monotonic, wall)
+        self.settings, self._counters = settings, Counters()
+        self._upstream, self._monotonic, self._wall = upstream, monotonic, wall
+        self._later = later
+        # Of a thread that may come back while it holds it, from a signal handler or a finalizer.
+        self._lock = threading.RLock()
+        self._changing = False  # somebody is within the lock
+        self.begun = False  # it knows what it must not fall behind
+        self.floors = Floors(settings.floor_groups)
+        self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
+        self._flights: dict[bytes, Flight] = {}
+        self.why_closed = "the location was closed"
+        self._unsettled: list[Reader] = []  # who waits until no key is in doubt
+        self._settling_since = float("-inf")
+
+    @property
+    def counters(self) -> Counters:
+        """What was done so far."""
+        counts = self._counters
+        counts.memory_hits, counts.disk_hits = self.memory_hits, self.disk_hits
+        return counts
+
+    # -- questions
+
+    def ask_for(self, readers: Sequence[Reader]) -> None:
+        """Ask the upstream for keys, each only once, and call each `done` with its answer."""
+        flights: list[Flight] = []
+        refused: list[Reader] = []
+        doubtful: list[Reader] = []
+        try:
+            with self._lock:
+                error = self._why_not()
+                if error is not None:
+                    refused.extend(readers)
+                else:
+                    for reader in readers:
+                        self._sort(reader, flights, doubtful, refused)
+            if refused:
+                self._refuse(refused, error)
+            if doubtful:
+                self._settle(doubtful)
+            if flights:
+                self._send(flights)
+        except BaseException:  # who asks was interrupted; others may wait for the same answer
+            self._later(0.0, lambda: self._pass_on(flights))
+            raise
+
+    def _why_not(self) -> Exception | None:
+        """Return why no question can be asked now, by anybody."""
+        if self.closed:
+            return StoreClosed(self.why_closed)
+        if not self.begun:
+            return UpstreamUnavailable("this location has not reached the center since it began")
+        if self._changing:
+            return UpstreamUnavailable(
+                "this read came from inside another one, such as a signal handler: read once more"
+            )
+        return None
+
+    def _sort(
+        self,
+        reader: Reader,
+        flights: list[Flight],
+        doubtful: list[Reader],
+        refused: list[Reader],
+    ) -> None:
+        """Let a reader join a question, or add it to those who need one, or can't have one."""
+        key, ask, done = reader
+        now = self._monotonic()
+        if self.floors.in_doubt(key):
+            doubtful.append(reader)
+            return
+        held = self.copies.peek(key)
+        waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE", now)
+        flight = self._flights.get(key)
+        floor = max(self._floor_of(key), ask.floor)
+        given_up = now - self.settings.timeout_s
+        if flight is None or flight.floor < floor or flight.sent < given_up:
+            if self.breaker.error is not None and (
+                self._stale(key, ask) is not None or not self.breaker.admits(now)
+            ):
+                refused.append(reader)
+                return
+            flight = self._flights[key] = Flight(key, floor, held, ask.ttl, now)
+            flights.append(flight)
+        flight.waiters.append(waiter)
+
+    def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
+        """Answer who can't have a question asked, at once."""
+        error = error or self.breaker.refusal()
+        self._counters.refused += len(readers)
+        for key, ask, done in readers:
+            self._give_up(key, ask, done, error)
+
+    def _floor_of(self, key: bytes) -> int:
+        """Return the version that an answer about a key must be true of, at least."""
+        return self.floors.of(key)
+
+    # -- doubts
+
+    def _settle(self, readers: Sequence[Reader] = ()) -> None:
+        """Ask for the version of the center, as the floor of keys in doubt; then for readers."""
+        with self._lock:
+            now = self._monotonic()
+            is_admitted = self.breaker.admits(now)
+            is_asked = now < self._settling_since + self.settings.timeout_s
+            if is_admitted:
+                self._unsettled += readers
+                if not is_asked:
+                    self._settling_since, count = now, self.floors.doubt_count
+        if not is_admitted:
+            self._refuse(readers)
+        elif not is_asked:
+            self._upstream.origin_version(lambda version: self._settled(version, count))
+
+    def _settled(self, version: int | Exception, count: int) -> None:
+        opens = False
+        with self._lock:
+            self._settling_since = float("-inf")
+            readers, self._unsettled = self._unsettled, []
+            if isinstance(version, Exception):
+                opens = self.breaker.failed(version, self._monotonic())
+            else:
+                self.breaker.answered(self._monotonic())
+                self.floors.settle(version, count)
+                self._set_floor()
+        if isinstance(version, Exception):
+            for key, ask, done in readers:
+                self._give_up(key, ask, done, version)
+        elif readers:
+            self.ask_for(readers)
+        elif self.floors.has_doubts:
+            self._settle()
+        if opens:
+            self._end_waiting(self.breaker.refusal())
+
+    def _set_floor(self) -> None:
+        """Let those who look at copies know the floor of all keys."""
+        self.floor = IN_DOUBT if self.floors.in_doubt(None) else self.floors.of_all
+
+    def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
+        """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
+        if key in self._flights or self.breaker.error is not None:
+            return
+        with self._lock:
+            if key in self._flights or self._changing or self.floors.in_doubt(key):
+                return
+            flight = Flight(key, self._floor_of(key), held, ask.ttl, self._monotonic())
+            self._flights[key] = flight
+            self._counters.refreshes += 1
+        self._send([flight])
+
+    def _send(self, flights: list[Flight]) -> None:
+        sent = self._monotonic()
+        for flight in flights:
+            flight.sent = sent
+            flight.attempts += 1
+        self._counters.questions += len(flights)
+        wants = [
+            Want(
+                flight.key,
+                flight.floor,
+                flight.held.version if flight.held is not None else 0,
+                flight.ttl,
+            )
+            for flight in flights
+        ]
+        self._upstream.fetch(wants, lambda result: self._landed(flights, result))
+
+    def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
+        """Take answers; reading.py has it."""
+        raise NotImplementedError
+
+    def _pass_on(self, flights: list[Flight]) -> None:
+        """Ask again for those who wait for questions whose asker is gone."""
+        readers: list[Reader] = []
+        with self._lock:
+            for flight in flights:
+                self._forget_flight(flight)
+                readers += [(flight.key, waiter.ask, waiter.done) for waiter in flight.waiters]
+                flight.waiters.clear()
+        if readers:
+            self.ask_for(readers)
+
+    def _failed(self, flights: list[Flight], error: Exception) -> None:
+        """Answer with what is held if it is not too old, or else with the error."""
+        with self._lock:
+            opens = self.breaker.failed(error, self._monotonic())
+            for flight in flights:
+                self._forget_flight(flight)
+        for flight in flights:
+            for waiter in each(flight.waiters):
+                self._give_up(flight.key, waiter.ask, waiter.done, error)
+        if opens:
+            self._end_waiting(self.breaker.refusal())
+
+    def poll_failed(self, error: Exception) -> None:
+        """The upstream did not answer a poll for news."""
+        with self._lock:
+            opens = self.breaker.poll_failed(error, self._monotonic())
+        if opens:
+            self._end_waiting(self.breaker.refusal())
+
+    def poll_answered(self) -> None:
+        """The upstream answered a poll for news."""
+        with self._lock:
+            self.breaker.poll_answered()
+            is_wanted = self.floors.has_doubts
+        if is_wanted:
+            self._settle()
+
+    def _end_waiting(self, error: Exception) -> None:
+        """Let nobody wait any more: the upstream does not answer, or this location ends."""
+        with self._lock:
+            flights = list(self._flights.values())
+            self._flights.clear()
+            readers, self._unsettled = self._unsettled, []
+        for key, ask, done in readers:
+            self._give_up(key, ask, done, error)
+        for flight in flights:
+            for waiter in each(flight.waiters):
+                self._give_up(flight.key, waiter.ask, waiter.done, error)
+
+    def end(self) -> None:
+        """Ask nothing any more; who waits is told."""
+        self.closed = True
+        self._end_waiting(StoreClosed(self.why_closed))
+
+    def after_fork(self) -> None:
+        """Answer nothing in this process, in which nobody keeps the copies current."""
+        self.closed, self.why_closed = True, FORKED
+        self._lock = threading.RLock()
+        self._flights, self._unsettled = {}, []
+
+    def _give_up(self, key: bytes, ask: Ask, done: Done, error: Exception) -> None:
+        shown = self._stale(key, ask) if isinstance(error, SILENT) else None
+        if shown is None:
+            self._counters.errors += 1
+            done(error)
+        else:
+            self._counters.stale += 1
+            done(shown)
+
+    def _stale(self, key: bytes, ask: Ask) -> Shown | None:
+        """Return what may be shown of a key when the upstream does not answer."""
+        heard, position, covered_from = self.heard, self.position, self.covered_from
+        held = self.copies.peek(key)
+        if held is None or (held.expires_at is not None and held.expires_at <= self._wall()):
+            return None
+        checked, as_of = held.checked, held.as_of
+        if as_of >= covered_from:
+            checked, as_of = max(checked, heard), max(as_of, position)
+        now = self._monotonic()
+        bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
+        floor = max(ask.floor, self.floors.of_all)
+        if now - checked >= max(bound, ask.stale_if_error) or as_of < floor:
+            return None
+        held.read_at = now
+        return held.shown(now - checked, as_of, "STALE")
+
+    def _forget_flight(self, flight: Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+
+def each(waiters: deque[Waiter]) -> Iterator[Waiter]:
+    """Yield waiters, and take each from the list when it was told: what is left was not."""
+    while waiters:
+        yield waiters[0]
+        waiters.popleft()
