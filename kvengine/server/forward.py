@@ -25,13 +25,14 @@ import httpx
 
 from kvengine.client.failures import encode_error
 from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.server import calls
 from kvengine.server.access import Refused
 from kvengine.server.admission import DOWNLOADS, MEMORY, UPLOADS, stream_kind
 from kvengine.server.app import Door
 from kvengine.server.backend import Backend
-from kvengine.server.calls import DATABASE_CALLS, NAMESPACE_CALLS
 from kvengine.server.going_on import until
 from kvengine.server.messages import ClientLeft, Request, Response, credentials
+from kvengine.server.rest.door import GRAPHQL
 from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, api_error, failure
 from kvengine.server.v1 import turned_away
 from kvengine.server.workerd import refusal
@@ -45,8 +46,8 @@ CONNECTIONS_MAX, KEPT_MAX = 200, 50
 OTHERS_MAX = 4000  # for streams and large bodies; Admission lets fewer in
 WHOLE_BYTES = 1 << 20  # a body, or an answer, up to this size is taken whole
 CONNECT_S, SILENCE_S = 5.0, 60.0
-VERSION_HEADER = b"kv-version"
 NOTHING_CHANGED = range(400, 500)
+SAFE = ("GET", "HEAD", "OPTIONS")
 logger = logging.getLogger("kvengine.server")
 
 # Told of each write: the request, and the version that it got, or None if that is not known.
@@ -97,7 +98,7 @@ class Forwarder:
         transport = self._transport if kind is None and not is_large else self._others
         try:
             answer = await transport.handle_async_request(self._request(request, body))
-        except ClientLeft:
+        except (ClientLeft, asyncio.CancelledError):
             if writes:
                 await self._wrote(request, None)
             raise
@@ -278,20 +279,29 @@ def not_admitted(request: Request, refused: Refused) -> Response:
 
 
 def is_write(request: Request) -> bool:
-    """Return whether a request may change a key, a namespace or a token."""
-    if request.method in ("GET", "HEAD", "OPTIONS"):
-        return False
-    if request.method != "POST":
-        return True
+    """Return whether a request may change a key, a namespace or a token.
+
+    What is not known to change nothing does: a route that is added later is a write until it is
+    named here.
+    """
+    return request.method not in SAFE and not (request.method == "POST" and _only_asks(request))
+
+
+def _only_asks(request: Request) -> bool:
+    """Return whether a POST is one of those that change nothing."""
     parts = request.raw_parts
-    if parts[-2:] == [b"bulk", b"get"]:
-        return False
-    if parts[0] != b"v1" or len(parts) < 3:
-        return parts[0] != b"v1" or parts[1:] == [b"tokens"]
-    calls = NAMESPACE_CALLS if parts[1] == b"ns" else DATABASE_CALLS
-    call = calls.get(parts[-1].decode("ascii", "replace"))
-    # A namespace is made by asking for it.
-    return call is not None and (call.write or parts[1:] == [b"db", b"namespace"])
+    if parts == GRAPHQL or parts[-2:] == [b"bulk", b"get"]:
+        return True
+    match parts:
+        case [b"v1", b"fetch" | b"version"] | [b"v1", b"location", _]:
+            return True
+        case [b"v1", b"ns", _, name]:
+            call = (calls.NAMESPACE_CALLS | calls.NAMESPACE_STREAMS).get(name.decode("latin-1"))
+            return call is not None and not call.write
+        case [b"v1", b"db", name] if name != b"namespace":  # which makes one that is asked for
+            call = (calls.DATABASE_CALLS | calls.DATABASE_STREAMS).get(name.decode("latin-1"))
+            return call is not None and not call.write
+    return False
 
 
 def unavailable(request: Request, why: str) -> Response:
