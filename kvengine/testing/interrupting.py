@@ -13,15 +13,15 @@ Invariants:
 from __future__ import annotations
 
 import dis
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 TESTING = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(TESTING)
-LOAD_CONST = dis.opmap["LOAD_CONST"]
 ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
@@ -69,7 +69,9 @@ class Interruption:
         return self._step
 
     def _step(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event == ("opcode" if self._opcodes else "line") and not _leaves_with(frame):
+        if event == ("opcode" if self._opcodes else "line") and frame.f_lasti not in _exits(
+            frame.f_code
+        ):
             self.points += 1
             if self.points == self._at:
                 self.place = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno}"
@@ -77,15 +79,20 @@ class Interruption:
         return self._step
 
 
-def _leaves_with(frame: FrameType) -> bool:
-    """True if the next thing that a frame does is to call `__exit__(None, None, None)`."""
-    code = frame.f_code
-    first, second, third = (
-        code.co_code[frame.f_lasti + n : frame.f_lasti + n + 2] for n in (0, 2, 4)
-    )
-    if not first == second == third or len(first) < 2 or first[0] != LOAD_CONST:
-        return False
-    return code.co_consts[first[1]] is None
+@functools.cache
+def _exits(code: CodeType) -> frozenset[int]:
+    """Return where a function is about to call `__exit__(None, None, None)`."""
+    found: set[int] = set()
+    instructions = [at for at in dis.get_instructions(code) if at.opname != "EXTENDED_ARG"]
+    for n in range(len(instructions) - 3):
+        loads = instructions[n : n + 3]
+        calls = instructions[n + 3].opname in ("PRECALL", "CALL")
+        if calls and all(at.opname == "LOAD_CONST" and at.argval is None for at in loads):
+            found.update(at.offset for at in loads)
+            found.update(
+                at.offset for at in instructions[n - 1 : n] if at.opname in ("SWAP", "NOP")
+            )
+    return frozenset(found)
 
 
 def count_points(call: Callable[[], Any], *, opcodes: bool = False) -> int:
