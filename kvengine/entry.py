@@ -58,6 +58,9 @@ class Stats:
     space_amplification: float  # log_bytes / live_bytes
     durability: str
     read_only: bool
+    failures: int = 0  # of background work, in a row; 0: the last attempt succeeded
+    last_error: str | None = None  # what the last one of them, ever, said
+    last_error_at: float | None = None  # Unix time
 
 
 @dataclass(frozen=True, slots=True)

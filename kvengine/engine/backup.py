@@ -39,9 +39,9 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     try:
         if directory.names():
             raise InvalidRequest(f"{directory.path} is not empty; a backup needs a new folder")
-        with store.jobs:
-            if store.follower is not None:
-                store.follower.refresh()
+        if store.follower is not None:
+            store.follower.refresh()
+        with store.pins.pin():  # jobs go on, but leave the files that are copied
             return _copy(store, directory, progress)
     finally:
         directory.close()

@@ -7,6 +7,7 @@ Invariants:
 * It becomes part of the store when the manifest names it, after it is on disk.
 * Keys up to its version are in key runs before that, so recovery need not look for them.
 * Slots of segments that went away are used again only after no saved index mentions them.
+* The index is saved as a job, so at most one snapshot of it is under way.
 """
 
 from __future__ import annotations
@@ -24,42 +25,50 @@ if TYPE_CHECKING:
 SHARDS_A_WRITE = 16  # 1 MiB copied in one stretch with the GIL
 
 
-def write_checkpoint(store: StoreParts) -> bool:
-    """Save the index and name it in the manifest; False if it had to be given up for growth.
+def save_index(store: StoreParts) -> None:
+    """Save the index, however often writers let it grow meanwhile."""
+    while not write_checkpoint(store):
+        store.maintenance.check()
 
-    The caller holds the store's job lock.
-    """
+
+def write_checkpoint(store: StoreParts) -> bool:
+    """Save the index and name it in the manifest; False if it had to be given up for growth."""
     index = store.key_index
     while not index.settle():
         pass
-    begun = store.exclusively(lambda: _begin(store))
-    if begun is None:
-        return False
-    description, shards, retired, appended = begun
-    index_id = store.take_id()
-    name = index_file.file_name(index_id)
     try:
-        size_bytes = _write_file(store, name, index_id, description, shards)
-        if size_bytes is None:
-            store.directory.remove(name)
-            return False
-        runs = store.write_key_run()
-        store.commits.sync()  # the saved index must not know more than the log on disk
-        old = store.manifest.index
-        store.replace_manifest(
-            index=(index_id, size_bytes), key_runs=runs, version=description.version
-        )
-    except BaseException:
-        store.directory.remove(name)
-        raise
+        begun = store.exclusively(lambda: _begin(store))
+        return begun is not None and _save(store, *begun)
     finally:
         index.end_snapshot()
-    if old is not None:
-        store.remove_file(index_file.file_name(old[0]))
-    store.segment_table.recycle(retired)
-    store.retired_slots = [slot for slot in store.retired_slots if slot not in set(retired)]
-    store.saved_version = description.version
-    store.saved_appended = appended
+        store.remove_loose()
+
+
+def _save(
+    store: StoreParts, description: Description, shards: int, retired: list[int], appended: int
+) -> bool:
+    index_id = store.take_id()
+    name = index_file.file_name(index_id)
+    store.loose.add(name)
+    size_bytes = _write_file(store, name, index_id, description, shards)
+    if size_bytes is None:
+        return False
+    runs = store.write_key_run()
+    store.commits.sync()  # the saved index must not know more than the log on disk
+    old = store.manifest.index
+
+    def finish() -> None:
+        if old is not None:
+            store.loose.add(index_file.file_name(old[0]))
+        store.saved_version, store.saved_appended = description.version, appended
+        # Forgotten first: a slot that is given back twice would be two segments'.
+        free = [slot for slot in store.retired_slots if slot in retired]
+        store.retired_slots = [slot for slot in store.retired_slots if slot not in retired]
+        store.segment_table.recycle(free)
+
+    store.replace_manifest(
+        finish, index=(index_id, size_bytes), key_runs=runs, version=description.version
+    )
     return True
 
 
@@ -98,6 +107,7 @@ def _write_file(
     try:
         for start in range(0, shards, SHARDS_A_WRITE):
             pieces = []
+            store.maintenance.check()
             for shard in range(start, min(start + SHARDS_A_WRITE, shards)):
                 piece = store.key_index.snapshot(shard)
                 if piece is None:

@@ -4,6 +4,10 @@ Invariants:
 
 * What was acknowledged does not depend on it: a store that is never closed loses nothing.
 * After a sync that failed, nothing that may not be on disk is left to be found by the next open.
+* One thread closes; another that tries meanwhile waits until it has.  Nobody writes, and no job
+  runs, once the lock of the folder is given back.
+* An interrupted close leaves the store open and in use, or closed but for the folder; the next
+  one goes on from there.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, maintenance
-from kvengine.errors import CorruptData, StorageError, StoreClosed
+from kvengine.engine.job_thread import logger
+from kvengine.errors import CorruptData, InvalidRequest, KvError, StorageError, StoreClosed
 from kvengine.file.system import is_finalizing
 
 if TYPE_CHECKING:
@@ -22,33 +27,64 @@ REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 
 
 def close_store(store: StoreParts) -> None:
-    """Close a store; closing twice is no error."""
-    if store.is_refused:
+    """Close a store; closing twice is no error.
+
+    Raises:
+        InvalidRequest: this is called from inside a job of the store (by a finalizer, say).
+        StorageError: something may not be on disk; the store is closed nevertheless.
+    """
+    if store.is_released:
         return
-    store.maintenance.stop()
-    closed = StoreClosed("the store is closed")
-    try:
-        if not store.options.read_only:
-            _close_writer(store, closed)
-    finally:
-        store.refuse(closed)
-        store.waiting.wake()
-        store.directory.unlock()
-        store.directory.close()
-
-
-def _close_writer(store: StoreParts, closed: StoreClosed) -> None:
-    """Leave the folder so that the next open is quick."""
-    with store.jobs:
+    if store.maintenance.is_inside():
+        raise InvalidRequest("a store can't be closed from inside one of its own jobs")
+    with store.closing.held():
+        if store.is_released:
+            return
         try:
-            if store.commits.failure is None and _is_present(store):
-                _settle(store)
-        finally:
-            store.stop_writes(closed)
-            if store.commits.failure is not None:
-                _forget_unsynced(store)
-            elif store.has_open_segment:
-                _shorten(store)
+            _close(store)
+        except BaseException:
+            if not store.is_refused:  # it goes on
+                store.maintenance.reopen()
+                store.interval_sync.reopen()
+            raise
+
+
+def _close(store: StoreParts) -> None:
+    try:
+        if not store.is_settled:
+            _settle(store)
+    except (KvError, OSError):
+        _release(store)
+        raise
+    _release(store)
+
+
+def _release(store: StoreParts) -> None:
+    """End everything and give the folder back; each step may be done again."""
+    try:
+        if not store.is_settled:
+            _stop(store, StoreClosed("the store is closed"))
+    except (KvError, OSError):
+        _give_back(store)
+        raise
+    _give_back(store)
+
+
+def _stop(store: StoreParts, closed: StoreClosed) -> None:
+    """Let nothing go on that would touch the folder."""
+    store.maintenance.close(closed)
+    store.interval_sync.close()
+    if not store.options.read_only:
+        _end_log(store, closed)
+    store.refuse(closed)
+
+
+def _give_back(store: StoreParts) -> None:
+    store.is_settled = True  # from here on another process may have the folder
+    store.waiting.wake()
+    store.directory.unlock()
+    store.directory.close()
+    store.is_released = True
 
 
 def _is_present(store: StoreParts) -> bool:
@@ -56,22 +92,41 @@ def _is_present(store: StoreParts) -> bool:
     try:
         store.commits.check_present()
     except StorageError as error:
-        maintenance.logger.warning("closed without saving anything: %s", error)
+        logger.warning("closed without saving anything: %s", error)
         return False
     return True
 
 
 def _settle(store: StoreParts) -> None:
     """Bring to disk what must be there, and save the index if the next open would be slow."""
+    store.maintenance.is_stopping = True
+    if store.options.read_only or store.is_refused:
+        return
+    if store.commits.failure is not None or not _is_present(store):
+        return
     if store.options.durability != "os":
         store.commits.sync()
+    if _has_jobs(store):
+        store.maintenance.run(lambda: _last_jobs(store))
+
+
+def _has_jobs(store: StoreParts) -> bool:
+    """True if the manifest is to be replaced: small stores are closed without a thread."""
+    return (
+        store.unfinished is not None
+        or any(row.size_bytes is None for row in store.rows[:-1])
+        or _next_open_is_slow(store)
+    )
+
+
+def _last_jobs(store: StoreParts) -> None:
     try:
         maintenance.close_filled_segments(store)
         if _next_open_is_slow(store):
             checkpoint.write_checkpoint(store)
     except (StorageError, CorruptData) as error:
         # Everything is in the log; only the next open will take longer.
-        maintenance.logger.warning("could not save the index at close: %s", error)
+        logger.warning("could not save the index at close: %s", error)
 
 
 def _next_open_is_slow(store: StoreParts) -> bool:
@@ -79,6 +134,19 @@ def _next_open_is_slow(store: StoreParts) -> bool:
     if store.retired_slots and store.key_index.count >= REPLAY_AT_CLOSE_MAX:
         return True
     return maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX)
+
+
+def _end_log(store: StoreParts, closed: StoreClosed) -> None:
+    """Let the last write end, and leave no more of the log than should be found."""
+    store.stop_writes(closed)
+    try:
+        if store.options.durability != "os" and store.commits.failure is None:
+            store.commits.sync()  # what was written since the store was settled
+    finally:
+        if store.commits.failure is not None:
+            _forget_unsynced(store)
+        elif store.has_open_segment:
+            _shorten(store)
 
 
 def _shorten(store: StoreParts) -> None:
@@ -101,9 +169,9 @@ def _forget_unsynced(store: StoreParts) -> None:
 
 def abandon(store: StoreParts) -> None:
     """A store was dropped without close(), or the program ends: give back what would outlive it."""
-    if store.is_refused or is_finalizing():
+    if store.is_released or is_finalizing():
         return
     try:
         close_store(store)
     except Exception as error:  # noqa: BLE001  # nobody is left to hear it
-        maintenance.logger.warning("a store was not closed, and closing it failed: %s", error)
+        logger.warning("a store was not closed, and closing it failed: %s", error)

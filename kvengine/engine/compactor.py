@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kvengine.engine import segment_file
@@ -97,9 +97,7 @@ def forgettable_version(store: StoreParts) -> int:
 
 
 def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> int:
-    """Carry out a plan; return the bytes that it gave back.
-
-    The caller holds the store's job lock.
+    """Carry out a plan, as a job; return the bytes that it gave back.
 
     Raises:
         CorruptData: a record that had to be copied is damaged; nothing was changed.
@@ -117,13 +115,10 @@ def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> 
     try:
         if not plan.drop_only or any(store.segment_table.counters(row.id)[2] for row in rows):
             _copy_all(job, rows, before, progress)
-        new_rows = _close_outputs(job, rows)
-        _swap(job, rows, new_rows)
-    except BaseException:
-        for output in job.outputs:
-            if output.id not in {row.id for row in store.rows}:
-                store.directory.remove(segment_file.file_name(output.id))
-        raise
+        _swap(job, rows, _close_outputs(job))
+    finally:
+        _undo_unless_done(job)
+        store.remove_loose()
     return before - sum(output.end for output in job.outputs)
 
 
@@ -135,6 +130,7 @@ def _copy_all(job: Job, rows: list[SegmentRow], total: int, progress: Progress |
         offset = segment_file.HEADER_BYTES
         assert row.size_bytes is not None
         while offset < row.size_bytes:
+            job.store.maintenance.check()
             output = _current_output(job, row.first_version)
             before = offset
             offset, output.end = job.copier.copy(
@@ -146,8 +142,7 @@ def _copy_all(job: Job, rows: list[SegmentRow], total: int, progress: Progress |
                 progress(done, total)
             if limit and job.store.is_compacting_in_background:
                 ahead = done / limit - (time.monotonic() - began)
-                if ahead > 0:
-                    time.sleep(min(ahead, 1.0))
+                job.store.maintenance.rest(min(ahead, 1.0))
 
 
 def _current_output(job: Job, first_version: int) -> Output:
@@ -158,6 +153,7 @@ def _current_output(job: Job, first_version: int) -> Output:
     if job.outputs:
         first_version = job.outputs[-1].last_version + 1
     segment_id = store.take_id()
+    store.loose.add(segment_file.file_name(segment_id))
     file, salt = segment_file.create(
         store.directory, segment_id, COMPACTED, store.manifest.uuid, first_version
     )
@@ -165,52 +161,59 @@ def _current_output(job: Job, first_version: int) -> Output:
     return job.outputs[-1]
 
 
-def _close_outputs(job: Job, rows: list[SegmentRow]) -> list[SegmentRow]:
-    """Bring the outputs to disk and describe them; an empty one is dropped again."""
-    store = job.store
+def _close_outputs(job: Job) -> list[SegmentRow]:
+    """Bring the outputs to disk and describe them; an empty one is left out."""
     new_rows = []
     for output in job.outputs:
-        if output.end == segment_file.HEADER_BYTES:
-            store.directory.remove(segment_file.file_name(output.id))
-            continue
-        output.file.shorten(output.end)
-        output.file.flush()
-        new_rows.append(
-            SegmentRow(output.id, COMPACTED, output.first_version, output.last_version, output.end)
-        )
+        if output.end > segment_file.HEADER_BYTES:
+            output.file.shorten(output.end)
+            output.file.flush()
+            new_rows.append(
+                SegmentRow(
+                    output.id, COMPACTED, output.first_version, output.last_version, output.end
+                )
+            )
     return new_rows
 
 
 def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
-    """Put the new segments in the place of the old ones: on disk, in the index, in the folder."""
-    store = job.store
-    files = {output.id: output for output in job.outputs}
-    manifest = store.manifest
-    forgotten = max(manifest.forgotten, job.copier.forgotten)
+    """Put the new segments in the place of the old ones: on disk, in the index, in the folder.
+
+    The old ones stay listed until the index points to none of them any more, so that however far
+    this comes, every address is of a segment that is listed.
+    """
+    store, table = job.store, job.store.segment_table
+    forgotten = max(store.manifest.forgotten, job.copier.forgotten)
     for row in rows:
-        if job.plan.drop_only and store.segment_table.counters(row.id)[3]:
+        if job.plan.drop_only and table.counters(row.id)[3]:
             forgotten = max(forgotten, row.last_version or 0)
-    table = store.segment_table
-    slots = [table.append(o.file, o.id, o.salt, o.end, False) for o in job.outputs]
+    new_ids = {row.id for row in new_rows}
+    slots = [
+        table.append(o.file, o.id, o.salt, o.end, False) if o.id in new_ids else 0
+        for o in job.outputs
+    ]
     store.commits.sync()  # what made a record dead must be on disk before the record goes
-    store.manifest = replace(manifest, forgotten=forgotten)  # a tail sees this before the rows
-    store.swap_rows(rows, new_rows)
-    try:
-        store.replace_manifest()
-    except BaseException:
-        store.swap_rows(new_rows, rows)
-        store.manifest = manifest
+
+    def finish() -> None:
+        """May be called again after it was interrupted: each step is done once."""
+        while not job.copier.publish(slots):
+            pass
+        store.swap_rows(rows, new_rows)
+        for row in rows:
+            if table.knows(row.id):
+                store.loose.add(segment_file.file_name(row.id))
+                store.retired_slots.append(table.retire(row.id))
         for output in job.outputs:
-            store.segment_table.recycle([store.segment_table.retire(output.id)])
-        raise
-    at = job.copier.publish(slots, 0) if slots or rows else 0
-    while at:
-        at = job.copier.publish(slots, at)
-    for row in rows:
-        store.retired_slots.append(store.segment_table.retire(row.id))
-        store.remove_file(segment_file.file_name(row.id))
-    for output in files.values():
-        if output.end == segment_file.HEADER_BYTES:
-            store.segment_table.recycle([store.segment_table.retire(output.id)])
-        else:
             output.file.close_descriptor()
+
+    store.replace_manifest(finish, segments=store.rows_with(rows, new_rows), forgotten=forgotten)
+
+
+def _undo_unless_done(job: Job) -> None:
+    """Give the slots of outputs back, unless the manifest names them, or may come to do so."""
+    store = job.store
+    if store.unfinished is None:
+        named = {row.id for row in store.manifest.segments}
+        for output in job.outputs:
+            if output.id not in named and store.segment_table.knows(output.id):
+                store.segment_table.recycle([store.segment_table.retire(output.id)])

@@ -64,6 +64,7 @@ cdef class Copier:
     cdef Found *found
     cdef Moved *moved
     cdef uint64_t moved_count, moved_room
+    cdef uint64_t published         # how many of them the index knows
     cdef double now
     cdef uint64_t keep_after        # deletes newer than this version are kept in any case
     cdef bint drop_deletes          # others may go: no older record of their key is left
@@ -194,34 +195,33 @@ cdef class Copier:
         moved.expires = flags_of(header) & EXPIRES
         self.moved_count += 1
 
-    def publish(self, slots: list[int], start: int) -> int:
-        """Let the index point to the next few copies; return where to go on, 0 when done.
+    def publish(self, slots: list[int]) -> bool:
+        """Let the index point to the next few copies; True when it points to all.
 
-        `slots` gives the slot of each output.
+        `slots` gives the slot of each output.  Whatever happens, each copy is counted once: the
+        next call goes on where this one ended.
         """
-        cdef uint64_t i = start
-        cdef uint64_t limit = min(i + PUBLISH_RECORDS, self.moved_count)
-        cdef uint64_t j
-        for j in range(i, limit):
-            kv_prefetch(home_line(self.store.index, self.moved[j].hash))
-        while i < limit:
-            self._redirect(&self.moved[i], slots)
-            i += 1
-        return i if i < self.moved_count else 0
+        cdef uint64_t limit = min(self.published + PUBLISH_RECORDS, self.moved_count)
+        cdef uint64_t i
+        for i in range(self.published, limit):
+            kv_prefetch(home_line(self.store.index, self.moved[i].hash))
+        while self.published < limit:
+            self._redirect(&self.moved[self.published], slots)
+            self.published += 1
+        return self.published == self.moved_count
 
     cdef int _redirect(self, Moved *moved, list slots) except -1:
         cdef Segment *rows = self.store.segments.rows
         cdef uint64_t target = 0
-        cdef uint64_t *entry
+        cdef uint64_t *entry = NULL
         cdef const Header *header
         cdef uint64_t old_size
+        if moved.kind != DELETE:    # first: it may raise, and then nothing is counted yet
+            entry = self.store.index.find_address(moved.hash, moved.source)
         if moved.size:
             target = slots[moved.target >> 32]
             if moved.kind == DELETE or moved.verdict == BURY:
                 rows[target].tombstone_bytes += moved.size
-        if moved.kind == DELETE:
-            return 0
-        entry = self.store.index.find_address(moved.hash, moved.source)
         if entry == NULL:
             return 0
         header = <const Header *>(

@@ -69,7 +69,7 @@ def _begin(store: Store) -> None:
         return frozen
 
     store.check_usable()
-    with store.jobs:  # nobody else begins, and no compaction comes between
+    with store.jobs.held():  # nobody else begins, and no compaction comes between
         frozen = store.undisturbed(start)
         try:
             found = RangeWalk(frozen, frozen.key_order, b"", None).summed()

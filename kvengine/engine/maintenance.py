@@ -1,32 +1,25 @@
-"""Background work of a store: what must be done some time, by one thread, one job after another.
+"""What must be done some time to keep a store small and quick to open, and when it is due.
 
 Invariants:
 
-* The thread starts with the first work that needs it, so small stores have none.
-* It refers to the store weakly: a store that nobody holds any more goes away.
-* A job that fails changes nothing; it is tried again later, and its error is kept for stats.
+* Everything here runs as a job (see job_thread.py), one at a time.
+* A job that fails changes nothing; what is due stays due.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, compaction, compactor, segment_file
+from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
-from kvengine.errors import KvError, StorageError, StoreReadOnly
+from kvengine.errors import StorageError, StoreReadOnly
 from kvengine.file.system import memory_is_scarce
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
-logger = logging.getLogger("kvengine")
-IDLE_S = 1.0  # how often the thread looks for work that nobody announced
-RETRY_S = 5.0  # after a failed job
 SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
 SLACK_BYTES = 2 << 20  # whatever the ratio
@@ -36,69 +29,8 @@ PAUSE_MAX_S = 0.1
 KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
-class Maintenance:
-    """The background thread of one store."""
-
-    def __init__(self, store: StoreParts) -> None:
-        self._store = weakref.ref(store)
-        self._news = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self.last_error: BaseException | None = None
-
-    def wake(self) -> None:
-        """There may be work; start the thread if there is none yet."""
-        self._news.set()
-        if self._thread is None and not self._stopping:
-            thread = threading.Thread(
-                target=_run, args=(self, self._store, self._news), name="kvengine", daemon=True
-            )
-            with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
-                thread.start()
-                self._thread = thread
-
-    def stop(self) -> None:
-        """Return when the thread has ended."""
-        self._stopping = True
-        self._news.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    @property
-    def is_stopping(self) -> bool:
-        """True once stop() was called."""
-        return self._stopping
-
-
-def _run(
-    maintenance: Maintenance, reference: weakref.ref[StoreParts], news: threading.Event
-) -> None:
-    wait_s = IDLE_S
-    while not maintenance.is_stopping:
-        news.wait(wait_s)
-        news.clear()
-        store = reference()
-        if store is None or maintenance.is_stopping:
-            return
-        wait_s = IDLE_S
-        if store.options.durability == "interval":
-            wait_s = store.options.sync_interval_s
-        try:
-            with store.jobs:
-                if maintenance.is_stopping:
-                    return
-                work(store)
-        except (KvError, OSError, MemoryError) as error:
-            maintenance.last_error = error
-            logger.warning("background work failed, will be tried again: %s", error)
-            wait_s = RETRY_S
-        del store
-
-
 def work(store: StoreParts) -> None:
-    """Do whatever is due; the caller holds the job lock."""
-    if store.options.durability == "interval":
-        store.commits.sync()
+    """Do whatever is due."""
     if store.refusal is not None:
         return
     store.commits.check_present()
@@ -119,11 +51,9 @@ def compact_in_background(store: StoreParts) -> None:
         close_filled_segments(store)
     store.is_compacting_in_background = True
     try:
-        while not store.maintenance.is_stopping:
-            plan = compactor.plan_next(store)
-            if plan is None:
-                break
+        while plan := compactor.plan_next(store):
             compactor.compact(store, plan)
+            store.maintenance.check()
     finally:
         store.is_compacting_in_background = False
 
@@ -200,41 +130,45 @@ def close_filled_segments(store: StoreParts) -> None:
             file.shorten(end)
             store.commits.sync_file(file)
         closed.append(row.closed(end))
-    store.swap_rows(filled, closed)
-    store.replace_manifest()
-    for row in closed:
-        store.segment_table.segment_file(row.id).close_descriptor()
+
+    def finish() -> None:
+        store.swap_rows(filled, closed)
+        for row in closed:
+            store.segment_table.segment_file(row.id).close_descriptor()
+
+    store.replace_manifest(finish, segments=store.rows_with(filled, closed))
 
 
 def save_rebuilt(store: StoreParts) -> None:
     """Put an index that was made again from the log in the place of what was not trusted."""
     old = store.manifest.key_runs
-    with store.jobs:
-        try:
-            while not checkpoint.write_checkpoint(store):
-                pass
-        except StorageError as error:
-            logger.warning("could not save the rebuilt index: %s", error)
-            return
-        for name in set(old) - set(store.manifest.key_runs):
-            store.remove_file(name)
+    try:
+        checkpoint.save_index(store)
+    except StorageError as error:
+        logger.warning("could not save the rebuilt index: %s", error)
+        return
+    store.loose |= set(old)
+    store.remove_loose()
+
+
+def checkpoint_now(store: StoreParts) -> None:
+    """Save the index, so that the next open has nothing to replay."""
+    close_filled_segments(store)
+    checkpoint.save_index(store)
 
 
 def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int:
     """Merge all segments that hold dead records; return the bytes given back."""
-    with store.jobs:
-        before = log_bytes(store)
-        store.end_active_segment()
-        close_filled_segments(store)
-        while not checkpoint.write_checkpoint(store):
-            pass
-        plan = compactor.plan_everything(store)
-        if plan is not None:
-            compactor.compact(store, plan, progress)
-        while not checkpoint.write_checkpoint(store):
-            pass
-        store.merge_keys(everything=True)
-        return max(before - log_bytes(store), 0)
+    before = log_bytes(store)
+    store.end_active_segment()
+    close_filled_segments(store)
+    checkpoint.save_index(store)
+    plan = compactor.plan_everything(store)
+    if plan is not None:
+        compactor.compact(store, plan, progress)
+    checkpoint.save_index(store)
+    store.merge_keys(everything=True)
+    return max(before - log_bytes(store), 0)
 
 
 def log_bytes(store: StoreParts) -> int:
@@ -246,6 +180,8 @@ def log_bytes(store: StoreParts) -> int:
 def stats(store: StoreParts) -> Stats:
     """Return figures about a store."""
     live, total = store.segment_table.total_live_bytes(), log_bytes(store)
+    both = (store.maintenance.failures, store.interval_sync.failures)
+    newest = max(both, key=lambda failures: failures.last_error_at or 0.0)
     return Stats(
         keys=store.key_index.count,
         version=store.applied_version,
@@ -258,6 +194,9 @@ def stats(store: StoreParts) -> Stats:
         space_amplification=total / live if live else 1.0,
         durability=store.options.durability,
         read_only=store.refusal is not None or store.follows is not None,
+        failures=sum(failures.in_a_row for failures in both),
+        last_error=newest.last_error,
+        last_error_at=newest.last_error_at,
     )
 
 

@@ -169,6 +169,7 @@ def open_store(store: StoreParts) -> None:
     options, directory = store.options, store.directory
     writable = not options.read_only
     try:
+        store.is_released = False
         if writable:
             refuse_other_folder(directory, create=options.create)
             directory.lock()
@@ -181,20 +182,32 @@ def open_store(store: StoreParts) -> None:
         else:
             store.refuse_writes(maintenance.read_only_error())
             _begin_reader(store, control)
+        fork_watch(store, _after_fork)
+        exit_watch(store, abandon)
     except BaseException as error:
-        store.refuse(StoreClosed(f"the store could not be opened: {error}"))
-        directory.unlock()
-        directory.close()
+        _give_up(store, StoreClosed(f"the store could not be opened: {error}"))
         raise
-    fork_watch(store, _after_fork)
-    exit_watch(store, abandon)
+
+
+def _give_up(store: StoreParts, error: StoreClosed) -> None:
+    """Leave no lock, descriptor or thread behind, however far opening has come."""
+    store.refuse(error)
+    store.maintenance.close(error)
+    store.interval_sync.close()
+    store.directory.unlock()
+    store.directory.close()
+    store.is_settled = store.is_released = True
 
 
 def _after_fork(store: StoreParts) -> None:
     """In a child process: the store belongs to the parent."""
-    store.refuse(
-        StoreClosed("the store was opened before a fork; open it again in the child process")
-    )
+    error = StoreClosed("the store was opened before a fork; open it again in the child process")
+    store.refuse(error)
+    store.is_settled = store.is_released = True
+    for lock in (store.jobs, store.closing):
+        lock.after_fork_in_child()
+    store.maintenance.after_fork_in_child(error)
+    store.interval_sync.after_fork_in_child()
     store.directory.after_fork_in_child()
 
 
@@ -236,7 +249,7 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
     options, table = store.options, None
     recovery = recover(store, control, writable=True)
     table = store.segment_table
-    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
+    store.ids.next = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
     durable = control.is_valid and control.durable_version >= version
@@ -268,8 +281,10 @@ def _begin_writer(store: StoreParts, control: Control | None) -> None:
     if store.manifest.origin is not None:
         store.follows = maintenance.replica_error(store)
     if options.rebuild:
-        maintenance.save_rebuilt(store)
-    if options.durability == "interval" or store.key_order.is_full():
+        store.maintenance.run(lambda: maintenance.save_rebuilt(store))
+    if options.durability == "interval":
+        store.interval_sync.begin(commits, options.sync_interval_s)
+    if store.key_order.is_full():
         store.maintenance.wake()
 
 

@@ -3,25 +3,32 @@
 Invariants:
 
 * `rows` lists the segments in the order of their versions; only the last one is written to.
-* `rows` is replaced or appended to while no thread writes; the manifest is replaced under the job
-  lock and says what `rows` says.
+* `rows` is replaced or appended to while no thread writes.
+* The manifest is replaced by jobs only.  Until its rename nothing has changed; from then on the
+  change is completed, however often that is interrupted, and never undone.
+* No file goes that the manifest on disk names, or may name.
 * Files are numbered; a number is never used twice.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvengine.engine import maintenance, opening, segment_file
+from kvengine.engine import index_file, maintenance, opening, segment_file
+from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
+from kvengine.engine.holding import Counter, OwnedLock, Pins
+from kvengine.engine.job_thread import IntervalSync, JobThread
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.scan import living
 from kvengine.engine.waiting import Waiting
+from kvengine.errors import KvError
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
@@ -43,25 +50,44 @@ class Moment:
     ends: dict[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A manifest that may be in place by now, and what must follow then."""
+
+    manifest: Manifest
+    finish: Callable[[], None]  # may be called again when it was interrupted
+
+
+def _nothing() -> None:
+    """A change of the manifest that nothing has to follow."""
+
+
 class StoreParts(Applier):
     """What the parts of the engine know of a store; users see Store."""
 
     key_order: KeyOrder
     manifest: Manifest
     follower: Follower | None
+    is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
         self.directory, self.options = directory, options
-        self.jobs = threading.RLock()  # one background job at a time
+        self.closing = OwnedLock()  # one thread closes, others wait until it has
+        self.is_settled = False  # closing has come to where only the folder is to be given back
+        self.jobs = OwnedLock()  # held while a job runs
         self.rows: list[SegmentRow] = []  # the segments, in the order of their versions
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
         self.saved_appended = 0  # commits.appended when it was saved
-        self.next_id = 1
+        self.ids = Counter(1)
+        self.loose: set[str] = set()  # files that go once no manifest names them
+        self.pins = Pins()  # those who use files by name: none is removed meanwhile
+        self.unfinished: Unfinished | None = None
         self.is_compacting_in_background = False
-        self.maintenance = maintenance.Maintenance(self)
+        self.maintenance = JobThread(self, maintenance.work)
+        self.interval_sync = IntervalSync()
         self.waiting = Waiting()
         self.follower = None
         opening.open_store(self)
@@ -91,26 +117,37 @@ class StoreParts(Applier):
 
     def take_id(self) -> int:
         """Return a number that no file of this store had before."""
-        self.next_id += 1
-        return self.next_id - 1
+        return self.ids.take()
+
+    def rows_with(self, old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
+        """Return the segments as they are with others in the place of neighboring ones."""
+        ids, rows = {row.id for row in old}, list(self.rows)
+        position = next((i for i, row in enumerate(rows) if row.id in ids), None)
+        if position is None:
+            return rows
+        kept = [row for row in rows if row.id not in ids]
+        return kept[:position] + new + kept[position:]
 
     def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
-        """Put other segments in the place of neighboring ones."""
-        ids = {row.id for row in old}
+        """Put other segments in the place of neighboring ones, unless that was done before."""
 
         def swap() -> None:
-            position = next((i for i, row in enumerate(self.rows) if row.id in ids), 0)
-            kept = [row for row in self.rows if row.id not in ids]
-            self.rows = kept[:position] + new + kept[position:]
+            self.rows = self.rows_with(old, new)
 
         self.exclusively(swap)
 
-    def replace_manifest(self, **changes: Any) -> None:
-        """Write a new manifest; the caller holds the job lock.
+    # -- which files there are
+
+    def replace_manifest(self, finish: Callable[[], None] = _nothing, **changes: Any) -> None:
+        """Write a new manifest, as a job, then call `finish`.
 
         First everything that it refers to is brought to disk, names and all: other files refer
         to records, and after a power cut none of it may be there without the rest.
+
+        The rename is the point of no return.  When this raises before it, nothing has changed.
+        What comes after it is completed: now, or if that is interrupted before the next job.
         """
+        self.resume()
         self.commits.check_present()
         rows: tuple[SegmentRow, ...] = tuple(changes.pop("segments", self.rows))
         named = {row.id for row in self.manifest.segments}
@@ -121,28 +158,73 @@ class StoreParts(Applier):
         changes.setdefault("next_id", max(newest + 1, self.manifest.next_id))
         manifest = self.manifest.next(segments=rows, **changes)
         data = manifest.encode()
+        self.unfinished = Unfinished(manifest, finish)
         try:
-            self.directory.replace("MANIFEST", data, durable=True)
+            self.directory.replace(MANIFEST_NAME, data, durable=True)
         except OSError as error:
-            if not self._is_manifest(data):
+            if not self._has_taken_place(manifest):
+                self.unfinished = None
                 raise
             # It is in place, but after a power cut the old one may be back.
             self.commits.fail(error)
-        self.manifest = manifest
-        if self.control_page is not None:
-            self.control_page.generation = manifest.generation
+        except BaseException:
+            self.resume()
+            raise
+        self._complete()
 
-    def _is_manifest(self, data: bytes) -> bool:
-        """True if these bytes are the manifest in the folder, or might be."""
+    def resume(self) -> None:
+        """Complete a change of the manifest that was interrupted past its point of no return."""
+        if self.unfinished is None:
+            return
+        if self.manifest is not self.unfinished.manifest:
+            if not self._has_taken_place(self.unfinished.manifest):
+                self.unfinished = None
+                return
+            try:
+                self.directory.sync()
+            except OSError as error:
+                self.commits.fail(error)
+        self._complete()
+
+    def _complete(self) -> None:
+        """The manifest is in place: let the rest of the store follow."""
+        if self.unfinished is not None:
+            self.manifest = self.unfinished.manifest
+            if self.control_page is not None:
+                self.control_page.generation = self.manifest.generation
+            self.unfinished.finish()
+            self.unfinished = None
+
+    def _has_taken_place(self, manifest: Manifest) -> bool:
+        """True if this manifest is in the folder; ask the disk.
+
+        If it can't be known the store goes read-only, and no file is removed any more.
+        """
         try:
-            return self.directory.read("MANIFEST") == data
-        except OSError:
-            return True
+            there = manifests.decode(self.directory.read(MANIFEST_NAME), MANIFEST_NAME)
+        except (OSError, KvError) as error:
+            self.commits.fail(OSError(f"it is not known which manifest is in place: {error}"))
+            return False
+        return (there.uuid, there.generation) == (manifest.uuid, manifest.generation)
 
-    def remove_file(self, name: str) -> None:
-        """Remove a file that the manifest does not name any more, if the manifest is on disk."""
-        if self.commits.failure is None:
-            self.directory.remove(name)
+    def remove_loose(self) -> None:
+        """Remove files that are not, or no longer, part of the store.
+
+        None goes while somebody uses it, while it is not sure what the manifest on disk names,
+        or when the system refuses: the next job tries again.
+        """
+        if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
+            return
+        named = {segment_file.file_name(row.id) for row in self.manifest.segments}
+        named |= {segment_file.file_name(row.id) for row in list(self.rows)}
+        named |= {*self.manifest.key_runs, *self.key_order.run_names()}
+        if self.manifest.index is not None:
+            named.add(index_file.file_name(self.manifest.index[0]))
+        for name in sorted(self.loose):
+            with contextlib.suppress(OSError):
+                if name not in named:
+                    self.directory.remove(name)
+                self.loose.discard(name)
 
     def as_of_now(self) -> Moment:
         """Return what the store consists of, all as of one moment."""
@@ -177,6 +259,11 @@ class StoreParts(Applier):
         self.exclusively(end)
 
     @property
+    def next_id(self) -> int:
+        """The number that take_id() gives next."""
+        return self.ids.next
+
+    @property
     def is_read_only(self) -> bool:
         """True if users can't write: to a reader, or to a replica that was not promoted."""
         return self.options.read_only or self.follows is not None
@@ -190,19 +277,26 @@ class StoreParts(Applier):
 
     def flush_keys(self) -> None:
         """Write new keys to a run when there are enough, and merge runs that became many."""
-        if self.key_order.is_full():
-            self.exclusively(lambda: self.key_order.freeze(self.removals))
-        if self.key_order.has_frozen():
-            runs = self.write_key_run()
-            self.replace_manifest(key_runs=runs)
-        self.merge_keys()
+        try:
+            if self.key_order.is_full():
+                self.exclusively(lambda: self.key_order.freeze(self.removals))
+            if self.key_order.has_frozen():
+                self.replace_manifest(key_runs=self.write_key_run())
+            self.merge_keys()
+        finally:
+            self.remove_loose()
+
+    def _new_run(self) -> str:
+        """Return the name of a key run that is about to be written."""
+        name = f"{self.take_id():08x}.keys"
+        self.loose.add(name)
+        return name
 
     def write_key_run(self) -> tuple[str, ...]:
         """Write frozen key buffers to a run; return the names of all runs."""
         if self.key_order.has_frozen():
-            run_id = self.take_id()
             self.key_order.write_frozen(
-                self.directory, f"{run_id:08x}.keys", self.next_id, self.manifest.uuid
+                self.directory, self._new_run(), self.next_id, self.manifest.uuid
             )
         return tuple(self.key_order.run_names())
 
@@ -213,10 +307,12 @@ class StoreParts(Applier):
             span = (0, len(counts)) if everything else choose_merge(counts)
             if span is None or not counts:
                 return
+            self.maintenance.check()
             sure = self.key_order.newest_mark() == self.removals
-            gone = self.key_order.merge(
+            self.loose |= set(self.key_order.run_names()[slice(*span)])
+            self.key_order.merge(
                 self.directory,
-                f"{self.take_id():08x}.keys",
+                self._new_run(),
                 *span,
                 self.next_id,
                 self.removals,
@@ -224,8 +320,7 @@ class StoreParts(Applier):
                 None if sure else living(self),
             )
             self.replace_manifest(key_runs=tuple(self.key_order.run_names()))
-            for name in gone:
-                self.remove_file(name)
+            self.remove_loose()
             if everything:
                 return
 

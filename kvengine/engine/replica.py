@@ -13,16 +13,18 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import checkpoint, maintenance, opening, segment_file
 from kvengine.engine.applying import packed
+from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import COMPACTED, Origin, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, is_own
 from kvengine.entry import Change
-from kvengine.errors import InvalidRequest, StorageError, StoreReadOnly
+from kvengine.errors import InvalidRequest, StorageError, StoreClosed, StoreReadOnly
 from kvengine.file.local import LOCK_NAME, LocalDirectory
 from kvengine.file.mapped import MappedFile
 
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
 
 def begin(store: StoreParts, origin: Origin) -> None:
     """Let a store be a replica, and write down of what."""
-    with store.jobs:
-        store.replace_manifest(origin=origin)
+    store.maintenance.run(lambda: store.replace_manifest(origin=origin))
     store.follows = maintenance.replica_error(store)
 
 
@@ -41,24 +42,30 @@ def note_position(store: StoreParts, position: int) -> None:
     """Write down how far a replica has come, where no record says so."""
     origin = store.manifest.origin
     if origin is not None and origin.position != position:
-        with store.jobs:
-            store.replace_manifest(origin=replace(origin, position=position))
+        origin = replace(origin, position=position)
+        store.maintenance.run(lambda: store.replace_manifest(origin=origin))
 
 
 def promote(store: StoreParts, version: int) -> None:
     """Let users write to a replica; their versions go on behind `version`, or what it holds."""
-    with store.jobs:
+    store.maintenance.run(lambda: _promote(store, version))
+
+
+def _promote(store: StoreParts, version: int) -> None:
+    def finish() -> None:
         if version > store.applied_version:
-            store.commits.sync()
-            rows = _close_log(store)
-            # Not even an empty segment that goes now may be taken for one that continues the log.
-            store.replace_manifest(
-                segments=rows, version=version, origin=None, next_id=store.next_id
-            )
             store.exclusively(lambda: _rebuild(store))
-        else:
-            store.replace_manifest(origin=None)
-    store.follows = None
+        store.follows = None
+
+    if version > store.applied_version:
+        store.commits.sync()
+        rows = _close_log(store)
+        # Not even an empty segment that goes now may be taken for one that continues the log.
+        store.replace_manifest(
+            finish, segments=rows, version=version, origin=None, next_id=store.next_id
+        )
+    else:
+        store.replace_manifest(finish, origin=None)
 
 
 def _close_log(store: StoreParts) -> list[SegmentRow]:
@@ -146,6 +153,7 @@ class Staging:
         self._store, self._keep = store, keep
         self._last = after
         self._rows: list[SegmentRow] = []
+        self._names: list[str] = []  # of all files that were made, finished or not
         self._output: _Output | None = None
 
     def add(self, changes: tuple[Change, ...]) -> None:
@@ -168,8 +176,8 @@ class Staging:
 
     def _begin(self) -> _Output:
         store = self._store
-        with store.jobs:
-            segment_id = store.take_id()
+        segment_id = store.take_id()
+        self._names.append(segment_file.file_name(segment_id))
         first = self._last + 1
         file, salt = segment_file.create(
             store.directory, segment_id, COMPACTED, store.manifest.uuid, first
@@ -196,40 +204,45 @@ class Staging:
                 f"the store has come to version {store.applied_version}, what was staged to "
                 f"{self._last}: neither goes back to {version}"
             )
-        with store.jobs:
-            store.commits.sync()
-            old = [] if self._keep else [segment_file.file_name(row.id) for row in store.rows]
-            kept = _close_log(store)
-            origin = store.manifest.origin
-            if origin is not None:
-                origin = replace(origin, position=version)
-            changes: dict[str, object] = {"version": version, "origin": origin}
-            if not self._keep:
-                # Deletes that the source has forgotten are in no log: who follows this store from
-                # a version before must begin anew as well.
-                changes |= {"index": None, "key_runs": (), "forgotten": version}
-                old += derived_files(store)
-                kept = []
-            # No segment that goes now may be taken for one that continues the log.
-            changes["next_id"] = store.next_id
-            store.replace_manifest(segments=[*kept, *self._rows], **changes)
-            self._rows = []  # they are the store's now
-            store.exclusively(lambda: _rebuild(store))
-            try:
-                for name in old:
-                    store.remove_file(name)
-                while not checkpoint.write_checkpoint(store):
-                    pass
-            except StorageError as error:  # what was taken over is on disk and stays
-                maintenance.logger.warning("could not save the index of a replica: %s", error)
+        store.maintenance.run(lambda: self._put_in_place(version))
         store.announce()
 
+    def _put_in_place(self, version: int) -> None:
+        store = self._store
+        store.commits.sync()
+        old = [] if self._keep else [segment_file.file_name(row.id) for row in store.rows]
+        kept = _close_log(store)
+        origin = store.manifest.origin
+        if origin is not None:
+            origin = replace(origin, position=version)
+        changes: dict[str, object] = {"version": version, "origin": origin}
+        if not self._keep:
+            # Deletes that the source has forgotten are in no log: who follows this store from
+            # a version before must begin anew as well.
+            changes |= {"index": None, "key_runs": (), "forgotten": version}
+            old += derived_files(store)
+            kept = []
+        # No segment that goes now may be taken for one that continues the log.
+        changes["next_id"] = store.next_id
+
+        def finish() -> None:
+            self._rows, self._names = [], []  # they are the store's now
+            store.exclusively(lambda: _rebuild(store))
+            store.loose |= set(old)
+
+        store.replace_manifest(finish, segments=[*kept, *self._rows], **changes)
+        try:
+            checkpoint.save_index(store)
+        except StorageError as error:  # what was taken over is on disk and stays
+            logger.warning("could not save the index of a replica: %s", error)
+
     def discard(self) -> None:
-        """Give back the space of what was staged."""
-        self._finish()
-        for row in self._rows:
-            self._store.directory.remove(segment_file.file_name(row.id))
-        self._rows = []
+        """Give back the space of what was staged, unless that is the store's now."""
+        self._output, self._rows = None, []
+        self._store.loose |= set(self._names)
+        self._names = []
+        with contextlib.suppress(StoreClosed):  # the next open removes them
+            self._store.maintenance.run(self._store.remove_loose)
 
 
 def derived_files(store: StoreParts) -> Sequence[str]:

@@ -80,8 +80,12 @@ cdef class SavedIndex(KeyIndex):
     # -- snapshots, for the saved index
 
     def begin_snapshot(self) -> int:
-        """Freeze what snapshot() will read; return the number of shards, or 0: try again later."""
-        if self.old.entries != NULL or self.saved != NULL:
+        """Freeze what snapshot() will read; return the number of shards, or 0: try again later.
+
+        One that was begun before is over: who wanted it was interrupted.
+        """
+        self.end_snapshot()
+        if self.old.entries != NULL:
             return 0
         self.saved = <uint8_t *>malloc(self.table.shards)
         if self.saved == NULL:

@@ -115,6 +115,10 @@ cdef class SegmentTable:
         """Give the segment a free slot and return its number."""
         return self.add(file, segment_id, salt, end, resident)
 
+    def knows(self, segment_id: int) -> bool:
+        """True if the segment has a slot."""
+        return segment_id in self.slots
+
     def retire(self, segment_id: int) -> int:
         """Forget a segment; its slot stays out of use until recycle() gives it back."""
         cdef uint64_t slot = self.slots.pop(segment_id)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any, Self
 
-from kvengine.engine import backup, checkpoint, closing, digesting, maintenance, opening, verifying
+from kvengine.engine import backup, closing, digesting, maintenance, opening, verifying
 from kvengine.engine.batch import Batch
 from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
+from kvengine.engine.job_thread import Reports
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
@@ -281,14 +282,13 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def compact(self, progress: Progress | None = None) -> int:
         """Give back the space of dead records now; return how many bytes that were."""
         self._check_writable()
-        return maintenance.compact_fully(self, progress)
+        reports = Reports(progress)
+        return self.maintenance.run(lambda: maintenance.compact_fully(self, reports.add), reports)
 
     def checkpoint(self) -> None:
         """Save the index now, so that the next open has nothing to replay."""
         self._check_writable()
-        with self.jobs:
-            maintenance.close_filled_segments(self)
-            checkpoint.write_checkpoint(self)
+        self.maintenance.run(lambda: maintenance.checkpoint_now(self))
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Read every byte of the store and compare it with its checksum."""
@@ -366,7 +366,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "follower", None) is not None or hasattr(self, "maintenance"):
+        if not self.is_released:
             closing.abandon(self)
 
     def _check_writable(self) -> None:

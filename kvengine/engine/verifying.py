@@ -140,11 +140,11 @@ class Verification:
 
 
 def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
-    """Verify a store that is in use."""
-    with store.jobs:
+    """Verify a store that is in use; its jobs go on, but leave the files that are looked at."""
+    with store.pins.pin():
         while True:
-            ends = {row.id: store.segment_table.counters(row.id)[1] for row in list(store.rows)}
-            report = Verification(store.directory, store.manifest, progress).run(ends)
+            now = store.as_of_now()
+            report = Verification(store.directory, now.manifest, progress).run(now.ends)
             # Beside a writer, files that it has replaced are no damage: look at the new ones.
             if report.ok or store.follower is None or not store.follower.refresh():
                 return report

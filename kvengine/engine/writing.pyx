@@ -134,8 +134,13 @@ cdef class Writer(Reader):
         return self.acquire()
 
     def exclusively(self, action: object) -> object:
-        """Call `action` while no other thread writes, and return what it returns."""
-        self.acquire()
+        """Call `action` while no other thread writes, and return what it returns.
+
+        Also on a store that takes no more writes: after a sync that failed one still wants to look.
+        """
+        if pthread_mutex_trylock(&self.lock) != 0:
+            with nogil:
+                pthread_mutex_lock(&self.lock)
         try:
             return action()
         finally:

@@ -87,7 +87,8 @@ def test_every_step_fails(code, forever, seed):
         failed = next(step for step in history.directory.steps if step.failed)
         where = f"step {number} of {total}: {failed.operation} {failed.name}"
         synced_log = failed.operation == "sync" and failed.name.endswith(".log")
-        if forever or synced_log:
+        # What can't be removed is left for the next job: no call fails for that.
+        if (forever and failed.operation != "remove") or synced_log:
             assert history.errors, where
         for error in history.errors:
             assert isinstance(error, (StorageError, StoreReadOnly)), where

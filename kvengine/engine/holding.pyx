@@ -1,0 +1,236 @@
+"""Waiting and holding that no interruption breaks.
+
+Invariants:
+
+* Every wait releases the GIL, and can be ended by Ctrl-C in the main thread; a wait that ended so
+  has taken nothing.  gevent and eventlet, which replace the modules `threading` and `time`, do not
+  reach what is here.
+* What is held (a lock, a pin) belongs to an object, and is given back when that goes away: no
+  exception between two lines of Python can leak it.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport (
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
+    PyThread_release_lock, PyThread_type_lock,
+)
+
+cdef extern from *:
+    """
+    #include <time.h>
+    static void kv_sleep(double seconds) {
+        struct timespec rest;
+        rest.tv_sec = (time_t)seconds;
+        rest.tv_nsec = (long)((seconds - (double)rest.tv_sec) * 1e9);
+        nanosleep(&rest, NULL);
+    }
+    """
+    void kv_sleep(double seconds) nogil
+
+cdef extern from "pythread.h" nogil:
+    int PY_LOCK_ACQUIRED
+    int PyThread_acquire_lock_timed(
+        PyThread_type_lock lock, long long microseconds, int stops_for_signals)
+
+cdef enum:
+    LOOK_US = 50000             # how often a wait looks for signals that came to another thread
+
+
+def rest(seconds: float) -> None:
+    """Sleep; gevent does not switch greenlets meanwhile, as it does in time.sleep()."""
+    cdef double length = seconds
+    if length > 0:
+        with nogil:
+            kv_sleep(length)
+
+
+cdef PyThread_type_lock new_lock() except NULL:
+    cdef PyThread_type_lock lock = PyThread_allocate_lock()
+    if lock == NULL:
+        raise MemoryError
+    return lock
+
+
+cdef bint take(PyThread_type_lock lock, double seconds) except -1:
+    """Take a lock within a time (negative: however long it takes); True if that worked.
+
+    Raises whatever a signal handler raises meanwhile; the lock is not taken then.
+    """
+    cdef double rest_us = seconds * 1e6
+    cdef double step
+    cdef int status
+    if PyThread_acquire_lock(lock, 0):
+        return True
+    while seconds < 0 or rest_us > 0:
+        step = LOOK_US if seconds < 0 else min(<double>LOOK_US, rest_us)
+        with nogil:
+            status = PyThread_acquire_lock_timed(lock, <long long>step + 1, 1)
+        if status == PY_LOCK_ACQUIRED:
+            return True
+        rest_us -= step
+        PyErr_CheckSignals()
+    return False
+
+
+cdef class Latch:
+    """A door that opens once; threads may wait for it.
+
+    Thread-safety: any number of threads may wait; open() may be called by any.
+    """
+
+    cdef PyThread_type_lock lock
+    cdef bint is_open
+
+    def __cinit__(self) -> None:
+        self.lock = new_lock()
+        PyThread_acquire_lock(self.lock, 0)
+
+    def __dealloc__(self) -> None:
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    def open(self) -> None:
+        """Let those who wait go on; opening twice is no error."""
+        if not self.is_open:
+            self.is_open = True
+            PyThread_release_lock(self.lock)
+
+    def wait(self, seconds: float = -1) -> bool:
+        """Return True when it is open, False after a time; negative: however long it takes."""
+        if not self.is_open and take(self.lock, seconds):
+            PyThread_release_lock(self.lock)
+        return self.is_open
+
+
+cdef class OwnedLock:
+    """A lock that the thread which holds it may take again.
+
+    Thread-safety: its purpose.  It is taken by a thread of the operating system, not by a
+    greenlet.
+    """
+
+    cdef PyThread_type_lock lock
+    cdef unsigned long owner
+    cdef Py_ssize_t depth
+
+    def __cinit__(self) -> None:
+        self.lock = new_lock()
+
+    def __dealloc__(self) -> None:
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef int acquire(self) except -1:
+        if not self.is_mine():
+            take(self.lock, -1)
+            self.owner = PyThread_get_thread_ident()
+        self.depth += 1
+        return 0
+
+    cdef void release(self) noexcept:
+        self.depth -= 1
+        if self.depth == 0:
+            PyThread_release_lock(self.lock)
+
+    cpdef bint is_mine(self):
+        """True if this thread holds the lock."""
+        return self.depth > 0 and self.owner == PyThread_get_thread_ident()
+
+    def held(self) -> Hold:
+        """Take the lock until the result is left as a context manager, or dropped."""
+        return Hold(self)
+
+    def __enter__(self) -> OwnedLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.release()
+
+    def after_fork_in_child(self) -> None:
+        """Threads that held it are not here."""
+        self.lock = new_lock()
+        self.depth = 0
+
+
+@cython.no_gc_clear
+cdef class Hold:
+    """An OwnedLock, held."""
+
+    cdef OwnedLock lock
+    cdef bint active
+
+    def __cinit__(self, OwnedLock lock not None) -> None:
+        lock.acquire()
+        self.lock, self.active = lock, True
+
+    def __dealloc__(self) -> None:
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.active:
+            self.active = False
+            self.lock.release()
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.end()
+
+
+cdef class Counter:
+    """Numbers of which none is given twice.
+
+    Thread-safety: a call of take() can't be cut in two.
+    """
+
+    cdef public long long next
+
+    def __cinit__(self, long long first) -> None:
+        self.next = first
+
+    def take(self) -> int:
+        """Return the next number."""
+        self.next += 1
+        return self.next - 1
+
+
+cdef class Pins:
+    """How many are using files that must stay where they are.
+
+    Thread-safety: a count that changes while the GIL is held.
+    """
+
+    cdef readonly Py_ssize_t count
+
+    def pin(self) -> Pin:
+        """Count one more until the result is left as a context manager, or dropped."""
+        return Pin(self)
+
+
+@cython.no_gc_clear
+cdef class Pin:
+    """One who uses files."""
+
+    cdef Pins pins
+    cdef bint active
+
+    def __cinit__(self, Pins pins not None) -> None:
+        self.pins, self.active = pins, True
+        pins.count += 1
+
+    def __dealloc__(self) -> None:
+        self.end()
+
+    cdef void end(self) noexcept:
+        if self.active:
+            self.active = False
+            self.pins.count -= 1
+
+    def __enter__(self) -> Pin:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.end()

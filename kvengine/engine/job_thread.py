@@ -1,0 +1,328 @@
+"""Jobs: changes of which files make up a store, one after the other, on a thread of their own.
+
+Invariants:
+
+* A job runs on a thread that gets no signals, so nothing interrupts it between two steps that
+  belong together.  Its caller waits; Ctrl-C ends the wait, and the job stops at its next safe
+  point, or is done.
+* The thread starts with the first work that needs it, so small stores have none.  It refers to
+  the store weakly: a store that nobody holds any more goes away.
+* Nothing ends background work for good: a job that fails changes nothing, whatever it raised; it
+  is tried again, later each time, and stats() tells.
+* What users gave to be called (progress) runs in the caller's thread and under no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kvengine.clock import SystemClock
+from kvengine.engine.holding import Latch, rest
+from kvengine.engine.worker import Worker
+from kvengine.errors import InvalidRequest, StoreReadOnly, again
+
+if TYPE_CHECKING:
+    from kvengine.engine.durable import CommitGroup
+    from kvengine.engine.parts import StoreParts
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+logger = logging.getLogger("kvengine")
+IDLE_S = 1.0  # how often the thread looks for work that nobody announced
+RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
+PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
+REST_S = 0.05  # how long a job rests before it looks whether it is to stop
+
+
+class JobStopped(Exception):
+    """A job ended at a safe point because nobody wants it any more; it changed nothing."""
+
+
+class Reports:
+    """How far a job has come, on the way from its thread to the function that the caller gave."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._news: deque[tuple[int, int]] = deque()
+        self.add = None if progress is None else self._add
+
+    def _add(self, done: int, total: int) -> None:
+        self._news.append((done, total))
+
+    def deliver(self) -> None:
+        """Call the function with what came since, in the thread that waits for the job."""
+        while self._progress is not None and self._news:
+            self._progress(*self._news.popleft())
+
+
+class _Task:
+    """One call that waits for the thread, or is carried out by it."""
+
+    def __init__(self, action: Callable[[], Any]) -> None:
+        self.action = action
+        self.done = Latch()
+        self.is_cancelled = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Failures:
+    """What went wrong in the background.
+
+    Thread-safety: threads may share it; a count may be off by one when two fail at once.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.last_error: str | None = None
+        self.last_error_at: float | None = None  # Unix time
+        self._logged: set[str] = set()
+
+    def note(self, error: BaseException) -> None:
+        """Keep what an error says (itself it would keep frames, and with them the store)."""
+        self.in_a_row += 1
+        self.last_error = f"{type(error).__name__}: {error}"
+        self.last_error_at = SystemClock().time()
+        if self.last_error not in self._logged:
+            self._logged.add(self.last_error)
+            with contextlib.suppress(BaseException):  # a handler of the user
+                logger.warning("background work failed, will be tried again: %s", self.last_error)
+
+    def over(self) -> None:
+        """The last attempt succeeded."""
+        self.in_a_row = 0
+        self._logged.clear()
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the next attempt."""
+        return min(RETRY_S * 2.0 ** min(self.in_a_row - 1, 16), RETRY_MAX_S)
+
+
+class JobThread:
+    """The thread that carries out the jobs of one store.
+
+    Args:
+        store: whose jobs they are.
+        work: does what is due; called in the background once wake() was.
+
+    Thread-safety: any thread may ask for jobs.
+    """
+
+    def __init__(self, store: StoreParts, work: Callable[[StoreParts], None]) -> None:
+        self._store = weakref.ref(store)
+        self._lock = store.jobs
+        self._work = work
+        self._tasks: deque[_Task] = deque()
+        self._current: _Task | None = None  # None while it is background work
+        self._is_busy = False
+        self._worker: Worker | None = None
+        self._is_watching = False  # wake() was called: there may be work at any time
+        self._retry_at = 0.0
+        self._closed: BaseException | None = None
+        self.is_stopping = False  # no background work: the store is being closed
+        self.failures = Failures()
+
+    def wake(self) -> None:
+        """There may be work; start the thread if there is none yet."""
+        self._is_watching = True
+        if not self.is_stopping:
+            self._thread().wake()  # where none can be started, the next wake() tries again
+
+    def run(self, action: Callable[[], T], reports: Reports | None = None) -> T:
+        """Call `action` on the thread and return what it returns, or raise what it raises.
+
+        Ctrl-C, and whatever a progress function raises, ends the wait, and the job at its next
+        safe point.
+
+        Raises:
+            InvalidRequest: this is called from inside a job (by a finalizer, say).
+            StoreClosed: the store was closed meanwhile.
+        """
+        if self.is_inside():
+            raise InvalidRequest("a job can't begin inside another job of the same store")
+        if self._closed is not None:
+            raise again(self._closed)
+        task = _Task(action)
+        if self._lock.is_mine() or (self._worker is not None and self._worker.is_current()):
+            self._carry_out(task)
+        else:
+            self._tasks.append(task)
+            self._wait_for(task, reports)
+        if reports is not None:
+            reports.deliver()
+        if task.error is not None:
+            raise task.error
+        return task.result  # type: ignore[no-any-return]
+
+    def _wait_for(self, task: _Task, reports: Reports | None) -> None:
+        try:
+            if not self._thread().wake():
+                self._carry_out_all()  # no thread is to be had
+            while not task.done.wait(-1 if reports is None else PROGRESS_S):
+                if reports is not None:
+                    reports.deliver()
+        except BaseException:
+            task.is_cancelled = True
+            raise
+
+    def is_inside(self) -> bool:
+        """True if this thread is carrying out a job."""
+        return self._is_busy and self._lock.is_mine()
+
+    def check(self) -> None:
+        """Called by a job at a safe point.
+
+        Raises:
+            JobStopped: it should stop here.
+        """
+        task = self._current
+        if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
+            raise JobStopped("the job was stopped")
+
+    def rest(self, seconds: float) -> None:
+        """Let a job sleep; raise JobStopped as check() does."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            rest(min(left, REST_S))
+
+    # -- the end
+
+    def close(self, error: BaseException) -> None:
+        """Stop at the next safe point, and return when the thread has ended.
+
+        Who waits for a job gets `error`.
+        """
+        self.is_stopping, self._closed = True, error
+        if self._worker is not None:
+            self._worker.stop()
+        self._carry_out_all()  # nobody may be left waiting
+
+    def reopen(self) -> None:
+        """Go on after a close() that was not the end after all."""
+        self.is_stopping, self._closed = False, None
+
+    def after_fork_in_child(self, error: BaseException) -> None:
+        """The thread is not in this process, nor are those who waited for it."""
+        self.is_stopping, self._closed = True, error
+        if self._worker is not None:
+            self._worker.after_fork_in_child()
+        self._tasks.clear()
+
+    # -- on the thread
+
+    def _thread(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(self._step)
+        return self._worker
+
+    def _step(self) -> float | None:
+        self._carry_out_all()
+        if self._closed is not None:
+            self._thread().stop()  # woken by somebody who had not seen yet that it is over
+        if not self._is_watching or self.is_stopping:
+            return None
+        left = self._retry_at - time.monotonic()
+        return left if left > 0 else self._background()
+
+    def _carry_out_all(self) -> None:
+        while True:
+            try:
+                task = self._tasks.popleft()
+            except IndexError:
+                return
+            self._carry_out(task)
+
+    def _carry_out(self, task: _Task) -> None:
+        try:
+            with self._lock.held():
+                try:
+                    self._begin(task)
+                    task.result = task.action()
+                finally:
+                    self._is_busy, self._current = False, None
+        except JobStopped as error:
+            task.error = error if self._closed is None else again(self._closed)
+        except BaseException as error:  # noqa: BLE001  # the caller's to handle
+            task.error = error
+        finally:
+            task.done.open()
+
+    def _begin(self, task: _Task | None) -> None:
+        """A job begins; None: background work.  What was interrupted is completed first."""
+        self._is_busy, self._current = True, task
+        self.check()
+        store = self._store()
+        if store is not None:
+            store.resume()
+
+    def _background(self) -> float | None:
+        store = self._store()
+        if store is None:
+            return None
+        try:
+            with self._lock.held():
+                try:
+                    self._begin(None)
+                    self._work(store)
+                finally:
+                    self._is_busy = False
+        except JobStopped:
+            return None
+        except BaseException as error:  # noqa: BLE001  # nothing may end the thread
+            self.failures.note(error)
+            self._retry_at = time.monotonic() + self.failures.pause_s()
+            return self.failures.pause_s()
+        self.failures.over()
+        return IDLE_S
+
+
+class IntervalSync:
+    """Durability "interval": a thread that syncs, and waits for nothing else.
+
+    Thread-safety: any thread may begin and end it.
+    """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self.failures = Failures()
+
+    def begin(self, commits: CommitGroup, interval_s: float) -> None:
+        """Bring everything written to disk again and again, each time so many seconds later."""
+        self._commits, self._interval_s = commits, interval_s
+        self._worker = Worker(self._step)
+        self._worker.wake()
+
+    def close(self) -> None:
+        """Return when the thread has ended."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    def reopen(self) -> None:
+        """Go on after a close() that was not the end after all."""
+        if self._worker is not None:
+            self._worker.wake()
+
+    def after_fork_in_child(self) -> None:
+        """The thread is not in this process."""
+        if self._worker is not None:
+            self._worker.after_fork_in_child()
+
+    def _step(self) -> float | None:
+        begun = time.monotonic()
+        try:
+            self._commits.sync()
+        except StoreReadOnly as error:  # it made the store read-only; there is nothing to retry
+            self.failures.note(error)
+            return None
+        except BaseException as error:  # noqa: BLE001  # nothing may end the thread
+            self.failures.note(error)
+            return self.failures.pause_s()
+        self.failures.over()
+        return max(self._interval_s - (time.monotonic() - begun), 0.0)

@@ -1,0 +1,189 @@
+"""Threads of the operating system that nothing interrupts.
+
+Invariants:
+
+* A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
+  eventlet, which replace the module `threading`, do not reach it.
+* Whatever its step raises, the thread goes on.
+"""
+
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from kvengine.engine.durable cimport (
+    CLOCK_MONOTONIC, clock_gettime, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal,
+    pthread_cond_t, pthread_cond_timedwait, pthread_cond_wait, pthread_condattr_destroy,
+    pthread_condattr_init, pthread_condattr_setclock, pthread_condattr_t, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, timespec,
+)
+
+from kvengine.engine.holding import Latch
+
+cdef extern from *:
+    """
+    #include <pthread.h>
+    #include <signal.h>
+    /* The new thread inherits a mask that blocks every signal. */
+    static int kv_start_thread(pthread_t *thread, void *(*run)(void *), void *argument) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int code = pthread_create(thread, NULL, run, argument);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return code;
+    }
+    """
+    ctypedef struct pthread_t:
+        pass
+    int kv_start_thread(
+        pthread_t *thread, void *(*run)(void *) noexcept nogil, void *argument) nogil
+    int pthread_join(pthread_t thread, void **result) nogil
+    int pthread_detach(pthread_t thread) nogil
+
+
+cdef class Worker:
+    """A thread that calls `step` when it is woken, or after the seconds that `step` returned.
+
+    None or a negative number: only when it is woken.  What `step` raises is lost.
+
+    Thread-safety: any thread may wake and stop it.
+    """
+
+    cdef object step
+    cdef object ended           # a Latch: it is open when the thread has left its loop
+    cdef pthread_t thread
+    cdef unsigned long ident
+    cdef pthread_mutex_t mutex      # held for moments, and never while waiting for the GIL
+    cdef pthread_cond_t changed
+    cdef bint is_started            # `thread` is one that must be joined
+    cdef bint is_alive              # it has not left its loop
+    cdef bint is_woken, is_stopping
+
+    def __cinit__(self, step: object) -> None:
+        self.step = step
+        self._init_locks()
+
+    def _init_locks(self) -> None:
+        cdef pthread_condattr_t attributes
+        pthread_mutex_init(&self.mutex, NULL)
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(&self.changed, &attributes)
+        pthread_condattr_destroy(&attributes)
+
+    def __dealloc__(self) -> None:
+        if self.is_started:  # it ends by itself: it held a reference to this until its last step
+            pthread_detach(self.thread)
+        pthread_cond_destroy(&self.changed)
+        pthread_mutex_destroy(&self.mutex)
+
+    def is_current(self) -> bool:
+        """True in the thread itself."""
+        return self.is_alive and self.ident == PyThread_get_thread_ident()
+
+    def wake(self) -> bool:
+        """Let `step` be called soon; False if there is no thread and none can be started."""
+        pthread_mutex_lock(&self.mutex)
+        self.is_woken = True
+        self.is_stopping = False
+        cdef bint is_alive = self.is_alive
+        pthread_cond_signal(&self.changed)
+        pthread_mutex_unlock(&self.mutex)
+        return is_alive or self._start()
+
+    cdef bint _start(self) except -1:
+        cdef int code
+        cdef object ended = Latch()
+        self.is_alive = True        # nobody else starts it from here on
+        self._join()
+        self.ended = ended
+        Py_INCREF(self)             # for the thread
+        code = kv_start_thread(&self.thread, run, <void *>self)
+        if code != 0:
+            self.is_alive = False
+            Py_DECREF(self)
+            return False
+        self.is_started = True
+        return True
+
+    cdef void _join(self) noexcept:
+        """Wait for the last instructions of a thread that has left its loop."""
+        cdef pthread_t thread = self.thread
+        if self.is_started:
+            self.is_started = False
+            with nogil:
+                pthread_join(thread, NULL)
+
+    def stop(self) -> None:
+        """Return when the thread has ended, after the step under way; wake() starts another.
+
+        In the thread itself: return at once, and let it end after this step.
+        """
+        cdef object ended = self.ended
+        self._ask_to_stop()
+        if ended is None or self.is_current():
+            return
+        while not ended.wait(0.05):
+            self._ask_to_stop()     # somebody may have woken it meanwhile
+        if ended is self.ended and not self.is_alive:
+            self._join()
+
+    cdef void _ask_to_stop(self) noexcept:
+        pthread_mutex_lock(&self.mutex)
+        self.is_stopping = self.is_alive
+        pthread_cond_signal(&self.changed)
+        pthread_mutex_unlock(&self.mutex)
+
+    def after_fork_in_child(self) -> None:
+        """The thread is not in this process."""
+        self._init_locks()
+        self.is_started = self.is_alive = self.is_woken = self.is_stopping = False
+        self.ended = None
+
+    cdef bint _sleep(self, double seconds) noexcept nogil:
+        """Wait to be woken, or for a time if that is not negative; False: end the thread."""
+        cdef timespec until
+        cdef double end
+        clock_gettime(CLOCK_MONOTONIC, &until)
+        if seconds >= 0:
+            end = <double>until.tv_nsec * 1e-9 + seconds
+            until.tv_sec += <long>end
+            until.tv_nsec = <long>((end - <double><long>end) * 1e9)
+        pthread_mutex_lock(&self.mutex)
+        while not self.is_woken and not self.is_stopping:
+            if seconds < 0:
+                pthread_cond_wait(&self.changed, &self.mutex)
+            elif pthread_cond_timedwait(&self.changed, &self.mutex, &until) != 0:
+                break
+        self.is_woken = False
+        if self.is_stopping:
+            self.is_alive = False
+        cdef bint goes_on = self.is_alive
+        pthread_mutex_unlock(&self.mutex)
+        return goes_on
+
+    cdef int _loop(self) except -1:
+        cdef double seconds = -1
+        cdef bint goes_on
+        while True:
+            with nogil:
+                goes_on = self._sleep(seconds)
+            if not goes_on:
+                return 0
+            seconds = 1             # if the step fails
+            try:
+                answer = self.step()
+                seconds = -1 if answer is None else answer
+            except BaseException:  # noqa: BLE001  # nobody is there to hear it
+                pass
+
+
+cdef void *run(void *argument) noexcept nogil:
+    with gil:
+        worker = <Worker>argument
+        worker.ident = PyThread_get_thread_ident()
+        worker._loop()
+        worker.ended.open()
+        Py_DECREF(worker)           # the reference that _start() made
+        worker = None
+    return NULL
