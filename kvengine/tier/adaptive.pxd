@@ -10,7 +10,7 @@ cdef class Shadow:
     cdef Greedy policy
     cdef double score
 
-    cdef int access(self, uint32_t hash, uint32_t size, bint by_bytes) except -1
+    cdef void access(self, uint32_t hash, uint32_t size, bint by_bytes) noexcept
 
 cdef class Adaptive(Greedy):
     cdef readonly int chosen    # the arm
@@ -18,10 +18,10 @@ cdef class Adaptive(Greedy):
     cdef int sample_shift       # 0: nothing is sampled
     cdef bint by_bytes
     cdef int64_t sized_for      # entries
+    cdef int64_t wanted         # for so many entries shadows are wanted; 0: they are right
     cdef uint64_t seen, period  # sampled requests, and after how many the best arm is chosen
 
-    cdef void sampled_hit(self, int32_t slot) noexcept
-    cdef int sampled(self, uint32_t hash, uint32_t size) except -1
+    cdef void sampled(self, uint32_t hash, uint32_t size) noexcept
     cdef void choose(self) noexcept
     cdef int make_shadows(self, int64_t entries) except -1
 

@@ -9,6 +9,7 @@ Invariants:
 
 * A key is always a sample or never.
 * A shadow never acts on the cache but through the choice of the arm.
+* Shadows are made in `prepare` alone; without memory for them the arm stays as it is.
 * The choice changes only for an arm that is ahead by more than chance explains.
 """
 
@@ -60,7 +61,7 @@ cdef class Shadow:
         """Return how many bytes it takes."""
         return self.table.memory_usage() + self.policy.memory_usage()
 
-    cdef int access(self, uint32_t hash, uint32_t size, bint by_bytes) except -1:
+    cdef void access(self, uint32_t hash, uint32_t size, bint by_bytes) noexcept:
         """A key of this size was asked for; if it is not there, it comes in."""
         cdef int32_t slot = self.table.find_hash(hash)
         cdef Greedy policy = self.policy
@@ -68,9 +69,9 @@ cdef class Shadow:
         if slot != NO_SLOT:
             mark(&self.table.slots[slot], policy.epoch)
             self.score += size if by_bytes else 1
-            return 0
-        if size > policy.capacity:
-            return 0
+            return
+        if size > policy.capacity or not self.table.reserve():
+            return
         policy.missed(hash, size)
         slot = self.table.take(hash)
         self.table.slots[slot].size = size
@@ -78,7 +79,6 @@ cdef class Shadow:
         while policy.bytes > policy.capacity:
             self.table.give_back(policy.victim())
         policy.settle()
-        return 0
 
 
 cdef class Adaptive(Greedy):
@@ -103,14 +103,7 @@ cdef class Adaptive(Greedy):
         """Return how many bytes it takes, besides the slots."""
         return super().memory_usage() + sum(shadow.memory_usage() for shadow in self.shadows)
 
-    cdef void sampled_hit(self, int32_t slot) noexcept:
-        """An entry that is a sample was read."""
-        try:
-            self.sampled(self.table.slots[slot].hash, self.table.slots[slot].size)
-        except MemoryError:
-            self.shadows, self.sized_for, self.sample_shift = [], 0, 0
-
-    cdef int sampled(self, uint32_t hash, uint32_t size) except -1:
+    cdef void sampled(self, uint32_t hash, uint32_t size) noexcept:
         """A key that is a sample was asked for."""
         cdef Shadow shadow
         for shadow in self.shadows:
@@ -118,7 +111,6 @@ cdef class Adaptive(Greedy):
         self.seen += 1
         if self.seen >= self.period:
             self.choose()
-        return 0
 
     cdef void choose(self) noexcept:
         cdef Shadow shadow
@@ -136,7 +128,7 @@ cdef class Adaptive(Greedy):
             self.chosen = best
             self.arm = (<Shadow>self.shadows[best]).policy.arm
 
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
         self.sketch.add(hash, 1)
         if self.sample_shift and is_sample(hash, self.sample_shift):
             self.sampled(hash, size)
@@ -146,32 +138,41 @@ cdef class Adaptive(Greedy):
                 self.window_share = min(self.arm.window, self.window_share + STEP)
             else:
                 self.window_share = max(self.arm.window, self.window_share - STEP)
-        return 0
 
-    cdef int insert(self, int32_t slot) except -1:
+    cdef void insert(self, int32_t slot) noexcept:
         cdef double full
         Greedy.insert(self, slot)
         if self.sized_for == 0 and self.bytes * 8 >= self.capacity:
-            full = self.capacity / self.bytes
-            self.make_shadows(<int64_t>(self.table.count * max(full, 1.0)))
-        return 0
+            full = self.capacity / self.bytes if self.bytes else 1.0
+            self.wanted = <int64_t>(self.table.count * max(full, 1.0))
 
-    cdef int32_t victim(self) except? -2:
+    cdef int32_t victim(self) noexcept:
         if self.table.count > 4 * self.sized_for or self.table.count < self.sized_for // 4:
-            self.make_shadows(self.table.count)
+            self.wanted = self.table.count
         return Greedy.victim(self)
 
+    cdef int prepare(self) except -1:
+        """Make shadows if the cache has begun to fill, or has other sizes than they have."""
+        cdef int64_t entries = self.wanted
+        if entries:
+            self.wanted = 0
+            try:
+                self.make_shadows(entries)
+            except MemoryError:
+                pass
+        return 0
+
     cdef int make_shadows(self, int64_t entries) except -1:
-        """Make shadows for a cache that is full with so many entries."""
+        """Make shadows for a cache that is full with so many entries; anything may run."""
         cdef int halvings = 0
         while entries >> (halvings + 1) >= SHADOW_ENTRIES:
             halvings += 1
         cdef int64_t part = max(entries >> halvings, <int64_t>1)
         cdef double capacity = max(self.capacity / (1 << halvings), 1.0)
-        self.shadows = [
+        cdef list shadows = [
             Shadow(capacity, part, arm, self.size_weight, self.size_floor) for arm in ARMS
         ]
-        self.sized_for = entries
+        self.shadows, self.sized_for = shadows, entries
         self.sample_shift = 32 - halvings
         self.seen, self.period = 0, max(<uint64_t>PERIOD * part, <uint64_t>64)
         return 0

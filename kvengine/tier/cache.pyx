@@ -7,14 +7,19 @@ Invariants:
 * What was set last is held, unless it is larger than the whole cache, or takes a good part of it
   and is worth less than what it would push out.
 * An entry whose time is over is never given out.
+* Each call is one step, also for those that run in the middle of it: see entries.pyx.
 """
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.tier.adaptive cimport Adaptive
 from kvengine.tier.entries cimport Entries
+from kvengine.tier.flights cimport Epoch, Flight
 from kvengine.tier.greedy cimport Greedy
 from kvengine.tier.s3fifo cimport S3Fifo
 from kvengine.tier.table cimport NO_SLOT, Table
@@ -41,6 +46,8 @@ cdef enum:
     HELD = 0
     REFUSED = 1
     TOO_LARGE = 2
+    LATE = 3                    # what it was made from has changed since
+    THERE = 4                   # another value is, and was asked for
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
     STR_BYTES = 56              # of an object besides its content
     BYTES_BYTES = 33
@@ -57,6 +64,13 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class Absent:
+    """The type of ABSENT."""
+
+
+cdef object ABSENT = Absent()
+
+
 cdef class CacheCore(Entries):
     """The compiled part of kvengine.Cache, which has the arguments.
 
@@ -68,9 +82,9 @@ cdef class CacheCore(Entries):
         size_weight=1.0, timer=None, seed=None,
     ) -> None:
         cdef double floor = 1.0
-        self.objects = []
-        self.measure, self.timer, self.began = getsizeof, timer, 0.0
-        self.began = self.clock() - 0.001
+        self.objects, self.epoch = [], Epoch()
+        self.measure, self.timer = getsizeof, timer
+        self.began = self.clock()
         self.time_to_live = None if ttl is None else checked_time("ttl", ttl)
         self.is_stable = seed is not None
         self.seed = random.getrandbits(64) if seed is None else seed & (2 ** 64 - 1)
@@ -103,13 +117,15 @@ cdef class CacheCore(Entries):
 
     cdef object lookup(self, object key, object default):
         cdef uint32_t hash
+        cdef double asked = self.asked()
         cdef int32_t slot = self.find(key, &hash)
         if slot == NO_SLOT:
             self.misses += 1
             return default
-        if self.ends and self.has_ended(slot):
+        if self.table.slots[slot].ends and self.table.has_ended(slot, self.now(asked)):
             self.misses += 1
-            self.drop_ended(key)
+            self.forget(slot)
+            self.bury()
             return default
         self.hits += 1
         self.touch(slot)
@@ -122,8 +138,9 @@ cdef class CacheCore(Entries):
     def peek(self, key, default=None):
         """Return the value of a key, or `default`, without counting it as a read."""
         cdef uint32_t hash
+        cdef double asked = self.asked()
         cdef int32_t slot = self.find(key, &hash)
-        if slot == NO_SLOT or self.ends and self.has_ended(slot):
+        if slot == NO_SLOT or self.table.has_ended(slot, self.now(asked)):
             return default
         return <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
 
@@ -152,58 +169,90 @@ cdef class CacheCore(Entries):
         found = int(min(size, 1 << 62))
         return found
 
-    cdef int hold(self, object key, object value, object size, object ttl) except -1:
-        """Hold a value, if it is worth it; return HELD, REFUSED or TOO_LARGE."""
+    cdef int hold(
+        self, object key, object value, object size, object ttl, Flight flight=None,
+        const uint64_t *moves=NULL, uint64_t expected=0, PyObject **there=NULL,
+    ) except -1:
+        """Hold a value, if it is worth it; return HELD, REFUSED, TOO_LARGE, LATE or THERE.
+
+        It is LATE if the flight was forgotten, or if `moves` is no longer what was expected.  With
+        `there`, a value that is there stays, and is put there as a new reference.
+        """
         cdef int64_t wanted = self.size_of(key, value, size)
-        cdef uint32_t expires = 0, hash
-        cdef int64_t counted
+        cdef uint32_t hash
         cdef int32_t slot
-        cdef object old
+        cdef PyObject *old = NULL
+        cdef double end = INFINITY, asked
+        cdef bint is_held
         if wanted > self.capacity or wanted > SIZE_MAX or self.entries_max == 0:
-            return TOO_LARGE
+            if there == NULL:
+                return TOO_LARGE
+            wanted = -1  # only looked for
         if ttl is None:
             ttl = self.time_to_live
         if ttl is not None:
-            expires = self.ending(ttl)
-        slot = self.find(key, &hash)
-        if slot != NO_SLOT:
-            old = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)  # no-cython-lint: goes last
-            self.objects[2 * slot + 1] = value
-            self.table.slots[slot].expires = expires
-            if self.table.slots[slot].size != wanted:
-                self.policy.resized(slot, <uint32_t>wanted)
-                if self.policy.bytes > self.capacity and self.shrink(slot):
-                    return REFUSED
-            else:
-                self.touch(slot)
-            return HELD
-        self.policy.missed(hash, <uint32_t>wanted)
+            end = self.ending(ttl)
+        asked = self.asked()
+        while True:
+            if wanted >= 0:
+                self.reserve()
+            slot = self.find(key, &hash)
+            if slot != NO_SLOT or wanted < 0 or self.is_ready():
+                break
+        # From here on nothing is created or dropped until the last step.
+        if moves != NULL and moves[0] != expected or flight is not None and flight.is_void():
+            return LATE
+        if there != NULL and slot != NO_SLOT and not self.table.has_ended(slot, self.now(asked)):
+            there[0] = PyList_GET_ITEM(self.objects, 2 * slot + 1)
+            Py_INCREF(<object>there[0])
+            self.hits += 1
+            self.touch(slot)
+            return THERE
+        if wanted < 0:
+            return TOO_LARGE
+        if slot == NO_SLOT:
+            is_held = self.insert(slot, hash, key, value, <uint32_t>wanted, end)
+        else:
+            old = PyList_GET_ITEM(self.objects, 2 * slot + 1)
+            Py_INCREF(value)
+            PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
+            is_held = self.replace(slot, <uint32_t>wanted, end)
+        if self.ends:
+            self.look_for_ended(2, asked)
+        self.bury()
+        if old != NULL:
+            Py_DECREF(<object>old)
+        return HELD if is_held else REFUSED
+
+    cdef bint insert(
+        self, int32_t slot, uint32_t hash, object key, object value, uint32_t size, double end,
+    ) noexcept:
+        """Add an entry, for which there is room; return False if it is refused."""
+        cdef int64_t counted
+        self.policy.missed(hash, size)
         slot = self.table.take(hash)
-        try:
-            if 2 * slot == len(self.objects):
-                self.objects.append(None)
-                self.objects.append(None)
-        except MemoryError:
-            self.table.give_back(slot)
-            raise
-        self.table.slots[slot].size = <uint32_t>wanted
-        self.table.slots[slot].expires = expires
-        self.objects[2 * slot] = key
-        self.objects[2 * slot + 1] = value
+        self.table.slots[slot].size = size
+        self.table.set_end(slot, end)
+        self.place(slot, key, value)
         self.policy.insert(slot)
         self.changes += 1
         if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
-            if self.shrink(slot):
-                return REFUSED
-        else:
-            self.policy.settle()
-            if self.table.count > self.fitted:
-                self.fitted = 2 * self.table.count
-                counted = self.table.keys_to_count()
-                self.policy.fit(min(self.fitted, counted) if counted else self.fitted)
-        if self.ends:
-            self.look_for_ended()
-        return HELD
+            return not self.shrink(slot)
+        self.policy.settle()
+        if self.table.count > self.fitted:
+            self.fitted = 2 * self.table.count
+            counted = self.table.keys_to_count()
+            self.policy.fit(min(self.fitted, counted) if counted else self.fitted)
+        return True
+
+    cdef bint replace(self, int32_t slot, uint32_t size, double end) noexcept:
+        """Let an entry have a value of another size and end; return False if it is refused."""
+        self.table.set_end(slot, end)
+        if self.table.slots[slot].size == size:
+            self.touch(slot)
+            return True
+        self.policy.resized(slot, size)
+        return self.policy.bytes <= self.capacity or not self.shrink(slot)
 
     def set(self, key, value, size=None, ttl=None) -> bool:
         """Hold a value; return False if it is not held.
@@ -224,26 +273,64 @@ cdef class CacheCore(Entries):
             self.delete(key)
         return outcome == HELD
 
+    def set_made(self, Flight flight not None, key, value, ttl=None) -> bool:
+        """Hold what was made in a flight, unless that was forgotten meanwhile; see set()."""
+        return self.hold(key, value, None, ttl, flight) == HELD
+
     def __setitem__(self, key, value) -> None:
         if self.hold(key, value, None, None) == TOO_LARGE:
-            raise InvalidRequest("value too large: it is larger than the whole cache")
+            raise too_large()
+
+    def setdefault(self, key, default=None):
+        """Return the value of a key; hold `default` first if there is none."""
+        cdef PyObject *there = NULL
+        cdef object found
+        cdef int outcome = self.hold(key, default, None, None, None, NULL, 0, &there)
+        if outcome == THERE:
+            found = <object>there
+            Py_DECREF(found)
+            return found
+        self.misses += 1
+        if outcome == TOO_LARGE:
+            raise too_large()
+        return default
+
+    cdef object remove(self, object key, object default):
+        """Remove a key and return its value; `default` if it was not there."""
+        cdef uint32_t hash
+        cdef double asked = self.asked()
+        cdef int32_t slot = self.find(key, &hash)
+        cdef object found = default
+        if slot == NO_SLOT:
+            return default
+        if not self.table.has_ended(slot, self.now(asked)):
+            found = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+        self.forget(slot)
+        self.bury()
+        return found
 
     def delete(self, key) -> bool:
         """Remove a key; return True if it was there."""
-        cdef uint32_t hash
-        cdef int32_t slot = self.find(key, &hash)
-        if slot == NO_SLOT:
-            return False
-        cdef bint ended = self.ends and self.has_ended(slot)
-        if ended:
-            self.drop_ended(key)
-            return False
-        self.forget(slot)
-        return True
+        return self.remove(key, ABSENT) is not ABSENT
 
     def __delitem__(self, key) -> None:
-        if not self.delete(key):
+        if self.remove(key, ABSENT) is ABSENT:
             raise KeyError(key)
+
+    def pop(self, key, default=ABSENT):
+        """Remove a key and return its value, or `default`.
+
+        Raises:
+            KeyError: it is not there, and there is no default.
+        """
+        cdef object found = self.remove(key, ABSENT)
+        if found is not ABSENT:
+            self.hits += 1
+            return found
+        self.misses += 1
+        if default is ABSENT:
+            raise KeyError(key)
+        return default
 
     def popitem(self):
         """Remove and return the (key, value) that would go next.
@@ -251,31 +338,34 @@ cdef class CacheCore(Entries):
         Raises:
             KeyError: the cache is empty.
         """
-        cdef int32_t slot
-        cdef tuple item
-        self.expire()
-        if self.table.count == 0:
+        cdef double asked = self.asked()
+        cdef int32_t slot = NO_SLOT
+        cdef object key = None, value = None
+        if self.ends:
+            self.look_for_ended(self.table.used, asked)
+        if self.table.count:
+            slot = self.policy.victim()
+        if slot != NO_SLOT:
+            key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
+            value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+            self.table.bury(slot)
+            self.policy.settle()
+            self.changes += 1
+        self.bury()
+        if slot == NO_SLOT:
             raise KeyError(f"{type(self).__name__} is empty")
-        slot = self.policy.victim()
-        item = (
-            <object>PyList_GET_ITEM(self.objects, 2 * slot),
-            <object>PyList_GET_ITEM(self.objects, 2 * slot + 1),
-        )
-        self.objects[2 * slot] = self.objects[2 * slot + 1] = None
-        self.table.give_back(slot)
-        self.policy.settle()
-        self.changes += 1
-        return item
+        return key, value
 
     def clear(self) -> None:
         """Remove all entries; counts of hits and misses stay."""
-        cdef list old = self.objects
-        self.objects = []
+        cdef list other = []
+        self.objects, other = other, self.objects
         self.table.clear()
         self.policy.clear()
         self.hand = 0
         self.changes += 1
-        old.clear()  # last: what goes may call back
+        self.epoch.now += 1
+        other.clear()  # last: what goes may call back
 
     # -- looking at it
 
@@ -329,13 +419,6 @@ cdef class CacheCore(Entries):
         return None if self.adaptive is None else self.adaptive.chosen
 
 
-class Absent:
-    """The type of ABSENT."""
-
-
-cdef object ABSENT = Absent()
-
-
 cdef Policy make_policy(object name, Table table, double capacity, object weight, double floor):
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 2:
         raise InvalidRequest(f"size_weight must be between 0 and 2, not {weight!r}")
@@ -350,6 +433,10 @@ cdef Policy make_policy(object name, Table table, double capacity, object weight
     if name == "gdsf":
         return Greedy(table, capacity, weight, floor, 0.0, 0, True)
     raise InvalidRequest(f"policy must be one of {', '.join(POLICIES)}, not {name!r}")
+
+
+cdef object too_large():
+    return InvalidRequest("value too large: it is larger than the whole cache")
 
 
 cdef object checked_time(str name, object seconds):

@@ -20,18 +20,21 @@ cdef class Entries:
     cdef int64_t entries_max
     cdef object timer           # None: the clock of the machine
     cdef double began           # on that clock: where the times of entries begin
+    cdef double tick            # by how much it may be behind
     cdef bint ends              # some entry has a time to live
     cdef int32_t hand           # the slot that is looked at next for entries that have ended
-    cdef uint64_t changes       # who lets foreign code run sees by it that it must look again
+    cdef uint64_t changes       # of the index; who lets foreign code run sees by it what to do
 
     cdef double clock(self) except? -1
-    cdef uint32_t now(self) except? 0
-    cdef uint32_t ending(self, double seconds) except? 0
-    cdef void rebase(self) noexcept
-    cdef bint has_ended(self, int32_t slot) except -1
+    cdef double asked(self) except? -1
+    cdef double now(self, double asked) noexcept
+    cdef double ending(self, double seconds) except? -1
     cdef int32_t find(self, object key, uint32_t *hash) except -2
     cdef void touch(self, int32_t slot) noexcept
-    cdef int drop_ended(self, object key) except -1
-    cdef bint shrink(self, int32_t newest) except -1
-    cdef object forget(self, int32_t slot)
-    cdef int look_for_ended(self) except -1
+    cdef int reserve(self) except -1
+    cdef bint is_ready(self) noexcept
+    cdef void place(self, int32_t slot, object key, object value) noexcept
+    cdef bint shrink(self, int32_t newest) noexcept
+    cdef void forget(self, int32_t slot) noexcept
+    cdef int look_for_ended(self, int count, double asked) noexcept
+    cdef void bury(self) noexcept

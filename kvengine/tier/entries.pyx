@@ -3,14 +3,22 @@
 Invariants:
 
 * The key of slot n is object 2 * n, its value object 2 * n + 1; the garbage collector sees both.
-* No foreign code (`__eq__`, `__hash__`, `__del__`, a timer) runs while the structure is between
-  two states; where it runs, everything is looked up again if something has changed.
-* An entry ends at its time or up to 10 ms before, never after.
+* No Python code runs between the moment when a slot is found and the last use of what was found.
+  Such code is what keys, values and timers are made of, and what anything runs that allocates an
+  object the collector tracks (Python 3.11 collects, and calls finalizers, at any of them): a list,
+  a tuple, a bound method, an exception.  It may call the cache again, or let other threads do so.
+  So a call goes through four steps: ask a timer that is Python (`asked`) and get memory
+  (`reserve`); find; change everything, in functions that are `noexcept` and create and drop no
+  object; and let the objects of entries that are gone go (`bury`), after which it knows nothing.
+* Where a comparison is Python code, `find` looks again at what it may have changed.
+* An entry is never given out after its time, and until then but for 10 ms.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_ITEM
-from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
+from cpython.object cimport Py_EQ, PyObject, PyObject_Hash
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
@@ -18,16 +26,24 @@ from kvengine.tier.adaptive cimport is_sample
 from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT, behind, home_of, mixed
 
+cdef extern from "Python.h":
+    int PyObject_RichCompareBool(PyObject *one, PyObject *other, int operator)
+
 cdef extern from "<time.h>":
     struct timespec:
         long tv_sec
         long tv_nsec
+    int CLOCK_MONOTONIC
     int CLOCK_MONOTONIC_COARSE
     int clock_gettime(int clock, timespec *moment) nogil
+    int clock_getres(int clock, timespec *step) nogil
 
 cdef enum:
-    TIME_MAX = 0xFFFFFFFF       # milliseconds
-    HALF_TIME = 0x7FFFFFFF
+    ATTEMPTS = 1000             # of a lookup that comparisons disturb
+
+
+cdef inline double seconds_of(timespec moment) noexcept nogil:
+    return moment.tv_sec + moment.tv_nsec * 1e-9
 
 
 cdef class Entries:
@@ -36,50 +52,59 @@ cdef class Entries:
     Thread-safety: threads may share it; each call is one step for the others.
     """
 
+    def __cinit__(self, *args, **options) -> None:
+        cdef timespec step
+        clock_getres(CLOCK_MONOTONIC_COARSE, &step)
+        self.tick = seconds_of(step)
+
     # -- time
 
     cdef double clock(self) except? -1:
+        """Return the time of the timer, or of the machine to the tick: never too late."""
         cdef timespec moment
         if self.timer is not None:
             return self.timer()
         clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
-        return moment.tv_sec + moment.tv_nsec * 1e-9
+        return seconds_of(moment)
 
-    cdef uint32_t now(self) except? 0:
-        """Return the time in milliseconds since `began`, from 1 on."""
-        cdef double passed = (self.clock() - self.began) * 1000.0
-        return <uint32_t>min(max(passed, 1.0), <double>TIME_MAX)
+    cdef double asked(self) except? -1:
+        """Ask the timer, which may be Python code; what it says is for now()."""
+        return self.clock() - self.began if self.ends and self.timer is not None else 0.0
 
-    cdef uint32_t ending(self, double seconds) except? 0:
+    cdef double now(self, double asked) noexcept:
+        """Return the time in seconds since the cache began."""
+        cdef timespec moment
+        if self.timer is not None:
+            return asked
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
+        return seconds_of(moment) - self.began
+
+    cdef double ending(self, double seconds) except? -1:
         """Return when an entry ends that comes now; never later than it should."""
-        cdef uint32_t now = self.now()
-        if now > HALF_TIME:
-            self.rebase()
-            now = self.now()
+        cdef timespec moment
+        cdef double end
+        if self.timer is not None:
+            end = self.clock() - self.began + seconds
+        else:
+            clock_gettime(CLOCK_MONOTONIC, &moment)
+            end = seconds_of(moment) - self.began + seconds - self.tick
+        if not self.table.reserve_endings():
+            raise MemoryError
         self.ends = True
-        return <uint32_t>min(now + seconds * 1000.0, <double>(TIME_MAX - 1))
-
-    cdef void rebase(self) noexcept:
-        """Let times begin later, every few weeks."""
-        cdef int32_t slot
-        self.began += HALF_TIME / 1000.0
-        for slot in range(self.table.used):
-            if self.table.slots[slot].expires:
-                self.table.slots[slot].expires = max(
-                    <int64_t>self.table.slots[slot].expires - HALF_TIME, 1)
-
-    cdef bint has_ended(self, int32_t slot) except -1:
-        return self.table.slots[slot].expires and self.now() >= self.table.slots[slot].expires
+        return end
 
     # -- finding
 
     cdef int32_t find(self, object key, uint32_t *hash) except -2:
-        """Return the slot of a key, also one that has ended, or NO_SLOT."""
+        """Return the slot of a key, also one that has ended, or NO_SLOT.
+
+        Python code may run before it returns, and none after it has seen what it returns.
+        """
         cdef uint32_t mine, place
         cdef int32_t slot
-        cdef PyObject *other
-        cdef object held
+        cdef PyObject *held
         cdef uint64_t changes
+        cdef int equal, attempts = 0
         if self.is_stable and PyBytes_CheckExact(key):
             mine = mixed(xxh3(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), 0), self.seed)
         else:
@@ -91,15 +116,22 @@ cdef class Entries:
             if slot == NO_SLOT:
                 return NO_SLOT
             if self.table.slots[slot].hash == mine:
-                other = PyList_GET_ITEM(self.objects, 2 * slot)
-                if other == <PyObject *>key:
+                held = PyList_GET_ITEM(self.objects, 2 * slot)
+                if held == <PyObject *>key:
                     return slot
-                held = <object>other
                 changes = self.changes
-                if PyObject_RichCompareBool(held, key, Py_EQ):
-                    if changes == self.changes:
+                Py_INCREF(<object>held)
+                equal = PyObject_RichCompareBool(held, <PyObject *>key, Py_EQ)
+                Py_DECREF(<object>held)  # its finalizer runs if it is no longer here
+                if equal < 0:
+                    return -2
+                if changes == self.changes:
+                    if equal:
                         return slot
-                if changes != self.changes:
+                else:
+                    attempts += 1
+                    if attempts == ATTEMPTS:
+                        raise RuntimeError("the cache changes each time its keys are compared")
                     place = home_of(mine, self.table.places)
                     continue
             place = behind(place, self.table.places)
@@ -113,84 +145,101 @@ cdef class Entries:
             if self.sample_shift:
                 hash = self.table.slots[slot].hash
                 if is_sample(hash, self.sample_shift):
-                    self.adaptive.sampled_hit(slot)
+                    self.adaptive.sampled(hash, self.table.slots[slot].size)
         elif self.policy.is_lazy:
             if self.table.slots[slot].ref < 3:
                 self.table.slots[slot].ref += 1
         else:
             self.policy.hit(slot)
 
-    cdef int drop_ended(self, object key) except -1:
-        """Remove an entry that has ended; a timer may have run, so it is looked up again."""
-        cdef uint32_t hash
-        cdef int32_t slot = self.find(key, &hash)
-        if slot != NO_SLOT and self.has_ended(slot):
-            self.forget(slot)
+    # -- changing
+
+    cdef int reserve(self) except -1:
+        """Get what another entry needs; anything may run meanwhile, see is_ready()."""
+        self.policy.prepare()
+        cdef uint32_t places = self.table.places
+        cdef bint is_there = self.table.reserve()
+        if self.table.places != places:
+            self.changes += 1
+        if not is_there:
+            raise MemoryError
+        while PyList_GET_SIZE(self.objects) < 2 * (self.table.used + 1):
+            self.objects.append(None)
         return 0
 
-    cdef bint shrink(self, int32_t newest) except -1:
-        """Let entries go until the bounds hold; their objects go last, when all is done.
+    cdef bint is_ready(self) noexcept:
+        """True if there is what another entry needs."""
+        return self.table.has_room() and (
+            self.table.free != NO_SLOT
+            or PyList_GET_SIZE(self.objects) >= 2 * (self.table.used + 1))
 
-        Return True if the newest is among them.
-        """
+    cdef void place(self, int32_t slot, object key, object value) noexcept:
+        """Let a slot that has no objects have these; those of a free slot are None."""
+        Py_DECREF(None)
+        Py_DECREF(None)
+        Py_INCREF(key)
+        Py_INCREF(value)
+        PyList_SET_ITEM(self.objects, 2 * slot, key)
+        PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
+
+    cdef bint shrink(self, int32_t newest) noexcept:
+        """Let entries go until the bounds hold; return True if the newest is among them."""
         cdef bint is_gone = False
-        cdef object key = None, value = None
-        cdef list more = None
         cdef int32_t slot
         while self.policy.bytes > self.capacity or self.table.count > self.entries_max:
             slot = self.policy.victim()
+            if slot == NO_SLOT:
+                break
             is_gone |= slot == newest
-            if key is not None:
-                if more is None:
-                    more = []
-                more.append(key)
-                more.append(value)
-            key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
-            value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-            self.objects[2 * slot] = self.objects[2 * slot + 1] = None
-            self.table.give_back(slot)
+            self.table.bury(slot)
         self.policy.settle()
         self.changes += 1
         if self.adaptive is not None:
             self.sample_shift = self.adaptive.sample_shift
         return is_gone
 
-    cdef object forget(self, int32_t slot):
-        """Remove an entry; return key and value, which nobody else may hold any more."""
-        cdef tuple gone = (
-            <object>PyList_GET_ITEM(self.objects, 2 * slot),
-            <object>PyList_GET_ITEM(self.objects, 2 * slot + 1),
-        )
+    cdef void forget(self, int32_t slot) noexcept:
+        """Remove an entry."""
         self.policy.remove(slot)
-        self.objects[2 * slot] = self.objects[2 * slot + 1] = None
-        self.table.give_back(slot)
+        self.table.bury(slot)
         self.changes += 1
-        return gone
 
-    cdef int look_for_ended(self) except -1:
-        """Look at two slots, in turn, and remove what has ended."""
+    cdef int look_for_ended(self, int count, double asked) noexcept:
+        """Look at so many slots, in turn, and remove what has ended; return how many."""
         cdef int32_t slot
-        cdef list gone = None       # goes last, when all is done
-        for _ in range(2):
+        cdef int found = 0
+        cdef double now = self.now(asked)
+        for _ in range(count):
             slot = self.hand
             self.hand = slot + 1 if slot + 1 < self.table.used else 0
-            if slot < self.table.used and self.table.slots[slot].queue and self.has_ended(slot):
-                if slot < self.table.used and self.table.slots[slot].queue:
-                    if gone is None:
-                        gone = []
-                    gone.append(self.forget(slot))
-        return 0
+            if slot < self.table.used and self.table.slots[slot].queue and (
+                self.table.has_ended(slot, now)
+            ):
+                self.forget(slot)
+                found += 1
+        return found
+
+    cdef void bury(self) noexcept:
+        """Drop the objects of entries that are gone; what is dropped may run any code."""
+        cdef int32_t slot = self.table.exhume()
+        cdef PyObject *key
+        cdef PyObject *value
+        while slot != NO_SLOT:
+            key = PyList_GET_ITEM(self.objects, 2 * slot)
+            value = PyList_GET_ITEM(self.objects, 2 * slot + 1)
+            Py_INCREF(None)
+            Py_INCREF(None)
+            PyList_SET_ITEM(self.objects, 2 * slot, None)
+            PyList_SET_ITEM(self.objects, 2 * slot + 1, None)
+            Py_DECREF(<object>key)
+            Py_DECREF(<object>value)
+            slot = self.table.exhume()
 
     def expire(self) -> int:
         """Remove all entries that have ended; return how many there were."""
-        cdef int32_t slot
         cdef int count = 0
-        if not self.ends:
-            return 0
-        cdef list gone = []
-        for slot in range(self.table.used):
-            if self.table.slots[slot].queue and self.has_ended(slot):
-                if slot < self.table.used and self.table.slots[slot].queue:
-                    gone.append(self.forget(slot))
-                    count += 1
+        cdef double asked = self.asked()
+        if self.ends:
+            count = self.look_for_ended(self.table.used, asked)
+            self.bury()
         return count

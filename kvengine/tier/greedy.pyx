@@ -171,11 +171,10 @@ cdef class Greedy(Policy):
 
     # -- the interface
 
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
         self.sketch.add(hash, 1)
-        return 0
 
-    cdef int insert(self, int32_t slot) except -1:
+    cdef void insert(self, int32_t slot) noexcept:
         self.operations += 1
         self.bytes += self.table.slots[slot].size
         self.table.slots[slot].epoch = self.epoch
@@ -183,14 +182,13 @@ cdef class Greedy(Policy):
             self.pending = slot  # else it would push out many that are worth more
         else:
             push(self.table.slots, &self.window, slot, WINDOW)
-        return 0
 
     cdef bint is_large(self, int64_t size) noexcept:
         """True for an entry that takes a good part of the cache, and is no usual one."""
         return size * LARGE_PART > self.capacity and (
             size * self.table.count > LARGE_TIMES * self.bytes)
 
-    cdef int32_t victim(self) except? -2:
+    cdef int32_t victim(self) noexcept:
         cdef int32_t slot, other
         if self.operations >= <uint64_t>HALVE_EVERY * self.table.count:
             self.grow_old()
@@ -273,6 +271,5 @@ cdef class Greedy(Policy):
         self.main_count, self.bytes = 0, 0
         self.inflation, self.pending = 0.0, NO_SLOT
 
-    cdef int fit(self, int64_t entries) except -1:
+    cdef void fit(self, int64_t entries) noexcept:
         self.sketch.fit(entries)
-        return 0

@@ -4,17 +4,19 @@ Invariants:
 
 * Of all calls with the same arguments that find nothing at once, one runs the function.
 * What it raised is not kept.
+* What was begun before forget(), cache_clear() or the cache's clear() is not kept.
+* What can be consumed only once is not kept, but refused.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator
 from typing import Any
 
 from kvengine.errors import InvalidType
-from kvengine.tier.flights import AsyncFlights, Flights
+from kvengine.tier.flights import Flight, Flights
 
 MISSING = object()
 
@@ -46,34 +48,80 @@ def key_of(owner: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argu
         raise InvalidType(f"arguments of a memoized function are hashable: {error}") from None
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """True for a function, method, partial or object whose call gives a coroutine.
+
+    Raises:
+        InvalidType: it is not callable, or its call gives a generator.
+    """
+    if not callable(function):
+        raise InvalidType(f"only a function is memoized, not {type(function).__name__}")
+    while isinstance(function, functools.partial):
+        function = function.func
+    forms = (function, getattr(type(function), "__call__", None))  # noqa: B004 - of an object
+    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
+        raise InvalidType(
+            f"{name_of(function)} is a generator: what it yields can be consumed only once; "
+            "memoize a function that returns a list"
+        )
+    return any(inspect.iscoroutinefunction(form) for form in forms)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return how to call a function in a message."""
+    return getattr(function, "__qualname__", None) or f"an object of {type(function).__qualname__}"
+
+
+def kept(function: Callable[..., Any], result: Any) -> Any:
+    """Return a result that can be given out more than once.
+
+    Raises:
+        InvalidType: it can't: it is an iterator or a coroutine.
+    """
+    if isinstance(result, (Iterator, AsyncIterator, Coroutine)):
+        if isinstance(result, Coroutine):
+            result.close()
+        raise InvalidType(
+            f"{name_of(function)} returned a {type(result).__name__}, which can be consumed only "
+            "once; return a list or another value"
+        )
+    return result
+
+
 def memoize(
     cache: Any, function: Callable[..., Any], ttl: float | None, key: Callable[..., Any] | None
 ) -> Callable[..., Any]:
     """Return a function that keeps its results in a cache; Cache.memoize has the arguments."""
-    if not callable(function):
-        raise InvalidType(f"only a function is memoized, not {type(function).__name__}")
 
     def name(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         if key is None:
             return key_of(function, args, kwargs)
         return Arguments((function, key(*args, **kwargs)))
 
-    if inspect.iscoroutinefunction(function):
-        call = _async(cache, function, ttl, name)
-    else:
-        call = _sync(cache, function, ttl, name)
+    flights = Flights(cache.epoch)
+    form = _async if is_async(function) else _sync
+    call = form(cache, function, ttl, name, flights)
+
+    def forget(*args: Any, **kwargs: Any) -> bool:
+        """Drop what a call has kept; return True if it had."""
+        wanted = name(args, kwargs)
+        flights.forget(wanted)
+        return bool(cache.delete(wanted))
+
     call.cache = cache  # type: ignore[attr-defined]
     call.cache_info = cache.cache_info  # type: ignore[attr-defined]
     call.cache_clear = cache.clear  # type: ignore[attr-defined]
-    call.forget = lambda *args, **kwargs: cache.delete(name(args, kwargs))  # type: ignore[attr-defined]
+    call.forget = forget  # type: ignore[attr-defined]
     return call
 
 
 def _sync(
-    cache: Any, function: Callable[..., Any], ttl: float | None, name: Callable[..., Hashable]
+    cache: Any,
+    function: Callable[..., Any],
+    ttl: float | None,
+    name: Callable[..., Hashable],
+    flights: Flights,
 ) -> Callable[..., Any]:
-    flights = Flights()
-
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         key = name(args, kwargs)
@@ -81,12 +129,12 @@ def _sync(
         if found is not MISSING:
             return found
 
-        def make() -> Any:
+        def make(flight: Flight) -> Any:
             again = cache.peek(key, MISSING)  # another thread may just have made it
             if again is not MISSING:
                 return again
-            result = function(*args, **kwargs)
-            cache.set(key, result, None, ttl)
+            result = kept(function, function(*args, **kwargs))
+            cache.set_made(flight, key, result, ttl)
             return result
 
         return flights.run(key, make)
@@ -95,10 +143,12 @@ def _sync(
 
 
 def _async(
-    cache: Any, function: Callable[..., Any], ttl: float | None, name: Callable[..., Hashable]
+    cache: Any,
+    function: Callable[..., Any],
+    ttl: float | None,
+    name: Callable[..., Hashable],
+    flights: Flights,
 ) -> Callable[..., Any]:
-    flights = AsyncFlights()
-
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
         key = name(args, kwargs)
@@ -106,14 +156,14 @@ def _async(
         if found is not MISSING:
             return found
 
-        async def make() -> Any:
+        async def make(flight: Flight) -> Any:
             again = cache.peek(key, MISSING)  # another task may just have made it
             if again is not MISSING:
                 return again
-            result = await function(*args, **kwargs)
-            cache.set(key, result, None, ttl)
+            result = kept(function, await function(*args, **kwargs))
+            cache.set_made(flight, key, result, ttl)
             return result
 
-        return await flights.run(key, make)
+        return await flights.run_async(key, make)
 
     return call

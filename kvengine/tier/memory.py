@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from typing import Any
 
 from kvengine.tier.cache import CacheCore, CacheInfo
-from kvengine.tier.memoize import memoize
+from kvengine.tier.memoize import MISSING, memoize
 
 __all__ = ["Cache", "CacheInfo"]
+
+
+class Items(ItemsView[Any, Any]):
+    """The (key, value) pairs of a cache; what goes while they are looked at is left out."""
+
+    _mapping: CacheCore  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for key in self._mapping:
+            value = self._mapping.peek(key, MISSING)
+            if value is not MISSING:
+                yield key, value
+
+
+class Values(ValuesView[Any]):
+    """The values of a cache; what goes while they are looked at is left out."""
+
+    _mapping: CacheCore  # type: ignore[assignment]
+
+    def __contains__(self, wanted: object) -> bool:
+        return any(value is wanted or value == wanted for value in self)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in Items(self._mapping))
 
 
 class Cache(CacheCore, MutableMapping[Any, Any]):
@@ -44,6 +68,14 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
 
     __slots__ = ()
 
+    def items(self) -> Items:
+        """Return a view of the (key, value) pairs; going through it counts no reads."""
+        return Items(self)
+
+    def values(self) -> Values:
+        """Return a view of the values; going through it counts no reads."""
+        return Values(self)
+
     def memoize(
         self, *, ttl: float | None = None, key: Callable[..., Any] | None = None
     ) -> Callable[[Callable[..., Any]], Any]:
@@ -51,7 +83,8 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
 
         Of several calls with the same arguments at once only one runs the function.  Functions may
         share a cache.  `function.forget(...)` drops what a call has kept, `function.cache_info()`
-        and `function.cache_clear()` are those of the cache.
+        and `function.cache_clear()` are those of the cache.  What is being made at that moment is
+        given to those who wait for it, and is not kept.
 
         >>> cache = Cache(maxsize=100)
         >>> @cache.memoize(ttl=60)
@@ -65,7 +98,8 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
             key: gives what tells calls apart from their arguments, instead of all of them.
 
         Raises:
-            InvalidType: it is no function; or, when it is called, an argument can't be hashed.
+            InvalidType: it is no function, or a generator; or, when it is called, an argument
+                can't be hashed, or the result can be consumed only once.
         """
         return lambda function: memoize(self, function, ttl, key)
 

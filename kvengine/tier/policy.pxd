@@ -16,14 +16,15 @@ cdef class Policy:
     cdef bint is_lazy           # a hit only marks the slot: the cache does that itself
 
     cdef void hit(self, int32_t slot) noexcept
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1
-    cdef int insert(self, int32_t slot) except -1
-    cdef int32_t victim(self) except? -2
+    cdef int prepare(self) except -1
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept
+    cdef void insert(self, int32_t slot) noexcept
+    cdef int32_t victim(self) noexcept
     cdef void settle(self) noexcept
     cdef void remove(self, int32_t slot) noexcept
     cdef void resized(self, int32_t slot, uint32_t size) noexcept
     cdef void clear(self) noexcept
-    cdef int fit(self, int64_t entries) except -1
+    cdef void fit(self, int64_t entries) noexcept
 
 cdef void reset(Queue *queue) noexcept
 cdef void push(Slot *slots, Queue *queue, int32_t slot, uint8_t number) noexcept

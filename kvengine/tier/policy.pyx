@@ -1,13 +1,14 @@
 """What decides which entry of a cache goes: the interface, and LRU.
 
 A cache calls `insert` when it has taken a slot, then `victim` until its bounds hold, each time
-giving the slot back, and then `settle`.  The entry that came last is no victim unless it is the
+giving the slot back, and then `settle`; before it begins, it calls `prepare`.  The entry that came last is no victim unless it is the
 only one.
 
 Invariants:
 
 * Every slot that is taken is in one queue, and the queues of a policy hold no other.
 * `bytes` is the sum of the sizes of the entries.
+* No Python code runs in a policy, and nothing fails, but for `prepare`: see entries.pyx.
 """
 
 
@@ -65,17 +66,19 @@ cdef class Policy:
     cdef void hit(self, int32_t slot) noexcept:
         """An entry was read; lazy policies only see that it was marked."""
 
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
-        """A key is inserted that was not there, before there is a slot for it."""
+    cdef int prepare(self) except -1:
+        """A value will be set: the place for what creates objects, so that anything may run."""
         return 0
 
-    cdef int insert(self, int32_t slot) except -1:
-        """An entry has come."""
-        raise NotImplementedError
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
+        """A key is inserted that was not there, before there is a slot for it."""
 
-    cdef int32_t victim(self) except? -2:
+    cdef void insert(self, int32_t slot) noexcept:
+        """An entry has come."""
+
+    cdef int32_t victim(self) noexcept:
         """Return the entry that goes; it is in no queue any more.  NO_SLOT: there is none."""
-        raise NotImplementedError
+        return NO_SLOT
 
     cdef void settle(self) noexcept:
         """The bounds hold again."""
@@ -89,9 +92,8 @@ cdef class Policy:
     cdef void clear(self) noexcept:
         """All entries were deleted."""
 
-    cdef int fit(self, int64_t entries) except -1:
-        """There are so many entries now: what is sized by them may grow."""
-        return 0
+    cdef void fit(self, int64_t entries) noexcept:
+        """There are so many entries now: what is sized by them may grow, if there is memory."""
 
 
 cdef class Lru(Policy):
@@ -105,12 +107,11 @@ cdef class Lru(Policy):
             unlink(self.table.slots, &self.queue, slot)
             push(self.table.slots, &self.queue, slot, 1)
 
-    cdef int insert(self, int32_t slot) except -1:
+    cdef void insert(self, int32_t slot) noexcept:
         push(self.table.slots, &self.queue, slot, 1)
         self.bytes += self.table.slots[slot].size
-        return 0
 
-    cdef int32_t victim(self) except? -2:
+    cdef int32_t victim(self) noexcept:
         cdef int32_t slot = self.queue.tail
         if slot != NO_SLOT:
             self.remove(slot)

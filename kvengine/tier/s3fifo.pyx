@@ -44,13 +44,12 @@ cdef class S3Fifo(Policy):
         """Return how many bytes the ghosts take."""
         return (self.mask + 1) * sizeof(Ghost)
 
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
         cdef Ghost *ghost = &self.ghosts[hash & self.mask]
         cdef uint32_t ago = self.moment - ghost.moment
         self.was_ghost = ghost.moment and ghost.hash == hash and ago <= <uint32_t>self.table.count
-        return 0
 
-    cdef int insert(self, int32_t slot) except -1:
+    cdef void insert(self, int32_t slot) noexcept:
         self.bytes += self.table.slots[slot].size
         if self.was_ghost:
             push(self.table.slots, &self.main, slot, MAIN)
@@ -58,9 +57,8 @@ cdef class S3Fifo(Policy):
             push(self.table.slots, &self.small, slot, SMALL)
         self.was_ghost = False
         self.newest = slot
-        return 0
 
-    cdef int32_t victim(self) except? -2:
+    cdef int32_t victim(self) noexcept:
         cdef int32_t slot
         while True:
             if self.small.count and (
@@ -116,16 +114,14 @@ cdef class S3Fifo(Policy):
         reset(&self.main)
         self.bytes = 0
 
-    cdef int fit(self, int64_t entries) except -1:
+    cdef void fit(self, int64_t entries) noexcept:
         """Ghosts of a smaller table are forgotten."""
         cdef uint64_t room = self.mask + 1
         while room < <uint64_t>entries:
             room *= 2
         if room == self.mask + 1:
-            return 0
+            return
         cdef Ghost *ghosts = <Ghost *>calloc(room, sizeof(Ghost))
-        if ghosts == NULL:
-            raise MemoryError
-        free(self.ghosts)
-        self.ghosts, self.mask = ghosts, room - 1
-        return 0
+        if ghosts != NULL:
+            free(self.ghosts)
+            self.ghosts, self.mask = ghosts, room - 1

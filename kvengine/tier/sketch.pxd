@@ -10,4 +10,4 @@ cdef class Sketch:
     cdef int estimate(self, uint32_t hash) noexcept
     cdef void add(self, uint32_t hash, int times) noexcept
     cdef void halve(self) noexcept
-    cdef int fit(self, uint64_t keys) except -1
+    cdef bint fit(self, uint64_t keys) noexcept

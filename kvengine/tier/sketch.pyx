@@ -87,21 +87,21 @@ cdef class Sketch:
         for i in range(count):
             words[i] = (words[i] >> 1) & <uint64_t>0x7F7F7F7F7F7F7F7F
 
-    cdef int fit(self, uint64_t keys) except -1:
-        """Grow until there is room for so many keys."""
+    cdef bint fit(self, uint64_t keys) noexcept:
+        """Grow until there is room for so many keys; return False if memory has run out."""
         cdef uint64_t i
         cdef uint8_t *counters
         while self.blocks < blocks_for(keys):
             counters = <uint8_t *>realloc(self.counters, self.blocks * 2 * BLOCK)
             if counters == NULL:
-                raise MemoryError
+                return False
             for i in range(self.blocks - 1, -1, -1):
                 memcpy(counters + (2 * i + 1) * BLOCK, counters + i * BLOCK, BLOCK)
                 if i:
                     memcpy(counters + 2 * i * BLOCK, counters + i * BLOCK, BLOCK)
             self.counters = counters
             self.blocks *= 2
-        return 0
+        return True
 
     def clear(self) -> None:
         """Forget everything."""
@@ -121,4 +121,5 @@ cdef class Sketch:
 
     def make_room(self, keys: int) -> None:
         """Grow until there is room for so many keys; for tests."""
-        self.fit(keys)
+        if not self.fit(keys):
+            raise MemoryError

@@ -9,7 +9,7 @@ ctypedef struct Slot:
     double stamp                # of its queue: what it is worth, or when it came
     uint32_t hash
     uint32_t size               # what it counts against the bound of the cache
-    uint32_t expires            # in the units of the cache; 0: never
+    uint32_t ends               # 0: never; else see Table.set_end()
     int32_t next, prev          # in its queue; next also of free slots
     uint8_t ref                 # was read since it was looked at: up to 3
     uint8_t freq                # how often it was read since `epoch`, halved with each epoch
@@ -23,15 +23,25 @@ cdef class Table:
     cdef int32_t room           # slots there are
     cdef int32_t used           # slots that were ever taken
     cdef int32_t free           # the first that was given back, or NO_SLOT
+    cdef int32_t dead           # the first that has no entry any more but its objects, or NO_SLOT
+    cdef double *endings        # when the entry of a slot ends; NULL: none ever had an end
     cdef int32_t count          # slots that are taken
     cdef int32_t most           # slots there may be at the most
 
     cdef uint64_t keys_to_count(self) noexcept
-    cdef int32_t take(self, uint32_t hash) except NO_SLOT
+    cdef bint has_room(self) noexcept
+    cdef bint reserve(self) noexcept
+    cdef bint reserve_endings(self) noexcept
+    cdef int32_t take(self, uint32_t hash) noexcept
+    cdef void bury(self, int32_t slot) noexcept
+    cdef int32_t exhume(self) noexcept
     cdef void give_back(self, int32_t slot) noexcept
     cdef int32_t find_hash(self, uint32_t hash) noexcept
-    cdef int grow_slots(self) except -1
-    cdef int grow_index(self) except -1
+    cdef void set_end(self, int32_t slot, double end) noexcept
+    cdef bint has_ended(self, int32_t slot, double now) noexcept
+    cdef void take_out(self, int32_t slot) noexcept
+    cdef bint grow_slots(self) noexcept
+    cdef bint grow_index(self) noexcept
     cdef void clear(self) noexcept
 
 cdef inline uint32_t home_of(uint32_t hash, uint32_t places) noexcept nogil:

@@ -5,9 +5,12 @@ Invariants:
 * A slot that is taken is in the index once, at or behind the place of its hash, with no empty
   place in between.
 * Slots keep their number while they are taken.
-* When memory runs out, nothing has changed.
+* Memory is asked for by `reserve` alone, which says whether there was some; when it runs out,
+  nothing has changed.  Nothing else fails, and nothing here creates or drops a Python object.
+* A dead slot is in no index and no queue; its objects wait to be dropped.
 """
 
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
@@ -16,6 +19,7 @@ cdef enum:
     FIRST_INDEX = 16
     SLOTS_MAX = 1 << 30
     FEW = 1 << 13
+    SECONDS_MAX = 0xFFFFFFF0    # 136 years; behind them each look takes another line of memory
     MOST_KNOWN = 1 << 29        # who says more, or nothing, does not know
 
 
@@ -35,7 +39,7 @@ cdef class Table:
 
     def __cinit__(self, most: int = 0) -> None:
         self.most = min(<uint64_t>most or SLOTS_MAX, <uint64_t>SLOTS_MAX)
-        self.free = NO_SLOT
+        self.free = self.dead = NO_SLOT
         self.slots = <Slot *>malloc(FIRST_SLOTS * sizeof(Slot))
         self.index = <int32_t *>malloc(FIRST_INDEX * sizeof(int32_t))
         if self.slots == NULL or self.index == NULL:
@@ -46,13 +50,15 @@ cdef class Table:
     def __dealloc__(self) -> None:
         free(self.slots)
         free(self.index)
+        free(self.endings)
 
     def __len__(self) -> int:
         return self.count
 
     def memory_usage(self) -> int:
         """Return how many bytes slots and index take."""
-        return self.room * sizeof(Slot) + <uint64_t>self.places * sizeof(int32_t)
+        cdef uint64_t ending = 0 if self.endings == NULL else sizeof(double)
+        return self.room * (sizeof(Slot) + ending) + <uint64_t>self.places * sizeof(int32_t)
 
     cdef uint64_t keys_to_count(self) noexcept:
         """Return of how many keys it pays to know how often they are asked for; 0: unknown.
@@ -63,14 +69,21 @@ cdef class Table:
             return 0
         return self.most * 2 if self.most < FEW else self.most
 
-    cdef int32_t take(self, uint32_t hash) except NO_SLOT:
-        """Return a slot of this hash, which is in the index and in no queue."""
+    cdef bint has_room(self) noexcept:
+        """True if take() may be called."""
+        return (self.free != NO_SLOT or self.used < self.room) and (
+            <uint64_t>(self.count + 1) * 3 <= <uint64_t>self.places * 2)
+
+    cdef bint reserve(self) noexcept:
+        """Make room for another slot; return False if memory has run out."""
+        if <uint64_t>(self.count + 1) * 3 > <uint64_t>self.places * 2 and not self.grow_index():
+            return False
+        return self.free != NO_SLOT or self.used < self.room or self.grow_slots()
+
+    cdef int32_t take(self, uint32_t hash) noexcept:
+        """Return a slot of this hash, which is in the index and in no queue; there must be room."""
         cdef int32_t slot
         cdef uint32_t place
-        if <uint64_t>(self.count + 1) * 3 > <uint64_t>self.places * 2:
-            self.grow_index()
-        if self.free == NO_SLOT and self.used == self.room:
-            self.grow_slots()
         if self.free != NO_SLOT:
             slot = self.free
             self.free = self.slots[slot].next
@@ -86,7 +99,28 @@ cdef class Table:
         self.count += 1
         return slot
 
+    cdef void bury(self, int32_t slot) noexcept:
+        """Take a slot out of the index; it keeps its objects until exhume() gives it."""
+        self.take_out(slot)
+        self.slots[slot].next = self.dead
+        self.dead = slot
+
+    cdef int32_t exhume(self) noexcept:
+        """Return a dead slot, which is free from now on, or NO_SLOT."""
+        cdef int32_t slot = self.dead
+        if slot != NO_SLOT:
+            self.dead = self.slots[slot].next
+            self.slots[slot].next = self.free
+            self.free = slot
+        return slot
+
     cdef void give_back(self, int32_t slot) noexcept:
+        """Take a slot out of the index; it is free from now on."""
+        self.take_out(slot)
+        self.slots[slot].next = self.free
+        self.free = slot
+
+    cdef void take_out(self, int32_t slot) noexcept:
         """Take a slot out of the index; those behind it move up."""
         cdef uint32_t places = self.places
         cdef uint32_t hole = home_of(self.slots[slot].hash, places), place, home
@@ -102,9 +136,7 @@ cdef class Table:
                 self.index[hole] = self.index[place]
                 hole = place
         self.index[hole] = NO_SLOT
-        self.slots[slot].next = self.free
         self.slots[slot].queue = 0
-        self.free = slot
         self.count -= 1
 
     cdef int32_t find_hash(self, uint32_t hash) noexcept:
@@ -117,26 +149,67 @@ cdef class Table:
                 return slot
             place = behind(place, self.places)
 
-    cdef int grow_slots(self) except -1:
+    # -- ends
+
+    cdef void set_end(self, int32_t slot, double end) noexcept:
+        """Let an entry end at a time of the cache, in seconds; INFINITY: never.
+
+        The slot notes the second before, so that most looks need no other line of memory.
+        """
+        if end == INFINITY:
+            self.slots[slot].ends = 0
+            return
+        self.endings[slot] = end
+        self.slots[slot].ends = 1  # also for what is no number
+        if end > 0:
+            self.slots[slot].ends += <uint32_t>min(end, <double>SECONDS_MAX)
+
+    cdef bint has_ended(self, int32_t slot, double now) noexcept:
+        """True if the entry of a slot ended, as of now."""
+        cdef uint32_t ends = self.slots[slot].ends
+        if ends == 0 or 0 <= now and now + 1 < ends:
+            return False
+        return not now < self.endings[slot]
+
+    # -- memory
+
+    cdef bint grow_slots(self) noexcept:
         cdef int32_t room = min(self.room + self.room // 4 + FIRST_SLOTS, self.most + 1)
         cdef Slot *slots
+        cdef double *endings
         if room <= self.room:
-            raise MemoryError
+            room = self.room + FIRST_SLOTS  # others are dead and not given back yet
         slots = <Slot *>realloc(self.slots, <size_t>room * sizeof(Slot))
         if slots == NULL:
-            raise MemoryError
-        self.slots, self.room = slots, room
-        return 0
+            return False
+        self.slots = slots
+        if self.endings != NULL:
+            endings = <double *>realloc(self.endings, <size_t>room * sizeof(double))
+            if endings == NULL:
+                return False
+            self.endings = endings
+        self.room = room
+        return True
 
-    cdef int grow_index(self) except -1:
-        # Never more than is needed when all slots are taken.
+    cdef bint reserve_endings(self) noexcept:
+        """Make room for ends of entries; return False if memory has run out."""
+        if self.endings == NULL:
+            self.endings = <double *>malloc(<size_t>self.room * sizeof(double))
+        return self.endings != NULL
+
+    cdef bint grow_index(self) noexcept:
+        # Not more than is needed when all slots are taken, unless it was too little.
         cdef uint64_t size = min(
             <uint64_t>self.places + self.places // 2, <uint64_t>self.most * 3 // 2 + 2)
-        cdef int32_t *index = <int32_t *>malloc(size * sizeof(int32_t))
+        cdef int32_t *index
         cdef int32_t slot
-        cdef uint32_t old, place, places = <uint32_t>size
+        cdef uint32_t old, place, places
+        if size <= self.places:
+            size = self.places + FIRST_INDEX
+        index = <int32_t *>malloc(size * sizeof(int32_t))
         if index == NULL:
-            raise MemoryError
+            return False
+        places = <uint32_t>size
         memset(index, 0xFF, size * sizeof(int32_t))
         for old in range(self.places):
             slot = self.index[old]
@@ -147,10 +220,10 @@ cdef class Table:
                 index[place] = slot
         free(self.index)
         self.index, self.places = index, places
-        return 0
+        return True
 
     cdef void clear(self) noexcept:
         """Give all slots back; the memory stays."""
         memset(self.index, 0xFF, <size_t>self.places * sizeof(int32_t))
         self.used = self.count = 0
-        self.free = NO_SLOT
+        self.free = self.dead = NO_SLOT

@@ -58,17 +58,15 @@ cdef class WTinyLfu(Policy):
             unlink(self.table.slots, &self.protected, slot)
             push(self.table.slots, &self.probation, slot, PROBATION)
 
-    cdef int missed(self, uint32_t hash, uint32_t size) except -1:
+    cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
         self.sketch.add(hash, 1)
-        return 0
 
-    cdef int insert(self, int32_t slot) except -1:
+    cdef void insert(self, int32_t slot) noexcept:
         self.operations += 1
         self.bytes += self.table.slots[slot].size
         push(self.table.slots, &self.window, slot, WINDOW)
-        return 0
 
-    cdef int32_t victim(self) except? -2:
+    cdef int32_t victim(self) noexcept:
         cdef int32_t slot, other
         cdef bint none
         if self.operations >= <uint64_t>HALVE_EVERY * self.table.count:
@@ -130,6 +128,5 @@ cdef class WTinyLfu(Policy):
         reset(&self.protected)
         self.bytes, self.pending = 0, NO_SLOT
 
-    cdef int fit(self, int64_t entries) except -1:
+    cdef void fit(self, int64_t entries) noexcept:
         self.sketch.fit(entries)
-        return 0

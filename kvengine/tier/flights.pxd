@@ -1,0 +1,34 @@
+"""Flights: of all who miss a key at once one makes its value, and the others wait for it."""
+
+from libc.stdint cimport uint64_t
+
+cdef class Epoch:
+    cdef uint64_t now           # what began in another one is void
+
+cdef class Flight:
+    cdef Epoch epoch
+    cdef uint64_t began         # in this epoch
+    cdef bint is_forgotten
+    cdef bint is_done
+    cdef bint is_left           # its maker was interrupted: somebody else should try
+    cdef object result, error
+    cdef object landed          # a lock that is held until it is done
+    cdef object gate            # a lock that is held while its value is stored
+    cdef object storing         # the thread that stores it
+    cdef object thread          # the thread that makes it
+    cdef list needs             # flights that its maker leads or waits for
+    cdef list waiters           # (event loop, future) of tasks
+
+    cdef inline bint is_void(self) noexcept:
+        return self.is_forgotten or self.began != self.epoch.now
+
+cdef class Flights:
+    cdef Epoch epoch
+    cdef dict under_way         # by key
+    cdef dict stores            # the key of each flight that is being stored
+    cdef object process
+
+    cdef int look_for_fork(self) except -1
+    cdef Flight join(self, object key, Flight own)
+    cdef int depart(self, Flight own) except -1
+    cdef int land(self, object key, Flight own) except -1
