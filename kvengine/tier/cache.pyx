@@ -194,11 +194,10 @@ cdef class CacheCore(Entries):
             end = self.ending(ttl)
         asked = self.asked()
         while True:
-            if wanted >= 0:
-                self.reserve()
             slot = self.find(key, &hash)
             if slot != NO_SLOT or wanted < 0 or self.is_ready():
                 break
+            self.reserve()
         # From here on nothing is created or dropped until the last step.
         if moves != NULL and moves[0] != expected or flight is not None and flight.is_void():
             return LATE
@@ -212,13 +211,13 @@ cdef class CacheCore(Entries):
             return TOO_LARGE
         if slot == NO_SLOT:
             is_held = self.insert(slot, hash, key, value, <uint32_t>wanted, end)
+            if self.ends:
+                self.look_for_ended(2, asked)
         else:
             old = PyList_GET_ITEM(self.objects, 2 * slot + 1)
             Py_INCREF(value)
             PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
             is_held = self.replace(slot, <uint32_t>wanted, end)
-        if self.ends:
-            self.look_for_ended(2, asked)
         self.bury()
         if old != NULL:
             Py_DECREF(<object>old)

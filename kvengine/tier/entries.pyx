@@ -29,17 +29,11 @@ from kvengine.tier.table cimport NO_SLOT, behind, home_of, mixed
 cdef extern from "Python.h":
     int PyObject_RichCompareBool(PyObject *one, PyObject *other, int operator)
 
-cdef extern from "<time.h>":
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int CLOCK_MONOTONIC_COARSE
-    int clock_gettime(int clock, timespec *moment) nogil
-    int clock_getres(int clock, timespec *step) nogil
-
 cdef enum:
     ATTEMPTS = 1000             # of a lookup that comparisons disturb
+
+
+cdef double TICK_MAX = 0.005
 
 
 cdef inline double seconds_of(timespec moment) noexcept nogil:
@@ -56,6 +50,7 @@ cdef class Entries:
         cdef timespec step
         clock_getres(CLOCK_MONOTONIC_COARSE, &step)
         self.tick = seconds_of(step)
+        self.exact = CLOCK_MONOTONIC if self.tick > TICK_MAX else CLOCK_MONOTONIC_COARSE
 
     # -- time
 
@@ -67,31 +62,20 @@ cdef class Entries:
         clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
         return seconds_of(moment)
 
-    cdef double asked(self) except? -1:
-        """Ask the timer, which may be Python code; what it says is for now()."""
-        return self.clock() - self.began if self.ends and self.timer is not None else 0.0
-
-    cdef double now(self, double asked) noexcept:
-        """Return the time in seconds since the cache began."""
-        cdef timespec moment
-        if self.timer is not None:
-            return asked
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &moment)
-        return seconds_of(moment) - self.began
-
     cdef double ending(self, double seconds) except? -1:
         """Return when an entry ends that comes now; never later than it should."""
         cdef timespec moment
-        cdef double end
+        cdef double now
         if self.timer is not None:
-            end = self.clock() - self.began + seconds
+            now = self.clock()
         else:
-            clock_gettime(CLOCK_MONOTONIC, &moment)
-            end = seconds_of(moment) - self.began + seconds - self.tick
-        if not self.table.reserve_endings():
-            raise MemoryError
-        self.ends = True
-        return end
+            clock_gettime(self.exact, &moment)
+            now = seconds_of(moment) - self.tick
+        if not self.ends:
+            if not self.table.reserve_endings():
+                raise MemoryError
+            self.ends = True
+        return now - self.began + seconds
 
     # -- finding
 
@@ -156,7 +140,7 @@ cdef class Entries:
 
     cdef int reserve(self) except -1:
         """Get what another entry needs; anything may run meanwhile, see is_ready()."""
-        self.policy.prepare()
+        self.policy.prepare()  # may run anything
         cdef uint32_t places = self.table.places
         cdef bint is_there = self.table.reserve()
         if self.table.places != places:
@@ -166,21 +150,6 @@ cdef class Entries:
         while PyList_GET_SIZE(self.objects) < 2 * (self.table.used + 1):
             self.objects.append(None)
         return 0
-
-    cdef bint is_ready(self) noexcept:
-        """True if there is what another entry needs."""
-        return self.table.has_room() and (
-            self.table.free != NO_SLOT
-            or PyList_GET_SIZE(self.objects) >= 2 * (self.table.used + 1))
-
-    cdef void place(self, int32_t slot, object key, object value) noexcept:
-        """Let a slot that has no objects have these; those of a free slot are None."""
-        Py_DECREF(None)
-        Py_DECREF(None)
-        Py_INCREF(key)
-        Py_INCREF(value)
-        PyList_SET_ITEM(self.objects, 2 * slot, key)
-        PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
 
     cdef bint shrink(self, int32_t newest) noexcept:
         """Let entries go until the bounds hold; return True if the newest is among them."""
@@ -219,7 +188,7 @@ cdef class Entries:
                 found += 1
         return found
 
-    cdef void bury(self) noexcept:
+    cdef void drop_dead(self) noexcept:
         """Drop the objects of entries that are gone; what is dropped may run any code."""
         cdef int32_t slot = self.table.exhume()
         cdef PyObject *key

@@ -1,7 +1,9 @@
 """How often keys were asked for, roughly."""
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+@cython.final
 cdef class Sketch:
     cdef uint8_t *counters
     cdef uint64_t blocks        # of 64 counters

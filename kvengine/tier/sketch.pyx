@@ -9,6 +9,7 @@ Invariants:
 * A sketch that grows keeps what it knows: of each block there are two copies then, side by side.
 """
 
+cimport cython
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -33,6 +34,7 @@ cdef inline uint64_t blocks_for(uint64_t keys) noexcept nogil:
     return (keys * COUNTERS_A_KEY + BLOCK - 1) // BLOCK
 
 
+@cython.final
 cdef class Sketch:
     """Counts of keys by their hash.
 

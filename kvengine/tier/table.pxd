@@ -1,9 +1,12 @@
 """Slots of a cache, and the index that finds them by hash."""
 
+cimport cython
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
     NO_SLOT = -1
+    SECONDS_MAX = 0xFFFFFFF0    # 136 years; behind them each look takes another line of memory
 
 ctypedef struct Slot:
     double stamp                # of its queue: what it is worth, or when it came
@@ -16,6 +19,7 @@ ctypedef struct Slot:
     uint8_t epoch
     uint8_t queue               # 0: in none
 
+@cython.final
 cdef class Table:
     cdef Slot *slots
     cdef int32_t *index
@@ -29,7 +33,6 @@ cdef class Table:
     cdef int32_t most           # slots there may be at the most
 
     cdef uint64_t keys_to_count(self) noexcept
-    cdef bint has_room(self) noexcept
     cdef bint reserve(self) noexcept
     cdef bint reserve_endings(self) noexcept
     cdef int32_t take(self, uint32_t hash) noexcept
@@ -37,12 +40,35 @@ cdef class Table:
     cdef int32_t exhume(self) noexcept
     cdef void give_back(self, int32_t slot) noexcept
     cdef int32_t find_hash(self, uint32_t hash) noexcept
-    cdef void set_end(self, int32_t slot, double end) noexcept
-    cdef bint has_ended(self, int32_t slot, double now) noexcept
     cdef void take_out(self, int32_t slot) noexcept
     cdef bint grow_slots(self) noexcept
     cdef bint grow_index(self) noexcept
     cdef void clear(self) noexcept
+
+    cdef inline bint has_room(self) noexcept:
+        """True if take() may be called."""
+        return (self.free != NO_SLOT or self.used < self.room) and (
+            <uint64_t>(self.count + 1) * 3 <= <uint64_t>self.places * 2)
+
+    cdef inline void set_end(self, int32_t slot, double end) noexcept:
+        """Let an entry end at a time of the cache, in seconds; INFINITY: never.
+
+        The slot notes the second before, so that most looks need no other line of memory.
+        """
+        if end == INFINITY:
+            self.slots[slot].ends = 0
+            return
+        self.endings[slot] = end
+        self.slots[slot].ends = 1  # also for what is no number
+        if end > 0:
+            self.slots[slot].ends += <uint32_t>min(end, <double>SECONDS_MAX)
+
+    cdef inline bint has_ended(self, int32_t slot, double now) noexcept:
+        """True if the entry of a slot ended, as of now."""
+        cdef uint32_t ends = self.slots[slot].ends
+        if ends == 0 or 0 <= now and now + 1 < ends:
+            return False
+        return not now < self.endings[slot]
 
 cdef inline uint32_t home_of(uint32_t hash, uint32_t places) noexcept nogil:
     """Return where a hash belongs among so many places, which need not be a power of two."""

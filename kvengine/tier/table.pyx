@@ -10,7 +10,7 @@ Invariants:
 * A dead slot is in no index and no queue; its objects wait to be dropped.
 """
 
-from libc.math cimport INFINITY
+cimport cython
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 
@@ -19,7 +19,6 @@ cdef enum:
     FIRST_INDEX = 16
     SLOTS_MAX = 1 << 30
     FEW = 1 << 13
-    SECONDS_MAX = 0xFFFFFFF0    # 136 years; behind them each look takes another line of memory
     MOST_KNOWN = 1 << 29        # who says more, or nothing, does not know
 
 
@@ -28,6 +27,7 @@ cdef inline uint32_t way(uint32_t origin, uint32_t target, uint32_t places) noex
     return target - origin if target >= origin else target + (places - origin)
 
 
+@cython.final
 cdef class Table:
     """Slots and their index.
 
@@ -68,11 +68,6 @@ cdef class Table:
         if <uint64_t>self.most >= MOST_KNOWN:
             return 0
         return self.most * 2 if self.most < FEW else self.most
-
-    cdef bint has_room(self) noexcept:
-        """True if take() may be called."""
-        return (self.free != NO_SLOT or self.used < self.room) and (
-            <uint64_t>(self.count + 1) * 3 <= <uint64_t>self.places * 2)
 
     cdef bint reserve(self) noexcept:
         """Make room for another slot; return False if memory has run out."""
@@ -148,28 +143,6 @@ cdef class Table:
             if slot == NO_SLOT or self.slots[slot].hash == hash:
                 return slot
             place = behind(place, self.places)
-
-    # -- ends
-
-    cdef void set_end(self, int32_t slot, double end) noexcept:
-        """Let an entry end at a time of the cache, in seconds; INFINITY: never.
-
-        The slot notes the second before, so that most looks need no other line of memory.
-        """
-        if end == INFINITY:
-            self.slots[slot].ends = 0
-            return
-        self.endings[slot] = end
-        self.slots[slot].ends = 1  # also for what is no number
-        if end > 0:
-            self.slots[slot].ends += <uint32_t>min(end, <double>SECONDS_MAX)
-
-    cdef bint has_ended(self, int32_t slot, double now) noexcept:
-        """True if the entry of a slot ended, as of now."""
-        cdef uint32_t ends = self.slots[slot].ends
-        if ends == 0 or 0 <= now and now + 1 < ends:
-            return False
-        return not now < self.endings[slot]
 
     # -- memory
 
