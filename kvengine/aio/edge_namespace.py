@@ -28,7 +28,6 @@ from kvengine.namespace.limits import Limits
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import KeyChange, KeyInfo
 from kvengine.namespace.values import ValueStream as BytesStream
-from kvengine.tier.flights import AsyncFlights
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
 
@@ -43,7 +42,6 @@ class EdgeNamespace:
         self, location: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
     ) -> None:
         self._edge, self._inner, self._origin, self._runner = location, inner, origin, runner
-        self._flights = AsyncFlights()
         copies = location.tier.copies
         self._peek = None if copies.disk is None else copies.values.peek
 
@@ -275,7 +273,7 @@ class EdgeNamespace:
 
         Of several tasks that miss the key at once only one calls `make`.
         """
-        return await filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+        return await filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(
         self,
@@ -283,9 +281,10 @@ class EdgeNamespace:
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function, async or not, returns in this namespace.
 
         The decorated function is async.  See kvengine.Namespace.memoize.
         """
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]

@@ -2,8 +2,9 @@
 
 Invariants:
 
-* Of all tasks that miss a key at once one makes the value; the others wait for it, or get its
-  exception.  If it is cancelled, one of the others takes over.
+* Of all tasks and threads that miss a key at once one makes the value; the others wait for it, or
+  get its exception.  If it is cancelled, one of the others takes over.
+* What is stored, and what is not, is as in namespace/filling.py.
 """
 
 from __future__ import annotations
@@ -14,20 +15,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvengine.namespace import filling
-from kvengine.namespace.filling import ABSENT, Memo
-from kvengine.tier.flights import AsyncFlights
+from kvengine.namespace.call_keys import CallKeys
+from kvengine.namespace.filling import ABSENT
+from kvengine.tier.flights import Flight
+from kvengine.tier.memoize import is_async, kept
 
 if TYPE_CHECKING:
     from kvengine.aio.namespace import Namespace
 
 
 async def get_or_set(
-    namespace: Namespace,
-    flights: AsyncFlights,
-    key: str,
-    make: Any,
-    kind: str,
-    options: dict[str, Any],
+    namespace: Namespace, key: str, make: Any, kind: str, options: dict[str, Any]
 ) -> Any:
     """Return a value, made if it is missing; Namespace.get_or_set has the arguments."""
     inner, run = namespace._inner, namespace._runner.run
@@ -35,37 +33,48 @@ async def get_or_set(
     if found is not ABSENT:
         return found
 
-    async def fill() -> Any:
+    async def fill(flight: Flight) -> Any:
         again = await run(filling.read, inner, key, kind)  # another task may just have made it
         if again is not ABSENT:
             return again
         value = make()
         if inspect.isawaitable(value):
             value = await value
-        return await run(filling.write, inner, key, value, kind, options)
+        return await run(filling.write, inner, flight, key, value, kind, options)
 
-    return await flights.run(key, fill)
+    return await inner._flights.run_async(key, fill)
 
 
 def memoize(
-    namespace: Namespace, kind: str, key: Callable[..., str] | None, options: dict[str, Any]
+    namespace: Namespace,
+    kind: str,
+    key: Callable[..., str] | None,
+    name: str | None,
+    options: dict[str, Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator; Namespace.memoize has the arguments."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        memo = Memo(function, key, namespace.limits.key_bytes)
+        is_async(function)  # refuses what is no function
+        keys = CallKeys(function, key, namespace.limits.key_bytes, name)
+
+        async def make(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            result = function(*args, **kwargs)
+            if inspect.isawaitable(result):
+                result = await result
+            return kept(function, result)
 
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await namespace.get_or_set(
-                memo.key_of(args, kwargs),
-                functools.partial(function, *args, **kwargs),
+                keys.key_of(args, kwargs),
+                functools.partial(make, args, kwargs),
                 type=kind,
                 **options,
             )
 
         async def forget(*args: Any, **kwargs: Any) -> int:
-            return await namespace.delete(memo.key_of(args, kwargs))
+            return await namespace.delete(keys.key_of(args, kwargs))
 
         call.forget = forget  # type: ignore[attr-defined]
         return call

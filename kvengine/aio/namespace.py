@@ -23,7 +23,6 @@ from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.reading import BLOCKED, Meter
 from kvengine.namespace.results import KeyChange, KeyInfo, ValueWithMetadata
 from kvengine.namespace.watching import key_change
-from kvengine.tier.flights import AsyncFlights
 
 
 class Namespace:
@@ -34,7 +33,6 @@ class Namespace:
 
     def __init__(self, inner: sync.Namespace, runner: Runner) -> None:
         self._inner, self._runner = inner, runner
-        self._flights = AsyncFlights()
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.Namespace {self.id}>"
@@ -187,7 +185,7 @@ class Namespace:
             "expiration_ttl": expiration_ttl,
             "metadata": metadata,
         }
-        return await filling.get_or_set(self, self._flights, key, make, type, options)
+        return await filling.get_or_set(self, key, make, type, options)
 
     def memoize(
         self,
@@ -195,9 +193,10 @@ class Namespace:
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function, async or not, returns in this namespace.
 
         The decorated function is async.  See kvengine.Namespace.memoize.
         """
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})

@@ -23,7 +23,6 @@ from kvengine.namespace import values
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, KeyChange, KeyInfo
-from kvengine.tier.flights import AsyncFlights
 
 
 class RemoteNamespace:
@@ -36,7 +35,6 @@ class RemoteNamespace:
         self, inner: sync_namespace.RemoteNamespace, runner: Runner, database: RemoteDatabase
     ) -> None:
         self._inner, self._runner, self._database = inner, runner, database
-        self._flights = AsyncFlights()
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.RemoteNamespace {self.id}>"
@@ -125,7 +123,7 @@ class RemoteNamespace:
         self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
     ) -> Any:
         """Return the value of a key; if there is none, call or await `make` and store it."""
-        return await filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+        return await filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(
         self,
@@ -133,9 +131,10 @@ class RemoteNamespace:
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function returns in this namespace."""
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
 
 class RemoteDatabase:

@@ -127,6 +127,7 @@ class RemoteNamespace:
 
     def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key and return the version; see Namespace.delete()."""
+        self._flights.forget(key)
         return int(self._call("delete", key, **options))
 
     def touch(self, /, key: str, **options: Any) -> int:
@@ -158,6 +159,7 @@ class RemoteNamespace:
         """Delete many keys; see Namespace.delete_many()."""
         if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
             raise InvalidType(f"give an iterable of keys, not {_name(keys)}")
+        self._flights.forget_where(lambda key: True)
         return self._bulk("delete_many", iter(keys), progress, options)
 
     def _bulk(
@@ -180,6 +182,8 @@ class RemoteNamespace:
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
+        if not dry_run:
+            self._flights.forget_where(lambda key: True)
         deleted = int(self._call("delete_prefix", prefix, dry_run=dry_run))
         if progress is not None and not dry_run:
             progress(deleted, deleted)
@@ -249,7 +253,7 @@ class RemoteNamespace:
         self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
     ) -> Any:
         """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
-        return filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+        return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(
         self,
@@ -257,9 +261,10 @@ class RemoteNamespace:
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
 
 def _keys(key: Any) -> Any:

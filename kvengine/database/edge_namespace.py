@@ -18,7 +18,6 @@ from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
-from kvengine.tier.flights import Flights
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
 
@@ -58,7 +57,6 @@ class EdgeNamespace(EdgeWriter):
     def __init__(self, edge: Edge, origin: Any) -> None:
         super().__init__(edge, origin)
         self._row = catalog_key(origin.id)
-        self._flights = Flights()
 
     # -- reading
 
@@ -240,7 +238,7 @@ class EdgeNamespace(EdgeWriter):
         self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
     ) -> Any:
         """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
-        return filling.get_or_set(self, self._flights, key, make, type, options)  # type: ignore[arg-type]
+        return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(
         self,
@@ -248,9 +246,10 @@ class EdgeNamespace(EdgeWriter):
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<kvengine.EdgeNamespace {self.id} at {self._edge.location!r}>"

@@ -24,6 +24,7 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
+from kvengine.tier.flights import Flights
 from kvengine.tier.reading import Ask
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class EdgeWriter(EdgeReader):
     def __init__(self, edge: Edge, origin: Any) -> None:
         self.id: str = origin.id
         self._edge, self._origin = edge, origin
+        self._flights = Flights()
 
     @property
     def origin(self) -> Any:
@@ -83,6 +85,7 @@ class EdgeWriter(EdgeReader):
 
     def delete(self, /, key: str, **options: Any) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
+        self._flights.forget(key)
         return int(self._writing(key, lambda: self.origin.delete(key, **options), gives_version))
 
     def touch(self, /, key: str, **options: Any) -> int:
@@ -100,11 +103,14 @@ class EdgeWriter(EdgeReader):
 
     def delete_many(self, /, keys: Iterable[str], **options: Any) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
+        self._flights.forget_where(lambda key: True)
         report: BulkReport = self._writing(None, lambda: self.origin.delete_many(keys, **options))
         return report
 
     def delete_prefix(self, /, prefix: str, **options: Any) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
+        if not options.get("dry_run"):
+            self._flights.forget_where(lambda key: True)
         return int(self._writing(None, lambda: self.origin.delete_prefix(prefix, **options)))
 
     def import_(self, /, file: Any, **options: Any) -> ImportReport:

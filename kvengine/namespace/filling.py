@@ -2,8 +2,10 @@
 
 Invariants:
 
-* Of all threads of this process that miss a key at once, one makes the value; the others wait for
-  it, or get its exception.  Other processes may make it too; the last one wins.
+* Of all threads and tasks of this process that miss a key at once, one makes the value; the others
+  wait for it, or get its exception.  Other processes may make it too; the first one wins.
+* What was written while a value was made stays: what was made is stored only if the key is still
+  absent, and not after it was deleted through this namespace object.
 * What the maker's caller gets is what a later read gives: it went through the same bytes.
 * An exception stores nothing.
 """
@@ -11,16 +13,14 @@ Invariants:
 from __future__ import annotations
 
 import functools
-import inspect
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import xxhash
-
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
+from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.values import decode_json, encode_value
-from kvengine.tier.flights import Flights
+from kvengine.tier.flights import Flight
+from kvengine.tier.memoize import is_async, kept, name_of
 
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace
@@ -29,18 +29,38 @@ TYPES = ("text", "bytes", "json")
 ABSENT = object()
 
 
-def read(namespace: Namespace, key: str, kind: str) -> Any:
-    """Return a value, or ABSENT; None is a value of type json."""
+def read(namespace: Namespace, key: str, kind: str, least: int = 0) -> Any:
+    """Return a value, or ABSENT; None is a value of type json.
+
+    Args:
+        namespace, key: where.
+        kind: one of TYPES.
+        least: a version that a location has to know.
+    """
     if kind not in TYPES:
         raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")
-    found = namespace.get_with_metadata(key, kind)
+    asked = {"min_version": least} if least and hasattr(namespace, "origin") else {}
+    found = namespace.get_with_metadata(key, kind, **asked)
     return found.value if found.version else ABSENT
 
 
-def write(namespace: Namespace, key: str, value: Any, kind: str, options: dict[str, Any]) -> Any:
-    """Store a value, and return what a read of it gives."""
+def write(
+    namespace: Namespace,
+    flight: Flight,
+    key: str,
+    value: Any,
+    kind: str,
+    options: dict[str, Any],
+) -> Any:
+    """Store a value that was made, and return what a read of the key gives."""
     data = bytes(encode_value(namespace.limits, value, "json" if kind == "json" else None, None))
-    namespace.put(key, data, **options)
+    put = functools.partial(namespace.put, key, data, if_version=0, **options)
+    try:
+        namespace._flights.store(key, flight, put)
+    except VersionConflict as conflict:  # another process was faster, or somebody put a value
+        found = read(namespace, key, kind, conflict.found)
+        if found is not ABSENT:
+            return found
     if kind == "bytes":
         return data
     return decode_json(key, data) if kind == "json" else data.decode("utf-8", "replace")
@@ -48,7 +68,6 @@ def write(namespace: Namespace, key: str, value: Any, kind: str, options: dict[s
 
 def get_or_set(
     namespace: Namespace,
-    flights: Flights,
     key: str,
     make: Callable[[], Any],
     kind: str,
@@ -59,83 +78,42 @@ def get_or_set(
     if found is not ABSENT:
         return found
 
-    def fill() -> Any:
+    def fill(flight: Flight) -> Any:
         again = read(namespace, key, kind)  # another thread may just have made it
         if again is not ABSENT:
             return again
-        return write(namespace, key, make(), kind, options)
+        return write(namespace, flight, key, make(), kind, options)
 
-    return flights.run(key, fill)
-
-
-# -- memoize
-
-
-class Memo:
-    """How the calls of a function become keys.
-
-    Raises:
-        InvalidType: `key` is no callable.
-    """
-
-    def __init__(
-        self, function: Callable[..., Any], key: Callable[..., str] | None, key_bytes: int
-    ) -> None:
-        if key is not None and not callable(key):
-            raise InvalidType(f"key must be callable or None, not {type(key).__name__}")
-        self._name = f"{function.__module__}.{function.__qualname__}"
-        self._signature, self._key = inspect.signature(function), key
-        self._key_bytes = key_bytes
-
-    def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Return the key of a call: equal arguments, however they are passed, give the same one.
-
-        Raises:
-            InvalidType: an argument has no form in JSON.
-        """
-        if self._key is not None:
-            return self._key(*args, **kwargs)
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        try:
-            text = json.dumps(list(bound.arguments.values()), sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InvalidType(
-                f"the arguments of {self._name} can't be a key ({error}); give memoize a key="
-            ) from None
-        key = f"{self._name}:{text}"
-        if len(key.encode()) > self._key_bytes:
-            digest = xxhash.xxh3_128_hexdigest(text.encode())
-            key = f"{self._name[: self._key_bytes // 8]}:{digest}"
-        return key
+    return namespace._flights.run(key, fill)
 
 
 def memoize(
     namespace: Namespace,
     kind: str,
     key: Callable[..., str] | None,
+    name: str | None,
     options: dict[str, Any],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator; Namespace.memoize has the arguments."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(function):
+        if is_async(function):
             raise InvalidType(
-                f"{function.__qualname__} is async: use memoize of a namespace of kvengine.aio"
+                f"{name_of(function)} is async: use memoize of a namespace of kvengine.aio"
             )
-        memo = Memo(function, key, namespace.limits.key_bytes)
+        keys = CallKeys(function, key, namespace.limits.key_bytes, name)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             return namespace.get_or_set(
-                memo.key_of(args, kwargs),
-                functools.partial(function, *args, **kwargs),
+                keys.key_of(args, kwargs),
+                lambda: kept(function, function(*args, **kwargs)),
                 type=kind,
                 **options,
             )
 
         call.forget = lambda *args, **kwargs: namespace.delete(  # type: ignore[attr-defined]
-            memo.key_of(args, kwargs)
+            keys.key_of(args, kwargs)
         )
         return call
 

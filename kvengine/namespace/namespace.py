@@ -42,6 +42,18 @@ class Namespace(NamespaceWriter):
     def __repr__(self) -> str:
         return f"<kvengine.Namespace {self.id}>"
 
+    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
+        """Delete a key and return the version of the change; 0 if there was nothing to delete.
+
+        What get_or_set() makes for it at this moment is not stored.
+
+        Raises:
+            InvalidRequest: it is no key.
+            VersionConflict: the key has another version than `if_version`.
+        """
+        self._flights.forget(key)
+        return super().delete(key, if_version=if_version, durability=durability)
+
     # -- lists
 
     def list(
@@ -139,7 +151,8 @@ class Namespace(NamespaceWriter):
         """Return the value of a key; if there is none, call `make` and store what it returns.
 
         Of several threads that miss the key at once only one calls `make`.  What it raises is
-        raised in all of them, and nothing is stored.
+        raised in all of them, and nothing is stored.  A value that is put while `make` runs stays,
+        and is returned; after a delete through this object what was made is returned, not stored.
 
         Args:
             key: as for get().
@@ -148,14 +161,14 @@ class Namespace(NamespaceWriter):
             expiration, expiration_ttl, metadata: as for put().
 
         Raises:
-            InvalidRequest: `make` asks for the same key in the same thread.
+            InvalidRequest: `make` asks for the same key.
         """
         options = {
             "expiration": expiration,
             "expiration_ttl": expiration_ttl,
             "metadata": metadata,
         }
-        return filling.get_or_set(self, self._flights, key, make, type, options)
+        return filling.get_or_set(self, key, make, type, options)
 
     def memoize(
         self,
@@ -163,21 +176,28 @@ class Namespace(NamespaceWriter):
         expiration_ttl: int | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
+        name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function returns in this namespace.
 
-        The key of a call is the function's name with its arguments as JSON, or a digest of them
-        where that would be too long.  `function.forget(...)` deletes what a call has kept.
+        The key of a call is a name of the function and its arguments with their types, or a digest
+        where that would be too long.  A function of a module is named as it is there.  Of a lambda,
+        a function within a function, a method of an object and all of `__main__`, a digest of the
+        code and of what it has captured belongs to the name; where that is an object that can
+        change, the name is one of this process only: give `name` to share results between
+        processes.  `function.forget(...)` deletes what a call has kept.
 
         Args:
             expiration_ttl: seconds for which a value is kept; None: for ever.
             type: "json", "text" or "bytes": what the function returns.
             key: gives the key from the arguments, instead.
+            name: what the keys begin with, instead of what the function is called.
 
         Raises:
-            InvalidType: the function is async (see kvengine.aio), or an argument is not JSON.
+            InvalidType: the function is async (see kvengine.aio) or a generator, or no key can be
+                made of an argument.
         """
-        return filling.memoize(self, type, key, {"expiration_ttl": expiration_ttl})
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})
 
     # -- bulk
 
@@ -224,6 +244,7 @@ class Namespace(NamespaceWriter):
         At most 10,000 keys in one call.  Each counts as a delete, and as successful, whether it
         was there or not.  See put_many() for arguments and errors.
         """
+        self._flights.forget_where(lambda key: True)
         return bulk.delete_many(self, keys, atomic, progress, durability)
 
     def delete_prefix(
@@ -240,6 +261,8 @@ class Namespace(NamespaceWriter):
             dry_run: delete nothing, only count the keys.
             progress: called with (keys deleted, keys there were).
         """
+        if not dry_run:
+            self._flights.forget_where(lambda key: True)
         return bulk.delete_prefix(self, prefix, dry_run, progress)
 
     # -- files

@@ -1,7 +1,7 @@
 """The memory cache, for other compiled code."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.tier.entries cimport Entries
 from kvengine.tier.flights cimport Epoch, Flight
@@ -10,7 +10,6 @@ cdef class CacheCore(Entries):
     cdef bint charges           # sizes are bytes of memory
     cdef object measure         # gives the size of a value; None: see size_of
     cdef object time_to_live    # of entries that come without one; None: they do not end
-    cdef int64_t fitted         # the entries for which the policy has room
     cdef uint64_t hits, misses
     cdef readonly Epoch epoch   # clear() begins another one
 
@@ -20,8 +19,3 @@ cdef class CacheCore(Entries):
         self, object key, object value, object size, object ttl, Flight flight=*,
         const uint64_t *moves=*, uint64_t expected=*, PyObject **there=*,
     ) except -1
-    cdef bint insert(
-        self, int32_t slot, uint32_t hash, object key, object value, uint32_t size, double end,
-    ) noexcept
-    cdef bint replace(self, int32_t slot, uint32_t size, double end) noexcept
-    cdef object remove(self, object key, object default)

@@ -10,7 +10,6 @@ Invariants:
 * Each call is one step, also for those that run in the middle of it: see entries.pyx.
 """
 
-from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -18,7 +17,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.tier.adaptive cimport Adaptive
-from kvengine.tier.entries cimport Entries
+from kvengine.tier.entries cimport Entries, memory_of
 from kvengine.tier.flights cimport Epoch, Flight
 from kvengine.tier.greedy cimport Greedy
 from kvengine.tier.s3fifo cimport S3Fifo
@@ -31,15 +30,6 @@ from typing import NamedTuple
 
 from kvengine.errors import InvalidRequest, InvalidType
 
-cdef extern from "Python.h":
-    bint PyUnicode_CheckExact(object o)
-    bint PyLong_CheckExact(object o)
-    Py_ssize_t PyUnicode_GET_LENGTH(object o)
-    int PyUnicode_KIND(object o)
-    ctypedef struct PyTypeObject:
-        Py_ssize_t tp_basicsize
-    PyTypeObject *Py_TYPE(object o)
-
 cdef enum:
     SIZE_MAX = 0xFFFFFFFF
     ENTRIES_MAX = 1 << 29
@@ -49,8 +39,6 @@ cdef enum:
     LATE = 3                    # what it was made from has changed since
     THERE = 4                   # another value is, and was asked for
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
-    STR_BYTES = 56              # of an object besides its content
-    BYTES_BYTES = 33
 
 POLICIES = ("adaptive", "lru", "s3fifo", "wtinylfu", "gdsf")
 
@@ -223,36 +211,6 @@ cdef class CacheCore(Entries):
             Py_DECREF(<object>old)
         return HELD if is_held else REFUSED
 
-    cdef bint insert(
-        self, int32_t slot, uint32_t hash, object key, object value, uint32_t size, double end,
-    ) noexcept:
-        """Add an entry, for which there is room; return False if it is refused."""
-        cdef int64_t counted
-        self.policy.missed(hash, size)
-        slot = self.table.take(hash)
-        self.table.slots[slot].size = size
-        self.table.set_end(slot, end)
-        self.place(slot, key, value)
-        self.policy.insert(slot)
-        self.changes += 1
-        if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
-            return not self.shrink(slot)
-        self.policy.settle()
-        if self.table.count > self.fitted:
-            self.fitted = 2 * self.table.count
-            counted = self.table.keys_to_count()
-            self.policy.fit(min(self.fitted, counted) if counted else self.fitted)
-        return True
-
-    cdef bint replace(self, int32_t slot, uint32_t size, double end) noexcept:
-        """Let an entry have a value of another size and end; return False if it is refused."""
-        self.table.set_end(slot, end)
-        if self.table.slots[slot].size == size:
-            self.touch(slot)
-            return True
-        self.policy.resized(slot, size)
-        return self.policy.bytes <= self.capacity or not self.shrink(slot)
-
     def set(self, key, value, size=None, ttl=None) -> bool:
         """Hold a value; return False if it is not held.
 
@@ -293,20 +251,6 @@ cdef class CacheCore(Entries):
         if outcome == TOO_LARGE:
             raise too_large()
         return default
-
-    cdef object remove(self, object key, object default):
-        """Remove a key and return its value; `default` if it was not there."""
-        cdef uint32_t hash
-        cdef double asked = self.asked()
-        cdef int32_t slot = self.find(key, &hash)
-        cdef object found = default
-        if slot == NO_SLOT:
-            return default
-        if not self.table.has_ended(slot, self.now(asked)):
-            found = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-        self.forget(slot)
-        self.bury()
-        return found
 
     def delete(self, key) -> bool:
         """Remove a key; return True if it was there."""
@@ -443,14 +387,3 @@ cdef object checked_time(str name, object seconds):
     if not number or not seconds >= 0:
         raise InvalidRequest(f"{name} must be a number of seconds, not {seconds!r}")
     return float(seconds)
-
-
-cdef int64_t memory_of(object thing) except -1:
-    """Return the memory of an object, without what it refers to."""
-    if PyBytes_CheckExact(thing):
-        return BYTES_BYTES + PyBytes_GET_SIZE(thing)
-    if PyUnicode_CheckExact(thing):
-        return STR_BYTES + PyUnicode_GET_LENGTH(thing) * PyUnicode_KIND(thing)
-    if isinstance(thing, (bytes, bytearray, memoryview)):
-        return BYTES_BYTES + len(thing)
-    return Py_TYPE(thing).tp_basicsize

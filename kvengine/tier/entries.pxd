@@ -29,6 +29,7 @@ cdef class Entries:
     cdef bint is_stable         # the same keys lead to the same decisions in every process
     cdef int64_t capacity       # what the sizes of all entries may come to
     cdef int64_t entries_max
+    cdef int64_t fitted         # the entries for which the policy has room
     cdef object timer           # None: the clock of the machine
     cdef double began           # on that clock: where the times of entries begin
     cdef double tick            # by how much it may be behind
@@ -42,6 +43,11 @@ cdef class Entries:
     cdef int32_t find(self, object key, uint32_t *hash) except -2
     cdef void touch(self, int32_t slot) noexcept
     cdef int reserve(self) except -1
+    cdef bint insert(
+        self, int32_t slot, uint32_t hash, object key, object value, uint32_t size, double end,
+    ) noexcept
+    cdef bint replace(self, int32_t slot, uint32_t size, double end) noexcept
+    cdef object remove(self, object key, object default)
     cdef bint shrink(self, int32_t newest) noexcept
     cdef void forget(self, int32_t slot) noexcept
     cdef int look_for_ended(self, int count, double asked) noexcept
@@ -79,3 +85,5 @@ cdef class Entries:
         """Drop the objects of entries that are gone; what is dropped may run any code."""
         if self.table.dead != NO_SLOT:
             self.drop_dead()
+
+cdef int64_t memory_of(object thing) except -1

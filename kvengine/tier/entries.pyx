@@ -18,7 +18,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_SET_ITEM
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
@@ -28,9 +27,18 @@ from kvengine.tier.table cimport NO_SLOT, behind, home_of, mixed
 
 cdef extern from "Python.h":
     int PyObject_RichCompareBool(PyObject *one, PyObject *other, int operator)
+    bint PyUnicode_CheckExact(object o)
+    bint PyLong_CheckExact(object o)
+    Py_ssize_t PyUnicode_GET_LENGTH(object o)
+    int PyUnicode_KIND(object o)
+    ctypedef struct PyTypeObject:
+        Py_ssize_t tp_basicsize
+    PyTypeObject *Py_TYPE(object o)
 
 cdef enum:
     ATTEMPTS = 1000             # of a lookup that comparisons disturb
+    STR_BYTES = 56              # of an object besides its content
+    BYTES_BYTES = 33
 
 
 cdef double TICK_MAX = 0.005
@@ -151,6 +159,36 @@ cdef class Entries:
             self.objects.append(None)
         return 0
 
+    cdef bint insert(
+        self, int32_t slot, uint32_t hash, object key, object value, uint32_t size, double end,
+    ) noexcept:
+        """Add an entry, for which there is room; return False if it is refused."""
+        cdef int64_t counted
+        self.policy.missed(hash, size)
+        slot = self.table.take(hash)
+        self.table.slots[slot].size = size
+        self.table.set_end(slot, end)
+        self.place(slot, key, value)
+        self.policy.insert(slot)
+        self.changes += 1
+        if self.policy.bytes > self.capacity or self.table.count > self.entries_max:
+            return not self.shrink(slot)
+        self.policy.settle()
+        if self.table.count > self.fitted:
+            self.fitted = 2 * self.table.count
+            counted = self.table.keys_to_count()
+            self.policy.fit(min(self.fitted, counted) if counted else self.fitted)
+        return True
+
+    cdef bint replace(self, int32_t slot, uint32_t size, double end) noexcept:
+        """Let an entry have a value of another size and end; return False if it is refused."""
+        self.table.set_end(slot, end)
+        if self.table.slots[slot].size == size:
+            self.touch(slot)
+            return True
+        self.policy.resized(slot, size)
+        return self.policy.bytes <= self.capacity or not self.shrink(slot)
+
     cdef bint shrink(self, int32_t newest) noexcept:
         """Let entries go until the bounds hold; return True if the newest is among them."""
         cdef bint is_gone = False
@@ -172,6 +210,20 @@ cdef class Entries:
         self.policy.remove(slot)
         self.table.bury(slot)
         self.changes += 1
+
+    cdef object remove(self, object key, object default):
+        """Remove a key and return its value; `default` if it was not there."""
+        cdef uint32_t hash
+        cdef double asked = self.asked()
+        cdef int32_t slot = self.find(key, &hash)
+        cdef object found = default
+        if slot == NO_SLOT:
+            return default
+        if not self.table.has_ended(slot, self.now(asked)):
+            found = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
+        self.forget(slot)
+        self.bury()
+        return found
 
     cdef int look_for_ended(self, int count, double asked) noexcept:
         """Look at so many slots, in turn, and remove what has ended; return how many."""
@@ -212,3 +264,14 @@ cdef class Entries:
             count = self.look_for_ended(self.table.used, asked)
             self.bury()
         return count
+
+
+cdef int64_t memory_of(object thing) except -1:
+    """Return the memory of an object, without what it refers to."""
+    if PyBytes_CheckExact(thing):
+        return BYTES_BYTES + PyBytes_GET_SIZE(thing)
+    if PyUnicode_CheckExact(thing):
+        return STR_BYTES + PyUnicode_GET_LENGTH(thing) * PyUnicode_KIND(thing)
+    if isinstance(thing, (bytes, bytearray, memoryview)):
+        return BYTES_BYTES + len(thing)
+    return Py_TYPE(thing).tp_basicsize

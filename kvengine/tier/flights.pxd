@@ -26,7 +26,7 @@ cdef class Flights:
     cdef Epoch epoch
     cdef dict under_way         # by key
     cdef dict stores            # the key of each flight that is being stored
-    cdef object process
+    cdef int process            # that has begun them
 
     cdef int look_for_fork(self) except -1
     cdef Flight join(self, object key, Flight own)

@@ -17,11 +17,13 @@ Invariants:
 """
 
 import asyncio
-import os
 from _thread import allocate_lock, get_ident
 from contextvars import ContextVar
 
 from kvengine.errors import InvalidRequest
+
+cdef extern from "<unistd.h>":
+    int getpid() noexcept nogil
 
 cdef enum:
     TELLS = 3                   # how often a task is told, if that is interrupted
@@ -87,10 +89,10 @@ cdef class Flights:
 
     def __cinit__(self, Epoch epoch=None) -> None:
         self.epoch = Epoch() if epoch is None else epoch
-        self.under_way, self.stores, self.process = {}, {}, os.getpid()
+        self.under_way, self.stores, self.process = {}, {}, getpid()
 
     cdef int look_for_fork(self) except -1:
-        cdef object process = os.getpid()
+        cdef int process = getpid()
         if process != self.process:
             self.under_way, self.stores, self.process = {}, {}, process
         return 0

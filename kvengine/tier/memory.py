@@ -14,7 +14,7 @@ __all__ = ["Cache", "CacheInfo"]
 class Items(ItemsView[Any, Any]):
     """The (key, value) pairs of a cache; what goes while they are looked at is left out."""
 
-    _mapping: CacheCore  # type: ignore[assignment]
+    _mapping: CacheCore
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key in self._mapping:
@@ -26,7 +26,7 @@ class Items(ItemsView[Any, Any]):
 class Values(ValuesView[Any]):
     """The values of a cache; what goes while they are looked at is left out."""
 
-    _mapping: CacheCore  # type: ignore[assignment]
+    _mapping: CacheCore
 
     def __contains__(self, wanted: object) -> bool:
         return any(value is wanted or value == wanted for value in self)

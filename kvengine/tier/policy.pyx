@@ -1,8 +1,8 @@
 """What decides which entry of a cache goes: the interface, and LRU.
 
-A cache calls `insert` when it has taken a slot, then `victim` until its bounds hold, each time
-giving the slot back, and then `settle`; before it begins, it calls `prepare`.  The entry that came last is no victim unless it is the
-only one.
+A cache calls `prepare` before it begins, `insert` when it has taken a slot, then `victim` until its
+bounds hold, each time giving the slot back, and then `settle`.  The entry that came last is no
+victim unless it is the only one.
 
 Invariants:
 

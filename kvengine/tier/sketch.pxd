@@ -3,6 +3,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+
 @cython.final
 cdef class Sketch:
     cdef uint8_t *counters

@@ -19,6 +19,7 @@ ctypedef struct Slot:
     uint8_t epoch
     uint8_t queue               # 0: in none
 
+
 @cython.final
 cdef class Table:
     cdef Slot *slots
