@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kvengine.engine import index_file, opening, segment_file
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.segment import bytes_at
-from kvengine.errors import InvalidRequest
+from kvengine.errors import CorruptData, InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.mapped import MappedFile
@@ -53,15 +53,16 @@ def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> in
     total, done = sum(now.ends.values()), 0
     for row in now.rows:
         name = segment_file.file_name(row.id)
-        if row.size_bytes is None or not _link(store, name, target):
+        if row.size_bytes is None or not _link(store, name, target, row.size_bytes):
             _copy_mapped(now.files[row.id], name, target, now.ends[row.id])
         done += now.ends[row.id]
         if progress is not None:
             progress(done, total)
-    derived = list(manifest.key_runs)
-    if manifest.index is not None:
-        derived.append(index_file.file_name(manifest.index[0]))
-    if not all(_link(store, name, target) for name in derived):
+    linked = all(_link(store, name, target) for name in manifest.key_runs)
+    if linked and manifest.index is not None:
+        number, size_bytes = manifest.index
+        linked = _link(store, index_file.file_name(number), target, size_bytes)
+    if not linked:
         manifest = replace(manifest, index=None, key_runs=())  # the copy makes its own
     target.sync()
     newest = max((row.id for row in now.rows), default=0)
@@ -72,16 +73,30 @@ def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> in
     return now.version
 
 
-def _link(store: StoreParts, name: str, target: Directory) -> bool:
-    """Link a file; False if it is gone.
+def _link(store: StoreParts, name: str, target: Directory, size_bytes: int | None = None) -> bool:
+    """Link a file, of a known size if that is given; False if it is gone.
 
     The writer that this store follows has replaced it, or somebody has removed the whole folder.
+
+    Raises:
+        CorruptData: somebody has made it shorter or longer.
     """
+    folder = store.directory.folder
+    if folder is not None and folder.problem() is not None:
+        return False  # another store may have a file of that name
     try:
+        found = store.directory.size(name)
+        if size_bytes is not None and found != size_bytes:
+            raise CorruptData(
+                "size of a file that never changes",
+                file=name,
+                offset=0,
+                expected=size_bytes,
+                found=found,
+            )
         store.directory.link(name, target)
     except FileNotFoundError:
-        folder = store.directory.folder
-        if store.follower is None and (folder is None or folder.problem() is None):
+        if store.follower is None:
             raise
         return False
     return True

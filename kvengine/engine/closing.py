@@ -3,6 +3,7 @@
 Invariants:
 
 * What was acknowledged does not depend on it: a store that is never closed loses nothing.
+* Descriptors and mappings are given back at once, but for those that a view still needs.
 * After a sync that failed, nothing that may not be on disk is left to be found by the next open.
 * One thread closes; another that tries meanwhile waits until it has.  Nobody writes, and no job
   runs, once the lock of the folder is given back.
@@ -82,6 +83,7 @@ def _stop(store: StoreParts, closed: StoreClosed) -> None:
 def _give_back(store: StoreParts) -> None:
     store.is_settled = True  # from here on another process may have the folder
     store.waiting.wake()
+    store.release_files()
     store.directory.unlock()
     store.directory.close()
     store.is_released = True

@@ -15,8 +15,8 @@ from libc.stdlib cimport free, malloc, realloc
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport home_line
 from kvengine.engine.record cimport (
-    DELETE, EXPIRES, PUT, Header, check, encode, expiry_of, flags_of, key_of, kind_of, size_of,
-    value_of, version_of,
+    DELETE, EXPIRES, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of, key_of, kind_of,
+    load_record, size_of, value_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
 from kvengine.engine.writing cimport Writer
@@ -98,7 +98,7 @@ cdef class Copier:
         cdef int64_t code = 0
         cdef uint64_t seed = self.store.seed
         with nogil:
-            n = find_records(row, start, seed, self.found, &stop, &code)
+            n = find_records(row, source, start, seed, self.found, &stop, &code)
         if code < 0:
             raise damage(code, source.name, stop, "other bytes")
         self._judge(row, slot, n)
@@ -248,14 +248,19 @@ cdef class Copier:
 
 
 cdef Py_ssize_t find_records(
-    const Segment *row, uint64_t start, uint64_t seed, Found *found, uint64_t *stop, int64_t *code,
+    const Segment *row, MappedFile file, uint64_t start, uint64_t seed, Found *found,
+    uint64_t *stop, int64_t *code,
 ) noexcept nogil:
     """List the records from `start` on, up to a few megabytes, checking each."""
     cdef Py_ssize_t n = 0
     cdef uint64_t offset = start
+    cdef uint64_t loaded = 0
     cdef int64_t size
     cdef const Header *header
     while n < CHUNK_RECORDS and offset < row.end and offset - start < CHUNK_BYTES:
+        if not load_record(file, &loaded, offset, row.end):
+            code[0] = UNREADABLE
+            break
         size = check(row.base + offset, row.end - offset, row.salt + offset, True)
         if size <= 0:
             code[0] = size if size < 0 else -1

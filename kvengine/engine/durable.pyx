@@ -247,6 +247,14 @@ cdef class CommitGroup:
         what = "" if self.is_lost() else " since a sync failed"
         return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
 
+    def forget_files(self) -> bool:
+        """Hold no file any more; False if some thread still waits for the disk."""
+        if self.syncing or self.failure is None and self.synced < self.appended:
+            return False
+        kv_store_int(&self.only_fd, -1)
+        self.active, self.unsynced = None, []
+        return True
+
     def check_present(self) -> None:
         """Accept no more writes if the folder is gone, or holds another store.
 

@@ -28,6 +28,7 @@ from libc.string cimport memset
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.segment cimport SegmentTable
+from kvengine.file.mapped cimport MappedFile
 
 from kvengine.errors import CorruptData
 
@@ -312,6 +313,13 @@ cdef class KeyIndex:
         """
         if table.unverified == NULL or not table.unverified[shard]:
             return 0
+        cdef MappedFile file
+        cdef int code
+        if isinstance(self.source, MappedFile):  # it may have been shortened by somebody else
+            file = <MappedFile>self.source
+            code = file.load(shard * SHARD_BYTES, SHARD_BYTES)
+            if code:
+                raise file.unreadable(code, shard * SHARD_BYTES, SHARD_BYTES)
         cdef uint64_t found = xxh3(
             table.entries + shard * SHARD_ENTRIES, SHARD_BYTES, shard)
         if found != <uint64_t>self.checksums[shard]:

@@ -189,6 +189,7 @@ cdef class KeyRun:
         cdef bint sound
         cdef const char *start = self.file.base + (block + 1) * BLOCK_BYTES
         if not self.view.proven[block]:
+            self.file.check_readable((block + 1) * BLOCK_BYTES, BLOCK_BYTES)
             with nogil:
                 sound = is_sound(start, block)
             if not sound:

@@ -11,7 +11,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
 from kvengine.engine.record cimport (
-    Header, PUT, check, expiry_of, key_of, kind_of, value_of, version_of,
+    ALIGNMENT, HEADER_BYTES, Header, PUT, UNREADABLE, check, expiry_of, key_of, kind_of,
+    load_record, size_of, value_of, version_of,
 )
 from kvengine.file.mapped cimport MappedFile
 
@@ -22,6 +23,9 @@ cdef object new_tuple = tuple.__new__
 
 
 MANY_BYTES = 1 << 62
+
+cdef enum:
+    PAGE_BYTES = 4096           # or a part of one
 
 
 cdef class Selector:
@@ -54,6 +58,7 @@ cdef class LogWalk:
 
     cdef MappedFile file
     cdef uint64_t salt, end
+    cdef uint64_t loaded            # up to here the file was read into memory
     cdef readonly uint64_t offset
     cdef readonly uint64_t version
 
@@ -110,9 +115,15 @@ cdef class LogWalk:
         cdef uint64_t offset = (self.offset + 16) & ~<uint64_t>15
         cdef bint found = False
         with nogil:
-            while offset + 24 <= self.end:
-                size = check(
-                    self.file.base + offset, self.end - offset, self.salt + offset, True)
+            while offset + HEADER_BYTES <= self.end:
+                if load_record(self.file, &self.loaded, offset, self.end):
+                    size = check(
+                        self.file.base + offset, self.end - offset, self.salt + offset, True)
+                elif self.file.load(offset, HEADER_BYTES) != 0:
+                    offset |= PAGE_BYTES - ALIGNMENT  # nothing of this page
+                    size = UNREADABLE
+                else:
+                    size = UNREADABLE
                 if size > 0:
                     found = True
                     break
@@ -125,8 +136,17 @@ cdef class LogWalk:
         cdef const char *start = self.file.base + self.offset
         cdef uint64_t available = self.end - self.offset
         cdef uint64_t seed = self.salt + self.offset
-        cdef int64_t size = check(start, available, seed, False)
+        cdef int64_t size
         cdef const Header *header = <const Header *>start
+        cdef bint there = self.loaded >= self.end or (
+            self.offset + HEADER_BYTES <= self.loaded
+            and self.offset + size_of(header) <= self.loaded)
+        if not there:
+            with nogil:
+                there = load_record(self.file, &self.loaded, self.offset, self.end)
+            if not there:
+                return UNREADABLE
+        size = check(start, available, seed, False)
         if size > 0 and version_of(header) > after and keys.takes(header):
             if size > 65536:
                 with nogil:

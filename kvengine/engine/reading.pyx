@@ -100,11 +100,16 @@ cdef class Reader:
         cdef MappedFile file = table.file(slot)
         cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
         cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
-        if file.resident(start, size):
+        cdef int code
+        # The page cache may hold what lay behind the end of a file that was shortened.
+        if file.resident(start, size) and file.load(start, size) == 0:
             row.resident[offset >> CHUNK_BITS] = 1
-        else:
-            with nogil:
-                file.load(offset, min(<uint64_t>4096, row.end - offset))
+            return 0
+        size = min(<uint64_t>4096, row.end - offset)
+        with nogil:
+            code = file.load(offset, size)
+        if code:
+            raise file.unreadable(code, offset, size)
         return 0
 
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
@@ -192,15 +197,21 @@ cdef class Reader:
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
         cdef const char *source = value_of(header)
+        cdef uint64_t size = size_of(header)
+        cdef int code
         if is_at_hand(table.rows, header, address):
             if check_it:
                 right = value_is_right(header, seed)
             memcpy(target, source, header.value_size)
         else:
             with nogil:
-                if check_it:
-                    right = value_is_right(header, seed)
-                memcpy(target, source, header.value_size)
+                code = file.load(offset, size)
+                if code == 0:
+                    if check_it:
+                        right = value_is_right(header, seed)
+                    memcpy(target, source, header.value_size)
+            if code:
+                raise file.unreadable(code, offset, size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
@@ -329,12 +340,17 @@ cdef class Reader:
         cdef uint64_t offset = offset_of(address)
         cdef uint64_t seed = self.segments.rows[slot_of(address)].salt + offset
         cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
+        cdef uint64_t size = size_of(header)
         cdef bint right
+        cdef int code
         if not flags_of(header) & LARGE or is_at_hand(self.segments.rows, header, address):
             right = value_is_right(header, seed)
         else:
             with nogil:
-                right = value_is_right(header, seed)
+                code = file.load(offset, size)
+                right = code == 0 and value_is_right(header, seed)
+            if code:
+                raise file.unreadable(code, offset, size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         return view_of(file, value_of(header), header.value_size)

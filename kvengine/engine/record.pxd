@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from kvengine.engine.hash cimport xxh3
+from kvengine.file.mapped cimport MappedFile
 
 cdef enum:
     HEADER_BYTES = 24
@@ -25,6 +26,7 @@ cdef enum:
     BAD_CHECKSUM = -2
     BAD_FIELD = -3
     BAD_VALUE = -4
+    UNREADABLE = -5             # of load_record(): the file was shortened, or the disk fails
 
 cdef packed struct Header:
     uint64_t checksum           # of everything after it, seeded with the segment's salt + offset
@@ -74,6 +76,20 @@ cdef inline bint checksum_is_right(const Header *header, uint64_t seed) noexcept
     if flags_of(header) & LARGE:
         covered = key_offset(flags_of(header)) + header.key_size + header.metadata_size - 8
     return xxh3(<const char *>header + 8, covered, seed) == header.checksum
+
+cdef inline bint load_record(
+    MappedFile file, uint64_t *loaded, uint64_t offset, uint64_t end
+) noexcept nogil:
+    """Have the record at an offset before `end` in memory; False if it can't be read.
+
+    For one who reads on and on: `loaded` says up to where that was done, 0 at first.
+    """
+    cdef uint64_t size = HEADER_BYTES
+    if file.load_ahead(loaded, offset, size, end) != 0:
+        return False
+    if end - offset > size:
+        size = size_of(<const Header *>(file.base + offset))
+    return file.load_ahead(loaded, offset, min(size, end - offset), end) == 0
 
 cdef bint value_is_right(const Header *header, uint64_t seed) noexcept nogil
 cdef int64_t check(

@@ -19,6 +19,7 @@ REASONS = {
     BAD_CHECKSUM: ("record checksum", "the checksum of the bytes that follow"),
     BAD_FIELD: ("record header", "a kind, flags and sizes that the format knows"),
     BAD_VALUE: ("value checksum", "the checksum in the record's header"),
+    UNREADABLE: ("record", "bytes that can be read (was the file shortened, does the disk fail?)"),
 }
 
 

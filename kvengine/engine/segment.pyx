@@ -227,8 +227,10 @@ def bytes_at(file: MappedFile, offset: int, size: int) -> bytes:
 
     Raises:
         InvalidRequest: they do not lie inside the file.
+        CorruptData: they did, but can't be read any more.
     """
     cdef uint64_t start = offset, count = size
     if start > file.size_bytes or count > file.size_bytes - start:
         raise InvalidRequest(f"{file.name} has no {size} bytes at {offset}")
+    file.check_readable(start, count)
     return file.base[start:start + count]

@@ -22,4 +22,8 @@ cdef class MappedFile:
     cdef int sync(self) except -1
     cdef int truncate(self, uint64_t size) except -1
     cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil
-    cdef void load(self, uint64_t offset, uint64_t size) noexcept nogil
+    cdef int load(self, uint64_t offset, uint64_t size) noexcept nogil
+    cdef int load_ahead(
+        self, uint64_t *loaded, uint64_t offset, uint64_t size, uint64_t end
+    ) noexcept nogil
+    cdef object unreadable(self, int code, uint64_t offset, uint64_t size)

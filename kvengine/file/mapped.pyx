@@ -5,15 +5,18 @@ Invariants:
 * The mapping lives as long as anything refers to the file object, also when the file was removed.
 * write_at() writes everything or raises; after an error the bytes behind the old end are undefined
   but nothing before them has changed.
+* load() tells that bytes can't be read, where touching them would end the process (SIGBUS): the
+  file was shortened by somebody else, or the disk fails.  What it has loaded may be touched, unless
+  that happens just then.
 * A failed sync is reported once, to the caller; this module never syncs again on its own.
 """
 
-from libc.errno cimport EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t
 
 import os
 
-from kvengine.errors import StorageError, StorageFull
+from kvengine.errors import CorruptData, StorageError, StorageFull
 
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_NORESERVE
@@ -29,6 +32,8 @@ cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
     int ftruncate(int fd, int64_t size)
     ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
+    long sysconf(int name)
+    int _SC_PAGESIZE
 
 cdef extern from "<fcntl.h>" nogil:
     int posix_fallocate(int fd, int64_t offset, int64_t size)
@@ -39,13 +44,19 @@ cdef extern from *:
     """
     #define ZEROS_BYTES 262144
     static const char kv_zeros[ZEROS_BYTES];
+    #ifndef MADV_POPULATE_READ
+    #define MADV_POPULATE_READ 22   /* Linux 5.14 */
+    #endif
     """
+    int MADV_POPULATE_READ
     const char *ZEROS "kv_zeros"
     int ZEROS_BYTES
 
 cdef enum:
-    PAGE_BYTES = 4096
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
+    AHEAD_BYTES = 1 << 20
+
+cdef uint64_t PAGE_BYTES = sysconf(_SC_PAGESIZE)
 
 
 cdef object storage_error(int code, str what, str name):
@@ -64,7 +75,7 @@ cdef class MappedFile:
         cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
         cdef void *base
         # First: __dealloc__ takes it as the sign that the descriptor is ours to close.
-        self.mapped_bytes = max(<uint64_t>map_bytes, <uint64_t>PAGE_BYTES)
+        self.mapped_bytes = max(<uint64_t>map_bytes, PAGE_BYTES)
         self.fd, self.name, self.writable = fd, name, writable
         self.size_bytes = os.fstat(fd).st_size
         base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, fd, 0)
@@ -195,14 +206,49 @@ cdef class MappedFile:
                 all_there = False
         return all_there
 
-    cdef void load(self, uint64_t offset, uint64_t size) noexcept nogil:
-        """Read a range so that it is in memory; the caller has released the GIL."""
+    cdef int load(self, uint64_t offset, uint64_t size) noexcept nogil:
+        """Read a range so that it is in memory; the caller has released the GIL.
+
+        Returns the number of an error: the bytes are not there, or the disk can't read them.
+        """
         cdef uint64_t at = offset & ~<uint64_t>(PAGE_BYTES - 1)
         cdef volatile char *base = self.base
         cdef char _byte  # the loads count, not what they give
-        while at < offset + size:
-            _byte = base[at]
-            at += PAGE_BYTES
+        if offset + size > self.mapped_bytes:
+            return EINVAL
+        while size and madvise(self.base + at, offset + size - at, MADV_POPULATE_READ) != 0:
+            if errno == EINTR or errno == EAGAIN:
+                continue
+            if errno != EINVAL:
+                return errno
+            while at < offset + size:  # an older kernel: it can't be told
+                _byte = base[at]
+                at += PAGE_BYTES
+            break
+        return 0
+
+    cdef int load_ahead(
+        self, uint64_t *loaded, uint64_t offset, uint64_t size, uint64_t end
+    ) noexcept nogil:
+        """As load(), for one who reads on and on up to `end`: a larger piece now and then.
+
+        `loaded` is up to where that was done; 0 at first.
+        """
+        cdef int code
+        cdef uint64_t upto = min(offset + size, end)
+        if upto <= loaded[0]:
+            return 0
+        upto = min(max(upto, offset + AHEAD_BYTES), end)
+        code = self.load(offset, upto - offset)
+        if code == 0:
+            loaded[0] = upto
+        return code
+
+    cdef object unreadable(self, int code, uint64_t offset, uint64_t size):
+        """Return the error for what load() returned."""
+        return CorruptData(
+            "file", file=self.name, offset=offset, expected=f"{size} bytes that can be read",
+            found=f"{os.strerror(code)}: somebody has shortened the file, or the disk fails")
 
     # -- the same, for callers in Python
 
@@ -221,6 +267,19 @@ cdef class MappedFile:
     def shorten(self, size: int) -> None:
         """Cut the file to `size` bytes."""
         self.truncate(size)
+
+    def check_readable(self, offset: int, size: int) -> None:
+        """Read a range so that it is in memory.
+
+        Raises:
+            CorruptData: the bytes are not there any more, or the disk can't read them.
+        """
+        cdef uint64_t start = offset, count = size
+        cdef int code
+        with nogil:
+            code = self.load(start, count)
+        if code:
+            raise self.unreadable(code, start, count)
 
     def drop_cache(self) -> None:
         """Ask the system to forget clean pages of the file, so that the next read is from disk."""

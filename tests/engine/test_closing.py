@@ -1,8 +1,10 @@
 """After a clean close the next open has next to nothing to do, whatever was done before."""
 
+from pathlib import Path
+
 import pytest
 
-from kvengine import Store
+from kvengine import Store, StoreClosed
 from kvengine.engine import maintenance, recovery
 from kvengine.engine.replay import Replay
 from kvengine.engine.saved_index import SavedIndex
@@ -81,3 +83,40 @@ def test_a_small_store_saves_no_index(tmp_path):
     with Store(tmp_path, durability="os") as store:
         store.update({b"%d" % number: b"" for number in range(100)})
     assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix) == [".log"]
+
+
+def mapped_bytes(path):
+    """Return how much address space this process has for files of a folder."""
+    total = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if str(path) in line:
+            start, end = line.split()[0].split("-")
+            total += int(end, 16) - int(start, 16)
+    return total
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("durability", ["os", "interval", "group", "sync"])
+def test_closing_gives_address_space_back_but_for_views(tmp_path, durability, read_only):
+    """A map of 256 MiB a segment; who keeps a closed store must not keep them (finding E25)."""
+    path = tmp_path / "store"
+    options = {"durability": durability, "segment_bytes": 1 << 16}
+    writer = Store(path, **options)
+    with writer.batch() as batch:
+        for number in range(500):
+            batch.put(b"key%d" % number, b"value%d" % number * 100)
+    store = writer
+    if read_only:
+        store = Store(path, read_only=True)
+        writer.close()
+    view = store.get_view(b"key7")
+    assert mapped_bytes(path) > 256 << 20
+    store.close()
+    store.close()
+    assert mapped_bytes(path) <= (256 << 20) + (1 << 16)  # of the view, and the control page
+    assert bytes(view) == b"value7" * 100
+    del view
+    assert mapped_bytes(path) <= 1 << 16
+    with pytest.raises(StoreClosed):
+        store.get(b"key7")
+    assert "closed" in repr(store)
