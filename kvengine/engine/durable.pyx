@@ -12,7 +12,7 @@ Invariants:
   the dirty pages and would call the next sync a success.
 """
 
-from libc.errno cimport errno
+from libc.errno cimport EBADF, errno
 
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -248,9 +248,15 @@ cdef class CommitGroup:
         return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
 
     def forget_files(self) -> bool:
-        """Hold no file any more; False if some thread still waits for the disk."""
-        if self.syncing or self.failure is None and self.synced < self.appended:
+        """Hold no file any more; False if a thread syncs one just now.
+
+        Who comes later to wait for the disk is told that it came too late.
+        """
+        if self.syncing:
             return False
+        self.has_failed = True
+        if self.failure is None:
+            self.failure = storage_error(EBADF, "the store was closed", "the log")
         kv_store_int(&self.only_fd, -1)
         self.active, self.unsynced = None, []
         return True
