@@ -22,6 +22,7 @@ from typing import Any
 
 TESTING = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(TESTING)
+HARMLESS = ("LOAD_CONST", "LOAD_FAST", "NOP", "SWAP")  # neither raise nor look for signals
 ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
@@ -69,7 +70,7 @@ class Interruption:
         return self._step
 
     def _step(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event == ("opcode" if self._opcodes else "line") and frame.f_lasti not in _exits(
+        if event == ("opcode" if self._opcodes else "line") and frame.f_lasti not in _quiet_places(
             frame.f_code
         ):
             self.points += 1
@@ -80,18 +81,18 @@ class Interruption:
 
 
 @functools.cache
-def _exits(code: CodeType) -> frozenset[int]:
-    """Return where a function is about to call `__exit__(None, None, None)`."""
-    found: set[int] = set()
+def _quiet_places(code: CodeType) -> frozenset[int]:
+    """Return where in a function nothing can be raised: at NOPs, and just before `__exit__`."""
     instructions = [at for at in dis.get_instructions(code) if at.opname != "EXTENDED_ARG"]
+    found = {at.offset for at in instructions if at.opname == "NOP"}  # such as a line with `try:`
     for n in range(len(instructions) - 3):
         loads = instructions[n : n + 3]
         calls = instructions[n + 3].opname in ("PRECALL", "CALL")
         if calls and all(at.opname == "LOAD_CONST" and at.argval is None for at in loads):
             found.update(at.offset for at in loads)
-            found.update(
-                at.offset for at in instructions[n - 1 : n] if at.opname in ("SWAP", "NOP")
-            )
+            while n and instructions[n - 1].opname in HARMLESS:  # what `return name` puts before
+                n -= 1
+                found.add(instructions[n].offset)
     return frozenset(found)
 
 

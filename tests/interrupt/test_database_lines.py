@@ -50,6 +50,10 @@ def namespace_gone(title):
     return lambda state: {at: value for at, value in state.items() if at[0] != title}
 
 
+def key_gone(namespace, key):
+    return lambda state: {at: value for at, value in state.items() if at != (namespace, key)}
+
+
 def prefix_gone(namespace, prefix):
     return lambda state: {
         at: value
@@ -115,7 +119,7 @@ CALLS = {
         lambda db: db.namespace("users").get_or_set("made", lambda: "x"),
         changed("users", made="x"),
     ),
-    "delete": (lambda db: db.namespace("flags").delete("flag/1"), prefix_gone("flags", "flag/1")),
+    "delete": (lambda db: db.namespace("flags").delete("flag/1"), key_gone("flags", "flag/1")),
     "delete_prefix": (
         lambda db: db.namespace("flags").delete_prefix("flag/2"),
         prefix_gone("flags", "flag/2"),
