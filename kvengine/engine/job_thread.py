@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
+GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
@@ -65,11 +66,17 @@ class _Task:
     """One call that waits for the thread, or is carried out by it."""
 
     def __init__(self, action: Callable[[], Any]) -> None:
-        self.action = action
+        self._action: Callable[[], Any] | None = action
         self.done = Latch()
         self.is_cancelled = False
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def carry_out(self) -> None:
+        """Make the call, and forget it: it refers to the store."""
+        action, self._action = self._action, None
+        if action is not None:
+            self.result = action()
 
 
 class Failures:
@@ -152,16 +159,17 @@ class JobThread:
         if self._lock.is_mine() or (self._worker is not None and self._worker.is_current()):
             self._carry_out(task)
         else:
-            self._tasks.append(task)
-            self._wait_for(task, reports)
+            self._hand_over(task, reports)
         if reports is not None:
             reports.deliver()
         if task.error is not None:
             raise task.error
         return task.result  # type: ignore[no-any-return]
 
-    def _wait_for(self, task: _Task, reports: Reports | None) -> None:
+    def _hand_over(self, task: _Task, reports: Reports | None) -> None:
+        """Let the thread carry out a task, and wait until it has."""
         try:
+            self._tasks.append(task)
             if not self._thread().wake():
                 self._carry_out_all()  # no thread is to be had
             while not task.done.wait(-1 if reports is None else PROGRESS_S):
@@ -169,6 +177,7 @@ class JobThread:
                     reports.deliver()
         except BaseException:
             task.is_cancelled = True
+            task.done.wait(GRACE_S)
             raise
 
     def is_inside(self) -> bool:
@@ -232,33 +241,32 @@ class JobThread:
         return left if left > 0 else self._background()
 
     def _carry_out_all(self) -> None:
-        while True:
-            try:
-                task = self._tasks.popleft()
-            except IndexError:
-                return
-            self._carry_out(task)
+        while self._tasks:
+            with contextlib.suppress(IndexError):  # another thread may have taken it
+                self._carry_out(self._tasks.popleft())
 
     def _carry_out(self, task: _Task) -> None:
+        store = self._store()  # if nobody else holds it any more, it goes when the job is over
         try:
             with self._lock.held():
                 try:
-                    self._begin(task)
-                    task.result = task.action()
+                    self._begin(task, store)
+                    task.carry_out()
                 finally:
                     self._is_busy, self._current = False, None
         except JobStopped as error:
-            task.error = error if self._closed is None else again(self._closed)
+            if not task.is_cancelled:  # else nobody listens
+                task.error = error if self._closed is None else again(self._closed)
         except BaseException as error:  # noqa: BLE001  # the caller's to handle
             task.error = error
         finally:
             task.done.open()
+        del store
 
-    def _begin(self, task: _Task | None) -> None:
+    def _begin(self, task: _Task | None, store: StoreParts | None) -> None:
         """A job begins; None: background work.  What was interrupted is completed first."""
         self._is_busy, self._current = True, task
         self.check()
-        store = self._store()
         if store is not None:
             store.resume()
 
@@ -269,7 +277,7 @@ class JobThread:
         try:
             with self._lock.held():
                 try:
-                    self._begin(None)
+                    self._begin(None, store)
                     self._work(store)
                 finally:
                     self._is_busy = False
