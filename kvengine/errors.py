@@ -173,13 +173,16 @@ class ReplicaDiverged(KvError):
 
 
 class ChangesGone(KvError):
-    """The log does not reach back to the version asked for; ``oldest`` still works."""
+    """The log does not reach back, or not on, to the version asked for; ``oldest`` still works."""
 
     def __init__(self, after: int, oldest: int) -> None:
-        super().__init__(
-            f"changes after version {after} are gone: deletes up to {oldest} were forgotten; "
-            "start again from tail(after=0), which gives the whole store"
-        )
+        reason = f"changes after version {after} are gone: deletes up to {oldest} were forgotten"
+        if after > oldest:
+            reason = (
+                f"the log does not have version {after}: it went on from version {oldest}, so "
+                "changes were lost (a power cut, a backup that was restored)"
+            )
+        super().__init__(f"{reason}; start again from tail(after=0), which gives the whole store")
         self.after, self.oldest = after, oldest
 
 

@@ -82,6 +82,8 @@ def _stop(store: StoreParts, closed: StoreClosed) -> None:
 
 def _give_back(store: StoreParts) -> None:
     store.is_settled = True  # from here on another process may have the folder
+    if store.control_page is not None and not store.options.read_only:
+        store.control_page.leave()
     store.waiting.wake()
     store.release_files()
     store.directory.unlock()
@@ -166,7 +168,7 @@ def _forget_unsynced(store: StoreParts) -> None:
         if row.size_bytes is None:
             store.segment_table.segment_file(row.id).drop_cache()
     if store.control_page is not None:
-        store.control_page.version = store.commits.durable_version
+        store.control_page.take_back(store.commits.durable_version)
 
 
 def abandon(store: StoreParts) -> None:

@@ -57,7 +57,8 @@ class Consumer(Generic[C]):
         self, store: Store, name: object, show: Callable[[Change], C | None], prefix: bytes = b""
     ) -> None:
         self._store, self._show, self._keys = store, show, Selector(prefix)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._lost = store.lost_after  # as of the present scan
         self._name = positions.checked_name(name)
         self._base = 0  # of the present scan
         store.check_usable()
@@ -95,7 +96,8 @@ class Consumer(Generic[C]):
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone: deletes behind the position were forgotten; see restart().
+            ChangesGone: deletes behind the position were forgotten, or changes before it were lost
+                (a power cut, a backup that was restored); see restart().
         """
         for stretch in self._stretches(SIZE, follow, timeout):
             for change in stretch.changes:
@@ -138,6 +140,7 @@ class Consumer(Generic[C]):
 
         Raises:
             InvalidRequest: the version was not given out by this object.
+            ChangesGone: changes that were given out were lost since; go on behind the position.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 0:
             raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
@@ -147,8 +150,11 @@ class Consumer(Generic[C]):
                 f"{self._given}"
             )
         store = self._store
-        if not store.options.read_only and store.options.durability != "os":
+        store.check_usable()
+        if store.options.durability != "os":
             store.sync()  # a position must not survive a power cut that its changes do not
+        if store.lost_after != self._lost:
+            raise ChangesGone(version, store.lost_after[1] if store.lost_after else 0)
         self._change(
             lambda old: positions.moved(old, version, self._base, store.options.clock.time())
         )
@@ -186,8 +192,9 @@ class Consumer(Generic[C]):
         positions.change(self._store, self._name, lambda old: action(self._there(old)))
 
     def _give(self, version: int) -> None:
-        with self._lock:
-            self._given = max(self._given, version)
+        if version > self._given:
+            with self._lock:
+                self._given = max(self._given, version)
 
     def _stretches(self, size: int, follow: bool, timeout: float | None) -> Iterator[Stretch]:
         tail = self.tail()
@@ -206,7 +213,10 @@ class Consumer(Generic[C]):
     def tail(self) -> Tail:
         """Return the place in the log behind what was acknowledged; the async form uses it."""
         start = self._load()
-        if start.position > self._store.version:  # its changes were lost in a power cut
+        self._lost = self._store.lost_after
+        if start.lost is not None:  # and others may have been given their versions since
+            raise ChangesGone(start.position, start.lost)
+        if start.position > self._store.version:
             raise ChangesGone(start.position, self._store.version)
         return Tail(self._store, start.position, self._keys, start.forgotten)
 

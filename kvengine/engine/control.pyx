@@ -7,6 +7,9 @@ Invariants:
 * Each word is stored whole; a version is stored after the records that it stands for.
 * `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
   the log.  `durable_version` was true when it was stored, so it stays true.
+* `pid` is 0 from the moment a writer has the lock until it has decided where the log ends, and
+  after it has left: so a reader that can't tell boots apart knows whether a writer is at work.
+* `losses` grows when changes that were visible are taken back: readers start over.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -26,6 +29,8 @@ cdef enum:
     DURABLE = 4
     GENERATION = 5
     BEGUN = 6
+    LOSSES = 8                  # 7 is the bell
+    LOST_AFTER = 9
 
 cdef uint64_t MAGIC = 0x31304C5254434B56   # "VKCTRL01" as little-endian bytes
 
@@ -40,17 +45,33 @@ cdef class Control:
         self.file = file
         self.words = <uint64_t *>file.base
 
+    def prepare(self) -> None:
+        """A writer has the lock and looks where the log ends; nobody is at work yet."""
+        self.words[PID] = 0
+
+    def leave(self) -> None:
+        """The writer goes; what it has written stays to be read."""
+        self.words[PID] = 0
+
+    def take_back(self, version: int) -> None:
+        """Changes above a version were visible, and are lost."""
+        self.words[LOST_AFTER] = version
+        self.words[LOSSES] += 1
+        self.words[VERSION] = version
+
     def begin(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int, begun: int
     ) -> None:
         """Announce a new writer."""
-        self.words[PID] = pid
+        if self.words[BOOT] == <uint64_t>boot and version < self.words[VERSION]:
+            self.take_back(version)
         self.words[VERSION] = version
         self.words[DURABLE] = durable_version
         self.words[GENERATION] = generation
         self.words[BEGUN] = begun
         self.words[BOOT] = boot  # from now on the version is trusted
         self.words[MAGIC_WORD] = MAGIC
+        self.words[PID] = pid  # at work
         ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
     def connect_writer(self, store: Writer) -> None:
@@ -62,8 +83,8 @@ cdef class Control:
 
     def connect_reader(self, store: Reader) -> None:
         """Let the reader see with one load that the writer has gone on."""
-        store.published = &self.words[VERSION]
         store.control_page = self
+        store.published = &self.words[VERSION]
 
     @property
     def is_valid(self) -> bool:
@@ -74,6 +95,26 @@ cdef class Control:
     def boot(self) -> int:
         """The id of the boot on which the last writer ran."""
         return self.words[BOOT]
+
+    @property
+    def pid(self) -> int:
+        """The process that writes; 0: none that has found the end of the log."""
+        return self.words[PID]
+
+    @property
+    def losses(self) -> int:
+        """How often changes that were visible were taken back."""
+        return self.words[LOSSES]
+
+    @property
+    def lost_after(self) -> int:
+        """The version above which they were taken back, the last time."""
+        return self.words[LOST_AFTER]
+
+    def snapshot(self) -> tuple[int, ...]:
+        """Return all that only a writer changes: while it stays equal, none was there."""
+        cdef int i
+        return tuple([self.words[i] for i in range(9) if i != 7])
 
     @property
     def version(self) -> int:

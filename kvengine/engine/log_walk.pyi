@@ -2,6 +2,7 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
+from kvengine.engine.reading import Reader
 from kvengine.entry import Change
 from kvengine.file.mapped import MappedFile
 
@@ -23,3 +24,7 @@ class LogWalk:
     def skip_record(self) -> int: ...
     def next_change(self) -> tuple[Change | None, int]: ...
     def find_next(self) -> bool: ...
+
+def walks_behind(
+    store: Reader, after: int, segment_id: int, offset: int
+) -> tuple[list[LogWalk], int, tuple[int, int]]: ...

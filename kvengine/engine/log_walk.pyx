@@ -8,21 +8,27 @@ Invariants:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
+from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
     ALIGNMENT, HEADER_BYTES, Header, PUT, UNREADABLE, check, expiry_of, key_of, kind_of,
     load_record, size_of, value_of, version_of,
 )
+from kvengine.engine.segment cimport SegmentTable
 from kvengine.file.mapped cimport MappedFile
 
+from kvengine.engine import segment_file
 from kvengine.engine.record import damage
+from kvengine.engine.turns import let_others_run
 from kvengine.entry import Change
 
 cdef object new_tuple = tuple.__new__
 
 
 MANY_BYTES = 1 << 62
+cdef uint64_t HEADER_BYTES = segment_file.HEADER_BYTES
 
 cdef enum:
     PAGE_BYTES = 4096           # or a part of one
@@ -154,6 +160,57 @@ cdef class LogWalk:
             else:
                 size = check(start, available, seed, True)
         return size
+
+
+def walks_behind(
+    store: Reader, after: int, segment_id: int, offset: int
+) -> tuple[list[LogWalk], int, tuple[int, int]]:
+    """Return where the log has more than version `after`, its version, and where it ends.
+
+    All as of one moment, and without the writer's lock: it is read in one step, in which no other
+    code runs, so a log whose writer failed, or is interrupted, can be read as well.
+
+    Args:
+        segment_id, offset: how far one segment was read already.
+    """
+    cdef SegmentTable table = store.segments
+    cdef list rows = list((<object>store).rows)
+    cdef Py_ssize_t i, n = len(rows)
+    cdef uint64_t *slots = <uint64_t *>malloc(2 * max(n, <Py_ssize_t>1) * sizeof(uint64_t))
+    cdef uint64_t *ends = slots + n
+    cdef uint64_t version, first
+    if slots == NULL:
+        raise MemoryError
+    try:
+        while not places_of(table, rows, slots, ends):
+            let_others_run()  # compaction is about to put other segments in their place
+            table, rows = store.segments, list((<object>store).rows)
+            if len(rows) > n:
+                return walks_behind(store, after, segment_id, offset)
+            n = len(rows)
+        version = store.applied
+        walks = []
+        for i in range(n):
+            last = rows[i].last_version
+            if last is None or last > after:
+                first = offset if rows[i].id == segment_id else HEADER_BYTES
+                walks.append(LogWalk(
+                    table.file(slots[i]), table.rows[slots[i]].salt, first, ends[i]))
+        return walks, version, (rows[n - 1].id, ends[n - 1]) if n else (0, 0)
+    finally:
+        free(slots)
+
+
+cdef bint places_of(SegmentTable table, list rows, uint64_t *slots, uint64_t *ends) except -1:
+    """Note slot and end of each segment; False if one of them is not there any more."""
+    cdef Py_ssize_t i
+    for i in range(len(rows)):
+        slot = table.slots.get(rows[i].id)
+        if slot is None:
+            return False
+        slots[i] = slot
+        ends[i] = table.rows[slots[i]].end
+    return True
 
 
 cdef object change_of(const Header *header):

@@ -17,31 +17,32 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import index_file, maintenance
+from kvengine.engine import index_file, maintenance, positions
 from kvengine.engine import manifest as manifests
 from kvengine.engine.closing import abandon
-from kvengine.engine.control import PAGE_BYTES, Control
+from kvengine.engine.control import Control
 from kvengine.engine.durable import CommitGroup
 from kvengine.engine.follower import Follower
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import Manifest
-from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, consumer_of, id_of, is_data, is_own
+from kvengine.engine.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.engine.reading import Reader
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
+from kvengine.engine.writer_page import WriterPage, open_control, open_page
 from kvengine.engine.writing import level_of
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
     InvalidType,
     NotAStore,
-    StorageError,
     StoreClosed,
     StoreReadOnly,
 )
 from kvengine.file.directory import Directory
+from kvengine.file.memory import MemoryDirectory
 from kvengine.file.system import (
     boot_id,
     exit_watch,
@@ -55,6 +56,15 @@ if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
+FORKED = (
+    "the store was opened for writing before a fork, and stays with the parent process: open it in "
+    "the child, after the fork (with gunicorn in post_fork, or without --preload), with "
+    "read_only=True while another process has it open for writing"
+)
+FORKED_IN_MEMORY = (
+    "the store in memory was made before a fork, and stays with the parent process: make another "
+    "one in the child"
+)
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
 
 
@@ -98,25 +108,6 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
     manifest = Manifest(uuid=uuid.uuid4().bytes, seed=secrets.randbits(64))
     directory.replace(MANIFEST_NAME, manifest.encode(), durable=True)
     return manifest
-
-
-def open_control(directory: Directory, *, writable: bool) -> Control | None:
-    """Map the control page; None if there is none and it can't be made."""
-    if not writable:
-        directory.watch(CONTROL_NAME)  # no writer replaces it
-    try:
-        file = directory.open(
-            CONTROL_NAME, create=writable, writable=writable, map_bytes=PAGE_BYTES
-        )
-    except (FileNotFoundError, StorageError):
-        if writable:
-            raise
-        return None
-    if file.size_bytes < PAGE_BYTES:
-        if not writable:
-            return None
-        file.allocate(PAGE_BYTES)
-    return Control(file)
 
 
 def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) -> None:
@@ -176,12 +167,10 @@ def open_store(store: StoreParts) -> None:
         store.manifest = load_manifest(directory, create=options.create and writable)
         if writable:
             directory.watch(MANIFEST_NAME)
-        control = open_control(directory, writable=writable)
-        if writable:
-            _begin_writer(store, control)
+            _begin_writer(store)
         else:
             store.refuse_writes(maintenance.read_only_error())
-            _begin_reader(store, control)
+            _begin_reader(store)
         fork_watch(store, _after_fork)
         exit_watch(store, abandon)
     except BaseException as error:
@@ -200,19 +189,32 @@ def _give_up(store: StoreParts, error: StoreClosed) -> None:
 
 
 def _after_fork(store: StoreParts) -> None:
-    """In a child process: the store belongs to the parent."""
-    error = StoreClosed("the store was opened before a fork; open it again in the child process")
-    store.refuse(error)
-    store.is_settled = store.is_released = True
-    for lock in (store.jobs, store.closing):
+    """In a child process: a reader goes on; what is written, the parent process writes."""
+    store.waiting.renew()
+    for lock in (store.jobs, store.closing, store.moving):
         lock.after_fork_in_child()
+    in_memory = isinstance(store.directory, MemoryDirectory)
+    error = StoreClosed(FORKED_IN_MEMORY if in_memory else FORKED)
     store.maintenance.after_fork_in_child(error)
     store.interval_sync.after_fork_in_child()
+    if store.options.read_only:
+        if store.follower is not None:
+            store.follower.after_fork()
+        return
+    store.is_forked = True
+    store.refuse(error)
+    store.is_settled = store.is_released = True
     store.directory.after_fork_in_child()
 
 
-def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Recovery:
-    """Fill a new index from the files and let the store read from it; if that fails, as before."""
+def recover(
+    store: StoreParts, control: Control | None, *, writable: bool, until: int | None = None
+) -> Recovery:
+    """Fill a new index from the files and let the store read from it; if that fails, as before.
+
+    Args:
+        until: a version up to which a writer, at work beside this reader, has made changes visible.
+    """
     options, seed = store.options, store.manifest.seed
     table = SegmentTable()
     order = KeyOrder(options.key_buffer_entries)
@@ -220,7 +222,6 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
     reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
     if options.groups is not None:
         reader.groups = GroupSizes(*options.groups)
-    beside = not writable and is_current(control)
     recovery = Recovery(
         reader,
         order,
@@ -228,7 +229,7 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
         store.manifest,
         writable=writable,
         rebuild=options.rebuild,
-        until=control.version if beside and control is not None else None,
+        until=until,
         control=control,
         boot=boot_id(),
     )
@@ -244,14 +245,17 @@ def recover(store: StoreParts, control: Control | None, *, writable: bool) -> Re
     return recovery
 
 
-def _begin_writer(store: StoreParts, control: Control | None) -> None:
+def _begin_writer(store: StoreParts) -> None:
+    control = open_control(store.directory, writable=True)
     assert control is not None
+    control.prepare()
     options, table = store.options, None
     recovery = recover(store, control, writable=True)
     table = store.segment_table
     store.ids.next = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
+    positions.mark_lost(store)
     durable = control.is_valid and control.durable_version >= version
     commits = CommitGroup()
     commits.on_failure = refuser(store)
@@ -307,43 +311,39 @@ def _used_ids(directory: Directory, manifest: Manifest) -> list[int]:
     return [number + 1 for name in names if (number := id_of(name)) is not None]
 
 
-def is_current(control: Control | None) -> bool:
-    """True if the page says, on this boot, how far the log may be read."""
-    return control is not None and control.is_valid and control.boot == boot_id()
-
-
-def _begin_reader(store: StoreParts, control: Control | None) -> None:
+def _begin_reader(store: StoreParts) -> None:
+    page = open_page(store.directory)
     for _ in range(OPENING_LOOKS):
-        if is_current(control) or not store.directory.lock_is_held():
+        if (page is not None and page.is_trusted()) or not store.directory.lock_is_held():
             break
         # A writer is deciding where the log ends, or makes the store.
         time.sleep(OPENING_PAUSE_S)
-        control = open_control(store.directory, writable=False)
-    _recover_reader(store, control)
-    if control is not None and control.is_valid and not store.is_frozen:
-        store.follower = Follower(store, control, boot_id())
-        control.connect_reader(store)
+        page = page or open_page(store.directory)
+    _recover_reader(store, page)
+    if not store.is_frozen:
+        store.follower = Follower(store, page)
 
 
-def _recover_reader(store: StoreParts, control: Control | None) -> None:
-    for _ in range(READ_ATTEMPTS):
+def _recover_reader(store: StoreParts, page: WriterPage | None) -> None:
+    control = None if page is None else page.control
+    for attempt in range(READ_ATTEMPTS + 1):
+        until = page.control.version if page is not None and page.is_trusted() else None
         try:
-            recover(store, control, writable=False)
+            recover(store, control, writable=False, until=until)
             return
         except (FileNotFoundError, CorruptData):
             # The writer may have replaced files since we read the manifest.
             newest = _newest_manifest(store)
-            if newest.generation == store.manifest.generation:
+            if newest.generation == store.manifest.generation or attempt == READ_ATTEMPTS:
                 raise
             store.manifest = newest
-    recover(store, control, writable=False)
 
 
 def _newest_manifest(store: StoreParts) -> Manifest:
     return manifests.decode(store.directory.read(MANIFEST_NAME), MANIFEST_NAME)
 
 
-def reload(store: StoreParts) -> None:
+def reload(store: StoreParts, page: WriterPage | None) -> None:
     """A reader starts over from the newest files."""
     store.manifest = _newest_manifest(store)
-    _recover_reader(store, store.control_page)
+    _recover_reader(store, page)

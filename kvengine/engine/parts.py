@@ -38,6 +38,7 @@ from kvengine.options import Options
 
 if TYPE_CHECKING:
     from kvengine.engine.follower import Follower
+    from kvengine.engine.writer_page import WriterPage
 
 T = TypeVar("T")
 
@@ -73,6 +74,8 @@ class StoreParts(Applier):
     follower: Follower | None
     is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
+    is_forked = False  # it was opened for writing, by the parent of this process
+    lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
@@ -80,6 +83,7 @@ class StoreParts(Applier):
         self.closing = OwnedLock()  # one thread closes, others wait until it has
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
+        self.moving = OwnedLock()  # one position of a consumer at a time
         self.rows: list[SegmentRow] = []  # the segments, in the order of their versions
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
@@ -342,6 +346,6 @@ class StoreParts(Applier):
             if everything:
                 return
 
-    def reload(self) -> None:
+    def reload(self, page: WriterPage | None) -> None:
         """A reader starts over from the newest files."""
-        opening.reload(self)
+        opening.reload(self, page)

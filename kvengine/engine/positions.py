@@ -3,6 +3,8 @@
 Invariants:
 
 * A position moves backward by a restart only; after a crash it is the old or the new one.
+* One that is ahead of the log (a power cut, a backup that was restored) is marked by the next
+  writer before it writes anything: other changes will have the versions that were acknowledged.
 * Any process that may write to the folder may change it; one at a time does.
 * A damaged file is an error that names it, for its consumer and for a compaction, which then
   forgets nothing.
@@ -41,10 +43,12 @@ class Position:
     position: int
     forgotten: int
     seen_at: float
+    lost: int | None = None  # what was acknowledged above this version was lost; None: nothing
 
     def encode(self) -> bytes:
         """Return the position as the bytes of its file."""
-        body = json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode()
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        body = json.dumps({"format": FORMAT, **fields}, separators=(",", ":")).encode()
         return body + b"\n" + b"%016x\n" % xxh3_64(body)
 
 
@@ -59,12 +63,26 @@ def decode(data: bytes, file: str) -> Position:
     expected = b"\n%016x\n" % xxh3_64(body)
     if checksum != expected:
         raise _damaged(file, len(body), expected.decode().strip(), repr(checksum))
-    fields: dict[str, Any] = json.loads(body)
-    if fields.pop("format") != FORMAT:
-        raise UnsupportedFormat(f"{file} has another format; this kvengine reads format {FORMAT}")
-    found = Position(**fields)
+    try:
+        fields: dict[str, Any] = json.loads(body)
+        if fields.pop("format") != FORMAT:
+            raise UnsupportedFormat(f"{file} has another format; this kvengine reads {FORMAT}")
+        found = _checked(Position(**fields))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(
+            file, 0, f"the fields of format {FORMAT}", f"{type(error).__name__}: {error}"
+        ) from None
     if found.name + SUFFIX != file:
         raise _damaged(file, 0, f"the position of {file}", f"that of {found.name!r}")
+    return found
+
+
+def _checked(found: Position) -> Position:
+    numbers = (found.position, found.forgotten, 0 if found.lost is None else found.lost)
+    if not all(type(number) is int and 0 <= number < NOBODY for number in numbers):
+        raise ValueError(f"{numbers} are no versions")
+    if type(found.uuid) is not str or not isinstance(found.seen_at, (int, float)):
+        raise TypeError("a uuid and a time")
     return found
 
 
@@ -112,6 +130,7 @@ def change(
 ) -> Position | None:
     """Replace a position by what `action` makes of it, alone; return what is there then."""
     file, there = name + SUFFIX, None
+    durable = store.options.durability != "os"
 
     def act(data: bytes | None) -> bytes | None:
         nonlocal there
@@ -120,8 +139,32 @@ def change(
         there = old if new is None else new
         return None if new is None else new.encode()
 
-    store.directory.update(file, act, durable=store.options.durability != "os")
+    if store.moving.is_mine():
+        raise InvalidRequest(
+            f"the position of consumer {name!r} can't be changed in a signal handler or a finalizer "
+            "that interrupted this very thread while it changed one: do it when that has ended"
+        )
+    with store.moving.held():
+        store.directory.update(file, act, durable=durable)
     return there
+
+
+def mark_lost(store: StoreParts) -> None:
+    """Note which consumers have acknowledged more than a writer has found; before it writes."""
+    version = store.applied_version
+    for name in names(store):
+        try:
+            found = load(store, name)
+        except (CorruptData, UnsupportedFormat):
+            continue  # its consumer is told
+        if found is not None and found.position > version:
+            change(store, name, lambda old: old and _lost(old, version))
+
+
+def _lost(old: Position, version: int) -> Position | None:
+    if old.position <= version:
+        return None
+    return replace(old, lost=version if old.lost is None else min(old.lost, version))
 
 
 def begun(store: StoreParts, name: str) -> Position:
@@ -154,6 +197,10 @@ def oldest_held(store: StoreParts) -> int:
         except (CorruptData, UnsupportedFormat) as error:
             logger.warning("nothing is forgotten: %s", error)
             return 0
-        if found is not None and now - found.seen_at < store.options.retention_s:
+        if (
+            found is not None
+            and found.lost is None
+            and now - found.seen_at < store.options.retention_s
+        ):
             oldest = min(oldest, found.position)
     return oldest

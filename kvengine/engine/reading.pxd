@@ -29,6 +29,7 @@ cdef class Reader:
     cdef bint verify_always
     cdef object unusable            # None, or the error that every call raises from now on
     cdef const uint64_t *published  # followers: the writer's version in the control page
+    cdef uint64_t look_at_ms        # followers: when to look next whether the folder is still there
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted

@@ -9,6 +9,8 @@ Invariants:
 * In a segment of the log each version is one more than the one before, unless its record says that
   there is a gap; in a compacted segment versions only grow.  Anything else ends the replay with
   BAD_VERSION.
+* A reader that is in use sees what was applied and its version change together: in follow() no
+  other Python code runs in the same thread, and other threads wait for it.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -30,6 +32,10 @@ cdef extern from *:
     #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
     """
     void kv_prefetch(const void *address) noexcept nogil
+
+cdef extern from "Python.h":
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
 
 cdef enum:
     GROUP = 64
@@ -79,6 +85,21 @@ cdef class Replay:
                 self._apply_long_batch()
             if self.code or n == 0:
                 return
+
+    def follow(self, until: int) -> None:
+        """As run(), for a reader that is in use: it is at the new version when the call ends.
+
+        The collector is kept away meanwhile, as finalizers may read the store; where a record
+        must come from the disk first, other threads run.
+        """
+        cdef int collects = PyGC_Disable()
+        try:
+            self.run(until)
+            self.reader.segments.rows[self.slot].end = self.offset
+            self.reader.applied = max(self.version, self.reader.applied)
+        finally:
+            if collects:
+                PyGC_Enable()
 
     cdef Py_ssize_t _collect(self, uint64_t *offsets, uint64_t *hashes) except? -1:
         """Find the next records, whole batches only; -1 if one batch has more than a group."""

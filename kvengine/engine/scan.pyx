@@ -23,6 +23,7 @@ from kvengine.engine.segment cimport slot_of
 from kvengine.engine.selection cimport Selection
 
 from kvengine.engine.turns import let_others_run
+from kvengine.errors import again
 
 cdef extern from *:
     """
@@ -52,6 +53,28 @@ def entries_chunk(
 ) -> list[object]:
     """Return the entries of the next living keys, up to `limit`; fewer only at the end."""
     return chunk(reader, order, prefix, start_after, reverse, limit, ENTRIES)
+
+
+cdef class Taken:
+    """An iterator over a chunk that ends with its store: not even what was found is given later."""
+
+    cdef Reader reader
+    cdef list found
+    cdef Py_ssize_t at
+
+    def __cinit__(self, reader: Reader, found: list) -> None:
+        self.reader, self.found = reader, found
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at >= len(self.found):
+            raise StopIteration
+        if self.reader.unusable is not None:  # closed meanwhile, or this is a forked child
+            raise again(self.reader.unusable)
+        self.at += 1
+        return self.found[self.at - 1]
 
 
 def heads_page(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, KeysView
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvengine.engine.scan import keys_chunk
+from kvengine.engine.scan import Taken, keys_chunk
 from kvengine.errors import InvalidRequest, InvalidType
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def chunks(store: Store, read: Callable[..., list[Any]], arguments: ScanArgument
     while limit is None or limit > 0:
         wanted = size if limit is None else min(size, limit)
         found = read(store, store.key_order, prefix, after, reverse, wanted)
-        yield from found
+        yield from Taken(store, found)
         if len(found) < wanted:
             return
         after = found[-1] if isinstance(found[-1], bytes) else found[-1].key

@@ -31,6 +31,7 @@ from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
 
 Progress = Callable[[int, int], None]
+VERSION_MAX = (1 << 48) - 1
 
 
 class Store(StoreParts, MutableMapping[bytes, bytes]):
@@ -164,10 +165,12 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         batch.commit()
 
     def sync(self) -> None:
-        """Return when everything written so far is on disk."""
+        """Return when everything written so far is on disk; for a reader, all that it shows."""
         self.check_usable()
         if self.commits is not None:
             self.commits.sync()
+        elif self.follower is not None:
+            self.follower.sync()
 
     # -- the log
 
@@ -191,7 +194,8 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone: deletes after `after` have been forgotten; start again from 0.
+            ChangesGone: deletes after `after` have been forgotten, or the store is not as far as
+                `after`, so changes were lost; start again from 0.
         """
         if follow:
             found = self.follow(after, prefix, timeout)
@@ -211,8 +215,8 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def tail_from(self, after: int, prefix: Any) -> Tail:
         """Return a place in the log, behind a version, from which one can go on and on."""
         self.check_usable()
-        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
-            raise InvalidRequest(f"after must be a version, not {after!r}")
+        if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= VERSION_MAX:
+            raise InvalidRequest(f"after must be a version, an int from 0 on, not {after!r}")
         return Tail(self, after, Selector(bytes_of("prefix", prefix)))
 
     def consumer(self, name: str) -> Consumer[Change]:
@@ -250,7 +254,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
         Raises:
             StoreClosed: the store was closed meanwhile.
-            InvalidRequest: without a timeout, on a store that follows no writer.
+            InvalidRequest: without a timeout, on a snapshot.
         """
         _check_timeout(timeout)
         return self.waiting.wait(self, after, timeout)

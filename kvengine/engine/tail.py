@@ -4,7 +4,8 @@ Invariants:
 
 * Changes come in the order of their versions, each at most once.
 * A tail that began keeps its segments, so compaction does not disturb it.
-* Where deletes have been forgotten, a tail from a version before them is refused, not shortened.
+* Where deletes have been forgotten, a tail from a version before them is refused, not shortened;
+  so is one from a version that the log does not have, or has lost since.
 * Going on costs what is new: a tail remembers how far it has read the segment being written.
 """
 
@@ -14,8 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvengine.engine import segment_file
-from kvengine.engine.log_walk import MANY_BYTES, LogWalk, Selector
+from kvengine.engine.log_walk import MANY_BYTES, LogWalk, Selector, walks_behind
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone
 
@@ -46,16 +46,14 @@ class Tail:
         self.base = base  # deletes up to this version are not missed
         self.seen = after  # changes up to this version were given out, or are not of these keys
         self._segment_id, self._offset = 0, 0  # the segment that was read last, and how far
-        if after >= store.version:
-            store.undisturbed(self._begin_at_end)
-
-    def _begin_at_end(self) -> None:
-        if self._store.rows and self.seen >= self._store.applied_version:
-            self._segment_id, self._offset = self._end()
-
-    def _end(self) -> tuple[int, int]:
-        segment_id = self._store.rows[-1].id
-        return segment_id, self._store.segment_table.counters(segment_id)[1]
+        version = store.version
+        self._lost = store.lost_after
+        if after > version:
+            raise ChangesGone(after, version)
+        if after == version:
+            _, version, end = self._walks()
+            if after == version:
+                self._segment_id, self._offset = end
 
     def news(self) -> Iterator[Change]:
         """Return an iterator over what came since, up to what is there now.
@@ -63,7 +61,14 @@ class Tail:
         Raises:
             ChangesGone: deletes that were not seen have been forgotten.
         """
-        return (change for part in self.stretches(CHANGES_AT_ONCE) for change in part.changes)
+        return self._one_by_one(self.stretches(CHANGES_AT_ONCE))
+
+    def _one_by_one(self, parts: Iterator[Stretch]) -> Iterator[Change]:
+        for part in parts:
+            for change in part.changes:
+                if self._store.is_forked:
+                    self._store.check_usable()
+                yield change
 
     def stretches(self, most: int, most_bytes: int = MANY_BYTES) -> Iterator[Stretch]:
         """Return an iterator over the same as news(), in stretches; the last one is `whole`.
@@ -73,35 +78,30 @@ class Tail:
             most_bytes: and its records are larger than this only by the last one.
 
         Raises:
-            ChangesGone: deletes that were not seen have been forgotten.
+            ChangesGone: deletes that were not seen have been forgotten, or changes that were seen
+                were lost.
         """
         base = self._store.manifest.forgotten  # before the segments are seen: too low is harmless
         if self.seen == 0:
             self.base = base
-        walks, version, end = self._store.undisturbed(self._walks)
+        walks, version, end = self._walks()
         # Only now: what a compaction forgot is known before its segments are seen.
         forgotten = self._store.manifest.forgotten
         if 0 < self.seen < forgotten and self.base < forgotten:
             raise ChangesGone(self.seen, forgotten)
+        lost = self._store.lost_after
+        if self.seen > version or (lost != self._lost and lost is not None and self.seen > lost[1]):
+            raise ChangesGone(self.seen, version if lost is None else lost[1])
+        self._lost = lost
         return self._read(walks, version, end, most, most_bytes)
 
     def held(self) -> Iterator[Change]:
         """Return an iterator over those changes since that are there, whatever was forgotten."""
-        found = self._store.undisturbed(self._walks)
-        parts = self._read(*found, CHANGES_AT_ONCE, MANY_BYTES)
-        return (change for part in parts for change in part.changes)
+        return self._one_by_one(self._read(*self._walks(), CHANGES_AT_ONCE, MANY_BYTES))
 
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
-        """Return where there is something to read, and what is read then."""
-        table, walks = self._store.segment_table, []
-        for row in self._store.rows:
-            if row.last_version is not None and row.last_version <= self.seen:
-                continue
-            start = self._offset if row.id == self._segment_id else segment_file.HEADER_BYTES
-            end = table.counters(row.id)[1]
-            walks.append(LogWalk(table.segment_file(row.id), table.salt(row.id), start, end))
-        end_of_log = self._end() if self._store.rows else (0, 0)
-        return walks, self._store.applied_version, end_of_log
+        """Return where there is something to read, up to which version, and where it ends."""
+        return walks_behind(self._store, self.seen, self._segment_id, self._offset)
 
     def _read(
         self,

@@ -34,10 +34,14 @@ class Waiting:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._listeners: list[Callable[[], None]] = []
+        self.renew()
         self._bell: Bell | None = None
         self._looked_for_bell = False
+
+    def renew(self) -> None:
+        """Begin anew: in a child process nobody waits."""
+        self._condition = threading.Condition()
+        self._listeners: list[Callable[[], None]] = []
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
@@ -45,7 +49,7 @@ class Waiting:
         if store.follower is not None:
             return self._wait_for_writer(store, after, timeout)
         if store.options.read_only and timeout is None:
-            raise InvalidRequest("this store can't change: it follows no writer")
+            raise InvalidRequest("a snapshot can't change: give a timeout")
         with self._condition:
             store.waiters += 1
             try:
@@ -81,12 +85,11 @@ class Waiting:
 
     def _wait_for_writer(self, store: Store, after: int, timeout: float | None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
-        page = store.control_page
-        assert page is not None  # one that follows has it
-        bell = self._bell_of(store, page)
         pause = FIRST_PAUSE_S
         while True:
-            shown = page.version  # before the store looks: what comes later rings
+            page = store.control_page  # None: no writer was there yet
+            bell = None if page is None else self._bell_of(store, page)
+            shown = 0 if page is None else page.version  # before the store looks: later ones ring
             version = store.version
             rest = LONGEST_REST_S if deadline is None else deadline - time.monotonic()
             if version > after or rest <= 0:

@@ -169,6 +169,10 @@ class Directory(Protocol):
         """True if some process is the writer."""
         ...
 
+    def stamp(self, name: str) -> object:
+        """Return what changes when another file is put under a name; None: there is none."""
+        ...
+
     def reader(self) -> "Directory":
         """Return the same folder once more, for one who only reads and closes it on its own."""
         ...

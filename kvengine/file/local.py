@@ -294,6 +294,14 @@ class LocalDirectory:
         folder = self._folder
         return folder is not None and self._lock.is_taken(folder, LOCK_NAME)
 
+    def stamp(self, name: str) -> object:
+        """Return what changes when another file is put under a name; None: there is none."""
+        try:
+            found = self._stat(name)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def reader(self) -> "LocalDirectory":
         """Return the same folder once more, to read, wherever it is now."""
         with refusals("use the folder", self.path):

@@ -208,8 +208,13 @@ class MemoryDirectory:
         """Nobody else can know this folder."""
         return False
 
+    def stamp(self, name: str) -> object:
+        """Return what changes when another file is put under a name; None: there is none."""
+        return self._files.get(name)
+
     def after_fork_in_child(self) -> None:
         """The parent's descriptors are of no use here."""
+        self._lock, self._updating = threading.Lock(), threading.Lock()  # nobody holds them here
         self.close()
 
     def close(self) -> None:

@@ -288,6 +288,10 @@ class FaultyDirectory:
         """True if some process is the writer."""
         return self.inner.lock_is_held()
 
+    def stamp(self, name: str) -> object:
+        """Return what changes when another file is put under a name; None: there is none."""
+        return self.inner.stamp(name)
+
     def reader(self) -> Directory:
         """Return the folder underneath: reads are not recorded and do not fail."""
         return self.inner.reader()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -341,13 +342,14 @@ def error_of(call):
     return "no error"
 
 
-@pytest.mark.parametrize("read_only", [False, True])
-def test_a_store_opened_before_a_fork_is_refused_in_the_child(path, read_only):
-    writer = Store(path, **SMALL)
-    writer.update({b"%d" % n: b"value" for n in range(2000)})  # with a thread in the background
-    store = Store(path, read_only=True) if read_only else writer
+def test_a_store_opened_for_writing_before_a_fork_is_refused_in_the_child(path):
+    store = Store(path, **SMALL)
+    store.update({b"%d" % n: b"value" for n in range(2000)})  # with a thread in the background
     batch = store.batch()
     batch.put(b"key", b"of the parent")
+    begun = [store.keys(), store.scan(), store.tail(), iter(store.items())]
+    for iterator in begun:
+        next(iterator)
 
     def look():
         calls = [
@@ -357,25 +359,62 @@ def test_a_store_opened_before_a_fork_is_refused_in_the_child(path, read_only):
             lambda: store.version,
             store.stats,
             store.compact,
+            store.sync,
+            store.snapshot,
+            lambda: store.wait(0),
             batch.commit,
+            *(lambda iterator=iterator: next(iterator) for iterator in begun),
         ]
         errors = {error_of(call) for call in calls}
         store.close()
         with Store(path, read_only=True) as reader:
             return errors, error_of(lambda: Store(path)), reader.get(b"1999"), store.closed
 
-    text = "the store was opened before a fork; open it again in the child process"
     errors, second, value, closed = in_child(look)
-    assert errors == {("StoreClosed", text)}
+    ((kind, text),) = errors
+    assert kind == "StoreClosed"
+    assert "opened for writing before a fork" in text
+    assert "read_only=True" in text
     assert second[0] == "StoreLocked"
     assert f"process {os.getpid()}" in second[1]
     assert (value, closed) == (b"value", True)
-    writer[b"after"] = b"the fork"
-    assert store[b"after"] == b"the fork"
+    store[b"after"] = b"the fork"
     with pytest.raises(StoreLocked):
         Store(path)
-    check_store(writer)
+    check_store(store)
     store.close()
-    writer.close()
     with Store(path) as again:
         assert len(again) == 2001
+
+
+def test_a_reader_goes_on_in_a_child(path):
+    with Store(path, **SMALL) as writer, Store(path, read_only=True) as reader:
+        writer.update({b"%03d" % n: b"old" for n in range(300)})
+        keys, changes = reader.keys(), reader.tail()
+        assert (next(keys), next(changes).version) == (b"000", 1)
+        asked, to_child = os.pipe()
+
+        def look():
+            before = reader[b"000"]
+            os.read(asked, 1)  # the parent has written meanwhile
+            found = reader.wait(300, 60), reader[b"000"], len(reader), error_of(reader.clear)[0]
+            rest = len(list(keys)), len(list(changes))
+            reader.close()
+            return before, found, rest
+
+        def write():
+            writer.update({b"%03d" % n: b"new" for n in range(301)})
+            writer.compact()
+            os.write(to_child, b"!")
+
+        thread = threading.Timer(0.05, write)
+        thread.start()
+        before, found, rest = in_child(look)
+        thread.join()
+        assert before in (b"old", b"new")
+        assert found == (601, b"new", 301, "StoreReadOnly")
+        assert rest[0] >= 299
+        assert rest[1] == 299
+        assert reader[b"300"] == b"new"
+        os.close(asked)
+        os.close(to_child)

@@ -4,12 +4,15 @@ Compaction may leave out what was overwritten.  A delete goes only when everyone
 it; whoever is further behind is told so, and never given a log with holes.
 """
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine import ChangesGone, Store
+from kvengine import ChangesGone, InvalidRequest, Store, StoreReadOnly
 from kvengine.entry import Change, Entry
+from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
@@ -73,9 +76,8 @@ def replayed(changes):
 def test_every_change_with_all_that_belongs_to_it(tmp_path, kind):
     with Store.in_memory() if kind == "memory" else Store(tmp_path / "store") as store:
         expected = write(store)
-        for after in range(9):
+        for after in range(store.version + 1):
             assert list(store.tail(after)) == expected[after:]
-        assert list(store.tail(10**15)) == []
         assert all(type(change) is Change for change in store.tail())
 
 
@@ -292,3 +294,41 @@ def test_a_reader_sees_each_change_once(tmp_path):
                 store.compact()
         assert [change.version for change in seen] == list(range(1, 211))
         assert list(reader.tail()) == list(store.tail())
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_version_that_the_store_does_not_have(follow):
+    """What has it has seen changes that this store lost: it must not wait for others like them."""
+    with Store.in_memory() as store:
+        store.update({b"a": b"", b"b": b""})
+        for after in (3, 12, (1 << 48) - 1):
+            with pytest.raises(ChangesGone, match=f"does not have version {after}: .* version 2"):
+                store.tail(after, follow=follow, timeout=1.0)
+        for after in (1 << 48, 1 << 64, -1, 1.0, "1", True, None):
+            with pytest.raises(InvalidRequest, match="after must be a version"):
+                store.tail(after, follow=follow)
+
+
+def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
+    faulty = FaultyDirectory(LocalDirectory(str(tmp_path / "s")))
+    store = Store.in_directory(faulty)
+    store.put(b"key", b"value")
+    place = store.tail_from(1, b"")
+    faulty.fail(len(faulty.steps) + 2, errno.EIO)
+    with pytest.raises(StoreReadOnly):
+        store.put(b"key", b"lost, perhaps")
+    assert [change.version for change in store.tail()] == [1, 2]
+    assert [change.value for change in store.history(b"key")] == [b"value", b"lost, perhaps"]
+    assert [change.version for change in place.news()] == [2]
+    assert store.consumer("one").tail().seen == 0
+    store.close()
+
+
+def test_a_handler_may_read_the_log_in_the_middle_of_anything(tmp_path):
+    """Nothing that it needs is locked: neither by a job of the writer nor by one who catches up."""
+    with Store(tmp_path / "s") as store, Store(tmp_path / "s", read_only=True) as reader:
+        store.put(b"key", b"")
+        assert reader.version == 1
+        for each in (store, reader):
+            found = each.undisturbed(lambda each=each: list(each.tail()))
+            assert [change.version for change in found] == [1]

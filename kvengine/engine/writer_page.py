@@ -1,0 +1,69 @@
+"""The control page as a reader sees it, and when it may believe what it says.
+
+Invariants:
+
+* A page is believed if a writer on this boot has written it: the boot is the same; or it has
+  changed since this process mapped it; or a writer holds the lock and has told its pid.  So it
+  does not matter whether a process may see the id of the boot (systemd's ProcSubset=pid, a chroot).
+* Who does not believe it reads the log to its end, and looks again.
+"""
+
+from __future__ import annotations
+
+from kvengine.engine.control import PAGE_BYTES, Control
+from kvengine.engine.names import CONTROL_NAME
+from kvengine.errors import StorageError
+from kvengine.file.directory import Directory
+from kvengine.file.system import boot_id
+
+
+def open_control(directory: Directory, *, writable: bool) -> Control | None:
+    """Map the control page; None if there is none and it can't be made."""
+    if not writable:
+        directory.watch(CONTROL_NAME)  # no writer replaces it
+    try:
+        file = directory.open(
+            CONTROL_NAME, create=writable, writable=writable, map_bytes=PAGE_BYTES
+        )
+    except (FileNotFoundError, StorageError):
+        if writable:
+            raise
+        return None
+    if file.size_bytes < PAGE_BYTES:
+        if not writable:
+            return None
+        file.allocate(PAGE_BYTES)
+    return Control(file)
+
+
+class WriterPage:
+    """The control page of the writer that a reader follows.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(self, control: Control, directory: Directory) -> None:
+        self.control, self._directory = control, directory
+        self._at_first = control.snapshot()
+        self._believed = False
+
+    def is_trusted(self, *, ask: bool = True) -> bool:
+        """True if the page says how far the log may be read; `ask` who holds the lock, if need be.
+
+        Asking takes the lock for a moment, so it is not done with each read.
+        """
+        control = self.control
+        if self._believed or not control.is_valid:
+            return self._believed
+        self._believed = (
+            control.boot == boot_id()
+            or control.snapshot() != self._at_first
+            or (ask and control.pid != 0 and self._directory.lock_is_held())
+        )
+        return self._believed
+
+
+def open_page(directory: Directory) -> WriterPage | None:
+    """Return the page of the writer of a folder; None if no writer has ever set one up."""
+    control = open_control(directory, writable=False)
+    return WriterPage(control, directory) if control is not None and control.is_valid else None
