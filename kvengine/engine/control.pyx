@@ -15,7 +15,7 @@ Invariants:
 from libc.stdint cimport uint32_t, uint64_t
 
 from kvengine.engine.bell cimport BELL_OFFSET, ring
-from kvengine.engine.reading cimport Reader
+from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
 
@@ -151,3 +151,17 @@ cdef class Control:
     @begun.setter
     def begun(self, value: int) -> None:
         self.words[BEGUN] = value
+
+
+def follow_nobody_yet(reader: Reader) -> None:
+    """Let a reader of a folder without a control page look now and then whether one came."""
+    reader.published = &reader.applied
+
+
+def look_is_due(reader: Reader, interval_ms: int) -> bool:
+    """True if a reader has not looked at its folder for so long; then it is to do so now."""
+    cdef uint64_t now = coarse_ms()
+    if now < reader.look_at_ms:
+        return False
+    reader.look_at_ms = now + <uint64_t>interval_ms
+    return True

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from kvengine.engine import manifest as manifests
 from kvengine.engine import segment_file
+from kvengine.engine.control import follow_nobody_yet, look_is_due
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.manifest import LOG, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
@@ -59,7 +60,7 @@ class Follower:
     def _connect(self, page: WriterPage | None) -> None:
         self._page = page
         if page is None:
-            self._store.follow_nobody_yet()
+            follow_nobody_yet(self._store)
         else:
             self._losses = page.control.losses
             page.control.connect_reader(self._store)
@@ -74,7 +75,7 @@ class Follower:
         store = self._store
         if store.is_refused:
             return
-        looks = store.look_is_due(LOOK_MS)
+        looks = look_is_due(store, LOOK_MS)
         if looks:
             self._look()
         if self._page is None:

@@ -72,7 +72,7 @@ def decode(data: bytes, file: str) -> Position:
         raise _damaged(
             file, 0, f"the fields of format {FORMAT}", f"{type(error).__name__}: {error}"
         ) from None
-    if found.name + SUFFIX != file:
+    if f"{found.name}{SUFFIX}" != file:
         raise _damaged(file, 0, f"the position of {file}", f"that of {found.name!r}")
     return found
 

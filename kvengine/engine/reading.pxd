@@ -8,6 +8,22 @@ from kvengine.engine.key_index cimport KeyIndex
 from kvengine.engine.record cimport Header, size_of
 from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <time.h>
+    #ifndef CLOCK_MONOTONIC_COARSE
+    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
+    #endif
+    /* A few nanoseconds; exact to some milliseconds. */
+    static inline uint64_t kv_coarse_ms(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    }
+    """
+    uint64_t coarse_ms "kv_coarse_ms"() noexcept nogil
+
 cdef enum:
     COPY_BYTES_MAX = 65536      # larger values are copied and checked without the GIL
 

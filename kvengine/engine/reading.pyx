@@ -33,20 +33,9 @@ from kvengine.errors import again
 
 cdef extern from *:
     """
-    #include <time.h>
     #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    #ifndef CLOCK_MONOTONIC_COARSE
-    #define CLOCK_MONOTONIC_COARSE CLOCK_MONOTONIC
-    #endif
-    /* A few nanoseconds; exact to some milliseconds. */
-    static inline uint64_t kv_coarse_ms(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-    }
     """
     void kv_prefetch(const void *address) noexcept nogil
-    uint64_t coarse_ms "kv_coarse_ms"() noexcept nogil
 
 cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
@@ -403,18 +392,6 @@ cdef class Reader:
     def check_usable(self) -> None:
         """Raise if the store was closed; let a follower catch up."""
         self.begin()
-
-    def look_is_due(self, interval_ms: int) -> bool:
-        """True if a follower has not looked at its folder for so long; then it is to do so now."""
-        cdef uint64_t now = coarse_ms()
-        if now < self.look_at_ms:
-            return False
-        self.look_at_ms = now + <uint64_t>interval_ms
-        return True
-
-    def follow_nobody_yet(self) -> None:
-        """A reader of a folder without a control page: now and then it looks whether one came."""
-        self.published = &self.applied
 
     @property
     def key_index(self) -> KeyIndex:

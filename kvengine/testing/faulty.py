@@ -174,7 +174,7 @@ class FaultyDirectory:
         if recorded and (new or (create and name not in self._inodes)):
             self._new(name)
         file = self.inner.open(name, create=create, new=new, writable=writable, map_bytes=map_bytes)
-        if recorded and writable:
+        if recorded:  # one that is only read can be synced as well
             file.hook = self._hook(name, self._inodes[name])
         return file
 

@@ -267,6 +267,30 @@ def test_one_in_another_process_is_killed_and_goes_on(tmp_path):
         assert store.consumers()[0].position == 4
 
 
+def test_who_acknowledges_while_it_acknowledges_is_told(store):
+    """In a handler or a finalizer: it would wait for what it interrupted."""
+    store.update({b"a": b"", b"b": b""})
+    consumer = store.consumer("one")
+    list(consumer.changes())
+    found, original = [], store.options.clock.time
+
+    def interrupted():
+        store.options.clock.time = original
+        try:
+            consumer.acknowledge(2)
+        except InvalidRequest as error:
+            found.append(str(error))
+        return original()
+
+    store.options.clock.time = interrupted
+    consumer.acknowledge(1)
+    assert len(found) == 1
+    assert "interrupted this very thread" in found[0]
+    assert consumer.position == 1
+    consumer.acknowledge(2)
+    assert consumer.position == 2
+
+
 def test_a_database_gives_what_its_tail_gives():
     with kvengine.Database.in_memory() as db:
         db.namespace("flags").put("dark", "on")
