@@ -28,7 +28,7 @@ cdef object new_tuple = tuple.__new__
 
 
 MANY_BYTES = 1 << 62
-cdef uint64_t HEADER_BYTES = segment_file.HEADER_BYTES
+cdef uint64_t FIRST_RECORD = segment_file.HEADER_BYTES
 
 cdef enum:
     PAGE_BYTES = 4096           # or a part of one
@@ -193,7 +193,7 @@ def walks_behind(
         for i in range(n):
             last = rows[i].last_version
             if last is None or last > after:
-                first = offset if rows[i].id == segment_id else HEADER_BYTES
+                first = offset if rows[i].id == segment_id else FIRST_RECORD
                 walks.append(LogWalk(
                     table.file(slots[i]), table.rows[slots[i]].salt, first, ends[i]))
         return walks, version, (rows[n - 1].id, ends[n - 1]) if n else (0, 0)

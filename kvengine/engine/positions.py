@@ -141,8 +141,8 @@ def change(
 
     if store.moving.is_mine():
         raise InvalidRequest(
-            f"the position of consumer {name!r} can't be changed in a signal handler or a finalizer "
-            "that interrupted this very thread while it changed one: do it when that has ended"
+            f"the position of consumer {name!r} can't be changed in a signal handler or a "
+            "finalizer that interrupted this very thread while it changed one: do it afterwards"
         )
     with store.moving.held():
         store.directory.update(file, act, durable=durable)
