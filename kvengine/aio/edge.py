@@ -76,8 +76,8 @@ class Edge:
 
     @property
     def closed(self) -> bool:
-        """True after close()."""
-        return self._closed
+        """True after close(), and in a process that was forked since it was opened."""
+        return self._closed or (self._edge is not None and self._edge.closed)
 
     @property
     def _inner(self) -> sync.Edge:
@@ -96,6 +96,7 @@ class Edge:
             finally:
                 if self._opening is not None and self._opening.done():
                     self._opening = None
+        self._edge.check_usable()
         return self
 
     async def _begin(self) -> sync.Edge:

@@ -139,8 +139,10 @@ class Edge:
             undo.callback(self._timers.close)
             self._make(source, disk)
             self._listening.begin()
+            error = self._wait_for_center()
             if self._remote is not None:
-                self._wait_for_center()
+                if error is not None:
+                    raise again(error)
                 self._remote.tell(self.location, functools.partial(_report, self.tier))
             undo.pop_all()
         self._closed = False
@@ -169,14 +171,15 @@ class Edge:
             _end, tier, self._listening, self._timers, self._remote, self._own
         )
 
-    def _wait_for_center(self) -> None:
+    def _wait_for_center(self) -> Exception | None:
         """Return when the center said where it is, so that the first read is not refused."""
         deadline = time.monotonic() + self.settings.timeout_s
         while not self.tier.begun:
             error = self._listening.error
             if error is not None or time.monotonic() > deadline:
-                raise again(error or UpstreamUnavailable("the server does not say its version"))
+                return error or UpstreamUnavailable("the server does not say its version")
             time.sleep(LOOK_S)
+        return None
 
     def _open_disk(self, path: Any) -> DiskCopies | None:
         """Open the copies on disk; if they are damaged, go on without."""

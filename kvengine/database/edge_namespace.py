@@ -136,7 +136,6 @@ class EdgeNamespace(EdgeWriter):
     ) -> dict[str, Any]:
         names = self._names(keys, type)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        self._edge.check_usable()
         if not self.is_known:
             self._check_living()
         self.meter.reads += len(names)
@@ -187,13 +186,13 @@ class EdgeNamespace(EdgeWriter):
     def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
         edge, name = self._edge, self.name(key)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        edge.check_usable()
         if not self.is_known:
             self._check_living()
         self.meter.reads += 1
         return edge.tier.lookup(name, ask) or edge.ask(name, ask)
 
     def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
+        self._edge.check_usable()
         ttl, floor, stale = self.ask
         if self._edge.current_store is not None:
             floor = self._edge.current_store.version
