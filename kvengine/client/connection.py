@@ -208,6 +208,13 @@ class Connection:
         said = f"{type(error).__name__}: {error}".rstrip(": ")
         return UpstreamUnavailable(f"the server at {self.url} fails: {said}")
 
+    def may_be_dead(self, error: UpstreamUnavailable) -> bool:
+        """Return whether a request failed because of its connection, and a new one may work."""
+        cause, http = error.__cause__, self._http
+        return isinstance(cause, http.TransportError) and not isinstance(
+            cause, (http.ConnectError, http.ConnectTimeout, http.PoolTimeout)
+        )
+
     def refusal(self, response: Any, body: bytes) -> KvError:
         """Return the error of an answer that is none of those asked for."""
         if response.status_code == 401:

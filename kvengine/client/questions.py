@@ -6,10 +6,13 @@ Invariants:
 
 * `done` is called once for each question, with its own answers or the error instead.
 * A question that the center refuses, because its namespace is gone, does not fail the others.
+* A connection that is dead without saying so costs a question two seconds: it is asked once more,
+  over a new one.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -19,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection
+from kvengine.client.packing import pack, unpack
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
 from kvengine.tier.board import Done
@@ -27,6 +31,7 @@ from kvengine.tier.messages import Answer, Want
 
 THREADS = 16  # requests under way at once
 WANTS_AT_ONCE = 1000
+FIRST_S = 2.0  # how long an answer may take over a connection that was used before
 QUESTIONS_AT_ONCE = 16  # of 25 MiB each they still fit into what a connection takes as an answer
 logger = logging.getLogger("kvengine")
 
@@ -64,7 +69,7 @@ class Questions:
     def version(self, done: Done) -> None:
         """Call `done` with the newest version of the center."""
         deadline = time.monotonic() + self._timeout
-        self._submit(lambda: done(tried(self._version, deadline)), done)
+        self._submit(lambda: done(tried(lambda: self._version(deadline), deadline)), done)
 
     def _submit(self, call: Callable[[], None], done: Done) -> None:
         try:
@@ -81,12 +86,14 @@ class Questions:
             return
         wants = [want for question in questions for want in question.wants]
         deadline = min(question.deadline for question in questions)
-        found = tried(lambda: self._fetch(wants), deadline)
+        found = tried(lambda: self._fetch(wants, deadline), deadline)
         if len(questions) == 1:
             questions[0].done(found)
         elif isinstance(found, Exception) and not isinstance(found, UpstreamUnavailable):
             for one in questions:
-                one.done(tried(lambda wants=one.wants: self._fetch(wants), one.deadline))  # type: ignore[misc]
+                one.done(
+                    tried(functools.partial(self._fetch, one.wants, one.deadline), one.deadline)
+                )
         else:
             start = 0
             for one in questions:
@@ -94,11 +101,11 @@ class Questions:
                 one.done(found if isinstance(found, Exception) else found[start:end])
                 start = end
 
-    def _fetch(self, wants: Sequence[Want]) -> list[Answer]:
+    def _fetch(self, wants: Sequence[Want], deadline: float) -> list[Answer]:
         found: list[Answer] = []
         for start in range(0, len(wants), WANTS_AT_ONCE):
             part = wants[start : start + WANTS_AT_ONCE]
-            body = self._connection.post("/v1/fetch", codec.encode_wants(part), self._timeout)
+            body = self._post("/v1/fetch", codec.encode_wants(part), deadline)
             try:
                 for answers in codec.frames(reader(body), Kind.ANSWERS):
                     found += answers  # type: ignore[arg-type]
@@ -108,12 +115,25 @@ class Questions:
             raise UpstreamUnavailable(f"{len(found)} answers came to {len(wants)} questions")
         return found
 
-    def _version(self) -> int:
-        found = self._connection.call("/v1/version?location=1", None)
+    def _version(self, deadline: float) -> int:
+        body = self._post("/v1/version?location=1", pack(None), deadline)
         try:
-            return int(found["version"])
-        except (TypeError, KeyError, ValueError):
+            return int(unpack(body)["version"])
+        except (TypeError, KeyError, ValueError, ProtocolError):
             raise UpstreamUnavailable("the server does not say its version") from None
+
+    def _post(self, path: str, body: bytes, deadline: float) -> bytes:
+        """Return an answer; what gets none is asked once more over a new connection."""
+        rest = deadline - time.monotonic()
+        try:
+            return self._connection.post(path, body, min(rest, FIRST_S) if rest > 0 else FIRST_S)
+        except UpstreamUnavailable as error:
+            rest = deadline - time.monotonic()
+            if rest <= 0 or not self._connection.may_be_dead(error):
+                raise
+        found = self._connection.post(path, body, rest, new=True)
+        self._connection.drop_idle()  # others may be dead as well
+        return found
 
     def close(self) -> None:
         """Ask no more; questions under way are answered with an error or not at all."""

@@ -188,6 +188,8 @@ class Asking(Lookup):
                 return
             flight = self._flights[key] = Flight(key, floor, held, ask.ttl, now)
             flights.append(flight)
+            if self.breaker.error is not None:
+                self._later(self.settings.grace_s, lambda: self._end_probe(flight))
         flight.waiters.append(waiter)
 
     def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
@@ -325,6 +327,17 @@ class Asking(Lookup):
         for flight in flights:
             for waiter in each(flight.waiters):
                 self._give_up(flight.key, waiter.ask, waiter.done, error)
+
+    def _end_probe(self, flight: Flight) -> None:
+        """Let nobody wait for a probe that was not answered soon."""
+        with self._lock:
+            if self.breaker.error is None or self._flights.get(flight.key) is not flight:
+                return
+            self.breaker.failed(self.breaker.error, self._monotonic())
+            error = self.breaker.refusal()
+            self._forget_flight(flight)
+        for waiter in each(flight.waiters):
+            self._give_up(flight.key, waiter.ask, waiter.done, error)
 
     def end(self) -> None:
         """Ask nothing any more; who waits is told."""

@@ -4,7 +4,7 @@ The polls for news say whether the upstream answers: there is always one under w
 fail and no question was answered meanwhile, the breaker opens: readers get what is held, marked
 STALE, or the error, at once.  It closes with the first poll that is answered.  So that a place
 whose news are blocked still gets answers, one question at a time may go out as a probe, after
-pauses that grow, by chance a little different for each location.
+pauses that grow, by chance a little different for each location; who asked it waits for `grace_s`.
 
 Invariants:
 

@@ -51,6 +51,16 @@ def test_who_holds_nothing_hears_an_error_at_once_and_one_of_them_is_the_probe(b
     assert len(bench.upstream.asked) == 1
 
 
+def test_who_asks_as_the_probe_does_not_wait_long(bench):
+    silent(bench)
+    bench.time.run_until(bench.time.now + 1)
+    results = bench.read(b"none")
+    assert results == []
+    bench.time.run_until(bench.time.now + bench.location.settings.grace_s)
+    assert isinstance(results[0], UpstreamUnavailable)
+    assert isinstance(bench.read(b"none")[0], UpstreamUnavailable)  # the next probe comes later
+
+
 def test_probes_come_after_pauses_that_grow(bench):
     silent(bench)
     asked, end = 0, bench.time.now + 60
