@@ -72,6 +72,8 @@ class Proxy:
         is_lost = False
         try:
             with near, socket.create_connection(("127.0.0.1", self._target)) as far:
+                for one in (near, far):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while not self._ended:
                     ready = select.select([near, far], [], [], 0.05)[0]
                     if self.hangs or id(near) in self._dead:
