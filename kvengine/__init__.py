@@ -63,6 +63,7 @@ from kvengine.namespace.results import (
     ValueWithMetadata,
 )
 from kvengine.replication.log_server import LogServer, serve_log
+from kvengine.replication.promoting import promote
 from kvengine.replication.remote import RemoteSource, connect_log
 from kvengine.tier.cached_store import CachedStore
 from kvengine.tier.memory import Cache
@@ -138,6 +139,7 @@ __all__ = [
     "connect_log",
     "open",
     "price",
+    "promote",
     "salvage",
     "serve_log",
     "verify",

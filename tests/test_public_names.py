@@ -40,6 +40,7 @@ NAMES = ERRORS | {
     "RemoteSource",
     "Usage",
     "price",
+    "promote",
     "BulkReport",
     "Change",
     "Consumer",

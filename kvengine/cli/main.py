@@ -31,6 +31,7 @@ from kvengine.cli.list import list_keys
 from kvengine.cli.namespace import namespace
 from kvengine.cli.output import flush, forget_output, message
 from kvengine.cli.place import Commands
+from kvengine.cli.promote import promote
 from kvengine.cli.put import put
 from kvengine.cli.replay import replay
 from kvengine.cli.salvage import salvage
@@ -88,7 +89,7 @@ def command() -> None:
 
 for _member in (
     serve, token, workerd_config, namespace, key, bulk, export, import_pairs, usage, watch,
-    put, get, delete, list_keys, stats, verify, compact, backup, tail, consumers, salvage,
+    put, get, delete, list_keys, stats, verify, compact, backup, tail, consumers, salvage, promote,
     replay, demo, bench
 ):  # fmt: skip
     command.add_command(_member)

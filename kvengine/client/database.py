@@ -221,8 +221,11 @@ class RemoteDatabase:
         return (DatabaseChange(*item) for item in items if item is not None)
 
     def log_source(self) -> HttpLog:
-        """Return the server's log as a source: a Follower of it is a replica on this machine."""
-        self.meet()
+        """Return the server's log as a source: a Follower of it is a replica on this machine.
+
+        Nothing is asked yet: a replica can be opened, and promoted, while the server is away.
+        """
+        self.check_usable()
         return HttpLog(self.connection)
 
     def upstream(self) -> RemoteUpstream:

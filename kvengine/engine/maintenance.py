@@ -217,5 +217,5 @@ def replica_error(store: StoreParts) -> StoreReadOnly:
     """Return what a write of a user to a replica raises."""
     return StoreReadOnly(
         f"the store in {store.directory.path} is a replica: it takes changes only from the store "
-        "that it follows, until Follower.promote()"
+        "that it follows, until Follower.promote() or kvengine.promote()"
     )

@@ -41,6 +41,7 @@ from kvengine.replication.intake import Intake, MissingPiece
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
 from kvengine.replication.overlap import Overlap
+from kvengine.replication.promoting import meet
 from kvengine.replication.selection import KeyRange, Selection, select
 from kvengine.replication.standing import Snapshot, Standing
 
@@ -121,8 +122,11 @@ class Follower:
 
     def _begin(self) -> None:
         """See what the folder holds."""
-        store, uuid = self._store, bytes(getattr(self._source, "uuid", b"")).hex()
-        origin, wanted = store.manifest.origin, self._selection
+        store, wanted = self._store, self._selection
+        origin = store.manifest.origin
+        # Who has a replica already can open it, and promote it, while its source is away.
+        uuid = meet(self._source, origin, store.path, now=origin is None)
+        self._met = uuid is not None
         self._noted_at = time.monotonic()
         self.position = 0  # it holds what the source held at this version
         self._anew = True  # what comes takes the place of all that is there
@@ -132,12 +136,7 @@ class Follower:
                     f"the store in {store.path} is no replica, or was promoted: following would "
                     "destroy what was written to it; give another folder, or anew=True"
                 )
-            replica.begin(store, Origin(uuid, None, wanted.prefixes, wanted.keys))
-        elif origin.uuid != uuid:
-            raise ReplicaDiverged(
-                f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
-                "another folder, or anew=True"
-            )
+            replica.begin(store, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
         elif (origin.prefixes, origin.keys) != wanted:
             raise InvalidRequest(
                 f"the replica in {store.path} holds other keys than those asked for; give "
@@ -242,6 +241,9 @@ class Follower:
     def _follow(self, source: Source, *, follow: bool) -> None:
         """Take over what the source gives; without `follow`, up to what it has now."""
         compares = True
+        if not self._met:
+            meet(self._source, self._store.manifest.origin, self._store.path, now=True)
+            self._met = True
         while True:
             with self._turn:
                 if self._ended:
