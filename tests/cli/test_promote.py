@@ -11,7 +11,8 @@ from tests.replication.store_source import StoreSource
 
 FOLLOWER = """
 import sys, time, kvengine
-with kvengine.Follower(kvengine.connect(sys.argv[1], token=sys.argv[2]).log_source(), sys.argv[3]) as f:
+source = kvengine.connect(sys.argv[1], token=sys.argv[2]).log_source()
+with kvengine.Follower(source, sys.argv[3]) as f:
     assert f.wait(int(sys.argv[4]), 60)
     print("ready", flush=True)
     input()
