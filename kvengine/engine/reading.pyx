@@ -102,16 +102,11 @@ cdef class Reader:
         cdef MappedFile file = table.file(slot)
         cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
         cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
-        cdef int code
         # The page cache may hold what lay behind the end of a file that was shortened.
         if file.resident(start, size) and file.load(start, size) == 0:
             row.resident[offset >> CHUNK_BITS] = 1
-            return 0
-        size = min(<uint64_t>4096, row.end - offset)
-        with nogil:
-            code = file.load(offset, size)
-        if code:
-            raise file.unreadable(code, offset, size)
+        else:
+            file.fetch(offset, min(<uint64_t>4096, row.end - offset))
         return 0
 
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
@@ -199,21 +194,16 @@ cdef class Reader:
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
         cdef const char *source = value_of(header)
-        cdef uint64_t size = size_of(header)
-        cdef int code
         if is_at_hand(table.rows, header, address):
             if check_it:
                 right = value_is_right(header, seed)
             memcpy(target, source, header.value_size)
         else:
+            file.fetch(offset, size_of(header))
             with nogil:
-                code = file.load(offset, size)
-                if code == 0:
-                    if check_it:
-                        right = value_is_right(header, seed)
-                    memcpy(target, source, header.value_size)
-            if code:
-                raise file.unreadable(code, offset, size)
+                if check_it:
+                    right = value_is_right(header, seed)
+                memcpy(target, source, header.value_size)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
@@ -342,17 +332,13 @@ cdef class Reader:
         cdef uint64_t offset = offset_of(address)
         cdef uint64_t seed = self.segments.rows[slot_of(address)].salt + offset
         cdef MappedFile file = self.segments.file(slot_of(address))  # holds the mapping
-        cdef uint64_t size = size_of(header)
         cdef bint right
-        cdef int code
         if not flags_of(header) & LARGE or is_at_hand(self.segments.rows, header, address):
             right = value_is_right(header, seed)
         else:
+            file.fetch(offset, size_of(header))
             with nogil:
-                code = file.load(offset, size)
-                right = code == 0 and value_is_right(header, seed)
-            if code:
-                raise file.unreadable(code, offset, size)
+                right = value_is_right(header, seed)
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         return view_of(file, value_of(header), header.value_size)

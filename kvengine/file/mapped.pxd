@@ -26,4 +26,5 @@ cdef class MappedFile:
     cdef int load_ahead(
         self, uint64_t *loaded, uint64_t offset, uint64_t size, uint64_t end
     ) noexcept nogil
+    cdef int fetch(self, uint64_t offset, uint64_t size) except -1
     cdef object unreadable(self, int code, uint64_t offset, uint64_t size)

@@ -244,6 +244,15 @@ cdef class MappedFile:
             loaded[0] = upto
         return code
 
+    cdef int fetch(self, uint64_t offset, uint64_t size) except -1:
+        """Read a range while other threads run; raise if it can't be read."""
+        cdef int code
+        with nogil:
+            code = self.load(offset, size)
+        if code:
+            raise self.unreadable(code, offset, size)
+        return 0
+
     cdef object unreadable(self, int code, uint64_t offset, uint64_t size):
         """Return the error for what load() returned."""
         return CorruptData(
@@ -274,12 +283,7 @@ cdef class MappedFile:
         Raises:
             CorruptData: the bytes are not there any more, or the disk can't read them.
         """
-        cdef uint64_t start = offset, count = size
-        cdef int code
-        with nogil:
-            code = self.load(start, count)
-        if code:
-            raise self.unreadable(code, start, count)
+        self.fetch(offset, size)
 
     def drop_cache(self) -> None:
         """Ask the system to forget clean pages of the file, so that the next read is from disk."""
