@@ -8,15 +8,14 @@ Invariants:
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-import kvengine
 from kvengine.cli.demo_files import SourceFile
 from kvengine.cli.failures import CommandFailed
+from kvengine.file.child import python_running
 
 WRITER = "kvengine.cli.demo_writer"
 
@@ -40,12 +39,11 @@ class Loader:
         self._started = time.perf_counter()
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", WRITER, path, os.fsdecode(root)),
+                *python_running(WRITER, path, os.fsdecode(root)),
                 *(_write_names(path, files), str(batch_files), "stay" if stay else "close"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
         )
 
     @property
@@ -113,10 +111,3 @@ def _write_names(path: str, files: Sequence[SourceFile]) -> str:
     with open(names_file, "wb") as file:
         file.writelines(source.key + b"\0" for source in files)
     return names_file
-
-
-def _environment() -> dict[str, str]:
-    # The writer must find this very package, however it came to be importable here.
-    package = os.path.dirname(os.path.abspath(kvengine.__file__))
-    paths = [os.path.dirname(package), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

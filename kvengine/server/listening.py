@@ -4,6 +4,8 @@ Invariants:
 
 * A socket that was handed over stays open while processes change, so a client that connects
   meanwhile waits, and is not refused.
+* In the file system nothing is removed but a socket: before, one that nobody listens on; at the
+  end, the one that was made here.
 """
 
 from __future__ import annotations
@@ -11,24 +13,65 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
+from contextlib import suppress
 
 from kvengine.errors import StorageError
 from kvengine.server.settings import ServerSettings
 
 BACKLOG = 2048
 FD_VARIABLE = "KVENGINE_LISTEN_FD"  # of the socket that this process left to its successor
+MADE_VARIABLE = "KVENGINE_LISTEN_FILE"  # device and inode of its file, if it was made here
+PROBE_S = 1.0
 SYSTEMD_FD = 3  # sd_listen_fds(3)
+Identity = tuple[int, int]  # device, inode
 
 
-def listening_socket(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens: one that was handed over, or a new one.
+class Listener:
+    """A socket that listens, and the file that was made for it.
+
+    Args:
+        settings: of the server.
 
     Raises:
         StorageError: the address can't be had; the text says which.
     """
-    handed = handed_over()
-    if handed is not None:
-        return handed
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._path, self._made = settings.unix_socket, None
+        handed = handed_over()
+        if handed is not None:
+            self.socket = handed
+            made = os.environ.pop(MADE_VARIABLE, "")
+            if made:
+                device, inode = made.split(":")
+                self._made = int(device), int(inode)
+        else:
+            self.socket = listening_socket(settings)
+            if self._path is not None:
+                self._made = identity(self._path)
+
+    def hand_on(self) -> None:
+        """Leave the socket to the program that replaces this one."""
+        self.socket.set_inheritable(True)
+        os.environ[FD_VARIABLE] = str(self.socket.fileno())
+        if self._made is not None:
+            os.environ[MADE_VARIABLE] = "{}:{}".format(*self._made)
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if it is still the one that was made here."""
+        self.socket.close()
+        if self._path is not None and self._made is not None and identity(self._path) == self._made:
+            with suppress(OSError):
+                os.unlink(self._path)
+
+
+def listening_socket(settings: ServerSettings) -> socket.socket:
+    """Return a new socket that listens.
+
+    Raises:
+        StorageError: the address can't be had; the text says which.
+    """
     path = settings.unix_socket
     try:
         if path is not None:
@@ -57,29 +100,38 @@ def handed_over() -> socket.socket | None:
     return None
 
 
-def hand_on(listener: socket.socket) -> None:
-    """Leave a socket to the program that replaces this one."""
-    listener.set_inheritable(True)
-    os.environ[FD_VARIABLE] = str(listener.fileno())
+def identity(path: str) -> Identity | None:
+    """Return what a file is known by, if it is a socket; None: it is none, or there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
 
 
 def unix_socket(path: str) -> socket.socket:
     """Return a Unix socket that listens; one that a dead server left behind is replaced.
 
     Raises:
-        OSError: somebody listens there, or the path can't be had.
+        OSError: somebody listens there, the path is of something else, or it can't be had.
     """
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)  # nobody listens any more
-    except FileNotFoundError:
-        pass
-    else:
-        raise OSError(errno.EADDRINUSE, "another process listens there")
-    finally:
-        probe.close()
+    left = identity(path)
+    if left is None and os.path.lexists(path):
+        raise OSError(errno.EEXIST, "what is there is no socket, and is not removed")
+    if left is not None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(PROBE_S)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:  # nobody listens any more
+                if identity(path) == left:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+            except (TimeoutError, BlockingIOError):  # its queue is full
+                raise OSError(errno.EADDRINUSE, "another process listens there") from None
+            else:
+                raise OSError(errno.EADDRINUSE, "another process listens there")
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # who may read the data folder may connect, from the first moment
     try:

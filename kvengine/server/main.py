@@ -27,12 +27,13 @@ from kvengine.server import logs, supervisor
 from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
-from kvengine.server.listening import hand_on, listening_socket
+from kvengine.server.listening import Listener
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
 from kvengine.server.start import Start, first_start
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Told = Callable[[str, Start], None]  # is told the URL, and what was made up
 
 
@@ -48,20 +49,20 @@ def run(settings: ServerSettings, told: Told) -> None:
     """
     logs.set_up(settings.log_format)
     give_back_large_blocks()
-    listener = listening_socket(settings)
-    with listener:
+    listening = Listener(settings)
+    try:
+        listener, last = listening.socket, 0
         if settings.workers:
             supervisor.run(
                 settings, listener, lambda start: told(url_of(settings, listener), start)
             )
-            last = 0
         else:
             last = uvloop.run(_serve(settings, listener, told))
         if last == signal.SIGHUP:
-            hand_on(listener)
+            listening.hand_on()
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
-    if settings.unix_socket is not None:
-        os.unlink(settings.unix_socket)
+    finally:
+        listening.close()
 
 
 async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
@@ -75,6 +76,8 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
         told(url_of(settings, listener), start)
         number = await ending
         await server.stop()
+    # Signals that come from now on wait: for the program that replaces this one, or for nothing.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     return number
 
 
@@ -139,8 +142,9 @@ def signals() -> asyncio.Future[int]:
         if not found.done():
             found.set_result(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         loop.add_signal_handler(number, note, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the program before may have blocked them
     return found
 
 

@@ -6,7 +6,7 @@ Invariants:
 
 * This process holds both sockets, so while a process is replaced, who connects waits.
 * There is one writer at a time: the next one starts when the last has ended.
-* A process that dies is started again.
+* A process that dies is started again; when this one dies, all others end.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kvengine.errors import KvError
+from kvengine.file.child import python_running
 from kvengine.server.listening import unix_socket
 from kvengine.server.settings import ServerSettings
 from kvengine.server.start import Start
@@ -47,16 +48,16 @@ class Child:
     def __init__(self, order: dict[str, Any], listener: socket.socket) -> None:
         self.order, self.listener = order, listener
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kvengine.server.worker"],
+        self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+            python_running("kvengine.server.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[listener.fileno()],
             text=True,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}))
-        self.process.stdin.close()
+        self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}) + "\n")
+        self.process.stdin.flush()  # it stays open: the process ends when this end is closed
 
     def wait_until_ready(self) -> Start:
         """Return what it started with.
@@ -80,6 +81,13 @@ class Child:
             logger.error("the %s did not stop and is killed", self.order["role"])
             self.process.kill()
             self.process.wait()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close what leads to a process that has ended."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
 
 
 class Supervisor:
@@ -153,6 +161,7 @@ class Supervisor:
             logger.error("a %s has died with %s and is started again", role, child.process.poll())
             if time.monotonic() - child.began < SHORT_LIFE_S:
                 time.sleep(SHORT_LIFE_S)
+            child.let_go()
             new = self._child(role)
             new.wait_until_ready()
             if role == "writer":

@@ -1,8 +1,13 @@
 """A process of a server with workers: the writer, or a reader.  The supervisor starts it.
 
-It gets its order as JSON on standard input: role, settings, descriptor (of the socket it listens
-on), writer (the path of the writer's socket), secret, and of a reader the account.  When it
+It gets its order as a line of JSON on standard input: role, settings, descriptor (of the socket it
+listens on), writer (the path of the writer's socket), secret, and of a reader the account.  When it
 listens, it says on standard output what it started with.
+
+Invariants:
+
+* It ends when standard input does: the supervisor holds the other end, so it ends with it, also if
+  nobody could send a signal.
 """
 
 from __future__ import annotations
@@ -10,9 +15,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -30,6 +38,8 @@ from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
 from kvengine.server.start import Start
+
+MORE_S = 5.0  # than stopping takes
 
 
 async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
@@ -68,11 +78,22 @@ async def reader(
                 await telling.close()
 
 
+def end_with_supervisor(patience_s: float) -> None:
+    """Return when the supervisor is gone, after which the process stops, or is ended."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience_s)
+    os._exit(1)
+
+
 def main() -> None:
     """Do what the supervisor says."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-    order = json.load(sys.stdin)
+    order = json.loads(sys.stdin.buffer.readline())
     settings = ServerSettings(**order["settings"])
+    patience_s = settings.stop_timeout_s + MORE_S
+    threading.Thread(target=end_with_supervisor, args=(patience_s,), daemon=True).start()
     logs.set_up(settings.log_format)
     give_back_large_blocks()
     try:
