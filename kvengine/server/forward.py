@@ -188,9 +188,10 @@ async def first_of(request: Request) -> tuple[bytes | AsyncIterator[bytes] | Non
     """
     if not any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers):
         return None, False
+    length = request.content_length
     chunks, found = request.chunks(), bytearray()
+    request.take(MEMORY, WHOLE_BYTES if length is None else min(length, WHOLE_BYTES))
     async for chunk in chunks:
-        request.take(MEMORY, len(chunk))
         found += chunk
         if len(found) > WHOLE_BYTES:
             return _joined(bytes(found), chunks), True
@@ -212,11 +213,12 @@ async def passed_on(
         start: what has come of it.
         pieces: the rest.
         request: whose answer it is.
-        stopping: set when the server stops; None: it waits for the end of the answer.
+        stopping: of a stream: set when the server stops; None: it waits for the end of the answer.
     """
     if start:
         yield start
-    gone = asyncio.ensure_future(until(request, stopping or asyncio.Event()))
+    ends = request.left() if stopping is None else until(request, stopping)
+    gone = asyncio.ensure_future(ends)
     try:
         while True:
             coming = asyncio.ensure_future(_next(pieces))

@@ -29,8 +29,9 @@ class Ended(Exception):
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:
-    """Return when the client is gone or the server stops."""
-    waits = [asyncio.ensure_future(request.left()), asyncio.ensure_future(stopping.wait())]
+    """Return when the client is gone, or sends no more, or the server stops."""
+    ends = (request.left(), request.ended(), stopping.wait())
+    waits = [asyncio.ensure_future(one) for one in ends]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -48,18 +48,48 @@ def temporary() -> Iterator[None]:
         raise StorageFull(said) from error
 
 
+class Taking:
+    """How much of memory and disk a body takes up: from the start if its length is known.
+
+    Args:
+        take: is told MEMORY or DISK and a number of bytes.
+        most: bytes that are kept.
+        expected: how many the body has; None: that is not known.
+    """
+
+    def __init__(self, take: Take, most: int, expected: int | None) -> None:
+        self._take, self._is_done, self._size = take, expected is not None, 0
+        if expected is not None:
+            kept = min(expected, most)
+            take(MEMORY, min(kept, IN_MEMORY_BYTES))
+            if kept > IN_MEMORY_BYTES:
+                take(DISK, kept)
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes came."""
+        if not self._is_done:
+            self._size += count
+            self._take(MEMORY if self._size <= IN_MEMORY_BYTES else DISK, count)
+
+
 class Incoming:
     """The pieces of a value, in the order in which they come.
 
     Args:
         most: bytes that are kept.
         take: is told MEMORY or DISK and how many bytes of it are taken up, and may refuse it.
+        expected: bytes, if that is known: they are taken up before the first one comes.
+
+    Raises:
+        Refused: bodies take up too much already.
     """
 
-    def __init__(self, most: int, take: Take = lambda _what, _count: None) -> None:
-        self.size, self._take = 0, take
-        self._most, self._start = most, bytearray()
+    def __init__(
+        self, most: int, take: Take = lambda _what, _count: None, expected: int | None = None
+    ) -> None:
         self._file: IO[bytes] | None = None
+        self._most, self._start, self.size = most, bytearray(), 0
+        self.taking = Taking(take, most, expected)
 
     def add(self, data: bytes) -> None:
         """Take a piece.
@@ -73,10 +103,10 @@ class Incoming:
             self._start = bytearray()
             self.close()
         elif self.size <= IN_MEMORY_BYTES:
-            self._take(MEMORY, len(data))
+            self.taking.add(len(data))
             self._start += data
         else:
-            self._take(DISK, len(data))
+            self.taking.add(len(data))
             with temporary():
                 if self._file is None:
                     self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it

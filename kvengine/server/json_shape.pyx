@@ -20,8 +20,13 @@ cdef enum:
     CLOSE_OBJECT = 125
 
 
-def measure(bytes data not None) -> tuple[int, int]:
-    """Return how many values and names there are in a text, and how deep they are nested."""
+def measure(bytes data not None, bint only_first=False) -> tuple[int, int]:
+    """Return how many values and names there are in a text, and how deep they are nested.
+
+    Args:
+        data: text.
+        only_first: look no further than the end of the array or object that it begins with.
+    """
     cdef const char *text = PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at = 0, count = 1, depth = 0, deepest = 0
     cdef unsigned char c
@@ -40,6 +45,8 @@ def measure(bytes data not None) -> tuple[int, int]:
                     deepest = depth
             elif c == CLOSE_LIST or c == CLOSE_OBJECT:
                 depth -= 1
+                if only_first and depth <= 0:
+                    break
             at += 1
     return count, deepest
 

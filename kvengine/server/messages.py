@@ -27,6 +27,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 CONTENT_LENGTH = b"content-length"
+ENDED = "kvengine.ended"  # in the scope: what Protocol sets when the client sends no more
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 DRAIN_S = 60.0  # so long a body is read that nobody wants
 PARTS_MAX = 16  # of a path; no door has as many
@@ -139,11 +140,14 @@ class Request:
             Refused: too many bytes of bodies are in memory.
             ClientLeft: the client did not send all of it.
         """
-        found, size = bytearray(), 0
+        found, size, expected = bytearray(), 0, self.content_length
+        if expected is not None:
+            self.take(MEMORY, min(expected, most))
         async for chunk in self.chunks():
             size += len(chunk)
             if size <= most:
-                self.take(MEMORY, len(chunk))
+                if expected is None:
+                    self.take(MEMORY, len(chunk))
                 found += chunk
             elif found:
                 found.clear()
@@ -168,6 +172,11 @@ class Request:
         """Return when the client is gone; for answers that go on, after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    async def ended(self) -> None:
+        """Return when the client sends no more; most that do are gone."""
+        event: asyncio.Event = self._scope.get(ENDED) or asyncio.Event()
+        await event.wait()
 
     async def drain(self) -> None:
         """Read what is left of the body, and drop it."""

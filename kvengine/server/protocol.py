@@ -11,7 +11,7 @@ Invariants:
   number of these.
 * A client that is too slow with a request, or with taking its answer, is cut off by the watch over
   all connections.
-* A client that has ended its side after a whole request still gets its answer.
+* A client that has ended its side after a whole request still gets its answer, but no stream.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from uvicorn.protocols.http import httptools_impl as base
 from kvengine.server.framing import Body
 from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
 from kvengine.server.hot import HotConnection, HotDoor
+from kvengine.server.messages import ENDED
 from kvengine.server.settings import ServerSettings
 
 UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
 REASON_BYTES_MAX = 512
+BLANK_BYTES_MAX = 1024  # between two requests
 LINGER_S = 2.0  # so long a refused client may take to read why
+LINGER_BYTES = 1 << 20  # as much is read, and dropped, meanwhile
 TARGET_BYTES_MAX = 16 << 10  # of a path with its query
 WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
 HEAD_END = b"\r\n\r\n"
@@ -86,22 +89,25 @@ class Protocol(base.HttpToolsProtocol):
     hot_connection: HotConnection | None = None
     waits = False  # for a request, of which nothing has come
     has_written = False  # through the transport, which may still hold some of it
+    blank_bytes = 0  # before it
     head_bytes = 0  # of a request whose head is not whole yet
     tail = b""  # the last bytes of it
     rest = b""  # what came behind the request that is being answered
     moved_at = 0.0  # when bytes came or went
     head_began = 0.0
     left_to_write = 0
+    dropped = 0
     is_refused = False  # what comes is dropped; the connection ends soon
     is_leaving = False  # the next answer is the last one
     is_reading_head = False
-    has_ended = False  # the client sends no more
+    ended: asyncio.Event  # set when the client sends no more
     body: Body | None = None  # of a request that is not whole yet
     address: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.ended = asyncio.Event()
         self.moved_at = time.monotonic()
         room = self.room
         self.address = self.client[0] if self.client else ""
@@ -131,7 +137,7 @@ class Protocol(base.HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more; True: it still reads."""
-        self.has_ended = True
+        self.ended.set()
         if self.is_refused or self.scheme == "https" or self.body is not None:
             return False
         cycle = self.cycle
@@ -153,6 +159,9 @@ class Protocol(base.HttpToolsProtocol):
                     return
                 data = data[hot.size :]
         elif self.is_refused:
+            self.dropped += len(data)
+            if self.dropped > LINGER_BYTES and not self.transport.is_closing():
+                self.flow.pause_reading()
             return
         self.moved_at = time.monotonic()
         self._unset_keepalive_if_required()
@@ -181,6 +190,13 @@ class Protocol(base.HttpToolsProtocol):
     def _take_head(self, data: bytes) -> bytes:
         """Give llhttp what belongs to a head; return what is behind it."""
         if self.head_bytes == 0:
+            size = len(data)
+            data = data.lstrip(b"\r\n")  # RFC 9112, 2.2
+            self.blank_bytes += size - len(data)
+            if self.blank_bytes > BLANK_BYTES_MAX:
+                self._refuse(TOO_LARGE)
+            if not data or self.is_refused:
+                return b""
             self.tail, self.head_began = b"", self.moved_at
             self.parser = httptools.HttpRequestParser(self)
         end = (self.tail + data).find(HEAD_END)
@@ -198,7 +214,7 @@ class Protocol(base.HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse_malformed()
         if self.is_reading_head:
-            self.tail = b"" if end >= 0 else (self.tail + piece)[-3:]
+            self.tail = (self.tail + piece)[-3:]
         return data[size:]
 
     def _take_body(self, body: Body, data: bytes) -> bytes:
@@ -232,6 +248,7 @@ class Protocol(base.HttpToolsProtocol):
         """A request begins."""
         self.waits, self.has_written = False, True
         super().on_message_begin()
+        self.scope[ENDED] = self.ended  # type: ignore[literal-required]
 
     def on_url(self, url: bytes) -> None:
         """A part of the path came."""
@@ -250,7 +267,7 @@ class Protocol(base.HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
-        self.is_reading_head, self.head_bytes = False, 0
+        self.is_reading_head, self.head_bytes, self.blank_bytes = False, 0, 0
         if self.is_refused:
             return
         length = 0
@@ -285,7 +302,7 @@ class Protocol(base.HttpToolsProtocol):
             self._refuse(b"")
         if self.rest and not self.transport.is_closing():
             self._take(self.rest)
-        if self.has_ended and not self.rest and self.cycle.response_complete:
+        if self.ended.is_set() and not self.rest and self.cycle.response_complete:
             self.transport.close()
         self._look_for_next()
 

@@ -128,7 +128,7 @@ class WorkerdDoor:
         times = {name: number(query, name) for name in ("expiration", "expiration_ttl")}
         limits.expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
-        value = Incoming(limits.value_bytes, request.take)
+        value = Incoming(limits.value_bytes, request.take, request.content_length)
         async for chunk in request.chunks():
             value.add(chunk)
         limits.check_value_size(value.size)

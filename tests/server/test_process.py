@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,55 +18,8 @@ import httpx
 import pytest
 
 import kvengine
+from tests.server.processes import children, serving, wait_for
 from tests.server.running import ACCOUNT, TOKEN
-
-URL = re.compile(r"url +(\S+)")
-
-
-class Process:
-    """A server in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.url = ""
-
-    def wait_until_ready(self) -> None:
-        """Read what it prints, up to what it prints last."""
-        assert self.process.stdout is not None
-        while True:
-            line = self.process.stdout.readline()
-            assert line, "the server has ended"
-            self.lines.append(line)
-            found = URL.search(line)
-            if found:
-                self.url = found[1]
-            if line.startswith("  account"):
-                return
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it and return its exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-
-@contextmanager
-def serving(
-    data: Path, *options: str, token: str | None = TOKEN, **environment: str
-) -> Iterator[Process]:
-    """Run `kvengine serve`."""
-    chosen = {**os.environ, "KVENGINE_ACCOUNT": ACCOUNT, **environment}
-    if token is not None:
-        chosen["KVENGINE_TOKEN"] = token
-    start = [sys.executable, "-m", "kvengine", "serve", "--data", str(data), "--port", "0"]
-    command = [*start, *options]
-    with subprocess.Popen(
-        command, env=chosen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield Process(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -254,11 +203,6 @@ def test_starting_again_refuses_nobody(data: Path, workers: int) -> None:
         assert all(kv.get(f"w{number}") == "v" for number in range(done[2]))
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def test_workers(data: Path) -> None:
     """Reads are answered by readers, writes by the writer; one that dies is started again."""
     with serving(data, "--limits", "relaxed", "--workers", "2") as server:
@@ -294,18 +238,6 @@ def test_workers(data: Path) -> None:
         assert server.stop() == 0
     with kvengine.open(data) as db:
         assert db.namespace("default").get("after") == "v"
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    """Return when something is so, at the latest after half a minute."""
-    for _ in range(600):
-        try:
-            if is_so():
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("it did not come to be so")
 
 
 def test_what_readers_counted(data: Path) -> None:

@@ -17,8 +17,7 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 from kvengine.namespace.results import BulkReport
-from kvengine.server.admission import DISK, MEMORY
-from kvengine.server.incoming import IN_MEMORY_BYTES, temporary
+from kvengine.server.incoming import IN_MEMORY_BYTES, Taking, temporary
 from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
@@ -76,11 +75,11 @@ async def spool(request: Request, file: Any, most: int) -> int:
         LimitExceeded: it is too large; it was read to its end.
         Refused: bodies take up too much already.
     """
-    size = 0
+    size, taking = 0, Taking(request.take, most, request.content_length)
     async for chunk in request.chunks():
         size += len(chunk)
         if size <= most:
-            request.take(MEMORY if size <= IN_MEMORY_BYTES else DISK, len(chunk))
+            taking.add(len(chunk))
             with temporary():
                 file.write(chunk)
     if size > most:

@@ -2,6 +2,7 @@
 
 Invariants:
 
+* An item has a bounded number of values, which is known before one of them is made.
 * The items are those that json.loads() would give of the whole text, or an error says where it is
   no array.
 """
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from kvengine.errors import InvalidRequest
+from kvengine.server.json_shape import measure
 
 READ_BYTES = 1 << 16
+VALUES_MAX, DEPTH_MAX = 10_000, 600  # of an item; metadata of 1024 bytes has fewer
 TOKEN_CHARS = 16  # longer than "-Infinity" and "\\uD83D\\uDE00"
 BLANK = " \t\r\n"
 
@@ -92,6 +95,8 @@ class _Text:
         self.next_character()
         size = READ_BYTES
         while True:
+            if len(self._text) - self._at > READ_BYTES:
+                self._check_shape()
             try:
                 value, end = self._scan(self._text, self._at)
             except RecursionError:
@@ -109,6 +114,14 @@ class _Text:
                 self._at = end
                 return value
             size *= 2  # a long item is scanned a few times, not once for each piece
+
+    def _check_shape(self) -> None:
+        """Refuse an item that is made of too much, as far as it was read."""
+        item = self._text[self._at :].encode("utf-8", "surrogatepass")
+        if item[:1] in (b"[", b"{"):
+            values, depth = measure(item, only_first=True)
+            if values > VALUES_MAX or depth > DEPTH_MAX:
+                raise self.wrong(f"an item of at most {VALUES_MAX} values")
 
     def _may_go_on(self, error: ValueError) -> bool:
         """True if what looks wrong may only be cut short."""

@@ -16,19 +16,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kvengine.errors import InvalidRequest
-from kvengine.server.incoming import Incoming, Take
+from kvengine.server.incoming import Incoming
+from kvengine.server.messages import Request
 
 NAMES = ("value", "metadata")
 BOUNDARY_BYTES_MAX = 200
 HEADER_BYTES_MAX = 8192
-HEADERS_MAX = 16
 
 
 class Form:
     """A value and its metadata, as they came."""
 
-    def __init__(self, value_max: int, metadata_max: int, take: Take) -> None:
-        self.value = Incoming(value_max, take)
+    def __init__(self, value_max: int, metadata_max: int, request: Request) -> None:
+        self.value = Incoming(value_max, request.take, request.content_length)
         self.metadata = bytearray()
         self._metadata_max, self.metadata_size = metadata_max, 0
 
@@ -45,10 +45,10 @@ class _Reader:
     def __init__(self, form: Form) -> None:
         self.form, self.seen, self.ended = form, set[str](), False
         self._header, self._value, self._disposition = bytearray(), bytearray(), b""
-        self._name, self._headers = "", 0
+        self._name = ""
 
     def on_part_begin(self) -> None:
-        self._disposition, self._name, self._headers = b"", "", 0
+        self._disposition, self._name = b"", ""
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -63,9 +63,6 @@ class _Reader:
             raise InvalidRequest(f"a header of a part has at most {HEADER_BYTES_MAX} bytes")
 
     def on_header_end(self) -> None:
-        self._headers += 1
-        if self._headers > HEADERS_MAX:
-            raise InvalidRequest(f"a part has at most {HEADERS_MAX} headers")
         if bytes(self._header).lower() == b"content-disposition":
             self._disposition = bytes(self._value)
         self._header, self._value = bytearray(), bytearray()

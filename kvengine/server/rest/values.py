@@ -91,10 +91,10 @@ async def body_of(request: Request, most: int) -> Form:
     """
     kind = request.header(b"content-type") or b""
     if kind.lower().startswith(b"multipart/form-data"):
-        form = Form(most, METADATA_BYTES_READ, request.take)
+        form = Form(most, METADATA_BYTES_READ, request)
         await read_form(request.chunks(), boundary_of(kind), form)
         return form
-    form = Form(most, METADATA_BYTES_READ, request.take)
+    form = Form(most, METADATA_BYTES_READ, request)
     async for chunk in request.chunks():
         form.value.add(chunk)
     return form
