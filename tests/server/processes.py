@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -57,14 +57,17 @@ class Process:
 
 @contextmanager
 def serving(
-    data: Path, *options: str, token: str | None = TOKEN, **environment: str
+    data: Path,
+    *options: str,
+    token: str | None = TOKEN,
+    start: Sequence[str] = (sys.executable, "-m", "kvengine", "serve"),
+    **environment: str,
 ) -> Iterator[Process]:
-    """Run `kvengine serve`."""
+    """Run `kvengine serve`, as `start` says."""
     chosen = {**os.environ, "KVENGINE_ACCOUNT": ACCOUNT, **environment}
     if token is not None:
         chosen["KVENGINE_TOKEN"] = token
-    start = [sys.executable, "-m", "kvengine", "serve", "--data", str(data), "--port", "0"]
-    command = [*start, *options]
+    command = [*start, "--data", str(data), "--port", "0", *options]
     with subprocess.Popen(
         command, env=chosen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
