@@ -10,6 +10,7 @@
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, or opened before a fork)
   x StoreLocked          another process has it open        (says which)
+  x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
   x NotAStore            give another path
   x UnsupportedFormat    use another version of kvengine
@@ -83,6 +84,10 @@ class VersionConflict(KvError):
 
 class StoreClosed(KvError, ValueError):
     """The store was closed, or this process was forked from the one that opened it."""
+
+
+class StoreBusy(KvError):
+    """Called from inside a step of the store, on the same thread; call again when it is over."""
 
 
 class StoreLocked(KvError):

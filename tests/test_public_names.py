@@ -28,6 +28,7 @@ ERRORS = {
     "StorageError",
     "StorageFull",
     "StoreClosed",
+    "StoreBusy",
     "StoreLocked",
     "StoreReadOnly",
     "UnsupportedFormat",

@@ -1,6 +1,7 @@
 from typing import Self, final
 
 from kvengine.engine.changing import Changer
+from kvengine.engine.digest import DigestSum
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import SegmentRow
 from kvengine.engine.reading import Reader
@@ -15,6 +16,7 @@ class Changes:
 
 class Applier(Changer):
     def announce(self) -> None: ...
+    def count_changes(self, changes: DigestSum) -> int: ...
     def take_over(self, other: Reader, order: KeyOrder, rows: list[SegmentRow]) -> None: ...
     def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...
 

@@ -12,16 +12,18 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.math cimport isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from kvengine.engine.bell cimport ring
 from kvengine.engine.changing cimport Changer, set_bytes
+from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
-from kvengine.engine.writing cimport Change
+from kvengine.engine.writing cimport Change, Write
 
-from kvengine.engine.writing import level_of
+from kvengine.engine.durable import level_of
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.options import BATCH_BYTES_MAX
 
@@ -104,7 +106,7 @@ cdef class Applier(Changer):
             InvalidRequest: a change is none that a store has, or they are out of order.
         """
         cdef int level = self.level if durability is None else level_of(durability)
-        cdef uint64_t ticket, version, size
+        cdef Write write
         cdef Changes taken = Changes(changes, self.seed, 0)
         if taken.size > BATCH_MAX:
             raise InvalidRequest(
@@ -112,26 +114,25 @@ cdef class Applier(Changer):
                 f"not {taken.size}")
         if taken.count == 0:
             return self.applied
-        self.acquire()
-        try:
-            if taken.all[0].version <= self.applied:
-                raise InvalidRequest(
-                    f"version {taken.all[0].version} does not come after {self.applied}")
-            size = self.room_for(taken.all, taken.count, level)
-            ticket = self.append(taken.all, taken.count, size, level)
-            version = self.applied
-        finally:
-            self.release()
+        memset(&write, 0, sizeof(Write))
+        write.changes, write.n, write.level = taken.all, taken.count, level
+        write.numbered, write.if_version = True, -1
+        self.perform(&write)
         self.announce()
         if level <= 1:
-            self.commits.wait(ticket, level == 0)
-        return version
+            self.commits.wait(write.ticket, level == 0)
+        return write.version
 
     def announce(self) -> None:
         """Let those who wait for a change, here and in other processes, look again."""
         ring(self.bell)
         if self.waiters:
             self._wake()
+
+    def count_changes(self, changes: DigestSum) -> int:
+        """Count every change from now on into a sum; return the newest version before."""
+        self.digest_changes = changes
+        return self.applied
 
     def take_over(self, other: Reader, order: object, rows: object) -> None:
         """Read from now on what another reader has prepared; other threads see all or nothing.
@@ -142,8 +143,8 @@ cdef class Applier(Changer):
         self.clock, self.verify_always = other.clock, other.verify_always
         self.groups, self.digest_changes = other.groups, None
         self.removals, self.applied = other.removals, other.applied
+        self.rows = rows
         (<object>self).key_order = order
-        (<object>self).rows = rows
 
 
 def packed(changes: tuple, after: int, salt: int, start: int) -> bytes:

@@ -7,6 +7,9 @@ from kvengine.engine.writing cimport Change, Writer
 cdef class Changer(Writer):
     cdef double checked_expiry(self, object expires_at) except? -1
     cdef object _one(self, Change *change, int64_t if_version, int level)
+    cdef uint64_t write(
+        self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,
+    ) except? 0
     cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0
 
 cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1

@@ -12,15 +12,18 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 from kvengine.engine.bell cimport ring
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
-from kvengine.engine.writing cimport Change, Writer
+from kvengine.engine.writing cimport Change, Write, Writer
 
-from kvengine.engine.writing import level_of
-from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound
+from time import sleep
+
+from kvengine.engine.durable import level_of
+from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, again
 from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
@@ -168,46 +171,48 @@ cdef class Changer(Writer):
         return self._one(&change, wanted, level)
 
     cdef object _one(self, Change *change, int64_t if_version, int level):
-        cdef uint64_t ticket, version
         cdef double moment = 0
         if if_version >= 0 or change.kind == DELETE:
             moment = self.now()
-        self.acquire_to_write()
-        try:
-            ticket = self.write(change, 1, if_version, moment, level)
-            version = self.applied
-        finally:
-            self.release()
-        if ticket == 0:
-            return 0
-        ring(self.bell)
-        if self.waiters:
-            self._wake()
-        if level <= 1:
-            self.commits.wait(ticket, level == 0)
-        return version
+        return self.write(change, 1, if_version, moment, level)
 
     cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0:
         """Write changes, all checked, as one batch; return the version of the last."""
         cdef int level = self.level if durability is None else level_of(durability)
-        cdef uint64_t ticket, version
         cdef double moment = 0
         if n == 0:
             return self.applied
         if n == 1 and changes[0].kind == DELETE:
             moment = self.now()
-        self.acquire_to_write()
-        try:
-            ticket = self.write(changes, n, -1, moment, level)
-            version = self.applied
-        finally:
-            self.release()
+        return self.write(changes, n, -1, moment, level) or self.applied
+
+    cdef uint64_t write(
+        self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,
+    ) except? 0:
+        """Write changes as one batch, after the pause that the last write left, if any.
+
+        Returns the version of the last, 0 if there was nothing to do.  An exception of a signal
+        handler may end the wait for the disk: then the changes are made, and may be durable.
+        """
+        cdef Write write
+        cdef double pause = self.pause_s
+        if self.follows is not None:
+            raise again(self.follows)
+        if pause > 0:
+            self.pause_s = 0
+            sleep(pause)  # for the background thread, which needs the lock
+        memset(&write, 0, sizeof(Write))
+        write.changes, write.n, write.if_version = changes, n, if_version
+        write.moment, write.level = moment, level
+        self.perform(&write)
+        if write.ticket == 0:
+            return 0
         ring(self.bell)
         if self.waiters:
             self._wake()
-        if level <= 1 and ticket:
-            self.commits.wait(ticket, level == 0)
-        return version
+        if level <= 1:
+            self.commits.wait(write.ticket, level == 0)
+        return write.version
 
     def __getitem__(self, key):
         value = self.get(key)

@@ -15,7 +15,8 @@ Invariants:
 from libc.stdint cimport uint32_t, uint64_t
 
 from kvengine.engine.bell cimport BELL_OFFSET, ring
-from kvengine.engine.reading cimport Reader, coarse_ms
+from kvengine.engine.durable cimport kv_publish
+from kvengine.engine.reading cimport Reader, coarse_ms, kv_acquire
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
 
@@ -69,14 +70,15 @@ cdef class Control:
         self.words[DURABLE] = durable_version
         self.words[GENERATION] = generation
         self.words[BEGUN] = begun
-        self.words[BOOT] = boot  # from now on the version is trusted
-        self.words[MAGIC_WORD] = MAGIC
+        kv_publish(&self.words[BOOT], boot)  # from now on the version is trusted
+        kv_publish(&self.words[MAGIC_WORD], MAGIC)
         self.words[PID] = pid  # at work
         ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
     def connect_writer(self, store: Writer) -> None:
         """Let the writer store its version here with each write."""
         store.control = &self.words[VERSION]
+        store.begun = &self.words[BEGUN]
         store.commits.control = &self.words[DURABLE]
         store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
         store.control_page = self
@@ -119,38 +121,38 @@ cdef class Control:
     @property
     def version(self) -> int:
         """The version of the last change that the writer made visible."""
-        return self.words[VERSION]
+        return kv_acquire(&self.words[VERSION])
 
     @version.setter
     def version(self, value: int) -> None:
-        self.words[VERSION] = value
+        kv_publish(&self.words[VERSION], value)
 
     @property
     def durable_version(self) -> int:
         """Changes up to this version were on disk."""
-        return self.words[DURABLE]
+        return kv_acquire(&self.words[DURABLE])
 
     @durable_version.setter
     def durable_version(self, value: int) -> None:
-        self.words[DURABLE] = value
+        kv_publish(&self.words[DURABLE], value)
 
     @property
     def generation(self) -> int:
         """The generation of the writer's manifest."""
-        return self.words[GENERATION]
+        return kv_acquire(&self.words[GENERATION])
 
     @generation.setter
     def generation(self, value: int) -> None:
-        self.words[GENERATION] = value
+        kv_publish(&self.words[GENERATION], value)
 
     @property
     def begun(self) -> int:
         """The first version of the segment being written; 0 if there is none."""
-        return self.words[BEGUN]
+        return kv_acquire(&self.words[BEGUN])
 
     @begun.setter
     def begun(self, value: int) -> None:
-        self.words[BEGUN] = value
+        kv_publish(&self.words[BEGUN], value)
 
 
 def follow_nobody_yet(reader: Reader) -> None:

@@ -217,6 +217,7 @@ cdef class Copier:
         cdef const Header *header
         cdef uint64_t old_size
         if moved.kind != DELETE:    # first: it may raise, and then nothing is counted yet
+            self.store.index.preserve(moved.hash)  # nothing comes between finding and changing
             entry = self.store.index.find_address(moved.hash, moved.source)
         if moved.size:
             target = slots[moved.target >> 32]

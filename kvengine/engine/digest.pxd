@@ -16,4 +16,5 @@ cdef class DigestSum:
     cdef readonly bint stale    # the sum is not that of the index
 
     cdef void add_record(self, const Header *header, int sign) noexcept
+    cdef int _merge(self, DigestSum other) except -1
     cdef int _add_expiring(self, double expires_at, Term term, int sign) except -1

@@ -23,6 +23,10 @@ cdef extern from *:
     """
     uint64_t SEED_LOW, SEED_HIGH
 
+cdef extern from "Python.h":
+    int PyGC_Enable()
+    int PyGC_Disable()
+
 
 cdef Term term_of(const Header *header) noexcept nogil:
     """Return what a record adds to a sum: two hashes of all that a reader can see of it."""
@@ -61,10 +65,14 @@ cdef class DigestSum:
             self.low += <uint64_t>sign * term.low
             self.high += <uint64_t>sign * term.high
             return
+        # The writer's lock is held: finalizers, which may write, must wait.
+        cdef bint collects = PyGC_Disable()
         try:
             self._add_expiring(expires_at, term, sign)
         except MemoryError:
             self.stale = True
+        if collects:
+            PyGC_Enable()
 
     cdef int _add_expiring(self, double expires_at, Term term, int sign) except -1:
         cdef uint64_t low = 0, high = 0
@@ -88,6 +96,14 @@ cdef class DigestSum:
 
     def merge(self, other: DigestSum) -> None:
         """Add another sum to this one."""
+        cdef bint collects = PyGC_Disable()  # no other change comes in between
+        try:
+            self._merge(other)
+        finally:
+            if collects:
+                PyGC_Enable()
+
+    cdef int _merge(self, DigestSum other) except -1:
         cdef uint64_t low, high
         self.keys += other.keys
         self.low += other.low
@@ -98,6 +114,7 @@ cdef class DigestSum:
             low += <uint64_t>its_low
             high += <uint64_t>its_high
             self.moments[moment] = (found[0] + keys, low, high)
+        return 0
 
     def total(self, moment: int) -> tuple[int, int]:
         """Return the number and the sum of the records that live after a second."""

@@ -59,26 +59,13 @@ def _current(store: Store, moment: int) -> Digest | None:
 def _begin(store: Store) -> None:
     """Scan the store as of one moment, and count what changes from that moment on."""
     changes = DigestSum()
-
-    def start() -> Store:
-        frozen = store.snapshot()
-        if frozen.applied_version != store.applied_version:
-            frozen.close()
-            raise InvalidRequest("the store can't be summed while its writer is starting")
-        store.digest_changes = changes
-        return frozen
-
     store.check_usable()
     with store.jobs.held():  # nobody else begins, and no compaction comes between
-        frozen = store.undisturbed(start)
-        try:
+        version = store.count_changes(changes)
+        with store.snapshot_at(version) as frozen:
+            if frozen.applied_version != version:
+                raise InvalidRequest("the store can't be summed while its writer is starting")
             found = RangeWalk(frozen, frozen.key_order, b"", None).summed()
-        finally:
-            frozen.close()
-        store.undisturbed(lambda: _settle(store, found, changes))
-
-
-def _settle(store: Store, found: DigestSum, changes: DigestSum) -> None:
-    if store.digest_changes is changes:
         changes.merge(found)
-        store.digest_sum = changes
+        if store.digest_changes is changes:
+            store.digest_sum = changes

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from kvengine.file.folder cimport Folder
+from kvengine.file.mapped cimport MappedFile
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -34,11 +35,28 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_cond_destroy(pthread_cond_t *condition)
 
+cdef extern from *:
+    """
+    #include <pthread.h>
+    #include <stdint.h>
+    static inline uint64_t kv_thread(void) { return (uint64_t)pthread_self(); }
+    static inline uint64_t kv_load(const uint64_t *place) {
+        return __atomic_load_n(place, __ATOMIC_SEQ_CST);
+    }
+    static inline void kv_publish(uint64_t *place, uint64_t value) {
+        __atomic_store_n(place, value, __ATOMIC_RELEASE);
+    }
+    """
+    uint64_t kv_thread() noexcept nogil
+    uint64_t kv_load(const uint64_t *place) noexcept nogil
+    void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
+
 cdef class CommitGroup:
     cdef pthread_mutex_t mutex      # guards `syncing` and the order of `synced`
     cdef pthread_cond_t changed     # a sync is over
     cdef pthread_cond_t arrived     # enough threads wait for the next one
     cdef bint syncing
+    cdef uint64_t leader            # the thread that does
     cdef int here                   # threads that came for the next sync
     cdef int expected               # threads that came for the last one
     cdef int gathering              # threads that the one about to sync waits for; 0: it does not
@@ -53,17 +71,23 @@ cdef class CommitGroup:
     cdef bint has_failed
     cdef object folder
     cdef Folder held                # the same, open; None: there is none on disk
-    cdef bint folder_is_stale       # a new segment's name may not be on disk yet
+    cdef uint64_t begun_files       # segments begun so far,
+    cdef uint64_t named_files       # and of these, the ones whose names are on disk
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
     cdef public object on_failure   # called with the StoreReadOnly, once
     cdef uint64_t *control          # where other processes read durable_version
 
     cdef bint is_lost(self) noexcept nogil
+    cdef int keep(self) except -1
+    cdef void go_on_in(self, MappedFile file) noexcept
     cdef int wait(self, uint64_t ticket, bint alone) except -1
     cdef int _sync_all(self) except -1
     cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil
     cdef void _gather(self) noexcept nogil
     cdef int _lead(self, int code) except -1
+    cdef int _sync_and_note(self) except -1
+    cdef void _hand_over(self) noexcept
+    cdef void _make_locks(self) noexcept
     cdef int _lead_without_gil(self) noexcept nogil
     cdef void _note(self, uint64_t target, uint64_t version, const timespec *begun) noexcept nogil
     cdef void _choose_fd(self) noexcept

@@ -8,6 +8,8 @@ Invariants:
   of what a sync takes: threads that write in a loop come back together, and a thread that is
   alone never waits.
 * Nothing is reported durable in a folder that is gone, or holds another store by now.
+* A thread that syncs may be interrupted by code that wants to sync as well (a signal handler, a
+  finalizer): it does so at once, and what it did is not undone by the one that it interrupted.
 * After the first failed sync nothing is ever reported durable again: the kernel may have dropped
   the dirty pages and would call the next sync a success.
 """
@@ -17,16 +19,13 @@ from libc.errno cimport EBADF, errno
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
-from kvengine.errors import StoreReadOnly
+from kvengine.errors import InvalidRequest, StoreReadOnly
 
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
 
 cdef extern from *:
     """
-    static inline uint64_t kv_load(const uint64_t *place) {
-        return __atomic_load_n(place, __ATOMIC_SEQ_CST);
-    }
     static inline int kv_load_int(const int *place) {
         return __atomic_load_n(place, __ATOMIC_SEQ_CST);
     }
@@ -34,13 +33,27 @@ cdef extern from *:
         __atomic_store_n(place, value, __ATOMIC_SEQ_CST);
     }
     """
-    uint64_t kv_load(const uint64_t *place) noexcept nogil
     int kv_load_int(const int *place) noexcept nogil
     void kv_store_int(int *place, int value) noexcept nogil
 
 cdef enum:
     NEEDS_GIL = -1
     GATHER_PERCENT = 30         # of the time of a sync: the longest wait for company
+
+LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
+
+
+def level_of(durability: object) -> int:
+    """Return the number of a durability.
+
+    Raises:
+        InvalidRequest: there is no such durability.
+    """
+    try:
+        return LEVELS[durability]
+    except (KeyError, TypeError):
+        raise InvalidRequest(
+            f"durability must be one of {', '.join(LEVELS)}, not {durability!r}") from None
 
 
 cdef class CommitGroup:
@@ -51,6 +64,11 @@ cdef class CommitGroup:
     """
 
     def __cinit__(self) -> None:
+        self._make_locks()
+        self.unsynced = []
+        self.only_fd = -1
+
+    cdef void _make_locks(self) noexcept:
         pthread_mutex_init(&self.mutex, NULL)
         cdef pthread_condattr_t attributes
         pthread_condattr_init(&attributes)
@@ -58,8 +76,6 @@ cdef class CommitGroup:
         pthread_cond_init(&self.changed, &attributes)
         pthread_cond_init(&self.arrived, &attributes)
         pthread_condattr_destroy(&attributes)
-        self.unsynced = []
-        self.only_fd = -1
 
     def __dealloc__(self) -> None:
         pthread_cond_destroy(&self.changed)
@@ -77,13 +93,22 @@ cdef class CommitGroup:
         self.appended = 1
         self.synced = 1 if durable else 0
 
-    def switch(self, file: MappedFile) -> None:
-        """Writes go to a new segment from now on; the old one still awaits its sync, if any."""
+    def after_fork(self) -> None:
+        """In a child: threads that held locks are not here."""
+        self.syncing, self.leader, self.here, self.gathering = False, 0, 0, 0
+        self._make_locks()
+
+    cdef int keep(self) except -1:
+        """Sync the active segment with the next sync, too, when writes have gone on elsewhere."""
         kv_store_int(&self.only_fd, -1)
-        if self.active is not None and self.synced < self.appended:
+        if self.active is not None:
             self.unsynced.append(self.active)
+        return 0
+
+    cdef void go_on_in(self, MappedFile file) noexcept:
+        """Writes go to a new segment from now on; keep() was called."""
         self.active = file
-        self.folder_is_stale = True
+        self.begun_files += 1
 
     cdef int wait(self, uint64_t ticket, bint alone) except -1:
         """Return when everything up to `ticket` is on disk.
@@ -95,6 +120,9 @@ cdef class CommitGroup:
         """
         cdef bint lead
         cdef int code = NEEDS_GIL
+        if self.syncing and self.leader == kv_thread():
+            # A signal handler or a finalizer that came while this very thread was syncing.
+            return self._sync_and_note()
         while True:
             with nogil:
                 lead = self._queue(ticket, alone)
@@ -128,7 +156,7 @@ cdef class CommitGroup:
                 break
         lead = not self.syncing and (alone or self.synced < ticket)
         if lead:
-            self.syncing = True
+            self.syncing, self.leader = True, kv_thread()
             if not alone and self.expected > 1:
                 self._gather()
             self.expected, self.here = self.here, 0
@@ -169,7 +197,7 @@ cdef class CommitGroup:
             return NEEDS_GIL  # to say so
         pthread_mutex_lock(&self.mutex)
         self._note(target, version, &begun)
-        self.syncing = False
+        self.syncing, self.leader = False, 0
         pthread_mutex_unlock(&self.mutex)
         pthread_cond_broadcast(&self.changed)
         return 0
@@ -180,42 +208,51 @@ cdef class CommitGroup:
         clock_gettime(CLOCK_MONOTONIC, &now)
         self.sync_ns = <uint64_t>(now.tv_sec - begun.tv_sec) * 1000000000 \
             + <uint64_t>now.tv_nsec - <uint64_t>begun.tv_nsec
-        self.synced = max(self.synced, target)
+        kv_publish(&self.synced, max(self.synced, target))
         self.durable_version = max(self.durable_version, version)
         if self.control != NULL:
-            self.control[0] = self.durable_version
+            kv_publish(self.control, self.durable_version)
 
     cdef int _lead(self, int code) except -1:
         """Sync whatever needs it, unless that has failed already with `code`."""
-        cdef uint64_t target = self.appended
-        cdef uint64_t version = self.version
-        cdef timespec begun
-        clock_gettime(CLOCK_MONOTONIC, &begun)
         try:
             if code != NEEDS_GIL:
-                raise storage_error(code, "cannot sync", self.active.name)
-            self._sync_all()
-            self._note(target, version, &begun)
-        except OSError as error:
-            self.fail(error)
-            raise self._read_only() from error
+                self._failed(storage_error(code, "cannot sync", self.active.name))
+            self._sync_and_note()
         finally:
             self._hand_over()
         return 0
 
+    cdef int _sync_and_note(self) except -1:
+        """Sync whatever needs it; the same thread may come again in between, and do it, too."""
+        cdef uint64_t version = kv_load(&self.version)
+        cdef uint64_t target = kv_load(&self.appended)
+        cdef timespec begun
+        if self.failure is not None:
+            raise self._read_only()
+        clock_gettime(CLOCK_MONOTONIC, &begun)
+        try:
+            self._sync_all()
+        except OSError as error:
+            self._failed(error)
+        self._note(target, version, &begun)
+        return 0
+
     cdef int _sync_all(self) except -1:
+        cdef MappedFile file
+        cdef uint64_t begun
         while self.unsynced:
-            (<MappedFile>self.unsynced[0]).sync()
-            self.unsynced.pop(0)
-        if self.active is not None:
-            (<MappedFile>self.active).sync()
-        if self.folder_is_stale:
-            self.folder_is_stale = False
-            try:
-                self.folder.sync()
-            except BaseException:
-                self.folder_is_stale = True
-                raise
+            file = self.unsynced[0]
+            file.sync()
+            if self.unsynced and self.unsynced[0] is file:
+                self.unsynced.pop(0)
+        file = self.active
+        if file is not None:
+            file.sync()
+        begun = self.begun_files
+        if begun != self.named_files:
+            self.folder.sync()
+            self.named_files = max(self.named_files, begun)
         self.folder.check_present()
         self._choose_fd()
         return 0
@@ -225,15 +262,19 @@ cdef class CommitGroup:
         cdef MappedFile file = <MappedFile>self.active
         cdef bint simple = (
             file is not None and file.hook is None and not self.unsynced
-            and not self.folder_is_stale)
+            and self.begun_files == self.named_files)
         kv_store_int(&self.only_fd, file.fd if simple else -1)
 
-    def _hand_over(self) -> None:
+    cdef void _hand_over(self) noexcept:
         with nogil:
             pthread_mutex_lock(&self.mutex)
-            self.syncing = False
+            self.syncing, self.leader = False, 0
             pthread_cond_broadcast(&self.changed)
             pthread_mutex_unlock(&self.mutex)
+
+    def _failed(self, error: OSError) -> None:
+        self.fail(error)
+        raise self._read_only() from error
 
     def fail(self, error: OSError) -> None:
         """What was written may not be on disk and never get there: accept no more writes."""
@@ -281,8 +322,7 @@ cdef class CommitGroup:
         try:
             file.sync()
         except OSError as error:
-            self.fail(error)
-            raise self._read_only() from error
+            self._failed(error)
 
     def sync(self, always: bool = False) -> None:
         """Return when everything written so far is on disk.

@@ -23,5 +23,7 @@ cdef class GroupSizes:
         self, const char *key, uint64_t key_size, uint64_t other_bytes, double expires_at, int sign
     ) noexcept
     cdef void add_record(self, const Header *header, int sign) noexcept
+    cdef bint seek(self, uint64_t group, double expires_at) noexcept
+    cdef void forget_row(self, uint64_t group, double expires_at) noexcept
     cdef Py_ssize_t row_of(self, uint64_t group, double expires_at) except -1
     cdef int grow(self) except -1

@@ -5,6 +5,8 @@ Invariants:
 * Unless `stale`, the counts are those of the records that the index points to.  They are changed
   where the live bytes of segments are.
 * What expired is left out when somebody asks: records with an expiry are counted by it.
+* They are derived: where memory runs out while counting they are `stale`, and counted anew when
+  somebody asks.
 * A change to the group that was changed before costs a comparison and two additions.
 """
 
@@ -16,6 +18,11 @@ from kvengine.engine.record cimport Header, expiry_of, key_of
 
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest
+
+
+cdef extern from "Python.h":
+    int PyGC_Enable()
+    int PyGC_Disable()
 
 
 cdef inline uint64_t number_of(const char *key, int size) noexcept:
@@ -73,10 +80,7 @@ cdef class GroupSizes:
             return
         group = number_of(key, self.size)
         if self.last_row < 0 or group != self.last_group or expires_at != self.last_expiry:
-            try:
-                self.last_row = self.row_of(group, expires_at)
-            except MemoryError:
-                self.stale = True
+            if not self.seek(group, expires_at):
                 return
             self.last_group, self.last_expiry = group, expires_at
         row = &self.rows[self.last_row]
@@ -84,9 +88,32 @@ cdef class GroupSizes:
         row.bytes += sign * <int64_t>(key_size + other_bytes)
         if row.keys == 0 and expires_at:
             # Moments pass, and nobody will use their rows again.
+            self.forget_row(group, expires_at)
+
+    cdef bint seek(self, uint64_t group, double expires_at) noexcept:
+        """Let `last_row` be the one of a group and a moment; False, and in doubt, if there is none.
+
+        The writer's lock is held, so garbage, whose finalizers may write, is not collected here.
+        """
+        cdef bint collects = PyGC_Disable()
+        try:
+            self.last_row = self.row_of(group, expires_at)
+        except MemoryError:
+            self.stale, self.last_row = True, -1
+        if collects:
+            PyGC_Enable()
+        return not self.stale
+
+    cdef void forget_row(self, uint64_t group, double expires_at) noexcept:
+        cdef bint collects = PyGC_Disable()
+        try:
             self.free_rows.append(self.last_row)
             (<dict>self.groups[group]).pop(expires_at)
-            self.last_row = -1
+        except MemoryError:
+            self.stale = True
+        if collects:
+            PyGC_Enable()
+        self.last_row = -1
 
     cdef Py_ssize_t row_of(self, uint64_t group, double expires_at) except -1:
         cdef dict moments = self.groups.get(group)

@@ -180,23 +180,6 @@ cdef class Hold:
         self.end()
 
 
-cdef class Counter:
-    """Numbers of which none is given twice.
-
-    Thread-safety: a call of take() can't be cut in two.
-    """
-
-    cdef public long long next
-
-    def __cinit__(self, long long first) -> None:
-        self.next = first
-
-    def take(self) -> int:
-        """Return the next number."""
-        self.next += 1
-        return self.next - 1
-
-
 cdef class Pins:
     """How many are using files that must stay where they are.
 

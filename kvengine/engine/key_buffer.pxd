@@ -81,13 +81,17 @@ cdef class KeyBuffer:
     cdef uint64_t[64] starts    # where each sorted stretch begins
     cdef readonly int stretches
     cdef Block *blocks          # memory of the keys; never moves
-    cdef char *free_bytes
+    cdef char *free_bytes       # of the block in use
     cdef uint64_t free_count
+    cdef char *spare_bytes      # of the next one, if it was reserved
+    cdef uint64_t spare_count
     cdef readonly uint64_t removals_mark
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1
+    cdef bint reserve(self, uint64_t keys, uint64_t size) noexcept
+    cdef void add_reserved(self, const char *key, uint32_t size, uint64_t address) noexcept
     cdef int settle(self) except -1
-    cdef int _more_entries(self) except -1
-    cdef int _more_bytes(self, uint32_t size) except -1
+    cdef bint _more_entries(self, uint64_t wanted) noexcept
+    cdef bint _more_bytes(self, uint64_t size) noexcept
     cdef int _merge_last_two(self) except -1
     cdef uint64_t end_of(self, int stretch) noexcept nogil

@@ -50,11 +50,24 @@ cdef class KeyBuffer:
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1:
         """Add a key."""
+        if not self.reserve(1, size):
+            raise MemoryError
+        self.add_reserved(key, size, address)
+        return 0
+
+    cdef bint reserve(self, uint64_t keys, uint64_t size) noexcept:
+        """Have room for keys of so many bytes together; False: there is no memory."""
+        if self.count + keys > self.room and not self._more_entries(self.count + keys):
+            return False
+        # What fits into neither block alone may still fit into both: then this is one too many.
+        return size <= self.free_count or size <= self.spare_count or self._more_bytes(size)
+
+    cdef void add_reserved(self, const char *key, uint32_t size, uint64_t address) noexcept:
+        """Add a key that reserve() made room for."""
         cdef KeyEntry *entry
-        if self.count == self.room:
-            self._more_entries()
         if size > self.free_count:
-            self._more_bytes(size)
+            self.free_bytes, self.free_count = self.spare_bytes, self.spare_count
+            self.spare_count = 0
         memcpy(self.free_bytes, key, size)
         entry = &self.entries[self.count]
         entry.prefix = prefix_of(key, size)
@@ -62,29 +75,28 @@ cdef class KeyBuffer:
         self.free_bytes += size
         self.free_count -= size
         self.count += 1
-        return 0
 
-    cdef int _more_entries(self) except -1:
-        cdef uint64_t room = 2 * self.room + 64
+    cdef bint _more_entries(self, uint64_t wanted) noexcept:
+        cdef uint64_t room = max(2 * self.room + 64, wanted)
         cdef KeyEntry *entries = <KeyEntry *>kv_take(room * sizeof(KeyEntry))
         if entries == NULL:
-            raise MemoryError
+            return False
         if self.count:
             memcpy(entries, self.entries, self.count * sizeof(KeyEntry))
         kv_give(self.entries, self.room * sizeof(KeyEntry))
         self.entries, self.room = entries, room
-        return 0
+        return True
 
-    cdef int _more_bytes(self, uint32_t size) except -1:
+    cdef bint _more_bytes(self, uint64_t size) noexcept:
         # Blocks grow with the buffer, so that a small store stays small.
         cdef uint64_t room = max(<uint64_t>size, min(<uint64_t>BLOCK_BYTES, 16 * self.room))
         cdef Block *block = <Block *>kv_take(sizeof(Block) + room)
         if block == NULL:
-            raise MemoryError
+            return False
         block.next, block.size = self.blocks, sizeof(Block) + room
         self.blocks = block
-        self.free_bytes, self.free_count = <char *>(block + 1), room
-        return 0
+        self.spare_bytes, self.spare_count = <char *>(block + 1), room
+        return True
 
     cdef int settle(self) except -1:
         """Sort what was added since the last time."""

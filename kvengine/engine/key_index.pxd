@@ -31,6 +31,7 @@ cdef struct Table:
     uint64_t *entries
     uint64_t shards
     uint8_t *unverified         # per shard: 1 until its checksum was compared; NULL: all are good
+    uint64_t *checksums         # per shard, of a table that has `unverified`
 
 cdef struct Stashed:
     uint64_t hash
@@ -46,29 +47,35 @@ cdef class KeyIndex:
     cdef readonly uint64_t count
     cdef Stashed *stash         # entries whose neighborhood was full
     cdef uint64_t stash_count, stash_room
+    cdef uint64_t reserved      # inserts that are sure of room in the stash
     cdef Segment *segments
     cdef object keeper          # the SegmentTable that owns `segments`
     cdef object source          # the file under a mapped table
-    cdef object checksums       # of the shards of a mapped table
     cdef uint8_t *saved         # while a snapshot is taken: 1 for each shard already copied
-    cdef dict copies            # shards copied before they changed
+    cdef uint64_t **copies      # then: shards copied before they changed, or NULL
 
+    cdef bint reserve(self, uint64_t inserts) noexcept
+    cdef bint have_stash_room(self, uint64_t wanted) noexcept
     cdef int insert(self, uint64_t hash, uint64_t address) except -1
-    cdef int remove(self, uint64_t *entry, uint64_t hash) except -1
-    cdef int replace(self, uint64_t *entry, uint64_t hash, uint64_t address) except -1
+    cdef void insert_reserved(self, uint64_t hash, uint64_t address) noexcept
+    cdef void remove(self, uint64_t *entry, uint64_t hash) noexcept
+    cdef void replace(self, uint64_t *entry, uint64_t hash, uint64_t address) noexcept
     cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) except? NULL
-    cdef int pay_growth(self) except -1
+    cdef void pay_growth(self) noexcept
     cdef int grow_step(self) except -1
-    cdef int start_growth(self) except -1
+    cdef bint try_step(self) noexcept
+    cdef void start_growth(self) noexcept
     cdef int finish_growth(self) except -1
     cdef int verify_shard(self, Table *table, uint64_t shard) except -1
+    cdef bint shard_is_right(self, Table *table, uint64_t shard) noexcept
     cdef int preserve(self, uint64_t hash) except -1
-    cdef int put_aside(self, uint64_t hash, uint64_t address) except -1
-    cdef int deal(self, uint64_t source, uint64_t target, uint64_t low, uint64_t high) except -1
-    cdef int take_from_stash(self, uint64_t target, uint64_t low, uint64_t high) except -1
+    cdef bint try_preserve(self, uint64_t hash) noexcept
+    cdef void drop_snapshot(self) noexcept
+    cdef void put_aside(self, uint64_t hash, uint64_t address) noexcept
+    cdef void deal(self, uint64_t source, uint64_t target, uint64_t low, uint64_t high) noexcept
+    cdef void take_from_stash(self, uint64_t target, uint64_t low, uint64_t high) noexcept
 
 cdef void drop_table(Table *table) noexcept
-cdef void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil
 
 cdef inline uint64_t tag_of(uint64_t hash) noexcept nogil:
     return hash >> TAG_SHIFT
@@ -178,3 +185,43 @@ cdef inline uint64_t *find(
     if index.stash_count:
         return find_stashed(index, hash, key, size, cold, where)
     return NULL
+
+cdef inline bint place(
+    uint64_t *shard, uint64_t hash_low, uint64_t tag, uint64_t address
+) noexcept nogil:
+    """Put an entry into the first bucket with room; False if the neighborhood is full."""
+    cdef uint64_t bucket = hash_low & (SHARD_BUCKETS - 1)
+    cdef uint64_t *line
+    cdef int distance, i
+    for distance in range(DISTANCE_MAX):
+        line = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+        if line[BUCKET_ENTRIES - 1] == 0:
+            for i in range(BUCKET_ENTRIES):
+                if line[i] == 0:
+                    line[i] = (tag << DISTANCE_BITS | <uint64_t>distance) << ADDRESS_BITS | address
+                    return True
+    return False
+
+cdef inline void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil:
+    """Empty an entry, then move up what may lie closer to its own bucket now."""
+    cdef uint64_t bucket = gap // BUCKET_ENTRIES
+    cdef uint64_t *line = shard + bucket * BUCKET_ENTRIES
+    cdef uint64_t *other
+    cdef bint was_full = line[BUCKET_ENTRIES - 1] != 0
+    cdef int distance, i, last = BUCKET_ENTRIES - 1
+    while line[last] == 0:
+        last -= 1
+    shard[gap] = line[last]
+    line[last] = 0
+    if not was_full:
+        return
+    # The bucket had turned entries away; the nearest one that may come back does.
+    for distance in range(1, DISTANCE_MAX):
+        other = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+        for i in range(BUCKET_ENTRIES):
+            if other[i] and other[i] >> ADDRESS_BITS & (DISTANCE_MAX - 1) >= <uint64_t>distance:
+                line[BUCKET_ENTRIES - 1] = other[i] - (<uint64_t>distance << ADDRESS_BITS)
+                close_gap(shard, <uint64_t>(&other[i] - shard))
+                return
+        if other[BUCKET_ENTRIES - 1] == 0:
+            return

@@ -15,6 +15,8 @@ Invariants:
 * A tag match is never taken for equality: the key in the record decides.
 * A growth needs no keys.  A shard is picked by the tag alone and a bucket by bits that do not
   change, so entries are dealt out again from what they hold; a step at a time, paid by inserts.
+* After reserve() and preserve() the inserts, replacements and removals of a write can't fail, even
+  if steps of a growth, or a snapshot, come in between.
 * During a growth, tags below `boundary` are in the new table and the others in the old one.
 
 The number of shards is arbitrary, and a growth adds a quarter: between 0.54 and 0.71 of the entries
@@ -23,8 +25,8 @@ of its neighborhood full goes to a short list, the stash, until the next growth.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memset
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.segment cimport SegmentTable
@@ -59,26 +61,30 @@ cdef enum:
     GROW_AT_PERCENT = 68        # of the entries in use: start a growth
     GIVE_UP_AT_PERCENT = 75     # of the entries: a snapshot must make way for growth
     GROWN_WITHIN_PERCENT = 4    # of the entries: a growth is over after this many inserts
+    STASH_STEP = 64
+    STASH_KEPT = 8192           # entries of room that are not given back
     RELEASE_BYTES = 1 << 21     # the old table is given back in pieces of a huge page
 
 
-cdef int make_table(Table *table, uint64_t shards) except -1:
+cdef bint try_table(Table *table, uint64_t shards) noexcept:
+    """Make an empty table; False: there is no memory."""
     cdef size_t size = shards * SHARD_BYTES
     cdef void *start = mmap(
         NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if start == MAP_FAILED:
-        raise MemoryError(f"the key index needs {size} bytes")
+        return False
     kv_huge_pages(start, size)
     table.entries = <uint64_t *>start
     table.shards = shards
-    table.unverified = NULL
-    return 0
+    table.unverified, table.checksums = NULL, NULL
+    return True
 
 
 cdef void drop_table(Table *table) noexcept:
     if table.entries != NULL:
         munmap(table.entries, table.shards * SHARD_BYTES)
     free(table.unverified)
+    free(table.checksums)
     memset(table, 0, sizeof(Table))
 
 
@@ -99,22 +105,6 @@ cdef uint64_t *find_stashed(
     return NULL
 
 
-cdef bint place(uint64_t *shard, uint64_t hash_low, uint64_t tag, uint64_t address) noexcept nogil:
-    """Put an entry into the first bucket with room; False if the neighborhood is full."""
-    cdef uint64_t bucket = hash_low & (SHARD_BUCKETS - 1)
-    cdef uint64_t *line
-    cdef uint64_t distance
-    cdef int i
-    for distance in range(DISTANCE_MAX):
-        line = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
-        if line[BUCKET_ENTRIES - 1] == 0:
-            for i in range(BUCKET_ENTRIES):
-                if line[i] == 0:
-                    line[i] = (tag << DISTANCE_BITS | distance) << ADDRESS_BITS | address
-                    return True
-    return False
-
-
 cdef class KeyIndex:
     """Where the newest record of each key lies.
 
@@ -125,32 +115,58 @@ cdef class KeyIndex:
         self.keeper = segments
         self.segments = segments.rows
         self.boundary = <uint64_t>1 << TAG_BITS
-        make_table(&self.table, 1)
+        if not try_table(&self.table, 1):
+            raise MemoryError(f"the key index needs {SHARD_BYTES} bytes")
 
     def __dealloc__(self) -> None:
+        self.drop_snapshot()
         drop_table(&self.table)
         drop_table(&self.old)
         free(self.stash)
-        free(self.saved)
 
     # -- entries
+
+    cdef bint reserve(self, uint64_t inserts) noexcept:
+        """Have room for so many inserts, wherever they go; False: there is no memory."""
+        self.reserved = inserts
+        return self.have_stash_room(inserts)
+
+    cdef bint have_stash_room(self, uint64_t wanted) noexcept:
+        cdef uint64_t room = self.stash_room
+        cdef Stashed *stash
+        wanted += self.stash_count
+        if wanted > room:
+            room = wanted + STASH_STEP
+        elif room > 2 * wanted + STASH_KEPT:  # of a large batch, or of a growth
+            room = wanted + STASH_STEP
+        else:
+            return True
+        stash = <Stashed *>realloc(self.stash, room * sizeof(Stashed))
+        if stash == NULL:
+            return wanted <= self.stash_room
+        self.stash, self.stash_room = stash, room
+        return True
 
     cdef int insert(self, uint64_t hash, uint64_t address) except -1:
         """Add a key that is not there yet."""
         self.preserve(hash)
         if is_unverified(self, hash):
             self.verify_shard(<Table *>table_of(self, hash), shard_of(table_of(self, hash), hash))
-        if not place(shard_entries(self, hash), hash, tag_of(hash), address):
-            self.put_aside(hash, address)
-        self.count += 1
-        try:
-            self.pay_growth()
-        except (CorruptData, MemoryError):
-            # The log has the record already: growth waits, and a damaged shard says so when used.
-            self.credit = 0
+        if not self.reserve(1):
+            raise MemoryError
+        self.insert_reserved(hash, address)
         return 0
 
-    cdef int pay_growth(self) except -1:
+    cdef void insert_reserved(self, uint64_t hash, uint64_t address) noexcept:
+        """Add a key; reserve() and preserve() were called, and its shard was looked into."""
+        if not place(shard_entries(self, hash), hash, tag_of(hash), address):
+            self.put_aside(hash, address)
+        if self.reserved:
+            self.reserved -= 1
+        self.count += 1
+        self.pay_growth()
+
+    cdef void pay_growth(self) noexcept:
         """Do what one more insert owes to growth."""
         cdef uint64_t entries = self.table.shards * SHARD_ENTRIES
         if self.old.entries != NULL:
@@ -158,44 +174,33 @@ cdef class KeyIndex:
             self.credit += 1
             if self.credit * self.table.shards * 100 >= entries * GROWN_WITHIN_PERCENT:
                 self.credit = 0
-                self.grow_step()
+                # If it fails growth waits, and a damaged shard says so when it is used.
+                self.try_step()
         elif self.count * 100 > entries * GROW_AT_PERCENT:
             if self.saved == NULL:
                 self.start_growth()
             elif self.count * 100 > entries * GIVE_UP_AT_PERCENT:
-                self.end_snapshot()
-        return 0
+                self.drop_snapshot()
 
-    cdef int replace(self, uint64_t *entry, uint64_t hash, uint64_t address) except -1:
-        """Let an entry that find() gave point to another record of its key."""
-        self.preserve(hash)
+    cdef void replace(self, uint64_t *entry, uint64_t hash, uint64_t address) noexcept:
+        """Let an entry point to another record of its key; preserve() was called before find()."""
         entry[0] = entry[0] & ~ADDRESS_MASK | address
-        return 0
 
-    cdef int remove(self, uint64_t *entry, uint64_t hash) except -1:
-        """Take out an entry that find() gave."""
-        self.preserve(hash)
+    cdef void remove(self, uint64_t *entry, uint64_t hash) noexcept:
+        """Take out an entry that find() gave; preserve() was called before that."""
         self.count -= 1
         cdef Stashed *stashed = <Stashed *>(<char *>entry - sizeof(uint64_t))
         if self.stash <= stashed < self.stash + self.stash_count:
             self.stash_count -= 1
             stashed[0] = self.stash[self.stash_count]
-            return 0
+            return
         cdef uint64_t *shard = shard_entries(self, hash)
         close_gap(shard, <uint64_t>(entry - shard))
-        return 0
 
-    cdef int put_aside(self, uint64_t hash, uint64_t address) except -1:
-        cdef Stashed *stash
-        if self.stash_count == self.stash_room:
-            stash = <Stashed *>realloc(self.stash, (self.stash_room + 64) * sizeof(Stashed))
-            if stash == NULL:
-                raise MemoryError
-            self.stash = stash
-            self.stash_room += 64
+    cdef void put_aside(self, uint64_t hash, uint64_t address) noexcept:
+        """Keep an entry that found no place; there is room."""
         self.stash[self.stash_count] = Stashed(placing_bits(hash), address)
         self.stash_count += 1
-        return 0
 
     cdef uint64_t *find_address(self, uint64_t hash, uint64_t address) except? NULL:
         """Return the entry that points to this very record, or NULL."""
@@ -220,18 +225,27 @@ cdef class KeyIndex:
 
     # -- growth
 
-    cdef int start_growth(self) except -1:
+    cdef void start_growth(self) noexcept:
         """Make a table with a quarter more shards; inserts move the entries over."""
         cdef Table wider
-        make_table(&wider, self.table.shards * 5 // 4 + 1)
+        if not try_table(&wider, self.table.shards * 5 // 4 + 1):
+            return
         self.old = self.table
         self.table = wider
         self.boundary = 0
         self.grown_shards = self.released_bytes = self.credit = 0
-        return 0
 
     cdef int grow_step(self) except -1:
         """Fill one more shard of the new table."""
+        cdef uint64_t source
+        if self.try_step():
+            return 0
+        for source in range(self.old.shards):
+            self.verify_shard(&self.old, source)  # says what is wrong with it
+        raise MemoryError("the key index can't grow")
+
+    cdef bint try_step(self) noexcept:
+        """Fill one more shard of the new table, or change nothing and return False."""
         cdef uint64_t target = self.grown_shards
         cdef uint64_t tags = <uint64_t>1 << TAG_BITS
         cdef uint64_t low = self.boundary
@@ -240,8 +254,11 @@ cdef class KeyIndex:
         cdef uint64_t first = low * self.old.shards >> TAG_BITS
         cdef uint64_t last = (high - 1) * self.old.shards >> TAG_BITS
         cdef uint64_t source
+        if not self.have_stash_room(self.reserved + (last - first + 1) * SHARD_ENTRIES):
+            return False
         for source in range(first, last + 1):  # all before any: a step is done whole or not at all
-            self.verify_shard(&self.old, source)
+            if not self.shard_is_right(&self.old, source):
+                return False
         for source in range(first, last + 1):
             self.deal(source, target, low, high)
         self.take_from_stash(target, low, high)
@@ -255,10 +272,12 @@ cdef class KeyIndex:
             self.released_bytes = done
         if self.grown_shards == self.table.shards:
             drop_table(&self.old)
-            self.source = self.checksums = None
-        return 0
+            self.source = None
+        return True
 
-    cdef int deal(self, uint64_t source, uint64_t target, uint64_t low, uint64_t high) except -1:
+    cdef void deal(
+        self, uint64_t source, uint64_t target, uint64_t low, uint64_t high
+    ) noexcept:
         """Move the entries of an old shard with tags in [low, high) to a new one."""
         cdef uint64_t *from_shard = self.old.entries + source * SHARD_ENTRIES
         cdef uint64_t *to_shard = self.table.entries + target * SHARD_ENTRIES
@@ -274,9 +293,8 @@ cdef class KeyIndex:
                     if not place(to_shard, home, tag, entry & ADDRESS_MASK):
                         self.put_aside(
                             tag << TAG_SHIFT | home & (SHARD_BUCKETS - 1), entry & ADDRESS_MASK)
-        return 0
 
-    cdef int take_from_stash(self, uint64_t target, uint64_t low, uint64_t high) except -1:
+    cdef void take_from_stash(self, uint64_t target, uint64_t low, uint64_t high) noexcept:
         cdef uint64_t *shard = self.table.entries + target * SHARD_ENTRIES
         cdef uint64_t i = 0
         while i < self.stash_count:
@@ -287,7 +305,6 @@ cdef class KeyIndex:
                 self.stash[i] = self.stash[self.stash_count]
             else:
                 i += 1
-        return 0
 
     cdef int finish_growth(self) except -1:
         """Do the rest of a growth at once."""
@@ -311,75 +328,74 @@ cdef class KeyIndex:
         Raises:
             CorruptData: the saved index is damaged; the log can rebuild it.
         """
-        if table.unverified == NULL or not table.unverified[shard]:
-            return 0
         cdef MappedFile file
         cdef int code
-        if isinstance(self.source, MappedFile):  # it may have been shortened by somebody else
-            file = <MappedFile>self.source
-            code = file.load(shard * SHARD_BYTES, SHARD_BYTES)
-            if code:
-                raise file.unreadable(code, shard * SHARD_BYTES, SHARD_BYTES)
-        cdef uint64_t found = xxh3(
-            table.entries + shard * SHARD_ENTRIES, SHARD_BYTES, shard)
-        if found != <uint64_t>self.checksums[shard]:
+        if not self.shard_is_right(table, shard):
+            if isinstance(self.source, MappedFile):
+                file = <MappedFile>self.source
+                code = file.load(shard * SHARD_BYTES, SHARD_BYTES)
+                if code:
+                    raise file.unreadable(code, shard * SHARD_BYTES, SHARD_BYTES)
             raise CorruptData(
                 "checksum of the saved index (open with rebuild=True to make it again)",
                 file=self.source.name, offset=shard * SHARD_BYTES,
-                expected=self.checksums[shard], found=found)
-        table.unverified[shard] = 0
+                expected=table.checksums[shard],
+                found=xxh3(table.entries + shard * SHARD_ENTRIES, SHARD_BYTES, shard))
         return 0
+
+    cdef bint shard_is_right(self, Table *table, uint64_t shard) noexcept:
+        """True if a shard is what was saved; compared once."""
+        if table.unverified != NULL and table.unverified[shard]:
+            # Somebody else may have shortened the file.
+            if isinstance(self.source, MappedFile) and (<MappedFile>self.source).load(
+                shard * SHARD_BYTES, SHARD_BYTES
+            ) != 0:
+                return False
+            if table.checksums[shard] != xxh3(
+                table.entries + shard * SHARD_ENTRIES, SHARD_BYTES, shard
+            ):
+                return False
+            table.unverified[shard] = 0
+        return True
 
     cdef int preserve(self, uint64_t hash) except -1:
-        """Copy a shard that is about to change, if a snapshot still needs it as it is."""
-        cdef uint64_t shard
-        cdef char *piece
-        if self.saved != NULL:
-            shard = shard_of(&self.table, hash)
-            if not self.saved[shard]:
-                self.verify_shard(&self.table, shard)
-                piece = <char *>(self.table.entries + shard * SHARD_ENTRIES)
-                self.copies[shard] = piece[:SHARD_BYTES]
-                self.saved[shard] = 1
+        """Copy a shard that is about to change, if a snapshot still needs it as it is.
+
+        Raises:
+            CorruptData: the shard is damaged.
+        """
+        if self.saved != NULL and not self.try_preserve(hash):
+            self.verify_shard(&self.table, shard_of(&self.table, hash))
+            raise MemoryError
         return 0
 
-    def end_snapshot(self) -> None:
-        """Let the index change freely again."""
-        free(self.saved)
-        self.saved = NULL
-        self.copies = None
+    cdef bint try_preserve(self, uint64_t hash) noexcept:
+        """The same; False if that can't be done."""
+        cdef uint64_t shard
+        cdef uint64_t *copy
+        if self.saved == NULL:
+            return True
+        shard = shard_of(&self.table, hash)
+        if self.saved[shard]:
+            return True
+        if not self.shard_is_right(&self.table, shard):
+            return False
+        copy = <uint64_t *>malloc(SHARD_BYTES)
+        if copy == NULL:
+            return False
+        memcpy(copy, self.table.entries + shard * SHARD_ENTRIES, SHARD_BYTES)
+        self.copies[shard] = copy
+        self.saved[shard] = 1
+        return True
 
-    def memory_bytes(self) -> int:
-        """Return the bytes of RAM that the tables take."""
-        return (
-            (self.table.shards + self.old.shards) * SHARD_BYTES - self.released_bytes * (
-                self.old.entries != NULL) + self.stash_room * sizeof(Stashed))
-
-
-cdef void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil:
-    """Empty an entry, then move up what may lie closer to its own bucket now."""
-    cdef uint64_t bucket = gap // BUCKET_ENTRIES
-    cdef uint64_t *line = shard + bucket * BUCKET_ENTRIES
-    cdef uint64_t *other
-    cdef bint was_full = line[BUCKET_ENTRIES - 1] != 0
-    cdef uint64_t distance
-    cdef int i, last = BUCKET_ENTRIES - 1
-    while line[last] == 0:
-        last -= 1
-    shard[gap] = line[last]
-    line[last] = 0
-    if not was_full:
-        return
-    # The bucket had turned entries away; the nearest one that may come back does.
-    for distance in range(1, DISTANCE_MAX):
-        other = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
-        for i in range(BUCKET_ENTRIES):
-            if other[i] and other[i] >> ADDRESS_BITS & (DISTANCE_MAX - 1) >= distance:
-                line[BUCKET_ENTRIES - 1] = other[i] - (distance << ADDRESS_BITS)
-                close_gap(shard, <uint64_t>(&other[i] - shard))
-                return
-        if other[BUCKET_ENTRIES - 1] == 0:
-            return
+    cdef void drop_snapshot(self) noexcept:
+        cdef uint64_t shard
+        if self.saved != NULL:
+            for shard in range(self.table.shards):
+                free(self.copies[shard])
+            free(self.copies)
+            free(self.saved)
+        self.saved, self.copies = NULL, NULL
 
 
 def hash_of(key: bytes, seed: int) -> int:

@@ -173,8 +173,7 @@ def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int
 
 def log_bytes(store: StoreParts) -> int:
     """Return the bytes of all records."""
-    ends = [store.segment_table.counters(row.id)[1] for row in list(store.rows)]
-    return sum(ends) - segment_file.HEADER_BYTES * len(ends)
+    return store.log_bytes()
 
 
 def stats(store: StoreParts) -> Stats:

@@ -21,7 +21,7 @@ from kvengine.engine import index_file, maintenance, positions
 from kvengine.engine import manifest as manifests
 from kvengine.engine.closing import abandon
 from kvengine.engine.control import Control
-from kvengine.engine.durable import CommitGroup
+from kvengine.engine.durable import CommitGroup, level_of
 from kvengine.engine.follower import Follower
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
@@ -32,7 +32,6 @@ from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.engine.writer_page import WriterPage, open_control, open_page
-from kvengine.engine.writing import level_of
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -204,6 +203,7 @@ def _after_fork(store: StoreParts) -> None:
     store.is_forked = True
     store.refuse(error)
     store.is_settled = store.is_released = True
+    store.after_fork()
     store.directory.after_fork_in_child()
 
 
@@ -222,6 +222,8 @@ def recover(
     reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
     if options.groups is not None:
         reader.groups = GroupSizes(*options.groups)
+    if until is not None and store.frozen_at is not None:
+        until = min(until, store.frozen_at)
     recovery = Recovery(
         reader,
         order,
@@ -252,7 +254,7 @@ def _begin_writer(store: StoreParts) -> None:
     options, table = store.options, None
     recovery = recover(store, control, writable=True)
     table = store.segment_table
-    store.ids.next = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
+    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
     positions.mark_lost(store)

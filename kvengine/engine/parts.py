@@ -3,7 +3,7 @@
 Invariants:
 
 * `rows` lists the segments in the order of their versions; only the last one is written to.
-* `rows` is replaced or appended to while no thread writes.
+* `rows` is replaced in one step, by the writer or by a job.
 * The manifest is replaced by jobs only.  Until its rename nothing has changed; from then on the
   change is completed, however often that is interrupted, and never undone.
 * No file goes that the manifest on disk names, or may name.
@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +22,7 @@ from kvengine.engine import index_file, maintenance, opening, segment_file
 from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
-from kvengine.engine.holding import Counter, OwnedLock, Pins
+from kvengine.engine.holding import OwnedLock, Pins
 from kvengine.engine.job_thread import IntervalSync, JobThread
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
@@ -29,7 +30,8 @@ from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reading import Reader
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.scan import living
-from kvengine.engine.segment import SegmentTable
+from kvengine.engine.segment import NextSegment, SegmentTable
+from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.waiting import Waiting
 from kvengine.errors import KvError
 from kvengine.file.directory import Directory
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from kvengine.engine.writer_page import WriterPage
 
 T = TypeVar("T")
+LOOKS_MAX = 100  # at what others change meanwhile; then they are kept out
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,17 @@ class Unfinished:
     finish: Callable[[], None]  # may be called again when it was interrupted
 
 
+def _with(
+    rows: list[SegmentRow], old: list[SegmentRow], new: list[SegmentRow]
+) -> list[SegmentRow]:
+    ids = {row.id for row in old}
+    position = next((i for i, row in enumerate(rows) if row.id in ids), None)
+    if position is None:
+        return list(rows)
+    kept = [row for row in rows if row.id not in ids]
+    return kept[:position] + new + kept[position:]
+
+
 def _nothing() -> None:
     """A change of the manifest that nothing has to follow."""
 
@@ -76,6 +90,7 @@ class StoreParts(Applier):
     is_frozen = False  # a reader that does not follow the writer
     is_forked = False  # it was opened for writing, by the parent of this process
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
+    frozen_at: int | None = None  # the version that it reads up to; None: all there is
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
@@ -84,11 +99,9 @@ class StoreParts(Applier):
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
         self.moving = OwnedLock()  # one position of a consumer at a time
-        self.rows: list[SegmentRow] = []  # the segments, in the order of their versions
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
         self.saved_appended = 0  # commits.appended when it was saved
-        self.ids = Counter(1)
         self.loose: set[str] = set()  # files that go once no manifest names them
         self.pins = Pins()  # those who use files by name: none is removed meanwhile
         self.unfinished: Unfinished | None = None
@@ -99,49 +112,54 @@ class StoreParts(Applier):
         self.follower = None
         opening.open_store(self)
 
-    def _next_segment(self) -> None:
-        """Begin a new segment; called by the writer, under its lock."""
-        segment_id = self.take_id()
-        file, salt = segment_file.create(
-            self.directory, segment_id, LOG, self.manifest.uuid, self.applied_version + 1
-        )
-        self.segment_table.append(file, segment_id, salt, segment_file.HEADER_BYTES, True)
+    def _make_segment(self) -> None:
+        """Make what the log can go on in; the writer begins it in one step, under its lock.
+
+        Whatever interrupts this leaves at most a file that the next open removes.
+        """
+        made = self.next_segment
+        if made is None or made.id + 1 != self.next_id or made.table is not self.segment_table:
+            self.drop_next_segment()
+            segment_id = self.take_id()
+            header = SegmentHeader(LOG, self.manifest.uuid, segment_id, 0, secrets.randbits(64))
+            file = segment_file.make(self.directory, segment_id)
+            made = NextSegment(
+                self.segment_table, file, segment_id, header.salt, header.encode()
+            )
+            self.next_segment = made
+        rows, version = self.rows, self.applied_version
+        begun = [*rows, SegmentRow(made.id, LOG, version + 1)]
         if self.has_open_segment:
-            self.rows[-1] = self.rows[-1].ended(self.applied_version)
-        if self.control_page is not None:  # before the old segment may be cut to its length
-            self.control_page.begun = self.applied_version + 1
-        self.rows.append(SegmentRow(segment_id, LOG, self.applied_version + 1))
-        self.commits.switch(file)
-        self.activate(segment_id)
+            begun[-2] = rows[-1].ended(version)
+        made.fit(rows, begun, version + 1)
+
+    def drop_next_segment(self) -> None:
+        """Give back a segment that was made and not begun."""
+        made, self.next_segment = self.next_segment, None
+        if made is not None and made.drop():
+            self.directory.remove(segment_file.file_name(made.id))
+
+    def _has_begun(self) -> None:
+        """The log goes on in a new segment."""
         if len(self.rows) > 1:
             self.maintenance.wake()
 
     def _has_grown(self) -> None:
-        """The log takes more disk; called by the writer when it allocates some."""
+        """The log takes more disk."""
         if maintenance.is_due(self):
             self.maintenance.wake()
             maintenance.pace(self)
 
-    def take_id(self) -> int:
-        """Return a number that no file of this store had before."""
-        return self.ids.take()
-
     def rows_with(self, old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
         """Return the segments as they are with others in the place of neighboring ones."""
-        ids, rows = {row.id for row in old}, list(self.rows)
-        position = next((i for i, row in enumerate(rows) if row.id in ids), None)
-        if position is None:
-            return rows
-        kept = [row for row in rows if row.id not in ids]
-        return kept[:position] + new + kept[position:]
+        return _with(self.rows, old, new)
 
     def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
         """Put other segments in the place of neighboring ones, unless that was done before."""
-
-        def swap() -> None:
-            self.rows = self.rows_with(old, new)
-
-        self.exclusively(swap)
+        swapped = False
+        while not swapped:
+            rows = self.rows
+            swapped = self.replace_rows(rows, _with(rows, old, new))
 
     # -- which files there are
 
@@ -249,10 +267,25 @@ class StoreParts(Applier):
         return self.undisturbed(look)
 
     def undisturbed(self, action: Callable[[], T]) -> T:
-        """Call `action` while neither the segments nor what is in them can change."""
+        """Call `action`, which only looks, while neither the segments nor what is in them change.
+
+        The writer is not kept out: if it was there meanwhile, `action` is called again.
+        """
         if self.follower is not None:
             return self.follower.undisturbed(action)
-        return action() if self.options.read_only else self.exclusively(action)
+        if self.options.read_only:
+            return action()
+        for _ in range(LOOKS_MAX):
+            rows, appended = self.rows, self.commits.appended
+            try:
+                result = action()
+            except KeyError:  # of a segment that went meanwhile
+                if self.rows is rows:
+                    raise
+                continue
+            if self.rows is rows and self.commits.appended == appended:
+                return result
+        return self.exclusively(action)
 
     def release_files(self) -> None:
         """Give back the mappings, which take much address space; only views keep theirs.
@@ -271,19 +304,15 @@ class StoreParts(Applier):
 
     def end_active_segment(self) -> None:
         """Go on in a new segment, so that the present one can be compacted."""
-
-        def end() -> None:
-            if self.has_open_segment:
-                _, size, _, _, _ = self.segment_table.counters(self.rows[-1].id)
-                if size > segment_file.HEADER_BYTES:
-                    self._next_segment()
-
-        self.exclusively(end)
-
-    @property
-    def next_id(self) -> int:
-        """The number that take_id() gives next."""
-        return self.ids.next
+        while self.has_open_segment:
+            _, size, _, _, _ = self.segment_table.counters(self.rows[-1].id)
+            if size == segment_file.HEADER_BYTES:
+                return
+            self._make_segment()
+            made = self.next_segment
+            if made is not None and self.end_segment(made):
+                self._has_begun()
+                return
 
     @property
     def is_read_only(self) -> bool:
@@ -301,7 +330,7 @@ class StoreParts(Applier):
         """Write new keys to a run when there are enough, and merge runs that became many."""
         try:
             if self.key_order.is_full():
-                self.exclusively(lambda: self.key_order.freeze(self.removals))
+                self.freeze_keys()
             if self.key_order.has_frozen():
                 self.replace_manifest(key_runs=self.write_key_run())
             self.merge_keys()

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport KeyIndex
-from kvengine.engine.record cimport Header, size_of
+from kvengine.engine.record cimport Header, checksum_is_right, size_of
 from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
 
 cdef extern from *:
@@ -37,6 +37,26 @@ cdef inline bint is_at_hand(
         and segments[slot_of(address)].resident[last >> CHUNK_BITS]
     )
 
+cdef extern from *:
+    """
+    /* Another process stored the version after the records that it stands for. */
+    static inline uint64_t kv_acquire(const uint64_t *place) {
+        return __atomic_load_n(place, __ATOMIC_ACQUIRE);
+    }
+    """
+    uint64_t kv_acquire(const uint64_t *place) noexcept nogil
+
+cdef inline const Header *checked_record(
+    const Segment *segments, uint64_t address
+) noexcept nogil:
+    """Return the record at an address if its first checksum is right, else NULL."""
+    cdef const Segment *row = &segments[slot_of(address)]
+    cdef uint64_t offset = offset_of(address)
+    cdef const Header *header = <const Header *>(row.base + offset)
+    if size_of(header) > row.end - offset or not checksum_is_right(header, row.salt + offset):
+        return NULL
+    return header
+
 cdef class Reader:
     cdef KeyIndex index
     cdef SegmentTable segments
@@ -54,7 +74,9 @@ cdef class Reader:
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1
-    cdef int warm(self, uint64_t address) except -1
+    cdef uint64_t *seek(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
+    ) noexcept
     cdef object damaged(self, uint64_t address)
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
     cdef const Header *current(

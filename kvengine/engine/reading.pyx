@@ -20,7 +20,7 @@ from kvengine.engine.key_index cimport (
 )
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, BAD_VALUE, EXPIRES, LARGE, check, checksum_is_right, expiry_of, flags_of, key_of,
+    BAD_CHECKSUM, BAD_VALUE, EXPIRES, LARGE, check, expiry_of, flags_of, key_of,
     size_of, value_is_right, value_of, version_of,
 )
 from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
@@ -72,7 +72,7 @@ cdef class Reader:
         if self.unusable is not None:
             raise again(self.unusable)
         if self.published != NULL and (
-            self.published[0] != self.applied or coarse_ms() >= self.look_at_ms
+            kv_acquire(self.published) != self.applied or coarse_ms() >= self.look_at_ms
         ):
             self._follow()
         return 0
@@ -93,44 +93,47 @@ cdef class Reader:
         code = check(row.base + offset, row.end - offset, row.salt + offset, True)
         return damage(code if code < 0 else BAD_CHECKSUM, file.name, offset, "other bytes")
 
-    cdef int warm(self, uint64_t address) except -1:
-        """Bring the beginning of a record into memory without holding up other threads."""
-        cdef uint64_t slot = slot_of(address)
-        cdef uint64_t offset = offset_of(address)
-        cdef SegmentTable table = self.segments  # a follower may get another one meanwhile
-        cdef Segment *row = &table.rows[slot]
-        cdef MappedFile file = table.file(slot)
-        cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
-        cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
-        # The page cache may hold what lay behind the end of a file that was shortened.
-        if file.resident(start, size) and file.load(start, size) == 0:
-            row.resident[offset >> CHUNK_BITS] = 1
-        else:
-            file.fetch(offset, min(<uint64_t>4096, row.end - offset))
-        return 0
-
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
         """Return the index entry of a key, or NULL."""
-        cdef uint64_t where
-        cdef uint64_t *entry
-        if is_unverified(self.index, hash):
+        cdef uint64_t where = 0
+        cdef uint64_t *entry = self.seek(hash, key, size, &where)
+        if entry == &DAMAGED:
             self.index.verify_shard(
                 <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash))
-        entry = find(self.index, hash, key, size, False, &where)
-        if entry == &COLD:
-            self.warm(where)
-            # The world may have changed while the GIL was free; now wait if it must be.
-            entry = find(self.index, hash, key, size, True, &where)
-        if entry == &DAMAGED:
             raise self.damaged(where)
+        if entry == &COLD:
+            self.segments.file(slot_of(where)).check_readable(offset_of(where), 1)
+            return self.locate(hash, key, size)  # now it can be read
+        return entry
+
+    cdef uint64_t *seek(
+        self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
+    ) noexcept:
+        """Return the index entry of a key, or NULL; it may have waited for the disk.
+
+        &DAMAGED: the record at `where` is, or, if that is 0, the shard.  &COLD: it can't be read.
+        No Python code runs in here.
+        """
+        cdef uint64_t *entry
+        cdef SegmentTable table
+        where[0] = 0
+        if is_unverified(self.index, hash) and not self.index.shard_is_right(
+            <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash)
+        ):
+            return &DAMAGED
+        entry = find(self.index, hash, key, size, False, where)
+        if entry == &COLD:
+            table = self.segments  # a follower may get another one meanwhile
+            if not table.warm(where[0]):
+                return &COLD
+            # The world may have changed while the GIL was free; now wait if it must be.
+            entry = find(self.index, hash, key, size, True, where)
         return entry
 
     cdef const Header *checked(self, uint64_t address) except NULL:
         """Return the record at an address after comparing its first checksum."""
-        cdef Segment *row = &self.segments.rows[slot_of(address)]
-        cdef uint64_t offset = offset_of(address)
-        cdef const Header *header = <const Header *>(row.base + offset)
-        if size_of(header) > row.end - offset or not checksum_is_right(header, row.salt + offset):
+        cdef const Header *header = checked_record(self.segments.rows, address)
+        if header == NULL:
             raise self.damaged(address)
         return header
 
@@ -161,7 +164,7 @@ cdef class Reader:
         cdef uint64_t where
         cdef uint64_t *entry
         cdef const Header *header
-        if self.published != NULL and self.published[0] != self.applied:
+        if self.published != NULL and kv_acquire(self.published) != self.applied:
             return True
         if is_unverified(self.index, hash):
             return True

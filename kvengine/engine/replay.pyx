@@ -200,6 +200,7 @@ cdef class Replay:
         cdef const char *key = key_of(header)
         cdef uint64_t size = size_of(header)
         cdef uint64_t address = make_address(self.slot, offset)
+        reader.index.preserve(hash)
         cdef uint64_t *entry = reader.locate(hash, key, header.key_size)
         cdef const Header *other
         cdef bint expires = flags_of(header) & EXPIRES != 0

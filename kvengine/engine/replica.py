@@ -73,7 +73,7 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
 
     def end() -> None:
         if store.has_open_segment:
-            store.rows[-1] = store.rows[-1].ended(store.applied_version)
+            store.rows = [*store.rows[:-1], store.rows[-1].ended(store.applied_version)]
             store.rebase(store.key_order)
 
     store.exclusively(end)

@@ -8,11 +8,11 @@ Invariants:
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, KeyIndex, SHARD_BYTES, SHARD_ENTRIES, Table, close_gap, drop_table,
+    ADDRESS_MASK, KeyIndex, SHARD_BYTES, SHARD_ENTRIES, Stashed, Table, close_gap, drop_table,
 )
 from kvengine.engine.segment cimport slot_of
 
@@ -43,9 +43,16 @@ cdef class SavedIndex(KeyIndex):
             munmap(start, size)
             raise MemoryError
         memset(table.unverified, 1, shards)
+        table.checksums = <uint64_t *>malloc(shards * sizeof(uint64_t))
+        if table.checksums == NULL:
+            free(table.unverified)
+            munmap(start, size)
+            raise MemoryError
+        for shard in range(shards):
+            table.checksums[<uint64_t>shard] = checksums[shard]
         drop_table(&self.table)
         self.table = table
-        self.source, self.checksums, self.count = source, checksums, count
+        self.source, self.count = source, count
 
     def purge(self, gone: list[int]) -> int:
         """Drop all entries that point into the slots in `gone`; return how many there were."""
@@ -87,11 +94,13 @@ cdef class SavedIndex(KeyIndex):
         self.end_snapshot()
         if self.old.entries != NULL:
             return 0
-        self.saved = <uint8_t *>malloc(self.table.shards)
-        if self.saved == NULL:
+        cdef uint8_t *saved = <uint8_t *>calloc(self.table.shards, 1)
+        cdef uint64_t **copies = <uint64_t **>calloc(self.table.shards, sizeof(uint64_t *))
+        if saved == NULL or copies == NULL:
+            free(saved)
+            free(copies)
             raise MemoryError
-        memset(self.saved, 0, self.table.shards)
-        self.copies = {}
+        self.saved, self.copies = saved, copies
         return self.table.shards
 
     def snapshot(self, shard: int) -> bytes | None:
@@ -101,9 +110,19 @@ cdef class SavedIndex(KeyIndex):
             return None
         if not self.saved[index]:
             self.verify_shard(&self.table, index)
+            piece = (<char *>(self.table.entries + index * SHARD_ENTRIES))[:SHARD_BYTES]
             self.saved[index] = 1
-            return (<char *>(self.table.entries + index * SHARD_ENTRIES))[:SHARD_BYTES]
-        return self.copies.pop(index)
+            return piece
+        if self.copies[index] == NULL:
+            raise KeyError(shard)  # it was given out
+        piece = (<char *>self.copies[index])[:SHARD_BYTES]
+        free(self.copies[index])
+        self.copies[index] = NULL
+        return piece
+
+    def end_snapshot(self) -> None:
+        """Let the index change freely again."""
+        self.drop_snapshot()
 
     def stashed(self) -> list[tuple[int, int]]:
         """Return (hash, address) of the entries that found no place."""
@@ -112,8 +131,16 @@ cdef class SavedIndex(KeyIndex):
 
     def restore_stash(self, entries: list[tuple[int, int]]) -> None:
         """Take back what stashed() gave; adopt() has counted these entries already."""
+        if not self.have_stash_room(len(entries)):
+            raise MemoryError
         for hash, address in entries:
             self.put_aside(hash, address)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of RAM that the tables take."""
+        return (
+            (self.table.shards + self.old.shards) * SHARD_BYTES - self.released_bytes * (
+                self.old.entries != NULL) + self.stash_count * sizeof(Stashed))
 
 
 cdef uint64_t purge_shard(uint64_t *entries, const uint8_t *is_gone) noexcept nogil:

@@ -42,6 +42,17 @@ cdef inline void note_expiry(Segment *row, double expires_at) noexcept nogil:
     if expires_at > row.expiry_max:
         row.expiry_max = expires_at
 
+cdef class NextSegment:
+    cdef readonly SegmentTable table
+    cdef readonly MappedFile file
+    cdef readonly uint64_t id
+    cdef uint64_t slot, first_version
+    cdef list rows              # what the store consists of before,
+    cdef list begun             # and with this segment
+    cdef char[SEGMENT_HEADER_BYTES] header
+
+    cdef int write_header(self) except -1
+
 cdef class SegmentTable:
     cdef Segment *rows
     cdef list files             # slot -> MappedFile or None
@@ -53,6 +64,7 @@ cdef class SegmentTable:
         self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,
     ) except 0
     cdef MappedFile file(self, uint64_t slot)
+    cdef bint warm(self, uint64_t address) noexcept
     cdef int _fill(
         self, uint64_t slot, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end,
         bint resident,

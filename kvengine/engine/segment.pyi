@@ -1,5 +1,8 @@
+from typing import Self, final
+
 from typing_extensions import disjoint_base
 
+from kvengine.engine.manifest import SegmentRow
 from kvengine.file.mapped import MappedFile
 
 MAP_BYTES: int
@@ -27,5 +30,19 @@ class SegmentTable:
     def salt(self, segment_id: int) -> int: ...
     def total_expiring_bytes(self) -> int: ...
     def total_live_bytes(self) -> int: ...
+
+@final
+class NextSegment:
+    table: SegmentTable
+    file: MappedFile
+    id: int
+
+    def __new__(
+        cls, table: SegmentTable, file: MappedFile, segment_id: int, salt: int, header: bytes
+    ) -> Self: ...
+    def fit(
+        self, rows: list[SegmentRow], begun: list[SegmentRow], first_version: int
+    ) -> None: ...
+    def drop(self) -> bool: ...
 
 def bytes_at(file: MappedFile, offset: int, size: int) -> bytes: ...

@@ -12,7 +12,9 @@ Invariants:
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+
+from kvengine.engine.hash cimport xxh3
 
 from kvengine.errors import InvalidRequest
 
@@ -21,6 +23,9 @@ cdef extern from "<sys/mman.h>" nogil:
     void *MAP_FAILED
     void *mmap(void *address, size_t size, int protection, int flags, int fd, int64_t offset)
     int munmap(void *address, size_t size)
+
+cdef enum:
+    FIRST_VERSION_AT = 40       # in the header of a segment
 
 cdef size_t TABLE_BYTES = SLOTS_MAX * sizeof(Segment)
 
@@ -59,19 +64,39 @@ cdef class SegmentTable:
     ) except 0:
         """Give the segment a slot and return its number."""
         cdef uint64_t slot
-        if self.free:
-            slot = self.free.pop()
-        elif self.used < SLOTS_MAX:
-            slot = self.used
-            self.used += 1
+        if not self.free:
+            if self.used == SLOTS_MAX:
+                raise InvalidRequest(f"the store has more than {SLOTS_MAX - 1} segments")
             self.files.append(None)
-        else:
-            raise InvalidRequest(f"the store has more than {SLOTS_MAX - 1} segments")
+            self.free.append(self.used)
+            self.used += 1
+        slot = self.free[len(self.free) - 1]
         self._fill(slot, file, segment_id, salt, end, resident)
+        self.free.pop()
         return slot
 
     cdef MappedFile file(self, uint64_t slot):
         return <MappedFile>self.files[slot]
+
+    cdef bint warm(self, uint64_t address) noexcept:
+        """Bring the beginning of a record into memory without holding up other threads.
+
+        False: it can't be read.
+        """
+        cdef uint64_t offset = offset_of(address)
+        cdef Segment *row = &self.rows[slot_of(address)]
+        cdef MappedFile file = <MappedFile>self.files[slot_of(address)]  # holds the mapping
+        cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
+        cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
+        cdef int code
+        # The page cache may hold what lay behind the end of a file that was shortened.
+        if file.resident(start, size) and file.load(start, size) == 0:
+            row.resident[offset >> CHUNK_BITS] = 1
+            return True
+        size = min(<uint64_t>4096, row.end - offset)
+        with nogil:
+            code = file.load(offset, size)
+        return code == 0
 
     def place(
         self, slot: int, file: MappedFile, segment_id: int, salt: int, end: int,
@@ -99,6 +124,8 @@ cdef class SegmentTable:
             chunks = <uint8_t *>calloc(CHUNKS + PROVEN_BYTES, 1)
             if chunks == NULL:
                 raise MemoryError
+            row.resident = chunks
+        self.slots[segment_id] = slot
         memset(row, 0, sizeof(Segment))
         memset(chunks, 1 if resident else 0, CHUNKS)
         memset(chunks + CHUNKS, 0, PROVEN_BYTES)
@@ -109,7 +136,6 @@ cdef class SegmentTable:
         row.end = end
         row.id = segment_id
         self.files[slot] = file
-        self.slots[segment_id] = slot
 
     def append(self, file: MappedFile, segment_id: int, salt: int, end: int, resident: bool) -> int:
         """Give the segment a free slot and return its number."""
@@ -220,6 +246,46 @@ cdef class SegmentTable:
         for slot in range(self.used):
             total += self.rows[slot].live_bytes
         return total
+
+
+cdef class NextSegment:
+    """A segment that is made and mapped, so that going on in it is one step that nothing can cut.
+
+    Args:
+        table: where it gets a slot.
+        file: its file, which has room for the header.
+        segment_id: its number.
+        salt: of its checksums.
+        header: as it will be, but for the version with which the segment begins.
+    """
+
+    def __cinit__(
+        self, table: SegmentTable, file: MappedFile, segment_id: int, salt: int, header: bytes,
+    ) -> None:
+        self.table, self.file, self.id = table, file, segment_id
+        memcpy(self.header, <const char *>header, SEGMENT_HEADER_BYTES)
+        self.slot = table.add(file, segment_id, salt, SEGMENT_HEADER_BYTES, True)
+
+    def fit(self, rows: list, begun: list, first_version: int) -> None:
+        """Say which list of segments becomes which other if it begins with a version."""
+        self.rows, self.begun, self.first_version = rows, begun, first_version
+
+    def drop(self) -> bool:
+        """Give the slot back: the segment is not wanted any more; False: it was begun."""
+        if self.slot == 0:
+            return False
+        slot, self.slot = self.slot, 0
+        self.table.retire(self.id)
+        self.table.recycle([slot])
+        return True
+
+    cdef int write_header(self) except -1:
+        """Write the header; return the number of an error."""
+        cdef uint64_t checksum
+        memcpy(self.header + FIRST_VERSION_AT, &self.first_version, 8)
+        checksum = xxh3(self.header, SEGMENT_HEADER_BYTES - 8, 0)
+        memcpy(self.header + SEGMENT_HEADER_BYTES - 8, &checksum, 8)
+        return self.file.try_write(self.header, SEGMENT_HEADER_BYTES, 0)
 
 
 def bytes_at(file: MappedFile, offset: int, size: int) -> bytes:

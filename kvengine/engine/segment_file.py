@@ -50,16 +50,26 @@ def create(
     directory: Directory, segment_id: int, kind: int, uuid: bytes, first_version: int
 ) -> tuple[MappedFile, int]:
     """Make the file of a new segment, header and all; return it with its salt."""
-    name = file_name(segment_id)
     header = SegmentHeader(kind, uuid, segment_id, first_version, secrets.randbits(64))
+    file = make(directory, segment_id)
+    try:
+        file.write(header.encode(), 0)
+    except BaseException:
+        directory.remove(file_name(segment_id))
+        raise
+    return file, header.salt
+
+
+def make(directory: Directory, segment_id: int) -> MappedFile:
+    """Make the file of a new segment, with room for its header."""
+    name = file_name(segment_id)
     file = directory.open(name, new=True, writable=True, map_bytes=MAP_BYTES)
     try:
         file.allocate(HEADER_BYTES)
-        file.write(header.encode(), 0)
-    except OSError:
+    except BaseException:
         directory.remove(name)
         raise
-    return file, header.salt
+    return file
 
 
 def decode(data: bytes, file: str) -> SegmentHeader:

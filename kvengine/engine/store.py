@@ -272,8 +272,12 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         self.check_usable()
         if self.is_frozen:
             raise InvalidRequest("this store is a snapshot already: share it")
+        return self.snapshot_at(None)
+
+    def snapshot_at(self, version: int | None) -> Store:
+        """Return the store as of a version that is not older than its saved index; None: as now."""
         frozen = Store.__new__(Store)
-        frozen.is_frozen = True
+        frozen.is_frozen, frozen.frozen_at = True, version
         options = replace(self.options, read_only=True, create=False, rebuild=False)
         frozen._start(self.directory.reader(), options)
         return frozen
@@ -322,7 +326,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         if self.groups is None:
             raise InvalidRequest("keys are not counted; open the store with groups=(start, size)")
         if self.groups.stale:
-            self.undisturbed(lambda: recount_groups(self, self.key_order))
+            self.exclusively(recount_groups, self, self.key_order)
         return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
 
     def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:

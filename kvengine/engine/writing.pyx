@@ -7,42 +7,44 @@ Invariants:
 * A change is visible to readers of this process when its record is whole, to other processes when
   the control page says so, and acknowledged when it is as durable as was asked for.
 * A batch becomes visible at once: between its first and its last index entry the GIL is held.
-* A write that fails leaves nothing behind that a reader or a recovery could take for a change.
-* One thread writes at a time; it may release the GIL meanwhile, so what was looked up in the
-  index before is looked up again after.
+* A write that fails leaves nothing behind that a reader or a recovery could take for a change:
+  what its index entries need is reserved before the append, and after it nothing can fail.
+* One thread writes at a time, and no Python code runs meanwhile: what went wrong is noted, and
+  raised when the lock was given back.  The GIL may be released, so what was looked up in the index
+  before is looked up again after.
 """
 
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from kvengine.engine.durable cimport (
-    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock,
-    pthread_mutex_unlock,
-)
+from kvengine.engine.durable cimport kv_load, kv_publish
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, DAMAGED, find, home_line,
+    ADDRESS_MASK, DAMAGED, Table, find, home_line, shard_of, table_of,
 )
+from kvengine.engine.log_end cimport (
+    BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER, REFUSED,
+    SYSTEM,
+)
+from kvengine.engine.reading cimport checked_record
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, aligned, encode, expiry_of, flags_of,
-    size_of, version_of,
+    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, aligned, check, encode, expiry_of,
+    flags_of, Header, size_of, version_of,
 )
 from kvengine.engine.segment cimport (
-    SEGMENT_MAP_BYTES, make_address, note_expiry, offset_of, slot_of,
+    SEGMENT_MAP_BYTES, Segment, make_address, note_expiry, offset_of, slot_of,
 )
+from kvengine.file.mapped cimport storage_error
 
-from time import sleep
-
-from kvengine.errors import InvalidRequest, VersionConflict, again
+from kvengine.engine.record import damage
+from kvengine.errors import InvalidRequest, StoreReadOnly, VersionConflict, again
 
 cdef extern from *:
     """
     #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    static inline void kv_publish(uint64_t *place, uint64_t value) {
-        __atomic_store_n(place, value, __ATOMIC_RELEASE);
-    }
     """
     void kv_prefetch(const void *address) noexcept nogil
-    void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
 
 cdef enum:
     GROW_STEP_BYTES_MAX = 4 << 20
@@ -53,247 +55,263 @@ cdef enum:
     # stored to, when they are written back.
     IN_PLACE_BYTES_MAX = 4096
 
-LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
+LOST_CONTROL = StoreReadOnly(
+    "the store is read-only: the last change is in the log, but the index could not take it in; "
+    "close the store and open it again")
 
 
-def level_of(durability: object) -> int:
-    """Return the number of a durability.
-
-    Raises:
-        InvalidRequest: there is no such durability.
-    """
-    try:
-        return LEVELS[durability]
-    except (KeyError, TypeError):
-        raise InvalidRequest(
-            f"durability must be one of {', '.join(LEVELS)}, not {durability!r}") from None
-
-
-cdef class Writer(Reader):
+cdef class Writer(LogEnd):
     """A Reader that may also append to the log."""
 
     def __cinit__(self, *args, **kwargs) -> None:
-        pthread_mutex_init(&self.lock, NULL)
         self.bell = &self.no_bell
 
-    def __dealloc__(self) -> None:
-        pthread_mutex_destroy(&self.lock)
+    def _make_segment(self) -> None:
+        """Make `next_segment`, to go on in; the store overrides it."""
 
-    cdef int acquire(self) except -1:
-        """Become the one thread that writes."""
-        if pthread_mutex_trylock(&self.lock) != 0:
-            with nogil:
-                pthread_mutex_lock(&self.lock)
-        if self.unusable is not None or self.refusal is not None:
-            self.release()
-            raise again(self.unusable if self.unusable is not None else self.refusal)
-        return 0
-
-    cdef void release(self) noexcept:
-        pthread_mutex_unlock(&self.lock)
-
-    def configure_writes(
-        self, order: KeyOrder, commits: CommitGroup, level: int, segment_bytes: int,
-        store_to_mapping: bool,
-    ) -> None:
-        """Set what the writer needs beside what every reader has."""
-        self.order, self.commits, self.level = order, commits, level
-        self.segment_bytes, self.store_to_mapping = segment_bytes, store_to_mapping
-
-    def rebase(self, order: KeyOrder) -> None:
-        """Use another key order, and begin a segment with the next write."""
-        self.order, self.active, self.active_slot = order, None, 0
-
-    def activate(self, segment_id: int) -> None:
-        """Append to this segment from now on."""
-        self.active_slot = self.segments.slots[segment_id]
-        self.active = self.segments.file(self.active_slot)
-
-    def refuse_writes(self, error: BaseException | None) -> None:
-        """Let every write raise this error from now on."""
-        self.refusal = error
-
-    def stop_writes(self, error: BaseException) -> None:
-        """Let a write that is under way end; later ones raise this error, as every other call."""
-        with nogil:
-            pthread_mutex_lock(&self.lock)
-        self.unusable = error
-        self.release()
-
-    cdef int acquire_to_write(self) except -1:
-        """Become the one thread that writes, after the pause that the last one left, if any.
-
-        A pause is made before the lock is taken: it is for the background thread, which needs it.
-        """
-        cdef double pause = self.pause_s
-        if self.follows is not None:
-            raise again(self.follows)
-        if pause > 0:
-            self.pause_s = 0
-            sleep(pause)
-        return self.acquire()
-
-    def exclusively(self, action: object) -> object:
-        """Call `action` while no other thread writes, and return what it returns.
-
-        Also on a store that takes no more writes: after a sync that failed one still wants to look.
-        """
-        if pthread_mutex_trylock(&self.lock) != 0:
-            with nogil:
-                pthread_mutex_lock(&self.lock)
-        try:
-            return action()
-        finally:
-            self.release()
-
-    def _next_segment(self) -> None:
-        """Go on in a new segment; the store overrides it."""
-
-    def _wake(self) -> None:
-        """Wake those who wait for a change; the store overrides it."""
+    def _has_begun(self) -> None:
+        """The log goes on in a new segment; the store overrides it."""
 
     def _has_grown(self) -> None:
         """The log takes more disk; the store overrides it."""
 
-    cdef int make_room(self, uint64_t size, bint durable) except -1:
-        """Have `size` bytes after the end of the log in one segment, allocated on disk."""
-        cdef uint64_t end = 0
-        if self.active_slot:
-            end = self.segments.rows[self.active_slot].end
-        if self.active_slot == 0 or end >= self.segment_bytes or end + size > SEGMENT_MAP_BYTES:
-            self.commits.check_present()
-            self._next_segment()
-            end = self.segments.rows[self.active_slot].end
-        cdef uint64_t allocated = self.active.size_bytes
-        cdef uint64_t step
-        if end + size > allocated:
-            step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
-            self.active.reserve(max(aligned(end + size), allocated + step))
-            self.commits.check_present()  # else nobody syncs, so nobody would notice ("os")
-            self._has_grown()
-        return 0
+    def _wake(self) -> None:
+        """Wake those who wait for a change; the store overrides it."""
 
     # -- the one way into the log
 
-    cdef uint64_t write(
-        self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level
-    ) except? 0:
-        """Append the changes as one batch and make them visible.
-
-        Returns the ticket to wait for, or 0 if there was nothing to do.  `moment` is the time
-        by which `if_version` and deletes see what has expired: the clock is Python code, which
-        is not called while the lock is held.
+    cdef int perform(self, Write *write) except -1:
+        """Append the changes as one batch and make them visible; `write` says what came of it.
 
         Raises:
             VersionConflict: `if_version` is not negative and not the version of the first key.
         """
-        cdef Py_ssize_t i
-        cdef uint64_t size = self.room_for(changes, n, level)
-        if if_version >= 0 or changes[0].kind == DELETE and n == 1:
-            if not self._precondition(&changes[0], if_version, moment):
-                return 0
-        for i in range(n):
-            changes[i].version = self.applied + 1 + i
-        return self.append(changes, n, size, level)
+        cdef int code
+        while True:
+            self.acquire()
+            try:
+                code = self.attempt(write)  # raises only what a hook of tests does
+            finally:
+                self.release()
+            if code <= NOTHING:
+                break
+            if code == FULL:
+                self._make_segment()
+            else:
+                self._fail(write, code)
+        if write.begun:
+            self._has_begun()
+        if write.grown:
+            self._has_grown()
+        return 0
 
-    cdef uint64_t room_for(self, Change *changes, Py_ssize_t n, int level) except? 0:
-        """Have room for the changes, and what they replace at hand; return their bytes at most."""
-        cdef uint64_t size = 0
+    cdef int _fail(self, Write *write, int code) except -1:
+        """Raise what came of a write; the lock was given back."""
+        cdef object name = None
+        if write.file != NULL:
+            name = (<MappedFile>write.file).name
+            Py_DECREF(<object>write.file)
+            write.file = NULL
+        if code == CONFLICT:
+            raise VersionConflict(write.if_version, write.found)
+        if code == OUT_OF_ORDER:
+            raise InvalidRequest(
+                f"version {write.changes[0].version} does not come after {write.found}")
+        if code == SYSTEM:
+            raise storage_error(write.error, f"cannot {write.what.decode()}", name)
+        if code == BAD_RECORD:
+            raise damage(write.error or BAD_CHECKSUM, name, write.offset, "other bytes")
+        if code == GONE:
+            self.commits.check_present()
+        if code == BAD_SHARD:
+            self.index.verify_shard(
+                <Table *>table_of(self.index, write.found),
+                shard_of(table_of(self.index, write.found), write.found))
+        if code == REFUSED or code == LOST:
+            raise again(self.unusable if self.unusable is not None else self.refusal)
+        raise MemoryError("no memory for a change; nothing was written")
+
+    cdef int attempt(self, Write *write) except -1:
+        """Do it, under the lock.  Up to the append everything may fail, after it nothing."""
+        cdef Change *changes = write.changes
         cdef Py_ssize_t i
-        for i in range(n):
-            size += aligned(
+        cdef int code
+        if self.unusable is not None or self.refusal is not None:
+            return REFUSED
+        if write.numbered and changes[0].version <= self.applied:
+            write.found = self.applied
+            return OUT_OF_ORDER
+        write.size = 0
+        for i in range(write.n):
+            write.size += aligned(
                 HEADER_BYTES + 16 + changes[i].key_size + changes[i].metadata_size
                 + changes[i].value_size)
-        self.make_room(size, level <= 1)
-        self._look_up(changes, n)
-        return size
+        code = self.make_room(write)
+        if code == DONE:
+            code = self.look_up(write)
+        if code == DONE:
+            if not write.numbered:
+                for i in range(write.n):
+                    changes[i].version = self.applied + 1 + i
+            code = self.append(write)
+        if code == DONE:
+            code = self.publish(write)
+        return code
 
-    cdef uint64_t append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except 0:
-        """Append changes that have their versions, and make them visible; return the ticket."""
-        cdef Py_ssize_t i
-        self._append(changes, n, size, level)
-        for i in range(n):
-            self.publish(&changes[i])
-        self.applied = changes[n - 1].version
-        self.commits.version = self.applied
-        if self.control != NULL:
-            kv_publish(self.control, self.applied)
-        return self.commits.appended
+    cdef int make_room(self, Write *write) except -1:
+        """Have the bytes after the end of the log in one segment, allocated on disk."""
+        cdef uint64_t end = 0
+        cdef uint64_t allocated, step
+        cdef int code
+        if self.active_slot:
+            end = self.segments.rows[self.active_slot].end
+        if (
+            self.active_slot == 0 or end >= self.segment_bytes
+            or end + write.size > SEGMENT_MAP_BYTES
+        ):
+            if self.commits.is_lost():
+                return GONE
+            code = self.begin_segment(self.next_segment)
+            if code == FULL:
+                return FULL
+            if code:
+                return self.refused(write, code - SYSTEM, self.next_segment.file, "begin a segment")
+            write.begun = True
+            end = self.segments.rows[self.active_slot].end
+        allocated = self.active.size_bytes
+        if end + write.size > allocated:
+            step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
+            code = self.active.try_reserve(max(aligned(end + write.size), allocated + step))
+            if code:
+                return self.refused(write, code, self.active, "grow")
+            write.grown = True
+            if self.commits.is_lost():  # else nobody syncs, so nobody would notice ("os")
+                return GONE
+        return DONE
 
-    cdef int _look_up(self, Change *changes, Py_ssize_t n) except -1:
-        """Bring what publish() will touch into the caches, and from the disk if need be."""
-        cdef Py_ssize_t i
+    cdef int refused(self, Write *write, int code, MappedFile file, const char *what) noexcept:
+        """Keep what _fail() says of a refusal of the system, when the lock is given back."""
+        Py_INCREF(file)
+        write.file, write.error, write.what = <PyObject *>file, code, what
+        return SYSTEM
+
+    cdef int look_up(self, Write *write) noexcept:
+        """Reserve what publish() needs, and bring what it will touch into the caches.
+
+        What it finds is looked up again after: other threads may run meanwhile.
+        """
+        cdef Change *change
         cdef uint64_t *entry
-        if n > 1:
-            for i in range(n):
-                kv_prefetch(home_line(self.index, changes[i].hash))
-        for i in range(n):
-            entry = self.locate(changes[i].hash, changes[i].key, changes[i].key_size)
+        cdef uint64_t where, puts = 0, bytes_of_keys = 0
+        cdef Py_ssize_t i
+        if write.n > 1:
+            for i in range(write.n):
+                kv_prefetch(home_line(self.index, write.changes[i].hash))
+        for i in range(write.n):
+            change = &write.changes[i]
+            entry = self.seek(change.hash, change.key, change.key_size, &where)
+            if entry == &DAMAGED:
+                return self.note_damage(write, change.hash, where)
             if entry != NULL:
-                self.checked(entry[0] & ADDRESS_MASK)  # its size will be counted out
-        return 0
+                where = entry[0] & ADDRESS_MASK
+                if checked_record(self.segments.rows, where) == NULL:
+                    return self.note_damage(write, change.hash, where)
+            if not write.numbered and i == 0 and (
+                write.if_version >= 0 or change.kind == DELETE and write.n == 1
+            ):
+                write.found = version_at(self.segments.rows, entry, write.moment)
+                if write.if_version >= 0 and write.found != <uint64_t>write.if_version:
+                    return CONFLICT
+                if write.found == 0 and change.kind == DELETE:
+                    return NOTHING
+            if not self.index.try_preserve(change.hash):
+                return NO_MEMORY
+            if change.kind == PUT:
+                puts += 1
+                bytes_of_keys += change.key_size
+        if puts and not (
+            self.index.reserve(puts) and self.order.active.reserve(puts, bytes_of_keys)
+        ):
+            return NO_MEMORY
+        return DONE
 
-    cdef bint _precondition(
-        self, Change *change, int64_t if_version, double moment
-    ) except? False:
-        """Compare versions as of a moment; False for a delete that has nothing to delete."""
-        cdef uint64_t *entry = self.locate(change.hash, change.key, change.key_size)
-        cdef const Header *header
-        cdef uint64_t found = 0
-        if entry != NULL:
-            header = self.checked(entry[0] & ADDRESS_MASK)
-            if not flags_of(header) & EXPIRES or expiry_of(header) > moment:
-                found = version_of(header)
-        if if_version >= 0 and found != <uint64_t>if_version:
-            raise VersionConflict(if_version, found)
-        return found != 0 or change.kind != DELETE
+    cdef int note_damage(self, Write *write, uint64_t hash, uint64_t address) noexcept:
+        """Keep what _fail() says of damage: of a record, or if the address is 0 of the index."""
+        cdef Segment *row = &self.segments.rows[slot_of(address)]
+        cdef MappedFile file
+        write.found, write.offset = hash, offset_of(address)
+        if address == 0:
+            return BAD_SHARD
+        file = self.segments.file(slot_of(address))
+        Py_INCREF(file)
+        write.file = <PyObject *>file
+        write.error = <int>check(
+            row.base + write.offset, row.end - write.offset, row.salt + write.offset, True)
+        return BAD_RECORD
 
-    cdef int _append(self, Change *changes, Py_ssize_t n, uint64_t size, int level) except -1:
+    cdef int append(self, Write *write) except -1:
         """Lay the records out behind the end of the log; nothing points to them yet."""
         cdef Segment *row = &self.segments.rows[self.active_slot]
-        cdef uint64_t start = row.end
+        cdef MappedFile active = self.active
+        cdef uint64_t start = row.end, size = write.size
         cdef char[SMALL_BYTES] small
-        cdef char *target
+        cdef char *target = small
         cdef char *buffer = NULL
         cdef bint in_place = (
-            self.store_to_mapping and level > 1 and size <= IN_PLACE_BYTES_MAX
-            and self.active.hook is None and not self.active.sparse)
+            self.store_to_mapping and write.level > 1 and size <= IN_PLACE_BYTES_MAX
+            and active.hook is None and not active.sparse)
         cdef uint64_t end
+        cdef int code = 0
         if in_place:
-            self.active.prepare(start, start + size)
+            code = active.try_prepare(start, start + size)
             target = row.base + start
-        elif size <= SMALL_BYTES:
-            target = small
-        else:
+        elif size > SMALL_BYTES:
             target = buffer = <char *>malloc(size)
             if buffer == NULL:
-                raise MemoryError
-        cdef uint8_t first = DURABLE if self.commits.synced == self.commits.appended else 0
+                return NO_MEMORY
+        cdef uint8_t first = DURABLE if kv_load(&self.commits.synced) == self.commits.appended else 0
         try:
-            if size > GIL_BYTES_MAX:
-                with nogil:
-                    end = lay_out(target, start, row.salt, changes, n, self.applied, first)
-            else:
-                end = lay_out(target, start, row.salt, changes, n, self.applied, first)
-            if not in_place:
-                self.active.write_at(target, end, start)
+            if code == 0:
+                if size > GIL_BYTES_MAX:
+                    with nogil:
+                        end = lay_out(target, start, row.salt, write, self.applied, first)
+                else:
+                    end = lay_out(target, start, row.salt, write, self.applied, first)
+                if not in_place:
+                    code = active.try_write(target, end, start)
         finally:
             free(buffer)
-        row = &self.segments.rows[self.active_slot]
+        if code:
+            return self.refused(write, code, active, "write")
         row.end = start + end
-        self.commits.appended += end
-        return 0
+        kv_publish(&self.commits.appended, self.commits.appended + end)
+        return DONE
 
-    cdef int publish(self, Change *change) except -1:
-        """Let the index point to a record that is in the log."""
+    cdef int publish(self, Write *write) noexcept:
+        """Let the index point to the records, which are in the log; nothing may fail any more."""
+        cdef Py_ssize_t i
+        for i in range(write.n):
+            if not self.show(&write.changes[i]):
+                # Rather no more writes than a version that is given twice.
+                self.refusal = LOST_CONTROL
+                return LOST
+        self.applied = write.version = write.changes[write.n - 1].version
+        kv_publish(&self.commits.version, self.applied)
+        if self.control != NULL:
+            kv_publish(self.control, self.applied)
+        write.ticket = self.commits.appended
+        return DONE
+
+    cdef bint show(self, Change *change) noexcept:
+        """Let the index point to a record; False: it is damaged where nothing was before."""
         cdef uint64_t where
         cdef uint64_t *entry = find(
             self.index, change.hash, change.key, change.key_size, True, &where)
-        if entry == &DAMAGED:
-            raise self.damaged(where)
         cdef Segment *row = &self.segments.rows[self.active_slot]
         cdef uint64_t address = make_address(self.active_slot, change.offset)
         cdef uint64_t size = change.size
+        if entry == &DAMAGED:
+            return False
         if change.kind == PUT:
             row.live_bytes += size
             if self.groups is not None:
@@ -316,9 +334,9 @@ cdef class Writer(Reader):
             else:
                 self.index.remove(entry, change.hash)
         elif change.kind == PUT:
-            self.index.insert(change.hash, address)
-            self.order.add(change.key, <uint32_t>change.key_size, address)
-        return 0
+            self.index.insert_reserved(change.hash, address)
+            self.order.active.add_reserved(change.key, <uint32_t>change.key_size, address)
+        return True
 
     cdef void _count_out(self, uint64_t address) noexcept:
         """The record at an address is dead from now on."""
@@ -335,12 +353,12 @@ cdef class Writer(Reader):
 
 
 cdef uint64_t lay_out(
-    char *target, uint64_t start, uint64_t salt, Change *changes, Py_ssize_t n, uint64_t before,
-    uint8_t first,
+    char *target, uint64_t start, uint64_t salt, Write *write, uint64_t before, uint8_t first,
 ) noexcept nogil:
     """Write records to `target`, behind those up to version `before`; return their size."""
     cdef uint64_t end = 0
-    cdef Py_ssize_t i
+    cdef Change *changes = write.changes
+    cdef Py_ssize_t i, n = write.n
     cdef uint8_t flags
     for i in range(n):
         flags = (first if i == 0 else 0) | (MORE if i < n - 1 else 0)
@@ -357,3 +375,17 @@ cdef uint64_t lay_out(
             changes[i].value, <uint32_t>changes[i].value_size, salt + start + end)
         end += changes[i].size
     return end
+
+
+cdef uint64_t version_at(
+    const Segment *segments, const uint64_t *entry, double moment
+) noexcept nogil:
+    """Return the version of an entry's record; 0: there is none, or it has expired."""
+    cdef const Header *header
+    if entry == NULL:
+        return 0
+    header = <const Header *>(
+        segments[slot_of(entry[0] & ADDRESS_MASK)].base + offset_of(entry[0]))
+    if flags_of(header) & EXPIRES and expiry_of(header) <= moment:
+        return 0
+    return version_of(header)

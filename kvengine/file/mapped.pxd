@@ -17,8 +17,10 @@ cdef class MappedFile:
     cdef uint64_t prepared          # pages below this are in memory and may be stored to cheaply
 
     cdef int reserve(self, uint64_t end) except -1
-    cdef int prepare(self, uint64_t start, uint64_t end) except -1
+    cdef int try_reserve(self, uint64_t end) except -1
+    cdef int try_prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1
+    cdef int try_write(self, const char *data, uint64_t size, uint64_t offset) except -1
     cdef int sync(self) except -1
     cdef int truncate(self, uint64_t size) except -1
     cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil

@@ -97,11 +97,18 @@ cdef class MappedFile:
 
     cdef int reserve(self, uint64_t end) except -1:
         """Have disk space for the first `end` bytes, so that storing to them can't fail."""
+        cdef int code = self.try_reserve(end)
+        if code:
+            raise storage_error(code, f"cannot grow to {end} bytes", self.name)
+        return 0
+
+    cdef int try_reserve(self, uint64_t end) except -1:
+        """The same; return the number of an error.  Only a hook of tests can raise."""
         cdef int code
         if end <= self.size_bytes:
             return 0
         if end > self.mapped_bytes:
-            raise storage_error(EINVAL, f"no mapping for {end} bytes", self.name)
+            return EINVAL
         if self.hook is not None:
             self._call_hook("reserve", end, None)
         with nogil:
@@ -113,17 +120,16 @@ cdef class MappedFile:
                 code = 0 if ftruncate(self.fd, end) == 0 else errno
             if code:  # some systems keep what they found before space ran out
                 ftruncate(self.fd, self.size_bytes)
-        if code:
-            raise storage_error(code, f"cannot grow to {end} bytes", self.name)
-        self.size_bytes = end
-        return 0
+        if code == 0:
+            self.size_bytes = end
+        return code
 
-    cdef int prepare(self, uint64_t start, uint64_t end) except -1:
+    cdef int try_prepare(self, uint64_t start, uint64_t end) noexcept:
         """Make storing into [start, end) of the mapping cheap; nothing is there yet.
 
         Writing zeros in one call gives the page cache large pieces, which are mapped with one
         fault each; storing into fresh pages costs a fault for every 4 KiB (26 against 76 ns a
-        record of 144 bytes).
+        record of 144 bytes).  Returns the number of an error.
         """
         cdef uint64_t at = max(start, self.prepared)
         cdef uint64_t size
@@ -132,28 +138,33 @@ cdef class MappedFile:
             size = min(<uint64_t>ZEROS_BYTES, self.size_bytes - at)
             code = write_fully(self.fd, ZEROS, size, at)
             at += size
-        if code:
-            raise storage_error(code, f"cannot write at {start}", self.name)
-        self.prepared = max(at, self.prepared)
-        return 0
+        if code == 0:
+            self.prepared = max(at, self.prepared)
+        return code
 
     cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1:
         """Write all bytes at an offset."""
+        cdef int code = self.try_write(data, size, offset)
+        if code:
+            raise storage_error(code, f"cannot write {size} bytes at {offset}", self.name)
+        return 0
+
+    cdef int try_write(self, const char *data, uint64_t size, uint64_t offset) except -1:
+        """The same; return the number of an error.  Only a hook of tests can raise."""
         cdef int code = 0
         if self.hook is not None:
             allowed = self._call_hook("write", offset, data[:size])
             if allowed is not None:
                 write_fully(self.fd, data, min(<uint64_t>allowed, size), offset)
-                raise storage_error(ENOSPC, f"cannot write {size} bytes at {offset}", self.name)
+                return ENOSPC
         if size <= GIL_BYTES_MAX:
             code = write_fully(self.fd, data, size, offset)
         else:
             with nogil:
                 code = write_fully(self.fd, data, size, offset)
-        if code:
-            raise storage_error(code, f"cannot write {size} bytes at {offset}", self.name)
-        self.size_bytes = max(self.size_bytes, offset + size)
-        return 0
+        if code == 0:
+            self.size_bytes = max(self.size_bytes, offset + size)
+        return code
 
     cdef int sync(self) except -1:
         """Return when everything written is on disk."""
