@@ -123,9 +123,7 @@ class StoreParts(Applier):
             segment_id = self.take_id()
             header = SegmentHeader(LOG, self.manifest.uuid, segment_id, 0, secrets.randbits(64))
             file = segment_file.make(self.directory, segment_id)
-            made = NextSegment(
-                self.segment_table, file, segment_id, header.salt, header.encode()
-            )
+            made = NextSegment(self.segment_table, file, segment_id, header.salt, header.encode())
             self.next_segment = made
         rows, version = self.rows, self.applied_version
         begun = [*rows, SegmentRow(made.id, LOG, version + 1)]

@@ -21,9 +21,9 @@ from kvengine.engine.key_index cimport (
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport (
     BAD_CHECKSUM, BAD_VALUE, EXPIRES, LARGE, check, expiry_of, flags_of, key_of,
-    size_of, value_is_right, value_of, version_of,
+    value_is_right, value_of, version_of,
 )
-from kvengine.engine.segment cimport CHUNK_BITS, offset_of, slot_of
+from kvengine.engine.segment cimport offset_of, slot_of
 from kvengine.engine.view cimport view_of
 from kvengine.file.mapped cimport MappedFile
 

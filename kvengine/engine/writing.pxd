@@ -24,8 +24,9 @@ cdef struct Write:              # what is asked for:
     Py_ssize_t n
     bint numbered               # the changes have their versions
     int64_t if_version          # -1, or what the first key's version must be
-    double moment               # by which that, and deletes, see what has expired: the clock is
-                                # Python code, which must not run under the lock
+    # By which that, and deletes, see what has expired: the clock is Python code, which must not run
+    # under the lock.
+    double moment
     int level
     uint64_t size               # and what comes of it: bytes in the log, at most
     uint64_t ticket             # to wait for; 0: there was nothing to do

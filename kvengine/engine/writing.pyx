@@ -24,13 +24,13 @@ from kvengine.engine.key_index cimport (
     ADDRESS_MASK, DAMAGED, Table, find, home_line, shard_of, table_of,
 )
 from kvengine.engine.log_end cimport (
-    BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER, REFUSED,
-    SYSTEM,
+    BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
+    REFUSED, SYSTEM,
 )
 from kvengine.engine.reading cimport checked_record
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, aligned, check, encode, expiry_of,
-    flags_of, Header, size_of, version_of,
+    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, Header, aligned, check,
+    encode, expiry_of, flags_of, size_of, version_of,
 )
 from kvengine.engine.segment cimport (
     SEGMENT_MAP_BYTES, Segment, make_address, note_expiry, offset_of, slot_of,
@@ -269,7 +269,9 @@ cdef class Writer(LogEnd):
             target = buffer = <char *>malloc(size)
             if buffer == NULL:
                 return NO_MEMORY
-        cdef uint8_t first = DURABLE if kv_load(&self.commits.synced) == self.commits.appended else 0
+        cdef uint8_t first = 0
+        if kv_load(&self.commits.synced) == self.commits.appended:
+            first = DURABLE
         try:
             if code == 0:
                 if size > GIL_BYTES_MAX:
