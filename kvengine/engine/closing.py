@@ -144,6 +144,7 @@ def _end_log(store: StoreParts, closed: StoreClosed) -> None:
     """Let the last write end, and leave no more of the log than should be found."""
     store.stop_writes(closed)
     try:
+        store.drop_next_segment()
         if store.options.durability != "os" and store.commits.failure is None:
             store.commits.sync()  # what was written since the store was settled
     finally:

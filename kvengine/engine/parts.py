@@ -65,9 +65,7 @@ class Unfinished:
     finish: Callable[[], None]  # may be called again when it was interrupted
 
 
-def _with(
-    rows: list[SegmentRow], old: list[SegmentRow], new: list[SegmentRow]
-) -> list[SegmentRow]:
+def _with(rows: list[SegmentRow], old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
     ids = {row.id for row in old}
     position = next((i for i, row in enumerate(rows) if row.id in ids), None)
     if position is None:
@@ -135,7 +133,8 @@ class StoreParts(Applier):
         """Give back a segment that was made and not begun."""
         made, self.next_segment = self.next_segment, None
         if made is not None and made.drop():
-            self.directory.remove(segment_file.file_name(made.id))
+            with contextlib.suppress(OSError):  # the next open removes it
+                self.directory.remove(segment_file.file_name(made.id))
 
     def _has_begun(self) -> None:
         """The log goes on in a new segment."""

@@ -71,6 +71,8 @@ def _promote(store: StoreParts, version: int) -> None:
 def _close_log(store: StoreParts) -> list[SegmentRow]:
     """Bring the log to disk; return its segments, all closed, without an empty one."""
 
+    store.drop_next_segment()  # its number may be below the manifest's `next_id`
+
     def end() -> None:
         if store.has_open_segment:
             store.rows = [*store.rows[:-1], store.rows[-1].ended(store.applied_version)]
