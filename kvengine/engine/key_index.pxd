@@ -143,9 +143,21 @@ cdef inline unsigned int matches_in(const uint64_t *line, uint64_t wanted) noexc
         | (line[7] >> ADDRESS_BITS == wanted) << 7
     )
 
-cdef uint64_t *find_stashed(
+cdef inline uint64_t *find_stashed(
     KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where
-) noexcept nogil
+) noexcept nogil:
+    """Look for a key among the entries that found no place; a pointer to its address."""
+    cdef uint64_t i
+    for i in range(index.stash_count):
+        if index.stash[i].hash == placing_bits(hash):
+            where[0] = index.stash[i].address
+            if not cold and not is_warm(index.segments, where[0]):
+                return &COLD
+            if holds_key(index.segments, where[0], key, size):
+                return &index.stash[i].address
+            if not is_intact(index.segments, where[0]):
+                return &DAMAGED
+    return NULL
 
 cdef inline uint64_t *find(
     KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where

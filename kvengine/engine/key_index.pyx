@@ -88,23 +88,6 @@ cdef void drop_table(Table *table) noexcept:
     memset(table, 0, sizeof(Table))
 
 
-cdef uint64_t *find_stashed(
-    KeyIndex index, uint64_t hash, const char *key, uint64_t size, bint cold, uint64_t *where
-) noexcept nogil:
-    """Look for a key among the entries that found no place; a pointer to its address."""
-    cdef uint64_t i
-    for i in range(index.stash_count):
-        if index.stash[i].hash == placing_bits(hash):
-            where[0] = index.stash[i].address
-            if not cold and not is_warm(index.segments, where[0]):
-                return &COLD
-            if holds_key(index.segments, where[0], key, size):
-                return &index.stash[i].address
-            if not is_intact(index.segments, where[0]):
-                return &DAMAGED
-    return NULL
-
-
 cdef class KeyIndex:
     """Where the newest record of each key lies.
 

@@ -4,7 +4,9 @@ from libc.stdint cimport uint64_t
 
 from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.group_sizes cimport GroupSizes
-from kvengine.engine.key_index cimport KeyIndex
+from kvengine.engine.key_index cimport (
+    COLD, DAMAGED, KeyIndex, Table, find, is_unverified, shard_of, table_of,
+)
 from kvengine.engine.record cimport Header, checksum_is_right, size_of
 from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
 
@@ -74,9 +76,6 @@ cdef class Reader:
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1
-    cdef uint64_t *seek(
-        self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
-    ) noexcept
     cdef object damaged(self, uint64_t address)
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
     cdef const Header *current(
@@ -90,3 +89,27 @@ cdef class Reader:
     cdef object view_at(self, const Header *header, uint64_t address)
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
+
+cdef inline uint64_t *seek(
+    Reader self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
+) noexcept:
+    """Return the index entry of a key, or NULL; it may have waited for the disk.
+
+    &DAMAGED: the record at `where` is, or, if that is 0, the shard.  &COLD: it can't be read.
+    No Python code runs in here.
+    """
+    cdef uint64_t *entry
+    cdef SegmentTable table
+    where[0] = 0
+    if is_unverified(self.index, hash) and not self.index.shard_is_right(
+        <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash)
+    ):
+        return &DAMAGED
+    entry = find(self.index, hash, key, size, False, where)
+    if entry == &COLD:
+        table = self.segments  # a follower may get another one meanwhile
+        if not table.warm(where[0]):
+            return &COLD
+        # The world may have changed while the GIL was free; now wait if it must be.
+        entry = find(self.index, hash, key, size, True, where)
+    return entry

@@ -95,39 +95,17 @@ cdef class Reader:
 
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
         """Return the index entry of a key, or NULL."""
-        cdef uint64_t where = 0
-        cdef uint64_t *entry = self.seek(hash, key, size, &where)
+        cdef uint64_t where = 0, end
+        cdef uint64_t *entry = seek(self, hash, key, size, &where)
         if entry == &DAMAGED:
             self.index.verify_shard(
                 <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash))
             raise self.damaged(where)
         if entry == &COLD:
-            self.segments.file(slot_of(where)).check_readable(offset_of(where), 1)
+            end = self.segments.rows[slot_of(where)].end
+            self.segments.file(slot_of(where)).check_readable(
+                offset_of(where), min(<uint64_t>4096, end - offset_of(where)))
             return self.locate(hash, key, size)  # now it can be read
-        return entry
-
-    cdef uint64_t *seek(
-        self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
-    ) noexcept:
-        """Return the index entry of a key, or NULL; it may have waited for the disk.
-
-        &DAMAGED: the record at `where` is, or, if that is 0, the shard.  &COLD: it can't be read.
-        No Python code runs in here.
-        """
-        cdef uint64_t *entry
-        cdef SegmentTable table
-        where[0] = 0
-        if is_unverified(self.index, hash) and not self.index.shard_is_right(
-            <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash)
-        ):
-            return &DAMAGED
-        entry = find(self.index, hash, key, size, False, where)
-        if entry == &COLD:
-            table = self.segments  # a follower may get another one meanwhile
-            if not table.warm(where[0]):
-                return &COLD
-            # The world may have changed while the GIL was free; now wait if it must be.
-            entry = find(self.index, hash, key, size, True, where)
         return entry
 
     cdef const Header *checked(self, uint64_t address) except NULL:

@@ -55,6 +55,8 @@ cdef class Writer(LogEnd):
     cdef int publish(self, Write *write) noexcept
     cdef bint show(self, Change *change) noexcept
     cdef int refused(self, Write *write, int code, MappedFile file, const char *what) noexcept
-    cdef int note_damage(self, Write *write, uint64_t hash, uint64_t address) noexcept
+    cdef int note_damage(
+        self, Write *write, uint64_t hash, uint64_t address, bint unreadable
+    ) noexcept
     cdef int _fail(self, Write *write, int code) except -1
     cdef void _count_out(self, uint64_t address) noexcept

@@ -21,16 +21,16 @@ from libc.stdlib cimport free, malloc
 
 from kvengine.engine.durable cimport kv_load, kv_publish
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, DAMAGED, Table, find, home_line, shard_of, table_of,
+    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, shard_of, table_of,
 )
 from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
     REFUSED, SYSTEM,
 )
-from kvengine.engine.reading cimport checked_record
+from kvengine.engine.reading cimport checked_record, seek
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, Header, aligned, check,
-    encode, expiry_of, flags_of, size_of, version_of,
+    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE, Header,
+    aligned, check, encode, expiry_of, flags_of, size_of, version_of,
 )
 from kvengine.engine.segment cimport (
     SEGMENT_MAP_BYTES, Segment, make_address, note_expiry, offset_of, slot_of,
@@ -209,13 +209,13 @@ cdef class Writer(LogEnd):
                 kv_prefetch(home_line(self.index, write.changes[i].hash))
         for i in range(write.n):
             change = &write.changes[i]
-            entry = self.seek(change.hash, change.key, change.key_size, &where)
-            if entry == &DAMAGED:
-                return self.note_damage(write, change.hash, where)
+            entry = seek(self, change.hash, change.key, change.key_size, &where)
+            if entry == &DAMAGED or entry == &COLD:
+                return self.note_damage(write, change.hash, where, entry == &COLD)
             if entry != NULL:
                 where = entry[0] & ADDRESS_MASK
                 if checked_record(self.segments.rows, where) == NULL:
-                    return self.note_damage(write, change.hash, where)
+                    return self.note_damage(write, change.hash, where, False)
             if not write.numbered and i == 0 and (
                 write.if_version >= 0 or change.kind == DELETE and write.n == 1
             ):
@@ -235,7 +235,9 @@ cdef class Writer(LogEnd):
             return NO_MEMORY
         return DONE
 
-    cdef int note_damage(self, Write *write, uint64_t hash, uint64_t address) noexcept:
+    cdef int note_damage(
+        self, Write *write, uint64_t hash, uint64_t address, bint unreadable
+    ) noexcept:
         """Keep what _fail() says of damage: of a record, or if the address is 0 of the index."""
         cdef Segment *row = &self.segments.rows[slot_of(address)]
         cdef MappedFile file
@@ -245,7 +247,7 @@ cdef class Writer(LogEnd):
         file = self.segments.file(slot_of(address))
         Py_INCREF(file)
         write.file = <PyObject *>file
-        write.error = <int>check(
+        write.error = UNREADABLE if unreadable else <int>check(
             row.base + write.offset, row.end - write.offset, row.salt + write.offset, True)
         return BAD_RECORD
 
