@@ -6,6 +6,8 @@ Invariants:
 * Each change of the catalog is one batch, with the generation in it; who follows a writer in
   another process sees by the generation that it must look again.
 * A row never changes, it is replaced; who holds one asks again before relying on it.
+* A change that was interrupted may be in the store or not: what is in memory is read again before
+  anybody relies on it, so no number is given twice.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import threading
 from typing import Any, NamedTuple, NoReturn
 
+from kvengine.engine.holding import Hold, OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
+    InvalidRequest,
     InvalidType,
     KvError,
     NamespaceExists,
@@ -63,7 +66,8 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._follows = store.is_read_only  # others change the catalog; that it did stays so
-        self._lock = threading.RLock()
+        self._lock = OwnedLock()
+        self._is_whole = True  # False: a change was begun; what is in memory may be old
         self._generation: bytes | None = None  # there is no catalog yet
         self._by_id: dict[str, Row] = {}
         self._by_title: dict[str, Row] = {}
@@ -87,8 +91,12 @@ class Catalog:
         if self._store.get(CATALOG) != self._generation:
             self._load()
 
+    def after_fork(self) -> None:
+        """In a child process: whoever was changing it is not there."""
+        self._lock.after_fork_in_child()
+
     def _load(self) -> None:
-        with self._lock:
+        with self._lock.held():
             # Its generation first: what is written while the rows are read shows at the next look.
             generation = self._store.get(CATALOG)
             fields = {"next_number": 0}
@@ -103,6 +111,7 @@ class Catalog:
             self._by_title = {row.title: row for row in rows if not row.deleting}
             self._next_number = max([fields["next_number"], *(row.number + 1 for row in rows)])
             self._generation = generation
+            self._is_whole = True
 
     # -- looking
 
@@ -146,22 +155,23 @@ class Catalog:
 
     def is_living(self, row: Row) -> bool:
         """True unless the namespace was deleted since."""
+        self._settle()
         found = self._by_id.get(row.id)
         return found is not None and not found.deleting
 
     def living(self) -> list[Row]:
         """Return the living namespaces."""
         self._look()
-        with self._lock:
-            return list(self._by_title.values())
+        return list(self._by_title.values())
 
     def deleting(self) -> list[Row]:
         """Return the namespaces whose keys are being removed."""
-        with self._lock:
-            return [row for row in self._by_id.values() if row.deleting]
+        self._settle()
+        return [row for row in list(self._by_id.values()) if row.deleting]
 
     def id_of(self, number: int) -> str | None:
         """Return the id of the living namespace with a number."""
+        self._settle()
         row = self._by_number.get(number)
         if row is None and self._follows:
             self.refresh()
@@ -177,6 +187,14 @@ class Catalog:
         self._store.check_usable()
         if self._follows:
             self.refresh()
+        self._settle()
+
+    def _settle(self) -> None:
+        """After a change that was interrupted, believe the store."""
+        if not self._is_whole and not self._lock.is_mine():
+            with self._lock.held():
+                if not self._is_whole:
+                    self._load()
 
     def _living(self, namespace_id: str) -> Row:
         row = self._by_id.get(namespace_id)
@@ -192,22 +210,41 @@ class Catalog:
         Raises:
             NamespaceExists: another one has the title.
         """
-        with self._lock:
-            if title in self._by_title:
-                raise NamespaceExists(title)
-            if self._next_number > NUMBER_MAX:
-                raise KvError(f"all {NUMBER_MAX + 1} numbers of namespaces were used; start anew")
-            row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
-            self._write(row, next_number=self._next_number + 1)
-            return row
+        with self._alone():
+            return self._create(title, now)
+
+    def _alone(self) -> Hold:
+        """Return a lock, held, under which the catalog may be changed.
+
+        Raises:
+            InvalidRequest: this thread is in the middle of another change.
+        """
+        if self._lock.is_mine():
+            raise InvalidRequest(
+                "namespaces can't be made, renamed or deleted in a signal handler or a finalizer "
+                "that interrupted this very thread while it did so: do it afterwards"
+            )
+        hold = self._lock.held()
+        if not self._is_whole:
+            self._load()
+        return hold
+
+    def _create(self, title: str, now: float) -> Row:
+        if title in self._by_title:
+            raise NamespaceExists(title)
+        if self._next_number > NUMBER_MAX:
+            raise KvError(f"all {NUMBER_MAX + 1} numbers of namespaces were used; start anew")
+        row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
+        self._write(row, next_number=self._next_number + 1)
+        return row
 
     def find_or_create(self, title: str, now: float) -> Row:
         """Return the living namespace of a title, or else of an id, or else add one."""
-        with self._lock:
+        with self._alone():
             try:
                 return self.find(title)
             except NamespaceNotFound:
-                return self.create(title, now)
+                return self._create(title, now)
 
     def rename(self, row: Row, title: str) -> Row:
         """Give a namespace another title.
@@ -216,7 +253,7 @@ class Catalog:
             NamespaceNotFound: it was deleted meanwhile.
             NamespaceExists: another one has the title.
         """
-        with self._lock:
+        with self._alone():
             row = self._living(row.id)
             if self._by_title.get(title, row).id != row.id:
                 raise NamespaceExists(title)
@@ -226,46 +263,43 @@ class Catalog:
 
     def begin_removal(self, row: Row) -> None:
         """Let nobody find a namespace any more; its keys are still there."""
-        with self._lock:
+        with self._alone():
             row = self._living(row.id)
             self._write(row._replace(deleting=True))
 
     def end_removal(self, row: Row) -> None:
         """Forget a namespace; its keys are gone."""
-        self._write(row, forget=True)
+        with self._alone():
+            if row.id in self._by_id:
+                self._write(row, forget=True)
 
     def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
-        """Replace a row, here and in the store, or forget it."""
+        """Replace a row, here and in the store, or forget it; the lock is held."""
         if self._follows and not self._store.is_read_only:
             raise StoreReadOnly(
                 "the replica was promoted after the database was opened on it; open it again"
             )
-        with self._lock:
-            old = self._by_id.get(row.id)
-            number = self._next_number if next_number is None else next_number
-            fields = self._fields(CATALOG, self._generation or b"", FIELDS)
-            generation = _generation(fields["generation"] + 1, number)
-            try:
-                with self._store.batch() as batch:
-                    if forget:
-                        batch.delete(catalog_key(row.id))
-                    else:
-                        batch.put(catalog_key(row.id), row.encode())
-                    batch.put(CATALOG, generation)
-                if forget:
-                    del self._by_id[row.id], self._by_number[row.number]
-                else:
-                    self._by_id[row.id] = self._by_number[row.number] = row
-                    if not row.deleting:
-                        self._by_title[row.title] = row
-                    if old is not None and (row.deleting or row.title != old.title):
-                        del self._by_title[old.title]
-                self._generation, self._next_number = generation, number
-            except BaseException:
-                # The change may be in the store all the same: Ctrl-C while it waits for the disk.
-                if not self._store.closed:
-                    self._load()
-                raise
+        old = self._by_id.get(row.id)
+        number = self._next_number if next_number is None else next_number
+        fields = self._fields(CATALOG, self._generation or b"", FIELDS)
+        generation = _generation(fields["generation"] + 1, number)
+        self._is_whole = False  # Ctrl-C while it waits for the disk: the change may be there
+        with self._store.batch() as batch:
+            if forget:
+                batch.delete(catalog_key(row.id))
+            else:
+                batch.put(catalog_key(row.id), row.encode())
+            batch.put(CATALOG, generation)
+        if forget:
+            del self._by_id[row.id], self._by_number[row.number]
+        else:
+            self._by_id[row.id] = self._by_number[row.number] = row
+            if not row.deleting:
+                self._by_title[row.title] = row
+            if old is not None and (row.deleting or row.title != old.title):
+                del self._by_title[old.title]
+        self._generation, self._next_number = generation, number
+        self._is_whole = True
 
     # -- records
 

@@ -9,7 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Literal, Self
@@ -17,9 +16,11 @@ from typing import Any, Literal, Self
 from kvengine.database.catalog import Catalog, Row
 from kvengine.database.removal import Remover
 from kvengine.engine.consumer import Consumer, ConsumerInfo
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
 from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.file.system import fork_watch
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
 from kvengine.metering.report import Named
@@ -69,7 +70,7 @@ class Database:
         self.limits = limits_of(limits)
         self.store = store
         self._catalog = Catalog(store)
-        self._lock = threading.Lock()
+        self._lock = OwnedLock()
         self._namespaces: dict[int, Namespace] = {}
         self._meters: dict[int, Meter] = {}
         self._center: Center | None = None
@@ -82,8 +83,15 @@ class Database:
             functools.partial(namespace_size, store),
             usage_interval_s,
         )
+        fork_watch(self, Database._after_fork)
         if not store.is_read_only:
             self._remover.begin()
+
+    def _after_fork(self) -> None:
+        """In a child process: whoever held a lock is not there; the store says what goes on."""
+        for part in (self._catalog, self._remover, self._ledger):
+            part.after_fork()
+        self._lock.after_fork_in_child()
 
     @classmethod
     def in_memory(
@@ -139,7 +147,7 @@ class Database:
 
     def _namespace(self, row: Row) -> Namespace | None:
         """Return the one object of a namespace, or None if it was deleted meanwhile."""
-        with self._lock:
+        with self._lock.held():
             found = self._namespaces.get(row.number)
             if found is None and self._catalog.is_living(row):
                 meter = self._meters.setdefault(row.number, Meter())
@@ -148,7 +156,7 @@ class Database:
                 )
                 # Not a method of the database: a cycle would keep it open until it is collected.
                 found.title_of = self._catalog.title_by_id
-                self._namespaces[row.number] = found
+                found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
         self._ledger.begin()
         return found
 
@@ -210,12 +218,13 @@ class Database:
             NamespaceNotFound: there is none with this title or id.
         """
         row = self._catalog.find(namespace)
-        with self._lock:
+        with self._lock.held():
             held = self._namespaces.get(row.number)
-            # Before the remover can see it: a write that comes too late must not find it usable.
-            if held is not None:
-                held.refuse(NamespaceNotFound(row.title))
             try:
+                # Before the remover can see it: a write that comes too late must not find it
+                # usable.
+                if held is not None:
+                    held.refuse(NamespaceNotFound(row.title))
                 self._catalog.begin_removal(row)
             except BaseException:
                 if held is not None and self._catalog.is_living(row):
@@ -280,18 +289,19 @@ class Database:
     def _center_of_locations(self) -> Center:
         """Return what locations ask and listen to; one for all that are in this process."""
         self.store.check_usable()
-        with self._lock:
+        with self._lock.held():
             if self._center is None:
-                self._timers = Timers("kvengine-center")
-                self._center = Center(
+                timers = Timers("kvengine-center")
+                center = Center(
                     self.store,
                     Settings(),
                     monotonic=time.monotonic,
-                    later=self._timers.later,
+                    later=timers.later,
                     concerns=is_for_locations,
                     check=self._catalog.check_key,
                 )
-                self._center.begin()
+                center.begin()
+                self._timers, self._center = timers, center
             return self._center
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
@@ -331,6 +341,8 @@ class Database:
 
     def close(self) -> None:
         """Write down what is needed for a quick open, and give everything back."""
+        if self.store.is_forked:  # nothing of it belongs to this process
+            return
         self._remover.stop()
         self._ledger.stop()
         if self._center is not None and self._timers is not None:

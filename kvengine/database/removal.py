@@ -17,6 +17,7 @@ import threading
 import time
 
 from kvengine.database.catalog import Catalog, Row
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed
 from kvengine.namespace.layout import data_prefix, import_prefix
@@ -33,18 +34,26 @@ class Remover:
 
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
-        self._lock = threading.Lock()
+        self._lock = OwnedLock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
     def begin(self) -> None:
         """Remove what is to be removed, in the background."""
-        with self._lock:
-            if self._thread is None and self._catalog.deleting() and not self._stopping.is_set():
-                thread = threading.Thread(target=self._run, name="kvengine-removal", daemon=True)
-                with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
-                    thread.start()
-                    self._thread = thread
+        with self._lock.held():
+            if self._is_running() or self._stopping.is_set() or not self._catalog.deleting():
+                return
+            self._thread = threading.Thread(target=self._run, name="kvengine-removal", daemon=True)
+            with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
+                self._thread.start()
+
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def after_fork(self) -> None:
+        """In a child process: the thread is not there, nor is there anything to write to."""
+        self._lock.after_fork_in_child()
+        self._thread, self._stopping = None, threading.Event()
 
     def stop(self) -> None:
         """Let the thread end after its present batch."""
@@ -53,9 +62,8 @@ class Remover:
 
     def wait(self) -> None:
         """Return when nothing is left to remove, or nothing more can be."""
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
@@ -70,14 +78,14 @@ class Remover:
 
     def _next(self) -> Row | None:
         """Return what to remove now; with None the thread ends."""
-        with self._lock:
+        with self._lock.held():
             rows = [] if self._stopping.is_set() else self._catalog.deleting()
             if not rows:
                 self._thread = None
             return rows[0] if rows else None
 
     def _end(self) -> None:
-        with self._lock:
+        with self._lock.held():
             self._thread = None
 
     def _remove(self, row: Row) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
 from kvengine.errors import CorruptData, KvError
@@ -94,7 +95,7 @@ class Ledger:
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
         self._written: dict[int, Counts] = {}
-        self._lock = threading.Lock()
+        self._lock = OwnedLock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -102,22 +103,27 @@ class Ledger:
         """Write counts down from now on, in the background."""
         if self._store.is_read_only:
             return
-        with self._lock:
+        with self._lock.held():
             if self._thread is None and not self._stopping.is_set():
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=_look_now_and_then,
                     args=(weakref.ref(self), self._stopping, self._interval_s),
                     name="kvengine-metering",
                     daemon=True,
                 )
-                self._thread.start()
+                self._thread = thread
+                thread.start()
+
+    def after_fork(self) -> None:
+        """In a child process: the thread is not there, nor is there anything to write to."""
+        self._lock.after_fork_in_child()
+        self._thread, self._stopping = None, threading.Event()
 
     def stop(self) -> None:
         """Write down what was counted, and end."""
         self._stopping.set()
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
         if not self._store.is_read_only and not self._store.closed:
             with contextlib.suppress(KvError, OSError):  # counts must not keep a store open
@@ -128,7 +134,9 @@ class Ledger:
 
     def write_down(self) -> bool:
         """Add what was counted since the last time to the rows of today; True if anything was."""
-        with self._lock:
+        if self._lock.is_mine():  # in a finalizer: what this interrupted does it
+            return False
+        with self._lock.held():
             day = self.today()
             batch = self._store.batch(durability="os")
             counted = {}

@@ -7,6 +7,8 @@ Invariants:
 * A replica that is too far behind begins anew beside what it holds, so no delete is missed.
 * A source that is another store, or lost what the replica has, is an error; nothing is overwritten.
 * Users can't write to the replica until promote(), after which nothing is taken over any more.
+* What an interrupted pull has left is thrown away before the next one.  Who comes again in the same
+  thread, from a handler or a finalizer, is told so at once; in a forked child nothing is followed.
 """
 
 from __future__ import annotations
@@ -19,10 +21,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self
 
 from kvengine.engine import replica
-from kvengine.engine.consumer import Consumer
-from kvengine.engine.manifest import Origin
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
-from kvengine.entry import Change
 from kvengine.errors import (
     ChangesGone,
     CorruptData,
@@ -32,11 +32,9 @@ from kvengine.errors import (
     StoreClosed,
     again,
 )
-from kvengine.replication.difference import (
-    Digests,
-    find_difference,
-    moment_after,
-)
+from kvengine.file.system import fork_watch
+from kvengine.replication import origin
+from kvengine.replication.difference import Digests, find_difference, moment_after
 from kvengine.replication.intake import Intake, MissingPiece
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
@@ -53,15 +51,6 @@ HOPELESS = (ReplicaDiverged, CorruptData, InvalidRequest, StoreClosed)
 
 class View(Source, Digests, Protocol):
     """A source as of one moment, that can be compared with."""
-
-
-def _consumer_of(source: Source, name: str | None) -> Consumer[Change] | None:
-    """Return the consumer as which a replica is known to its source."""
-    if name is None:
-        return None
-    if not isinstance(source, LocalSource):
-        raise InvalidRequest("only a source of this process knows its followers by name")
-    return source.store.consumer(name)
 
 
 class Follower:
@@ -97,9 +86,10 @@ class Follower:
         **options: Any,
     ) -> None:
         self._source: Source = source
-        self._consumer = _consumer_of(source, name)
+        self._consumer = origin.consumer_of(source, name)
         self._changed = threading.Condition()  # of position, error and what ended
-        self._turn = threading.RLock()  # who holds it may write to the replica
+        self._turn = OwnedLock()  # who holds it may write to the replica
+        self._is_whole = True  # False: a piece was being taken in
         self._ended = self._promoted = False
         self._thread: threading.Thread | None = None
         self._intake: Intake | None = None
@@ -110,41 +100,36 @@ class Follower:
         try:
             self._selection = self._select(prefixes)
             self._begin()
+            fork_watch(self, Follower._after_fork)
+            if background:
+                self._thread = threading.Thread(
+                    target=self._run, name="kvengine-replica", daemon=True
+                )
+                self._thread.start()
         except BaseException:
+            self._ended = True
             self._store.close()
             raise
-        if background:
-            self._thread = threading.Thread(target=self._run, name="kvengine-replica", daemon=True)
-            self._thread.start()
+
+    def _after_fork(self) -> None:
+        """In a child process: neither the thread nor the lock of the replica is there."""
+        self._changed, self._thread = threading.Condition(), None
+        self._turn.after_fork_in_child()
+        self._ended, self.error = True, StoreClosed(origin.FORKED)
 
     def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
         return select(prefixes)
 
     def _begin(self) -> None:
         """See what the folder holds."""
-        store, wanted = self._store, self._selection
-        origin = store.manifest.origin
+        store, found = self._store, self._store.manifest.origin
         # Who has a replica already can open it, and promote it, while its source is away.
-        uuid = meet(self._source, origin, store.path, now=origin is None)
+        uuid = meet(self._source, found, store.path, now=found is None)
         self._met = uuid is not None
         self._noted_at = time.monotonic()
-        self.position = 0  # it holds what the source held at this version
-        self._anew = True  # what comes takes the place of all that is there
-        if origin is None:
-            if store.applied_version:
-                raise InvalidRequest(
-                    f"the store in {store.path} is no replica, or was promoted: following would "
-                    "destroy what was written to it; give another folder, or anew=True"
-                )
-            replica.begin(store, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
-        elif (origin.prefixes, origin.keys) != wanted:
-            raise InvalidRequest(
-                f"the replica in {store.path} holds other keys than those asked for; give "
-                "another folder, or anew=True"
-            )
-        elif origin.position is not None:
-            self.position = max(origin.position, store.applied_version)
-            self._anew = False
+        held = origin.position_in(store, uuid, self._selection)
+        self.position = held or 0  # it holds what the source held at this version
+        self._anew = held is None  # what comes takes the place of all that is there
         self._ready = not self._anew
 
     # -- what it holds
@@ -184,6 +169,9 @@ class Follower:
             ReplicaDiverged: or another error after which it does not go on.
             StoreClosed: it was closed, or promoted, before.
         """
+        origin.check_not_inside(self._turn)
+        if isinstance(self.error, StoreClosed):
+            raise again(self.error)
         goal = self._source.version if version is None else version
 
         def is_over() -> bool:
@@ -209,7 +197,8 @@ class Follower:
         if self._thread is not None:
             self.wait()
             return self.position
-        with self._turn:
+        origin.check_not_inside(self._turn)
+        with self._turn.held():
             if self._ended:
                 raise again(self.error) if self.error else StoreClosed("it follows no more")
             self._follow(self._source, follow=False)
@@ -228,6 +217,9 @@ class Follower:
                 if self.error is None:  # once, not with each attempt
                     logger.warning("a replica could not follow, will try again: %s", error)
                 self.error = error
+            except BaseException as error:  # noqa: BLE001  # SystemExit of a transport
+                self._end(error)
+                return
             pause_s = FIRST_PAUSE_S if self.position > before else min(2 * pause_s, LONGEST_PAUSE_S)
             with self._changed:
                 self._changed.wait_for(lambda: self._ended, pause_s)
@@ -245,9 +237,10 @@ class Follower:
             meet(self._source, self._store.manifest.origin, self._store.path, now=True)
             self._met = True
         while True:
-            with self._turn:
+            with self._turn.held():
                 if self._ended:
                     return
+                self._settle()
                 if self._intake is None:
                     self._intake = Intake(
                         self._store, self.position, self._selection, anew=self._anew
@@ -268,34 +261,46 @@ class Follower:
                 if after < intake.seen:  # only the versions to compare with are gone
                     compares = False
                     continue
-                with self._turn:
+                with self._turn.held():
                     if self._intake is not intake:
                         return
                     self._drop_intake()
                     self._anew = True
 
+    def _settle(self) -> None:
+        """After an interruption: what is not whole must come again; see what the replica holds."""
+        if self._is_whole:
+            return
+        self._drop_intake()
+        held = self._store.manifest.origin
+        if held is not None and held.position is not None:
+            self._moved(max(self.position, held.position, self._store.applied_version))
+        self._is_whole = True
+
     def _take_all(self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None) -> None:
         for piece in pieces:
-            with self._turn:
+            with self._turn.held():
                 if self._ended or self._intake is not intake:  # closed, or moved on without us
                     return
                 if overlap is not None:
                     overlap.compare(piece)
                 try:
-                    is_whole = intake.take(piece)
+                    self._is_whole = False
+                    if intake.take(piece):
+                        self._moved(intake.position)
+                    self._is_whole = True
                 except MissingPiece:
+                    self._is_whole = True
                     raise
                 except BaseException:
-                    self._drop_intake()
+                    self._settle()
                     raise
-                if is_whole:
-                    self._moved(intake.position)
                 if self._ready and time.monotonic() - self._noted_at > NOTE_S:
                     self._note()
 
     def _drop_intake(self) -> None:
         """What is not whole must come again."""
-        with self._turn:
+        with self._turn.held():
             intake, self._intake = self._intake, None
             if intake is not None and not self._store.closed:
                 intake.discard()
@@ -331,7 +336,8 @@ class Follower:
         Raises:
             InvalidRequest: the view is older than the replica, or there is none.
         """
-        with self._turn, contextlib.ExitStack() as stack:
+        origin.check_not_inside(self._turn)
+        with self._turn.held(), contextlib.ExitStack() as stack:
             if self._ended:
                 raise again(self.error) if self.error else StoreClosed("it follows no more")
             if view is None:
@@ -366,7 +372,8 @@ class Follower:
             NotCaughtUp: nothing whole has come yet.
             StoreClosed: it was closed.
         """
-        with self._turn:
+        origin.check_not_inside(self._turn)
+        with self._turn.held():
             if self._promoted:
                 return self._store
             store = self.store
@@ -379,7 +386,8 @@ class Follower:
 
     def close(self) -> None:
         """Follow no more, and close the replica, unless it was promoted."""
-        with self._turn:
+        origin.check_not_inside(self._turn)
+        with self._turn.held():
             self._end(None)
             if not self._promoted and not self._store.closed:
                 try:

@@ -1,0 +1,71 @@
+"""What a folder holds of a source, and as whom its source knows it.
+
+Invariants:
+
+* Nothing that a user wrote is taken for what may be replaced.
+"""
+
+from __future__ import annotations
+
+from kvengine.engine import replica
+from kvengine.engine.consumer import Consumer
+from kvengine.engine.holding import OwnedLock
+from kvengine.engine.manifest import Origin
+from kvengine.engine.store import Store
+from kvengine.entry import Change
+from kvengine.errors import InvalidRequest
+from kvengine.replication.local_source import LocalSource
+from kvengine.replication.messages import Source
+from kvengine.replication.selection import Selection
+
+FORKED = (
+    "the replica was opened before a fork, and stays with the parent process, which goes on "
+    "following: read it here with Store(path, read_only=True), or open it after the fork"
+)
+
+
+def check_not_inside(turn: OwnedLock) -> None:
+    """Refuse a call that would have to wait for what it has interrupted.
+
+    Raises:
+        InvalidRequest: this thread is in the middle of a change of the replica.
+    """
+    if turn.is_mine():
+        raise InvalidRequest(
+            "called from a signal handler or a finalizer that interrupted this very replica in "
+            "the same thread: do it afterwards"
+        )
+
+
+def consumer_of(source: Source, name: str | None) -> Consumer[Change] | None:
+    """Return the consumer as which a replica is known to its source."""
+    if name is None:
+        return None
+    if not isinstance(source, LocalSource):
+        raise InvalidRequest("only a source of this process knows its followers by name")
+    return source.store.consumer(name)
+
+
+def position_in(store: Store, uuid: str | None, wanted: Selection) -> int | None:
+    """Return the version of its source that a store holds; None: nothing whole.
+
+    A new store is a replica from then on.
+
+    Raises:
+        InvalidRequest: it is no replica, or one of other keys.
+    """
+    origin = store.manifest.origin
+    if origin is None:
+        if store.applied_version:
+            raise InvalidRequest(
+                f"the store in {store.path} is no replica, or was promoted: following would "
+                "destroy what was written to it; give another folder, or anew=True"
+            )
+        replica.begin(store, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
+        return None
+    if (origin.prefixes, origin.keys) != wanted:
+        raise InvalidRequest(
+            f"the replica in {store.path} holds other keys than those asked for; give "
+            "another folder, or anew=True"
+        )
+    return None if origin.position is None else max(origin.position, store.applied_version)
