@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from kvengine.engine.digesting import MARGIN_S
+from kvengine.replication.messages import Source
 from kvengine.replication.selection import EVERY_KEY, KeyRange
 
 PARTS = 16  # into which a range that differs is cut
@@ -37,6 +38,10 @@ class Digests(Protocol):
 
     def cuts(self, among: KeyRange, parts: int, moment: int) -> list[bytes]:
         """Return about as many keys of a range, in order; the first is the first of the range."""
+
+
+class View(Source, Digests, Protocol):
+    """A source as of one moment, that can be compared with."""
 
 
 def moment_after(now: float) -> int:

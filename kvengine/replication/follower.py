@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from kvengine.engine import replica
 from kvengine.engine.holding import OwnedLock
@@ -34,7 +34,7 @@ from kvengine.errors import (
 )
 from kvengine.file.system import fork_watch
 from kvengine.replication import origin
-from kvengine.replication.difference import Digests, find_difference, moment_after
+from kvengine.replication.difference import View, find_difference, moment_after
 from kvengine.replication.intake import Intake, MissingPiece
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
@@ -47,10 +47,6 @@ logger = logging.getLogger("kvengine")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
 NOTE_S = 30.0  # how often a position that no record tells is written down
 HOPELESS = (ReplicaDiverged, CorruptData, InvalidRequest, StoreClosed)
-
-
-class View(Source, Digests, Protocol):
-    """A source as of one moment, that can be compared with."""
 
 
 class Follower:
