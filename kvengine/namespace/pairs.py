@@ -17,6 +17,7 @@ from kvengine.namespace.limits import Limits
 from kvengine.namespace.values import encode_value
 
 PAIR_FIELDS = ("key", "value", "base64", "expiration", "expiration_ttl", "metadata")
+LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 SHOWN_CHARS = 100  # of a key, in the text of an error
 
 
@@ -70,7 +71,8 @@ def encode_pair_value(limits: Limits, pair: Pair) -> Any:
         if not isinstance(value, str):
             raise InvalidType(f"a value in base64 must be a str, not {type(value).__name__}")
         try:
-            value = base64.b64decode(value, validate=True)
+            # Line breaks stand in what many encoders write (RFC 2045).
+            value = base64.b64decode(value.translate(LINE_BREAKS), validate=True)
         except ValueError as error:
             raise InvalidRequest(f"the value is not base64: {error}") from None
     return encode_value(limits, value, None, None)

@@ -197,9 +197,10 @@ class Request:
 def credentials(request: Request) -> bytes | None:
     """Return the Authorization header of a request for the REST API.
 
-    Older clients send the token as X-Auth-Key, with X-Auth-Email.
+    Older clients send the token as X-Auth-Key, with X-Auth-Email, or as X-Auth-User-Service-Key.
     """
-    header, key = request.header(b"authorization"), request.header(b"x-auth-key")
+    header = request.header(b"authorization")
+    key = request.header(b"x-auth-key") or request.header(b"x-auth-user-service-key")
     return b"Bearer " + key if header is None and key is not None else header
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
+from kvengine.namespace.pairs import PAIR_FIELDS
 from kvengine.namespace.results import BulkReport
 from kvengine.server.incoming import IN_MEMORY_BYTES, Taking, temporary
 from kvengine.server.json_body import json_of
@@ -98,7 +99,9 @@ def pairs(file: BinaryIO) -> Iterator[Any]:
             raise InvalidType(f'index {index}: expected an object with "key" and "value"')
         if not isinstance(item.get("value", ""), str):
             raise InvalidType(f"index {index}: a value must be a string")
-        yield item | {name: whole_float(item[name]) for name in TIMES if name in item}
+        # Cloudflare ignores fields that it does not know; clients rely on it (workers-sdk#1677).
+        known = {name: item[name] for name in PAIR_FIELDS if name in item}
+        yield known | {name: whole_float(item[name]) for name in TIMES if name in item}
 
 
 def names(file: BinaryIO) -> Iterator[Any]:

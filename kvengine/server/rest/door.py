@@ -3,6 +3,7 @@
 Invariants:
 
 * The path is split as it came and a key is decoded once: "%2F" in it is no slash, "%25" no escape.
+* A key is the rest of the path: clients that do not encode its slashes mean the same key.
 * The token is looked at before anything else, so who has none learns nothing.
 """
 
@@ -53,6 +54,7 @@ CALLS: dict[tuple[bytes, ...], dict[str, tuple[str, str, Handler]]] = {
     (b"+", b"bulk", b"get"): {"POST": ("bulk get keys", "read", bulk.get)},
     (b"+", b"bulk", b"delete"): {"POST": ("bulk remove keys", "delete", bulk.delete)},
 }
+KEYED = (b"values", b"metadata")  # what stands behind them is a key
 START = [b"client", b"v4", b"accounts"]
 GRAPHQL = [b"client", b"v4", b"graphql"]
 STORAGE = [b"storage", b"kv", b"namespaces"]
@@ -92,12 +94,16 @@ class RestDoor:
             raise ApiError(
                 405, METHOD_NOT_ALLOWED, f"{request.method} is not for this path; POST is"
             )
-        principal = await self._backend.admit(request, None, write=False, any_namespace=True)
+        principal = await self._backend.admit(
+            request, None, header=credentials(request), write=False, any_namespace=True
+        )
         return await analytics.answer(request, principal)
 
     def _call(self, request: Request, parts: list[bytes]) -> tuple[str, Handler, Call]:
         """Return the name of a call, what makes it, and its arguments."""
         rest = parts[7:]
+        if len(rest) > 3 and rest[1] in KEYED:
+            rest = [*rest[:2], b"/".join(rest[2:])]
         shape = tuple(part if number % 2 else b"+" for number, part in enumerate(rest))
         if rest and rest[-1] == b"":  # nothing behind the last slash
             shape = (*shape[:-1], b"")

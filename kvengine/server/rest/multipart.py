@@ -1,14 +1,18 @@
 """A value that comes as a form: the parts "value" and "metadata", in either order.
 
-python-multipart reads the form; this module says what is kept of it.
+python-multipart reads the form; this module says what is kept of it.  Metadata may also come as
+one part for each field, `metadata[author]`, as Cloudflare's TypeScript and Python SDKs send an
+object (cloudflare-typescript#2664); form_metadata.py puts it together.
 
 Invariants:
 
 * Of a part that is too long only its length is known: memory holds no more than is allowed.
+* What RFC 2046 allows is read: lines before the first boundary, and blanks after a boundary.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +23,8 @@ from kvengine.errors import InvalidRequest
 from kvengine.server.incoming import Incoming
 from kvengine.server.messages import Request
 
-NAMES = ("value", "metadata")
+PREAMBLE_BYTES_MAX = 1 << 16
+PARTS_MAX = 1026  # a value, and as many fields as metadata of 1,024 bytes can have
 BOUNDARY_BYTES_MAX = 200
 HEADER_BYTES_MAX = 8192
 
@@ -30,13 +35,20 @@ class Form:
     def __init__(self, value_max: int, metadata_max: int, request: Request) -> None:
         self.value = Incoming(value_max, request.take, request.content_length)
         self.metadata = bytearray()
+        self.fields: list[tuple[str, bytearray]] = []  # of metadata that came in parts, by name
+        self.has_metadata = False  # a part "metadata" came, perhaps an empty one
         self._metadata_max, self.metadata_size = metadata_max, 0
 
     def add_metadata(self, data: bytes) -> None:
-        """Take a piece of the metadata."""
+        """Take a piece of the metadata, or of its newest field."""
         self.metadata_size += len(data)
         if self.metadata_size <= self._metadata_max:
-            self.metadata += data
+            (self.fields[-1][1] if self.fields else self.metadata).extend(data)
+
+    def begin_field(self, name: str) -> None:
+        """Take a field of the metadata; its value comes in pieces."""
+        self.metadata_size += len(name)
+        self.fields.append((name, bytearray()))
 
 
 class _Reader:
@@ -70,11 +82,20 @@ class _Reader:
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        if self._name in self.seen:
+        if len(self.seen) >= PARTS_MAX:
+            raise InvalidRequest(f"the form has more than {PARTS_MAX} parts")
+        is_list_item = self._name.endswith("[]")
+        if self._name in self.seen and not is_list_item:
             raise InvalidRequest(f'the form has two parts "{self._name}"')
-        if self._name not in NAMES:
+        if self._name.startswith("metadata["):
+            self.form.begin_field(self._name)
+        elif self._name == "metadata":
+            self.form.has_metadata = True
+        elif self._name != "value":
             raise InvalidRequest('the parts of the form are "value" and "metadata"')
-        self.seen.add(self._name)
+        if self.form.has_metadata and self.form.fields:
+            raise InvalidRequest('the form has "metadata" and fields of it: send one or the other')
+        self.seen.add(f"{self._name}{len(self.seen)}" if is_list_item else self._name)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "value":
@@ -110,7 +131,7 @@ async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -
     callbacks: Any = {name: getattr(reader, name) for name in names}
     parser = MultipartParser(boundary, callbacks)
     try:
-        async for chunk in chunks:
+        async for chunk in _from_first_boundary(chunks, boundary):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -119,3 +140,30 @@ async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -
         raise InvalidRequest("the form ends before its last boundary")
     if "value" not in reader.seen:
         raise InvalidRequest('the form has no part "value"')
+
+
+async def _from_first_boundary(
+    chunks: AsyncIterator[bytes], boundary: bytes
+) -> AsyncIterator[bytes]:
+    """Leave out what comes before the first boundary, and blanks behind it.
+
+    python-multipart reads blanks behind later boundaries, and nothing before the first one.
+    """
+    first = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"[ \t]*\r\n")
+    head: bytes | None = b""
+    async for chunk in chunks:
+        if head is None:
+            yield chunk
+            continue
+        head += chunk
+        found = first.search(head)
+        if found is not None:
+            yield b"--" + boundary + b"\r\n" + head[found.end() :]
+            head = None
+        elif len(head) > PREAMBLE_BYTES_MAX:
+            raise InvalidRequest(
+                f"the form has no boundary in its first {PREAMBLE_BYTES_MAX} bytes; "
+                f"the content-type names {boundary!r}"
+            )
+    if head:
+        yield head

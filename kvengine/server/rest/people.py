@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.server.backend import Backend
-from kvengine.server.messages import Request, Response
+from kvengine.server.messages import Request, Response, credentials
 from kvengine.server.rest.envelope import NO_ROUTE, ApiError, success
 
 
@@ -22,7 +22,10 @@ async def answer(backend: Backend, request: Request) -> Response:
         Refused: the token is not valid.
     """
     request.action = "admin"
-    token = (await backend.admit(request, None, write=False, any_namespace=True)).token
+    principal = await backend.admit(
+        request, None, header=credentials(request), write=False, any_namespace=True
+    )
+    token = principal.token
     account = {"id": backend.account, "name": "kvengine"}
     page = {"page": 1, "per_page": 20, "count": 1, "total_count": 1, "total_pages": 1}
     match request.method, request.path.removeprefix("/client/v4").split("/")[1:]:

@@ -16,6 +16,7 @@ from kvengine.server.access import Refused
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
 from kvengine.server.rest.envelope import KEY_NOT_FOUND, ApiError, success
+from kvengine.server.rest.form_metadata import assembled
 from kvengine.server.rest.multipart import Form, boundary_of, read_form
 from kvengine.server.rest.numbers import whole
 from kvengine.server.values import find
@@ -60,11 +61,13 @@ async def put(call: Call) -> Response:
     limits.expires_at(now, options["expiration"], options["expiration_ttl"])
     form = await body_of(request, limits.value_bytes)
     limits.check_value_size(form.value.size)
+    limits.check_metadata_size(
+        form.metadata_size if form.metadata_size > METADATA_BYTES_READ else 0
+    )
     found = None
-    if form.metadata_size:
-        limits.check_metadata_size(
-            form.metadata_size if form.metadata_size > METADATA_BYTES_READ else 0
-        )
+    if form.fields:
+        found = assembled(form.fields)
+    elif form.has_metadata:
         found = metadata_of(bytes(form.metadata))
     if not call.backend.key_writes.take(namespace.id, call.key_name):
         raise Refused(429, "a key can be written once a second", 1)
