@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from kvengine.errors import InvalidRequest
 from kvengine.server.access import Refused
@@ -64,7 +65,7 @@ async def put(call: Call) -> Response:
     limits.check_metadata_size(
         form.metadata_size if form.metadata_size > METADATA_BYTES_READ else 0
     )
-    found = None
+    found: Any = None
     if form.fields:
         found = assembled(form.fields)
     elif form.has_metadata:

@@ -28,7 +28,6 @@ def put(server: Running, body: Any) -> Any:
         ([{"key": "a"}], (400, 10029)),
         ([{"value": "a"}], (400, 10029)),
         ([{"key": "a", "value": 1}], (400, 10029)),
-        ([{"key": "a", "value": "b", "who": 1}], (400, 10029)),
         ([{"key": "a", "value": "*", "base64": True}], (400, 10029)),
         ([{"key": "a", "value": "b", "expiration_ttl": 5}], (400, 10034)),
         ([{"key": "a", "value": "b", "expiration": 5}], (400, 10033)),
