@@ -75,19 +75,23 @@ def _stop(store: StoreParts, closed: StoreClosed) -> None:
     """Let nothing go on that would touch the folder."""
     store.maintenance.close(closed)
     store.interval_sync.close()
-    if not store.options.read_only:
-        _end_log(store, closed)
+    try:
+        if not store.options.read_only:
+            _end_log(store, closed)
+    finally:
+        if store.control_page is not None and not store.options.read_only:
+            store.control_page.leave()
     store.refuse(closed)
 
 
 def _give_back(store: StoreParts) -> None:
     store.is_settled = True  # from here on another process may have the folder
-    if store.control_page is not None and not store.options.read_only:
-        store.control_page.leave()
-    store.waiting.wake()
-    store.release_files()
-    store.directory.unlock()
-    store.directory.close()
+    try:
+        store.waiting.wake()
+    finally:
+        store.release_files()
+        store.directory.unlock()
+        store.directory.close()
     store.is_released = True
 
 

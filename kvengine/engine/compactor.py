@@ -114,7 +114,7 @@ def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> 
     before = sum(row.size_bytes or 0 for row in rows)
     try:
         if not plan.drop_only or any(store.segment_table.counters(row.id)[2] for row in rows):
-            _copy_all(job, rows, before, progress)
+            _copy_all(job, rows, progress)
         _swap(job, rows, _close_outputs(job))
     finally:
         _undo_unless_done(job)
@@ -122,8 +122,8 @@ def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> 
     return before - sum(output.end for output in job.outputs)
 
 
-def _copy_all(job: Job, rows: list[SegmentRow], total: int, progress: Progress | None) -> None:
-    done = 0
+def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> None:
+    done, total = 0, sum((row.size_bytes or 0) - segment_file.HEADER_BYTES for row in rows)
     began = time.monotonic()
     limit = job.store.options.compaction_bytes_per_s
     for row in rows:

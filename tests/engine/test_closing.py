@@ -1,13 +1,20 @@
-"""After a clean close the next open has next to nothing to do, whatever was done before."""
+"""Closing: the next open has next to nothing to do; two threads, an interruption, a failure."""
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
-from kvengine import Store, StoreClosed
-from kvengine.engine import maintenance, recovery
+from kvengine import StorageError, Store, StoreClosed, StoreLocked
+from kvengine.engine import closing, maintenance, recovery
 from kvengine.engine.replay import Replay
 from kvengine.engine.saved_index import SavedIndex
+from kvengine.testing.check import check_store
+from kvengine.testing.crashing import CrashedFolder, KeptDirectory
+from kvengine.testing.faulty import FaultyDirectory
+from kvengine.testing.history import OPTIONS
 
 KEYS = 20_000
 
@@ -120,3 +127,154 @@ def test_closing_gives_address_space_back_but_for_views(tmp_path, durability, re
     with pytest.raises(StoreClosed):
         store.get(b"key7")
     assert "closed" in repr(store)
+
+
+# -- interrupted, and by two threads
+
+
+class Interrupted(Exception):
+    """What a handler of a signal raises."""
+
+
+def busy_store(directory):
+    """Return a store whose close() has jobs to do."""
+    store = Store.in_directory(directory, durability="os", compaction="manual", **OPTIONS)
+    store.maintenance.wake = lambda: None
+    for number in range(200):
+        store.put(b"%d" % number, bytes(100))
+    return store
+
+
+def test_an_interrupted_close_leaves_a_store_that_works_and_can_be_closed(monkeypatch):
+    directory = FaultyDirectory(KeptDirectory())
+    store = busy_store(directory)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def raise_it(number, frame):
+        go_on.set()
+        raise Interrupted
+
+    def block(step):
+        if step.operation == "truncate" and not begun.is_set():
+            begun.set()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert go_on.wait(60)
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    directory.before = block
+    try:
+        with pytest.raises(Interrupted):
+            store.close()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert begun.is_set()
+    directory.before = None
+    assert not store.closed
+    store.put(b"more", b"1")
+    store.compact()
+    check_store(store)
+    store.close()
+    assert store.closed
+    with Store.in_directory(directory.inner) as reopened:
+        assert len(reopened) == 201
+
+
+@pytest.mark.parametrize("late", ["_shorten", "_give_back"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_a_close_that_is_interrupted_late_is_completed_by_the_next(
+    tmp_path, monkeypatch, late, error
+):
+    store = Store(tmp_path)
+    store.put(b"key", b"value")
+    with monkeypatch.context() as patch:
+        patch.setattr(closing, late, interrupt_with(error))
+        with pytest.raises(error):
+            store.close()
+    with pytest.raises(StoreClosed):
+        store.put(b"key", b"later")
+    with pytest.raises(StoreLocked):
+        Store(tmp_path)
+    store.close()
+    with Store(tmp_path) as reopened:
+        assert reopened[b"key"] == b"value"
+
+
+def interrupt_with(error):
+    def interrupt(*arguments):
+        raise error
+
+    return interrupt
+
+
+def test_a_store_that_is_dropped_after_an_interrupted_close_gives_its_lock_back(
+    tmp_path, monkeypatch
+):
+    store = Store(tmp_path)
+    store.put(b"key", b"value")
+    with monkeypatch.context() as patch:
+        patch.setattr(closing, "_give_back", interrupt_with(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    del store
+    Store(tmp_path).close()
+
+
+def test_a_close_that_fails_gives_the_folder_back(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.put(b"key", b"value")
+    monkeypatch.setattr(closing, "_shorten", interrupt_with(StorageError(5, "no", "file")))
+    with pytest.raises(StorageError):
+        store.close()
+    monkeypatch.undo()
+    store.close()
+    Store(tmp_path).close()
+
+
+def test_a_second_thread_in_close_waits_until_the_first_is_done():
+    """And nobody writes after the lock was given back."""
+    directory = FaultyDirectory(KeptDirectory())
+    store = busy_store(directory)
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def block(step):
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(60)
+
+    def close():
+        store.close()
+        seen.append((store.is_released, len(directory.steps)))
+
+    directory.before = block
+    threads = [threading.Thread(target=close) for _ in range(3)]
+    threads[0].start()
+    assert begun.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    threads[1].join(0.05)
+    assert seen == []
+    assert not store.is_released
+    store.put(b"meanwhile", b"1")  # still allowed
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    steps = len(directory.steps)
+    assert seen == [(True, steps)] * 3  # whoever comes back finds everything done
+    with pytest.raises(StoreClosed):
+        store.put(b"late", b"1")
+    with Store.in_directory(directory.inner) as reopened:
+        assert reopened[b"meanwhile"] == b"1"
+        check_store(reopened)
+
+
+def test_what_is_written_while_the_store_is_closed_is_durable():
+    """ "interval": nobody syncs any more once the store is closed."""
+    directory = FaultyDirectory(KeptDirectory())
+    options = {**OPTIONS, "durability": "interval", "sync_interval_s": 60}
+    store = Store.in_directory(directory, **options)
+    store.put(b"key", b"1")
+    store.maintenance.close = lambda error: store.put(b"late", b"1")
+    store.close()
+    power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
+    with Store.in_directory(power_cut) as reopened:
+        assert set(reopened) == {b"key", b"late"}

@@ -1,0 +1,487 @@
+"""The thread of a store's jobs: it starts when it must, survives everything, holds up nobody."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from kvengine import InvalidRequest, Store, StoreClosed, StoreReadOnly
+from kvengine.engine import job_thread, maintenance
+from kvengine.engine.holding import Latch, OwnedLock, Pins
+from kvengine.engine.worker import Worker
+from kvengine.testing.check import check_store
+from kvengine.testing.crashing import KeptDirectory
+from kvengine.testing.faulty import FaultyDirectory, Step
+from kvengine.testing.history import OPTIONS
+
+HANG_S = 60  # whatever takes this long hangs
+
+
+def until(is_so, what):
+    """Wait until something is so."""
+    end = time.monotonic() + HANG_S
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.002)
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def filled(path_or_directory, **options):
+    """Return a store with garbage in several segments."""
+    options = {**OPTIONS, "durability": "os", "compaction": "manual", **options}
+    if isinstance(path_or_directory, FaultyDirectory):
+        store = Store.in_directory(path_or_directory, **options)
+    else:
+        store = Store(path_or_directory, **options)
+    for number in range(200):
+        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
+    return store
+
+
+# -- when there is a thread
+
+
+def test_a_small_store_starts_no_thread(tmp_path):
+    before = threads()
+    for durability in ("group", "sync", "os"):
+        with Store(tmp_path / durability, durability=durability) as store:
+            store.put(b"key", b"value")
+            store.delete(b"key")
+            assert store.get(b"key") is None
+            assert threads() == before
+    assert threads() == before
+
+
+@pytest.mark.parametrize("durability", ["os", "interval"])
+def test_close_leaves_no_thread(tmp_path, durability):
+    before = threads()
+    with filled(tmp_path, durability=durability) as store:
+        store.compact()
+        assert threads() == before + 1 + (durability == "interval")
+    assert threads() == before
+
+
+def test_a_store_that_is_dropped_leaves_no_thread(tmp_path):
+    before = threads()
+    store = filled(tmp_path, durability="interval")
+    store.compact()
+    del store  # the background may hold it for the rest of a job
+    until(lambda: threads() == before, "its threads end")
+    Store(tmp_path).close()
+
+
+def test_an_open_that_fails_leaves_no_thread_and_no_lock(tmp_path, monkeypatch):
+    before = threads()
+    filled(tmp_path).close()
+
+    def fail(store):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(maintenance, "save_rebuilt", fail)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path, rebuild=True, durability="interval")
+    assert threads() == before
+    with Store(tmp_path) as store:
+        assert len(store) == 20
+
+
+# -- what goes wrong in the background
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit, KeyboardInterrupt, RuntimeError, MemoryError, OSError]
+)
+def test_the_background_survives_any_exception(tmp_path, monkeypatch, caplog, error):
+    monkeypatch.setattr(job_thread, "RETRY_S", 0.01)
+    failing, worked = [True], threading.Event()
+
+    def work(store):
+        if failing:
+            raise error("of the test")
+        worked.set()
+
+    with Store(tmp_path, durability="os") as store:
+        assert (store.stats().failures, store.stats().last_error) == (0, None)
+        store.maintenance._work = work
+        store.maintenance.wake()
+        until(lambda: store.stats().failures >= 3, "it is tried again and again")
+        stats = store.stats()
+        assert stats.last_error == f"{error.__name__}: of the test"
+        assert stats.last_error_at is not None
+        store.compact()  # jobs that are asked for go on
+        failing.clear()
+        assert worked.wait(HANG_S)
+        until(lambda: store.stats().failures == 0, "it is told that it works again")
+        assert store.stats().last_error == f"{error.__name__}: of the test"
+    messages = [record.message for record in caplog.records if "of the test" in record.message]
+    assert len(messages) == 1  # logged once, not with each attempt
+
+
+def test_attempts_come_later_each_time():
+    failures = job_thread.Failures()
+    pauses = []
+    for _ in range(12):
+        failures.note(OSError(5, "no"))
+        pauses.append(failures.pause_s())
+    assert pauses[:3] == [1, 2, 4]
+    assert max(pauses) == pauses[-1] == job_thread.RETRY_MAX_S
+
+
+def test_a_handler_of_the_log_that_raises_ends_nothing(monkeypatch):
+    def fail(*arguments):
+        raise SystemExit
+
+    monkeypatch.setattr(job_thread.logger, "warning", fail)
+    failures = job_thread.Failures()
+    failures.note(OSError(5, "no"))
+    assert failures.in_a_row == 1
+
+
+def test_where_no_thread_can_be_started_a_job_runs_in_its_caller(tmp_path, monkeypatch):
+    class NoThread(Worker):
+        def wake(self):
+            return False
+
+    monkeypatch.setattr(job_thread, "Worker", NoThread)
+    with filled(tmp_path) as store:
+        assert store.compact() > 0
+        check_store(store)
+
+
+# -- who calls, and what they gave to be called
+
+
+def test_progress_runs_in_the_thread_of_the_caller_and_may_use_the_store(tmp_path):
+    calls = []
+    with filled(tmp_path) as store:
+
+        def progress(done, total):
+            calls.append((threading.get_ident(), done, total))
+            store.put(b"from progress", b"%d" % done)
+            store.checkpoint()
+
+        store.compact(progress)
+        assert {thread for thread, _, _ in calls} == {threading.get_ident()}
+        assert calls[-1][1] == calls[-1][2] > 0
+        for call in (store.verify, lambda progress: store.backup(tmp_path / "copy", progress)):
+            calls.clear()
+            call(progress)
+            assert {thread for thread, _, _ in calls} == {threading.get_ident()}
+        check_store(store)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("call", ["compact", "verify", "backup"])
+def test_an_exception_of_progress_ends_the_call_and_nothing_else(tmp_path, call, error):
+    def progress(done, total):
+        raise error("enough")
+
+    with filled(tmp_path / "store") as store:
+        before = dict(store.items())
+        arguments = [tmp_path / "copy"] if call == "backup" else []
+        with pytest.raises(error, match="enough"):
+            getattr(store, call)(*arguments, progress)
+        assert dict(store.items()) == before
+        store.compact()
+        store.backup(tmp_path / "second")
+        check_store(store)
+
+
+def test_a_slow_progress_of_a_backup_holds_up_no_job(tmp_path):
+    """Files that a job replaces meanwhile stay until the backup has them."""
+    with filled(tmp_path / "store") as store:
+        expected = dict(store.items())
+        version = store.version
+
+        def progress(done, total):
+            store.update({b"%d" % number: b"later" for number in range(20)})
+            store.compact()
+
+        assert store.backup(tmp_path / "copy", progress) == version
+        assert store.pins.count == 0
+        store.checkpoint()
+        assert not store.loose
+        check_store(store)
+    with Store(tmp_path / "copy") as copy:
+        assert dict(copy.items()) == expected
+        check_store(copy)
+
+
+def test_a_job_inside_a_job_is_refused(tmp_path):
+    """A finalizer that the collector runs there may ask for one: it must not hang."""
+    with filled(tmp_path) as store:
+        errors = []
+
+        def inside():
+            for call in (store.compact, store.checkpoint, store.close):
+                with pytest.raises(InvalidRequest, match="inside") as raised:
+                    call()
+                errors.append(raised)
+
+        store.maintenance.run(inside)
+        assert len(errors) == 3
+        assert store.compact() > 0
+
+
+def test_who_waits_for_a_job_hears_that_the_store_was_closed(tmp_path):
+    directory = FaultyDirectory(KeptDirectory())
+    store = filled(directory)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block(step: Step) -> None:
+        if step.operation == "create" and not begun.is_set():
+            begun.set()
+            assert go_on.wait(HANG_S)
+
+    errors = []
+
+    def compact():
+        try:
+            store.compact()
+        except StoreClosed as error:
+            errors.append(error)
+
+    directory.before = block
+    threads = [threading.Thread(target=compact) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(HANG_S)
+    closing = threading.Thread(target=store.close)
+    closing.start()
+    go_on.set()
+    for thread in (*threads, closing):
+        thread.join(HANG_S)
+        assert not thread.is_alive()
+    assert store.closed
+    with Store.in_directory(directory.inner) as reopened:
+        assert len(reopened) == 20
+        check_store(reopened)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_fork_neither_waits_for_the_thread_nor_disturbs_it(tmp_path):
+    with filled(tmp_path) as store:
+        store.compact()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                store.compact()
+            except StoreClosed:
+                store.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        store.put(b"more", b"1")
+        store.compact()
+        check_store(store)
+
+
+# -- "interval"
+
+
+def opened(**options):
+    directory = FaultyDirectory(KeptDirectory())
+    options = {**OPTIONS, "durability": "interval", "sync_interval_s": 0.01, **options}
+    return Store.in_directory(directory, **options), directory
+
+
+def check_that_it_syncs(store):
+    """What is written comes to disk although nobody asks for it."""
+    for number in range(3):
+        version = store.put(b"interval", b"%d" % number)
+        until(lambda version=version: store.commits.durable_version >= version, "no sync came")
+
+
+@pytest.mark.parametrize("call", ["compact", "checkpoint"])
+def test_interval_syncs_while_a_job_is_under_way(call):
+    store, directory = opened()
+    for number in range(200):
+        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block(step: Step) -> None:
+        if step.operation == "create" and step.name.endswith((".index", ".keys")):
+            begun.set()
+            assert go_on.wait(HANG_S)
+
+    directory.before = block
+    job = threading.Thread(target=getattr(store, call))
+    job.start()
+    try:
+        assert begun.wait(HANG_S)
+        check_that_it_syncs(store)
+    finally:
+        go_on.set()
+        job.join(HANG_S)
+    directory.before = None
+    store.close()
+
+
+def test_interval_syncs_while_compaction_is_throttled():
+    store, _ = opened(compaction_bytes_per_s=1)
+    for number in range(200):
+        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
+    until(lambda: store.is_compacting_in_background, "it begins")
+    check_that_it_syncs(store)
+    assert store.is_compacting_in_background
+    store.close()  # stops it
+    assert not store.is_compacting_in_background
+
+
+def test_interval_syncs_during_a_slow_progress_of_a_backup(tmp_path):
+    store, _ = opened()
+    for number in range(200):
+        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
+    calls = []
+
+    def progress(done, total):
+        check_that_it_syncs(store)
+        calls.append(done)
+
+    store.backup(tmp_path / "copy", progress)
+    assert calls
+    store.close()
+
+
+def test_interval_syncs_while_somebody_holds_the_jobs():
+    store, _ = opened()
+    with store.jobs:
+        check_that_it_syncs(store)
+    store.close()
+
+
+def test_a_sync_of_the_interval_that_fails_makes_the_store_read_only():
+    store, directory = opened()
+    check_that_it_syncs(store)
+
+    def fail(step: Step) -> None:
+        if step.operation == "sync":
+            raise OSError(5, "Input/output error")
+
+    directory.before = fail
+    store.put(b"lost", b"1")
+    until(lambda: store.refusal is not None, "the failure is noticed")
+    with pytest.raises(StoreReadOnly, match="a sync failed") as raised:
+        store.put(b"more", b"1")
+    assert raised.value.cause is not None
+    until(lambda: store.stats().failures, "and told")
+    assert "a sync failed" in store.stats().last_error
+    store.close()
+
+
+# -- after a sync that failed
+
+
+def test_what_reads_goes_on_after_a_failed_sync(tmp_path):
+    """A backup is wanted just then."""
+    directory = FaultyDirectory(KeptDirectory())
+    store = filled(directory, durability="os")
+    store.checkpoint()
+    store.put(b"last", b"1")
+
+    def fail(step: Step) -> None:
+        if step.operation == "sync" and step.name.endswith(".log"):
+            raise OSError(5, "Input/output error")
+
+    directory.before = fail
+    with pytest.raises(StoreReadOnly):
+        store.sync()
+    directory.before = None
+    for refused in (lambda: store.put(b"more", b""), store.compact, store.checkpoint):
+        with pytest.raises(StoreReadOnly, match="a sync failed"):
+            refused()
+    expected = dict(store.items())
+    assert store.get(b"last") == b"1"
+    assert {change.key for change in store.tail()} >= set(expected)
+    assert [change.value for change in store.history(b"last")] == [b"1"]
+    assert store.verify().ok
+    assert store.digest().keys == len(expected)
+    with store.snapshot() as frozen:
+        assert dict(frozen.items()) == expected
+    assert store.backup(tmp_path / "copy") == store.version
+    with Store(tmp_path / "copy") as copy:
+        assert dict(copy.items()) == expected
+        check_store(copy)
+    store.close()
+
+
+# -- the parts
+
+
+def test_a_worker_is_stopped_and_started_anew():
+    steps = []
+    before = threads()
+    worker = Worker(lambda: steps.append(worker.is_current()))
+    for turn in range(3):
+        assert worker.wake()
+        until(lambda turn=turn: len(steps) > turn, "the step")
+        assert threads() == before + 1
+        worker.stop()
+        worker.stop()
+        assert threads() == before
+    assert steps == [True] * 3
+    assert not worker.is_current()
+
+
+def test_a_worker_whose_step_raises_goes_on():
+    steps = []
+
+    def step():
+        steps.append(1)
+        raise SystemExit
+
+    worker = Worker(step)
+    worker.wake()
+    until(lambda: steps, "the step")
+    worker.wake()
+    until(lambda: len(steps) >= 2, "the next step")
+    worker.stop()
+
+
+def test_a_latch():
+    latch = Latch()
+    assert not latch.wait(0)
+    assert not latch.wait(0.01)
+    latch.open()
+    latch.open()
+    assert latch.wait(0)
+    assert latch.wait()
+
+
+def test_what_is_held_is_given_back_with_the_object_that_holds_it():
+    lock, pins = OwnedLock(), Pins()
+    hold, pin = lock.held(), pins.pin()
+    with lock:
+        assert lock.is_mine()
+    assert lock.is_mine()
+    assert pins.count == 1
+    del hold, pin
+    assert not lock.is_mine()
+    assert pins.count == 0
+    with lock.held(), pins.pin():
+        assert lock.is_mine()
+        assert pins.count == 1
+    assert not lock.is_mine()
+    assert pins.count == 0
+
+
+def test_a_lock_makes_other_threads_wait():
+    lock, order = OwnedLock(), []
+
+    def take():
+        with lock:
+            order.append("other")
+
+    with lock:
+        thread = threading.Thread(target=take)
+        thread.start()
+        time.sleep(0.02)
+        order.append("first")
+    thread.join(HANG_S)
+    assert order == ["first", "other"]
