@@ -325,13 +325,34 @@ def test_interval_syncs_while_a_job_is_under_way(call):
 
 def test_interval_syncs_while_compaction_is_throttled():
     store, _ = opened(compaction_bytes_per_s=1)
+    rests, go_on = threading.Event(), threading.Event()
+
+    def rest(seconds):
+        assert seconds > 0
+        rests.set()
+        assert go_on.wait(HANG_S)
+        store.maintenance.check()
+
+    store.maintenance.rest = rest
+    for number in range(200):
+        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
+    assert rests.wait(HANG_S)
+    check_that_it_syncs(store)
+    go_on.set()
+    store.close()
+
+
+def test_close_does_not_wait_for_a_throttled_compaction(monkeypatch):
+    """It would rest for hours here."""
+    monkeypatch.setattr(job_thread, "REST_S", 0.001)
+    store, directory = opened(compaction_bytes_per_s=1)
     for number in range(200):
         store.put(b"%d" % (number % 20), b"value %d " % number * 9)
     until(lambda: store.is_compacting_in_background, "it begins")
-    check_that_it_syncs(store)
-    assert store.is_compacting_in_background
-    store.close()  # stops it
-    assert not store.is_compacting_in_background
+    store.close()
+    with Store.in_directory(directory.inner) as reopened:
+        assert len(reopened) == 20
+        check_store(reopened)
 
 
 def test_interval_syncs_during_a_slow_progress_of_a_backup(tmp_path):
