@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kvengine.namespace import filling
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.filling import ABSENT
+from kvengine.namespace.limits import RELAXED
 from kvengine.tier.flights import Flight
 from kvengine.tier.memoize import is_async, kept
 
@@ -56,7 +57,17 @@ def memoize(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         is_async(function)  # refuses what is no function
-        keys = CallKeys(function, key, namespace.limits.key_bytes, name)
+        inner: Any = namespace._inner
+        # None: a server would have to be asked, and here nobody may wait.
+        limits = inner.limits_at_hand if hasattr(inner, "limits_at_hand") else inner.limits
+        keys = CallKeys(function, key, (limits or RELAXED).key_bytes, name)
+
+        async def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+            nonlocal limits, keys
+            if limits is None:
+                limits = await namespace._runner.run(lambda: inner.limits)
+                keys = CallKeys(function, key, limits.key_bytes, name)
+            return keys.key_of(args, kwargs)
 
         async def make(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             result = function(*args, **kwargs)
@@ -67,14 +78,14 @@ def memoize(
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await namespace.get_or_set(
-                keys.key_of(args, kwargs),
+                await key_of(args, kwargs),
                 functools.partial(make, args, kwargs),
                 type=kind,
                 **options,
             )
 
         async def forget(*args: Any, **kwargs: Any) -> int:
-            return await namespace.delete(keys.key_of(args, kwargs))
+            return await namespace.delete(await key_of(args, kwargs))
 
         call.forget = forget  # type: ignore[attr-defined]
         return call

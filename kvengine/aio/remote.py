@@ -97,6 +97,7 @@ class RemoteNamespace:
     put_many = forwarded(sync_namespace.RemoteNamespace.put_many)
     delete_many = forwarded(sync_namespace.RemoteNamespace.delete_many)
     delete_prefix = forwarded(sync_namespace.RemoteNamespace.delete_prefix)
+    export = forwarded(sync_namespace.RemoteNamespace.export)
     list = forwarded(sync_namespace.RemoteNamespace.list)
     count = forwarded(sync_namespace.RemoteNamespace.count)
     size = forwarded(sync_namespace.RemoteNamespace.size)

@@ -54,8 +54,7 @@ LONG_CALLS = frozenset(
 class RemoteDatabase:
     """A database on a server, with the methods of kvengine.Database.
 
-    Not there: snapshot() and consumer(), which belong to a store; export() and import_() of its
-    namespaces.
+    Not there: snapshot() and consumer(), which belong to a store; import_() of its namespaces.
 
     Args:
         connection: to the server; it is closed with this.
@@ -92,6 +91,11 @@ class RemoteDatabase:
             AccessDenied: it refuses the token.
         """
         return self._limits or self._info()[0]
+
+    @property
+    def limits_at_hand(self) -> Limits | None:
+        """What its namespaces accept, if that was asked before."""
+        return self._limits
 
     @property
     def version(self) -> int:

@@ -10,11 +10,12 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kvengine.client.packing import pack
+from kvengine.client.transfer import export
 from kvengine.entry import GroupSize
-from kvengine.errors import InvalidType, NamespaceNotFound
+from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import Limits
@@ -22,6 +23,7 @@ from kvengine.namespace.pairs import PAIR_FIELDS
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import (
     BulkReport,
+    ExportReport,
     KeyChange,
     KeyDetails,
     KeyInfo,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class RemoteNamespace:
-    """A namespace on a server, with the methods of kvengine.Namespace but export() and import_().
+    """A namespace on a server, with the methods of kvengine.Namespace but import_().
 
     Thread-safety: threads may share it.
     """
@@ -51,6 +53,11 @@ class RemoteNamespace:
     def limits(self) -> Limits:
         """What is accepted."""
         return self._database.limits
+
+    @property
+    def limits_at_hand(self) -> Limits | None:
+        """What is accepted, if that is known without a question."""
+        return self._database.limits_at_hand
 
     @property
     def title(self) -> str:
@@ -224,6 +231,35 @@ class RemoteNamespace:
     def size(self) -> GroupSize:
         """Return GroupSize(keys, bytes) of what lives."""
         return GroupSize(*self._call("size"))
+
+    # -- files
+
+    def export(
+        self,
+        file: Any,
+        *,
+        format: str = "ndjson",
+        prefix: str = "",
+        start_after: str | None = None,
+        resume: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ExportReport:
+        """Write all pairs to a file on this machine; see Namespace.export().
+
+        They are read one by one, so they are not all as of one moment, and it can't be resumed.
+        """
+        return export(self, file, format, prefix, start_after, resume, progress)
+
+    def import_(self, file: Any, **options: Any) -> NoReturn:
+        """Refuse: an import keeps its place in the store.
+
+        Raises:
+            InvalidRequest: always.
+        """
+        raise InvalidRequest(
+            "an import is made where the database is (kvengine import); over the network use "
+            "put_many()"
+        )
 
     # -- watching
 

@@ -69,7 +69,7 @@ def export(
     if hasattr(file, "write"):
         if resume:
             raise InvalidRequest("an export can be resumed if it goes to a path")
-        job = Export(namespace, _writer(file), shape, progress)
+        job = Export(namespace, writer_of(file), shape, progress)
         return job.run(start, after)
     with closing(ResultFile(path_of(file), resume=resume)) as result:
         job = Export(namespace, result.write, shape, progress)
@@ -153,7 +153,7 @@ def one_moment(store: Store) -> AbstractContextManager[Store]:
     return nullcontext(store) if store.is_frozen else store.snapshot()
 
 
-def _writer(file: Any) -> Callable[[bytearray], None]:
+def writer_of(file: Any) -> Callable[[bytearray], None]:
     """Return a function that writes all of its bytes to a file object."""
     if isinstance(file, io.TextIOBase):
         raise InvalidType("an export needs a binary file; open it with mode 'wb'")
