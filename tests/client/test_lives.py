@@ -1,4 +1,4 @@
-"""How connections and locations over them end: cancelled, dropped, closed twice; nothing is left."""
+"""How connections and edges over them end: cancelled, dropped, closed twice; nothing is left."""
 
 import asyncio
 import functools
