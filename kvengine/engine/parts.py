@@ -312,6 +312,12 @@ class StoreParts(Applier):
                 return
 
     @property
+    def background_error(self) -> str | None:
+        """Why background work does not succeed just now; None if it does.  See also stats()."""
+        both = (self.maintenance.failures, self.interval_sync.failures)
+        return next((failures.last_error for failures in both if failures.in_a_row), None)
+
+    @property
     def is_read_only(self) -> bool:
         """True if users can't write: to a reader, or to a replica that was not promoted."""
         return self.options.read_only or self.follows is not None

@@ -288,7 +288,14 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     # -- maintenance
 
     def compact(self, progress: Progress | None = None) -> int:
-        """Give back the space of dead records now; return how many bytes that were."""
+        """Give back the space of dead records now; return how many bytes that were.
+
+        The work is done on a thread of the store's; Ctrl-C, or an exception of `progress`, ends
+        the wait, and the work at its next safe point: then nothing has changed, or it is done.
+
+        Args:
+            progress: called now and then with (bytes read, bytes to read), in this thread.
+        """
         self._check_writable()
         reports = Reports(progress)
         return self.maintenance.run(lambda: maintenance.compact_fully(self, reports.add), reports)
@@ -299,7 +306,10 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         self.maintenance.run(lambda: maintenance.checkpoint_now(self))
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Read every byte of the store and compare it with its checksum."""
+        """Read every byte of the store and compare it with its checksum.
+
+        Works on a store that is read-only since a sync failed, too.
+        """
         self.check_usable()
         return verifying.verify_open(self, progress)
 
@@ -307,7 +317,13 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         """Make a consistent copy in a new folder while the store is in use.
 
         Closed files are hard links where the file system allows it.  Returns the version up to
-        which the copy goes.
+        which the copy goes.  After a sync that failed the copy has all that can still be read, also
+        what is not on the disk of this store.
+
+        Args:
+            target: a folder that is empty, or is made.
+            progress: called with (bytes copied, bytes to copy), in this thread; writes and
+                compaction go on meanwhile.
         """
         self.check_usable()
         return backup.backup(self, target, progress)
@@ -364,7 +380,11 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         return self.is_refused
 
     def close(self) -> None:
-        """Write down what is needed for a quick open, and give everything back."""
+        """Write down what is needed for a quick open, and give everything back.
+
+        Another thread that closes at the same time waits until it is done.  When it is
+        interrupted the store is open still, or can be closed again.
+        """
         closing.close_store(self)
 
     def __enter__(self) -> Self:

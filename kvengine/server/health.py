@@ -4,6 +4,7 @@ Invariants:
 
 * /health says that the process answers; /ready that it can do its work: the database is open and
   takes what it is there for, a location has heard from its center.
+* What goes wrong in the background holds up no request: /ready tells of it, with status 200.
 """
 
 from __future__ import annotations
@@ -43,7 +44,18 @@ class Ready:
         why = self.why_not()
         if why is not None:
             return Response.json({"ready": False, "why": why}, 503)
-        return Response.json({"ready": True})
+        warning = self.warning()
+        return Response.json(
+            {"ready": True} if warning is None else {"ready": True, "warning": warning}
+        )
+
+    def warning(self) -> str | None:
+        """Return what an operator should look at though requests are served; None if nothing."""
+        db = self._backend.db
+        if isinstance(db, Edge):
+            return None
+        error = db._inner.store.background_error
+        return None if error is None else f"background work fails, and is tried again: {error}"
 
     def why_not(self) -> str | None:
         """Return why it is not ready; None if it is."""

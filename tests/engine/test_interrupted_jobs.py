@@ -13,7 +13,7 @@ import pytest
 
 import kvengine
 from kvengine import Store
-from kvengine.engine import compactor
+from kvengine.engine import compactor, maintenance
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import Step
@@ -21,7 +21,7 @@ from kvengine.testing.history import OPTIONS, History, content_of, open_history,
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
 ERRORS = (KeyboardInterrupt, SystemExit, MemoryError, RuntimeError)
-CALLS = ("compact", "checkpoint", "close")
+CALLS = ("compact", "checkpoint", "flush", "close")
 
 
 def used(seed: int = 1, writes: int = 60) -> History:
@@ -35,11 +35,26 @@ def used(seed: int = 1, writes: int = 60) -> History:
     return history
 
 
+def call_on(history: History, call: str) -> None:
+    """Call a method of the store, or let it do what the background does."""
+    if call == "flush":
+        history.store.maintenance.run(lambda: background(history.store))
+    else:
+        getattr(history.store, call)()
+
+
+def background(store: Store) -> None:
+    """Close segments, write new keys to a run and merge runs, then compact and save the index."""
+    maintenance.work(store)
+    maintenance.compact_in_background(store)
+    store.merge_keys(everything=True)
+
+
 def steps_of(call: str) -> range:
     """Return the numbers of the steps that a call takes on a store as used() makes it."""
     history = used()
     first = len(history.directory.steps) + 1
-    getattr(history.store, call)()
+    call_on(history, call)
     found = range(first, len(history.directory.steps) + 1)
     history.store.close()
     return found
@@ -95,7 +110,7 @@ def test_any_exception_at_any_step_of_a_job_changes_nothing_or_everything(call, 
 
         history.directory.before = strike
         try:
-            getattr(history.store, call)()
+            call_on(history, call)
         except error:
             assert raised
         history.directory.before = None
@@ -130,7 +145,7 @@ def traced(call: str, at: int, error: type[BaseException]) -> tuple[History, Tra
     tracer = Tracer(at, error)
     trace_jobs(history.store, tracer)
     try:
-        getattr(history.store, call)()
+        call_on(history, call)
     except error:
         assert tracer.place
     tracer.total = tracer.count
@@ -139,7 +154,7 @@ def traced(call: str, at: int, error: type[BaseException]) -> tuple[History, Tra
     return history, tracer
 
 
-@pytest.mark.parametrize("call", ["compact", "checkpoint"])
+@pytest.mark.parametrize("call", ["compact", "checkpoint", "flush"])
 def test_an_exception_at_any_line_of_a_job(call):
     history, tracer = traced(call, 0, MemoryError)
     total = tracer.total
@@ -236,7 +251,7 @@ def test_a_real_signal_at_any_step(call, usr1):
 
         history.directory.before = send
         try:
-            getattr(history.store, call)()
+            call_on(history, call)
         except Alarm:
             interrupted += 1
         history.directory.before = None
