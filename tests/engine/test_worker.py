@@ -1,0 +1,139 @@
+"""Threads of the operating system that call a function when they are woken."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from kvengine.engine.worker import Worker
+
+HANG_S = 60  # whatever takes this long hangs
+
+
+def until(is_so, what):
+    """Wait until something is so."""
+    end = time.monotonic() + HANG_S
+    while not is_so():
+        assert time.monotonic() < end, what
+        time.sleep(0.002)
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def test_a_worker_is_stopped_and_started_anew():
+    steps = []
+    before = threads()
+    worker = Worker(lambda: steps.append(worker.is_current()))
+    for turn in range(3):
+        assert worker.wake()
+        until(lambda turn=turn: len(steps) > turn, "the step")
+        assert threads() == before + 1
+        worker.stop()
+        worker.stop()
+        assert threads() == before
+    assert steps == [True] * 3
+    assert not worker.is_current()
+
+
+def test_a_worker_whose_step_raises_goes_on():
+    steps = []
+
+    def step():
+        steps.append(1)
+        raise SystemExit
+
+    worker = Worker(step)
+    worker.wake()
+    until(lambda: steps, "the step")
+    worker.wake()
+    until(lambda: len(steps) >= 2, "the next step")
+    worker.stop()
+
+
+def test_a_worker_comes_back_after_the_seconds_that_its_step_returned():
+    steps = []
+    worker = Worker(lambda: steps.append(1) or 0.001)
+    worker.wake()
+    until(lambda: len(steps) > 3, "it is called again and again")
+    worker.stop()
+    count = len(steps)
+    time.sleep(0.01)
+    assert len(steps) == count
+
+
+def test_signals_reach_the_main_thread_and_not_a_worker():
+    seen, blocked = [], []
+
+    def step():
+        blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(threading.current_thread()))
+    try:
+        worker = Worker(step)
+        worker.wake()
+        until(lambda: blocked, "the step")
+        for _ in range(10):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        until(lambda: seen, "the handler")
+        worker.stop()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert signal.SIGUSR1 in blocked[0]
+    assert signal.SIGINT in blocked[0]
+    assert set(seen) == {threading.main_thread()}
+
+
+def test_many_threads_wake_and_stop_a_worker():
+    steps = []
+    worker = Worker(lambda: steps.append(1))
+
+    def use():
+        for number in range(50):
+            assert worker.wake()
+            if number % 10 == 9:
+                worker.stop()
+
+    users = [threading.Thread(target=use) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(HANG_S)
+        assert not user.is_alive()
+    worker.wake()
+    until(lambda: steps, "it works as before")
+    worker.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_fork_starts_its_own_thread():
+    worker = Worker(lambda: None)
+    worker.wake()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            worker.after_fork_in_child()
+            worker.stop()
+            worker.wake()
+            worker.stop()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    worker.stop()
+
+
+def test_a_worker_that_is_told_to_end_by_its_own_step_ends():
+    before = threads()
+
+    def step():
+        worker.stop()
+
+    worker = Worker(step)
+    worker.wake()
+    until(lambda: threads() == before, "it ends")
+    assert not worker.is_current()
