@@ -17,12 +17,15 @@ from urllib.parse import urlsplit
 from kvengine.server.messages import Request, Response
 from kvengine.server.settings import is_loopback
 
+OWN_SITES = (None, b"same-origin", b"none")  # of Sec-Fetch-Site; "none": the user typed the address
+
 
 def refusal(request: Request) -> Response | None:
     """Return the answer to a request that a foreign page may have sent; None: it is none."""
     host = (request.header(b"host") or b"").decode("latin-1")
-    origin = request.header(b"origin")
-    if origin is not None and origin.decode("latin-1").partition("://")[2] != host:
+    origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
+    is_foreign = origin is not None and origin.decode("latin-1").partition("://")[2] != host
+    if is_foreign or site not in OWN_SITES:
         return Response.json(
             {"error": "pages of other sites may not use a server without tokens"}, 403
         )

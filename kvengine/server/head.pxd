@@ -8,6 +8,8 @@ cdef class Headers:
     cdef readonly bint is_hot
     cdef readonly bytes authorization, namespace_id
     cdef public object principal    # whose they were at the last request
+    cdef readonly bytes host
+    cdef public object host_is_own
     cdef public bytes allowed       # the namespace that this one may read
 
     cdef int take(self, bytes name, bytes value) except -1

@@ -11,6 +11,8 @@ class Headers:
     is_hot: bool
     authorization: bytes | None
     namespace_id: bytes | None
+    host: bytes
+    host_is_own: bool | None
     principal: Any
     allowed: bytes | None
 

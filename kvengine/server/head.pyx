@@ -16,7 +16,7 @@ cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
 # Headers that do not change what a read answers begin with none of these.
 cdef tuple NOT_HOT = (
     b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"range", b"if-", b"x-auth-",
-    b"te",
+    b"te", b"origin", b"sec-fetch-",
 )
 
 
@@ -26,11 +26,14 @@ cdef class Headers:
     block: as they came, from behind the request line to the empty line.
     is_hot: a read with them may be answered here.
     principal: whose they are; None: not known yet, or nobody's.
+    host: which name the client called.
+    host_is_own: whether that was found to be a name of this machine; None: nobody asked yet.
     """
 
     def __init__(self, block: bytes) -> None:
         self.block, self.is_hot = block, True
         self.authorization = self.namespace_id = self.principal = self.allowed = None
+        self.host, self.host_is_own = b"", None
         lines = block[:len(block) - 4].split(b"\r\n", headers_max)
         if len(lines) > headers_max:
             self.is_hot = False
@@ -49,6 +52,9 @@ cdef class Headers:
         elif name == b"kv-namespace":
             self.is_hot = self.is_hot and self.namespace_id is None
             self.namespace_id = value
+        elif name == b"host":
+            self.is_hot = self.is_hot and not self.host
+            self.host = value
         elif name.startswith(NOT_HOT) or name == b"connection" and value.lower() != b"keep-alive":
             self.is_hot = False
         return 0

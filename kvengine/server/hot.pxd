@@ -7,6 +7,7 @@ from kvengine.server.head cimport Headers
 cdef class HotDoor:
     cdef bytes rest_start, workerd_start
     cdef object access, now
+    cdef public object is_own_host
     cdef readonly dict readers
     cdef readonly uint64_t hits, workerd_hits, absent
     cdef uint64_t[64] times
@@ -15,6 +16,7 @@ cdef class HotDoor:
     cdef bytes value_of(
         self, const char *raw, Py_ssize_t raw_size, bytes namespace_id, int surface,
         Headers headers)
+    cdef bint is_guarded(self, Headers headers) except -1
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1
 
 cdef class HotConnection:

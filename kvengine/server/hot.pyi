@@ -7,6 +7,7 @@ VALUE_BYTES_MAX: int
 
 @disjoint_base
 class HotDoor:
+    is_own_host: Callable[[str], bool] | None
     readers: dict[bytes, Any]
     hits: int
     workerd_hits: int

@@ -9,6 +9,7 @@ Invariants:
 * A request is answered here only if it is whole, has no body, and a door would answer it with 200
   or, of an absent key in workerd's protocol, with 404.
 * The token's record is looked for on each request, so a revoked token opens nothing any more.
+* Without tokens, what the guard of browsers.py would look at is left to the doors.
 * Headers are compared only with those of the same connection: how long that takes tells nobody
   anything about the token of another.
 """
@@ -65,6 +66,7 @@ cdef class HotDoor:
         self.rest_start = f"/client/v4/accounts/{account}/storage/kv/namespaces/".encode()
         self.workerd_start = f"/workerd/{account}/".encode()
         self.access, self.now = access, now
+        self.is_own_host = None  # of a server without tokens: which names clients may call it by
         self.readers = {}
         self.hits = self.workerd_hits = self.absent = 0
         for bucket in range(64):
@@ -118,6 +120,8 @@ cdef class HotDoor:
             key_size = mark - start
         if not 1 <= key_size <= key_max or memchr(start, c"/", key_size) != NULL:
             return None
+        if self.is_own_host is not None and surface == REST and self.is_guarded(headers):
+            return None
         return self.value_of(start, key_size, namespace_id, surface, headers)
 
     cdef bytes value_of(
@@ -148,6 +152,12 @@ cdef class HotDoor:
         if surface == WORKERD:
             self.workerd_hits += 1
         return response(surface, <tuple>found)
+
+    cdef bint is_guarded(self, Headers headers) except -1:
+        """True if a page of another site may have sent a request: the guard must look at it."""
+        if headers.host_is_own is None:
+            headers.host_is_own = bool(self.is_own_host(headers.host.decode("latin-1")))
+        return not headers.host_is_own
 
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1:
         """True if the token of a request is known, may read, and has not asked too often."""

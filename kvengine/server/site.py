@@ -99,6 +99,7 @@ class Site:
         doors |= {b"client": rest, b"workerd": workerd}
         # A browser does not reach a Unix socket.
         is_exposed = self.settings.is_open and self.settings.unix_socket is None
+        self.backend.hot.is_own_host = browsers.is_own if is_exposed else None
         return App(doors, workerd, self.observers, browsers.refusal if is_exposed else None)
 
     def _v1(self) -> Door:

@@ -36,6 +36,34 @@ def test_foreign_pages(server: Running) -> None:
         assert asked(server, {"host": host}) == 200
 
 
+def test_the_fast_path_is_guarded_too(server: Running) -> None:
+    """The same answers for a read that is answered without a door (S7)."""
+    where = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{server.namespace_id('here')}"
+    path, own = f"{where}/values/k", f"127.0.0.1:{server.port}"
+    assert httpx.get(server.url + path).status_code == 200  # from now on at hand
+    hits = server.hot.hits
+    assert asked(server, {}, path) == 200
+    assert server.hot.hits == hits + 1
+    for site in ("cross-site", "same-site", "other"):
+        assert asked(server, {"sec-fetch-site": site}, path) == 403
+        assert asked(server, {"sec-fetch-site": site}) == 403
+    for site in ("same-origin", "none"):
+        assert asked(server, {"sec-fetch-site": site}, path) == 200
+    assert asked(server, {"origin": "https://evil.example"}, path) == 403
+    assert asked(server, {"origin": f"http://{own}"}, path) == 200
+    for host in ("evil.example", "127.0.0.1.evil.example", "8.8.8.8:80", "["):
+        assert asked(server, {"host": host}, path) == 403
+
+
+def test_one_connection_that_changes_its_host(server: Running) -> None:
+    where = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{server.namespace_id('here')}"
+    own = f"127.0.0.1:{server.port}"
+    with httpx.Client(base_url=server.url) as client:
+        for host, status in ((own, 200), ("evil.example", 403), (own, 200), ("localhost", 200)):
+            answer = client.get(f"{where}/values/k", headers={"host": host})
+            assert answer.status_code == status
+
+
 def test_a_foreign_page_changes_nothing(server: Running) -> None:
     here = server.db.namespace("here")
     body = json.dumps({"prefix": "", "dry_run": False})
