@@ -56,7 +56,7 @@ class _Shape:
 
     def __init__(self, *, as_hex: bool, as_json: bool, values: bool, null: bool) -> None:
         self._as_hex, self._as_json, self._values = as_hex, as_json, values
-        self._escape = on_terminal() and not null
+        self._escape = on_terminal()  # also between NULs: a terminal obeys what a key says
         self._end = b"\0" if null else b"\n"
         self._between = b"\0" if null else b"\t"
 

@@ -19,7 +19,7 @@ from kvengine.server import tokens
 from kvengine.server.rate import Allowance
 from kvengine.server.tokens import Token
 
-BEARER = b"Bearer "
+BEARER = b"bearer "  # the scheme is case-insensitive (RFC 9110 11.1)
 REMEMBERED_MAX = 10_000
 
 
@@ -93,13 +93,15 @@ class Access:
         """Return whose request has this Authorization header, None, or WAIT."""
         if self.is_open:
             return self._first
-        if header is None or not header.startswith(BEARER):
+        if header is None or header[: len(BEARER)].lower() != BEARER:
             return None
         digest = tokens.digest(header[len(BEARER) :].strip())
         if self._first_digest is not None and tokens.is_same(digest, self._first_digest):
             return self._first
         record = self._records.at_hand(TOKENS + digest)
-        return WAIT if record is WAIT else self._understood(digest, record)  # type: ignore[arg-type]
+        if record is WAIT:
+            return WAIT
+        return self._understood(digest, record)  # type: ignore[arg-type]  # bytes or None
 
     async def admit(
         self,

@@ -25,6 +25,7 @@ from kvengine.server.hot import HotDoor
 from kvengine.server.incoming import IN_MEMORY_BYTES
 from kvengine.server.messages import Request
 from kvengine.server.rate import KeyWrites
+from kvengine.server.rest.envelope import not_found_bytes
 
 
 class Backend:
@@ -50,7 +51,7 @@ class Backend:
     ) -> None:
         self.admission = admission
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
-        self.hot = HotDoor(account, access, time.monotonic)
+        self.hot = HotDoor(account, access, time.monotonic, not_found_bytes())
         self._one_large = asyncio.Semaphore(1)
         self.stopping = asyncio.Event()  # answers that go on end when it is set
 

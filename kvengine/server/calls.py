@@ -28,21 +28,27 @@ HEARTBEAT = bytes(4)
 
 
 class Call(NamedTuple):
-    """A method that can be called."""
+    """A method that can be called.
+
+    action: as the figures count it.
+    write, admin: what a token must allow.
+    writes_key: it writes the key that is its first argument.
+    """
 
     action: str
     write: bool = False
     admin: bool = False
+    writes_key: bool = False
 
 
 NAMESPACE_CALLS = {
     "get": Call("read"),
     "get_with_metadata": Call("read"),
     "get_metadata": Call("read"),
-    "put": Call("write", write=True),
+    "put": Call("write", write=True, writes_key=True),
     "delete": Call("delete", write=True),
-    "touch": Call("write", write=True),
-    "increment": Call("write", write=True),
+    "touch": Call("write", write=True, writes_key=True),
+    "increment": Call("write", write=True, writes_key=True),
     "put_many": Call("write", write=True),
     "delete_many": Call("delete", write=True),
     "delete_prefix": Call("delete", write=True),

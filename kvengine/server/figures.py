@@ -117,6 +117,7 @@ class Figures:
         for surface, status, count in (
             ("rest", 200, hot.hits - hot.workerd_hits),
             ("workerd", 200, hot.workerd_hits),
+            ("rest", 404, hot.rest_absent),
             ("workerd", 404, hot.absent),
         ):
             if count:

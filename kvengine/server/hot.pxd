@@ -9,7 +9,8 @@ cdef class HotDoor:
     cdef object access, now
     cdef public object is_own_host
     cdef readonly dict readers
-    cdef readonly uint64_t hits, workerd_hits, absent
+    cdef readonly uint64_t hits, workerd_hits, absent, rest_absent
+    cdef bytes rest_not_found
     cdef uint64_t[64] times
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers)

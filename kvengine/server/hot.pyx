@@ -7,7 +7,9 @@ the doors, which give the same answers.
 Invariants:
 
 * A request is answered here only if it is whole, has no body, and a door would answer it with 200
-  or, of an absent key in workerd's protocol, with 404.
+  or, of an absent key, with 404.
+* A request is metered, and taken from its token's rate, once: what is left to the doors is not
+  counted here.
 * The token's record is looked for on each request, so a revoked token opens nothing any more.
 * Without tokens, what the guard of browsers.py would look at is left to the doors.
 * Headers are compared only with those of the same connection: how long that takes tells nobody
@@ -45,6 +47,7 @@ cdef bytes START = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: "
 )
 cdef bytes VERSION = b"\r\nkv-version: "
+cdef bytes REST_VERSION = b"\r\nx-content-type-options: nosniff" + VERSION
 cdef enum Surface:
     NONE
     REST
@@ -57,18 +60,20 @@ cdef class HotDoor:
     Args:
         account: of the server.
         access: a kvengine.server.access.Access.
+        rest_not_found: the whole answer to a REST read of an absent key.
         now: tells the time by which tokens are limited, in seconds.
 
     Thread-safety: for one event loop.
     """
 
-    def __init__(self, account: str, access, now) -> None:
+    def __init__(self, account: str, access, now, rest_not_found: bytes) -> None:
         self.rest_start = f"/client/v4/accounts/{account}/storage/kv/namespaces/".encode()
         self.workerd_start = f"/workerd/{account}/".encode()
         self.access, self.now = access, now
         self.is_own_host = None  # of a server without tokens: which names clients may call it by
         self.readers = {}
-        self.hits = self.workerd_hits = self.absent = 0
+        self.hits = self.workerd_hits = self.absent = self.rest_absent = 0
+        self.rest_not_found = rest_not_found
         for bucket in range(64):
             self.times[bucket] = 0
 
@@ -130,6 +135,7 @@ cdef class HotDoor:
     ):
         cdef char[KEY_MAX] name
         cdef Py_ssize_t size
+        cdef bytes answer
         reader = self.readers.get(namespace_id)
         if reader is None or not self.may_read(headers, namespace_id):
             return None
@@ -143,15 +149,23 @@ cdef class HotDoor:
         found = reader.glance(key)
         if found is None:
             if surface == REST:
-                return None
+                self.rest_absent += 1
+                return self.rest_not_found
             self.absent += 1
             return NOT_FOUND
-        if type(found) is not tuple or type(found[0]) is not bytes:
-            return None  # it has to be waited for, or is large
+        answer = None
+        if type(found) is tuple and type(found[0]) is bytes:
+            answer = response(surface, <tuple>found)
+        if answer is None:  # it has to be waited for, or is large: the doors count it
+            headers.principal.allowance.give_back()
+            if type(found) is tuple:
+                reader.meter.reads -= 1
+                reader.meter.bytes_out -= len(found[0])
+            return None
         self.hits += 1
         if surface == WORKERD:
             self.workerd_hits += 1
-        return response(surface, <tuple>found)
+        return answer
 
     cdef bint is_guarded(self, Headers headers) except -1:
         """True if a page of another site may have sent a request: the guard must look at it."""
@@ -210,6 +224,7 @@ cdef class HotConnection:
             try:
                 answer = self.door.read(data, at, line, headers)
             except KvError:
+                headers.principal.allowance.give_back()
                 break  # the doors say it better
             if answer is None:
                 break
@@ -265,8 +280,9 @@ cdef bytes response(int surface, tuple found):
     memcpy(head, PyBytes_AS_STRING(START), PyBytes_GET_SIZE(START))
     used = PyBytes_GET_SIZE(START)
     used += decimal(head + used, size)
-    memcpy(head + used, PyBytes_AS_STRING(VERSION), PyBytes_GET_SIZE(VERSION))
-    used += PyBytes_GET_SIZE(VERSION)
+    cdef bytes version = REST_VERSION if surface == REST else VERSION
+    memcpy(head + used, PyBytes_AS_STRING(version), PyBytes_GET_SIZE(version))
+    used += PyBytes_GET_SIZE(version)
     used += decimal(head + used, <uint64_t>found[3])
     memcpy(head + used, b"\r\n", 2)
     used += 2

@@ -50,8 +50,11 @@ def set_up(form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     root.propagate = False
-    # uvicorn warns of each request that is none; anybody can send these.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    # What libraries warn of, in the same form.
+    logging.getLogger().handlers[:] = [handler]
+    # These two warn of what anybody can send; python-multipart also quotes it.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def log_request(request: Request, status: int, seconds: float) -> None:

@@ -229,7 +229,11 @@ class Response:
         """Return an answer that is JSON."""
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         kind = (b"content-type", b"application/json")
-        return cls(status, body.encode("utf-8", "surrogatepass"), [kind])
+        try:
+            data = body.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which metadata may hold: as escapes
+            data = json.dumps(value, separators=(",", ":")).encode()
+        return cls(status, data, [kind])
 
     async def send(self, send: Send, *, head_only: bool = False) -> None:
         """Send it over ASGI."""

@@ -37,6 +37,10 @@ class Allowance:
         self._left -= 1
         return True
 
+    def give_back(self) -> None:
+        """Put a request back that was not answered here."""
+        self._left = min(self._most, self._left + 1)
+
     @property
     def is_unlimited(self) -> bool:
         """True if it never refuses."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.database.database import Database
-from kvengine.errors import InvalidRequest, KeyNotFound
+from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound
 from kvengine.namespace.layout import TOKENS
 from kvengine.server import tokens
 from kvengine.server.tokens import Token
@@ -53,15 +53,10 @@ class TokenStore:
             rate: requests a second; None: as the server says.
 
         Raises:
-            InvalidRequest: an argument is not valid.
+            InvalidRequest: an argument is not valid, or InvalidType, of the wrong type.
             NamespaceNotFound: there is no such namespace.
         """
-        if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:
-            raise InvalidRequest(f"a token's name has 1 to {NAME_CHARS_MAX} characters")
-        if rate is not None and not 0 < rate < 1e9:
-            raise InvalidRequest(f"a rate is a number of requests a second, not {rate!r}")
-        if expires_in_s is not None and not 0 < expires_in_s < 1 << 40:
-            raise InvalidRequest(f"a token ends in a number of seconds, not {expires_in_s!r}")
+        check_description(name, namespaces, write, admin, expires_in_s, rate)
         if admin and namespaces is not None:
             raise InvalidRequest("a token that may administer can't be bound to namespaces")
         ids = None if namespaces is None else tuple(self._id_of(one) for one in namespaces)
@@ -106,3 +101,42 @@ class TokenStore:
                 self._db.store.delete(entry.key)
                 return token
         raise KeyNotFound(token_id)
+
+
+def check_description(
+    name: Any, namespaces: Any, write: Any, admin: Any, expires_in_s: Any, rate: Any
+) -> None:
+    """Refuse what no token can be made of: they may come from JSON, where anything may stand.
+
+    Raises:
+        InvalidType: an argument has the wrong type; "false" is no False.
+        InvalidRequest: a name is too long, or a number outside its range.
+    """
+    if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:
+        raise InvalidRequest(f"a token's name is a string of 1 to {NAME_CHARS_MAX} characters")
+    for what, value in (("write", write), ("admin", admin)):
+        if not isinstance(value, bool):
+            raise InvalidType(f"{what} must be true or false, not {_shown(value)}")
+    if namespaces is not None and (
+        not isinstance(namespaces, (list, tuple))
+        or not all(isinstance(one, str) for one in namespaces)
+    ):
+        raise InvalidType(
+            f"namespaces must be a list of titles or ids, or null for all, not {_shown(namespaces)}"
+        )
+    if expires_in_s is not None:
+        if isinstance(expires_in_s, bool) or not isinstance(expires_in_s, int):
+            raise InvalidType(f"expires_in_s must be whole seconds, not {_shown(expires_in_s)}")
+        if not 0 < expires_in_s < 1 << 40:
+            raise InvalidRequest(
+                f"expires_in_s must be seconds from 1 on, not {_shown(expires_in_s)}"
+            )
+    if rate is not None:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+            raise InvalidType(f"rate must be requests a second, not {_shown(rate)}")
+        if not 0 < rate < 1e9:
+            raise InvalidRequest(f"rate must be above 0 and below 1e9, not {_shown(rate)}")
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"

@@ -164,6 +164,9 @@ class V1Door:
             return _wrong_method("POST")
         request.action, request.namespace_id = call.action, namespace_id
         args, named = await self._arguments(request)
+        key = named.get("key", args[0] if args else None)
+        if call.writes_key and not self._backend.key_writes.take(namespace_id, str(key)):
+            raise Refused(429, "a key can be written once a second", 1)
         db = self._backend.database._inner
         if method in calls.NAMESPACE_STREAMS:
             namespace = await self._found(namespace_id)

@@ -242,3 +242,47 @@ def test_the_command_line_of_a_running_server(server: Running) -> None:
     assert run("list")[1].startswith(token.id)
     assert run("revoke", token.id)[0] == 0
     assert status(server, secret.strip()) == 401
+
+
+WRONG_TYPES = [
+    {"write": "false"},
+    {"write": 1},
+    {"write": None},
+    {"admin": "no"},
+    {"admin": []},
+    {"namespaces": "default"},
+    {"namespaces": {"default": True}},
+    {"namespaces": ["default", 1]},
+    {"namespaces": 5},
+    {"expires_in_s": "60"},
+    {"expires_in_s": 1.5},
+    {"expires_in_s": True},
+    {"expires_in_s": -1},
+    {"expires_in_s": 10**400},
+    {"rate": "10"},
+    {"rate": True},
+    {"rate": 0},
+    {"rate": []},
+    {"name": 5},
+    {"name": None},
+    {"name": ""},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_TYPES, ids=json.dumps)
+def test_descriptions_of_the_wrong_type_are_refused(server: Running, wrong: dict[str, Any]) -> None:
+    """ "false" is no False: a token that was to read only must not write (S8)."""
+    before = len(store_of(server).all())
+    server.namespace_id("default")
+    answer = server.http.post("/v1/tokens", json={"name": "n", **wrong})
+    assert answer.status_code == 400
+    assert next(iter(wrong)) in answer.json()["error"]
+    assert len(store_of(server).all()) == before
+
+
+def test_the_scheme_of_a_token_is_case_insensitive(server: Running) -> None:
+    for scheme in ("bearer", "BEARER", "Bearer"):
+        headers = {"Authorization": f"{scheme} {TOKEN}"}
+        assert httpx.get(f"{server.url}/v1/tokens", headers=headers).status_code == 200
+    headers = {"Authorization": f"Basic {TOKEN}"}
+    assert httpx.get(f"{server.url}/v1/tokens", headers=headers).status_code == 401

@@ -92,6 +92,20 @@ def failure(error: ApiError) -> Response:
     return response
 
 
+def not_found() -> ApiError:
+    """Return the error of a key that is absent."""
+    return ApiError(404, KEY_NOT_FOUND, "get: 'key not found'")
+
+
+def not_found_bytes() -> bytes:
+    """Return the whole answer to a read of an absent key, for those who write it as it is."""
+    response = failure(not_found())
+    assert isinstance(response.body, bytes)
+    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 404 Not Found\r\n" + lines + b"\r\n" + response.body
+
+
 def api_error(error: KvError | Refused, operation: str) -> ApiError:
     """Return what an error of ours is called there.
 

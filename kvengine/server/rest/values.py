@@ -16,12 +16,13 @@ from kvengine.errors import InvalidRequest
 from kvengine.server.access import Refused
 from kvengine.server.messages import Request, Response
 from kvengine.server.rest.call import Call
-from kvengine.server.rest.envelope import KEY_NOT_FOUND, ApiError, success
+from kvengine.server.rest.envelope import not_found, success
 from kvengine.server.rest.form_metadata import assembled
 from kvengine.server.rest.multipart import Form, boundary_of, read_form
 from kvengine.server.rest.numbers import whole
 from kvengine.server.values import find
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")  # a browser must not run what was stored
 OCTETS = (b"content-type", b"application/octet-stream")
 METADATA_BYTES_READ = 1 << 16  # of a part that is too long, enough to say how long JSON makes it
 
@@ -34,6 +35,7 @@ async def get(call: Call) -> Response:
     headers = [
         OCTETS,
         (b"content-length", b"%d" % len(found.value)),
+        NO_SNIFFING,
         (b"kv-version", b"%d" % found.version),
     ]
     if found.expires_at is not None:
@@ -125,8 +127,3 @@ def written(version: int) -> Response:
     response = success({})
     response.headers = [*response.headers, (b"kv-version", b"%d" % version)]
     return response
-
-
-def not_found() -> ApiError:
-    """Return the error of a key that is absent."""
-    return ApiError(404, KEY_NOT_FOUND, "get: 'key not found'")
