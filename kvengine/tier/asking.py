@@ -180,7 +180,8 @@ class Asking(Lookup):
         flight = self._flights.get(key)
         floor = max(self._floor_of(key), ask.floor)
         given_up = now - self.settings.timeout_s
-        if flight is None or flight.floor < floor or flight.sent < given_up:
+        is_lax = flight is not None and flight.ttl > ask.ttl  # a tier may answer from a copy
+        if flight is None or flight.floor < floor or flight.sent < given_up or is_lax:
             if self.breaker.error is not None and (
                 self._stale(key, ask) is not None or not self.breaker.admits(now)
             ):

@@ -8,7 +8,8 @@ Invariants:
 * The log of the store keeps its order, whatever ends the process: a position that is there was
   preceded by every drop that belongs to it.
 * The oldest copies go first when there is no room; a copy that is written again is young again.
-* A copy that is damaged is no copy.
+* A copy that is damaged is no copy; nor is one of an earlier life that the center, when this life
+  began, was behind: the center was restored from a backup, and may not have that value.
 * If the disk fails, nothing more is read from it or written to it until the next start: what could
   not be dropped is never shown, and the position on disk stays before it.
 """
@@ -31,6 +32,7 @@ POSITION_KEY = b"p"
 COPY = b"k"
 KEEP_SHARE = 0.9  # how full it is left after the oldest copies went
 CHECK_SHARE = 64  # the size is looked at each time that one part in so many was written
+INFINITE = float("inf")
 POSITION_EVERY = 1000  # versions; after a crash so many changes are applied again, and no more
 
 logger = logging.getLogger("kvengine")
@@ -40,7 +42,8 @@ class DiskCopies:
     """Copies in a store of their own.
 
     Args:
-        path: its folder, which is made if there is none; None: in memory, for simulations.
+        path: its folder, which is made if there is none; for simulations: a store, or None for one
+            in memory.
         room: how many bytes of keys and values it may hold.
 
     Raises:
@@ -53,22 +56,27 @@ class DiskCopies:
 
     def __init__(self, path: Any, room: int) -> None:
         options: Any = {"durability": "os", "groups": (COPY, 1)}
-        self._store = Store.in_memory(**options) if path is None else Store(path, **options)
+        if path is None or isinstance(path, Store):
+            self.store = path or Store.in_memory(compaction="manual", **options)
+        else:
+            self.store = Store(path, **options)
+        self._opened_at = self.store.version  # of its own versions; up to here are earlier lives
+        self._origin: float = INFINITE  # where the center was when this life began
         self._room, self._written, self._saved = room, 0, 0
         self._failed = False
         self.position: tuple[int, int] | None = None
         try:
             self._load(path)
         except BaseException:
-            self._store.close()  # another attempt must not find it locked
+            self.store.close()  # another attempt must not find it locked
             raise
 
     def _load(self, path: Any) -> None:
-        data = self._store.get(POSITION_KEY)
+        data = self.store.get(POSITION_KEY)
         if data is not None and len(data) == POSITION.size:
             self.position = POSITION.unpack(data)
             self._saved = self.position[0]
-        elif next(iter(self._store.keys()), None) is not None:
+        elif next(iter(self.store.keys()), None) is not None:
             raise NotAStore(f"{path} is a store with other things than a location's copies")
 
     def get(self, key: bytes) -> Held | None:
@@ -76,10 +84,12 @@ class DiskCopies:
         if self._failed:
             return None
         try:
-            data = self._store.get(COPY + key)
+            data = self.store.get(COPY + key)
             if data is None:
                 return None
             version, as_of, expires_at, size = HEAD.unpack_from(data)
+            if as_of > self._origin and self._is_of_an_earlier_life(key):
+                return None
         except (CorruptData, struct.error) as error:
             logger.warning("a copy on disk is damaged and is not used: %s", error)
             return None
@@ -93,11 +103,21 @@ class DiskCopies:
         held.from_disk = True
         return held
 
+    def _is_of_an_earlier_life(self, key: bytes) -> bool:
+        entry = self.store.get_entry(COPY + key)
+        return entry is None or entry.version <= self._opened_at
+
+    def begin(self, origin_version: int) -> None:
+        """A life of the location begins, and the center is at a version."""
+        self._origin = origin_version
+        if self.position is not None and self.position[0] > origin_version:
+            self.clear()  # the center is another one, or was restored from a backup
+
     def keep(self, key: bytes, held: Held) -> None:
         """Write a copy."""
         head = HEAD.pack(held.version, held.as_of, held.expires_at or 0.0, len(held.metadata))
         data = b"".join((head, held.metadata, held.value or b""))
-        self._change(lambda: self._store.put(COPY + key, data))
+        self._change(lambda: self.store.put(COPY + key, data))
         self._written += len(key) + len(data)
         if self._written > self._room // CHECK_SHARE:
             self._written = 0
@@ -105,7 +125,7 @@ class DiskCopies:
 
     def drop(self, key: bytes) -> None:
         """Remove the copy of a key."""
-        self._change(lambda: self._store.delete(COPY + key))
+        self._change(lambda: self.store.delete(COPY + key))
 
     def reach(self, position: int, covered_from: int) -> None:
         """Changes up to a version have been applied; now and then it is written down."""
@@ -117,13 +137,13 @@ class DiskCopies:
     def _save(self) -> None:
         if self.position is not None:
             data = POSITION.pack(*self.position)
-            self._change(lambda: self._store.put(POSITION_KEY, data))
+            self._change(lambda: self.store.put(POSITION_KEY, data))
             self._saved = self.position[0]
 
     def clear(self) -> None:
         """Remove everything: the upstream is another one, or has gone back."""
         self.position = None
-        self._change(self._store.clear)
+        self._change(self.store.clear)
 
     def _change(self, change: Callable[[], object]) -> None:
         """Change the store; if that fails, it is not used any more."""
@@ -136,32 +156,32 @@ class DiskCopies:
 
     def _fail(self, error: Exception) -> None:
         self._failed = True
-        if not self._store.closed:
+        if not self.store.closed:
             logger.warning("copies on disk are not used until the next start: %s", error)
 
     def size(self) -> int:
         """Return how many bytes the keys and copies have."""
-        return self._store.group_size(COPY).bytes
+        return self.store.group_size(COPY).bytes
 
     def _make_room(self) -> None:
         """Remove the oldest copies, if there are too many."""
         if self.size() <= self._room:
             return
         left = self.size() - int(self._room * KEEP_SHARE)
-        with self._store.batch() as batch:
-            for change in self._store.tail(0, prefix=COPY):
+        with self.store.batch() as batch:
+            for change in self.store.tail(0, prefix=COPY):
                 if left <= 0:
                     break
-                entry = self._store.get_entry(change.key)
+                entry = self.store.get_entry(change.key)
                 if entry is not None and entry.version == change.version:
                     batch.delete(change.key)
                     left -= len(entry.key) + len(entry.value)
 
     def close(self) -> None:
         """Write down the position, and give everything back."""
-        if not self._store.closed:
+        if not self.store.closed:
             self._save()
             try:
-                self._store.close()
+                self.store.close()
             except (KvError, OSError) as error:
                 logger.warning("copies on disk could not be closed: %s", error)

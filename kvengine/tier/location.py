@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from kvengine.errors import UpstreamUnavailable
 from kvengine.tier.board import Board, Done, Later
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.lookup import Held
@@ -173,9 +174,12 @@ class Location(Reading):
             return
 
         def arrived(results: list[Shown | Exception]) -> None:
-            for result in results:
+            for result, want in zip(results, wants, strict=True):
                 if isinstance(result, Exception):
                     done(result)
+                    return
+                if result.status == "STALE" and result.age > want.within_s:
+                    done(UpstreamUnavailable("this tier can't reach its upstream"))
                     return
             done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
 
@@ -201,8 +205,8 @@ class Location(Reading):
             self.floors.lift_all(origin_version)
             self._set_floor()
             disk = self.copies.disk
-            if disk is not None and disk.position is not None and disk.position[0] > origin_version:
-                disk.clear()  # the center is another one, or was restored from a backup
+            if disk is not None:
+                disk.begin(origin_version)
             if disk is not None and disk.position is not None:
                 self.position, self.covered_from = disk.position
             else:

@@ -3,7 +3,8 @@
 Invariants:
 
 * No answer below the floor of its key is kept or shown.
-* Who comes after a question was sent does not believe it that a key is absent.
+* Who comes after a question was sent does not believe it that a key is absent, nor a value that is
+  older than he asked for.
 """
 
 from __future__ import annotations
@@ -148,9 +149,10 @@ class Reading(Asking):
         is_absent = held.version == 0 and not self.settings.negative_ttl_s
         has_expired = held.expires_at is not None and held.expires_at <= self._wall()
         for waiter in each(flight.waiters):
-            if (is_absent or has_expired) and waiter.since > flight.sent:
+            is_late = waiter.since - flight.sent > waiter.ask.ttl
+            if is_late or ((is_absent or has_expired) and waiter.since > flight.sent):
                 # It came after the question was sent: in between the key may have been made, or the
-                # value may have expired.
+                # value may have expired or changed.
                 late.append((flight.key, waiter.ask, waiter.done))
                 continue
             if waiter.status == "MISS":

@@ -215,6 +215,68 @@ def test_a_floor_of_the_reader_is_met(bench):
     assert bench.read(floor=15)[0].status == "HIT"
 
 
+def test_a_min_version_reader_does_not_join_an_older_question(bench):
+    first = bench.read()
+    second = bench.read(floor=12)
+    assert len(bench.upstream.asked) == 2
+    bench.upstream.answer(Answer(5, 11, 0.0, b"older"))
+    assert first[0].value == b"older"
+    assert second == []
+    bench.upstream.answer(Answer(12, 12, 0.0, b"written"))
+    assert second[0].value == b"written"
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_stale_if_error_shows_nothing_below_min_version(bench, is_open):
+    bench.hold()
+    bench.time.run_until(70.0)
+    results = bench.read(floor=11, stale_if_error=1000.0)
+    if is_open:
+        bench.location.poll_failed(UpstreamUnavailable("cut"))
+    else:
+        bench.upstream.fail(UpstreamUnavailable("cut"))
+    assert isinstance(results[0], UpstreamUnavailable)
+    results = bench.read(floor=10, stale_if_error=1000.0)
+    if not is_open:
+        bench.upstream.fail(UpstreamUnavailable("cut"))
+    assert results[0].status == "STALE"
+
+
+def test_who_asks_for_something_younger_does_not_join_a_lax_question(bench):
+    """A tier may answer the first from a copy that is too old for the second."""
+    first, second = bench.read(ttl=60.0), bench.read(ttl=5.0)
+    assert [wants[0].within_s for wants, _ in bench.upstream.asked] == [60.0, 5.0]
+    bench.upstream.answer(Answer(5, 10, 30.0, b"old"))
+    assert first[0].value == b"old"
+    assert second == []
+    bench.upstream.answer(Answer(6, 11, 0.0, b"new"))
+    assert second[0].value == b"new"
+
+
+def test_who_comes_later_than_his_ttl_allows_asks_again(bench):
+    first = bench.read(ttl=5.0)
+    bench.time.run_until(6.0)
+    second = bench.read(ttl=5.0)
+    bench.upstream.answer(Answer(5, 10, 0.0, b"v"))
+    assert first[0].value == b"v"
+    assert second == []
+    bench.upstream.answer(Answer(6, 11, 0.0, b"new"))
+    assert second[0].value == b"new"
+
+
+def test_a_tier_says_that_it_can_not_answer_rather_than_give_what_is_too_old(bench):
+    from kvengine.tier.messages import Want
+
+    bench.hold()
+    bench.time.run_until(30.0)
+    bench.location.poll_failed(UpstreamUnavailable("cut"))
+    results = []
+    bench.location.fetch([Want(b"k", 0, 0, 10.0)], results.append)
+    bench.location.fetch([Want(b"k", 0, 0, 40.0)], results.append)
+    assert isinstance(results[0], UpstreamUnavailable)
+    assert results[1][0].value == b"v"
+
+
 def test_what_is_shown_never_goes_back_after_it_was_pushed_out(time, clock):
     bench = Bench(time, clock, memory_bytes=2000)
     bench.hold(12, 12, b"new")

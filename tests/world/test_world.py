@@ -10,7 +10,7 @@ import pytest
 from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
 from kvengine.testing.world.checker import Checker
-from kvengine.tier import location, reading
+from kvengine.tier import asking, disk, location, reading
 from kvengine.tier.messages import Shown
 
 SEEDS = range(1000 if os.environ.get("KVENGINE_LONG") else 12)
@@ -36,7 +36,10 @@ def odd_world(seed, **changes):
         "board_bytes": chance.choice([1024, 1 << 20]),
         "push_bytes": chance.choice([0, 4096]),
         "value_bytes": chance.choice([10, 200]),
+        "negative_ttl_s": chance.choice([0.0, 0.0, 5.0]),
+        "compacts": chance.choice([False, False, True]),
     }
+    disk.POSITION_EVERY = chance.choice([1, 1000])
     return World(**settings | changes), chance
 
 
@@ -72,8 +75,23 @@ MISTAKES = {
     "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
     "own writes": (
         location,
-        "                    self.floors.lift(key, version)\n",
-        "                    pass\n",
+        "self.floors.lift(key, version)\n                else",
+        "pass\n                else",
+    ),
+    "own writes whose answer was lost": (location, "self.floors.doubt(key)", "pass"),
+    "min_version joins an older question": (asking, "flight.floor < floor", "False"),
+    "stale_if_error below min_version": (
+        asking,
+        "floor = max(ask.floor, self.floors.of_all)",
+        "floor = 0",
+    ),
+    "the position is written before the drops": (
+        location,
+        "                self._changing = True\n",
+        """                self._changing = True
+                if self.copies.disk and news.upto > self.position:
+                    self.copies.disk.reach(news.upto, self.covered_from)
+""",
     ),
 }
 
@@ -82,14 +100,14 @@ MISTAKES = {
 def test_the_checker_sees_a_mistake(mistake):
     module, right, wrong = MISTAKES[mistake]
     code = f"""
-import kvengine.tier.reading, kvengine.tier.location
-import {module.__name__} as module
-text = open(module.__file__).read()
-assert {right!r} in text
-exec(compile(text.replace({right!r}, {wrong!r}), module.__file__, "exec"), vars(module))
-location = kvengine.tier.location
-if module is not location:
-    exec(compile(open(location.__file__).read(), location.__file__, "exec"), vars(location))
+from kvengine.tier import asking, location, reading
+import {module.__name__} as wrong
+for module in (asking, reading, location):
+    text = open(module.__file__).read()
+    if module is wrong:
+        assert {right!r} in text
+        text = text.replace({right!r}, {wrong!r})
+    exec(compile(text, module.__file__, "exec"), vars(module))
 import kvengine.testing.world.places as places
 places.Location = location.Location
 from tests.world.test_world import run
@@ -105,10 +123,11 @@ def test_the_checker_sees_clocks_that_run_too_far_apart():
     assert any(run(seed, 300, clock_drift=0.1).violations for seed in range(40))
 
 
-def test_the_same_seed_gives_the_same_history():
+@pytest.mark.parametrize("compacts", [False, True])
+def test_the_same_seed_gives_the_same_history(compacts):
     code = (
-        "from tests.world.test_world import run; r = run(4); "
-        "print(r, r.leaves.questions, r.leaves.pushed, r.messages)"
+        f"from tests.world.test_world import run; r = run(4, 200, compacts={compacts}); "
+        "print(r, r.leaves.questions, r.leaves.pushed, r.leaves.resets, r.messages)"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
@@ -160,6 +179,7 @@ def test_who_writes_at_a_location_reads_it_there_and_with_its_version_everywhere
 def test_a_location_with_a_disk_knows_its_values_after_a_crash():
     world = World(seed=2, locations=1, keys=10, with_disk=True)
     world.read("loc-0", b"key-1")
+    world.places["loc-0"].sync()
     world.crash("loc-0")
     world.begin("loc-0")
     world.run(3)
@@ -167,6 +187,33 @@ def test_a_location_with_a_disk_knows_its_values_after_a_crash():
     assert world.read("loc-0", b"key-1").status == "HIT"
     assert world.report().upstream_reads == before
     assert world.report().leaves.disk_hits == 1
+
+
+@pytest.mark.parametrize("position", ["ahead", "behind"])
+def test_a_disk_notices_a_center_that_was_restored(position, monkeypatch):
+    """Values that the center lost are not shown, whatever position is on the disk."""
+    monkeypatch.setattr(disk, "POSITION_EVERY", 1 if position == "ahead" else 1000)
+    world = World(seed=5, locations=1, keys=10, with_disk=True)
+    for number in range(5):
+        world.write("center", b"key-1", b"kept %d" % number)
+    backup = world.backup()
+    for number in range(20):
+        world.write("center", b"key-%d" % (number % 3), b"lost %d" % number)
+    lost = {b"key-%d" % number: world.read("loc-0", b"key-%d" % number) for number in range(10)}
+    assert lost[b"key-1"].value.startswith(b"lost")
+    world.run(5)
+    world.places["loc-0"].sync()
+    world.crash("loc-0")
+    world.restore(backup)
+    world.begin("loc-0")
+    for number in range(40):  # also when it is ahead of where it was
+        world.write("center", b"key-9", b"new %d" % number)
+        world.run(1)
+        for key in lost:
+            expected = world.center.read(key)
+            found = world.read("loc-0", key)
+            assert (found.value, found.version) == (expected.value, expected.version), key
+    assert world.center.store.version > backup.version + 20
 
 
 def shown(version, value=b"v", age=0.0, as_of=100):

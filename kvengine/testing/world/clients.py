@@ -75,8 +75,9 @@ class Clients:
                 return
             now = self.time.now
             self.read_times.add(now - began)
-            bound = max(wanted.ttl, self.settings.bound_s if result.status == "STALE" else 0.0)
-            bound = max(bound, wanted.stale_if_error)
+            bound = wanted.ttl
+            if result.status == "STALE":
+                bound = max(bound, self.settings.bound_s, wanted.stale_if_error)
             self.checker.read(place, key, result, began, now, bound, wanted.floor)
             if done is not None:
                 done(result)
@@ -136,15 +137,22 @@ class Clients:
             return
         life = found.life
 
+        results: list[Any] = []  # of the center, also if its answer is lost
+
         def acknowledged(result: Any) -> None:
-            if not isinstance(result, Exception) and found.life == life:
-                found.door.wrote([key], result)
-                if self.checker.knows(key):
-                    self.checker.wrote(place, key, result, self.time.now)
+            is_lost = isinstance(result, Exception)
+            done_at = results[0] if results else result
+            if found.life == life:
+                found.door.wrote([key], None if is_lost else result)
+                if not isinstance(done_at, Exception) and self.checker.knows(key):
+                    self.checker.wrote(place, key, done_at, self.time.now)
             self._write_ended(result, finish)
 
         self._carry_write(
-            found, lambda reply: self._write_at_center(key, value, ttl, reply), acknowledged
+            found,
+            lambda reply: self._write_at_center(key, value, ttl, reply),
+            acknowledged,
+            results,
         )
 
     def _write_ended(self, result: Any, done: Done) -> None:
@@ -153,10 +161,13 @@ class Clients:
         done(result)
 
     def _carry_write(
-        self, leaf: LocationPlace, request: Callable[[Done], None], done: Done
+        self,
+        leaf: LocationPlace,
+        request: Callable[[Done], None],
+        done: Done,
+        results: list[Any],
     ) -> None:
         """Carry a write to the center; it is done once, however often the request comes."""
-        results: list[Any] = []
 
         def once(reply: Done) -> None:
             if not results:

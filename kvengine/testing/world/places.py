@@ -1,4 +1,11 @@
-"""The places of a world: the center, and the locations, which may crash and begin again."""
+"""The places of a world: the center, and the locations, which may crash and begin again.
+
+Invariants:
+
+* Nothing happens in a thread of its own: stores are compacted when it is time for that.
+* A location that crashes loses the end of what it has written to its disk, which may be in the
+  middle of what belongs together.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from kvengine.engine import maintenance
 from kvengine.engine.store import Store
 from kvengine.testing.world.link import Link
 from kvengine.testing.world.virtual_time import WorldClock
@@ -19,6 +27,19 @@ from kvengine.tier.settings import Settings
 
 if TYPE_CHECKING:
     from kvengine.testing.world.world import World
+
+TIDY_S = 5.0
+UNSYNCED_MAX = 50  # writes to a disk that may be lost in a crash
+
+
+def copy_of(store: Store, version: int | None = None) -> Store:
+    """Return another store in memory, as this one was at a version if that can still be known."""
+    options = store.options
+    made = Store.in_memory(clock=options.clock, compaction="manual", groups=options.groups)
+    found = [one for one in store.tail(0) if version is None or one.version <= version]
+    if found:
+        made.apply(tuple(found))
+    return made
 
 
 class Place:
@@ -50,9 +71,22 @@ class CenterPlace(Place):
         content: Iterable[tuple[bytes, bytes]],
     ) -> None:
         super().__init__(world, name, clock)
-        self.store = Store.in_memory(clock=clock)
+        self.store = Store.in_memory(clock=clock, compaction="manual")
         self.store.update(content)
         self._settings = settings
+        self.begin()
+        clock.later(TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Compact the store if that is due, as its own thread would."""
+        if self.world.compacts or maintenance.is_too_large(self.store):
+            self.store.compact()
+        self.clock.later(TIDY_S, self._tidy)
+
+    def restore(self, backup: Store) -> None:
+        """Begin again with what a backup has: the changes since then are lost."""
+        self.crash()
+        self.store = copy_of(backup)
         self.begin()
 
     def begin(self) -> None:
@@ -95,6 +129,7 @@ class LocationPlace(Place):
         self.upstream, self.settings = upstream, settings
         self.past = Counters()  # of earlier lives
         self.disk: DiskCopies | None = None
+        self.synced = 0  # the version of the disk's store up to which nothing can be lost
         if world.with_disk:
             self.disk = DiskCopies(None, settings.disk_bytes)
         self.begin()
@@ -142,6 +177,24 @@ class LocationPlace(Place):
             self.listening.close()
             self.door.board.close()
             self.past.add(self.door.counters)
+            if self.disk is not None:
+                self._lose_end()
+
+    def sync(self) -> None:
+        """Let what is on the disk survive a crash."""
+        if self.disk is not None:
+            self.synced = self.disk.store.version
+
+    def _lose_end(self) -> None:
+        """Lose the last writes to the disk, as many as chance will have it."""
+        assert self.disk is not None
+        chance = random.Random(f"{self.world.seed} {self.name} {self.life} disk")
+        store = self.disk.store
+        lost = chance.randint(0, min(UNSYNCED_MAX, store.version - self.synced))
+        left = copy_of(store, store.version - lost)
+        self.synced = left.version
+        store.close()
+        self.disk = DiskCopies(left, self.settings.disk_bytes)
 
     def to_center(self, request: Any, done: Any) -> None:
         """Carry a request past all tiers to the center, and its answer back."""

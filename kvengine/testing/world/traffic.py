@@ -36,6 +36,7 @@ class Traffic:
         new_share: float = 0.1,
         expire_share: float = 0.1,
         ttl_s: float = 20.0,
+        odd_share: float = 0.2,
     ) -> None:
         """Let readers and writers work for so many seconds.
 
@@ -48,6 +49,7 @@ class Traffic:
             new_share: of the writes, those of keys that were not there before.
             expire_share: of the writes, those of values that expire.
             ttl_s: after so many seconds, on average.
+            odd_share: of the reads, those that say how old, or of which version, the value may be.
         """
         world, chance = self._world, self._chance
         keys, places = Zipf(self.keys, skew, chance), Zipf(len(world.leaves), 0.5, chance)
@@ -56,7 +58,8 @@ class Traffic:
         def read() -> None:
             if world.time.now < end:
                 world.time.later(chance.expovariate(reads_per_s), read)
-                world.start_read(world.leaves[places.draw()].name, key_of(keys.draw()))
+                ask = self._odd_ask() if chance.random() < odd_share else {}
+                world.start_read(world.leaves[places.draw()].name, key_of(keys.draw()), **ask)
 
         def write() -> None:
             if world.time.now < end:
@@ -68,6 +71,18 @@ class Traffic:
         if writes_per_s:
             world.time.later(chance.expovariate(writes_per_s), write)
         world.run(end - world.time.now)
+
+    def _odd_ask(self) -> dict[str, float]:
+        """Return what a reader may say."""
+        chance = self._chance
+        ask: dict[str, float] = {}
+        if chance.random() < 0.5:
+            ask["ttl"] = chance.choice([0.0, 2.0, 30.0, 300.0])
+        if chance.random() < 0.5:
+            ask["stale_if_error"] = chance.choice([10.0, 120.0])
+        if chance.random() < 0.5:
+            ask["floor"] = max(0, self._world.center.store.version - chance.choice([0, 1, 10]))
+        return ask
 
     def _write(self, keys: Zipf, places: Zipf, shares: tuple[float, float, float, float]) -> None:
         world, chance = self._world, self._chance

@@ -14,13 +14,14 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
 from kvengine.testing.world.checker import Checker
 from kvengine.testing.world.clients import CENTER, Clients
 from kvengine.testing.world.geography import latency_of
 from kvengine.testing.world.namespace import WorldNamespace
 from kvengine.testing.world.network import Network, Weather
-from kvengine.testing.world.places import CenterPlace, LocationPlace, Place
+from kvengine.testing.world.places import CenterPlace, LocationPlace, Place, copy_of
 from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
@@ -94,7 +95,8 @@ class World(Clients):
         clock_drift: clocks run up to this part faster or slower.
         latency: seconds from one place to another: a function of their names, or a matrix, which
             is a dict from pairs of names to seconds; None: places lie on a globe.
-        with_disk: locations have copies on disk, which survive their crashes.
+        with_disk: locations have copies on disk, which survive their crashes but for the end.
+        compacts: the center forgets deletes all the time, so who was away hears that news are gone.
         settings: of the locations; see kvengine.tier.settings.Settings.
 
     Raises:
@@ -120,12 +122,14 @@ class World(Clients):
         clock_drift: float = 0.0,
         latency: Any = None,
         with_disk: bool = False,
+        compacts: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__()
         if locations < 1 or regions < 0 or keys < 0:
             raise InvalidRequest("a world has at least one location, and not less than no keys")
         self.seed, self.with_disk, self.value_bytes = seed, with_disk, value_bytes
+        self.compacts = compacts
         self.chance = random.Random(seed)
         self.time = VirtualTime()
         self.settings = _settings(settings)
@@ -241,6 +245,17 @@ class World(Clients):
         found: Any = self.place(place)
         if not found.is_up:
             found.begin()
+
+    def backup(self) -> Store:
+        """Return what the center has now."""
+        return copy_of(self.center.store)
+
+    def restore(self, backup: Store) -> None:
+        """Let the center begin again with what a backup has: later changes are lost.
+
+        What was promised of them is not kept, so reads of their keys can't be judged any more.
+        """
+        self.center.restore(backup)
 
     def _upstream(self, name: str) -> str:
         place = self.place(name)
