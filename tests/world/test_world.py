@@ -78,7 +78,6 @@ MISTAKES = {
         "self.floors.lift(key, version)\n                else",
         "pass\n                else",
     ),
-    "own writes whose answer was lost": (location, "self.floors.doubt(key)", "pass"),
     "min_version joins an older question": (asking, "flight.floor < floor", "False"),
     "stale_if_error below min_version": (
         asking,
@@ -174,6 +173,21 @@ def test_who_writes_at_a_location_reads_it_there_and_with_its_version_everywhere
     assert world.read("loc-0", b"key-1").value == b"mine"
     for place in ("loc-1", "loc-2"):
         assert world.read(place, b"key-1", floor=version).value == b"mine"
+
+
+@pytest.mark.parametrize("value", [b"mine", None])
+def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
+    world = World(seed=2, locations=2, regions=1, keys=10)
+    for place in ("loc-0", "loc-1"):
+        world.read(place, b"key-1")
+    world.cut("center", "loc-0", one_way=True)  # requests arrive, answers do not
+    world.cut("reg-0", "loc-0", one_way=True)  # nor do news
+    with pytest.raises(UpstreamUnavailable):
+        world.write("loc-0", b"key-1", value)
+    world.mend("center", "loc-0")
+    world.mend("reg-0", "loc-0")
+    assert world.read("loc-0", b"key-1").value == value
+    assert world.report().violations == []
 
 
 def test_a_location_with_a_disk_knows_its_values_after_a_crash():
