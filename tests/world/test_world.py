@@ -177,7 +177,7 @@ def test_who_writes_at_a_location_reads_it_there_and_with_its_version_everywhere
 
 @pytest.mark.parametrize("value", [b"mine", None])
 def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
-    world = World(seed=2, locations=2, regions=1, keys=10)
+    world = World(seed=2, locations=2, regions=1, keys=10, timeout_s=1.0)
     for place in ("loc-0", "loc-1"):
         world.read(place, b"key-1")
     world.cut("center", "loc-0", one_way=True)  # requests arrive, answers do not
