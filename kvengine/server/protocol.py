@@ -28,6 +28,15 @@ from kvengine.server.framing import Body
 from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
 from kvengine.server.hot import HotConnection, HotDoor
 from kvengine.server.messages import ENDED
+from kvengine.server.refusals import (
+    NO_HTTP,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_MANY,
+    TOO_SLOW,
+    UNKNOWN_CODING,
+    encoded_target,
+)
 from kvengine.server.settings import ServerSettings
 
 UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
@@ -38,12 +47,6 @@ LINGER_BYTES = 1 << 20  # as much is read, and dropped, meanwhile
 TARGET_BYTES_MAX = 16 << 10  # of a path with its query
 WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
 HEAD_END = b"\r\n\r\n"
-NOTHING = b"connection: close\r\ncontent-length: 0\r\n\r\n"
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + NOTHING
-TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + NOTHING
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\n" + NOTHING
-TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n" + NOTHING
-UNKNOWN_CODING = b"HTTP/1.1 501 Not Implemented\r\n" + NOTHING
 
 
 class Cycle(base.RequestResponseCycle):
@@ -95,6 +98,7 @@ class Protocol(base.HttpToolsProtocol):
     rest = b""  # what came behind the request that is being answered
     moved_at = 0.0  # when bytes came or went
     head_began = 0.0
+    has_target = False  # the end of the request line has come
     left_to_write = 0
     dropped = 0
     is_refused = False  # what comes is dropped; the connection ends soon
@@ -198,7 +202,7 @@ class Protocol(base.HttpToolsProtocol):
             if not data or self.is_refused:
                 return b""
             self.tail, self.head_began = b"", self.moved_at
-            self.parser = httptools.HttpRequestParser(self)
+            self.parser, self.has_target = httptools.HttpRequestParser(self), False
         end = (self.tail + data).find(HEAD_END)
         size = len(data) if end < 0 else end + len(HEAD_END) - len(self.tail)
         self.head_bytes += size
@@ -206,9 +210,14 @@ class Protocol(base.HttpToolsProtocol):
             self._refuse(TOO_LARGE)
             return b""
         piece = data if size == len(data) else data[:size]
+        if not self.has_target:
+            self.has_target = b"\n" in piece
+            given = piece if piece.isascii() and b"\x7f" not in piece else encoded_target(piece)
+        else:
+            given = piece
         self.is_reading_head = True
         try:
-            self.parser.feed_data(piece)
+            self.parser.feed_data(given)
         except httptools.HttpParserUpgrade:
             pass  # to what is asked for; the request is answered as it is (RFC 9110, 7.8)
         except httptools.HttpParserError:
@@ -351,10 +360,7 @@ class Protocol(base.HttpToolsProtocol):
     def _refuse_malformed(self) -> None:
         """Answer what is no HTTP."""
         if not self.is_refused:
-            said = b"Invalid HTTP request received."
-            head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            size = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(said)
-            self._refuse(head + size + said)
+            self._refuse(NO_HTTP)
 
     def _refuse(self, answer: bytes) -> None:
         """Answer, unless an answer has begun, and close.

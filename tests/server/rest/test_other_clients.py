@@ -2,6 +2,8 @@
 
 import base64
 import json
+import socket
+import time
 
 import pytest
 
@@ -163,3 +165,50 @@ def test_a_form_byte_by_byte(server):
 def test_a_form_without_its_boundary_is_refused(server):
     assert error(put_form(server, "k7-none", b"x" * 100_000))[0] == 400
     assert error(put_form(server, "k7-none", b"--other\r\n\r\n"))[0] == 400
+
+
+RAW_KEYS = [b"\x7f", "schlüssel".encode(), "日本".encode(), b"a\x7fb%2Fc"]
+
+
+@pytest.mark.parametrize("raw", RAW_KEYS)
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_raw_bytes_in_the_target(server, raw, at):
+    """K5: workerd sends the key "\\x7f" as it is; the key is its bytes, decoded once."""
+    key = raw.replace(b"%2F", b"/").decode()
+    server.db.namespace("here").put(key, "raw")
+    where = path(server, "values/").encode() + raw
+    head = b"GET " + where + b" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN.encode()
+    request = head + b"\r\n\r\n"
+    if at == 0:
+        answer = server.exchange(request)
+    else:  # the head comes in pieces, cut within the key
+        cut = len(where) + 4 - at
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(request[:cut])
+            time.sleep(0.05)
+            connection.sendall(request[cut:])
+            answer = b""
+            while not answer.endswith(b"raw") and (piece := connection.recv(1 << 16)):
+                answer += piece
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert answer.endswith(b"raw")
+
+
+def test_raw_bytes_in_headers_stay_what_they_are(server):
+    request = "GET /health HTTP/1.1\r\nHost: x\r\nx-note: ü\r\n\r\n".encode()
+    assert server.exchange(request).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /\x01 HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"GE\xffT / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_an_envelope(server, request_bytes):
+    head, _, body = server.exchange(request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"connection: close" in head
+    assert json.loads(body)["errors"][0]["message"]

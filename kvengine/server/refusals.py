@@ -1,0 +1,58 @@
+"""Answers to what never becomes a request: it is no HTTP, too large, or too slow.
+
+Invariants:
+
+* Each is an envelope of Cloudflare's API, which clients of REST parse, and says it in the status
+  line too, where workerd reads it.
+* The connection ends behind it: where the next request begins is not known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+MALFORMED = 10012
+RAW = re.compile(rb"[\x7f-\xff]")
+
+
+def refusal(status: int, reason: str, message: str, *headers: str) -> bytes:
+    """Return a whole answer.
+
+    Args:
+        status: of HTTP.
+        reason: of the status line.
+        message: for whoever reads the body.
+        headers: besides those that each has.
+    """
+    errors = [{"code": MALFORMED, "message": message}]
+    envelope = {"result": None, "success": False, "errors": errors, "messages": []}
+    body = json.dumps(envelope, separators=(",", ":"))
+    lines = [
+        f"HTTP/1.1 {status} {reason}",
+        *headers,
+        "content-type: application/json",
+        "connection: close",
+        f"content-length: {len(body)}",
+    ]
+    return ("\r\n".join(lines) + f"\r\n\r\n{body}").encode("ascii")
+
+
+def encoded_target(piece: bytes) -> bytes:
+    """Return a piece of a request line in which bytes from 0x7f on are percent-encoded.
+
+    workerd sends the key "\\x7f" as it is, and other clients send UTF-8; a key is routed and
+    decoded by its bytes, so both ways to write it are the same key.  llhttp refuses such bytes.
+    """
+    line, end, rest = piece.partition(b"\n")
+    return RAW.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest
+
+
+NO_HTTP = refusal(400, "Bad Request", "Invalid HTTP request received.")
+TOO_SLOW = refusal(408, "Request Timeout", "The request came too slowly.")
+TOO_LONG = refusal(414, "URI Too Long", "The path and the query are too long.")
+TOO_LARGE = refusal(431, "Request Header Fields Too Large", "The head of the request is too large.")
+UNKNOWN_CODING = refusal(
+    501, "Not Implemented", "The only transfer coding that this server knows is chunked."
+)
+TOO_MANY = refusal(503, "Service Unavailable", "There are too many connections.", "retry-after: 1")
