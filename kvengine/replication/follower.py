@@ -118,9 +118,8 @@ class Follower:
 
     def _begin(self) -> None:
         """See what the folder holds."""
-        store, found = self._store, self._store.manifest.origin
-        # Who has a replica already can open it, and promote it, while its source is away.
-        uuid = meet(self._source, found, store.path, now=found is None)
+        store = self._store
+        uuid = meet(self._source, store, now=store.manifest.origin is None)
         self._met = uuid is not None
         self._noted_at = time.monotonic()
         held = origin.position_in(store, uuid, self._selection)
@@ -230,8 +229,7 @@ class Follower:
         """Take over what the source gives; without `follow`, up to what it has now."""
         compares = True
         if not self._met:
-            meet(self._source, self._store.manifest.origin, self._store.path, now=True)
-            self._met = True
+            self._met = meet(self._source, self._store, now=True) is not None
         while True:
             with self._turn.held():
                 if self._ended:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.engine import replica
-from kvengine.engine.manifest import Origin
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, NotCaughtUp, ReplicaDiverged, UpstreamUnavailable
 from kvengine.replication.messages import Source
@@ -56,8 +55,10 @@ def promote(path: Any, *, partial: bool = False) -> int:
         return version
 
 
-def meet(source: Source, origin: Origin | None, path: str, *, now: bool) -> str | None:
+def meet(source: Source, store: Store, *, now: bool) -> str | None:
     """Return which store a source is, 32 hex digits; None: it does not answer, and need not `now`.
+
+    Who has a replica already can open it, and promote it, while its source is away.
 
     Raises:
         ReplicaDiverged: the replica follows another one.
@@ -69,9 +70,10 @@ def meet(source: Source, origin: Origin | None, path: str, *, now: bool) -> str 
         if now:
             raise
         return None
+    origin = store.manifest.origin
     if origin is not None and origin.uuid != uuid:
         raise ReplicaDiverged(
-            f"the replica in {path} follows store {origin.uuid}, not {uuid}; give "
+            f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
             "another folder, or anew=True"
         )
     return uuid

@@ -6,6 +6,7 @@ Invariants:
   goes on from whatever version its caller has.
 * Another store than the first one that answered is refused.
 * Who follows changes goes on after a break: each change once, in order, none left out.
+* A forked child reads nothing from a connection of its parent; who follows there connects anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from random import SystemRandom
 
 from kvengine.entry import Change
 from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable
+from kvengine.file.system import process_id
 from kvengine.replication.ask import ANY_STORE, Ask, encode_ask
 from kvengine.replication.log_server import Address
 from kvengine.replication.messages import Piece
@@ -92,7 +94,7 @@ class RemoteSource:
         try:
             connection.settimeout(SILENCE_S)
             connection.sendall(encode_ask(ask))
-            far = receive(connection.recv)
+            far = receive(own(connection.recv))
         except (OSError, ProtocolError) as error:
             connection.close()
             raise UpstreamUnavailable(f"the log does not answer: {error}") from error
@@ -141,6 +143,18 @@ class RemoteSource:
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteSource of store {self._uuid.hex()}>"
+
+
+def own(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Return a function that reads only in this process, not in one that is forked from it."""
+    process = process_id()
+
+    def guarded(size: int) -> bytes:
+        if process_id() != process:
+            raise OSError("this process was forked from the one that reads this stream")
+        return read(size)
+
+    return guarded
 
 
 def connect_log(address: Address) -> RemoteSource:

@@ -128,6 +128,26 @@ assert [next(changes).name for _ in range(20)] == [f"k{key}" for key in range(5,
 """
 
 
+LOG = """
+with kvengine.Store.in_memory() as store, kvengine.serve_log(store, ("127.0.0.1", 0)) as server:
+    for key in range(keys):
+        store.put(b"k%d" % key, b"v")
+    changes = kvengine.connect_log(server.address).tail(follow=True)
+    assert [next(changes).key for _ in range(5)] == [b"k%d" % key for key in range(5)]
+
+    def go_on():  # over a connection of its own: what the parent writes later comes as well
+        found = [next(changes).key for _ in range(keys)]
+        assert found == [b"k%d" % key for key in range(5, keys + 5)]
+
+    child = fork(go_on)
+    for key in range(keys, keys + 5):
+        store.put(b"k%d" % key, b"v")
+    assert ended([child]) == [0]
+    assert [next(changes).key for _ in range(50)] == [b"k%d" % key for key in range(5, 55)]
+    changes.close()
+"""
+
+
 @pytest.fixture(scope="module")
 def url():
     with running() as server:
@@ -136,7 +156,7 @@ def url():
         yield server.url
 
 
-@pytest.mark.parametrize("script", [SYNC, WHILE_BUSY, ASYNC, STREAMS])
+@pytest.mark.parametrize("script", [SYNC, WHILE_BUSY, ASYNC, STREAMS, LOG])
 def test_a_forked_process_has_connections_of_its_own(url, script):
     subprocess.run(
         [sys.executable, "-c", COMMON + script, url, TOKEN, str(KEYS)],
