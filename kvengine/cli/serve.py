@@ -38,6 +38,18 @@ MEBIBYTE = 1 << 20
     "--rate", type=click.FloatRange(min=0.001), metavar="N", help="Requests a second of each token."
 )
 @click.option(
+    "--connections", default=10_000, show_default=True, type=click.IntRange(min=2), metavar="N",
+    help="Open at once; half of them from one address.",
+)  # fmt: skip
+@click.option(
+    "--streams-per-token", default=100, show_default=True, type=click.IntRange(1, 500), metavar="N",
+    help="Watches and tabs of the console; as many readers of the log.",
+)  # fmt: skip
+@click.option(
+    "--body-memory", default=512, show_default=True, type=click.IntRange(min=8), metavar="MIB",
+    help="For bodies on their way in; half of it for one token.",
+)  # fmt: skip
+@click.option(
     "--no-auth", is_flag=True, help="No tokens: who connects may do everything. Loopback only."
 )
 @click.option(
@@ -98,6 +110,9 @@ def serve(data: str, **options: Any) -> None:
         limits=options["limits"],
         durability=options["durability"],
         rate=options["rate"],
+        connections=options["connections"],
+        streams_per_token=options["streams_per_token"],
+        bodies_bytes=options["body_memory"] * MEBIBYTE,
         is_open=options["no_auth"],
         certificate=options["tls_certificate"],
         private_key=options["tls_key"],

@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -56,8 +55,8 @@ class Admission:
             MEMORY: (settings.bodies_bytes, settings.bodies_bytes // 2),
             DISK: (settings.spooled_bytes, settings.spooled_bytes // 2),
         }
-        self.taken: Counter[str] = Counter()
-        self._of: Counter[tuple[str, str]] = Counter()
+        self.taken = dict.fromkeys(self._most, 0)
+        self._of: dict[tuple[str, str], int] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def take(self, what: str, token_id: str, count: int = 1) -> None:
@@ -67,21 +66,19 @@ class Admission:
             Refused: the token (429), or all of them (503), have taken too much of it.
         """
         most, of_one = self._most[what]
-        mine = self._of[what, token_id] + count
+        together, mine = self.taken[what] + count, self._of.get((what, token_id), 0) + count
         if mine > of_one:
-            self._forget(what, token_id)
             raise Refused(429, f"this token has too many {what}: at most {of_one}", RETRY_S)
-        if self.taken[what] + count > most:
-            self._forget(what, token_id)
+        if together > most:
             raise Refused(503, f"the server has too many {what}: at most {most}", RETRY_S)
-        self.taken[what] += count
-        self._of[what, token_id] = mine
+        self.taken[what], self._of[what, token_id] = together, mine
 
     def give_back(self, what: str, token_id: str, count: int) -> None:
         """Give back what was taken."""
         self.taken[what] -= count
-        self._of[what, token_id] -= count
-        self._forget(what, token_id)
+        left = self._of.pop((what, token_id)) - count
+        if left:
+            self._of[what, token_id] = left
 
     def turn(self, token_id: str) -> asyncio.Lock:
         """Return what one request of a token at a time may hold."""
@@ -89,10 +86,6 @@ class Admission:
         if lock is None:
             lock = self._turns[token_id] = asyncio.Lock()
         return lock
-
-    def _forget(self, what: str, token_id: str) -> None:
-        if not self._of[what, token_id]:
-            del self._of[what, token_id]
 
 
 class Share:

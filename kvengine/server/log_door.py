@@ -86,7 +86,7 @@ class LogDoor:
         request.action = "fetch"
         body = await request.body(WANTS_BYTES_MAX, "{size} bytes of questions are too many")
         try:
-            (wants,) = codec.frames(reader(body), Kind.WANTS)
+            (wants,) = await asyncio.to_thread(lambda: [*codec.frames(reader(body), Kind.WANTS)])
         except (ProtocolError, ValueError) as error:
             raise InvalidRequest(f"these are no questions: {error}") from None
         center = self._backend.database._inner._center_of_locations()

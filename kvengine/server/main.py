@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import uvloop
@@ -34,6 +35,7 @@ from kvengine.server.site import Site
 from kvengine.server.start import Start, first_start
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OTHER_FILES = 6000  # of the store, and connections to others
 Told = Callable[[str, Start], None]  # is told the URL, and what was made up
 
 
@@ -49,6 +51,7 @@ def run(settings: ServerSettings, told: Told) -> None:
     """
     logs.set_up(settings.log_format)
     give_back_large_blocks()
+    raise_open_files(settings.connections + OTHER_FILES)
     listening = Listener(settings)
     try:
         listener, last = listening.socket, 0
@@ -115,6 +118,15 @@ async def location_site(settings: ServerSettings) -> AsyncIterator[tuple[Site, S
         account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
         backend = make_backend(edge, settings, account)
         yield Site(backend, settings, forwarder), Start(account, None, None)
+
+
+def raise_open_files(wanted: int) -> None:
+    """Let the process, and those that it starts, have more open files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def trust(file: str | None) -> ssl.SSLContext | bool:

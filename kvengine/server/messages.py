@@ -27,6 +27,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 CONTENT_LENGTH = b"content-length"
+LENGTH = "kvengine.length"  # in the scope: of the body; -1: it comes in chunks
 ENDED = "kvengine.ended"  # in the scope: what Protocol sets when the client sends no more
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 DRAIN_S = 60.0  # so long a body is read that nobody wants
@@ -45,7 +46,8 @@ class Request:
         self._scope, self._receive = scope, receive
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
-        self._is_read = False
+        self._length: int | None = scope.get(LENGTH)
+        self._is_read = self._length == 0
         self._has_begun = False
         self.is_endless = False  # the body is longer than anybody's patience, or may not come
         self.share: Share | None = None  # of what the server has; None: nobody was admitted
@@ -101,6 +103,8 @@ class Request:
     @property
     def content_length(self) -> int | None:
         """How many bytes the body is said to have."""
+        if self._length is not None:
+            return None if self._length < 0 else self._length
         text = self.header(CONTENT_LENGTH)
         return int(text) if text is not None and text.isdigit() else None
 

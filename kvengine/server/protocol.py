@@ -27,7 +27,7 @@ from uvicorn.protocols.http import httptools_impl as base
 from kvengine.server.framing import Body
 from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
 from kvengine.server.hot import HotConnection, HotDoor
-from kvengine.server.messages import ENDED
+from kvengine.server.messages import ENDED, LENGTH
 from kvengine.server.refusals import (
     NO_HTTP,
     TOO_LARGE,
@@ -259,25 +259,11 @@ class Protocol(base.HttpToolsProtocol):
         super().on_message_begin()
         self.scope[ENDED] = self.ended  # type: ignore[literal-required]
 
-    def on_url(self, url: bytes) -> None:
-        """A part of the path came."""
-        if not self.is_refused:
-            super().on_url(url)
-            if len(self.url) > TARGET_BYTES_MAX:
-                self._refuse(TOO_LONG)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came."""
-        if self.is_refused:
-            return
-        super().on_header(name, value)
-        if len(self.headers) > HEADERS_MAX:
-            self._refuse(TOO_LARGE)
-
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
         self.is_reading_head, self.head_bytes, self.blank_bytes = False, 0, 0
-        if self.is_refused:
+        if len(self.headers) > HEADERS_MAX or len(self.url) > TARGET_BYTES_MAX:
+            self._refuse(TOO_LONG if len(self.url) > TARGET_BYTES_MAX else TOO_LARGE)
             return
         length = 0
         for name, value in self.headers:
@@ -289,12 +275,12 @@ class Protocol(base.HttpToolsProtocol):
                     self._refuse(UNKNOWN_CODING)
                     return
                 length = -1
-        self.body = Body(length)
+        self.scope[LENGTH] = length  # type: ignore[literal-required]
+        self.body = Body(length) if length else None
         super().on_headers_complete()
         if self.is_leaving:
             self.cycle.keep_alive = False
-        if self.body.ended:
-            self.body = None
+        if not length:
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
