@@ -27,6 +27,17 @@ class HttpLog(RemoteSource):
         super().__init__(_no_socket)
         self._http = connection
 
+    def namespace(self, title: str) -> tuple[str, int]:
+        """Return id and number of the namespace of a title, or else of an id.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        known = {name: one for one, name in self._http.call("/v1/db/namespaces", [[], {}])}
+        wanted = known.get(title, title)
+        found_id, number = self._http.call("/v1/db/namespace_by_id", [[wanted], {}])
+        return str(found_id), int(number)
+
     def _open(self, ask: Ask) -> tuple[Any, Receiver]:
         path = f"/v1/log?after={ask.after}&follow={int(ask.follow)}"
         if ask.uuid != ANY_STORE:

@@ -14,11 +14,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kvengine.client.log import HttpLog
 from kvengine.database.catalog import STATES
 from kvengine.database.database import Database
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, NamespaceNotFound
-from kvengine.namespace.layout import CATALOG, GROUPS, data_prefix
+from kvengine.namespace.layout import CATALOG, GROUPS, catalog_key, data_prefix
 from kvengine.replication.follower import Follower as StoreFollower
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Source
@@ -99,15 +100,25 @@ class Follower(StoreFollower):
             rows = _rows(self._store.scan(CATALOG))
             found = [_find(rows, title) for title in self._namespaces]
         except NamespaceNotFound:  # not held yet
-            rows = _rows(_catalog_of(self._source))
-            found = [_find(rows, title) for title in self._namespaces]
+            found = _found_in(self._source, self._namespaces)
         numbers = {number for _, number in found}
         keys = {CATALOG, *(key for key, _ in found)}
         return select([data_prefix(number) for number in numbers], keys)
 
 
+def _found_in(source: Source, titles: Iterable[str]) -> list[tuple[bytes, int]]:
+    """Return key and number of namespaces of a source."""
+    if isinstance(source, HttpLog):
+        asked = [source.namespace(title) for title in titles]
+        return [(catalog_key(namespace_id), number) for namespace_id, number in asked]
+    rows = _rows(_catalog_of(source))
+    return [_find(rows, title) for title in titles]
+
+
 def _catalog_of(source: Source) -> Iterator[Any]:
-    """Yield the newest records of the catalog, by reading the whole log of a source."""
+    """Yield the newest records of the catalog; of what is only a log, by reading all of it."""
+    if isinstance(source, LocalSource):
+        return source.store.scan(CATALOG)
     newest = {}
     for piece in source.pieces(0):
         for change in piece.changes:

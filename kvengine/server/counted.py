@@ -2,7 +2,8 @@
 
 Invariants:
 
-* What was told is counted once: a reader forgets it when the writer has answered, and not before.
+* What was told is counted once: a reader forgets it when the writer has answered, and not before;
+  the writer knows each report by the name of its reader and a number, also if its answer was lost.
 * Nobody but the processes of one server has the secret.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 import hmac
 import json
 import logging
+import secrets
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +26,7 @@ from kvengine.server.messages import Request, Response
 
 logger = logging.getLogger("kvengine.server")
 PAUSE_S = 1.0
+READERS_MAX = 1000  # of which the writer remembers how far they have told
 BODY_BYTES_MAX = 16 << 20
 METERED = ("reads", "lists", "bytes_out")
 
@@ -39,6 +42,7 @@ class CountedDoor:
 
     def __init__(self, backend: Backend, figures: Figures, secret: str) -> None:
         self._backend, self._figures, self._secret = backend, figures, secret.encode()
+        self._heard: dict[str, int] = {}  # the number of the last report of each reader
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
@@ -47,6 +51,13 @@ class CountedDoor:
         if not hmac.compare_digest(found, self._secret):
             return Response.text(404, "there is nothing here")
         told = json.loads(await request.body(BODY_BYTES_MAX, "too much was counted"))
+        name, number = str(told["reader"]), int(told["number"])
+        heard = self._heard.pop(name, 0)
+        self._heard[name] = max(heard, number)  # the last to be forgotten
+        if number <= heard:
+            return Response.text(200, "known")
+        if len(self._heard) > READERS_MAX:
+            del self._heard[next(iter(self._heard))]
         self._figures.add(told["figures"])
         for namespace_id, counts in told["usage"].items():
             with suppress(NamespaceNotFound):  # it was deleted meanwhile
@@ -67,6 +78,7 @@ class Telling:
 
     def __init__(self, backend: Backend, figures: Figures, path: str, secret: str) -> None:
         self._backend, self._figures = backend, figures
+        self._name, self._number = secrets.token_hex(8), 0
         self._told: dict[str, list[int]] = {}
         self._waiting: list[dict[str, Any]] = []
         self._http = httpx.AsyncClient(
@@ -83,7 +95,9 @@ class Telling:
 
     async def tell(self) -> None:
         """Tell what was counted since the last time."""
-        self._waiting.append({"figures": self._figures.take(), "usage": self._usage()})
+        self._number += 1
+        report = {"reader": self._name, "number": self._number}
+        self._waiting.append({**report, "figures": self._figures.take(), "usage": self._usage()})
         try:
             while self._waiting:
                 answer = await self._http.post("/counted", json=self._waiting[0])

@@ -124,3 +124,34 @@ def test_a_plain_store_is_followed_too():
         assert follower.wait(timeout=20)
         assert follower.store[b"a"] == b"1"
         assert follower.store.digest(moment=1) == source.digest(moment=1)
+
+
+@pytest.mark.parametrize("kind", ["database", "server"])
+def test_the_log_is_read_once_to_follow_some_namespaces(kind, monkeypatch):
+    from kvengine.client.log import HttpLog
+    from kvengine.replication.local_source import LocalSource
+    from tests.server.running import TOKEN, running
+
+    begun = []
+    for source_type in (LocalSource, HttpLog):
+        pieces = source_type.pieces
+
+        def counted(self, after, *, follow=False, pieces=pieces):
+            begun.append((type(self), after))
+            return pieces(self, after, follow=follow)
+
+        monkeypatch.setattr(source_type, "pieces", counted)
+    with running(limits="relaxed") as server, kvengine.connect(server.url, token=TOKEN) as far:
+        server.db.namespace("wanted").put("k", "v")
+        server.db.namespace("other").put("x", "y")
+        source = server.db if kind == "database" else far.log_source()
+        wanted = ["wanted", server.db.namespace("wanted").id]
+        with kvengine.Follower(source, namespaces=wanted, background=False) as follower:
+            follower.catch_up()
+            with follower.database() as db:
+                assert [info.title for info in db.namespaces()] == ["wanted"]
+                assert db.namespace("wanted").get("k") == "v"
+        own = LocalSource if kind == "database" else HttpLog
+        assert [after for of, after in begun if of is own] == [0]
+        with pytest.raises(kvengine.NamespaceNotFound):
+            kvengine.Follower(source, namespaces=["none"], background=False)
