@@ -69,6 +69,16 @@ def plan_everything(store: StoreParts) -> Plan | None:
     return Plan(tuple(info.id for info in infos), False, True, "asked for")
 
 
+def plans_on_a_full_disk(store: StoreParts) -> list[Plan]:
+    """Return a plan for each closed segment with dead records, the smallest outcome first."""
+    found = []
+    for info in segment_infos(store):
+        kept = info.live_bytes + info.tombstone_bytes
+        if info.sealed and info.dead_bytes > 0:
+            found.append((kept, Plan((info.id,), kept == 0, False, "the disk is full")))
+    return [plan for _, plan in sorted(found, key=lambda pair: pair[0])]
+
+
 def segment_infos(store: StoreParts) -> list[SegmentInfo]:
     """Describe the segments for choose()."""
     infos = []

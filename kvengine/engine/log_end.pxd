@@ -34,6 +34,7 @@ cdef class LogEnd(Reader):
     cdef public list rows           # SegmentRow of each segment, in the order of their versions
     cdef public uint64_t next_id    # of a file
     cdef uint64_t segment_bytes
+    cdef public bint is_tight       # the disk is full: only deletes may take more of it
     cdef bint store_to_mapping      # else every record goes through pwrite
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
@@ -43,4 +44,5 @@ cdef class LogEnd(Reader):
     cdef int acquire(self) except -1
     cdef int take_lock(self) except -1
     cdef void release(self) noexcept
+    cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1

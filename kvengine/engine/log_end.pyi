@@ -17,6 +17,7 @@ class LogEnd(Reader):
     refusal: BaseException | None
     rows: list[SegmentRow]
     next_id: int
+    is_tight: bool
     next_segment: NextSegment | None
 
     def configure_writes(

@@ -12,6 +12,8 @@ Invariants:
 * In a forked child nobody may append.
 """
 
+from libc.errno cimport EDQUOT, ENOSPC
+
 from kvengine.engine.durable cimport (
     kv_publish, kv_thread, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
     pthread_mutex_trylock, pthread_mutex_unlock,
@@ -36,6 +38,11 @@ cdef extern from *:
     unsigned int kv_forks
     void kv_watch_forks()
 
+cdef enum:
+    GROW_STEP_BYTES_MAX = 4 << 20
+    GROW_STEP_BYTES_MIN = 16 << 10
+    BLOCK_BYTES = 4096
+
 cdef str FORKED = "the store was opened before a fork; open it again in the child process"
 cdef str BUSY = (
     "this thread is in the middle of a step that keeps writers out; call again when it is over, "
@@ -55,6 +62,19 @@ cdef class LogEnd(Reader):
         pthread_mutex_destroy(&self.lock)
 
     # -- the lock
+
+    def _make_segment(self) -> None:
+        """Make `next_segment`, to go on in; the store overrides it."""
+
+    def _has_begun(self) -> None:
+        """The log goes on in a new segment; the store overrides it."""
+
+    def _has_grown(self) -> None:
+        """The log takes more disk; the store overrides it."""
+
+    def _find_space(self, deletes: bool) -> bool:
+        """The disk is full: True if the write may try once more; the store overrides it."""
+        return False
 
     cdef int acquire(self) except -1:
         """Become the one thread that writes; from here to release() no Python code may run."""
@@ -173,6 +193,20 @@ cdef class LogEnd(Reader):
         if code > FULL:
             raise storage_error(code - SYSTEM, "cannot begin a segment", next_segment.file.name)
         return code == DONE
+
+    cdef int grow(self, uint64_t end, bint deletes) except -1:
+        """Have disk for the segment up to `end`, and some more; return the number of an error."""
+        cdef uint64_t allocated = self.active.size_bytes
+        cdef uint64_t step = min(allocated, <uint64_t>GROW_STEP_BYTES_MAX)
+        cdef int code = ENOSPC
+        if self.is_tight and not deletes:
+            return ENOSPC
+        if not self.is_tight:
+            code = self.active.try_reserve(
+                max(end, allocated + max(step, <uint64_t>GROW_STEP_BYTES_MIN)))
+        if code == ENOSPC or code == EDQUOT:  # then only what is needed
+            code = self.active.try_reserve((end + BLOCK_BYTES - 1) & ~<uint64_t>(BLOCK_BYTES - 1))
+        return code
 
     cdef int begin_segment(self, NextSegment segment) except -1:
         """Go on in a segment that was made.  Whatever may fail comes first, then one step.

@@ -8,13 +8,14 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, compaction, compactor, segment_file
 from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
-from kvengine.errors import StorageError, StoreReadOnly
+from kvengine.errors import StorageError, StorageFull, StoreReadOnly
 from kvengine.file.system import memory_is_scarce
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def work(store: StoreParts) -> None:
     store.commits.check_present()
     if memory_is_scarce(log_bytes(store)):
         store.segment_table.forget_residency()
+    try:
+        _work(store)
+    except StorageFull:
+        if store.options.compaction != "auto" or not make_space(store):
+            raise
+    finally:
+        store.keep_reserve()
+
+
+def _work(store: StoreParts) -> None:
     close_filled_segments(store)
     store.flush_keys()
     if store.options.compaction == "auto":
@@ -160,6 +171,19 @@ def checkpoint_now(store: StoreParts) -> None:
 def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int:
     """Merge all segments that hold dead records; return the bytes given back."""
     before = log_bytes(store)
+    try:
+        _compact_everything(store, progress)
+    except StorageFull:
+        if not make_space(store):
+            raise
+        with contextlib.suppress(StorageFull):  # it has given back what it could
+            _compact_everything(store, progress)
+    finally:
+        store.keep_reserve()
+    return max(before - log_bytes(store), 0)
+
+
+def _compact_everything(store: StoreParts, progress: compactor.Progress | None) -> None:
     store.end_active_segment()
     close_filled_segments(store)
     checkpoint.save_index(store)
@@ -168,7 +192,25 @@ def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int
         compactor.compact(store, plan, progress)
     checkpoint.save_index(store)
     store.merge_keys(everything=True)
-    return max(before - log_bytes(store), 0)
+
+
+def make_space(store: StoreParts) -> bool:
+    """On a full disk: compact segment by segment, those first that need least room for it.
+
+    Returns whether that has given anything back.
+    """
+    store.reserve.give()
+    store.is_tight = True
+    before = log_bytes(store)
+    try:
+        store.end_active_segment()
+        close_filled_segments(store)
+        for plan in compactor.plans_on_a_full_disk(store):
+            compactor.compact(store, plan)
+            store.maintenance.check()
+    except StorageFull as error:
+        logger.warning("compaction on a full disk came to an end: %s", error)
+    return log_bytes(store) < before
 
 
 def log_bytes(store: StoreParts) -> int:

@@ -15,6 +15,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, maintenance, positions
@@ -29,6 +30,7 @@ from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.engine.reading import Reader
 from kvengine.engine.recovery import Recovery
+from kvengine.engine.reserve import segment_bytes
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
 from kvengine.engine.writer_page import WriterPage, open_control, open_page
@@ -166,6 +168,8 @@ def open_store(store: StoreParts) -> None:
         store.manifest = load_manifest(directory, create=options.create and writable)
         if writable:
             directory.watch(MANIFEST_NAME)
+            size = segment_bytes(directory, options.segment_bytes)
+            store.options = replace(options, segment_bytes=size)
             _begin_writer(store)
         else:
             store.refuse_writes(maintenance.read_only_error())
@@ -254,6 +258,7 @@ def _begin_writer(store: StoreParts) -> None:
     options, table = store.options, None
     recovery = recover(store, control, writable=True)
     table = store.segment_table
+    store.reserve.begin()
     store.next_id = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
@@ -284,6 +289,7 @@ def _begin_writer(store: StoreParts) -> None:
         store.rows[-1].first_version if store.has_open_segment else 0,
     )
     control.connect_writer(store)
+    store.keep_reserve()
     if store.manifest.origin is not None:
         store.follows = maintenance.replica_error(store)
     if options.rebuild:

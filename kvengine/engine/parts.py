@@ -28,6 +28,7 @@ from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reading import Reader
+from kvengine.engine.reserve import Reserve
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.scan import living
 from kvengine.engine.segment import NextSegment, SegmentTable
@@ -107,6 +108,7 @@ class StoreParts(Applier):
         self.maintenance = JobThread(self, maintenance.work)
         self.interval_sync = IntervalSync()
         self.waiting = Waiting()
+        self.reserve = Reserve(directory)
         self.follower = None
         opening.open_store(self)
 
@@ -146,6 +148,22 @@ class StoreParts(Applier):
         if maintenance.is_due(self):
             self.maintenance.wake()
             maintenance.pace(self)
+        if not self.is_tight and self.reserve.is_due(self.log_bytes()):
+            self.keep_reserve()
+
+    def keep_reserve(self) -> None:
+        """Keep back some of the disk, if there is room for it."""
+        self.is_tight = not self.reserve.keep(self.log_bytes())
+
+    def _find_space(self, deletes: bool) -> bool:
+        """The disk is full: True if a write may try again, deletes in what was kept back."""
+        if deletes:
+            self.is_tight = True
+            return self.reserve.give_half()
+        if self.is_tight:
+            self.keep_reserve()
+            return not self.is_tight
+        return False
 
     def rows_with(self, old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
         """Return the segments as they are with others in the place of neighboring ones."""

@@ -90,6 +90,10 @@ cdef class Reader:
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
 
+cdef uint64_t version_at(
+    const Segment *segments, const uint64_t *entry, double moment
+) noexcept nogil
+
 cdef inline uint64_t *seek(
     Reader self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
 ) noexcept:

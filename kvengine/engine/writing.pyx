@@ -27,7 +27,7 @@ from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
     REFUSED, SYSTEM,
 )
-from kvengine.engine.reading cimport checked_record, seek
+from kvengine.engine.reading cimport checked_record, seek, version_at
 from kvengine.engine.record cimport (
     BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE, Header,
     aligned, check, encode, expiry_of, flags_of, size_of, version_of,
@@ -38,7 +38,7 @@ from kvengine.engine.segment cimport (
 from kvengine.file.mapped cimport storage_error
 
 from kvengine.engine.record import damage
-from kvengine.errors import InvalidRequest, StoreReadOnly, VersionConflict, again
+from kvengine.errors import InvalidRequest, StorageFull, StoreReadOnly, VersionConflict, again
 
 cdef extern from *:
     """
@@ -47,8 +47,6 @@ cdef extern from *:
     void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
-    GROW_STEP_BYTES_MAX = 4 << 20
-    GROW_STEP_BYTES_MIN = 16 << 10
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
     SMALL_BYTES = 16384         # records up to here are put together on the C stack
     # One call for each larger write is cheaper than what the system does for pages that were
@@ -66,15 +64,6 @@ cdef class Writer(LogEnd):
     def __cinit__(self, *args, **kwargs) -> None:
         self.bell = &self.no_bell
 
-    def _make_segment(self) -> None:
-        """Make `next_segment`, to go on in; the store overrides it."""
-
-    def _has_begun(self) -> None:
-        """The log goes on in a new segment; the store overrides it."""
-
-    def _has_grown(self) -> None:
-        """The log takes more disk; the store overrides it."""
-
     def _wake(self) -> None:
         """Wake those who wait for a change; the store overrides it."""
 
@@ -87,6 +76,7 @@ cdef class Writer(LogEnd):
             VersionConflict: `if_version` is not negative and not the version of the first key.
         """
         cdef int code
+        cdef bint tried = False
         while True:
             self.acquire()
             try:
@@ -95,10 +85,15 @@ cdef class Writer(LogEnd):
                 self.release()
             if code <= NOTHING:
                 break
-            if code == FULL:
-                self._make_segment()
-            else:
-                self._fail(write, code)
+            try:
+                if code == FULL:
+                    self._make_segment()
+                else:
+                    self._fail(write, code)
+            except StorageFull:
+                if tried or not self._find_space(only_deletes(write)):
+                    raise
+                tried = True
         if write.begun:
             self._has_begun()
         if write.grown:
@@ -161,7 +156,6 @@ cdef class Writer(LogEnd):
     cdef int make_room(self, Write *write) except -1:
         """Have the bytes after the end of the log in one segment, allocated on disk."""
         cdef uint64_t end = 0
-        cdef uint64_t allocated, step
         cdef int code
         if self.active_slot:
             end = self.segments.rows[self.active_slot].end
@@ -178,10 +172,8 @@ cdef class Writer(LogEnd):
                 return self.refused(write, code - SYSTEM, self.next_segment.file, "begin a segment")
             write.begun = True
             end = self.segments.rows[self.active_slot].end
-        allocated = self.active.size_bytes
-        if end + write.size > allocated:
-            step = max(min(allocated, <uint64_t>GROW_STEP_BYTES_MAX), <uint64_t>GROW_STEP_BYTES_MIN)
-            code = self.active.try_reserve(max(aligned(end + write.size), allocated + step))
+        if end + write.size > self.active.size_bytes:
+            code = self.grow(aligned(end + write.size), only_deletes(write))
             if code:
                 return self.refused(write, code, self.active, "grow")
             write.grown = True
@@ -381,15 +373,10 @@ cdef uint64_t lay_out(
     return end
 
 
-cdef uint64_t version_at(
-    const Segment *segments, const uint64_t *entry, double moment
-) noexcept nogil:
-    """Return the version of an entry's record; 0: there is none, or it has expired."""
-    cdef const Header *header
-    if entry == NULL:
-        return 0
-    header = <const Header *>(
-        segments[slot_of(entry[0] & ADDRESS_MASK)].base + offset_of(entry[0]))
-    if flags_of(header) & EXPIRES and expiry_of(header) <= moment:
-        return 0
-    return version_of(header)
+cdef bint only_deletes(const Write *write) noexcept nogil:
+    """True if a write makes the store smaller, in the end."""
+    cdef Py_ssize_t i
+    for i in range(write.n):
+        if write.changes[i].kind != DELETE:
+            return False
+    return True

@@ -91,6 +91,11 @@ cdef class Folder:
         give_back(self.held)
         self.held = self.next_held = -1
 
+    def disk_bytes(self) -> tuple[int, int]:
+        """Return how large the file system is that the folder is on, and how much of it is free."""
+        found = os.fstatvfs(self.fd)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
     def watches(self, name: str) -> bool:
         """True if this file shows whose folder this is."""
         return self.watched is not None and self.watched == os.fsencode(name)
