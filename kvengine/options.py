@@ -30,9 +30,8 @@ class Options:
     create: bool = True  # make the folder and the store if there is none
     rebuild: bool = False  # do not trust the saved index and key runs; make them from the log
     log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"
-    segment_bytes: int = (
-        64 << 20
-    )  # a segment is closed when it has grown past this, or 1/64 of the disk
+    # A segment is closed when it has grown past this, or past 1/64 of the disk.
+    segment_bytes: int = 64 << 20
     compaction: Literal["auto", "manual"] = "auto"
     space_target: float = 1.3  # compact when log bytes / live bytes is above this
     compaction_bytes_per_s: int = 256 << 20  # leaves a disk room for others; 0: no limit

@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, maintenance
 from kvengine.engine.job_thread import logger
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.reading import Reader
+from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine.segment import SegmentTable
 from kvengine.errors import CorruptData, InvalidRequest, KvError, StorageError, StoreClosed
 from kvengine.file.system import is_finalizing
 
@@ -89,10 +93,22 @@ def _give_back(store: StoreParts) -> None:
     try:
         store.waiting.wake()
     finally:
-        store.release_files()
+        _release_mappings(store)
         store.directory.unlock()
         store.directory.close()
     store.is_released = True
+
+
+def _release_mappings(store: StoreParts) -> None:
+    """Give back the mappings, which take much address space; only views keep theirs."""
+    table, nothing = SegmentTable(), Reader()
+    nothing.configure(
+        SavedIndex(table), table, store.manifest.seed, store.options.clock, store.options.verify
+    )
+    nothing.set_applied(store.applied_version)
+    store.take_over(nothing, KeyOrder(1), [])
+    if store.commits is not None and store.commits.forget_files():
+        store.rebase(store.key_order)
 
 
 def _is_present(store: StoreParts) -> bool:

@@ -197,7 +197,7 @@ def _compact_everything(store: StoreParts, progress: compactor.Progress | None) 
 def make_space(store: StoreParts) -> bool:
     """On a full disk: compact segment by segment, those first that need least room for it.
 
-    Returns whether that has given anything back.
+    Returns False if it has given nothing back though there are dead records.
     """
     store.reserve.give()
     store.is_tight = True
@@ -210,7 +210,8 @@ def make_space(store: StoreParts) -> bool:
             store.maintenance.check()
     except StorageFull as error:
         logger.warning("compaction on a full disk came to an end: %s", error)
-    return log_bytes(store) < before
+        return log_bytes(store) < before
+    return True
 
 
 def log_bytes(store: StoreParts) -> int:

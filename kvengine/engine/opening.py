@@ -66,6 +66,11 @@ FORKED_IN_MEMORY = (
     "the store in memory was made before a fork, and stays with the parent process: make another "
     "one in the child"
 )
+LIVE_COPY = (
+    "is the folder a copy that cp or rsync made of a store in use? Such copies do not fit "
+    "together: make them with Store.backup() or kvengine backup; kvengine salvage gets out what is "
+    "whole"
+)
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
 
 
@@ -177,6 +182,8 @@ def open_store(store: StoreParts) -> None:
         fork_watch(store, _after_fork)
         exit_watch(store, abandon)
     except BaseException as error:
+        if isinstance(error, CorruptData) and directory.was_left_open():
+            error.args = (f"{error} ({LIVE_COPY})",)
         _give_up(store, StoreClosed(f"the store could not be opened: {error}"))
         raise
 

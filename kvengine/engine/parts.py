@@ -27,11 +27,9 @@ from kvengine.engine.job_thread import IntervalSync, JobThread
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
-from kvengine.engine.reading import Reader
 from kvengine.engine.reserve import Reserve
-from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.scan import living
-from kvengine.engine.segment import NextSegment, SegmentTable
+from kvengine.engine.segment import NextSegment
 from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.waiting import Waiting
 from kvengine.errors import KvError
@@ -301,21 +299,6 @@ class StoreParts(Applier):
             if self.rows is rows and self.commits.appended == appended:
                 return result
         return self.exclusively(action)
-
-    def release_files(self) -> None:
-        """Give back the mappings, which take much address space; only views keep theirs.
-
-        The caller has made the store unusable, and no job runs.
-        """
-        table = SegmentTable()
-        nothing = Reader()
-        nothing.configure(
-            SavedIndex(table), table, self.manifest.seed, self.options.clock, self.options.verify
-        )
-        nothing.set_applied(self.applied_version)
-        self.take_over(nothing, KeyOrder(1), [])
-        if self.commits is not None and self.commits.forget_files():
-            self.rebase(self.key_order)
 
     def end_active_segment(self) -> None:
         """Go on in a new segment, so that the present one can be compacted."""

@@ -30,7 +30,7 @@ from kvengine.engine.log_end cimport (
 from kvengine.engine.reading cimport checked_record, seek, version_at
 from kvengine.engine.record cimport (
     BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE, Header,
-    aligned, check, encode, expiry_of, flags_of, size_of, version_of,
+    aligned, check, encode, flags_of, size_of,
 )
 from kvengine.engine.segment cimport (
     SEGMENT_MAP_BYTES, Segment, make_address, note_expiry, offset_of, slot_of,

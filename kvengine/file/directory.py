@@ -173,6 +173,10 @@ class Directory(Protocol):
         """Return what changes when another file is put under a name; None: there is none."""
         ...
 
+    def was_left_open(self) -> bool:
+        """True if the last writer did not close the store, or this is a copy of one in use."""
+        ...
+
     def reader(self) -> "Directory":
         """Return the same folder once more, for one who only reads and closes it on its own."""
         ...

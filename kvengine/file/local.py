@@ -64,7 +64,7 @@ class LocalDirectory:
     ) -> None:
         self.path = os.path.abspath(path)
         self._lock = FolderLock()
-        self._read_only = read_only
+        self._was_left_open = False
         self._folder: Folder | None = folder
         if folder is None:
             with refusals("use the folder", self.path):
@@ -272,6 +272,7 @@ class LocalDirectory:
         try:
             self.check_present()
             self.check_path()
+            self._was_left_open = bool(self._lock_text())
             self._lock.note(b"%d\n" % os.getpid())
             _warn_if_loose(folder)
         except BaseException:
@@ -279,11 +280,18 @@ class LocalDirectory:
             raise
 
     def _pid_of_holder(self) -> int | None:
-        try:
-            text = self.read(LOCK_NAME)[:32].split(b"\n")[0]
-        except OSError:  # somebody has removed it, which does not end the lock
-            return None
+        text = self._lock_text().split(b"\n")[0]
         return int(text) if text.isdigit() else None
+
+    def _lock_text(self) -> bytes:
+        try:
+            return self.read(LOCK_NAME)[:32]
+        except OSError:  # there is none, or it may not be read
+            return b""
+
+    def was_left_open(self) -> bool:
+        """True if the last writer did not close the store, or this is a copy of one in use."""
+        return self._was_left_open or (bool(self._lock_text()) and not self.lock_is_held())
 
     def unlock(self) -> None:
         """Let others write; no error if this is not the writer."""

@@ -204,6 +204,10 @@ class MemoryDirectory:
     def unlock(self) -> None:
         """Nobody else can know this folder."""
 
+    def was_left_open(self) -> bool:
+        """Nobody can say."""
+        return False
+
     def lock_is_held(self) -> bool:
         """Nobody else can know this folder."""
         return False

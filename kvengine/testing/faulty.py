@@ -17,14 +17,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kvengine.engine.names import CONTROL_NAME
+from kvengine.engine.names import CONTROL_NAME, RESERVE_NAME
 from kvengine.errors import StorageError, StorageFull
 from kvengine.file.directory import Directory, OutputFile
 from kvengine.file.folder import Folder
 from kvengine.file.local import LOCK_NAME
 from kvengine.file.mapped import MappedFile
 
-UNRECORDED = (CONTROL_NAME, LOCK_NAME)
+UNRECORDED = (CONTROL_NAME, LOCK_NAME, RESERVE_NAME)
 
 
 class Killed(BaseException):
@@ -291,6 +291,10 @@ class FaultyDirectory:
     def stamp(self, name: str) -> object:
         """Return what changes when another file is put under a name; None: there is none."""
         return self.inner.stamp(name)
+
+    def was_left_open(self) -> bool:
+        """True if the last writer did not close the store."""
+        return self.inner.was_left_open()
 
     def reader(self) -> Directory:
         """Return the folder underneath: reads are not recorded and do not fail."""
