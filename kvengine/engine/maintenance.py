@@ -197,8 +197,10 @@ def _compact_everything(store: StoreParts, progress: compactor.Progress | None) 
 def make_space(store: StoreParts) -> bool:
     """On a full disk: compact segment by segment, those first that need least room for it.
 
-    Returns False if it has given nothing back though there are dead records.
+    Returns False if it has given nothing back though there are dead records, or has no disk.
     """
+    if not store.reserve.is_real:
+        return False
     store.reserve.give()
     store.is_tight = True
     before = log_bytes(store)

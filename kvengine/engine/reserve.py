@@ -50,18 +50,18 @@ class Reserve:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._is_real = directory.folder is not None  # in memory there is no disk to be full
+        self.is_real = directory.folder is not None  # in memory there is no disk to be full
         self._bytes = 0  # that are kept back, as far as this process knows
         self._is_whole = True
 
     def begin(self) -> None:
         """Look at what the last process left."""
-        if self._is_real:
+        if self.is_real:
             self._bytes = self._directory.allocated(RESERVE_NAME)
 
     def is_due(self, log_bytes: int) -> bool:
         """True if there should be more than there is."""
-        if not self._is_real:
+        if not self.is_real:
             return False
         return not self._is_whole or self._bytes * 4 < wanted_bytes(log_bytes) * 3
 
@@ -101,6 +101,6 @@ class Reserve:
     def give(self) -> None:
         """Give up everything."""
         self._bytes, self._is_whole = 0, False
-        if self._is_real:
+        if self.is_real:
             with contextlib.suppress(StorageError):
                 self._directory.remove(RESERVE_NAME)
