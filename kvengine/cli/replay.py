@@ -61,6 +61,7 @@ def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
     "--value-bytes", default="100", show_default=True, callback=_size, metavar="SIZE",
     help="Of values whose size is not in TRACE.",
 )  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N requests.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is by chance.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw a picture: .png or .svg.")
 @json_option
@@ -77,9 +78,10 @@ def replay(trace: str, picture: str | None, as_json: bool, **options: Any) -> No
     get, put or delete, or a usual name of these; without, all are reads.
     """
     check_picture(picture)
-    found = _trace(trace, options["time_unit"])
+    found = _trace(trace, options["time_unit"], options["limit"])
     if options["rate"] is not None or not found.has_times:
         found.at_rate(options["rate"] or RATE)
+    found.check_gaps()
     work = Replay(
         found,
         **{name: options[name] for name in ("locations", "regions", "seed")},
@@ -118,11 +120,11 @@ def replay(trace: str, picture: str | None, as_json: bool, **options: Any) -> No
         sys.exit(ExitCode.FAILURE)
 
 
-def _trace(path: str, unit: str) -> Trace:
+def _trace(path: str, unit: str, limit: int | None) -> Trace:
     is_input = path == "-"
     name = "standard input" if is_input else path
     with (
         nullcontext(standard_input()) if is_input else open_source(path) as file,
         progress_bar("read") as progress,
     ):
-        return read_trace(file, name, unit=unit, progress=progress)
+        return read_trace(file, name, unit=unit, limit=limit, progress=progress)

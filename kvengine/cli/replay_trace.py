@@ -20,6 +20,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from kvengine.errors import InvalidRequest
@@ -28,6 +29,7 @@ from kvengine.options import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 READ, WRITE, DELETE = range(3)
 NOT_SAID = -1  # a size that the trace does not tell
+GAP_S_MAX = 86_400
 LINES_A_STEP = 20_000
 NAMES = {
     "time": ("time", "timestamp", "ts"),
@@ -79,6 +81,19 @@ class Trace:
     def has_times(self) -> bool:
         """True if the trace says when requests were made."""
         return bool(self.times)
+
+    def check_gaps(self) -> None:
+        """Refuse times that would take for ever: a world with nothing to do polls all the same.
+
+        Raises:
+            InvalidRequest: two requests are more than a day apart.
+        """
+        for number, (before, moment) in enumerate(pairwise(self.times), 2):
+            if moment - before > GAP_S_MAX:
+                raise InvalidRequest(
+                    f"request {number} of the trace is {moment - before:,.0f} s behind the one "
+                    f"before it; at most {GAP_S_MAX:,} s can be replayed: is --time-unit right?"
+                )
 
     def at_rate(self, per_s: float) -> None:
         """Let requests come evenly, so many a second."""
@@ -180,7 +195,12 @@ def _is_number(text: str) -> bool:
 
 
 def read_trace(
-    file: BinaryIO, name: str, *, unit: str = "s", progress: Progress | None = None
+    file: BinaryIO,
+    name: str,
+    *,
+    unit: str = "s",
+    limit: int | None = None,
+    progress: Progress | None = None,
 ) -> Trace:
     """Return the trace in a file, which may be packed with gzip.
 
@@ -188,6 +208,7 @@ def read_trace(
         file: an open file.
         name: what messages call it.
         unit: of its times: s, ms, us or ns.
+        limit: read at most so many requests.
         progress: called with how many bytes were read, and how many there are.
 
     Raises:
@@ -213,6 +234,8 @@ def read_trace(
         trace.picks.append(pick)
         trace.ops.append(request.op)
         trace.sizes.append(request.size)
+        if len(trace) == limit:
+            break
     if not trace:
         raise InvalidRequest(f"{name} has no requests")
     return trace

@@ -187,3 +187,20 @@ def test_a_replay_shows_bars(process, trace: str) -> None:
     assert b"read" in shown
     assert b"replay" in shown
     assert b"100%" in shown
+
+
+def test_only_the_first_requests(run, trace: str) -> None:
+    found = json.loads(run("replay", trace, "--json", "--limit", "10", "--locations", "2").stdout)
+    assert found["trace"]["requests"] == 10
+    assert run("replay", trace, "--limit", "0").exit_code == 2
+
+
+def test_a_time_that_would_take_for_ever_is_refused(run, tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    for last in ("1e300", "1700000000000"):
+        path.write_text(f"0,get,a\n1,get,b\n{last},get,c\n")
+        result = run("replay", str(path), "--locations", "2")
+        assert result.exit_code != 0
+        assert "request 3 of the trace" in result.stderr
+        assert "--time-unit" in result.stderr
+        assert run("replay", str(path), "--rate", "10", "--locations", "2").exit_code == 0
