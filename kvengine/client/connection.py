@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 import weakref
@@ -37,6 +38,7 @@ ERROR_BYTES_MAX = 1 << 16
 CONNECTIONS_MAX = 100
 STORE_HEADER = "kv-store"  # in each answer under /v1: which store it is
 VERSION_HEADER = "kv-version"  # in the answer of a call: the newest version after it
+VERSION = re.compile("[0-9]{1,15}")  # versions have 48 bits
 
 
 def library() -> Any:
@@ -161,7 +163,7 @@ class Connection:
             data = _all_of(response, ANSWER_BYTES_MAX)
             said = response.headers.get(VERSION_HEADER, "")
         try:
-            return unpack(data), int(said) if said.isascii() and said.isdigit() else 0
+            return unpack(data), version_said(said) or 0
         except ProtocolError as error:
             raise UpstreamUnavailable(f"the server answers something else: {error}") from error
 
@@ -341,3 +343,8 @@ def _all_of(response: Any, most: int) -> bytes:
         if len(found) > most:
             raise UpstreamUnavailable(f"the server answers with more than {most} bytes")
     return bytes(found)
+
+
+def version_said(text: str) -> int | None:
+    """Return the version that a header says; None: it says none."""
+    return int(text) if VERSION.fullmatch(text) else None

@@ -361,8 +361,21 @@ def is_database(store: Store) -> bool:
 
 
 def is_living_record(data: bytes | None) -> bool:
-    """True if this is the catalog's record of a namespace that was not deleted."""
-    return data is not None and json.loads(data).get("state") == STATES[False]
+    """True if this is the catalog's record of a namespace that was not deleted.
+
+    Raises:
+        CorruptData: it is no record of the catalog.
+    """
+    if data is None:
+        return False
+    try:
+        state = json.loads(data)["state"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise CorruptData(
+            "a namespace's record", file="the upstream", offset=0, expected="JSON with a state",
+            found=f"{len(data)} other bytes",
+        ) from None  # fmt: skip
+    return bool(state == STATES[False])
 
 
 def _generation(generation: int, next_number: int) -> bytes:

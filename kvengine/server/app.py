@@ -97,7 +97,7 @@ class App:
         if request.header(b"kv-namespace") is not None:
             request.surface = "workerd"
             return self._workerd
-        first = request.raw_parts[0]
+        first = request.raw_parts[0] if request.raw_parts else b""  # "OPTIONS *" has no path
         if first not in self._doors:
             return self._doors[b""]  # its name stays unsaid: it may be anything
         request.surface = first.decode()

@@ -29,7 +29,9 @@ def refusal(request: Request) -> Response | None:
         return Response.json(
             {"error": "pages of other sites may not use a server without tokens"}, 403
         )
-    is_workerd = request.header(b"kv-namespace") is not None or request.raw_parts[0] == b"workerd"
+    is_workerd = request.header(b"kv-namespace") is not None or request.raw_parts[:1] == [
+        b"workerd"
+    ]
     if not is_workerd and not is_own(host):
         return Response.json(
             {"error": "a server without tokens is called localhost or 127.0.0.1"}, 403

@@ -19,10 +19,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
+from kvengine.client.connection import VERSION_HEADER, version_said
 from kvengine.client.failures import encode_error
 from kvengine.errors import KvError, UpstreamUnavailable
 from kvengine.server import calls
@@ -52,6 +54,8 @@ logger = logging.getLogger("kvengine.server")
 
 # Told of each write: the request, and the version that it got, or None if that is not known.
 AfterWrite = Callable[[Request, int | None], Awaitable[None]]
+
+KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
 class Forwarder:
@@ -114,6 +118,9 @@ class Forwarder:
         except BaseException:
             await answer.aclose()
             raise
+        if answer.status_code not in KNOWN_STATUSES:
+            await answer.aclose()
+            return unavailable(request, "the center answers with a status that HTTP does not have")
         return Response(
             answer.status_code,
             content,
@@ -175,8 +182,7 @@ class Forwarder:
 
 
 def _version(answer: httpx.Response) -> int | None:
-    text = answer.headers.get("kv-version", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return version_said(answer.headers.get(VERSION_HEADER, ""))
 
 
 async def first_of(request: Request) -> tuple[bytes | AsyncIterator[bytes] | None, bool]:
