@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,12 @@ def name_of(path: Path) -> str:
 
 
 SOURCES = [ROOT / "setup.py", *files(".py", ".pyx", ".pxd", ".pyi")]
-every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
+DOCUMENTS = [*ROOT.glob("*.md"), *files(".md")]
+
+
+def faults(paths: list[Path], fault: Callable[[Path], object]) -> dict[str, object]:
+    """Return what is wrong with each file of which something is: one rule is one test."""
+    return {name_of(path): found for path in paths if (found := fault(path))}
 
 
 def python_functions(text: str) -> Iterator[tuple[str, int]]:
@@ -62,56 +67,59 @@ def cython_functions(text: str) -> Iterator[tuple[str, int]]:
         yield match[2], end - start + 1
 
 
-@every_source
-def test_files_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= FILE_LINES_MAX
+def test_files_are_short() -> None:
+    def fault(path: Path) -> object:
+        lines = len(path.read_text().splitlines())
+        return lines if lines > FILE_LINES_MAX else None
+
+    assert faults(SOURCES, fault) == {}
 
 
-@every_source
-def test_functions_are_short(path: Path) -> None:
-    functions = cython_functions if path.suffix in {".pyx", ".pxd"} else python_functions
-    too_long = {name: n for name, n in functions(path.read_text()) if n > FUNCTION_LINES_MAX}
-    assert too_long == {}
+def test_functions_are_short() -> None:
+    def fault(path: Path) -> object:
+        functions = cython_functions if path.suffix in {".pyx", ".pxd"} else python_functions
+        return {name: n for name, n in functions(path.read_text()) if n > FUNCTION_LINES_MAX}
+
+    assert faults(SOURCES, fault) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix != ".pyi"], ids=name_of)
-def test_every_module_opens_with_a_docstring(path: Path) -> None:
-    text = path.read_text()
-    code = re.sub(r"\A(?:#.*\n|\s*\n)*", "", text)  # interpreter line, cython directives
-    assert re.match(r'r?"""\S', code), "no docstring"
+def test_every_module_opens_with_a_docstring() -> None:
+    def fault(path: Path) -> object:
+        text = path.read_text()
+        code = re.sub(r"\A(?:#.*\n|\s*\n)*", "", text)  # interpreter line, cython directives
+        return None if re.match(r'r?"""\S', code) else "no docstring"
+
+    assert faults([path for path in SOURCES if path.suffix != ".pyi"], fault) == {}
 
 
-@every_source
-def test_nothing_is_left_for_later(path: Path) -> None:
-    marks = re.findall(rf"\b(?:{LATER})\b", path.read_text())
-    assert marks == []
+def test_nothing_is_left_for_later() -> None:
+    assert faults(SOURCES, lambda path: re.findall(rf"\b(?:{LATER})\b", path.read_text())) == {}
 
 
-@pytest.mark.parametrize("path", files(".pyx"), ids=name_of)
-def test_every_compiled_module_has_types(path: Path) -> None:
-    assert path.with_suffix(".pyi").exists()
+def test_every_compiled_module_has_types() -> None:
+    assert faults(files(".pyx"), lambda path: not path.with_suffix(".pyi").exists()) == {}
 
 
-@pytest.mark.parametrize("path", files(".pyx", ".pxd"), ids=name_of)
-def test_compiled_modules_are_whole_files(path: Path) -> None:
+def test_compiled_modules_are_whole_files() -> None:
     """``include`` hides imports from test_layers, and DEF is leaving the language."""
-    assert re.findall(r"^\s*(?:include\s+[\"']|DEF )", path.read_text(), re.MULTILINE) == []
+    rule = re.compile(r"^\s*(?:include\s+[\"']|DEF )", re.MULTILINE)
+    assert faults(files(".pyx", ".pxd"), lambda path: rule.findall(path.read_text())) == {}
 
 
-@pytest.mark.parametrize("path", files(".pyi", ".pxd"), ids=name_of)
-def test_no_declaration_outlives_its_module(path: Path) -> None:
-    assert path.with_suffix(".pyx").exists()
+def test_no_declaration_outlives_its_module() -> None:
+    assert faults(files(".pyi", ".pxd"), lambda path: not path.with_suffix(".pyx").exists()) == {}
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *files(".md")], ids=name_of)
-def test_links_in_documents_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
-    targets = re.findall(r"\]\(<?([^)>\s]+)", text) + re.findall(
-        r"^\[[^\]]+\]: *(\S+)", text, re.MULTILINE
-    )
-    local = [target for target in targets if not re.match(r"[a-z]+:", target)]
-    dead = [target for target in local if not _exists(path, target)]
-    assert dead == []
+def test_links_in_documents_lead_somewhere() -> None:
+    def fault(path: Path) -> object:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+        targets = re.findall(r"\]\(<?([^)>\s]+)", text) + re.findall(
+            r"^\[[^\]]+\]: *(\S+)", text, re.MULTILINE
+        )
+        local = [target for target in targets if not re.match(r"[a-z]+:", target)]
+        return [target for target in local if not _exists(path, target)]
+
+    assert faults(DOCUMENTS, fault) == {}
 
 
 def _exists(document: Path, target: str) -> bool:
