@@ -4,51 +4,31 @@ It works, or raises StoreClosed with advice that works: never an old value, neve
 process was answered, never a hang.
 """
 
-import ast
+import asyncio
+import gc
+import multiprocessing
 import os
-import signal
+import re
 import threading
+import weakref
+from pathlib import Path
 
 import pytest
 
-from kvengine import Store, StoreClosed, StoreLocked, StoreReadOnly
+import kvengine
+import kvengine.aio
+from kvengine import CachedStore, Database, Follower, Store, StoreLocked, connect_log, serve_log
 from kvengine.testing.check import check_store
+from kvengine.testing.world import World
+from tests.forking import PATIENCE_S, error_of, in_child
 
+ROOT = Path(__file__).parents[1]
 SMALL = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
-PATIENCE_S = 60
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "store"
-
-
-def in_child(action):
-    """Return what `action` prints in a forked child, which ends without any clean-up."""
-    from_child, to_parent = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            signal.alarm(PATIENCE_S)  # who hangs is killed
-            os.close(from_child)
-            os.write(to_parent, repr(action()).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(to_parent)
-    with os.fdopen(from_child, "rb") as pipe:
-        answer = pipe.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return ast.literal_eval(answer.decode())
-
-
-def error_of(call):
-    try:
-        call()
-    except (StoreClosed, StoreLocked, StoreReadOnly) as error:
-        return type(error).__name__, str(error)
-    return "no error"
 
 
 def test_a_store_opened_for_writing_before_a_fork_is_refused_in_the_child(path):
@@ -127,3 +107,362 @@ def test_a_reader_goes_on_in_a_child(path):
         assert reader[b"300"] == b"new"
         os.close(asked)
         os.close(to_child)
+
+
+def test_views_that_the_parent_took_are_right_in_a_child(path):
+    with Store(path) as store:
+        store[b"key"] = b"value" * 1000
+        view = store.get_view(b"key")
+        store[b"key"] = b"other"
+        assert in_child(lambda: bytes(view)) == b"value" * 1000
+
+
+def test_a_store_in_memory_stays_with_the_parent():
+    store = Store.in_memory()
+    store[b"key"] = b"value"
+
+    def look():
+        errors = {error_of(call) for call in (lambda: store[b"key"], lambda: list(store))}
+        store.close()
+        with Store.in_memory() as other:
+            other[b"own"] = b"1"
+            return errors, len(other)
+
+    errors, length = in_child(look)
+    ((kind, text),) = errors
+    assert (kind, length) == ("StoreClosed", 1)
+    assert "make another one in the child" in text
+    assert dict(store) == {b"key": b"value"}
+    store.close()
+
+
+def test_a_consumer(path):
+    with Store(path) as store, Store(path, read_only=True) as reader:
+        store.update({b"a": b"", b"b": b""})
+        near, far = store.consumer("near"), reader.consumer("far")
+        given = far.changes()
+        assert next(given).version == 1
+
+        def look():
+            closed = [
+                error_of(call)[0] for call in (lambda: near.position, near.changes().__next__)
+            ]
+            far.acknowledge(1)
+            return closed, [change.version for change in far.changes()], len(list(given))
+
+        assert in_child(look) == (["StoreClosed"] * 2, [2], 1)
+        assert far.position == 1
+        assert near.position == 0
+
+
+def test_a_database_and_its_namespaces(path):
+    with kvengine.open(path) as db:
+        kv = db.namespace("flags")
+        kv.put("a", "1")
+        begun = kv.keys()
+        with kvengine.open(path, read_only=True) as reader:
+            reading = reader.namespace("flags")
+            assert reading.get("a") == "1"
+
+            def look():
+                calls = [
+                    lambda: kv.get("a"),
+                    lambda: kv.put("a", "2"),
+                    lambda: kv.increment("n"),
+                    kv.list,
+                    lambda: next(begun),
+                    lambda: db.namespace("other"),
+                    lambda: db.delete("flags"),
+                    db.usage,
+                    lambda: next(db.tail()),
+                    db.snapshot,
+                ]
+                errors = {error_of(call)[0] for call in calls}
+                db.close()
+                found = reading.get("a"), reader.namespace("flags").get("a"), reader.usage()
+                reader.close()
+                return errors, found[:2]
+
+            assert in_child(look) == ({"StoreClosed"}, ("1", "1"))
+            kv.put("a", "3")
+            assert reading.get("a") == kv.get("a") == "3"
+
+
+def test_an_async_database(path):
+    """Its threads are not there: nothing waits for them."""
+
+    async def opened(**options):
+        return await kvengine.aio.open(path, **options)
+
+    async def write(db):
+        kv = await db.namespace("flags")
+        await kv.put("a", "1" * 200_000)
+        return len(await kv.get("a"))
+
+    async def read(db):
+        kv = await db.namespace("flags")
+        page = await kv.list()
+        return len(await kv.get("a")), len(page.keys)
+
+    db = asyncio.run(opened())
+    assert asyncio.run(write(db)) == 200_000
+    reader = asyncio.run(opened(read_only=True))
+    assert asyncio.run(read(reader)) == (200_000, 1)
+
+    def look():
+        error = error_of(lambda: asyncio.run(write(db)))[0]
+        asyncio.run(db.close())
+        found = asyncio.run(read(reader))
+        asyncio.run(reader.close())
+        return error, found
+
+    assert in_child(look) == ("StoreClosed", (200_000, 1))
+    assert asyncio.run(write(db)) == 200_000
+    asyncio.run(reader.close())
+    asyncio.run(db.close())
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_replica_stays_with_the_parent(path, tmp_path, background):
+    with Store(path) as source:
+        source.update({b"a": b"", b"b": b""})
+        follower = Follower(source, tmp_path / "replica", background=background)
+        follower.catch_up()
+
+        def look():
+            calls = [
+                follower.catch_up,
+                lambda: follower.wait(9),
+                follower.promote,
+                lambda: follower.lag,
+            ]
+            errors = {error_of(call)[0] for call in calls}
+            errors.add(error_of(lambda: follower.store.get(b"a"))[0])
+            follower.close()
+            with Store(tmp_path / "replica", read_only=True) as reader:
+                return errors, len(reader)
+
+        assert in_child(look) == ({"StoreClosed"}, 2)
+        source[b"c"] = b""
+        assert follower.wait(3, PATIENCE_S) if background else follower.catch_up() == 3
+        assert len(follower.store) == 3
+        follower.close()
+
+
+def test_a_log_that_is_served_and_one_that_is_read(path, tmp_path):
+    with Store(path) as store:
+        store.update({b"%d" % n: b"x" * 300_000 for n in range(60)})
+        with serve_log(store, str(tmp_path / "log.sock")) as server:
+            source = connect_log(str(tmp_path / "log.sock"))
+            begun, following = source.tail(), source.tail(follow=True)
+            assert next(begun).version == next(following).version == 1
+
+            def look():
+                mine = [change.version for change in source.tail()]
+                error = error_of(lambda: list(begun))
+                own = [next(following).version for _ in range(59)]  # over a connection of its own
+                server.close()
+                return len(mine), error[0], own[-1]
+
+            count, error, last = in_child(look)
+            assert (count, error, last) == (60, "UpstreamUnavailable", 60)
+            assert [change.version for change in begun] == list(range(2, 61))
+            assert [change.version for change in connect_log(server.address).tail()][-1] == 60
+
+
+def test_caches(path):
+    with Store(path) as writer, Store(path, read_only=True) as reader:
+        writer[b"key"] = b"1"
+        cached, own = CachedStore(reader), CachedStore(writer)
+        assert cached[b"key"] == own[b"key"] == b"1"
+        cache = kvengine.Cache(100)
+        calls = []
+
+        @cache.memoize()
+        def double(number):
+            calls.append(number)
+            return 2 * number
+
+        assert double(4) == 8
+        cache["key"] = "parent"
+
+        def look():
+            found = double(4), double(5), cache["key"]
+            cache["key"] = "child"
+            return found, calls, cached.get(b"key"), error_of(lambda: own.get(b"key"))[0]
+
+        assert in_child(look) == ((8, 10, "parent"), [4, 5], b"1", "StoreClosed")
+        assert (cache["key"], calls) == ("parent", [4])
+
+
+def test_a_world_stays_with_the_parent():
+    world = World(seed=1, locations=1, keys=2)
+    world.write("center", b"key", b"1")
+    kind, _ = in_child(lambda: error_of(lambda: world.write("center", b"key", b"2")))
+    assert kind == "StoreClosed"
+    assert world.read("loc-0", b"key").value == b"1"
+
+
+def busy_store(path):
+    """Return a store in which other threads write, read, compact and sync, and what ends them."""
+    store = Store(path, segment_bytes=16384, key_buffer_entries=64, durability="group")
+    ended, failed = threading.Event(), []
+
+    def work(step):
+        try:
+            while not ended.is_set():
+                step()
+        except kvengine.KvError as error:
+            failed.append(error)
+
+    def write():
+        store.update({b"%03d" % n: os.urandom(200) for n in range(100)})
+
+    steps = [write, write, lambda: list(store.scan()), store.compact, store.checkpoint, store.sync]
+    steps.append(lambda: store.get_many([b"%03d" % n for n in range(100)]))
+    threads = [threading.Thread(target=work, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+
+    def end():
+        ended.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert failed == []
+
+    return store, end
+
+
+def test_forks_while_threads_write_read_and_compact(path):
+    store, end = busy_store(path)
+    reader = Store(path, read_only=True)
+    reading = threading.Event()
+    thread = threading.Thread(target=lambda: [len(reader) for _ in iter(reading.is_set, True)])
+    thread.start()
+
+    def look():
+        calls = [lambda: store.put(b"a", b""), lambda: store.delete(b"a"), lambda: store.get(b"a")]
+        calls += [store.compact, store.checkpoint, store.sync, store.stats, store.clear]
+        errors = {error_of(call)[0] for call in calls}
+        store.close()
+        before = reader.version
+        found = len(reader), reader.version >= before, len(list(reader.tail(before))) >= 0
+        reader.close()
+        gc.collect()
+        return errors, found[0] <= 100, found[1:]
+
+    for _ in range(15):
+        assert in_child(look) == ({"StoreClosed"}, True, (True, True))
+    reading.set()
+    thread.join(PATIENCE_S)
+    end()
+    store[b"after"] = b"1"
+    assert reader[b"after"] == b"1"
+    reader.close()
+    check_store(store)
+    store.close()
+    with Store(path) as again:
+        assert again[b"after"] == b"1"
+        check_store(again)
+
+
+def test_a_fork_while_another_thread_closes(path):
+    for turn in range(10):
+        store = Store(path)
+        store.update({b"%d" % n: b"x" * 500 for n in range(200)})
+        closing = threading.Thread(target=store.close)
+        closing.start()
+        kind, value = in_child(lambda store=store: (error_of(lambda: store.get(b"1"))[0], 7))
+        assert (kind, value) == ("StoreClosed", 7), turn
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+    with Store(path) as store:
+        assert len(store) == 200
+
+
+def ask(number):
+    """Run in a process of a pool: SHARED was opened before it was forked."""
+    writer, reader = SHARED
+    try:
+        writer.put(b"from a child", b"")
+    except kvengine.StoreClosed:
+        return reader[b"%d" % number]
+    return b"written"
+
+
+SHARED: list[Store] = []
+
+
+def test_a_pool_of_processes(path):
+    with Store(path) as writer, Store(path, read_only=True) as reader:
+        writer.update({b"%d" % n: b"value %d" % n for n in range(20)})
+        SHARED[:] = [writer, reader]
+        try:
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                found = pool.map_async(ask, range(20)).get(PATIENCE_S)
+        finally:
+            SHARED.clear()
+        assert found == [b"value %d" % n for n in range(20)]
+        assert b"from a child" not in writer
+
+
+def test_the_end_of_a_child_does_not_disturb_the_parent(path):
+    """Finalizers, exit handlers and the collector run in it as in any process."""
+    store = Store(path, durability="interval")
+    store[b"key"] = b"value"
+    db = Database.in_memory()
+    weakref.finalize(store, lambda: None)
+    process = multiprocessing.get_context("fork").Process(target=gc.collect)
+    process.start()
+    process.join(PATIENCE_S)
+    assert process.exitcode == 0
+    pid = os.fork()
+    if pid == 0:
+        import atexit
+
+        try:
+            atexit._run_exitfuncs()
+            del store, db
+            gc.collect()
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    store[b"more"] = b"1"
+    with pytest.raises(StoreLocked):
+        Store(path)
+    with Store(path, read_only=True) as reader:
+        assert dict(reader) == dict(store)
+    db.namespace("works").put("a", "1")
+    db.close()
+    store.close()
+
+
+# -- the page
+
+
+def rows_of_page():
+    """Return (objects, tests) of each row of the table in FORK.md."""
+    text = (ROOT / "kvengine" / "FORK.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    objects = [re.findall(r"`([\w.]+)", row[1]) for row in rows]
+    tests = [re.findall(r"`([\w./]+)::(\w+)`", row[3]) for row in rows]
+    return list(zip(objects, tests, strict=True))
+
+
+def test_the_page_has_every_public_object_that_lives_on():
+    """Those that hold something of the system; errors and plain values are what they are."""
+    listed = {name for names, _ in rows_of_page() for name in names}
+    plain = (tuple, BaseException, kvengine.PriceTable, kvengine.Bill, kvengine.Limits)
+    for module, prefix in ((kvengine, ""), (kvengine.aio, "aio.")):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            fields = getattr(thing, "__dataclass_fields__", None)
+            if isinstance(thing, type) and not issubclass(thing, plain) and fields is None:
+                assert f"{prefix}{name}" in listed, name
+
+
+def test_every_row_of_the_page_has_its_test():
+    for names, tests in rows_of_page():
+        assert tests, names
+        for file, test in tests:
+            assert f"def {test}(" in (ROOT / file).read_text(), (file, test)

@@ -21,12 +21,12 @@ from kvengine.engine.holding import Hold, OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
-    InvalidRequest,
     InvalidType,
     KvError,
     NamespaceExists,
     NamespaceNotFound,
     NotAStore,
+    StoreBusy,
     StoreReadOnly,
 )
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
@@ -217,10 +217,10 @@ class Catalog:
         """Return a lock, held, under which the catalog may be changed.
 
         Raises:
-            InvalidRequest: this thread is in the middle of another change.
+            StoreBusy: this thread is in the middle of another change.
         """
         if self._lock.is_mine():
-            raise InvalidRequest(
+            raise StoreBusy(
                 "namespaces can't be made, renamed or deleted in a signal handler or a finalizer "
                 "that interrupted this very thread while it did so: do it afterwards"
             )

@@ -92,6 +92,7 @@ class Database:
         for part in (self._catalog, self._remover, self._ledger):
             part.after_fork()
         self._lock.after_fork_in_child()
+        self._center = self._timers = None  # their threads are not there either
 
     @classmethod
     def in_memory(
@@ -221,8 +222,7 @@ class Database:
         with self._lock.held():
             held = self._namespaces.get(row.number)
             try:
-                # Before the remover can see it: a write that comes too late must not find it
-                # usable.
+                # Before the remover sees it: a write that comes too late must not find it usable.
                 if held is not None:
                     held.refuse(NamespaceNotFound(row.title))
                 self._catalog.begin_removal(row)
@@ -341,8 +341,6 @@ class Database:
 
     def close(self) -> None:
         """Write down what is needed for a quick open, and give everything back."""
-        if self.store.is_forked:  # nothing of it belongs to this process
-            return
         self._remover.stop()
         self._ledger.stop()
         if self._center is not None and self._timers is not None:

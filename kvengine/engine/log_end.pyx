@@ -43,7 +43,9 @@ cdef enum:
     GROW_STEP_BYTES_MIN = 16 << 10
     BLOCK_BYTES = 4096
 
-cdef str FORKED = "the store was opened before a fork; open it again in the child process"
+cdef str FORKED = (
+    "the store was opened for writing before a fork, and stays with the parent process: open it in "
+    "the child, after the fork")
 cdef str BUSY = (
     "this thread is in the middle of a step that keeps writers out; call again when it is over, "
     "for example from another thread")
@@ -118,10 +120,12 @@ cdef class LogEnd(Reader):
                 PyGC_Enable()
             self.release()
 
-    def after_fork(self) -> None:
-        """In a child: the thread that held the lock is not here."""
+    def after_fork(self, goes_on: bool = False) -> None:
+        """In a child: the thread that held the lock is not here; a reader goes on."""
         pthread_mutex_init(&self.lock, NULL)
         self.owner = 0
+        if goes_on:
+            self.forks = kv_forks
         if self.commits is not None:
             self.commits.after_fork()
 

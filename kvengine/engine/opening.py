@@ -207,6 +207,7 @@ def _after_fork(store: StoreParts) -> None:
     error = StoreClosed(FORKED_IN_MEMORY if in_memory else FORKED)
     store.maintenance.after_fork_in_child(error)
     store.interval_sync.after_fork_in_child()
+    store.after_fork(goes_on=store.options.read_only)
     if store.options.read_only:
         if store.follower is not None:
             store.follower.after_fork()
@@ -214,7 +215,6 @@ def _after_fork(store: StoreParts) -> None:
     store.is_forked = True
     store.refuse(error)
     store.is_settled = store.is_released = True
-    store.after_fork()
     store.directory.after_fork_in_child()
 
 

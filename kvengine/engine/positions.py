@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.names import consumer_of
-from kvengine.errors import CorruptData, InvalidRequest, InvalidType, UnsupportedFormat
+from kvengine.errors import CorruptData, InvalidRequest, InvalidType, StoreBusy, UnsupportedFormat
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -140,7 +140,7 @@ def change(
         return None if new is None else new.encode()
 
     if store.moving.is_mine():
-        raise InvalidRequest(
+        raise StoreBusy(
             f"the position of consumer {name!r} can't be changed in a signal handler or a "
             "finalizer that interrupted this very thread while it changed one: do it afterwards"
         )

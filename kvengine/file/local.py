@@ -91,7 +91,13 @@ class LocalDirectory:
         """Return the names of all files."""
         folder = self.folder
         with refusals("list the folder", self.path):
-            found = os.listdir(folder.fd)
+            # How far a listing has come belongs to the descriptor: neither another thread nor a
+            # forked child, which has the same, may list with this one.
+            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder.fd)
+            try:
+                found = os.listdir(descriptor)
+            finally:
+                os.close(descriptor)
         if not found:
             self.check_present()
         return found

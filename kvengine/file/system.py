@@ -78,10 +78,16 @@ def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
 
 
 def _tell(watched: _Watched) -> None:
+    failure: BaseException | None = None
     for reference, call in list(watched.values()):
         thing = reference()
         if thing is not None:
-            call(thing)
+            try:
+                call(thing)
+            except BaseException as error:  # noqa: BLE001  # the others must be told all the same
+                failure = error
+    if failure is not None:
+        raise failure
 
 
 if hasattr(os, "register_at_fork"):

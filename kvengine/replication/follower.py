@@ -165,8 +165,6 @@ class Follower:
             StoreClosed: it was closed, or promoted, before.
         """
         origin.check_not_inside(self._turn)
-        if isinstance(self.error, StoreClosed):
-            raise again(self.error)
         goal = self._source.version if version is None else version
 
         def is_over() -> bool:

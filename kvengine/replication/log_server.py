@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from kvengine.engine.store import Store
 from kvengine.errors import ChangesGone, InvalidType, KvError
+from kvengine.file.system import fork_watch
 from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE, ASK_BYTES, Ask, decode_ask
 from kvengine.replication.local_source import LocalSource
@@ -44,6 +45,14 @@ class LogServer:
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="kvengine-log", daemon=True)
         self._thread.start()
+        fork_watch(self, LogServer._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a child process: the parent serves on, and its sockets end with it."""
+        self._lock, self._closed = threading.Lock(), True
+        for one in (self._listener, *self._open):
+            one.close()
+        self._open.clear()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -88,6 +97,8 @@ class LogServer:
 
     def close(self) -> None:
         """Listen no more, and end all connections; the store stays open."""
+        if self._closed:
+            return
         with self._lock:
             self._closed = True
             connections = dict(self._open)

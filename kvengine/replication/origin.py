@@ -13,7 +13,7 @@ from kvengine.engine.holding import OwnedLock
 from kvengine.engine.manifest import Origin
 from kvengine.engine.store import Store
 from kvengine.entry import Change
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, StoreBusy
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Source
 from kvengine.replication.selection import Selection
@@ -28,10 +28,10 @@ def check_not_inside(turn: OwnedLock) -> None:
     """Refuse a call that would have to wait for what it has interrupted.
 
     Raises:
-        InvalidRequest: this thread is in the middle of a change of the replica.
+        StoreBusy: this thread is in the middle of a change of the replica.
     """
     if turn.is_mine():
-        raise InvalidRequest(
+        raise StoreBusy(
             "called from a signal handler or a finalizer that interrupted this very replica in "
             "the same thread: do it afterwards"
         )

@@ -78,13 +78,17 @@ class RemoteSource:
             ReplicaDiverged: another store answers.
         """
         connection, far = self._open(Ask(after, follow, self._uuid))
+        process = process_id()
         with closing(connection):
             try:
-                for piece in far.pieces(after, follow=follow):
+                pieces = far.pieces(after, follow=follow)
+                while process == process_id() and (piece := next(pieces, None)) is not None:
                     self._version = max(self._version, far.version)
                     yield piece
             except (OSError, ProtocolError) as error:
                 raise UpstreamUnavailable(f"the connection to the log broke: {error}") from error
+        if process != process_id():  # what comes over it is the parent's
+            raise UpstreamUnavailable("this process was forked from the one that reads the log")
 
     def _open(self, ask: Ask) -> tuple[socket.socket, Receiver]:
         try:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidType, KeyNotFound
+from kvengine.file.system import fork_watch
 from kvengine.tier.cache import CacheCore, CacheInfo
 from kvengine.tier.front import Front
 
@@ -46,6 +47,7 @@ class CachedStore(Front, MutableMapping[bytes, bytes]):
         cache = CacheCore(memory_bytes=memory_bytes, policy=policy)
         made = super().__new__(cls, store, cache)
         made._cache = cache
+        fork_watch(made, CachedStore.after_fork)
         return made
 
     _cache: CacheCore

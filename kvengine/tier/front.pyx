@@ -13,8 +13,7 @@ from kvengine.engine.keys cimport checked_key
 from kvengine.engine.reading cimport Reader
 from kvengine.tier.cache cimport CacheCore
 
-import threading
-
+from kvengine.engine.holding import OwnedLock
 from kvengine.errors import ChangesGone
 
 
@@ -39,8 +38,14 @@ cdef class Front:
     """
 
     def __cinit__(self, Reader store not None, CacheCore cache not None, *args, **kwargs) -> None:
-        self.store, self.cache, self.turn = store, cache, threading.Lock()
+        self.store, self.cache, self.turn = store, cache, OwnedLock()
         self.begin_again()
+
+    def after_fork(self) -> None:
+        """In a child process: nobody holds the lock, and what was half done is done again."""
+        self.turn.after_fork_in_child()
+        self.moves += self.moves & 1
+        self.cache.clear()
 
     def begin_again(self) -> None:
         """Forget everything, and go on from the newest version."""
@@ -53,7 +58,7 @@ cdef class Front:
         self.store.begin()
         if self.store.applied == self.seen:
             return 0
-        with self.turn:
+        with self.turn.held():
             self.moves += 1
             try:
                 for change in self.tail.news():

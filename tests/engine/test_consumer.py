@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 import kvengine
-from kvengine import ChangesGone, ConsumerInfo, CorruptData, InvalidRequest, StorageError, Store
+from kvengine import (
+    ChangesGone,
+    ConsumerInfo,
+    CorruptData,
+    InvalidRequest,
+    StorageError,
+    Store,
+    StoreBusy,
+)
 from kvengine.testing.clock import ManualClock
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
@@ -278,7 +286,7 @@ def test_who_acknowledges_while_it_acknowledges_is_told(store):
         store.options.clock.time = original
         try:
             consumer.acknowledge(2)
-        except InvalidRequest as error:
+        except StoreBusy as error:
             found.append(str(error))
         return original()
 
