@@ -19,7 +19,7 @@ def in_child(action):
         try:
             os.close(from_child)
             answer = ("returned", action())
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # the parent shows it
             answer = ("raised", traceback.format_exc())
         try:
             os.write(to_parent, repr(answer).encode())

@@ -5,19 +5,16 @@ process was answered, never a hang.
 """
 
 import asyncio
-import gc
-import multiprocessing
 import os
 import re
 import threading
-import weakref
 from pathlib import Path
 
 import pytest
 
 import kvengine
 import kvengine.aio
-from kvengine import CachedStore, Database, Follower, Store, StoreLocked, connect_log, serve_log
+from kvengine import CachedStore, Follower, Store, StoreLocked, connect_log, serve_log
 from kvengine.testing.check import check_store
 from kvengine.testing.world import World
 from tests.forking import PATIENCE_S, error_of, in_child
@@ -301,140 +298,6 @@ def test_a_world_stays_with_the_parent():
     kind, _ = in_child(lambda: error_of(lambda: world.write("center", b"key", b"2")))
     assert kind == "StoreClosed"
     assert world.read("loc-0", b"key").value == b"1"
-
-
-def busy_store(path):
-    """Return a store in which other threads write, read, compact and sync, and what ends them."""
-    store = Store(path, segment_bytes=16384, key_buffer_entries=64, durability="group")
-    ended, failed = threading.Event(), []
-
-    def work(step):
-        try:
-            while not ended.is_set():
-                step()
-        except kvengine.KvError as error:
-            failed.append(error)
-
-    def write():
-        store.update({b"%03d" % n: os.urandom(200) for n in range(100)})
-
-    steps = [write, write, lambda: list(store.scan()), store.compact, store.checkpoint, store.sync]
-    steps.append(lambda: store.get_many([b"%03d" % n for n in range(100)]))
-    threads = [threading.Thread(target=work, args=(step,)) for step in steps]
-    for thread in threads:
-        thread.start()
-
-    def end():
-        ended.set()
-        for thread in threads:
-            thread.join(PATIENCE_S)
-        assert failed == []
-
-    return store, end
-
-
-def test_forks_while_threads_write_read_and_compact(path):
-    store, end = busy_store(path)
-    reader = Store(path, read_only=True)
-    reading = threading.Event()
-    thread = threading.Thread(target=lambda: [len(reader) for _ in iter(reading.is_set, True)])
-    thread.start()
-
-    def look():
-        calls = [lambda: store.put(b"a", b""), lambda: store.delete(b"a"), lambda: store.get(b"a")]
-        calls += [store.compact, store.checkpoint, store.sync, store.stats, store.clear]
-        errors = {error_of(call)[0] for call in calls}
-        store.close()
-        before = reader.version
-        found = len(reader), reader.version >= before, len(list(reader.tail(before))) >= 0
-        reader.close()
-        gc.collect()
-        return errors, found[0] <= 100, found[1:]
-
-    for _ in range(15):
-        assert in_child(look) == ({"StoreClosed"}, True, (True, True))
-    reading.set()
-    thread.join(PATIENCE_S)
-    end()
-    store[b"after"] = b"1"
-    assert reader[b"after"] == b"1"
-    reader.close()
-    check_store(store)
-    store.close()
-    with Store(path) as again:
-        assert again[b"after"] == b"1"
-        check_store(again)
-
-
-def test_a_fork_while_another_thread_closes(path):
-    for turn in range(10):
-        store = Store(path)
-        store.update({b"%d" % n: b"x" * 500 for n in range(200)})
-        closing = threading.Thread(target=store.close)
-        closing.start()
-        kind, value = in_child(lambda store=store: (error_of(lambda: store.get(b"1"))[0], 7))
-        assert (kind, value) == ("StoreClosed", 7), turn
-        closing.join(PATIENCE_S)
-        assert not closing.is_alive()
-    with Store(path) as store:
-        assert len(store) == 200
-
-
-def ask(number):
-    """Run in a process of a pool: SHARED was opened before it was forked."""
-    writer, reader = SHARED
-    try:
-        writer.put(b"from a child", b"")
-    except kvengine.StoreClosed:
-        return reader[b"%d" % number]
-    return b"written"
-
-
-SHARED: list[Store] = []
-
-
-def test_a_pool_of_processes(path):
-    with Store(path) as writer, Store(path, read_only=True) as reader:
-        writer.update({b"%d" % n: b"value %d" % n for n in range(20)})
-        SHARED[:] = [writer, reader]
-        try:
-            with multiprocessing.get_context("fork").Pool(3) as pool:
-                found = pool.map_async(ask, range(20)).get(PATIENCE_S)
-        finally:
-            SHARED.clear()
-        assert found == [b"value %d" % n for n in range(20)]
-        assert b"from a child" not in writer
-
-
-def test_the_end_of_a_child_does_not_disturb_the_parent(path):
-    """Finalizers, exit handlers and the collector run in it as in any process."""
-    store = Store(path, durability="interval")
-    store[b"key"] = b"value"
-    db = Database.in_memory()
-    weakref.finalize(store, lambda: None)
-    process = multiprocessing.get_context("fork").Process(target=gc.collect)
-    process.start()
-    process.join(PATIENCE_S)
-    assert process.exitcode == 0
-    pid = os.fork()
-    if pid == 0:
-        import atexit
-
-        try:
-            atexit._run_exitfuncs()
-            del store, db
-            gc.collect()
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    store[b"more"] = b"1"
-    with pytest.raises(StoreLocked):
-        Store(path)
-    with Store(path, read_only=True) as reader:
-        assert dict(reader) == dict(store)
-    db.namespace("works").put("a", "1")
-    db.close()
-    store.close()
 
 
 # -- the page

@@ -24,6 +24,7 @@ from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
+from kvengine.engine.waiting import check_timeout
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest, again
 from kvengine.file.directory import Directory
@@ -209,7 +210,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
 
         So the caller can see to other things that a change may mean.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         return follow_log(self, self.tail_from(after, prefix), timeout)
 
     def tail_from(self, after: int, prefix: Any) -> Tail:
@@ -256,7 +257,7 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
             StoreClosed: the store was closed meanwhile.
             InvalidRequest: without a timeout, on a snapshot.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         return self.waiting.wait(self, after, timeout)
 
     def snapshot(self) -> Store:
@@ -405,10 +406,3 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
-
-
-def _check_timeout(timeout: Any) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")

@@ -108,3 +108,11 @@ class Waiting:
                 self._bell = Bell(file, page)
         self._looked_for_bell = True
         return self._bell
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse what is no number of seconds."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")
