@@ -24,16 +24,34 @@
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
   x AccessDenied         give another token               (the server refuses this one)
   x RateLimited          wait ``retry_after`` seconds      (the server lets in no more for now)
+
+Invariants:
+
+* Every error can be pickled and copied, and is the same then: text, attributes, arguments.
 """
 
 from copy import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Error = TypeVar("_Error", bound=BaseException)
 
 
+def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """Return an error as it was, without a call of what made its text."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 class KvError(Exception):
     """Everything that kvengine raises on purpose."""
+
+    def __reduce__(self) -> Any:
+        """Say how to make it again, for pickle and copy; an OSError knows that itself."""
+        if isinstance(self, OSError):
+            return super().__reduce__()
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class InvalidRequest(KvError, ValueError):
@@ -196,7 +214,10 @@ def again(error: _Error) -> _Error:
 
     One and the same would keep the frames of everyone who ever got it: its traceback grows.
     """
-    twin = copy(error)
+    try:
+        twin = copy(error)
+    except Exception:  # noqa: BLE001 - an error of somebody else that can't be copied
+        return error
     if error.__cause__ is not None:
         twin.__cause__ = error.__cause__
     return twin

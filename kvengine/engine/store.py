@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from kvengine.engine.batch import Batch
 from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.job_thread import Reports
 from kvengine.engine.log_walk import Selector
+from kvengine.engine.mapping import StoreMapping
 from kvengine.engine.parts import StoreParts
 from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
@@ -35,7 +36,7 @@ Progress = Callable[[int, int], None]
 VERSION_MAX = (1 << 48) - 1
 
 
-class Store(StoreParts, MutableMapping[bytes, bytes]):
+class Store(StoreParts, StoreMapping):
     """A store in a folder.
 
     Args:
@@ -141,29 +142,6 @@ class Store(StoreParts, MutableMapping[bytes, bytes]):
         """Return an empty batch; as a context manager it commits on a clean exit."""
         self.check_usable()
         return Batch(self, durability)
-
-    def update(self, other: Any = (), /, **more: Any) -> None:
-        """Put many pairs, in batches of a few thousand."""
-        pairs: Iterable[Any] = other.items() if hasattr(other, "items") else other
-        if not hasattr(other, "items") and hasattr(other, "keys"):
-            pairs = ((key, other[key]) for key in other.keys())  # noqa: SIM118
-        batch = Batch(self, None)
-        for key, value in pairs:
-            batch.put(key, value)
-            if len(batch) >= 4096 or batch.size_bytes >= 16 << 20:
-                batch.commit()
-        for name, value in more.items():
-            batch.put(name, value)  # type: ignore[arg-type]  # a str key is refused in there
-        batch.commit()
-
-    def clear(self) -> None:
-        """Delete every key, in batches."""
-        batch = Batch(self, None)
-        for key in self.keys():
-            batch.delete(key)
-            if len(batch) >= 4096:
-                batch.commit()
-        batch.commit()
 
     def sync(self) -> None:
         """Return when everything written so far is on disk; for a reader, all that it shows."""

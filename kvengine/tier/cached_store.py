@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any, Self
 
+from kvengine.engine.mapping import ABSENT, Items, StoreMapping, Values
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidType, KeyNotFound
 from kvengine.file.system import fork_watch
@@ -12,7 +13,7 @@ from kvengine.tier.cache import CacheCore, CacheInfo
 from kvengine.tier.front import Front
 
 
-class CachedStore(Front, MutableMapping[bytes, bytes]):
+class CachedStore(Front, StoreMapping):
     """A store whose popular values are handed out from memory, without a copy.
 
     No read shows a value that is older than the last acknowledged write, whoever wrote it, in this
@@ -69,6 +70,34 @@ class CachedStore(Front, MutableMapping[bytes, bytes]):
 
     def __len__(self) -> int:
         return len(self.store)
+
+    def keys(self) -> Any:
+        """Return a view of the keys; see Store.keys()."""
+        return self.store.keys()
+
+    def items(self) -> Items:
+        """Return a view of the (key, value) pairs; see Store.items()."""
+        return self.store.items()
+
+    def values(self) -> Values:
+        """Return a view of the values; see Store.values()."""
+        return self.store.values()
+
+    def pop(self, key: Any, default: Any = ABSENT) -> Any:
+        """Delete a key and return its value, or `default`; see Store.pop()."""
+        return self.store.pop(key, default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; put `default` first if there is none."""
+        return self.store.setdefault(key, default)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Put many pairs; see Store.update()."""
+        self.store.update(other, **more)
+
+    def clear(self) -> None:
+        """Delete every key; see Store.clear()."""
+        self.store.clear()
 
     def put(self, key: Any, value: Any, **options: Any) -> int:
         """Store a value and return the version of the change; see Store.put()."""

@@ -1,0 +1,117 @@
+"""Errors survive pickle, copy and processes: text, attributes, arguments."""
+
+import copy
+import multiprocessing
+import pickle
+
+import pytest
+
+import kvengine.aio
+import kvengine.replication.intake
+import kvengine.server.main  # noqa: F401
+from kvengine import errors
+from kvengine.namespace.fields import NotJson
+from kvengine.namespace.import_ import _TooLarge
+from kvengine.replication.intake import MissingPiece
+
+EXAMPLES = [
+    errors.KvError("something"),
+    errors.InvalidRequest("a key must be 1 to 1024 bytes"),
+    errors.InvalidType("a key must be bytes, not str"),
+    errors.LimitExceeded("value too large", 413),
+    errors.KeyNotFound(b"k"),
+    errors.NamespaceNotFound("title"),
+    errors.NamespaceExists("title"),
+    errors.VersionConflict(3, 4),
+    errors.StoreClosed("the store is closed"),
+    errors.StoreLocked("/data", 77),
+    errors.StoreReadOnly("a sync failed", OSError(5, "Input/output error", "/data/1.log")),
+    errors.NotAStore("/data is a file"),
+    errors.UnsupportedFormat("format 9"),
+    errors.StorageError(5, "Input/output error", "/data/1.log"),
+    errors.StorageFull(28, "No space left on device", "/data/1.log"),
+    errors.CorruptData("checksum", file="1.log", offset=64, expected="0x1", found="0x2"),
+    errors.ProtocolError("frame", 5, "4 bytes", "3 bytes"),
+    errors.UpstreamUnavailable("it does not answer"),
+    errors.AccessDenied("the token is unknown"),
+    errors.RateLimited(1.5),
+    errors.NotCaughtUp("no state yet"),
+    errors.ReplicaDiverged("another store"),
+    errors.ChangesGone(3, 9),
+    MissingPiece("piece 3"),
+    NotJson("no JSON"),
+    _TooLarge("a line"),
+]
+
+
+def kinds(base=errors.KvError):
+    """Return all errors there are."""
+    return {base, *(kind for sub in base.__subclasses__() for kind in kinds(sub))}
+
+
+def in_package():
+    return {kind for kind in kinds() if kind.__module__.startswith("kvengine")}
+
+
+def test_there_is_an_example_of_each():
+    assert {type(example) for example in EXAMPLES} == in_package()
+
+
+def described(error):
+    """Return all that can be seen of an error."""
+    seen = {
+        name: getattr(error, name)
+        for name in (*vars(error), "args", "errno", "strerror", "filename")
+        if hasattr(error, name)
+    }
+    if isinstance(seen.get("cause"), OSError):
+        seen["cause"] = described(seen["cause"])
+    return type(error), str(error), repr(error), seen
+
+
+by_name = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+
+
+@by_name
+def test_pickled_and_copied_they_are_the_same(error):
+    error.__notes__ = ["while testing"]
+    try:
+        twins = [pickle.loads(pickle.dumps(error, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
+        twins += [copy.copy(error), copy.deepcopy(error), errors.again(error)]
+        twins.append(pickle.loads(pickle.dumps(twins[0])))  # and once more
+        for twin in twins:
+            assert twin is not error
+            assert described(twin) == described(error)
+    finally:
+        del error.__notes__
+
+
+def test_a_cause_comes_along_when_an_error_is_raised_again():
+    error, cause = errors.StoreClosed("closed"), OSError(5, "no")
+    error.__cause__ = cause
+    twin = errors.again(error)
+    assert twin is not error
+    assert twin.__cause__ is cause
+    assert twin.__traceback__ is None
+
+
+def test_what_can_not_be_copied_is_raised_as_it_is():
+    class Odd(Exception):
+        def __reduce__(self):
+            raise TypeError("no")
+
+    odd = Odd()
+    assert errors.again(odd) is odd
+
+
+def fail(number):
+    raise EXAMPLES[number]
+
+
+def test_a_pool_of_processes_gives_them_back():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        results = [pool.apply_async(fail, (number,)) for number in range(len(EXAMPLES))]
+        for number, result in enumerate(results):
+            with pytest.raises(type(EXAMPLES[number])) as caught:
+                result.get(timeout=60)
+            assert str(caught.value) == str(EXAMPLES[number])
