@@ -278,7 +278,7 @@ class EdgeNamespace:
     def memoize(
         self,
         *,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
         name: str | None = None,

@@ -173,7 +173,7 @@ class Namespace:
         *,
         type: str = "text",
         expiration: int | None = None,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         metadata: Any = None,
     ) -> Any:
         """Return the value of a key; if there is none, call or await `make` and store its result.
@@ -190,7 +190,7 @@ class Namespace:
     def memoize(
         self,
         *,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
         name: str | None = None,

@@ -294,7 +294,7 @@ class RemoteNamespace:
     def memoize(
         self,
         *,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
         name: str | None = None,

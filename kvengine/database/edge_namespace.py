@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,7 +42,7 @@ def value_read(value: Any, shown: Shown) -> ValueRead:
     return ValueRead(
         value,
         decode_metadata(shown.metadata),
-        None if shown.expires_at is None else int(shown.expires_at),
+        None if shown.expires_at is None else math.ceil(shown.expires_at),
         shown.version,
         shown.age,
         shown.status,
@@ -242,7 +243,7 @@ class EdgeNamespace(EdgeWriter):
     def memoize(
         self,
         *,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
         name: str | None = None,

@@ -6,7 +6,11 @@ Texts and numbers are those of Workers KV, as its documentation and its simulato
 Invariants:
 
 * Everything that a namespace refuses because of its size or its time is refused here.
-* Times are whole seconds.  A fraction, a text or a bool is refused, not rounded.
+* A key never ends before its lifetime is over.  One of a minute or more ends with a second after
+  it, a shorter one within 10 ms: keys are counted by when they end, and the fewer moments there are
+  the less that takes.
+* Moments that callers give, or are shown, are whole seconds.
+* A text or a bool is refused, and a fraction where lives are at least a second.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
 TYPES = ("text", "json", "bytes", "stream")
 ILLEGAL_KEYS = ("", ".", "..")
 MEBIBYTE = 1 << 20
+MINUTE_S = 60
 EXPIRATION_MAX = 1 << 53  # what a double, and so JSON, holds exactly
 
 
@@ -37,7 +42,7 @@ class Limits:
     key_bytes: int = 512
     value_bytes: int = 25 * MEBIBYTE
     metadata_bytes: int = 1024  # as JSON
-    ttl_min_s: int = 1  # shortest life of a key, and of a copy in a cache
+    ttl_min_s: int = 0  # shortest life of a key; from 1 on, lives are whole seconds
     cache_ttl_min_s: int = 0
     list_keys: int = 1000  # on one page
     get_keys: int | None = None  # in one get of many; None: any number
@@ -112,19 +117,19 @@ class Limits:
 
     # -- times
 
-    def expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> int | None:
+    def expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> float | None:
         """Return when a key ends, in seconds since the epoch; None: never.
 
         A lifetime wins over a moment when both are given.
 
         Raises:
-            InvalidType: a time is no int.
+            InvalidType: a time is no number, or none of whole seconds where that is wanted.
             InvalidRequest: a time is too early, or not a positive number.
         """
         moment = math.floor(now)
         if expiration_ttl is not None:
-            ttl = _whole("expiration_ttl", expiration_ttl)
-            if ttl <= 0:
+            ttl = self._lifetime(expiration_ttl)
+            if not ttl > 0:
                 raise InvalidRequest(
                     f"Invalid expiration_ttl of {ttl}. Please specify integer greater than 0."
                 )
@@ -133,21 +138,29 @@ class Limits:
                     f"Invalid expiration_ttl of {ttl}. "
                     f"Expiration TTL must be at least {self.ttl_min_s}."
                 )
-            return _within("expiration_ttl", ttl, moment + ttl)
+            if ttl >= MINUTE_S:
+                seconds = ttl if isinstance(ttl, int) else math.ceil(ttl)
+                return _within("expiration_ttl", ttl, moment + seconds + (now > moment))
+            return max(math.ceil((now + ttl) * 100) / 100, now + ttl)
         if expiration is None:
             return None
-        end = _whole("expiration", expiration)
-        if end <= moment:
+        wanted = _whole("expiration", expiration)
+        if wanted <= moment:
             raise InvalidRequest(
-                f"Invalid expiration of {end}. Please specify integer greater than the current "
+                f"Invalid expiration of {wanted}. Please specify integer greater than the current "
                 "number of seconds since the UNIX epoch."
             )
-        if end < moment + self.ttl_min_s:
+        if wanted < moment + self.ttl_min_s:
             raise InvalidRequest(
-                f"Invalid expiration of {end}. Expiration times must be at least "
+                f"Invalid expiration of {wanted}. Expiration times must be at least "
                 f"{self.ttl_min_s} seconds in the future."
             )
-        return _within("expiration", end, end)
+        return _within("expiration", wanted, wanted)
+
+    def _lifetime(self, ttl: Any) -> float:
+        if self.ttl_min_s >= 1 or not isinstance(ttl, float) or not math.isfinite(ttl):
+            return _whole("expiration_ttl", ttl)
+        return ttl
 
     def check_cache_ttl(self, cache_ttl: Any) -> None:
         """Refuse a life in a cache that is too short."""
@@ -242,7 +255,7 @@ def _whole(name: str, value: Any) -> int:
     return value
 
 
-def _within(name: str, given: int, end: int) -> int:
+def _within(name: str, given: float, end: float) -> float:
     if end > EXPIRATION_MAX:
         raise InvalidRequest(f"Invalid {name} of {given}. It must end before {EXPIRATION_MAX}.")
     return end

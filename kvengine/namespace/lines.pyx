@@ -18,6 +18,7 @@ from cpython.bytearray cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
@@ -92,7 +93,7 @@ cdef class Lines(Visitor):
     ) except -1:
         cdef const char *start = key_of(header) + header.key_size
         cdef bytes metadata = PyBytes_FromStringAndSize(start, header.metadata_size)
-        cdef int64_t expires_at = <int64_t>expiry_of(header)
+        cdef int64_t expires_at = <int64_t>ceil(expiry_of(header))
         cdef bytes value = reader.value_at(header, address)
         self.room_for(FIXED_BYTES)
         if self.lead:

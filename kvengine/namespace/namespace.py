@@ -145,7 +145,7 @@ class Namespace(NamespaceWriter):
         *,
         type: str = "text",
         expiration: int | None = None,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         metadata: Any = None,
     ) -> Any:
         """Return the value of a key; if there is none, call `make` and store what it returns.
@@ -173,7 +173,7 @@ class Namespace(NamespaceWriter):
     def memoize(
         self,
         *,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         type: str = "json",
         key: Callable[..., str] | None = None,
         name: str | None = None,

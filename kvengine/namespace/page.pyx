@@ -7,6 +7,8 @@ Invariants:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.math cimport ceil
+from libc.stdint cimport int64_t
 
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import KeyInfo
@@ -35,7 +37,7 @@ def key_infos(heads: list, skip: int) -> list:
                 f"key {key!r} in the store is not UTF-8: no namespace wrote it") from None
         infos.append(new_tuple(KeyInfo, (
             name,
-            None if head[2] is None else int(<double>head[2]),
+            None if head[2] is None else <int64_t>ceil(<double>head[2]),
             None if metadata is None else metadata[i],
         )))
     return infos

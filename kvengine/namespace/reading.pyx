@@ -10,7 +10,8 @@ Invariants:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport uint64_t
+from libc.math cimport ceil
+from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.reading cimport Reader
@@ -249,7 +250,7 @@ cdef class NamespaceReader(Naming):
         cdef bytes metadata = start[:header.metadata_size]
         return KeyDetails(
             key,
-            int(expires_at) if expires_at else None,
+            <int64_t>ceil(expires_at) if expires_at else None,
             decode_metadata(metadata),
             version,
             size,

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -58,5 +59,5 @@ def key_change(change: Change) -> KeyChange:
         change.key[PREFIX_BYTES:].decode(),
         change.value if is_put else None,
         decode_metadata(change.metadata),
-        None if change.expires_at is None else int(change.expires_at),
+        None if change.expires_at is None else math.ceil(change.expires_at),
     )

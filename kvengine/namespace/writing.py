@@ -57,9 +57,9 @@ class NamespaceWriter(NamespaceReader):
         if self.title_of is not None:
             self.title_of(self.id)
 
-    def _expires_at(self, expiration: int | None, expiration_ttl: int | None) -> int | None:
+    def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
         now = self.store.options.clock.time()
-        ends: int | None = self.limits.expires_at(now, expiration, expiration_ttl)
+        ends: float | None = self.limits.expires_at(now, expiration, expiration_ttl)
         return ends
 
     # -- changes
@@ -71,7 +71,7 @@ class NamespaceWriter(NamespaceReader):
         *,
         type: str | None = None,
         expiration: int | None = None,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         metadata: Any = None,
         if_version: int | None = None,
         size: int | None = None,
@@ -86,7 +86,8 @@ class NamespaceWriter(NamespaceReader):
             value: str, bytes-like, or a binary stream, which is read to its end; at most 25 MiB.
             type: "json": the value is anything that JSON can say.
             expiration, expiration_ttl: when the key ends, in seconds since the epoch; or in how
-                many seconds, which wins.
+                many seconds, which wins: never before, and at most 10 ms later, or some seconds if
+                it is a minute or more.
             metadata: anything that JSON can say, at most 1,024 bytes of it.
             if_version: write only if the key has this version now (0: only if it is absent).
             size: how many bytes a stream must have; if it has not, nothing is written.
@@ -142,7 +143,7 @@ class NamespaceWriter(NamespaceReader):
         key: str,
         *,
         expiration: int | None = None,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
         if_version: int | None = None,
     ) -> int:
         """Give a key another end, or none, and return the new version; 0 if the key is absent.
@@ -189,7 +190,7 @@ class NamespaceWriter(NamespaceReader):
         by: int = 1,
         *,
         initial: int = 0,
-        expiration_ttl: int | None = None,
+        expiration_ttl: float | None = None,
     ) -> int:
         """Add to a number and return the sum; of an absent key the number is `initial`.
 

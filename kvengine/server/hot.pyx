@@ -18,6 +18,7 @@ Invariants:
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.math cimport ceil
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcpy
@@ -289,7 +290,7 @@ cdef bytes response(int surface, tuple found):
     if found[2] is not None:
         used += snprintf(
             head + used, 64, "expiration: %lld\r\n" if surface == REST else
-            "cf-expiration: %lld\r\n", <long long><double>found[2])
+            "cf-expiration: %lld\r\n", <long long>ceil(<double>found[2]))
     if found[4] is not None:
         used += snprintf(
             head + used, 64, "cf-cache-status: %s\r\n",

@@ -19,6 +19,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from kvengine.aio.edge_namespace import EdgeNamespace
@@ -116,7 +117,7 @@ class WorkerdDoor:
             (b"kv-version", b"%d" % found.version),
         ]
         if found.expires_at is not None:
-            headers.append((b"cf-expiration", b"%d" % found.expires_at))
+            headers.append((b"cf-expiration", b"%d" % math.ceil(found.expires_at)))
         if found.status is not None:
             headers.append((b"cf-cache-status", found.status.encode()))
         if found.metadata:

@@ -1,5 +1,6 @@
 """A store is a MutableMapping: what CPython asks of one, and what people do with a dict."""
 
+import threading
 from collections.abc import KeysView, MutableMapping
 
 import pytest
@@ -224,3 +225,110 @@ def test_items_and_values_are_views(store):
 def test_a_store_has_no_hash(store):
     with pytest.raises(TypeError, match="unhashable"):
         hash(store)
+
+
+# -- while others write
+
+
+def test_views_leave_out_what_goes_meanwhile():
+    with Store.in_memory() as store:
+        for number in range(2000):
+            store.put(b"%04d" % number, b"v%d" % number)
+        for view in (store.items, store.values, store.keys):
+            seen = 0
+            for _ in view():
+                seen += 1
+                for number in range(2000):
+                    if number % 2 == seen % 2 and number > 20:
+                        store.delete(b"%04d" % number)
+            assert 20 < seen < 2000
+            for number in range(2000):
+                store.put(b"%04d" % number, b"v%d" % number)
+        pairs = list(store.items())
+        assert pairs == [(key, store[key]) for key in store]
+        assert list(reversed(store.items())) == pairs[::-1]
+        assert list(reversed(store.values())) == [value for _, value in pairs[::-1]]
+        assert (b"0001", b"v1") in store.items()
+        assert b"v1999" in store.values()
+        assert b"none" not in store.values()
+
+
+def test_views_are_those_of_a_mapping():
+    with Store.in_memory() as store:
+        store.update({b"a": b"1", b"b": b"2"})
+        assert store.items() & {(b"a", b"1")} == {(b"a", b"1")}
+        assert (len(store.items()), len(store.values())) == (2, 2)
+        items = store.items()
+        store[b"c"] = b"3"
+        assert list(items) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+
+
+def race(count, call):
+    """Call a function in threads that begin together, and return what they returned."""
+    begin, results = threading.Barrier(count, timeout=60), []
+
+    def run(number):
+        begin.wait()
+        results.append(call(number))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == count
+    return results
+
+
+def test_of_threads_that_pop_a_key_one_gets_it():
+    with Store.in_memory() as store:
+        for _ in range(50):
+            store[b"k"] = b"v"
+            assert sorted(race(4, lambda _: store.pop(b"k", b""))) == [b"", b"", b"", b"v"]
+        with pytest.raises(KeyNotFound):
+            store.pop(b"k")
+
+
+def test_pop_gives_what_it_deletes(monkeypatch):
+    """Somebody writes between its read and its delete, then somebody deletes."""
+    with Store.in_memory() as store:
+        store[b"k"] = b"old"
+        monkeypatch.setattr(Store, "get_entry", meddled(lambda: store.put(b"k", b"new")))
+        assert store.pop(b"k") == b"new"
+        assert b"k" not in store
+        store[b"k"] = b"old"
+        monkeypatch.setattr(Store, "get_entry", meddled(lambda: store.delete(b"k")))
+        assert store.pop(b"k", b"none") == b"none"
+
+
+def meddled(write, get_entry=Store.get_entry):
+    """Return a get_entry behind whose first answer somebody writes."""
+    left = [1]
+
+    def read(self, key):
+        found = get_entry(self, key)
+        if left[0]:
+            left[0] = 0
+            write()
+        return found
+
+    return read
+
+
+def test_setdefault_gives_all_the_same():
+    with Store.in_memory() as store:
+        for number in range(50):
+            key = b"%d" % number
+            found = race(4, lambda me, key=key: store.setdefault(key, b"%d" % me))
+            assert set(found) == {store[key]}
+
+
+def test_popitem_gives_each_item_once():
+    with Store.in_memory() as store:
+        store.update({b"%d" % number: b"v" for number in range(40)})
+        popped = race(4, lambda _: [store.popitem()[0] for _ in range(10)])
+        assert sorted(key for keys in popped for key in keys) == sorted(
+            b"%d" % number for number in range(40)
+        )
+        with pytest.raises(KeyError):
+            store.popitem()

@@ -104,7 +104,7 @@ BAD_ITEMS = [
     ({"key": "key", "value": "", "expiration": NOW}, f"Invalid expiration of {NOW}"),
     ({"key": "key", "value": "", "expiration": "60"}, "specify an integer, not str"),
     ({"key": "key", "value": "", "expiration_ttl": 0}, "Invalid expiration_ttl of 0"),
-    ({"key": "key", "value": "", "expiration_ttl": 60.5}, "specify an integer, not float"),
+    ({"key": "key", "value": "", "expiration_ttl": "60"}, "specify an integer, not str"),
     ({"key": "key", "value": "", "metadata": object()}, "metadata must be JSON"),
     ({"key": "key", "value": "", "metadata": float("nan")}, "metadata must be JSON"),
     ({"key": "key", "value": "", "metadata": "m" * 1023}, "Metadata length of 1025 exceeds"),

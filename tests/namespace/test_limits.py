@@ -148,15 +148,14 @@ def test_relaxed_allows_any_positive_lifetime(kv, strict, ttl):
     assert (strict.get("key"), strict.meter.writes) == (None, 0)
 
 
-def test_times_are_whole_seconds_on_a_clock_that_has_more(kv, clock):
+def test_moments_are_whole_seconds_on_a_clock_that_has_more(kv, clock):
     clock.advance(0.75)
-    kv.put("key", "value", expiration_ttl=1)
+    kv.put("key", "value", expiration=NOW + 1)
     assert kv.get_metadata("key").expiration == NOW + 1
-    kv.put("other", "value", expiration=NOW + 1)
     clock.advance(0.249)
-    assert kv.get("key") == kv.get("other") == "value"
+    assert kv.get("key") == "value"
     clock.advance(0.001)
-    assert kv.get("key") is kv.get("other") is None
+    assert kv.get("key") is None
 
 
 @pytest.mark.parametrize("ttl", [1 << 31, (1 << 53) - NOW])
@@ -246,6 +245,8 @@ def test_a_time_is_refused_by_its_type_too(kv, refused):
     for value in (60.0, "60", True, b"60", [60], float("nan")):
         kind = type(value).__name__
         for name in ("expiration", "expiration_ttl"):
+            if name == "expiration_ttl" and value == 60.0:
+                continue  # a lifetime may have a fraction
             text = f"Invalid {name} of {value!r}. Please specify an integer, not {kind}."
             with refused(text, InvalidType):
                 kv.put("key", "value", **{name: value})

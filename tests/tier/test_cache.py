@@ -270,3 +270,77 @@ def test_a_cache_without_room_holds_nothing():
     assert len(cache) == 0
     with pytest.raises(InvalidRequest):
         cache["a"] = 1
+
+
+def test_views_leave_out_what_goes_meanwhile_and_count_no_reads():
+    now = [0.0]
+    cache = Cache(100, ttl=10.0, timer=lambda: now[0])
+    for view in (cache.items, cache.values):
+        cache.update({number: number for number in range(50)})
+        seen = 0
+        for _ in view():
+            seen += 1
+            if seen == 10:
+                for number in range(25):
+                    del cache[number]
+            if seen == 20:
+                now[0] += 10.0
+        assert seen == 20
+    assert cache.cache_info()[:2] == (0, 0)
+    assert 1 not in cache.values()
+
+
+def test_pop_and_setdefault_are_one_step_also_when_the_entry_ends_meanwhile():
+    now, steps = [0.0], []
+
+    def timer():
+        steps.append(1)
+        now[0] += 6.0  # an entry ends between two looks
+        return now[0]
+
+    cache = Cache(10, ttl=10.0, timer=timer)
+    for _ in range(20):
+        cache["k"] = "v"
+        assert cache.pop("k", "none") in ("v", "none")
+        assert cache.pop("k", "none") == "none"
+        cache["k"] = "v"
+        assert cache.setdefault("k", "w") in ("v", "w")
+        cache.get("k")
+    assert cache.setdefault("new", 1) == 1
+    with pytest.raises(KeyError):
+        cache.pop("absent")
+    with pytest.raises(InvalidRequest, match="too large"):
+        Cache(1, getsizeof=len).setdefault("k", "xx")
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize("start", [0.0, 24.8 * DAY, 49.7 * DAY, 150 * 365 * DAY, -1000.0 * DAY])
+@pytest.mark.parametrize("days", [0.0001, 1, 30, 60, 365, 200 * 365])
+def test_a_time_of_any_length_set_on_any_day_is_kept_to_the_end(start, days):
+    now = [0.0]
+    cache = Cache(10, timer=lambda: now[0])
+    cache.set("before", 0, ttl=1.0)
+    now[0] = start
+    cache.set("k", "v", ttl=days * DAY)
+    now[0] = start + days * DAY - 0.02
+    assert cache.get("k") == "v"
+    now[0] = start + days * DAY
+    assert cache.get("k") is None
+
+
+def test_a_clock_that_goes_back_or_says_nothing_gives_no_value_for_longer():
+    now = [100.0]
+    cache = Cache(10, ttl=10.0, timer=lambda: now[0])
+    cache["k"] = "v"
+    now[0] = 50.0
+    assert cache.get("k") == "v"
+    now[0] = float("nan")
+    assert cache.get("k") is None
+    cache["k"] = "v"
+    now[0] = 100.0
+    assert cache.get("k") is None  # nobody knows when it came
+    cache.set("for ever", 1, ttl=float("inf"))
+    now[0] = 1e18
+    assert cache.get("for ever") == 1

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
-from kvengine.namespace.pairs import PAIR_FIELDS
+from kvengine.namespace.pairs import PAIR_FIELDS, located
 from kvengine.namespace.results import BulkReport
 from kvengine.server.incoming import IN_MEMORY_BYTES, Taking, temporary
 from kvengine.server.json_body import json_of
@@ -101,7 +101,12 @@ def pairs(file: BinaryIO) -> Iterator[Any]:
             raise InvalidType(f"index {index}: a value must be a string")
         # Cloudflare ignores fields that it does not know; clients rely on it (workers-sdk#1677).
         known = {name: item[name] for name in PAIR_FIELDS if name in item}
-        yield known | {name: whole_float(item[name]) for name in TIMES if name in item}
+        times = {name: whole_float(item[name]) for name in TIMES if name in item}
+        for name, time in times.items():
+            if isinstance(time, float):
+                text = f"Invalid {name} of {time!r}. Please specify an integer, not float."
+                raise located(InvalidType(text), f"index {index}", str(item.get("key", "")))
+        yield known | times
 
 
 def names(file: BinaryIO) -> Iterator[Any]:

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from kvengine.errors import InvalidRequest
@@ -39,7 +40,7 @@ async def get(call: Call) -> Response:
         (b"kv-version", b"%d" % found.version),
     ]
     if found.expires_at is not None:
-        headers.append((b"expiration", b"%d" % found.expires_at))
+        headers.append((b"expiration", b"%d" % math.ceil(found.expires_at)))
     if found.status is not None:
         headers.append((b"cf-cache-status", found.status.encode()))
     return Response(200, found.body, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from kvengine.database.edge_namespace import ValueRead
@@ -40,7 +41,7 @@ class WorldNamespace:
     def read(self, key: str, type: str = "text", **options: Any) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
         shown = self._read(key, options)
-        expiration = None if shown.expires_at is None else int(shown.expires_at)
+        expiration = None if shown.expires_at is None else math.ceil(shown.expires_at)
         value = _decoded(shown, type)
         return ValueRead(value, None, expiration, shown.version, shown.age, shown.status)
 
