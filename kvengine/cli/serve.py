@@ -7,7 +7,7 @@ import click
 
 from kvengine.cli.arguments import data_option
 from kvengine.cli.failures import CommandFailed
-from kvengine.cli.output import flush, message, write_text
+from kvengine.cli.output import flush, message, on_terminal, write_text
 
 if TYPE_CHECKING:
     from kvengine.server.start import Start
@@ -17,7 +17,10 @@ MEBIBYTE = 1 << 20
 
 @click.command()
 @data_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True,
+    help="Address to listen on; of a name, its IPv4 address.",
+)  # fmt: skip
 @click.option(
     "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0: any."
 )
@@ -142,8 +145,27 @@ def _told(data: str, url: str, start: "Start") -> None:
     write_text(f"  url        {url}")
     write_text(f"  account    {start.account}")
     if start.new_token is not None:
-        write_text(f"  token      {start.new_token}")
+        kept = _kept_from_journal(data, start.new_token)
+        write_text(f"  token      {start.new_token if kept is None else f'in {kept}'}")
         message("the token is shown only this once; make others with: kvengine token create")
     if start.new_namespace is not None:
         write_text(f"  namespace  {start.new_namespace}")
     flush()
+
+
+def _kept_from_journal(data: str, token: str) -> str | None:
+    """Under systemd, write the token to a file that only its owner reads; return the file's path.
+
+    What is printed there goes to the journal, which others read, and stays.
+    """
+    if not os.environ.get("JOURNAL_STREAM") or on_terminal():
+        return None
+    path = os.path.join(data, "first-token")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CommandFailed(f"can't keep the first token in {path}: {error.strerror}") from error
+    with open(descriptor, "w", encoding="ascii") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(token + "\n")
+    return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import signal
@@ -34,6 +35,7 @@ from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
 from kvengine.server.start import Start, first_start
 
+logger = logging.getLogger("kvengine.server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 OTHER_FILES = 6000  # of the store, and connections to others
 Told = Callable[[str, Start], None]  # is told the URL, and what was made up
@@ -53,14 +55,20 @@ def run(settings: ServerSettings, told: Told) -> None:
     give_back_large_blocks()
     raise_open_files(settings.connections + OTHER_FILES)
     listening = Listener(settings)
+
+    def listens(url: str, start: Start) -> None:
+        told(url, start)
+        logger.info("listening on %s, process %d", url, os.getpid())
+
     try:
         listener, last = listening.socket, 0
         if settings.workers:
             supervisor.run(
-                settings, listener, lambda start: told(url_of(settings, listener), start)
+                settings, listener, lambda start: listens(url_of(settings, listener), start)
             )
         else:
-            last = uvloop.run(_serve(settings, listener, told))
+            last = uvloop.run(_serve(settings, listener, listens))
+        logger.info("restarting" if last == signal.SIGHUP else "stopped")
         if last == signal.SIGHUP:
             listening.hand_on()
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606

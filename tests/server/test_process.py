@@ -48,6 +48,41 @@ def test_without_anything(data: Path) -> None:
         assert server.stop(signal.SIGINT) == 0
 
 
+def test_the_first_token_does_not_go_to_the_journal(data: Path) -> None:
+    with serving(data, token=None, JOURNAL_STREAM="8:1") as server:
+        server.wait_until_ready()
+        assert server.process.stdout is not None
+        said = server.process.stdout.readline()
+        path = data / "first-token"
+        assert said.split() == ["token", "in", str(path)]
+        assert path.stat().st_mode & 0o777 == 0o600
+        token = path.read_text().strip()
+        headers = {"authorization": f"Bearer {token}"}
+        assert httpx.get(f"{server.url}/v1/tokens", headers=headers).status_code == 200
+        assert server.stop() == 0
+        rest = server.process.stdout.read() + (
+            server.process.stderr.read() if server.process.stderr else ""
+        )
+        assert token not in rest
+    with kvengine.open(data) as db:  # a file beside the store's is no stranger to it
+        assert db.namespaces()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("options", [(), ("--workers", "1")])
+def test_the_log_tells_of_start_and_stop(data: Path, form: str, options: Any) -> None:
+    with serving(data, "--log-format", form, *options) as server:
+        server.wait_until_ready()
+        server.process.terminate()
+        _, said = server.process.communicate(timeout=60)
+    lines = [json.loads(line)["message"] for line in said.splitlines()] if form == "json" else said
+    assert any(
+        f"listening on {server.url}" in line for line in (lines if form == "json" else [said])
+    )
+    assert any("stopped" in line for line in (lines if form == "json" else [said]))
+    assert TOKEN not in said
+
+
 def test_a_folder_in_use(data: Path) -> None:
     with kvengine.open(data), serving(data) as server:
         _, said = server.process.communicate(timeout=60)
