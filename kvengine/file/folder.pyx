@@ -40,6 +40,16 @@ cdef extern from "<unistd.h>" nogil:
     int ftruncate(int fd, long long size)
     ssize_t pwrite(int fd, const void *data, size_t size, long long offset)
 
+cdef extern from *:
+    """
+    static inline int kv_load_turn(const int *turn) {
+        return __atomic_load_n(turn, __ATOMIC_SEQ_CST);
+    }
+    static inline void kv_next_turn(int *turn) { __atomic_fetch_add(turn, 1, __ATOMIC_SEQ_CST); }
+    """
+    int kv_load_turn(const int *turn) noexcept nogil
+    void kv_next_turn(int *turn) noexcept nogil
+
 cdef int FILE_MODE = 0o600
 
 
@@ -107,6 +117,7 @@ cdef class Folder:
         """
         cdef stat_t found
         cdef int fd = os.dup(descriptor)
+        kv_next_turn(&self.turn)
         if self.next_held >= 0:
             if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0 \
                     and found.st_ino == self.next_inode:
@@ -117,9 +128,19 @@ cdef class Folder:
                 close(self.next_held)
         fstat(fd, &found)
         self.next_inode, self.next_held = found.st_ino, fd
+        kv_next_turn(&self.turn)
 
     cdef int state(self) noexcept nogil:
         """Return PRESENT if what is written to the folder is there for the next who opens it."""
+        cdef int turn, found
+        while True:
+            turn = kv_load_turn(&self.turn)
+            found = self._look()
+            # Another thread may have replaced the file, twice even, between the two looks.
+            if found != REPLACED or turn % 2 == 0 and kv_load_turn(&self.turn) == turn:
+                return found
+
+    cdef int _look(self) noexcept nogil:
         cdef stat_t found
         if self.watched_name != NULL:
             if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0:

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -309,3 +310,25 @@ def test_files_beyond_the_size_that_is_allowed(tmp_path: Path) -> None:
         output.close()
     assert caught.value.errno == errno.EFBIG
     assert output.size == 10_000  # the part that was written
+
+
+def test_a_file_that_is_replaced_by_another_thread_is_not_taken_for_a_stranger(tmp_path):
+    """Else a writer would refuse to go on now and then while a job replaces the manifest."""
+    directory = LocalDirectory(str(tmp_path))
+    directory.replace("MANIFEST", b"", durable=False)
+    directory.watch("MANIFEST")
+    over = threading.Event()
+
+    def replace():
+        for number in range(3000):
+            directory.replace("MANIFEST", b"%d" % number, durable=False)
+        over.set()
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    problems = set()
+    while not over.is_set():
+        problems.add(directory.folder.problem())
+    thread.join()
+    assert problems <= {None}
+    directory.close()
