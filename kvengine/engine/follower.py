@@ -107,14 +107,14 @@ class Follower:
         self._is_whole = True
 
     def refresh(self) -> bool:
-        """Start over if the writer has replaced files; return whether it has."""
+        """Start over if files that the reader knows were replaced; return whether they were."""
         with self._lock.held():
-            before = self._generation
+            before = self._store.manifest.generation  # catching up may have seen a newer one
             if self._page is not None and self._page.control.generation > before:
                 self._is_whole = False
                 self.start_over()
                 self._is_whole = True
-            return self._generation != before
+            return self._store.manifest.generation != before
 
     def sync(self) -> None:
         """Return when what the reader shows is on disk, whatever its writer waits for."""

@@ -304,3 +304,21 @@ def test_large_values_are_checked_on_the_first_read(path, mode, name):
     change_value_of(path, b"large value large value")
     with Store(path, **OPTIONS, verify=mode) as store, pytest.raises(CorruptData, match="value"):
         READS[name](store, b"large")
+
+
+def test_a_reader_that_has_caught_up_verifies_the_files_that_there_are(tmp_path):
+    """It need not take over a new manifest to follow the log; the old one names files that went."""
+    options = {"segment_bytes": 4096, "key_buffer_entries": 16, "compaction": "manual"}
+    with Store(tmp_path, durability="os", **options) as writer:
+        for number in range(100):
+            writer.put(b"%d" % number, bytes(100))
+        writer.checkpoint()
+        with Store(tmp_path, read_only=True) as reader:
+            for number in range(100):
+                writer.put(b"more %d" % number, bytes(100))
+                writer.maintenance.run(writer.flush_keys)
+                assert reader.get(b"more %d" % number) is not None
+            writer.maintenance.run(lambda: writer.merge_keys(everything=True))
+            writer.put(b"last", b"")
+            assert reader.get(b"last") == b""
+            assert reader.verify().problems == ()
