@@ -6,6 +6,13 @@ from libc.stdint cimport int64_t, uint64_t
 from kvengine.tier.entries cimport Entries
 from kvengine.tier.flights cimport Epoch, Flight
 
+cdef enum:
+    HELD = 0
+    REFUSED = 1
+    TOO_LARGE = 2
+    LATE = 3                    # what it was made from has changed since
+    THERE = 4                   # another value is, and was asked for
+
 cdef class CacheCore(Entries):
     cdef bint charges           # sizes are bytes of memory
     cdef object measure         # gives the size of a value; None: see size_of

@@ -33,11 +33,6 @@ from kvengine.errors import InvalidRequest, InvalidType
 cdef enum:
     SIZE_MAX = 0xFFFFFFFF
     ENTRIES_MAX = 1 << 29
-    HELD = 0
-    REFUSED = 1
-    TOO_LARGE = 2
-    LATE = 3                    # what it was made from has changed since
-    THERE = 4                   # another value is, and was asked for
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
 
 POLICIES = ("adaptive", "lru", "s3fifo", "wtinylfu", "gdsf")

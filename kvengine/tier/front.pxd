@@ -13,5 +13,5 @@ cdef class Front:
     cdef uint64_t seen              # changes up to this version have left the cache
     cdef uint64_t moves             # odd while a thread takes changes in
 
-    cdef int keep_up(self) except -1
+    cdef bint keep_up(self) except -1
     cdef object read(self, object key)

@@ -5,13 +5,16 @@ Invariants:
 * Nothing is shown that is older than the newest write that was acknowledged before the call, also
   by another process: each read compares the store's version, and what changed since the last
   comparison leaves the cache first.
-* A value is kept only if no change was taken in while it was read.
+* A value is kept only if no change was taken in while it was read, up to the moment when it is put
+  into the cache.
+* Who is called in the middle of taking changes in (a finalizer, a signal handler) reads from the
+  store.
 * A value whose time is over is not shown.
 """
 
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.reading cimport Reader
-from kvengine.tier.cache cimport CacheCore
+from kvengine.tier.cache cimport CacheCore, TOO_LARGE
 
 from kvengine.engine.holding import OwnedLock
 from kvengine.errors import ChangesGone
@@ -53,11 +56,13 @@ cdef class Front:
         self.cache.clear()
         self.seen = self.tail.seen
 
-    cdef int keep_up(self) except -1:
-        """Drop what has changed since the last look."""
+    cdef bint keep_up(self) except -1:
+        """Drop what has changed since the last look; return False if this thread is at it."""
         self.store.begin()
         if self.store.applied == self.seen:
-            return 0
+            return True
+        if self.turn.is_mine():
+            return False
         with self.turn.held():
             self.moves += 1
             try:
@@ -71,14 +76,16 @@ cdef class Front:
                 raise
             finally:
                 self.moves += 1
-        return 0
+        return True
 
     cdef object read(self, object key):
         """Return the value of a key, or None."""
         cdef bytes name = <bytes>key if type(key) is bytes else checked_key(key)
         cdef uint64_t moves
         cdef Expiring expiring
-        self.keep_up()
+        if not self.keep_up():
+            entry = self.store.get_entry(name)
+            return None if entry is None else entry[1]
         found = self.cache.lookup(name, None)
         if found is not None:
             if type(found) is bytes:
@@ -93,10 +100,11 @@ cdef class Front:
             return None
         _, value, _, expires_at, _ = entry
         if moves == self.moves and not moves & 1:  # else a change may have been missed
-            if expires_at is None:
-                self.cache.set(name, value)
-            else:
-                self.cache.set(name, Expiring(value, expires_at), len(name) + len(value) + 160)
+            held, size = value, None
+            if expires_at is not None:
+                held, size = Expiring(value, expires_at), len(name) + len(value) + 160
+            if self.cache.hold(name, held, size, None, None, &self.moves, moves) == TOO_LARGE:
+                self.cache.delete(name)
         return value
 
     def get(self, key, default=None) -> object:
