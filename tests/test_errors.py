@@ -23,6 +23,7 @@ EXAMPLES = [
     errors.NamespaceNotFound("title"),
     errors.NamespaceExists("title"),
     errors.VersionConflict(3, 4),
+    errors.StoreBusy("called from inside"),
     errors.StoreClosed("the store is closed"),
     errors.StoreLocked("/data", 77),
     errors.StoreReadOnly("a sync failed", OSError(5, "Input/output error", "/data/1.log")),

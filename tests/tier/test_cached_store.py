@@ -203,3 +203,54 @@ def test_bad_calls():
     store.close()
     with pytest.raises(StoreClosed):
         cached.get(b"k")
+
+
+def test_a_read_from_a_finalizer_or_a_signal_while_changes_are_taken_in_does_not_hang():
+    program = """
+import faulthandler, gc, os, signal, sys
+import kvengine
+faulthandler.dump_traceback_later(60, exit=True)
+gc.set_threshold(1)
+store = kvengine.Store.in_memory()
+cached = kvengine.CachedStore(store)
+seen = []
+
+class Session:
+    def __init__(self): self.me = self
+    def __del__(self): seen.append(cached.get(b"k"))
+
+signal.signal(signal.SIGPROF, lambda *_: seen.append(cached.get(b"k")))
+signal.setitimer(signal.ITIMER_PROF, 0.002, 0.002)
+for number in range(2000):
+    Session()
+    value = b"%d" % number
+    store.put(b"k", value)
+    store.put(b"other", value)
+    Session()
+    assert cached.get(b"k") == value
+signal.setitimer(signal.ITIMER_PROF, 0, 0)
+assert len(seen) > 1000
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_changes_in_the_last_moment_before_a_value_is_kept_is_not_kept(monkeypatch):
+    with Store.in_memory() as store:
+        store.put(b"k", b"old")
+        cached = CachedStore(store)
+        get_entry, told = store.get_entry, []
+
+        def meddled(key):
+            found = get_entry(key)
+            if not told:
+                told.append(1)
+                store.put(b"k", b"new")
+                assert cached.get(b"k") == b"new"  # takes the change in
+            return found
+
+        monkeypatch.setattr(store, "get_entry", meddled)
+        assert cached.get(b"k") == b"old"  # it began before the write
+        assert cached.get(b"k") == b"new"
