@@ -39,7 +39,10 @@ def segment_bytes(directory: Directory, wanted: int) -> int:
     """Return how large segments may be, so that one can be compacted on a disk that is full."""
     if directory.folder is None:
         return wanted
-    return min(wanted, max(directory.folder.disk_bytes()[0] // 64, SEGMENT_BYTES_MIN))
+    disk_bytes = directory.folder.disk_bytes()[0]
+    if not disk_bytes:  # some file systems do not say
+        return wanted
+    return min(wanted, max(disk_bytes // 64, SEGMENT_BYTES_MIN))
 
 
 class Reserve:
@@ -70,23 +73,24 @@ class Reserve:
         if not self.is_due(log_bytes):
             return True
         wanted = max(wanted_bytes(log_bytes), self._bytes)
-        folder = self._directory.folder
-        free = folder.disk_bytes()[1] if folder is not None else 0
-        # Of little space one half is for compaction, too: the rest may go to deletes.
-        whole = free + self._bytes >= wanted
-        wanted = wanted if whole else max(self._bytes, free // 2)
+        self._is_whole = self._allocate(wanted)
+        if not self._is_whole and (folder := self._directory.folder) is not None:
+            # Of little space one half is for compaction, too: the rest may go to deletes.
+            self._allocate(max(self._bytes, folder.disk_bytes()[1] // 2))
+        return self._is_whole
+
+    def _allocate(self, size: int) -> bool:
         try:
-            if wanted:
-                file = self._directory.open(
-                    RESERVE_NAME, create=True, writable=True, map_bytes=BYTES_MAX
-                )
-                file.allocate(wanted)
+            file = self._directory.open(
+                RESERVE_NAME, create=True, writable=True, map_bytes=BYTES_MAX
+            )
+            file.allocate(size)
         except StorageFull:
             return False
         except StorageError as error:  # one can do without it
             logger.warning("no disk space is kept back: %s", error)
-        self._bytes, self._is_whole = wanted, whole
-        return whole
+        self._bytes = size
+        return True
 
     def give_half(self) -> bool:
         """Give up what is for deletes; False if that is done already."""

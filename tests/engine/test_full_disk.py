@@ -151,3 +151,20 @@ def test_segments_are_small_on_a_small_disk(disk):
         assert store.options.segment_bytes == 256 << 10
     with Store(disk / "store", segment_bytes=4096) as store:
         assert store.options.segment_bytes == 4096
+
+
+def test_a_file_system_that_does_not_say_how_large_it_is(tmp_path, monkeypatch):
+    real = os.fstatvfs
+
+    def unknown(descriptor):
+        found = list(real(descriptor))
+        found[2:5] = (0, 0, 0)  # blocks: all, free, available
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "fstatvfs", unknown)
+    with Store(tmp_path / "store", durability="os") as store:
+        assert store.options.segment_bytes == 64 << 20
+        for number in range(4000):
+            store[b"key%d" % number] = bytes(1000)
+        assert not store.is_tight
+        assert (tmp_path / "store" / "RESERVE").exists()
