@@ -21,6 +21,7 @@ from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
 from kvengine.engine.manifest import COMPACTED, SegmentRow
 from kvengine.engine.positions import oldest_held
+from kvengine.errors import CorruptData
 from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> 
     rows = [row for row in store.rows if row.id in set(plan.ids)]
     before = sum(row.size_bytes or 0 for row in rows)
     try:
-        if not plan.drop_only or any(store.segment_table.counters(row.id)[2] for row in rows):
+        table = store.segment_table
+        if not plan.drop_only or any(
+            table.counters(row.id)[2] or table.is_told(row.id) for row in rows
+        ):
             _copy_all(job, rows, progress)
         _swap(job, rows, _close_outputs(job))
     finally:
@@ -139,6 +143,7 @@ def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> No
     for row in rows:
         offset = segment_file.HEADER_BYTES
         assert row.size_bytes is not None
+        live, job.copier.living = job.store.segment_table.counters(row.id)[2], 0
         while offset < row.size_bytes:
             job.store.maintenance.check()
             output = _current_output(job, row.first_version)
@@ -153,6 +158,24 @@ def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> No
             if limit and job.store.is_compacting_in_background:
                 ahead = done / limit - (time.monotonic() - began)
                 job.store.maintenance.rest(min(ahead, 1.0))
+        _compare_living(job, row, live)
+
+
+def _compare_living(job: Job, row: SegmentRow, before: int) -> None:
+    """Refuse to drop records that the index does not point to and the counters say it does.
+
+    A saved index may have right checksums and still not be that of the log.  Records die while they
+    are copied, none comes to life.
+    """
+    after = job.store.segment_table.counters(row.id)[2]
+    if not after <= job.copier.living <= before:
+        raise CorruptData(
+            "bytes of living records (open with rebuild=True to make the index again from the log)",
+            file=segment_file.file_name(row.id),
+            offset=0,
+            expected=f"{after} to {before}",
+            found=job.copier.living,
+        )
 
 
 def _current_output(job: Job, first_version: int) -> Output:

@@ -9,6 +9,7 @@ from kvengine.file.mapped import MappedFile
 class Copier:
     forgotten: int
     last_version: int
+    living: int
 
     def __new__(cls, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> Self: ...
     def copy(

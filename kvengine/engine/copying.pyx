@@ -70,6 +70,7 @@ cdef class Copier:
     cdef bint drop_deletes          # others may go: no older record of their key is left
     cdef readonly uint64_t forgotten    # the newest delete that was dropped
     cdef readonly uint64_t last_version  # of the last record copied or dropped
+    cdef public uint64_t living     # bytes of records that the index pointed to when it was asked
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now
@@ -133,6 +134,7 @@ cdef class Copier:
         cdef Py_ssize_t i
         cdef const Header *header
         cdef Found *found
+        cdef bint expired
         for i in range(n):
             kv_prefetch(home_line(self.store.index, self.found[i].hash))
         for i in range(n):
@@ -148,10 +150,10 @@ cdef class Copier:
                 found.hash, make_address(slot, found.offset)
             ) == NULL:
                 found.verdict = SKIP
-            elif flags_of(header) & EXPIRES and expiry_of(header) <= self.now:
-                found.verdict = BURY
             else:
-                found.verdict = COPY
+                expired = flags_of(header) & EXPIRES and expiry_of(header) <= self.now
+                found.verdict = BURY if expired else COPY
+                self.living += size_of(header)
         return 0
 
     cdef bint _may_forget(self, uint64_t version) noexcept nogil:

@@ -86,6 +86,9 @@ cdef class GroupSizes:
         row = &self.rows[self.last_row]
         row.keys += sign
         row.bytes += sign * <int64_t>(key_size + other_bytes)
+        if row.keys < 0 or row.bytes < 0:  # a saved index had other counts than its log
+            self.stale = True
+            return
         if row.keys == 0 and expires_at:
             # Moments pass, and nobody will use their rows again.
             self.forget_row(group, expires_at)

@@ -5,17 +5,20 @@ FORMAT.md has the layout: shards byte for byte, then what describes them, then a
 Invariants:
 
 * A saved index is written once and never changed; opening maps it copy-on-write.
-* Its description is checked at open, each shard when it is first used.
+* Its description is checked at open, each shard when it is first used: not only that it is what was
+  written, but that it can be so.
 * It is derived: with rebuild=True a store opens without it, from the log alone.
 """
 
+import math
 import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from kvengine.engine.hash import xxh3_64
-from kvengine.engine.segment import bytes_at
+from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.segment_file import HEADER_BYTES
 from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
@@ -29,6 +32,8 @@ FIXED = struct.Struct("<8Q")
 SEGMENT = struct.Struct("<6Q2d")
 STASHED = struct.Struct("<2Q")
 GROUP = struct.Struct("<Qd2Q")
+ENTRIES, SLOTS, RECORD_BYTES_MIN = 8192, 65536, 32  # of a shard; of addresses; of a record
+VERSION_LIMIT, NUMBER_LIMIT = 1 << 48, 1 << 62  # no counter comes so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +144,54 @@ def _decode(meta: bytes, name: str, offset: int) -> Description:
     at += stashed * STASHED.size
     counted = tuple(GROUP.unpack_from(meta, at + i * GROUP.size) for i in range(groups))
     at += groups * GROUP.size
-    return Description(
-        version,
-        count,
-        removals,
-        rows,
-        stash,
-        _decode_setting(setting),
-        counted,
-        array("Q", meta[at:]),
+    checksums = array("Q", meta[at:])
+    found = Description(
+        version, count, removals, rows, stash, _decode_setting(setting), counted, checksums
+    )
+    if nonsense := _nonsense(found):
+        raise _damage("description", name, offset, "numbers that fit together", nonsense)
+    return found
+
+
+def _nonsense(found: Description) -> str | None:
+    """Return what in a description can't be so, whatever the log holds; None: nothing."""
+    rows = found.segments
+    if not found.version < VERSION_LIMIT or found.removals >= NUMBER_LIMIT:
+        return f"version {found.version}, {found.removals} removals"
+    if not len(found.stash) <= found.count <= len(found.checksums) * ENTRIES + len(found.stash):
+        return f"{found.count} keys"
+    if len({row.slot for row in rows}) < len(rows) or len({row.id for row in rows}) < len(rows):
+        return "segments that are there twice"
+    for row in rows:
+        if not _row_is_possible(row):
+            return str(row)
+    if sum(row.live for row in rows) < found.count * RECORD_BYTES_MIN:
+        return f"{found.count} keys in too few bytes"
+    groups = found.group_rows
+    if len({row[:2] for row in groups}) < len(groups):
+        return "groups that are there twice"
+    if sum(keys for _, _, keys, _ in groups) > found.count or any(
+        not math.isfinite(expiry) or keys == 0 or size >= NUMBER_LIMIT
+        for _, expiry, keys, size in groups
+    ):
+        return "sizes of groups"
+    return None
+
+
+def _row_is_possible(row: SavedSegment) -> bool:
+    """True if what an index knew of a segment can be so."""
+    room = row.end - HEADER_BYTES
+    first, last = row.expiry_min, row.expiry_max
+    return (
+        1 <= row.slot < SLOTS
+        and 1 <= row.id < NUMBER_LIMIT
+        and 0 <= room <= MAP_BYTES
+        and row.live + row.tombstones <= room
+        and row.expiring <= row.live
+        and math.isfinite(first)
+        and math.isfinite(last)
+        and first <= last
+        and (first != 0 or last != 0 or row.expiring == 0)
     )
 
 

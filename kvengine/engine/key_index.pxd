@@ -1,16 +1,20 @@
 """The key index as C sees it: lookups are inlined into their callers."""
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp
 
-from kvengine.engine.record cimport Header, check, flags_of, key_of, key_offset
-from kvengine.engine.segment cimport CHUNK_BITS, Segment, offset_of, slot_of
+from kvengine.engine.record cimport HEADER_BYTES, Header, flags_of, is_whole, key_of, key_offset
+from kvengine.engine.segment cimport (
+    CHUNK_BITS, SEGMENT_HEADER_BYTES, Segment, offset_of, slot_of,
+)
 
 cdef extern from *:
     """
     #define kv_lowest_bit(bits) __builtin_ctz(bits)
+    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
     """
     int kv_lowest_bit(unsigned int bits) noexcept nogil
+    void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
     ADDRESS_BITS = 40
@@ -25,7 +29,7 @@ cdef enum:
 
 cdef uint64_t ADDRESS_MASK
 cdef uint64_t COLD              # find() points here when a record is not in memory,
-cdef uint64_t DAMAGED           # and here when its bytes are not what was written
+cdef uint64_t DAMAGED           # and here when there is no record of a key with this hash
 
 cdef struct Table:
     uint64_t *entries
@@ -51,6 +55,7 @@ cdef class KeyIndex:
     cdef Segment *segments
     cdef object keeper          # the SegmentTable that owns `segments`
     cdef object source          # the file under a mapped table
+    cdef readonly uint64_t seed         # of the hash
     cdef uint8_t *saved         # while a snapshot is taken: 1 for each shard already copied
     cdef uint64_t **copies      # then: shards copied before they changed, or NULL
 
@@ -68,6 +73,7 @@ cdef class KeyIndex:
     cdef int finish_growth(self) except -1
     cdef int verify_shard(self, Table *table, uint64_t shard) except -1
     cdef bint shard_is_right(self, Table *table, uint64_t shard) noexcept
+    cdef bint entries_are_right(self, Table *table, uint64_t shard) noexcept
     cdef int preserve(self, uint64_t hash) except -1
     cdef bint try_preserve(self, uint64_t hash) noexcept
     cdef void drop_snapshot(self) noexcept
@@ -105,10 +111,14 @@ cdef inline bint is_unverified(KeyIndex index, uint64_t hash) noexcept nogil:
     cdef const Table *table = table_of(index, hash)
     return table.unverified != NULL and table.unverified[shard_of(table, hash)]
 
+cdef inline bint points_to_record(const Segment *segments, uint64_t address) noexcept nogil:
+    """True if a record may begin at an address: it is in a segment that is there, and in use."""
+    return offset_of(address) + HEADER_BYTES <= segments[slot_of(address)].end
+
 cdef inline bint holds_key(
     const Segment *segments, uint64_t address, const char *key, uint64_t size
 ) noexcept nogil:
-    """True if the record is that of the key; never reads past the end of the segment."""
+    """True if the record, which is there, is that of the key."""
     cdef const Header *header = record_at(segments, address)
     return (
         header.key_size == size
@@ -117,15 +127,21 @@ cdef inline bint holds_key(
         and memcmp(key_of(header), key, size) == 0
     )
 
-cdef inline bint is_intact(const Segment *segments, uint64_t address) noexcept nogil:
-    """True if the record (not counting a large value) is what was written."""
-    cdef const Segment *row = &segments[slot_of(address)]
-    cdef uint64_t offset = offset_of(address)
-    return check(row.base + offset, row.end - offset, row.salt + offset, False) > 0
-
 cdef inline uint64_t placing_bits(uint64_t hash) noexcept nogil:
     """The bits of a hash that the index keeps: tag and bucket."""
     return hash & (~<uint64_t>0 << TAG_SHIFT | (SHARD_BUCKETS - 1))
+
+cdef inline bint is_stranger(
+    const Segment *segments, uint64_t address, uint64_t hash, uint64_t seed
+) noexcept nogil:
+    """True if the record (not counting a large value) is what was written, and belongs here.
+
+    That is to say, its key has the bits of the hash by which its entry was placed.
+    """
+    cdef const Segment *row = &segments[slot_of(address)]
+    cdef uint64_t found
+    return is_whole(row.base, offset_of(address), row.end, row.salt, seed, &found) and (
+        placing_bits(found) == placing_bits(hash))
 
 cdef inline unsigned int matches_in(const uint64_t *line, uint64_t wanted) noexcept nogil:
     """Return a bit for each entry of a bucket with the wanted tag and distance.
@@ -151,11 +167,13 @@ cdef inline uint64_t *find_stashed(
     for i in range(index.stash_count):
         if index.stash[i].hash == placing_bits(hash):
             where[0] = index.stash[i].address
+            if not points_to_record(index.segments, where[0]):
+                return &DAMAGED
             if not cold and not is_warm(index.segments, where[0]):
                 return &COLD
             if holds_key(index.segments, where[0], key, size):
                 return &index.stash[i].address
-            if not is_intact(index.segments, where[0]):
+            if not is_stranger(index.segments, where[0], hash, index.seed):
                 return &DAMAGED
     return NULL
 
@@ -166,7 +184,8 @@ cdef inline uint64_t *find(
 
     Those two leave the address of the record in `where`.  With `cold`, records are read even
     if that means waiting for the disk.  A record with the right tag and another key is checked
-    before it counts as a stranger: a flipped bit in a key must not hide it.
+    before it counts as a stranger: neither a flipped bit in a key nor an entry that was never
+    its own may hide it.
     """
     cdef uint64_t *shard = shard_entries(index, hash)
     cdef uint64_t *line
@@ -184,12 +203,15 @@ cdef inline uint64_t *find(
             address = line[i] & ADDRESS_MASK
             if address == 0:
                 continue
+            if not points_to_record(index.segments, address):
+                where[0] = address
+                return &DAMAGED
             if not cold and not is_warm(index.segments, address):
                 where[0] = address
                 return &COLD
             if holds_key(index.segments, address, key, size):
                 return &line[i]
-            if not is_intact(index.segments, address):
+            if not is_stranger(index.segments, address, hash, index.seed):
                 where[0] = address
                 return &DAMAGED
         if line[BUCKET_ENTRIES - 1] == 0:
@@ -214,8 +236,8 @@ cdef inline bint place(
                     return True
     return False
 
-cdef inline void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil:
-    """Empty an entry, then move up what may lie closer to its own bucket now."""
+cdef inline uint64_t move_up(uint64_t *shard, uint64_t gap) noexcept nogil:
+    """Fill a gap; return the one that this leaves, SHARD_ENTRIES if none."""
     cdef uint64_t bucket = gap // BUCKET_ENTRIES
     cdef uint64_t *line = shard + bucket * BUCKET_ENTRIES
     cdef uint64_t *other
@@ -226,14 +248,46 @@ cdef inline void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil:
     shard[gap] = line[last]
     line[last] = 0
     if not was_full:
-        return
+        return SHARD_ENTRIES
     # The bucket had turned entries away; the nearest one that may come back does.
     for distance in range(1, DISTANCE_MAX):
         other = shard + ((bucket + distance) & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
         for i in range(BUCKET_ENTRIES):
             if other[i] and other[i] >> ADDRESS_BITS & (DISTANCE_MAX - 1) >= <uint64_t>distance:
                 line[BUCKET_ENTRIES - 1] = other[i] - (<uint64_t>distance << ADDRESS_BITS)
-                close_gap(shard, <uint64_t>(&other[i] - shard))
-                return
+                return <uint64_t>(&other[i] - shard)
         if other[BUCKET_ENTRIES - 1] == 0:
-            return
+            break
+    return SHARD_ENTRIES
+
+cdef inline void close_gap(uint64_t *shard, uint64_t gap) noexcept nogil:
+    """Empty an entry, then move up what may lie closer to its own bucket now."""
+    while gap < SHARD_ENTRIES:
+        gap = move_up(shard, gap)
+
+cdef inline int64_t first_bad_entry(
+    const Table *table, uint64_t shard, const Segment *segments, const uint8_t *gone,
+    int64_t *count,
+) noexcept nogil:
+    """Return the place of the first entry of a shard that makes no sense, -1 if all do."""
+    cdef const uint64_t *entries = table.entries + shard * SHARD_ENTRIES
+    cdef uint64_t i, entry, address, distance
+    for i in range(SHARD_ENTRIES):
+        entry = entries[i]
+        if entry == 0:
+            continue
+        count[0] += 1
+        address = entry & ((1ULL << ADDRESS_BITS) - 1)
+        if shard_of(table, entry) != shard or offset_of(address) < SEGMENT_HEADER_BYTES:
+            return i
+        if not points_to_record(segments, address) and (
+            gone == NULL or not gone[slot_of(address)]
+        ):
+            return i
+        if i % BUCKET_ENTRIES and entries[i - 1] == 0:
+            return i
+        for distance in range(1, (entry >> ADDRESS_BITS & (DISTANCE_MAX - 1)) + 1):
+            if entries[(i // BUCKET_ENTRIES - distance & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+                       + BUCKET_ENTRIES - 1] == 0:
+                return i
+    return -1

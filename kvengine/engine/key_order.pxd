@@ -3,6 +3,8 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from kvengine.engine.key_buffer cimport KeyBuffer
+from kvengine.engine.reading cimport Reader
+from kvengine.engine.selection cimport Selection
 
 cdef class KeyOrder:
     cdef KeyBuffer active
@@ -11,4 +13,5 @@ cdef class KeyOrder:
     cdef uint64_t capacity
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1
-    cdef bint all_alive(self, uint64_t removals) except? False
+
+cdef bint all_alive(Reader reader, Selection selection) except? False

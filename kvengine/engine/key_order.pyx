@@ -12,6 +12,7 @@ Invariants:
 """
 
 from kvengine.engine.key_run cimport KeyRun, RunWriter, WRITE_BYTES
+from kvengine.engine.reading cimport Reader
 from kvengine.engine.selection cimport Selection
 
 from kvengine.errors import CorruptData
@@ -35,20 +36,6 @@ cdef class KeyOrder:
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1:
         """Take in a key that was not alive before."""
         return self.active.add(key, size, address)
-
-    cdef bint all_alive(self, uint64_t removals) except? False:
-        """True if no key in here can have died, so that the index need not be asked."""
-        cdef KeyBuffer buffer
-        cdef KeyRun run
-        if self.active.count and self.active.removals_mark != removals:
-            return False
-        for buffer in self.frozen:
-            if buffer.removals_mark != removals:
-                return False
-        for run in self.runs:
-            if run.removals_mark != removals:
-                return False
-        return True
 
     def is_full(self) -> bool:
         """True if the buffer should be frozen."""
@@ -176,6 +163,29 @@ cdef class KeyOrder:
     def buffers(self) -> list[KeyBuffer]:
         """Return all buffers, oldest first."""
         return [*self.frozen, self.active]
+
+
+cdef bint all_alive(Reader reader, Selection selection) except? False:
+    """True if no key that a selection was taken from can have died: the index need not be asked.
+
+    It is the sources of the selection that count, not those that the key order has by now: a merge
+    leaves out dead keys, and says so with its own mark.  Their entries are as many as the index has
+    keys, so that neither a mark nor a number in a file is believed alone.
+    """
+    cdef list buffers, runs
+    cdef KeyBuffer buffer
+    cdef KeyRun run
+    cdef uint64_t entries = 0
+    buffers, runs = selection.held
+    for buffer in buffers:
+        if buffer.count and buffer.removals_mark != reader.removals:
+            return False
+        entries += buffer.count
+    for run in runs:
+        if run.removals_mark != reader.removals:
+            return False
+        entries += run.count
+    return entries == reader.index.count
 
 
 cdef int add_selection(RunWriter writer, Selection selection) except -1:

@@ -39,6 +39,7 @@ cdef class KeyRun:
     cdef RunView view
 
     cdef int prove(self, uint64_t block) except -1
+    cdef bint _fits(self, uint64_t block) noexcept nogil
 
 cdef class RunWriter:
     cdef char *bytes            # blocks that await their write

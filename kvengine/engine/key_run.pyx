@@ -7,7 +7,7 @@ Invariants:
 
 * A block is compared with its checksum, and the places and sizes in it with its bounds, before a
   byte of it is used.  That first look is done without the GIL: the block may come from the disk.
-* Keys grow from entry to entry and from block to block.
+* Keys grow from entry to entry and from block to block; a block in which they don't is refused.
 * A run is derived from the log: with rebuild=True a store opens without it.
 """
 
@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_buffer cimport compare, prefix_of
+from kvengine.engine.keys cimport KEY_MAX
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.segment import bytes_at
@@ -26,14 +27,17 @@ from kvengine.errors import CorruptData, UnsupportedFormat
 MAGIC = b"kvkeys\0\0"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQQ")  # magic, format, zero, uuid, blocks, count, limit, mark
+NUMBER_MAX = 1 << 62  # no counter comes so far
+ENTRIES_MAX = (BLOCK_BYTES - BLOCK_HEADER_BYTES) // (2 + ENTRY_HEADER_BYTES + 1)
 REBUILD = " (open with rebuild=True to make the key runs again from the log)"
 
 
 cdef bint is_sound(const char *block, uint64_t number) noexcept nogil:
-    """True if a block is what was written and nothing in it points outside."""
+    """True if a block is what was written, nothing in it points outside, and its keys grow."""
     cdef uint64_t checksum
     cdef uint16_t count, place, size
     cdef uint32_t i
+    cdef KeyEntry before, entry
     memcpy(&checksum, block, 8)
     if xxh3(block + 8, BLOCK_BYTES - 8, number) != checksum:
         return False
@@ -45,8 +49,15 @@ cdef bint is_sound(const char *block, uint64_t number) noexcept nogil:
         if place < BLOCK_HEADER_BYTES or place + ENTRY_HEADER_BYTES > BLOCK_BYTES:
             return False
         memcpy(&size, block + place, 2)
-        if size == 0 or <uint32_t>place + ENTRY_HEADER_BYTES + size > BLOCK_BYTES:
+        if size == 0 or size > KEY_MAX:
             return False
+        if <uint32_t>place + ENTRY_HEADER_BYTES + size > BLOCK_BYTES:
+            return False
+        entry.key, entry.size = block + place + ENTRY_HEADER_BYTES, size
+        entry.prefix = prefix_of(entry.key, size)
+        if i and compare(&before, &entry) >= 0:
+            return False
+        before = entry
     return True
 
 
@@ -169,6 +180,8 @@ cdef class KeyRun:
         if owner != uuid or file.size_bytes != (blocks + 1) * BLOCK_BYTES:
             raise self._damage(file, 0, f"{(blocks + 1) * BLOCK_BYTES} bytes of this store",
                                file.size_bytes)
+        if not blocks <= count <= blocks * ENTRIES_MAX or limit > NUMBER_MAX or mark > NUMBER_MAX:
+            raise self._damage(file, 0, f"a run of {blocks} blocks", f"{count} keys")
         self.file, self.name = file, name
         self.count, self.segment_limit, self.removals_mark = count, limit, mark
         self.view.base, self.view.blocks = self.file.base, blocks
@@ -196,16 +209,42 @@ cdef class KeyRun:
                 raise self._damage(
                     self.file, (block + 1) * BLOCK_BYTES, "the bytes that were written", "others")
             self.view.proven[block] = 1
+            if not self._fits(block):
+                self.view.proven[block] = 0
+                raise self._damage(
+                    self.file, (block + 1) * BLOCK_BYTES, "keys that grow from block to block",
+                    "others")
         return 0
+
+    cdef bint _fits(self, uint64_t block) noexcept nogil:
+        """True if the keys of a block lie between those of its proven neighbors.
+
+        So keys grow wherever a scan goes on from one block to the next.
+        """
+        cdef KeyEntry before, after
+        if block and self.view.proven[block - 1]:
+            read_entry(&self.view, block - 1, count_of(&self.view, block - 1) - 1, &before)
+            read_entry(&self.view, block, 0, &after)
+            if compare(&before, &after) >= 0:
+                return False
+        if block + 1 < self.view.blocks and self.view.proven[block + 1]:
+            read_entry(&self.view, block, count_of(&self.view, block) - 1, &before)
+            read_entry(&self.view, block + 1, 0, &after)
+            return compare(&before, &after) < 0
+        return True
 
     def problems(self) -> list[CorruptData]:
         """Check every block; return what is wrong."""
+        cdef uint64_t block, entries = 0
         found = []
         for block in range(self.view.blocks):
             try:
                 self.prove(block)
+                entries += count_of(&self.view, block)
             except CorruptData as error:
                 found.append(error)
+        if not found and entries != self.count:
+            found.append(self._damage(self.file, 0, f"{self.count} keys", f"{entries} in all"))
         return found
 
 

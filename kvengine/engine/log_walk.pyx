@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A record is given out only after all its checksums were compared.
+* A record is given out only after all its checksums were compared, and if its version is above that
+  of the record before.
 * The walk holds its file, so it goes on when compaction removes the segment meanwhile.
 """
 
@@ -13,8 +14,8 @@ from libc.string cimport memcmp
 
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
-    ALIGNMENT, HEADER_BYTES, Header, PUT, UNREADABLE, check, expiry_of, key_of, kind_of,
-    load_record, size_of, value_of, version_of,
+    ALIGNMENT, BAD_VERSION, HEADER_BYTES, Header, PUT, UNREADABLE, check, expiry_of, key_of,
+    kind_of, load_record, size_of, value_of, version_of,
 )
 from kvengine.engine.segment cimport SegmentTable
 from kvengine.file.mapped cimport MappedFile
@@ -68,8 +69,11 @@ cdef class LogWalk:
     cdef readonly uint64_t offset
     cdef readonly uint64_t version
 
-    def __cinit__(self, file: MappedFile, salt: int, start: int, end: int) -> None:
+    def __cinit__(
+        self, file: MappedFile, salt: int, start: int, end: int, version: int = 0,
+    ) -> None:
         self.file, self.salt, self.offset, self.end = file, salt, start, end
+        self.version = version
 
     def changes(
         self, after: int, limit: int, keys: Selector, bytes_limit: int = MANY_BYTES,
@@ -91,6 +95,8 @@ cdef class LogWalk:
             if size <= 0:
                 raise damage(size if size < 0 else -1, self.file.name, self.offset, "other bytes")
             header = <const Header *>(self.file.base + self.offset)
+            if version_of(header) <= self.version:
+                raise damage(BAD_VERSION, self.file.name, self.offset, version_of(header))
             if version_of(header) > newest and keys.takes(header):
                 found.append(change_of(header))
                 room -= size
@@ -102,6 +108,8 @@ cdef class LogWalk:
         """Check the next record and step over it; return its size, 0 or less for what is wrong."""
         cdef int64_t size = self._check(0, EVERY_KEY)
         if size > 0:
+            if version_of(<const Header *>(self.file.base + self.offset)) <= self.version:
+                return BAD_VERSION
             self.version = version_of(<const Header *>(self.file.base + self.offset))
             self.offset += size
         return size

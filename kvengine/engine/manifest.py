@@ -6,7 +6,8 @@ Invariants:
   that continue the log after the last one named here (recovery checks that they fit).
 * A segment with a `size_bytes` is closed: it has exactly that size, and all of it is on disk.
 * Segments are listed in the order of their versions.
-* The text ends with a checksum of itself, so a damaged manifest is never believed.
+* The text ends with a checksum of itself, so a damaged manifest is never believed; nor is one whose
+  checksum is right and whose numbers can't be so.
 """
 
 import json
@@ -20,6 +21,7 @@ from kvengine.errors import CorruptData, UnsupportedFormat
 FORMAT = 1
 LOG, COMPACTED = 0, 1
 UUID_BYTES = 16
+SEED_LIMIT, VERSION_LIMIT, NUMBER_LIMIT = 1 << 64, 1 << 48, 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def decode(data: bytes, file: str) -> Manifest:
                 f"{file} has format {fields['format']}; "
                 f"this version of kvengine reads format {FORMAT}"
             )
-        return _manifest(fields)
-    except (ValueError, KeyError, TypeError) as error:
+        found = _manifest(fields)
+        _refuse_nonsense(found)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise CorruptData(
             "manifest",
             file=file,
@@ -132,6 +135,7 @@ def decode(data: bytes, file: str) -> Manifest:
             expected=f"the fields of format {FORMAT}",
             found=f"{type(error).__name__}: {error}",
         ) from None
+    return found
 
 
 def _manifest(fields: dict[str, Any]) -> Manifest:
@@ -140,11 +144,11 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         raise ValueError(f"a uuid of {len(uuid)} bytes")
     return Manifest(
         uuid=uuid,
-        seed=_number(fields["seed"], 1 << 64),
+        seed=_number(fields["seed"], SEED_LIMIT),
         generation=_number(fields["generation"]),
         next_id=_number(fields["next_id"]),
-        version=_number(fields["version"]),
-        forgotten=_number(fields["forgotten"]),
+        version=_number(fields["version"], VERSION_LIMIT),
+        forgotten=_number(fields["forgotten"], VERSION_LIMIT),
         segments=tuple(_segment(*row) for row in fields["segments"]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
@@ -152,7 +156,31 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
     )
 
 
-def _number(value: object, limit: int = 1 << 64) -> int:
+def _refuse_nonsense(found: Manifest) -> None:
+    """Refuse numbers that can't be so together, whatever the files hold."""
+    if len(set(found.key_runs)) < len(found.key_runs):
+        raise ValueError("a key run is named twice")
+    ids = [row.id for row in found.segments]
+    if len(set(ids)) < len(ids) or not all(1 <= number < found.next_id for number in ids):
+        raise ValueError(f"next_id {found.next_id} beside the segments {ids}")
+    before = 0
+    for position, row in enumerate(found.segments):
+        is_last = position == len(found.segments) - 1
+        if row.first_version <= before:
+            raise ValueError(f"segment {row.id} begins with version {row.first_version}")
+        if row.last_version is None:
+            if not is_last or row.size_bytes is not None:
+                raise ValueError(f"segment {row.id} has no end")
+            before = row.first_version - 1
+        elif row.last_version < row.first_version - 1:
+            raise ValueError(f"segment {row.id} ends with version {row.last_version}")
+        else:
+            before = max(row.last_version, before)
+        if row.size_bytes is None and row.kind != LOG:
+            raise ValueError(f"the compacted segment {row.id} has no size")
+
+
+def _number(value: object, limit: int = NUMBER_LIMIT) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
         raise ValueError(f"{value!r} is no number from 0 to {limit - 1}")
     return value
@@ -164,8 +192,8 @@ def _segment(
     return SegmentRow(
         _number(segment_id),
         _number(kind, 2),
-        _number(first_version),
-        None if last_version is None else _number(last_version),
+        _number(first_version, VERSION_LIMIT),
+        None if last_version is None else _number(last_version, VERSION_LIMIT),
         None if size is None else _number(size),
     )
 
@@ -177,7 +205,9 @@ def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
 def _origin(uuid: object, position: object, prefixes: object, keys: object) -> Origin:
     if not isinstance(uuid, str):
         raise TypeError(f"{uuid!r} is no uuid")
-    known = None if position is None else _number(position)
+    if uuid and len(bytes.fromhex(uuid)) != UUID_BYTES:
+        raise ValueError(f"a uuid of {len(uuid)} digits")
+    known = None if position is None else _number(position, VERSION_LIMIT)
     return Origin(uuid, known, _bytes_list(prefixes), _bytes_list(keys))
 
 
@@ -188,6 +218,6 @@ def _bytes_list(values: object) -> tuple[bytes, ...]:
 
 
 def _run_name(name: object) -> str:
-    if not isinstance(name, str) or not is_data(name):
+    if not isinstance(name, str) or not is_data(name) or not name.endswith(".keys"):
         raise ValueError(f"{name!r} is no name of a key run")
     return name

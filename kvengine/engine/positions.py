@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -64,11 +65,11 @@ def decode(data: bytes, file: str) -> Position:
     if checksum != expected:
         raise _damaged(file, len(body), expected.decode().strip(), repr(checksum))
     try:
-        fields: dict[str, Any] = json.loads(body)
+        fields: dict[str, Any] = dict(json.loads(body))
         if fields.pop("format") != FORMAT:
             raise UnsupportedFormat(f"{file} has another format; this kvengine reads {FORMAT}")
         found = _checked(Position(**fields))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(
             file, 0, f"the fields of format {FORMAT}", f"{type(error).__name__}: {error}"
         ) from None
@@ -81,8 +82,10 @@ def _checked(found: Position) -> Position:
     numbers = (found.position, found.forgotten, 0 if found.lost is None else found.lost)
     if not all(type(number) is int and 0 <= number < NOBODY for number in numbers):
         raise ValueError(f"{numbers} are no versions")
-    if type(found.uuid) is not str or not isinstance(found.seen_at, (int, float)):
+    if type(found.uuid) is not str or type(found.seen_at) not in (int, float):
         raise TypeError("a uuid and a time")
+    if not math.isfinite(found.seen_at):
+        raise ValueError(f"{found.seen_at} is no time")
     return found
 
 

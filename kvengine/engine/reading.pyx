@@ -16,11 +16,12 @@ from libc.string cimport memcpy
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
-    table_of, Table, tag_of, DISTANCE_BITS, kv_lowest_bit, matches_in,
+    points_to_record, table_of, Table, tag_of, DISTANCE_BITS, kv_lowest_bit,
+    kv_prefetch, matches_in,
 )
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, BAD_VALUE, EXPIRES, LARGE, check, expiry_of, flags_of, key_of,
+    BAD_ENTRY, BAD_VALUE, EXPIRES, LARGE, check, expiry_of, flags_of, key_of,
     value_is_right, value_of, version_of,
 )
 from kvengine.engine.segment cimport offset_of, slot_of
@@ -31,15 +32,8 @@ from kvengine.engine.record import damage
 from kvengine.entry import Entry
 from kvengine.errors import again
 
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
-
 cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
-
 
 cdef object new_tuple = tuple.__new__
 
@@ -86,12 +80,14 @@ cdef class Reader:
     # -- finding
 
     cdef object damaged(self, uint64_t address):
-        """Return the error for a record that is not what was written."""
+        """Return the error for a record that is not what was written, or that of another key."""
         cdef uint64_t offset = offset_of(address)
         cdef Segment *row = &self.segments.rows[slot_of(address)]
         cdef MappedFile file = self.segments.file(slot_of(address))
+        if not points_to_record(self.segments.rows, address):
+            return damage(BAD_ENTRY, "the key index", 0, hex(address))
         code = check(row.base + offset, row.end - offset, row.salt + offset, True)
-        return damage(code if code < 0 else BAD_CHECKSUM, file.name, offset, "other bytes")
+        return damage(code, file.name, offset, "other bytes")
 
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
         """Return the index entry of a key, or NULL."""
@@ -344,6 +340,7 @@ cdef class Reader:
         self, index: KeyIndex, segments: SegmentTable, seed: int, clock: object, verify: str,
     ) -> None:
         """Read from these from now on."""
+        index.seed = seed
         self.index, self.segments, self.seed = index, segments, seed
         self.clock = clock
         self.verify_always = verify == "always"

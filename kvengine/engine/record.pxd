@@ -27,6 +27,8 @@ cdef enum:
     BAD_FIELD = -3
     BAD_VALUE = -4
     UNREADABLE = -5             # of load_record(): the file was shortened, or the disk fails
+    BAD_VERSION = -6            # said by those who know the records before
+    BAD_ENTRY = -7              # said by those who came from an index
 
 cdef packed struct Header:
     uint64_t checksum           # of everything after it, seeded with the segment's salt + offset
@@ -101,3 +103,6 @@ cdef uint64_t encode(
     const char *value, uint32_t value_size, uint64_t seed,
 ) noexcept nogil
 cdef void seal(char *record, uint64_t seed) noexcept nogil
+cdef bint is_whole(
+    const char *base, uint64_t offset, uint64_t end, uint64_t salt, uint64_t seed, uint64_t *hash
+) noexcept nogil

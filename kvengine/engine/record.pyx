@@ -12,7 +12,14 @@ Invariants:
 * Nothing here reads past `available`, whatever the lengths in the header say.
 """
 
+from libc.math cimport isfinite
+
 from kvengine.errors import CorruptData
+from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
+
+cdef uint64_t KEY_MAX = KEY_BYTES_MAX
+cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
+cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
 
 REASONS = {
     BAD_SIZE: ("record size", "a record that ends inside the segment"),
@@ -20,6 +27,9 @@ REASONS = {
     BAD_FIELD: ("record header", "a kind, flags and sizes that the format knows"),
     BAD_VALUE: ("value checksum", "the checksum in the record's header"),
     UNREADABLE: ("record", "bytes that can be read (was the file shortened, does the disk fail?)"),
+    BAD_VERSION: ("version", "a version above those of the records before"),
+    BAD_ENTRY: ("entry of the key index (open with rebuild=True to make it again from the log)",
+                "a record of the key"),
 }
 
 
@@ -54,17 +64,35 @@ cdef int64_t check(
         (kind != PUT and kind != DELETE)
         or flags > EXPIRES + LARGE + MORE + DURABLE + GAP
         or header.key_size == 0
+        or header.key_size > KEY_MAX
+        or header.metadata_size > METADATA_MAX
+        or header.value_size > VALUE_MAX
+        or kind == DELETE and (
+            header.value_size or header.metadata_size or flags & (EXPIRES | LARGE))
         or (header.value_size > SMALL_VALUE_BYTES) != ((flags & LARGE) != 0)
     ):
         return BAD_FIELD
     cdef uint64_t size = size_of(header)
     if size > available:
         return BAD_SIZE
+    if flags & EXPIRES and not (isfinite(expiry_of(header)) and expiry_of(header)):
+        return BAD_FIELD
     if not checksum_is_right(header, seed):
         return BAD_CHECKSUM
     if with_value and not value_is_right(header, seed):
         return BAD_VALUE
     return <int64_t>size
+
+
+cdef bint is_whole(
+    const char *base, uint64_t offset, uint64_t end, uint64_t salt, uint64_t seed, uint64_t *hash
+) noexcept nogil:
+    """True if a record is what was written (not counting a large value); gives its key's hash."""
+    cdef const Header *header = <const Header *>(base + offset)
+    if check(base + offset, end - offset, salt + offset, False) <= 0:
+        return False
+    hash[0] = xxh3(key_of(header), header.key_size, seed)
+    return True
 
 
 cdef void seal(char *record, uint64_t seed) noexcept nogil:
@@ -150,8 +178,8 @@ def decode_record(
 
 
 def damage(code: int, file: str, offset: int, found: object) -> CorruptData:
-    """Return the error for what check() found."""
-    what, expected = REASONS[code]
+    """Return the error for what check() found; a size: the record is right, its place is not."""
+    what, expected = REASONS[BAD_ENTRY if code > 0 else code or BAD_CHECKSUM]
     return CorruptData(what, file=file, offset=offset, expected=expected, found=found)
 
 

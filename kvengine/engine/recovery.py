@@ -5,20 +5,19 @@ Invariants:
 * What is recovered is a prefix of what was written, whole batches only.
 * It holds at least everything that was acknowledged as durable; if it can't, that is damage and an
   error that says where, never a silent loss.  Three witnesses say how far the log must reach: the
-  manifest (for closed segments), the control page, and marks inside the log itself.
+  manifest (its version, and closed segments), the control page, and marks inside the log itself.
 * Behind the recovered end nothing is left in the file, so what is appended later is never followed
   by old bytes that could pass for records.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kvengine.engine import index_file, segment_file
+from kvengine.engine import index_file, segment_file, trust
 from kvengine.engine.control import Control
 from kvengine.engine.index_file import Description
 from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
+from kvengine.engine.manifest import LOG, VERSION_LIMIT, Manifest, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
 from kvengine.engine.replay import BAD_VERSION_CODE, Replay, last_durable_mark
@@ -55,6 +54,7 @@ class Recovery:
             work.  None: up to the end of the log.
         control: the control page the last writer left, or None.
         boot: the id of this boot.
+        with_keys: False: the key order is not wanted, only who is alive.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Recovery:
         until: int | None,
         control: Control | None,
         boot: int,
+        with_keys: bool = True,
     ) -> None:
         self.reader, self.order, self.directory = reader, order, directory
         self.manifest, self.writable, self._until = manifest, writable, until
@@ -76,22 +77,29 @@ class Recovery:
         self.rows: list[SegmentRow] = []
         self.end = LogEnd(version=0)
         self.replayed = False
-        self._rebuild = rebuild
+        self._rebuild, self._with_keys = rebuild, with_keys
         self._control, self._must_reach, self._page_is_current = control, 0, False
         if control is not None and control.is_valid:
             self._page_is_current = control.boot == boot
             self._must_reach = control.version if self._page_is_current else control.durable_version
-        self._must_reach = self._must_reach if until is None else until
+        self._must_reach = max(self._must_reach, manifest.version) if until is None else until
 
     def run(self) -> None:
         """Do it; afterwards `rows`, `end` and `saved` describe the store."""
         if self.manifest.index is not None and not self._rebuild:
             self._load_index()
-        rows = [*self.manifest.segments, *self._rows_after_manifest()]
+        rows = [*self.manifest.segments, *trust.rows_after_manifest(self.directory, self.manifest)]
+        if self.saved is not None:
+            trust.compare_with_manifest(self.saved, self.manifest)
         if self._until is not None:
             self._check_that_nothing_was_removed()
         self._open_segments(rows)
+        if self.saved is not None:
+            trust.compare_with_log(self.reader, self.saved, self.manifest, rows)
         self._replay_all(rows)
+        if self._until is None:
+            version = max(self.end.version, self.manifest.version)
+            trust.refuse_lost_segments(self.directory, self.manifest, rows, version)
         self.reader.set_applied(max(self.end.version, self.manifest.version))
         self._settle_removals()
 
@@ -129,24 +137,6 @@ class Recovery:
         self.order.begin(removals)
 
     # -- segments
-
-    def _rows_after_manifest(self) -> Iterator[SegmentRow]:
-        """Yield segments that were begun after the manifest was written."""
-        found = []
-        for name in self.directory.names():
-            if not is_segment(name) or (id_of(name) or 0) < self.manifest.next_id:
-                continue
-            try:
-                file = self.directory.open(name, map_bytes=HEADER_BYTES)
-            except FileNotFoundError:  # a stray: a new writer has cleared up since names()
-                continue
-            data = bytes_at(file, 0, min(HEADER_BYTES, file.size_bytes))
-            if not any(data):  # cut off before its header was on disk
-                continue
-            header = segment_file.decode(data, name)
-            if header.kind == LOG and header.uuid == self.manifest.uuid:
-                found.append(SegmentRow(header.id, LOG, header.first_version))
-        yield from sorted(found, key=lambda row: row.first_version)
 
     def _open_segments(self, rows: list[SegmentRow]) -> None:
         """Map every segment into a slot: the one the saved index knows, or a free one."""
@@ -257,7 +247,7 @@ class Recovery:
             end=table.segment_file(row.id).size_bytes,
             version=self.end.version if is_saved else row.first_version - 1,
             contiguous=True,
-            known=self.saved.version if self.saved else 0,
+            known=self._known_keys(),
         )
         if until is None or replay.version < until:
             replay.run(until=until or 0)
@@ -265,6 +255,12 @@ class Recovery:
         self.end.version = max(self.end.version, replay.version)
         table.set_end(row.id, replay.offset)
         return replay
+
+    def _known_keys(self) -> int:
+        """Return the version up to which keys need not be put in order."""
+        if not self._with_keys:
+            return VERSION_LIMIT
+        return self.saved.version if self.saved else 0
 
     def _replay_closed(self, row: SegmentRow, start: int) -> None:
         """Apply what a closed segment has beyond the saved index; all of it must be good."""
@@ -286,13 +282,15 @@ class Recovery:
             end=row.size_bytes,
             version=before,
             contiguous=row.kind == LOG,
-            known=self.saved.version if self.saved else 0,
+            known=self._known_keys(),
         )
         replay.run()
         self.replayed = True
         if replay.code != 0 or replay.offset != row.size_bytes:
             raise self._broken(name, replay)
-        if row.kind == LOG and replay.version != row.last_version:
+        if replay.version > row.last_version or (
+            row.kind == LOG and replay.version < row.last_version
+        ):
             raise CorruptData(
                 "last version of a closed segment",
                 file=name,
@@ -356,7 +354,9 @@ class Recovery:
         self._cut()
 
     def _compare_with_page(self, name: str, offset: int) -> None:
-        if (version := max(self.end.version, self.manifest.version)) < self._must_reach:
+        dropped = 0 if self.end.segment_id else self.manifest.version  # by a compaction
+        version = max(self.end.version, dropped)
+        if version < self._must_reach:
             raise CorruptData(
                 "end of the log",
                 file=name,

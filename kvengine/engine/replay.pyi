@@ -4,7 +4,7 @@ from typing_extensions import disjoint_base
 
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
-from kvengine.options import KEY_BYTES_MAX as KEY_BYTES_MAX
+from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX
 
 BAD_VERSION_CODE: int
 
@@ -31,3 +31,4 @@ class Replay:
     def follow(self, until: int) -> None: ...
 
 def last_durable_mark(segments: Reader, segment_id: int, start: int, end: int) -> int: ...
+def may_end_at(segments: Reader, segment_id: int, end: int, version: int) -> bool: ...

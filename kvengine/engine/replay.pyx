@@ -20,12 +20,14 @@ from kvengine.engine.key_index cimport ADDRESS_MASK, home_line
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
-    DELETE, DURABLE, END_OF_LOG, EXPIRES, GAP, MORE, Header, check, expiry_of, flags_of, key_of,
-    kind_of, size_of, version_of,
+    BAD_VERSION, DELETE, DURABLE, END_OF_LOG, EXPIRES, GAP, HEADER_BYTES, MORE, Header, check,
+    expiry_of, flags_of, key_of, kind_of, size_of, version_of,
 )
-from kvengine.engine.segment cimport Segment, make_address, note_expiry, slot_of
+from kvengine.engine.segment cimport (
+    SEGMENT_HEADER_BYTES, Segment, make_address, note_expiry, slot_of,
+)
 
-from kvengine.options import KEY_BYTES_MAX
+from kvengine.options import VALUE_BYTES_MAX
 
 cdef extern from *:
     """
@@ -39,11 +41,10 @@ cdef extern from "Python.h":
 
 cdef enum:
     GROUP = 64
-    BAD_VERSION = -5
-
-cdef uint64_t KEY_MAX = KEY_BYTES_MAX
 
 BAD_VERSION_CODE = BAD_VERSION
+
+cdef uint64_t RECORD_MAX = VALUE_BYTES_MAX + (64 << 10)  # with key, metadata and what goes before
 
 
 cdef class Replay:
@@ -142,7 +143,7 @@ cdef class Replay:
                 (version_of(header) != version + 1) != (flags_of(header) & GAP != 0)
             ):
                 return BAD_VERSION
-            if version_of(header) <= version or header.key_size > KEY_MAX:
+            if version_of(header) <= version:
                 return BAD_VERSION
         return size
 
@@ -241,6 +242,56 @@ cdef class Replay:
                 note_expiry(row, expiry_of(header))
             else:
                 row.expiring_bytes -= size
+
+
+def may_end_at(segments, segment_id: int, end: int, version: int) -> bool:
+    """True if the records of a segment up to a version may end at an offset.
+
+    There is no way back from the end of a record to its beginning, so each place where it could
+    begin is tried.  Is there none, then only a record that was damaged since may lie there.
+    """
+    cdef Segment *rows = (<Reader>segments).segments.rows
+    cdef uint64_t slot = (<Reader>segments).segments.slots[segment_id]
+    cdef Segment *row = &rows[slot]
+    cdef uint64_t size = (<Reader>segments).segments.file(slot).size_bytes
+    cdef uint64_t stop = end, wanted = version, offset
+    cdef const Header *header
+    if stop < SEGMENT_HEADER_BYTES + HEADER_BYTES or stop & 15 or stop > size:
+        return stop == SEGMENT_HEADER_BYTES
+    offset = (stop - HEADER_BYTES) & ~<uint64_t>15
+    while offset >= SEGMENT_HEADER_BYTES and stop - offset <= RECORD_MAX:
+        header = <const Header *>(row.base + offset)
+        if (
+            version_of(header) == wanted and offset + size_of(header) == stop
+            and check(row.base + offset, stop - offset, row.salt + offset, False) > 0
+        ):
+            return True
+        offset -= 16
+    cdef bint damaged
+    with nogil:
+        damaged = ends_in_damage(row, stop, wanted, size)
+    return damaged
+
+
+cdef bint ends_in_damage(
+    const Segment *row, uint64_t end, uint64_t version, uint64_t size,
+) noexcept nogil:
+    """True if the bytes before an offset are no record, and no record contradicts that end."""
+    cdef uint64_t offset = SEGMENT_HEADER_BYTES, good = offset
+    cdef int64_t found
+    cdef bint is_old
+    while offset + HEADER_BYTES <= size:
+        found = check(row.base + offset, size - offset, row.salt + offset, False)
+        if found <= 0:
+            offset += 16
+            continue
+        is_old = version_of(<const Header *>(row.base + offset)) <= version
+        if is_old != (offset < end) or offset < end and offset + <uint64_t>found > end:
+            return False
+        offset += <uint64_t>found
+        if offset <= end:
+            good = offset
+    return good < end and check(row.base + good, size - good, row.salt + good, False) < 0
 
 
 def last_durable_mark(segments, segment_id: int, start: int, end: int) -> int:

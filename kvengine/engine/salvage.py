@@ -139,11 +139,35 @@ class _Salvage:
             self._lose(what, name, 0, "a header", str(error))
             return
         walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, file.size_bytes)
-        yield from self._intact(walk, name, file.size_bytes)
+        yield from self._in_order(self._intact(walk, name, file.size_bytes), name)
         closed_size = self._closed.get(name, 0)
         if file.size_bytes < closed_size:
             found = f"{file.size_bytes} bytes"
             self._lose("end of a segment", name, file.size_bytes, f"{closed_size} bytes", found)
+
+    def _in_order(self, changes: Iterator[Change], name: str) -> Iterator[Change]:
+        """Leave out a change whose version does not lie between those of its neighbors.
+
+        It would go over at another time than it was made, and hold up all that come after it.
+        """
+        newest, held = 0, next(changes, None)
+        for following in changes:
+            assert held is not None
+            if newest < held.version and not newest < following.version <= held.version:
+                newest = held.version
+                yield held
+            else:
+                self._lose_version(held, name)
+            held = following
+        if held is not None:
+            if newest < held.version:
+                yield held
+            else:
+                self._lose_version(held, name)
+
+    def _lose_version(self, change: Change, name: str) -> None:
+        expected = "one that grows from record to record"
+        self._lose(f"version of key {change.key!r}", name, 0, expected, str(change.version))
 
     def _intact(self, walk: LogWalk, name: str, end: int) -> Iterator[Change]:
         while walk.offset < end:

@@ -3,7 +3,8 @@
 Invariants:
 
 * A mapped table is copy-on-write: nothing is ever written back, and a shard is compared with its
-  checksum before it is first used.
+  checksum before it is first used.  Then its entries are looked at: each lies where a search would
+  find it and points into a segment that is there.
 * A snapshot is the index as it was at one moment; shards are copied before they change.
 """
 
@@ -11,10 +12,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
+from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, KeyIndex, SHARD_BYTES, SHARD_ENTRIES, Stashed, Table, close_gap, drop_table,
+    ADDRESS_BITS, ADDRESS_MASK, BUCKET_ENTRIES, DISTANCE_MAX, SHARD_BUCKETS, SHARD_BYTES,
+    SHARD_ENTRIES, TAG_SHIFT, KeyIndex, Stashed, Table, close_gap, drop_table, first_bad_entry,
+    placing_bits, points_to_record,
 )
-from kvengine.engine.segment cimport slot_of
+from kvengine.engine.record cimport Header, check, key_of
+from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES, Segment, offset_of, slot_of
 
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_PRIVATE
@@ -28,6 +33,10 @@ cdef class SavedIndex(KeyIndex):
 
     Thread-safety: as KeyIndex.
     """
+
+    cdef uint64_t unverified_shards     # of the mapped table: how many are left,
+    cdef int64_t uncounted      # and how many entries must be in them
+    cdef const uint8_t *gone    # during a purge: 1 for each slot whose segment is not there
 
     def adopt(self, fd: int, source: object, shards: int, checksums: object, count: int) -> None:
         """Use the table at the start of an open file, copy on write, checked as it is used."""
@@ -53,6 +62,22 @@ cdef class SavedIndex(KeyIndex):
         drop_table(&self.table)
         self.table = table
         self.source, self.count = source, count
+        self.unverified_shards, self.uncounted = shards, count
+
+    cdef bint entries_are_right(self, Table *table, uint64_t shard) noexcept:
+        """True if each entry lies where it is looked for and points to where a record may be.
+
+        The last shard is right if there are as many entries as there should be.  What they point to
+        is compared with the key whenever it is read.
+        """
+        cdef int64_t entries = 0
+        if first_bad_entry(table, shard, self.segments, self.gone, &entries) >= 0:
+            return False
+        if self.unverified_shards == 1 and self.uncounted != entries:
+            return False
+        self.unverified_shards -= 1
+        self.uncounted -= entries
+        return True
 
     def purge(self, gone: list[int]) -> int:
         """Drop all entries that point into the slots in `gone`; return how many there were."""
@@ -65,6 +90,7 @@ cdef class SavedIndex(KeyIndex):
             for i in gone:
                 is_gone[i] = 1
             self.finish_growth()
+            self.gone = is_gone
             for shard in range(self.table.shards):
                 self.verify_shard(&self.table, shard)
                 now = 1
@@ -80,6 +106,7 @@ cdef class SavedIndex(KeyIndex):
                 else:
                     i += 1
         finally:
+            self.gone = NULL
             free(is_gone)
         self.count -= dropped
         return dropped
@@ -135,6 +162,40 @@ cdef class SavedIndex(KeyIndex):
             raise MemoryError
         for hash, address in entries:
             self.put_aside(hash, address)
+        self.uncounted -= self.stash_count
+
+    def fits_seed(self) -> bool:
+        """False if keys are hashed in another way than when the index was saved."""
+        cdef uint64_t i, entry, address, home, offset
+        cdef const Segment *row
+        cdef const Header *header
+        if not self.shard_is_right(&self.table, 0):
+            return True  # its keys are refused when they are asked for
+        for i in range(SHARD_ENTRIES):
+            entry = self.table.entries[i]
+            address = entry & ADDRESS_MASK
+            if entry == 0 or not points_to_record(self.segments, address):
+                continue
+            row, offset = &self.segments[slot_of(address)], offset_of(address)
+            header = <const Header *>(row.base + offset)
+            if check(row.base + offset, row.end - offset, row.salt + offset, False) > 0:
+                home = i // BUCKET_ENTRIES - (entry >> ADDRESS_BITS & (DISTANCE_MAX - 1))
+                return placing_bits(xxh3(key_of(header), header.key_size, self.seed)) == (
+                    entry >> TAG_SHIFT << TAG_SHIFT | home & (SHARD_BUCKETS - 1))
+        return True
+
+    def check_stash(self) -> bool:
+        """True if all entries that found no place point to where a record may be."""
+        cdef uint64_t i, address
+        for i in range(self.stash_count):
+            address = self.stash[i].address
+            if (
+                address > ADDRESS_MASK or offset_of(address) < SEGMENT_HEADER_BYTES
+                or not points_to_record(self.segments, address)
+                or self.stash[i].hash != placing_bits(self.stash[i].hash)
+            ):
+                return False
+        return True
 
     def memory_bytes(self) -> int:
         """Return the bytes of RAM that the tables take."""

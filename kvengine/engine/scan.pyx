@@ -5,7 +5,8 @@ Invariants:
 * A scan is a series of chunks; each starts anew behind the last key of the one before, so it
   survives compaction, merges of key runs, writes by others and, by its last key, a restart.
 * A key that was there when the scan began and is not touched meanwhile is given exactly once.
-* The index decides who is alive.  It is not asked at all if nothing was removed or can expire.
+* The index decides who is alive.  It is not asked at all if nothing was removed or can expire: that
+  is judged by the very sources that the keys were taken from.
 * Other threads get their turn while a scan passes over many keys that are dead.
 """
 
@@ -16,7 +17,7 @@ from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
 from kvengine.engine.key_buffer cimport KeyEntry
-from kvengine.engine.key_order cimport KeyOrder
+from kvengine.engine.key_order cimport KeyOrder, all_alive
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header, expiry_of, key_of, version_of
 from kvengine.engine.segment cimport slot_of
@@ -93,7 +94,7 @@ def heads_page(
     cdef object after = start_after
     reader.begin()
     while True:
-        selection.collect(order.buffers(), order.runs, prefix, after, reverse, False)
+        collect(selection, reader, order, prefix, after, reverse)
         add_groups(reader, selection, HEADS, found, wanted + 1)
         if len(found) > wanted:
             return found[:wanted], found[wanted - 1][0]
@@ -131,7 +132,7 @@ def visit_records(
     cdef Selection selection = Selection(CHUNK)
     cdef Py_ssize_t start, seen = 0
     reader.begin()
-    selection.collect(order.buffers(), order.runs, prefix, start_after, False, False)
+    collect(selection, reader, order, prefix, start_after, False)
     for start in range(0, selection.count, GROUP):
         if show_group(
             reader, selection, start, min(start + GROUP, selection.count), visitor, &seen
@@ -173,9 +174,8 @@ cdef list chunk(
     reader.begin()
     while True:
         # Nothing in the selection moves until the next one, whoever writes meanwhile.
-        selection.collect(order.buffers(), order.runs, prefix, start_after, reverse,
-                          False)
-        if what == KEYS and may_take_all(reader, order):
+        collect(selection, reader, order, prefix, start_after, reverse)
+        if what == KEYS and may_take_all(reader, selection):
             add_all(selection, found, limit)
         else:
             add_groups(reader, selection, what, found, limit)
@@ -185,15 +185,26 @@ cdef list chunk(
         selection = wider(selection)
 
 
+cdef int collect(
+    Selection selection, Reader reader, KeyOrder order, bytes prefix, object after, bint reverse,
+) except -1:
+    """Find the next keys; a reader beside a writer may have begun anew since it gave `order`."""
+    order = getattr(reader, "key_order", order)
+    return selection.collect(order.buffers(), order.runs, prefix, after, reverse, False)
+
+
 cdef Selection wider(Selection selection):
     """Return a selection with more room: so many keys were dead that a small one gets nowhere."""
     let_others_run()  # the dead may be many
     return selection if selection.room == CHUNK else Selection(CHUNK)
 
 
-cdef bint may_take_all(Reader reader, KeyOrder order) except? False:
-    """True if nothing was removed since the keys were put in order, and nothing can expire."""
-    return order.all_alive(reader.removals) and not reader.segments.total_expiring_bytes()
+cdef bint may_take_all(Reader reader, Selection selection) except? False:
+    """True if all keys of a selection live, and nothing can expire.
+
+    It holds until Python code runs again, which may remove a key: then the scan had it before.
+    """
+    return not reader.segments.may_expire() and all_alive(reader, selection)
 
 
 cdef int add_all(Selection selection, list found, Py_ssize_t limit) except -1:

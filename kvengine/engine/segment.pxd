@@ -58,6 +58,8 @@ cdef class SegmentTable:
     cdef list files             # slot -> MappedFile or None
     cdef dict slots             # segment id -> slot
     cdef list free              # slots that may be used again
+    cdef set doubted            # ids of segments of which a saved index says that nothing expires
+    cdef set told               # ids of segments whose counters a saved index gave
     cdef uint64_t used          # slots below this were used at least once
 
     cdef uint64_t add(
@@ -65,6 +67,7 @@ cdef class SegmentTable:
     ) except 0
     cdef MappedFile file(self, uint64_t slot)
     cdef bint warm(self, uint64_t address) noexcept
+    cpdef bint may_expire(self) noexcept
     cdef int _fill(
         self, uint64_t slot, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end,
         bint resident,

@@ -8,6 +8,7 @@ Invariants:
 * A slot number 0 is never used, so no address is 0.
 * Slots are recycled, ids never: a slot says where a segment is, an id says which one it is.
 * `live_bytes` is exact: the sum of the sizes of the records that the index points to.
+* A slot without a segment has the end 0, so that an address in it never passes for a record's.
 """
 
 from libc.stdint cimport int64_t
@@ -50,6 +51,8 @@ cdef class SegmentTable:
         self.files = [None]
         self.slots = {}
         self.free = []
+        self.doubted = set()
+        self.told = set()
         self.used = 1
 
     def __dealloc__(self) -> None:
@@ -148,6 +151,8 @@ cdef class SegmentTable:
     def retire(self, segment_id: int) -> int:
         """Forget a segment; its slot stays out of use until recycle() gives it back."""
         cdef uint64_t slot = self.slots.pop(segment_id)
+        self.doubted.discard(segment_id)
+        self.told.discard(segment_id)
         cdef uint8_t *chunks = self.rows[slot].resident
         memset(&self.rows[slot], 0, sizeof(Segment))
         self.rows[slot].resident = chunks
@@ -215,13 +220,20 @@ cdef class SegmentTable:
         """Set what a saved index says about the expiries of a segment."""
         cdef uint64_t slot = self.slots[segment_id]
         self.rows[slot].expiry_min, self.rows[slot].expiry_max = first, last
+        if (first or last) and not self.rows[slot].expiring_bytes:
+            self.doubted.add(segment_id)
 
     def set_counters(self, segment_id: int, live: int, tombstones: int, expiring: int) -> None:
         """Set what a saved index says about a segment."""
+        self.told.add(segment_id)
         cdef uint64_t slot = self.slots[segment_id]
         self.rows[slot].live_bytes = live
         self.rows[slot].tombstone_bytes = tombstones
         self.rows[slot].expiring_bytes = expiring
+
+    def is_told(self, segment_id: int) -> bool:
+        """True if what is counted of a segment was not counted in this process from the start."""
+        return segment_id in self.told
 
     def set_end(self, segment_id: int, end: int) -> None:
         """Say how far the records of a segment go."""
@@ -233,12 +245,18 @@ cdef class SegmentTable:
         cdef uint64_t slot = self.slots[segment_id]
         return self.rows[slot].salt
 
-    def total_expiring_bytes(self) -> int:
-        """Return the bytes of those that have an expiry."""
-        cdef uint64_t slot, total = 0
+    cpdef bint may_expire(self) noexcept:
+        """False if no record that the index points to has an expiry.
+
+        Of a segment that once had some, a saved index that counts none is not believed.
+        """
+        cdef uint64_t slot
+        if self.doubted:
+            return True
         for slot in range(self.used):
-            total += self.rows[slot].expiring_bytes
-        return total
+            if self.rows[slot].expiring_bytes:
+                return True
+        return False
 
     def total_live_bytes(self) -> int:
         """Return the bytes of all records that the index points to."""

@@ -21,6 +21,8 @@ MAGIC = b"kvengine"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQ")
 HEADER_BYTES = HEADER.size + 8
+KNOWN_BYTES = 40  # of the header of a segment of the log: what follows is said nowhere else
+VERSION_LIMIT = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +100,35 @@ def decode(data: bytes, file: str) -> SegmentHeader:
         raise UnsupportedFormat(
             f"{file} has format {format_version}; this version of kvengine reads format {FORMAT}"
         )
+    if kind > 1 or not 1 <= first_version < VERSION_LIMIT or f"{segment_id:08x}.log" != file:
+        raise CorruptData(
+            "segment header",
+            file=file,
+            offset=0,
+            expected="the kind, first version and id of this file",
+            found=f"kind {kind}, version {first_version}, id {segment_id}",
+        )
     return SegmentHeader(kind, uuid, segment_id, first_version, salt)
+
+
+def is_torn(data: bytes, segment_id: int, uuid: bytes) -> bool:
+    """True if this is what a power cut may leave of the header of a new segment of the log.
+
+    The header is written once, before anything else is, and is on disk as a whole after the first
+    sync of the file.  So if only its beginning is there and zeros follow, or zeros and then its
+    end, nothing in the segment was ever durable.  Any other damage looks different: what is there
+    must be, byte for byte, what was written, as far as that can be known.
+    """
+    data = data.ljust(HEADER_BYTES, b"\0")
+    known = HEADER.pack(MAGIC, FORMAT, 0, uuid, segment_id, 0, 0)[:KNOWN_BYTES]
+    begun = data.rstrip(b"\0")
+    if len(begun) < HEADER_BYTES:
+        checksum = struct.pack("<Q", xxh3_64(data[: HEADER.size]))[: max(len(begun) - 56, 0)]
+        if known.startswith(begun[:KNOWN_BYTES]) and begun[56:] == checksum:
+            return True
+    missing = HEADER_BYTES - len(data.lstrip(b"\0"))
+    whole = (known + data[KNOWN_BYTES:])[: HEADER.size]
+    if 0 < missing <= KNOWN_BYTES:
+        there = known[missing:] == data[missing:KNOWN_BYTES]
+        return there and data[HEADER.size :] == struct.pack("<Q", xxh3_64(whole))
+    return missing > KNOWN_BYTES

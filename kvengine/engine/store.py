@@ -125,7 +125,7 @@ class Store(StoreParts, StoreMapping):
 
     def __len__(self) -> int:
         self.check_usable()
-        if self.segment_table.total_expiring_bytes():
+        if self.segment_table.may_expire():
             return sum(1 for _ in self.keys())
         return self.key_index.count
 

@@ -1,9 +1,11 @@
-"""Verification: every byte of every file compared with its checksum.
+"""Verification: every byte of every file against its checksum, and the files against one another.
 
 Invariants:
 
 * Nothing is changed, and nothing stops at the first problem: the report lists what it could find.
 * A damaged record costs only itself: the walk goes on at the next whole one.
+* What a later operation would stumble over is found here: versions that do not grow, an index that
+  is not that of the log, keys that are in no run.
 """
 
 from __future__ import annotations
@@ -14,20 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import index_file, opening, segment_file
 from kvengine.engine import manifest as manifests
+from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index_check import IndexCheck
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_walk import LogWalk
 from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import MANIFEST_NAME
+from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
-from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.recovery import Recovery
+from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine.segment import MAP_BYTES, SegmentTable, bytes_at
 from kvengine.entry import VerifyReport
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 
 if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
+    from kvengine.engine.parts import Moment, StoreParts
 
 Progress = Callable[[int, int], None]
 
@@ -89,6 +96,7 @@ class Verification:
         header = segment_file.decode(
             bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes)), name
         )
+        self._compare_header(name, header)
         self.files += 1
         if end is None:
             end = file.size_bytes
@@ -96,7 +104,8 @@ class Verification:
             raise CorruptData(
                 "size of a segment", file=name, offset=0, expected=end, found=file.size_bytes
             )
-        walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, end)
+        first = header.first_version
+        walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, end, first - 1)
         last = walk.offset
         while walk.offset < end:
             size = walk.skip_record()
@@ -112,6 +121,15 @@ class Verification:
                 self._advance(walk.offset - last)
                 last = walk.offset
         self._advance(walk.offset - last)
+
+    def _compare_header(self, name: str, header: segment_file.SegmentHeader) -> None:
+        found = (header.uuid, header.kind, header.first_version)
+        for row in self._manifest.segments:
+            expected = (self._manifest.uuid, row.kind, row.first_version)
+            if row.id == header.id and found != expected:
+                raise CorruptData(
+                    "segment header", file=name, offset=0, expected=expected, found=found
+                )
 
     def _index(self) -> None:
         assert self._manifest.index is not None
@@ -143,11 +161,63 @@ def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
     """Verify a store that is in use; its jobs go on, but leave the files that are looked at."""
     with store.pins.pin():
         while True:
-            now = store.as_of_now()
-            report = Verification(store.directory, now.manifest, progress).run(now.ends)
+            moment = store.as_of_now()
+            report = Verification(store.directory, moment.manifest, progress).run(moment.ends)
+            report = merged(report, index_problems(store.directory, moment, store.options.clock))
             # Beside a writer, files that it has replaced are no damage: look at the new ones.
             if report.ok or store.follower is None or not store.follower.refresh():
                 return report
+
+
+def index_problems(directory: Directory, moment: Moment, clock: Any) -> list[CorruptData]:
+    """Compare the index, as an open makes it from the files, with the one that the log gives.
+
+    Takes the memory of two indexes.  What stops one of them is the only result then.
+    """
+    try:
+        saved = None
+        if moment.manifest.index is not None:
+            _, saved = index_file.load(directory, *moment.manifest.index, moment.manifest.uuid)
+        counted = saved.groups if saved is not None else None
+        opened = _recovered(directory, moment, clock, counted, rebuild=False)
+        told = _recovered(directory, moment, clock, counted, rebuild=True)
+        if opened.retired_slots:
+            opened.reader.groups = None  # an open counts them anew
+        return IndexCheck(opened.reader, told.reader).run(opened.order)
+    except CorruptData as error:
+        return [error]
+    except FileNotFoundError as error:  # replaced meanwhile
+        name = str(error.filename)
+        return [CorruptData("file", file=name, offset=0, expected="a file", found="none")]
+
+
+def _recovered(
+    directory: Directory,
+    moment: Moment,
+    clock: Any,
+    counted: tuple[bytes, int] | None,
+    *,
+    rebuild: bool,
+) -> Recovery:
+    """Return a recovery up to a moment, into a reader of its own."""
+    table, reader, order = SegmentTable(), Reader(), KeyOrder(1024)
+    reader.configure(SavedIndex(table), table, moment.manifest.seed, clock, "always")
+    if counted is not None:
+        reader.groups = GroupSizes(*counted)
+    recovery = Recovery(
+        reader,
+        order,
+        directory,
+        moment.manifest,
+        writable=False,
+        rebuild=rebuild,
+        until=moment.version,
+        control=None,
+        boot=0,
+        with_keys=not rebuild,
+    )
+    recovery.run()
+    return recovery
 
 
 def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
@@ -179,12 +249,13 @@ def _verify_once(
     from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
 
     manifest = opening.load_manifest(directory, create=False)
-    problems = []
+    problems: list[CorruptData] = []
     ends: dict[int, int] = {}
     try:
         with Store(path, read_only=True) as store:
-            manifest = store.manifest
-            ends = {row.id: store.segment_table.counters(row.id)[1] for row in store.rows}
+            moment = store.as_of_now()
+            manifest, ends = moment.manifest, moment.ends
+            problems += index_problems(directory, moment, store.options.clock)
     except CorruptData as error:
         problems.append(error)
     report = Verification(directory, manifest, progress).run(ends)

@@ -21,7 +21,7 @@ from libc.stdlib cimport free, malloc
 
 from kvengine.engine.durable cimport kv_load, kv_publish
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, shard_of, table_of,
+    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, points_to_record, shard_of, table_of,
 )
 from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
@@ -29,7 +29,7 @@ from kvengine.engine.log_end cimport (
 )
 from kvengine.engine.reading cimport checked_record, seek, version_at
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE, Header,
+    BAD_ENTRY, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE, Header,
     aligned, check, encode, flags_of, size_of,
 )
 from kvengine.engine.segment cimport (
@@ -115,7 +115,7 @@ cdef class Writer(LogEnd):
         if code == SYSTEM:
             raise storage_error(write.error, f"cannot {write.what.decode()}", name)
         if code == BAD_RECORD:
-            raise damage(write.error or BAD_CHECKSUM, name, write.offset, "other bytes")
+            raise damage(write.error, name or "the key index", write.offset, "other bytes")
         if code == GONE:
             self.commits.check_present()
         if code == BAD_SHARD:
@@ -236,6 +236,9 @@ cdef class Writer(LogEnd):
         write.found, write.offset = hash, offset_of(address)
         if address == 0:
             return BAD_SHARD
+        if not points_to_record(self.segments.rows, address):
+            write.error = BAD_ENTRY
+            return BAD_RECORD
         file = self.segments.file(slot_of(address))
         Py_INCREF(file)
         write.file = <PyObject *>file

@@ -6,6 +6,7 @@ whatever byte is changed and wherever it is cut, answers are right or there is a
 
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -76,26 +77,83 @@ def as_lists(description):
 # -- the description
 
 
+@st.composite
+def segment(draw, number):
+    """Return a row of a segment as an index can have it."""
+    end = draw(st.integers(64, 1 << 28))
+    live = draw(st.integers(0, end - 64))
+    tombstones = draw(st.integers(0, end - 64 - live))
+    first, last = sorted(draw(st.tuples(TIMES, TIMES)))
+    expiring = draw(st.integers(0, live)) if last else 0
+    return SavedSegment(number, 65535 - number, end, live, tombstones, expiring, first, last)
+
+
+@st.composite
+def descriptions(draw):
+    """Return a description whose numbers fit together."""
+    rows = [draw(segment(number)) for number in range(1, draw(st.integers(1, 5)))]
+    checksums = draw(st.lists(BIG, min_size=1, max_size=4))
+    room = min(sum(row.live for row in rows) // 32, 8192 * len(checksums))
+    count = draw(st.integers(0, room))
+    stash = draw(st.lists(st.tuples(BIG, BIG), max_size=min(count, 4)))
+    ends = draw(st.sets(st.floats(min_value=1, allow_infinity=False), max_size=min(count, 4)))
+    return Description(
+        draw(st.integers(0, 2**48 - 1)),
+        count,
+        draw(st.integers(0, 2**62 - 1)),
+        tuple(rows),
+        tuple(stash),
+        draw(st.one_of(st.none(), st.tuples(st.binary(min_size=1, max_size=6), st.integers(6, 8)))),
+        tuple((draw(BIG), end, 1, draw(st.integers(0, 2**62 - 1))) for end in ends),
+        checksums,
+    )
+
+
 @settings(max_examples=50)
-@given(
-    version=BIG,
-    count=BIG,
-    removals=BIG,
-    segments=st.lists(st.builds(SavedSegment, BIG, BIG, BIG, BIG, BIG, BIG, TIMES, TIMES)),
-    stash=st.lists(st.tuples(BIG, BIG)),
-    groups=st.one_of(st.none(), st.tuples(st.binary(min_size=1, max_size=6), st.integers(6, 8))),
-    group_rows=st.lists(st.tuples(BIG, TIMES, BIG, BIG)),
-    checksums=st.lists(BIG, min_size=1, max_size=4),
-)
-def test_what_is_saved_is_loaded(
-    version, count, removals, segments, stash, groups, group_rows, checksums
-):
-    lists = (tuple(segments), tuple(stash), groups, tuple(group_rows))
-    saved = Description(version, count, removals, *lists, checksums)
+@given(descriptions())
+def test_what_is_saved_is_loaded(saved):
     data = image(saved)
     file, found = load(data)
     assert file.size_bytes == len(data)
     assert as_lists(found) == as_lists(saved)
+
+
+FIRST, SECOND = SAMPLE.segments
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 1 << 48},
+        {"removals": 1 << 62},
+        {"count": 1 << 63},
+        {"count": 8194},  # more than there are places
+        {"count": 0},  # less than are stashed
+        {"count": 104},  # more than fit into the living bytes
+        {"segments": (FIRST, replace(SECOND, slot=1))},
+        {"segments": (FIRST, replace(SECOND, id=1))},
+        {"segments": (replace(FIRST, slot=0), SECOND)},
+        {"segments": (replace(FIRST, slot=65536), SECOND)},
+        {"segments": (replace(FIRST, id=0), SECOND)},
+        {"segments": (replace(FIRST, end=63), SECOND)},
+        {"segments": (replace(FIRST, end=(1 << 28) + 65), SECOND)},
+        {"segments": (replace(FIRST, live=1 << 63), SECOND)},
+        {"segments": (replace(FIRST, live=3950), SECOND)},
+        {"segments": (replace(FIRST, tombstones=1100), SECOND)},
+        {"segments": (FIRST, replace(SECOND, expiring=301))},
+        {"segments": (FIRST, replace(SECOND, expiry_min=0.0, expiry_max=0.0))},
+        {"segments": (FIRST, replace(SECOND, expiry_min=3e9))},
+        {"segments": (FIRST, replace(SECOND, expiry_max=float("nan")))},
+        {"segments": (FIRST, replace(SECOND, expiry_max=float("inf")))},
+        {"group_rows": ((1, 0.0, 61, 5),)},
+        {"group_rows": ((1, 0.0, 0, 5),)},
+        {"group_rows": ((1, 0.0, 1, 1 << 63),)},
+        {"group_rows": ((1, float("nan"), 1, 5),)},
+        {"group_rows": ((1, 0.0, 1, 5), (1, 0.0, 1, 6))},
+    ],
+)
+def test_numbers_that_can_not_be_so_are_refused_though_the_checksum_is_right(changes):
+    assert_refused(image(replace(SAMPLE, **changes)))
 
 
 def test_every_change_of_a_byte_behind_the_shards_is_refused_at_open():

@@ -10,26 +10,39 @@ from kvengine import CorruptData, KvError, UnsupportedFormat
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.manifest import COMPACTED, LOG, Manifest, SegmentRow, decode
 
-numbers = st.integers(0, 2**63)
-rows = st.builds(
-    SegmentRow,
-    numbers,
-    st.sampled_from([LOG, COMPACTED]),
-    numbers,
-    st.none() | numbers,
-    st.none() | numbers,
-)
+numbers = st.integers(0, 2**62 - 1)
+versions = st.integers(0, 2**48 - 1)
+
+
+@st.composite
+def rows(draw):
+    """Return segments with growing versions; the last one may be open."""
+    found, version = [], 0
+    ids = draw(st.lists(st.integers(1, 2**61), unique=True, max_size=5))
+    for number in ids:
+        first = version + draw(st.integers(1, 2**40))
+        version = first + draw(st.integers(0, 2**40))
+        kind = draw(st.sampled_from([LOG, COMPACTED]))
+        size = draw(numbers if kind == COMPACTED else st.none() | numbers)
+        found.append(SegmentRow(number, kind, first, version, size))
+    if draw(st.booleans()):
+        found.append(SegmentRow(2**61 + 1, LOG, version + draw(st.integers(1, 9))))
+    return tuple(found)
+
+
 manifests = st.builds(
     Manifest,
     uuid=st.binary(min_size=16, max_size=16),
     seed=st.integers(0, 2**64 - 1),
     generation=numbers,
-    next_id=numbers,
-    version=numbers,
-    forgotten=numbers,
-    segments=st.lists(rows, max_size=5).map(tuple),
+    next_id=st.integers(2**61 + 2, 2**62 - 1),
+    version=versions,
+    forgotten=versions,
+    segments=rows(),
     index=st.none() | st.tuples(numbers, numbers),
-    key_runs=st.lists(st.from_regex(r"[0-9a-f]{8}\.keys", fullmatch=True), max_size=5).map(tuple),
+    key_runs=st.lists(
+        st.from_regex(r"[0-9a-f]{8}\.keys", fullmatch=True), max_size=5, unique=True
+    ).map(tuple),
 )
 SAMPLE = Manifest(
     uuid=bytes(range(16)),
@@ -115,6 +128,30 @@ def test_another_format_is_refused_and_named(number):
         {"index": "5"},
         {"key_runs": [5]},
         {"key_runs": ["../../etc/passwd"]},
+        {"key_runs": ["00000001.log"]},
+        {"key_runs": ["00000006.keys", "00000006.keys"]},
+        {"key_runs": None},
+        {"generation": 2**62},
+        {"version": 2**48},
+        {"forgotten": 2**48},
+        {"next_id": 8},  # not above the ids of the segments
+        {"next_id": 1e3},
+        {"segments": None},
+        {"segments": [[1, 1, 1, 50, 4096], [1, 0, 51, None, None]]},
+        {"segments": [[0, 1, 1, 50, 4096]]},
+        {"segments": [[1, 1, 0, 50, 4096]]},
+        {"segments": [[1, 1, 1, 50, 4096], [8, 0, 50, None, None]]},  # versions twice
+        {"segments": [[1, 0, 1, None, None], [8, 0, 51, None, None]]},  # two are open
+        {"segments": [[1, 0, 1, None, 4096]]},
+        {"segments": [[1, 0, 9, 7, 4096]]},
+        {"segments": [[1, 1, 1, 50, None]]},
+        {"segments": [[1, 0, 1, 2**48, 4096]]},
+        {"origin": {}},
+        {"origin": [5, None, [], []]},
+        {"origin": ["00", None, [], []]},
+        {"origin": ["", 2**48, [], []]},
+        {"origin": ["", None, ["zz"], []]},
+        {"origin": ["", None, None, []]},
     ],
 )
 def test_fields_that_make_no_sense_are_refused(changes):
@@ -123,7 +160,9 @@ def test_fields_that_make_no_sense_are_refused(changes):
         decode(with_fields(**changes), "MANIFEST")
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"7", b'"text"', b"\xff", b"{"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b"null", b"7", b'"text"', b"\xff", b"{", b"[" * 100_000]
+)
 def test_a_right_checksum_of_anything_else_is_refused(body):
     with pytest.raises(KvError, match="MANIFEST"):
         decode(body + b"\n%016x\n" % xxh3_64(body), "MANIFEST")

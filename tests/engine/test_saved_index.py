@@ -18,6 +18,7 @@ from kvengine.engine import compactor
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
+from kvengine.testing.crashing import KeptDirectory
 from tests.engine.index_tables import (
     BUCKETS,
     SHARD_BYTES,
@@ -61,12 +62,16 @@ class Source:
     name = "some.index"
 
 
-def adopt(shards, count=0, checksums=None):
-    """Load shards (bytes) into an index of their own."""
+def adopt(shards, count=0, checksums=None, slots=()):
+    """Load shards (bytes) into an index of their own, beside segments in some slots."""
     descriptor = os.memfd_create("index")
+    table, folder = SegmentTable(), KeptDirectory()
+    for slot in slots:
+        file = folder.open(f"{slot:08x}.log", create=True, writable=True, map_bytes=4096)
+        table.place(slot, file, slot, 0, 1 << 20)
     try:
         os.write(descriptor, b"".join(shards))
-        index = SavedIndex(SegmentTable())
+        index = SavedIndex(table)
         sums = checksums or [xxh3_64(data, number) for number, data in enumerate(shards)]
         index.adopt(descriptor, Source(), len(shards), sums, count)
         return index
@@ -209,7 +214,7 @@ def test_a_snapshot_makes_way_for_a_growth_that_cannot_wait():
 def test_purge_drops_the_entries_of_slots_that_are_gone_and_no_other(seed, gone):
     source = random.Random(seed)
     rows, stash, kept = [[] for _ in range(BUCKETS)], [], []
-    for number in range(1, 300):
+    for number in range(10, 309):
         home = source.choice([100, 101, 104, 1022, 1023])
         mark, slot = source.randrange(1 << 21), source.randint(1, 6)
         address = slot << 24 | number
@@ -217,7 +222,7 @@ def test_purge_drops_the_entries_of_slots_that_are_gone_and_no_other(seed, gone)
             stash.append((mark << 43 | home, address))
         if slot not in gone:
             kept.append((mark, home, address))
-    index = adopt([to_bytes(rows)], count=299)
+    index = adopt([to_bytes(rows)], count=299, slots=set(range(1, 7)) - gone)
     index.restore_stash(stash)
     assert index.purge(list(gone)) == 299 - len(kept)
     assert index.count == len(kept)
@@ -231,7 +236,7 @@ def test_purge_drops_the_entries_of_slots_that_are_gone_and_no_other(seed, gone)
 
 def test_every_damaged_byte_of_a_shard_is_detected_at_its_first_use():
     source = random.Random(3)
-    shards = [source.randbytes(SHARD_BYTES), bytes(SHARD_BYTES), source.randbytes(SHARD_BYTES)]
+    shards = [bytes(SHARD_BYTES)] * 3
     sums = [xxh3_64(data, number) for number, data in enumerate(shards)]
     for at in range(0, SHARD_BYTES, 31):
         changed = bytearray(shards[1])
@@ -245,6 +250,46 @@ def test_every_damaged_byte_of_a_shard_is_detected_at_its_first_use():
         if at % 5 == 0:
             with pytest.raises(CorruptData):
                 index.purge([])
+
+
+ENTRY = 5 << 43 | 1 << 24 | 10  # tag 5, of shard 0 of 1; slot 1, offset 160
+
+
+@pytest.mark.parametrize(
+    ("place", "entry"),
+    [
+        (0, ENTRY & ~(0xFFFF << 24) | 2 << 24),  # a slot without a segment
+        (0, ENTRY | 0xFFFF << 24),
+        (0, ENTRY & ~0xFFFFFF),  # in the header of the segment
+        (0, ENTRY | 0xFFFFFF),  # behind its end
+        (1, ENTRY),  # behind an empty place of its bucket
+        (8, ENTRY | 1 << 40),  # behind a bucket with room
+    ],
+)
+def test_entries_that_make_no_sense_are_refused_though_the_checksum_is_right(place, entry):
+    shard = bytearray(SHARD_BYTES)
+    shard[place * 8 : place * 8 + 8] = entry.to_bytes(8, "little")
+    for index in (adopt([bytes(shard)], 1, slots=[1]), adopt([bytes(shard)], 1, slots=[1])):
+        for _ in range(2):
+            with pytest.raises(CorruptData, match=r"or an entry .*rebuild=True"):
+                index.purge([])
+
+
+def test_entries_of_another_shard_are_refused():
+    shard = bytearray(SHARD_BYTES)
+    shard[:8] = ENTRY.to_bytes(8, "little")
+    index = adopt([bytes(SHARD_BYTES), bytes(shard)], 1, slots=[1])
+    with pytest.raises(CorruptData, match=r"or an entry"):
+        index.purge([])
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_number_of_keys_that_is_not_that_of_the_shards_is_refused_with_the_last_of_them(count):
+    shard = bytearray(SHARD_BYTES)
+    shard[:8] = ENTRY.to_bytes(8, "little")
+    assert adopt([bytes(shard), bytes(SHARD_BYTES)], 1, slots=[1]).purge([]) == 0
+    with pytest.raises(CorruptData, match=r"or an entry"):
+        adopt([bytes(shard), bytes(SHARD_BYTES)], count, slots=[1]).purge([])
 
 
 def test_shards_that_changed_places_are_refused():
