@@ -1,8 +1,6 @@
-from typing import Self
+from typing import Self, final
 
-from typing_extensions import disjoint_base
-
-@disjoint_base
+@final
 class Sketch:
     def __new__(cls, keys: int, most: int = 63, keys_max: int = 0) -> Self: ...
     def memory_usage(self) -> int: ...

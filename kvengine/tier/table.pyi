@@ -1,8 +1,6 @@
-from typing import Self
+from typing import Self, final
 
-from typing_extensions import disjoint_base
-
-@disjoint_base
+@final
 class Table:
     def __new__(cls, most: int = 0) -> Self: ...
     def __len__(self) -> int: ...
