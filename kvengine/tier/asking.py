@@ -18,6 +18,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import get_ident
 from typing import NamedTuple, Protocol
 
 from kvengine.errors import StoreClosed, UpstreamUnavailable
@@ -77,11 +78,12 @@ Reader = tuple[bytes, Ask, Done]
 class Flight:
     """A question that is under way."""
 
-    __slots__ = ("attempts", "floor", "held", "key", "sent", "ttl", "waiters")
+    __slots__ = ("attempts", "floor", "held", "key", "sender", "sent", "ttl", "waiters")
 
     def __init__(self, key: bytes, floor: int, held: Held | None, ttl: float, now: float) -> None:
         self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
         self.sent, self.attempts = now, 0
+        self.sender = 0  # the thread that is about to send it
         self.waiters: deque[Waiter] = deque()
 
 
@@ -117,6 +119,7 @@ class Asking(Lookup):
         self.why_closed = "the location was closed"
         self._unsettled: list[Reader] = []  # who waits until no key is in doubt
         self._settling_since = float("-inf")
+        self._settler = 0  # the thread that is about to ask for the version
 
     @property
     def counters(self) -> Counters:
@@ -124,8 +127,6 @@ class Asking(Lookup):
         counts = self._counters
         counts.memory_hits, counts.disk_hits = self.memory_hits, self.disk_hits
         return counts
-
-    # -- questions
 
     def ask_for(self, readers: Sequence[Reader]) -> None:
         """Ask the upstream for keys, each only once, and call each `done` with its answer."""
@@ -138,8 +139,14 @@ class Asking(Lookup):
                 if error is not None:
                     refused.extend(readers)
                 else:
-                    for reader in readers:
-                        self._sort(reader, flights, doubtful, refused)
+                    self._changing = True
+                    try:
+                        for reader in readers:
+                            self._sort(reader, flights, doubtful, refused)
+                        for flight in flights:
+                            flight.sender = get_ident()
+                    finally:
+                        self._changing = False
             if refused:
                 self._refuse(refused, error)
             if doubtful:
@@ -157,9 +164,7 @@ class Asking(Lookup):
         if not self.begun:
             return UpstreamUnavailable("this location has not reached the center since it began")
         if self._changing:
-            return UpstreamUnavailable(
-                "this read came from inside another one, such as a signal handler: read once more"
-            )
+            return UpstreamUnavailable("this read came from inside another: read once more")
         return None
 
     def _sort(
@@ -178,10 +183,13 @@ class Asking(Lookup):
         held = self.copies.peek(key)
         waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE", now)
         flight = self._flights.get(key)
-        floor = max(self._floor_of(key), ask.floor)
+        floor = max(self.floors.of(key), ask.floor)
         given_up = now - self.settings.timeout_s
         is_lax = flight is not None and flight.ttl > ask.ttl  # a tier may answer from a copy
-        if flight is None or flight.floor < floor or flight.sent < given_up or is_lax:
+        # Who comes from inside, in the thread that is about to send it, would wait for himself.
+        is_below = flight is not None and flight.sender == get_ident()
+        is_new = flight is None or flight.floor < floor or flight.sent < given_up
+        if flight is None or is_new or is_lax or is_below:
             if self.breaker.error is not None and (
                 self._stale(key, ask) is not None or not self.breaker.admits(now)
             ):
@@ -200,10 +208,6 @@ class Asking(Lookup):
         for key, ask, done in readers:
             self._give_up(key, ask, done, error)
 
-    def _floor_of(self, key: bytes) -> int:
-        """Return the version that an answer about a key must be true of, at least."""
-        return self.floors.of(key)
-
     # -- doubts
 
     def _settle(self, readers: Sequence[Reader] = ()) -> None:
@@ -212,14 +216,17 @@ class Asking(Lookup):
             now = self._monotonic()
             is_admitted = self.breaker.admits(now)
             is_asked = now < self._settling_since + self.settings.timeout_s
+            is_asked = is_asked and self._settler != get_ident()  # else it was called from inside
             if is_admitted:
                 self._unsettled += readers
                 if not is_asked:
                     self._settling_since, count = now, self.floors.doubt_count
+                    self._settler = get_ident()
         if not is_admitted:
             self._refuse(readers)
         elif not is_asked:
             self._upstream.origin_version(lambda version: self._settled(version, count))
+            self._settler = 0
 
     def _settled(self, version: int | Exception, count: int) -> None:
         opens = False
@@ -253,7 +260,7 @@ class Asking(Lookup):
         with self._lock:
             if key in self._flights or self._changing or self.floors.in_doubt(key):
                 return
-            flight = Flight(key, self._floor_of(key), held, ask.ttl, self._monotonic())
+            flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
             self._flights[key] = flight
             self._counters.refreshes += 1
         self._send([flight])
@@ -274,6 +281,8 @@ class Asking(Lookup):
             for flight in flights
         ]
         self._upstream.fetch(wants, lambda result: self._landed(flights, result))
+        for flight in flights:
+            flight.sender = 0
 
     def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
         """Take answers; reading.py has it."""

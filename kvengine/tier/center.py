@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -55,7 +56,10 @@ class Center:
         self.board = Board(settings.board_bytes, monotonic, later, lambda: 0.0)
         self._begin_at_end()
         self.board.restart(self._tail.seen)
-        self._written = threading.Event()
+        # Locked until something was written.  An Event would not do: a signal handler that writes
+        # while its thread is in set() would wait for itself.
+        self._written = threading.Lock()
+        self._written.acquire()
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
@@ -187,7 +191,7 @@ class Center:
         """End the thread; the store stays open."""
         self._ended.set()
         self.board.close()
-        self._written.set()
+        self._wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -195,12 +199,15 @@ class Center:
         if self.store.follower is not None:
             self._follow(lambda: self.store.wait(self._tail.seen, WAIT_S))
             return
-        with self.store.waiting.listening(self.store, self._written.set):
+        with self.store.waiting.listening(self.store, self._wake):
             self._follow(self._wait_for_writer)
 
     def _wait_for_writer(self) -> None:
-        self._written.wait()
-        self._written.clear()
+        self._written.acquire()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._written.release()
 
     def _follow(self, wait: Callable[[], object]) -> None:
         said = ""

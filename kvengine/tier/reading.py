@@ -109,7 +109,7 @@ class Reading(Asking):
 
     def _is_useful(self, flight: Flight, answer: Answer) -> bool:
         """Return False if an answer is too old, or leaves something out that is not held here."""
-        flight.floor = max(flight.floor, self._floor_of(flight.key))
+        flight.floor = max(flight.floor, self.floors.of(flight.key))
         self.known_version = max(self.known_version, answer.as_of)
         late = self._monotonic() - flight.sent + answer.age >= max(
             flight.ttl, self.settings.timeout_s

@@ -72,6 +72,7 @@ def test_a_cut_in_one_direction():
     with pytest.raises(UpstreamUnavailable):
         world.read("loc-0", b"key-1")
     world.mend("loc-0")
+    world.run(10)  # the polls come again
     assert world.read("loc-0", b"key-1").value is not None
 
 
