@@ -282,6 +282,7 @@ def test_live(page: Any, server: Running) -> None:
     edges = [kvengine.Edge(server.url, name, token=TOKEN) for name in ("fra", "sin")]
     try:
         page.locator("#locations th", has_text="sin").wait_for()
+        here.put("large", "x" * 100_000)  # no fast read
         here.put("dark", "on")
         change = page.locator("#changes tr").first
         change.get_by_text("put flags: dark").wait_for()
@@ -290,7 +291,7 @@ def test_live(page: Any, server: Running) -> None:
             assert re.search(r"s$", change.locator("td.arrived").nth(number).inner_text())
         values = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{here.id}/values"
         for number in range(20):
-            server.http.get(f"{values}/{'dark' if number % 4 else 'absent'}")
+            server.http.get(f"{values}/{'dark' if number % 4 else 'large'}")
         page.locator("#rates tr", has_text="20").first.wait_for()
         page.locator("#hits", has_text="75.0 %").wait_for()
         assert "≤" in page.locator("#rates tr").first.inner_text()
