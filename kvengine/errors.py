@@ -8,7 +8,7 @@
   x NamespaceNotFound    create it, or give another name    (also a KeyError)
   x NamespaceExists      give another title
   x VersionConflict      read again, then decide            (says expected and found)
-  x StoreClosed          open the store again               (closed, or opened before a fork)
+  x StoreClosed          open the store again               (closed, forked, or it was replaced)
   x StoreLocked          another process has it open        (says which)
   x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
@@ -101,7 +101,7 @@ class VersionConflict(KvError):
 
 
 class StoreClosed(KvError, ValueError):
-    """The store was closed, or this process was forked from the one that opened it."""
+    """The store was closed, belongs to the parent of this process, or its folder was replaced."""
 
 
 class StoreBusy(KvError):

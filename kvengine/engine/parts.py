@@ -32,7 +32,7 @@ from kvengine.engine.scan import living
 from kvengine.engine.segment import NextSegment
 from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.waiting import Waiting
-from kvengine.errors import KvError
+from kvengine.errors import KvError, again
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
@@ -382,3 +382,12 @@ class StoreParts(Applier):
     def reload(self, page: WriterPage | None) -> None:
         """A reader starts over from the newest files."""
         opening.reload(self, page)
+
+    def _check_writable(self) -> None:
+        self.check_usable()
+        if self.refusal is not None:
+            raise again(self.refusal)
+
+    def _follow(self) -> None:
+        if self.follower is not None:
+            self.follower.catch_up()

@@ -5,7 +5,7 @@ Invariants:
 * One process writes to a store; any number of others may read it and follow the writer.
 * Background work (closing segments, key runs, compaction, saving the index) is done by one job at
   a time, under the job lock; it never holds the writer's lock for longer than a moment.
-* After close(), or in a process forked after the store was opened, every call raises StoreClosed.
+* After close(), and in a process forked after it was opened for writing, calls raise StoreClosed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
-from kvengine.engine.waiting import check_timeout
+from kvengine.engine.waiting import check_timeout, check_version
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
-from kvengine.errors import InvalidRequest, again
+from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
 
 Progress = Callable[[int, int], None]
-VERSION_MAX = (1 << 48) - 1
 
 
 class Store(StoreParts, StoreMapping):
@@ -194,8 +193,7 @@ class Store(StoreParts, StoreMapping):
     def tail_from(self, after: int, prefix: Any) -> Tail:
         """Return a place in the log, behind a version, from which one can go on and on."""
         self.check_usable()
-        if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= VERSION_MAX:
-            raise InvalidRequest(f"after must be a version, an int from 0 on, not {after!r}")
+        check_version("after", after)
         return Tail(self, after, Selector(bytes_of("prefix", prefix)))
 
     def consumer(self, name: str) -> Consumer[Change]:
@@ -375,12 +373,3 @@ class Store(StoreParts, StoreMapping):
     def __del__(self) -> None:
         if not self.is_released:
             closing.abandon(self)
-
-    def _check_writable(self) -> None:
-        self.check_usable()
-        if self.refusal is not None:
-            raise again(self.refusal)
-
-    def _follow(self) -> None:
-        if self.follower is not None:
-            self.follower.catch_up()

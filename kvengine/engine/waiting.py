@@ -24,6 +24,7 @@ from kvengine.errors import InvalidRequest, StorageError
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
+VERSION_MAX = (1 << 48) - 1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.005  # between two looks at the control page
 
 
@@ -116,3 +117,9 @@ def check_timeout(timeout: object) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")
+
+
+def check_version(name: str, value: object) -> None:
+    """Refuse what is no version."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= VERSION_MAX:
+        raise InvalidRequest(f"{name} must be a version, an int from 0 on, not {value!r}")

@@ -47,7 +47,9 @@ def recorded(durability, seed):
     reader = Store.in_directory(folder, read_only=True, **SMALL)
     followers = [Applied(store, "near"), Applied(reader, "far")]
     for turn in range(40):
-        store.put(b"%d" % source.randrange(8), b"%d" % turn * source.randrange(60))
+        level = source.choice([durability, "os"])  # so that some are visible, and not on disk
+        value = b"%d" % turn * source.randrange(60)
+        store.put(b"%d" % source.randrange(8), value, durability=level)
         if source.random() < 0.2:
             store.delete(b"%d" % source.randrange(8))
         if source.random() < 0.6:
