@@ -70,9 +70,13 @@ class Reserve:
 
     def keep(self, log_bytes: int) -> bool:
         """Keep back what a log of this size should have; False if there is no room for it."""
+        wanted = wanted_bytes(log_bytes)
+        if self._bytes > 2 * wanted:  # the log has become smaller
+            self.give()
+            self._is_whole = True
         if not self.is_due(log_bytes):
             return True
-        wanted = max(wanted_bytes(log_bytes), self._bytes)
+        wanted = max(wanted, self._bytes)
         self._is_whole = self._allocate(wanted)
         if not self._is_whole and (folder := self._directory.folder) is not None:
             # Of little space one half is for compaction, too: the rest may go to deletes.

@@ -168,3 +168,14 @@ def test_a_file_system_that_does_not_say_how_large_it_is(tmp_path, monkeypatch):
             store[b"key%d" % number] = bytes(1000)
         assert not store.is_tight
         assert (tmp_path / "store" / "RESERVE").exists()
+
+
+def test_the_reserve_becomes_smaller_with_the_store(tmp_path):
+    with Store(tmp_path / "store", durability="os", compaction="manual") as store:
+        for number in range(4000):
+            store[b"key%d" % number] = bytes(1000)
+        assert (tmp_path / "store" / "RESERVE").exists()
+        store.clear()
+        store.compact()
+        assert not (tmp_path / "store" / "RESERVE").exists()
+        assert store.stats().disk_bytes < 200_000
