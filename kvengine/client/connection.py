@@ -113,7 +113,8 @@ class Connection:
         fork_watch(self, Connection._after_fork)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = threading.local()  # `depth`: how many requests of a thread are under way
         self._pool: Any = None  # of connections that are used again
         self._single: Any = None  # makes a connection for each request
         self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -184,11 +185,17 @@ class Connection:
         *,
         new: bool = False,
     ) -> Iterator[Any]:
-        client = self._client(new=new)
+        # Who comes from inside a request of this thread, such as a signal handler, would wait for
+        # the library's lock for ever.
+        depth = getattr(self._busy, "depth", 0)
+        client = self._make_client(0) if depth else self._client(new=new)
         limits = self._http.Timeout(timeout or self._timeout)
         limits.connect = min(limits.connect, CONNECT_S)
+        self._busy.depth, is_busy = depth + 1, True
         try:
             with client.stream(method, self.url + path, content=body, timeout=limits) as response:
+                if new:  # it may be open for long
+                    self._busy.depth, is_busy = depth, False
                 self._note_socket(response)
                 if response.status_code != 200:
                     raise self.refusal(response, _all_of(response, ERROR_BYTES_MAX))
@@ -198,6 +205,11 @@ class Connection:
             raise self.failure(error) from error
         except RuntimeError as error:  # the client was closed
             raise UpstreamUnavailable(f"the connection was closed: {error}") from error
+        finally:
+            if is_busy:
+                self._busy.depth = depth
+            if depth:
+                client.close()
 
     def _note_socket(self, response: Any) -> None:
         network = response.extensions.get("network_stream")

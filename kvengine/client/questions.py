@@ -18,7 +18,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection
@@ -56,14 +57,17 @@ class Questions:
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection, self._timeout = connection, timeout
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kvengine-ask")
-        self._lock = threading.Lock()
+        # Neither the deque nor the queue has a lock that a signal handler could wait for, which
+        # asks something while its thread does.
         self._waiting: deque[Question] = deque()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()  # of the threads that ask
+        self._count, self._closed = 0, False
+        self._begin_thread()
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead."""
-        with self._lock:
-            self._waiting.append(Question(wants, done, time.monotonic() + self._timeout))
+        self._waiting.append(Question(wants, done, time.monotonic() + self._timeout))
         self._submit(self._ask_together, done)
 
     def version(self, done: Done) -> None:
@@ -72,16 +76,35 @@ class Questions:
         self._submit(lambda: done(tried(lambda: self._version(deadline), deadline)), done)
 
     def _submit(self, call: Callable[[], None], done: Done) -> None:
-        try:
-            self._threads.submit(call)
-        except RuntimeError:
+        if self._closed:
             done(UpstreamUnavailable("the location was closed"))
+        else:
+            self._calls.put(call)
+
+    def _begin_thread(self) -> None:
+        self._count += 1
+        name = f"kvengine-ask_{self._count}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        """Make calls; let there be another thread while some wait."""
+        while (call := self._calls.get()) is not None:
+            with self._lock:
+                if not self._calls.empty() and self._count < THREADS and not self._closed:
+                    self._begin_thread()
+            try:
+                call()
+            except Exception:
+                logger.exception("an answer of the center could not be used")
+            del call  # it refers to who asked
+        self._calls.put(None)  # for the next thread
 
     def _ask_together(self) -> None:
         """Ask what waits; another thread may have asked it already."""
-        with self._lock:
-            count = min(len(self._waiting), QUESTIONS_AT_ONCE)
-            questions = [self._waiting.popleft() for _ in range(count)]
+        questions: list[Question] = []
+        with suppress(IndexError):
+            while len(questions) < QUESTIONS_AT_ONCE:
+                questions.append(self._waiting.popleft())
         if not questions:
             return
         wants = [want for question in questions for want in question.wants]
@@ -137,7 +160,8 @@ class Questions:
 
     def close(self) -> None:
         """Ask no more; questions under way are answered with an error or not at all."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._calls.put(None)
 
 
 def tried(ask: Callable[[], Any], deadline: float) -> Any:

@@ -180,7 +180,7 @@ print("ended")
 """
 
 
-def test_signal_handlers_and_finalizers_call_a_location(tmp_path):
+def test_signal_handlers_and_finalizers_call_a_location():
     done = subprocess.run(
         [sys.executable, "-c", HANDLER],
         capture_output=True,
