@@ -99,7 +99,8 @@ cdef class MappedFile:
         """Have disk space for the first `end` bytes, so that storing to them can't fail."""
         cdef int code = self.try_reserve(end)
         if code:
-            raise storage_error(code, f"cannot grow to {end} bytes", self.name)
+            what = "" if end <= self.mapped_bytes else f", no mapping behind {self.mapped_bytes}"
+            raise storage_error(code, f"cannot grow to {end} bytes{what}", self.name)
         return 0
 
     cdef int try_reserve(self, uint64_t end) except -1:
