@@ -18,7 +18,7 @@ from kvengine.client.log import HttpLog
 from kvengine.database.catalog import STATES
 from kvengine.database.database import Database
 from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.errors import CorruptData, InvalidRequest, NamespaceNotFound
 from kvengine.namespace.layout import CATALOG, GROUPS, catalog_key, data_prefix
 from kvengine.replication.follower import Follower as StoreFollower
 from kvengine.replication.local_source import LocalSource
@@ -132,11 +132,20 @@ def _rows(records: Iterable[Any]) -> dict[str, tuple[bytes, int]]:
     found = {}
     for record in records:
         if record.key != CATALOG:
-            fields = json.loads(record.value)
-            if fields["state"] == STATES[False]:
-                row = record.key, fields["number"]
-                found[fields["title"]] = row
-                found.setdefault(record.key[len(CATALOG) :].decode(), row)
+            try:
+                fields = json.loads(record.value)
+                if fields["state"] == STATES[False]:
+                    row = record.key, fields["number"]
+                    found[fields["title"]] = row
+                    found.setdefault(record.key[len(CATALOG) :].decode(), row)
+            except (ValueError, TypeError, LookupError, RecursionError) as error:
+                raise CorruptData(
+                    f"catalog record {record.key!r}",
+                    file="the source",
+                    offset=0,
+                    expected="a namespace",
+                    found=repr(error),
+                ) from None
     return found
 
 

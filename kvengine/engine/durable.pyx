@@ -85,13 +85,17 @@ cdef class CommitGroup:
     def begin(
         self, folder: object, unsynced: list, file: MappedFile | None, version: int, durable: bool,
     ) -> None:
-        """Start with what recovery found; `durable` says that it is known to be on disk."""
+        """Start with what recovery found; `durable` says that it is known to be on disk.
+
+        The names of its segments may not be: a process that was killed can have made them.
+        """
         self.folder, self.unsynced, self.active = folder, unsynced, file
         self.held = folder.folder
         self.version = version
         self.durable_version = version if durable else 0
         self.appended = 1
         self.synced = 1 if durable else 0
+        self.begun_files += len(unsynced) + (file is not None)
 
     def after_fork(self) -> None:
         """In a child: threads that held locks are not here."""

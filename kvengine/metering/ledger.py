@@ -65,7 +65,7 @@ def decode(key: bytes, data: bytes) -> Row:
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError
         return Row(Counts(*numbers[: len(KINDS)]), *numbers[len(KINDS) :])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise CorruptData(
             "metering row", file=repr(key), offset=0, expected="counts", found="something else"
         ) from None

@@ -61,7 +61,7 @@ def decode(data: bytes) -> Token:
         if fields["namespaces"] is not None:
             fields["namespaces"] = tuple(fields["namespaces"])
         return Token(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise InvalidRequest(f"a token's record in the store is damaged: {error}") from None
 
 
