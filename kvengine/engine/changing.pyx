@@ -12,7 +12,6 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
 
 from kvengine.engine.bell cimport ring
 from kvengine.engine.hash cimport xxh3
@@ -201,9 +200,9 @@ cdef class Changer(Writer):
         if pause > 0:
             self.pause_s = 0
             sleep(pause)  # for the background thread, which needs the lock
-        memset(&write, 0, sizeof(Write))
-        write.changes, write.n, write.if_version = changes, n, if_version
-        write.moment, write.level = moment, level
+        write.changes, write.n, write.numbered = changes, n, False
+        write.if_version, write.moment, write.level = if_version, moment, level
+        write.ticket, write.begun, write.grown, write.file = 0, False, False, NULL
         self.perform(&write)
         if write.ticket == 0:
             return 0

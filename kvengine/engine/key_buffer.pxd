@@ -95,3 +95,8 @@ cdef class KeyBuffer:
     cdef bint _more_bytes(self, uint64_t size) noexcept
     cdef int _merge_last_two(self) except -1
     cdef uint64_t end_of(self, int stretch) noexcept nogil
+
+cdef inline bint reserve_keys(KeyBuffer buffer, uint64_t keys, uint64_t size) noexcept:
+    """Have room for keys of so many bytes together; False: there is no memory."""
+    return buffer.count + keys <= buffer.room and size <= buffer.free_count or buffer.reserve(
+        keys, size)

@@ -26,6 +26,7 @@ cdef enum:
     SHARD_BUCKETS = 1024
     SHARD_ENTRIES = 8192
     SHARD_BYTES = 65536
+    STASH_KEPT = 8192           # entries of room that are not given back
 
 cdef uint64_t ADDRESS_MASK
 cdef uint64_t COLD              # find() points here when a record is not in memory,
@@ -59,7 +60,6 @@ cdef class KeyIndex:
     cdef uint8_t *saved         # while a snapshot is taken: 1 for each shard already copied
     cdef uint64_t **copies      # then: shards copied before they changed, or NULL
 
-    cdef bint reserve(self, uint64_t inserts) noexcept
     cdef bint have_stash_room(self, uint64_t wanted) noexcept
     cdef int insert(self, uint64_t hash, uint64_t address) except -1
     cdef void insert_reserved(self, uint64_t hash, uint64_t address) noexcept
@@ -291,3 +291,9 @@ cdef inline int64_t first_bad_entry(
                        + BUCKET_ENTRIES - 1] == 0:
                 return i
     return -1
+
+cdef inline bint reserve_entries(KeyIndex index, uint64_t inserts) noexcept:
+    """Have room for so many inserts, wherever they go; False: there is no memory."""
+    cdef uint64_t free = index.stash_room - index.stash_count
+    index.reserved = inserts
+    return inserts <= free <= inserts + STASH_KEPT or index.have_stash_room(inserts)

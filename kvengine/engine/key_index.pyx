@@ -15,7 +15,7 @@ Invariants:
 * A tag match is never taken for equality: the key in the record decides.
 * A growth needs no keys.  A shard is picked by the tag alone and a bucket by bits that do not
   change, so entries are dealt out again from what they hold; a step at a time, paid by inserts.
-* After reserve() and preserve() the inserts, replacements and removals of a write can't fail, even
+* After reserve_entries() and preserve() the inserts, replacements and removals of a write can't fail, even
   if steps of a growth, or a snapshot, come in between.
 * During a growth, tags below `boundary` are in the new table and the others in the old one.
 
@@ -62,7 +62,6 @@ cdef enum:
     GIVE_UP_AT_PERCENT = 75     # of the entries: a snapshot must make way for growth
     GROWN_WITHIN_PERCENT = 4    # of the entries: a growth is over after this many inserts
     STASH_STEP = 64
-    STASH_KEPT = 8192           # entries of room that are not given back
     RELEASE_BYTES = 1 << 21     # the old table is given back in pieces of a huge page
 
 
@@ -109,12 +108,8 @@ cdef class KeyIndex:
 
     # -- entries
 
-    cdef bint reserve(self, uint64_t inserts) noexcept:
-        """Have room for so many inserts, wherever they go; False: there is no memory."""
-        self.reserved = inserts
-        return self.have_stash_room(inserts)
-
     cdef bint have_stash_room(self, uint64_t wanted) noexcept:
+        """Have room for so many more entries in the stash; False: there is no memory."""
         cdef uint64_t room = self.stash_room
         cdef Stashed *stash
         wanted += self.stash_count
@@ -135,13 +130,13 @@ cdef class KeyIndex:
         self.preserve(hash)
         if is_unverified(self, hash):
             self.verify_shard(<Table *>table_of(self, hash), shard_of(table_of(self, hash), hash))
-        if not self.reserve(1):
+        if not reserve_entries(self, 1):
             raise MemoryError
         self.insert_reserved(hash, address)
         return 0
 
     cdef void insert_reserved(self, uint64_t hash, uint64_t address) noexcept:
-        """Add a key; reserve() and preserve() were called, and its shard was looked into."""
+        """Add a key; reserve_entries() and preserve() were called, and its shard was looked into."""
         if not place(shard_entries(self, hash), hash, tag_of(hash), address):
             self.put_aside(hash, address)
         if self.reserved:

@@ -82,6 +82,9 @@ cdef class LogEnd(Reader):
         """Become the one thread that writes; from here to release() no Python code may run."""
         if self.unusable is not None:
             raise again(self.unusable)
+        if self.forks == kv_forks and pthread_mutex_trylock(&self.lock) == 0:
+            self.owner = kv_thread()
+            return 0
         return self.take_lock()
 
     cdef int take_lock(self) except -1:

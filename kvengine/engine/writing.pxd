@@ -48,15 +48,4 @@ cdef class Writer(LogEnd):
     cdef public double pause_s      # how long the next write waits for the background thread
 
     cdef int perform(self, Write *write) except -1
-    cdef int attempt(self, Write *write) except -1
-    cdef int make_room(self, Write *write) except -1
-    cdef int look_up(self, Write *write) noexcept
-    cdef int append(self, Write *write) except -1
-    cdef int publish(self, Write *write) noexcept
-    cdef bint show(self, Change *change) noexcept
-    cdef int refused(self, Write *write, int code, MappedFile file, const char *what) noexcept
-    cdef int note_damage(
-        self, Write *write, uint64_t hash, uint64_t address, bint unreadable
-    ) noexcept
     cdef int _fail(self, Write *write, int code) except -1
-    cdef void _count_out(self, uint64_t address) noexcept
