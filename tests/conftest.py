@@ -1,5 +1,6 @@
 """For every test: settings of hypothesis, and no start with a build older than its source."""
 
+import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -12,6 +13,9 @@ settings.register_profile("kvengine", deadline=None, print_blob=True, derandomiz
 settings.register_profile("quick", settings.get_profile("kvengine"), max_examples=20)
 settings.register_profile("explore", deadline=None, print_blob=True, max_examples=1000)
 settings.load_profile("kvengine")
+
+if os.environ.get("KVENGINE_FOREIGN"):  # the collector calls back into the stores; see there
+    pytest_plugins = ["tests.foreign"]
 
 PACKAGE = Path(__file__).parent.parent / "kvengine"
 

@@ -15,8 +15,8 @@ Invariants:
 * A tag match is never taken for equality: the key in the record decides.
 * A growth needs no keys.  A shard is picked by the tag alone and a bucket by bits that do not
   change, so entries are dealt out again from what they hold; a step at a time, paid by inserts.
-* After reserve_entries() and preserve() the inserts, replacements and removals of a write can't fail, even
-  if steps of a growth, or a snapshot, come in between.
+* After reserve_entries() and preserve() the inserts, replacements and removals of a write can't
+  fail, even if steps of a growth, or a snapshot, come in between.
 * During a growth, tags below `boundary` are in the new table and the others in the old one.
 
 The number of shards is arbitrary, and a growth adds a quarter: between 0.54 and 0.71 of the entries
@@ -136,7 +136,7 @@ cdef class KeyIndex:
         return 0
 
     cdef void insert_reserved(self, uint64_t hash, uint64_t address) noexcept:
-        """Add a key; reserve_entries() and preserve() were called, and its shard was looked into."""
+        """Add a key after reserve_entries() and preserve(); its shard was looked into."""
         if not place(shard_entries(self, hash), hash, tag_of(hash), address):
             self.put_aside(hash, address)
         if self.reserved:

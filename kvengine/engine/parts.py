@@ -117,21 +117,23 @@ class StoreParts(Applier):
         """
         made = self.next_segment
         if made is None or made.id + 1 != self.next_id or made.table is not self.segment_table:
-            self.drop_next_segment()
+            self._drop(self.offer_segment(None))
             segment_id = self.take_id()
             header = SegmentHeader(LOG, self.manifest.uuid, segment_id, 0, secrets.randbits(64))
             file = segment_file.make(self.directory, segment_id)
             made = NextSegment(self.segment_table, file, segment_id, header.salt, header.encode())
-            self.next_segment = made
+            self._drop(self.offer_segment(made))  # of another thread, or of a signal handler
         rows, version = self.rows, self.applied_version
         begun = [*rows, SegmentRow(made.id, LOG, version + 1)]
-        if self.has_open_segment:
+        if rows and rows[-1].last_version is None:
             begun[-2] = rows[-1].ended(version)
         made.fit(rows, begun, version + 1)
 
     def drop_next_segment(self) -> None:
         """Give back a segment that was made and not begun."""
-        made, self.next_segment = self.next_segment, None
+        self._drop(self.offer_segment(None))
+
+    def _drop(self, made: NextSegment | None) -> None:
         if made is not None and made.drop():
             with contextlib.suppress(OSError):  # the next open removes it
                 self.directory.remove(segment_file.file_name(made.id))
@@ -302,8 +304,8 @@ class StoreParts(Applier):
 
     def end_active_segment(self) -> None:
         """Go on in a new segment, so that the present one can be compacted."""
-        while self.has_open_segment:
-            _, size, _, _, _ = self.segment_table.counters(self.rows[-1].id)
+        while (rows := self.rows) and rows[-1].last_version is None:
+            _, size, _, _, _ = self.segment_table.counters(rows[-1].id)
             if size == segment_file.HEADER_BYTES:
                 return
             self._make_segment()
@@ -326,7 +328,8 @@ class StoreParts(Applier):
     @property
     def has_open_segment(self) -> bool:
         """True if the last segment is being written."""
-        return bool(self.rows) and self.rows[-1].last_version is None
+        rows = self.rows
+        return bool(rows) and rows[-1].last_version is None
 
     # -- key order
 

@@ -5,9 +5,11 @@ from libc.stdint cimport uint64_t
 from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.key_index cimport (
-    COLD, DAMAGED, KeyIndex, Table, find, is_unverified, shard_of, table_of,
+    ADDRESS_MASK, COLD, DAMAGED, KeyIndex, Table, find, is_unverified, shard_of, table_of,
 )
-from kvengine.engine.record cimport Header, checksum_is_right, size_of
+from kvengine.engine.record cimport (
+    EXPIRES, Header, checksum_is_right, expiry_of, flags_of, size_of, version_of,
+)
 from kvengine.engine.segment cimport CHUNK_BITS, Segment, SegmentTable, offset_of, slot_of
 
 cdef extern from *:
@@ -90,10 +92,6 @@ cdef class Reader:
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
 
-cdef uint64_t version_at(
-    const Segment *segments, const uint64_t *entry, double moment
-) noexcept nogil
-
 cdef inline uint64_t *seek(
     Reader self, uint64_t hash, const char *key, uint64_t size, uint64_t *where
 ) noexcept:
@@ -117,3 +115,16 @@ cdef inline uint64_t *seek(
         # The world may have changed while the GIL was free; now wait if it must be.
         entry = find(self.index, hash, key, size, True, where)
     return entry
+
+cdef inline uint64_t version_at(
+    const Segment *segments, const uint64_t *entry, double moment
+) noexcept nogil:
+    """Return the version of an entry's record; 0: there is none, or it has expired."""
+    cdef const Header *header
+    if entry == NULL:
+        return 0
+    header = <const Header *>(
+        segments[slot_of(entry[0] & ADDRESS_MASK)].base + offset_of(entry[0]))
+    if flags_of(header) & EXPIRES and expiry_of(header) <= moment:
+        return 0
+    return version_of(header)

@@ -376,17 +376,3 @@ cdef class Reader:
     def is_refused(self) -> bool:
         """True once every call raises."""
         return self.unusable is not None
-
-
-cdef uint64_t version_at(
-    const Segment *segments, const uint64_t *entry, double moment
-) noexcept nogil:
-    """Return the version of an entry's record; 0: there is none, or it has expired."""
-    cdef const Header *header
-    if entry == NULL:
-        return 0
-    header = <const Header *>(
-        segments[slot_of(entry[0] & ADDRESS_MASK)].base + offset_of(entry[0]))
-    if flags_of(header) & EXPIRES and expiry_of(header) <= moment:
-        return 0
-    return version_of(header)

@@ -238,7 +238,8 @@ cdef int look_up(Writer self, Write *write) noexcept:
     return DONE
 
 
-cdef int note_damage(Writer self, Write *write, uint64_t hash, uint64_t address, bint unreadable
+cdef int note_damage(
+    Writer self, Write *write, uint64_t hash, uint64_t address, bint unreadable,
 ) noexcept:
     """Keep what _fail() says of damage: of a record, or if the address is 0 of the index."""
     cdef Segment *row = &self.segments.rows[slot_of(address)]

@@ -62,7 +62,7 @@ def build(folder: Path) -> Path:
 
 def run(library: Path, program: str, *arguments: str) -> str:
     """Run a program with it; return what it wrote, or fail with all that it said."""
-    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "LD_PRELOAD": str(library)}
     done = subprocess.run(
         [sys.executable, "-c", program, str(library), *arguments],
         capture_output=True, text=True, env=environment, timeout=300, check=False,

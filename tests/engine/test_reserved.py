@@ -105,7 +105,8 @@ elif case == "snapshot":
         store.key_index.end_snapshot()
 elif case == "apply":
     for i in range(20):
-        changes = [Change(store.version + 5 * (j + 1), "put", b"key-%d" % (9 * i + j), b"a", b"", None)
+        keys = [b"key-%d" % (9 * i + j) for j in range(9)]
+        changes = [Change(store.version + 5 * (j + 1), "put", keys[j], b"a", b"", None)
                    for j in range(9)]
         attempt(store, model, lambda: store.apply(tuple(changes)),
                 lambda model: model.update((change.key, change.value) for change in changes))
