@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from kvengine.engine import opening
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.digest_scan import RangeWalk
 from kvengine.entry import Digest
@@ -62,7 +63,7 @@ def _begin(store: Store) -> None:
     store.check_usable()
     with store.jobs.held():  # nobody else begins, and no compaction comes between
         version = store.count_changes(changes)
-        with store.snapshot_at(version) as frozen:
+        with opening.snapshot(store, version) as frozen:
             if frozen.applied_version != version:
                 raise InvalidRequest("the store can't be summed while its writer is starting")
             found = RangeWalk(frozen, frozen.key_order, b"", None).summed()

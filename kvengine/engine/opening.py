@@ -55,6 +55,7 @@ from kvengine.options import Options
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
+    from kvengine.engine.store import Store
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
 FORKED = (
@@ -196,6 +197,15 @@ def _give_up(store: StoreParts, error: StoreClosed) -> None:
     store.directory.unlock()
     store.directory.close()
     store.is_settled = store.is_released = True
+
+
+def snapshot(store: Store, version: int | None = None) -> Store:
+    """Return a store as it is now, or as of a version not older than its saved index, to read."""
+    frozen = type(store).__new__(type(store))
+    frozen.is_frozen, frozen.frozen_at = True, version
+    options = replace(store.options, read_only=True, create=False, rebuild=False)
+    frozen._start(store.directory.reader(), options)
+    return frozen
 
 
 def _after_fork(store: StoreParts) -> None:

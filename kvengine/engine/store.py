@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Self
 
 from kvengine.engine import backup, closing, digesting, maintenance, opening, verifying
@@ -249,15 +248,7 @@ class Store(StoreParts, StoreMapping):
         self.check_usable()
         if self.is_frozen:
             raise InvalidRequest("this store is a snapshot already: share it")
-        return self.snapshot_at(None)
-
-    def snapshot_at(self, version: int | None) -> Store:
-        """Return the store as of a version that is not older than its saved index; None: as now."""
-        frozen = Store.__new__(Store)
-        frozen.is_frozen, frozen.frozen_at = True, version
-        options = replace(self.options, read_only=True, create=False, rebuild=False)
-        frozen._start(self.directory.reader(), options)
-        return frozen
+        return opening.snapshot(self)
 
     def _wake(self) -> None:
         self.waiting.wake()

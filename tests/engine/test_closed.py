@@ -100,7 +100,6 @@ def test_every_public_name_of_a_store_is_tried_closed():
     names = {name for name in vars(Store) if not name.startswith("_")}
     inner = {
         "take_id",
-        "snapshot_at",
         "swap_rows",
         "replace_manifest",
         "consistent_rows",
