@@ -51,7 +51,7 @@ IN_SEGMENTS = (
 )  # fmt: skip
 CASES = [
     *((what, ".log") for what in IN_SEGMENTS),
-    *((what, ".index") for what in ("get", "put", "verify", "backup", "open")),
+    *((what, ".index") for what in ("verify", "backup", "open")),
     *((what, ".keys") for what in ("keys", "scan", "verify")),
 ]
 
