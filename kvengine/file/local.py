@@ -93,11 +93,8 @@ class LocalDirectory:
         with refusals("list the folder", self.path):
             # How far a listing has come belongs to the descriptor: neither another thread nor a
             # forked child, which has the same, may list with this one.
-            descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder.fd)
-            try:
-                found = os.listdir(descriptor)
-            finally:
-                os.close(descriptor)
+            again = Folder(self.path, folder)
+            found = os.listdir(again.fd)
         if not found:
             self.check_present()
         return found
@@ -168,10 +165,13 @@ class LocalDirectory:
         folder, path = self._to_change(), self._at(GUARD_NAME)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with refusals("lock", path):
-            descriptor = os.open(GUARD_NAME, flags, FILE_MODE, dir_fd=folder.fd)
+            # Held by an object, in one step: a descriptor that is left open keeps all others out.
+            guard = MappedFile(
+                os.open(GUARD_NAME, flags, FILE_MODE, dir_fd=folder.fd), path, 1, True
+            )
         try:
             with refusals("lock", path):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                fcntl.flock(guard.descriptor, fcntl.LOCK_EX)
             try:
                 data = self.read(name)
             except FileNotFoundError:
@@ -180,7 +180,7 @@ class LocalDirectory:
             if changed is not None:
                 self.replace(name, changed, durable=durable)
         finally:
-            os.close(descriptor)
+            guard.close_descriptor()
 
     def create(self, name: str) -> LocalOutput:
         """Make a new file."""
