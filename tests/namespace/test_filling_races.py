@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,8 @@ def server():
 @pytest.fixture(params=["local", "edge", "remote"])
 def both(request, server):
     """A namespace, and another object for the same one: somebody else's."""
+    mine: Any
+    theirs: Any
     with contextlib.ExitStack() as stack:
         if request.param == "remote":
             mine = stack.enter_context(kvengine.connect(server.url, token=TOKEN))
@@ -142,7 +145,7 @@ def test_the_async_face_keeps_puts_and_deletes_too():
             first = asyncio.create_task(load(1))
             await begun.wait()
             source[0] = "new"
-            await load.forget(1)
+            await load.forget(1)  # type: ignore[attr-defined]
             assert await asyncio.wait_for(load(1), 60) == "new"
             go_on.set()
             assert await first == "old"  # it asked before
