@@ -199,7 +199,7 @@ class Catalog:
     def _living(self, namespace_id: str) -> Row:
         row = self._by_id.get(namespace_id)
         if row is None or row.deleting:
-            raise NamespaceNotFound(namespace_id if row is None else row.title)
+            raise NamespaceNotFound(namespace_id)
         return row
 
     # -- changing

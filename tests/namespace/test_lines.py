@@ -85,8 +85,9 @@ def test_nothing_is_lost(value: bytes, key: str) -> None:
 
 
 def test_expiration_is_in_whole_seconds(store) -> None:
-    line = line_of(store, b"v", expires_at=2_000_000_000.75)
-    assert line == b'{"key":"k","value":"v","expiration":2000000000}\n'
+    """Rounded up: no copy ends before the key does."""
+    line = line_of(store, b"v", expires_at=2_000_000_000.25)
+    assert line == b'{"key":"k","value":"v","expiration":2000000001}\n'
 
 
 def test_metadata_stands_as_it_is_stored(store) -> None:

@@ -55,8 +55,20 @@ class Item:
 
     data: bytes
     metadata: Any
-    end: int | None
+    end: float | None
     version: int
+
+    @property
+    def shown_end(self):
+        """The whole second that callers are shown."""
+        return None if self.end is None else math.ceil(self.end)
+
+
+def end_of(now, lifetime):
+    """When a key ends: not before its lifetime is over, with a second or within 10 ms."""
+    if lifetime is None:
+        return None
+    return math.ceil(now + lifetime) if lifetime >= 60 else math.ceil((now + lifetime) * 100) / 100
 
 
 class Model:
@@ -81,7 +93,7 @@ class Model:
 
     def page(self, prefix, reverse=False, start_after=None):
         infos = [
-            KeyInfo(key, item.end, item.metadata)
+            KeyInfo(key, item.shown_end, item.metadata)
             for key, item in self.living().items()
             if key.startswith(prefix)
         ]
@@ -157,9 +169,13 @@ class NamespaceMachine(RuleBasedStateMachine):
     )
     def put(self, title, key, value, extra, lifetime, absolute, wanted):
         kv, model = self.both(title)
-        now = math.floor(self.clock.time())
-        end = None if lifetime is None else now + lifetime
-        times = {"expiration": end} if absolute else {"expiration_ttl": lifetime}
+        now = self.clock.time()
+        if absolute and lifetime is not None:
+            end = math.floor(now) + lifetime
+            times = {"expiration": end}
+        else:
+            end = end_of(now, lifetime)
+            times = {"expiration_ttl": lifetime}
         data, kind, given = value, None, value
         if isinstance(value, tuple):
             kind, data = value
@@ -205,7 +221,7 @@ class NamespaceMachine(RuleBasedStateMachine):
         version = kv.touch(key, expiration_ttl=lifetime)
         assert version > before if item else version == 0
         if item:
-            item.end = None if lifetime is None else math.floor(self.clock.time()) + lifetime
+            item.end = end_of(self.clock.time(), lifetime)
             item.version = version
 
     @rule(title=titles, key=keys, by=st.integers(-5, 5), lifetime=lifetimes)
@@ -220,7 +236,7 @@ class NamespaceMachine(RuleBasedStateMachine):
             return
         assert kv.increment(key, by, initial=100, expiration_ttl=lifetime) == total
         if item is None:
-            end = None if lifetime is None else math.floor(self.clock.time()) + lifetime
+            end = end_of(self.clock.time(), lifetime)
             model.items[key] = item = Item(b"", None, end, 0)
         item.data, item.version = b"%d" % total, kv.get_metadata(key).version
 
@@ -237,7 +253,7 @@ class NamespaceMachine(RuleBasedStateMachine):
             assert kv.get_metadata(key) is None
             return
         assert kv.get_metadata(key) == KeyDetails(
-            key, item.end, item.metadata, item.version, len(item.data)
+            key, item.shown_end, item.metadata, item.version, len(item.data)
         )
         if kind == "stream":
             assert kv.get(key, "stream").read() == item.data
