@@ -104,10 +104,9 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
         data = directory.read(MANIFEST_NAME)
     except FileNotFoundError:
         data = b""
-    names = directory.names()
     if data:
         return manifests.decode(data, MANIFEST_NAME)
-    if any(is_data(name) for name in names):
+    if any(is_data(name) for name in directory.names()):
         raise CorruptData(
             "manifest", file=MANIFEST_NAME, offset=0, expected="a manifest", found="none"
         )
@@ -117,14 +116,16 @@ def load_manifest(directory: Directory, *, create: bool) -> Manifest:
     return manifest
 
 
-def remove_strays(directory: Directory, manifest: Manifest, segments: set[str]) -> None:
+def remove_strays(
+    directory: Directory, names: list[str], manifest: Manifest, segments: set[str]
+) -> None:
     """Remove what an interrupted step left behind; recovery has taken in what counts."""
     named = segments | set(manifest.key_runs)
     if manifest.index is not None:
         named.add(index_file.file_name(manifest.index[0]))
     strays = [
         name
-        for name in directory.names()
+        for name in names
         if (is_data(name) and name not in named)
         or (is_own(name) and name.endswith(".tmp") and consumer_of(name[:-4]) is None)
     ]
@@ -276,10 +277,11 @@ def _begin_writer(store: StoreParts) -> None:
     recovery = recover(store, control, writable=True)
     table = store.segment_table
     store.reserve.begin()
-    store.next_id = max([store.manifest.next_id, *_used_ids(store.directory, store.manifest)])
+    names = store.directory.names()  # nobody else makes files of a store: this one holds the lock
+    store.next_id = max([store.manifest.next_id, *_used_ids(names, store.manifest)])
     open_rows = [row for row in store.rows if row.size_bytes is None]
     version = store.applied_version
-    positions.mark_lost(store)
+    positions.mark_lost(store, positions.consumers_in(names))
     durable = control.is_valid and control.durable_version >= version
     commits = CommitGroup()
     commits.on_failure = refuser(store)
@@ -296,7 +298,7 @@ def _begin_writer(store: StoreParts) -> None:
     if recovery.end.segment_id:
         store.activate(recovery.end.segment_id)
     manifest_names = {f"{row.id:08x}.log" for row in store.rows}
-    remove_strays(store.directory, store.manifest, manifest_names)
+    remove_strays(store.directory, names, store.manifest, manifest_names)
     control.begin(
         boot_id(),
         process_id(),
@@ -329,11 +331,11 @@ def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
     return refuse
 
 
-def _used_ids(directory: Directory, manifest: Manifest) -> list[int]:
+def _used_ids(names: list[str], manifest: Manifest) -> list[int]:
     """Return the number after that of each file that is or was there: none is given twice."""
     index = [index_file.file_name(manifest.index[0])] if manifest.index else []
-    names = [*directory.names(), *manifest.key_runs, *index]
-    return [number + 1 for name in names if (number := id_of(name)) is not None]
+    every = [*names, *manifest.key_runs, *index]
+    return [number + 1 for name in every if (number := id_of(name)) is not None]
 
 
 def _begin_reader(store: StoreParts) -> None:

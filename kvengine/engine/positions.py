@@ -152,10 +152,10 @@ def change(
     return there
 
 
-def mark_lost(store: StoreParts) -> None:
+def mark_lost(store: StoreParts, consumers: list[str]) -> None:
     """Note which consumers have acknowledged more than a writer has found; before it writes."""
     version = store.applied_version
-    for name in names(store):
+    for name in consumers:
         try:
             found = load(store, name)
         except (CorruptData, UnsupportedFormat):
@@ -187,7 +187,12 @@ def moved(old: Position, version: int, forgotten: int, now: float) -> Position:
 
 def names(store: StoreParts) -> list[str]:
     """Return the names of all consumers, sorted."""
-    found = (consumer_of(name) for name in store.directory.names())
+    return consumers_in(store.directory.names())
+
+
+def consumers_in(files: list[str]) -> list[str]:
+    """Return the names of the consumers whose positions are among some files, sorted."""
+    found = (consumer_of(name) for name in files)
     return sorted(name for name in found if name is not None)
 
 
