@@ -1,6 +1,7 @@
-"""For every test: settings of hypothesis, and no start with a build older than its source."""
+"""For every test: settings of hypothesis, Ctrl-C, no start with a build older than its source."""
 
 import os
+import signal
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -16,6 +17,11 @@ settings.load_profile("kvengine")
 
 if os.environ.get("KVENGINE_FOREIGN"):  # the collector calls back into the stores; see there
     pytest_plugins = ["tests.foreign"]
+
+# A shell starts what runs in the background (`pytest &`) with Ctrl-C ignored, which the programs
+# that tests start and interrupt would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PACKAGE = Path(__file__).parent.parent / "kvengine"
 

@@ -70,8 +70,8 @@ MISTAKES = {
     "news are not applied": (location, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
     "gaps are trusted": (location, "        self.covered_from = version\n", ""),
     "a restart forgets": (location, "self.floors.lift_all(origin_version)", "pass"),
-    "absent is shared": (reading, "if (is_absent or has_expired)", "if has_expired"),
-    "what expires is shared": (reading, "if (is_absent or has_expired)", "if is_absent"),
+    "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
+    "what expires is shared": (reading, "(is_absent or has_expired)", "is_absent"),
     "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
     "own writes": (
         location,

@@ -50,7 +50,7 @@ class World(Clients):
     >>> world.run(61)
     >>> world.read("loc-2", b"flag")
     Traceback (most recent call last):
-    kvengine.errors.UpstreamUnavailable: center does not answer loc-2
+    kvengine.errors.UpstreamUnavailable: the upstream does not answer: no answer to a poll
     >>> world.mend("loc-2")
     >>> world.run(10)
     >>> world.read("loc-2", b"flag").value
