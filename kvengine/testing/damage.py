@@ -6,11 +6,12 @@ damages of one part in a process of its own, so that a crash is seen and costs n
 Invariants:
 
 * A store with one damage gives the right answers or errors of ours: never a wrong value, never a
-  missing key, never another exception.
+  missing key, never another exception, and never a hang.
 * What open refuses, verify() reports.
 * Salvage brings back every record but those that lie where the damage is.
 """
 
+import faulthandler
 import json
 import random
 import shutil
@@ -30,6 +31,8 @@ from kvengine.testing.history import State
 OPTIONS = {"compaction": "manual", "durability": "os"}
 EXPECTATION = "expectation.json"
 SALVAGE_EACH = 6  # one in so many damages of a log is salvaged too; with `long` all are
+
+SECONDS_MAX = 120  # for one damage, which takes milliseconds: then it hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,7 @@ def main(arguments: list[str]) -> int:
         for number, damage in enumerate(damages(judge.files, int(seed), judge.long)):
             if number % int(parts) == int(part):
                 print(f"trying {damage}", flush=True)
+                faulthandler.dump_traceback_later(SECONDS_MAX, exit=True)
                 judge.try_damage(damage, number // int(parts))
     finally:
         judge.close()

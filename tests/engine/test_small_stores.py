@@ -21,14 +21,23 @@ from kvengine.testing.clock import ManualClock
 SMALL_BYTES = 100_000
 MEMORY = Path("/dev/shm")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+MANY = 10_000 if os.environ.get("KVENGINE_LONG") == "1" else 2000
 ROOT = Path(__file__).parent.parent.parent
 
 # Prints how many bytes of memory one store takes: new, with one key, and after it is gone.
 MEASURE = """
 import gc, sys, kvengine
 def resident():
-    text = open("/proc/self/status").read()
-    return 1024 * int(text.split("VmRSS:")[1].split()[0])
+    # Without programs and libraries, whose pages come and go; status is only about right.
+    total, counts = 0, False
+    for line in open("/proc/self/smaps"):
+        parts = line.split()
+        if not parts[0].endswith(":"):
+            path = parts[5] if len(parts) > 5 else "["
+            counts = path.startswith(("[", "/memfd")) or path.startswith(sys.argv[1])
+        elif counts and parts[0] == "Rss:":
+            total += 1024 * int(parts[1])
+    return total
 def begin(number):
     if sys.argv[1] == "memory":
         return kvengine.Store.in_memory()
@@ -102,17 +111,20 @@ def held():
     gc.collect()
     maps = Path("/proc/self/maps").read_text().splitlines()
     stores = [line for line in maps if ".log" in line or "CONTROL" in line or "memfd" in line]
-    return len(os.listdir("/proc/self/fd")), threading.active_count(), len(stores), len(maps)
+    return len(os.listdir("/proc/self/fd")), len(stores), len(maps), set(threading.enumerate())
 
 
 def compare(before, after):
-    assert after[:3] == before[:3]
-    assert after[3] <= before[3] + 20  # the allocator's own
+    """See that nothing is there but what was; of that some may be gone, of tests before this."""
+    assert after[0] <= before[0]
+    assert after[1] <= before[1]
+    assert after[2] <= before[2] + 20  # the allocator's own
+    assert after[3] <= before[3]
 
 
 @pytest.fixture
 def memory_folder():
-    """A folder where a sync costs nothing, so that ten thousand stores take seconds."""
+    """A folder where a sync costs nothing, so that thousands of stores take seconds."""
     parent = MEMORY if MEMORY.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="kvengine-small-", dir=parent))
     yield folder
@@ -131,7 +143,7 @@ def use_once(path, number):
 
 
 @needs_proc
-@pytest.mark.parametrize(("folder", "count"), [("memory_folder", 10_000), ("tmp_path", 200)])
+@pytest.mark.parametrize(("folder", "count"), [("memory_folder", MANY), ("tmp_path", 50)])
 def test_thousands_of_stores_leave_nothing_behind(request, folder, count):
     parent = request.getfixturevalue(folder)
     for number in range(20):
@@ -160,12 +172,12 @@ def test_stores_in_memory_leave_nothing_behind():
 
 
 def test_a_small_store_has_no_thread(tmp_path):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with Store(tmp_path / "store", durability="os") as store, Store.in_memory() as other:
         for each in (store, other):
             each.update({b"%d" % number: b"" for number in range(1000)})
             each.clear()
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
 
 
 # -- in memory it is the same
