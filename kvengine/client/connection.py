@@ -5,8 +5,12 @@ Invariants:
 * Whatever goes wrong on the way is UpstreamUnavailable, never an error of the HTTP library.
 * No more is read of an answer than its limit allows, and no wait is without an end.
 * Another store than the first one that answered is refused.
+* A connection is used by one request at a time, with a client of the library of its own: no lock of
+  the library is wanted twice, whatever a signal handler or a finalizer asks in the middle of it.
+* A connection is used again only after an answer that was read to its end.  One on which a request
+  was interrupted is closed, so that nobody is given the answer of another request.
 * A forked child makes connections of its own.  It closes its copies of those of its parent, and
-  touches nothing else of them: a thread of the parent may hold the library's lock.
+  touches nothing else of them.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +40,8 @@ TIMEOUT_S = 10.0
 CONNECT_S = 5.0
 ANSWER_BYTES_MAX = 512 << 20
 ERROR_BYTES_MAX = 1 << 16
-CONNECTIONS_MAX = 100
+IDLE_MAX = 100  # connections that wait to be used again
+IDLE_S = 5.0  # and for how long
 STORE_HEADER = "kv-store"  # in each answer under /v1: which store it is
 VERSION_HEADER = "kv-version"  # in the answer of a call: the newest version after it
 VERSION = re.compile("[0-9]{1,15}")  # versions have 48 bits
@@ -107,48 +113,45 @@ class Connection:
         self._verify = (
             self._http.create_ssl_context(verify=verify, trust_env=False) if is_bool else verify
         )
-        self._store: str | None = None
+        self._store: dict[str, str] = {}  # which one answers, by the name of the header
         self._closed = False
         self._begin()
         fork_watch(self, Connection._after_fork)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
-        self._busy = threading.local()  # `depth`: how many requests of a thread are under way
-        self._pool: Any = None  # of connections that are used again
-        self._single: Any = None  # makes a connection for each request
-        self._sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._idle: deque[tuple[Any, float]] = deque()  # clients, and when they were used
+        self._sockets: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def _after_fork(self) -> None:
-        _of_parents.extend((self._pool, self._single))
-        for one in list(self._sockets):
-            with contextlib.suppress(OSError):
-                one.close()  # the copy of this process: the parent's stays open
+        _of_parents.append(self._idle)
+        for one in self._sockets.valuerefs():
+            found = one()
+            if found is not None:
+                with contextlib.suppress(OSError):
+                    found.close()  # the copy of this process: the parent's stays open
         self._begin()
 
-    def _client(self, *, new: bool) -> Any:
-        """Return what makes requests, over a new connection or one that was used before."""
-        found = self._single if new else self._pool
-        if found is not None:
-            return found
-        with self._lock:
-            if self._closed:
-                raise UpstreamUnavailable("the connection was closed")
-            if new:
-                self._single = self._single or self._make_client(0)
-                return self._single
-            self._pool = self._pool or self._make_client(CONNECTIONS_MAX)
-            return self._pool
-
-    def _make_client(self, kept: int) -> Any:
+    def _take(self, *, new: bool) -> Any:
+        """Return a client that nobody else has: with the connection used last, or without one."""
+        if self._closed:
+            raise UpstreamUnavailable("the connection was closed")
+        if not new:
+            with contextlib.suppress(IndexError):
+                return self._idle.pop()[0]
         http = self._http
-        limits = http.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=kept)
         transport = http.HTTPTransport(
-            verify=self._verify, trust_env=False, limits=limits, socket_options=KEEP_ALIVE
+            verify=self._verify, trust_env=False, socket_options=KEEP_ALIVE
         )
         return http.Client(
             headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
         )
+
+    def _give_back(self, client: Any) -> None:
+        now = time.monotonic()
+        self._idle.append((client, now))
+        with contextlib.suppress(IndexError):
+            while self._closed or len(self._idle) > IDLE_MAX or self._idle[0][1] < now - IDLE_S:
+                self._idle.popleft()[0].close()
 
     def call(self, path: str, arguments: Any, timeout: float | None = None) -> Any:
         """Return what a call at the server gives.
@@ -185,37 +188,34 @@ class Connection:
         *,
         new: bool = False,
     ) -> Iterator[Any]:
-        # Who comes from inside a request of this thread, such as a signal handler, would wait for
-        # the library's lock for ever.
-        depth = getattr(self._busy, "depth", 0)
-        client = self._make_client(0) if depth else self._client(new=new)
+        client, is_whole = self._take(new=new), False
         limits = self._http.Timeout(timeout or self._timeout)
         limits.connect = min(limits.connect, CONNECT_S)
-        self._busy.depth, is_busy = depth + 1, True
         try:
             with client.stream(method, self.url + path, content=body, timeout=limits) as response:
-                if new:  # it may be open for long
-                    self._busy.depth, is_busy = depth, False
                 self._note_socket(response)
                 if response.status_code != 200:
-                    raise self.refusal(response, _all_of(response, ERROR_BYTES_MAX))
+                    said = _all_of(response, ERROR_BYTES_MAX)
+                    is_whole = True
+                    raise self.refusal(response, said)
                 self.check_store(response)
                 yield response
+            is_whole = True
         except (self._http.HTTPError, self._http.StreamError, OSError) as error:
             raise self.failure(error) from error
         except RuntimeError as error:  # the client was closed
             raise UpstreamUnavailable(f"the connection was closed: {error}") from error
         finally:
-            if is_busy:
-                self._busy.depth = depth
-            if depth:
+            if is_whole and not new:
+                self._give_back(client)
+            else:
                 client.close()
 
     def _note_socket(self, response: Any) -> None:
         network = response.extensions.get("network_stream")
         found = None if network is None else network.get_extra_info("socket")
         if found is not None:
-            self._sockets.add(found)
+            self._sockets[id(found)] = found
 
     def failure(self, error: Exception) -> UpstreamUnavailable:
         """Return what a failure of the network is called here."""
@@ -247,12 +247,10 @@ class Connection:
         found = response.headers.get(STORE_HEADER)
         if found is None:
             raise UpstreamUnavailable(f"what answers at {self.url} is no server of kvengine")
-        with self._lock:
-            if self._store is None:
-                self._store = found
-        if found != self._store:
+        known = self._store.setdefault(STORE_HEADER, found)
+        if found != known:
             raise UpstreamUnavailable(
-                f"store {found[:32]} answers at {self.url}, not {self._store}: connect again"
+                f"store {found[:32]} answers at {self.url}, not {known}: connect again"
             )
 
     def stream(self, method: str, path: str, body: bytes | None, silence_s: float) -> Stream:
@@ -287,18 +285,19 @@ class Connection:
 
         Who uses an old one goes on with it.
         """
-        with self._lock:
-            self._pool = None
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.popleft()[0].close()
 
     def close(self) -> None:
-        """Close all connections."""
-        with self._lock:
-            self._closed = True
-            clients = self._pool, self._single
-            self._pool = self._single = None
-        for client in clients:
-            if client is not None:
-                client.close()
+        """Close all connections; requests under way fail."""
+        self._closed = True
+        self.drop_idle()
+        for one in self._sockets.valuerefs():
+            found = one()
+            if found is not None:
+                with contextlib.suppress(OSError):
+                    found.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer
 
 
 class Stream:

@@ -75,7 +75,7 @@ class RemoteDatabase:
         fork_watch(self, RemoteDatabase._begin)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call while its thread holds it
 
     @property
     def url(self) -> str:
@@ -163,8 +163,8 @@ class RemoteDatabase:
         with self._lock:
             found = self._namespaces.get(namespace_id)
             if found is None:
-                found = RemoteNamespace(self, namespace_id, number)
-                self._namespaces[namespace_id] = found
+                made = RemoteNamespace(self, namespace_id, number)
+                found = self._namespaces.setdefault(namespace_id, made)
             return found
 
     def forget(self, namespace_id: str) -> None:

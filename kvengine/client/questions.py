@@ -6,6 +6,7 @@ Invariants:
 
 * `done` is called once for each question, with its own answers or the error instead.
 * A question that the center refuses, because its namespace is gone, does not fail the others.
+* A finalizer that asks on one of the threads here is answered: it does not wait for those threads.
 * A connection that is dead without saying so costs a question two seconds: it is asked once more,
   over a new one.
 """
@@ -26,9 +27,9 @@ from kvengine.client.connection import Connection
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
-from kvengine.tier.board import Done
+from kvengine.tier.asking import carriers
 from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Answer, Want
+from kvengine.tier.messages import Answer, Done, Want
 
 THREADS = 16  # requests under way at once
 WANTS_AT_ONCE = 1000
@@ -78,6 +79,8 @@ class Questions:
     def _submit(self, call: Callable[[], None], done: Done) -> None:
         if self._closed:
             done(UpstreamUnavailable("the location was closed"))
+        elif threading.get_ident() in carriers:
+            threading.Thread(target=call, name="kvengine-ask_inside", daemon=True).start()
         else:
             self._calls.put(call)
 
@@ -88,6 +91,7 @@ class Questions:
 
     def _run(self) -> None:
         """Make calls; let there be another thread while some wait."""
+        carriers.add(threading.get_ident())
         while (call := self._calls.get()) is not None:
             with self._lock:
                 if not self._calls.empty() and self._count < THREADS and not self._closed:
@@ -98,6 +102,7 @@ class Questions:
                 logger.exception("an answer of the center could not be used")
             del call  # it refers to who asked
         self._calls.put(None)  # for the next thread
+        carriers.discard(threading.get_ident())  # another thread may get the number
 
     def _ask_together(self) -> None:
         """Ask what waits; another thread may have asked it already."""

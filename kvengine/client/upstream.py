@@ -25,9 +25,8 @@ from kvengine.client.presence import Presence
 from kvengine.client.questions import Questions
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
-from kvengine.tier.board import Done
 from kvengine.tier.codec import Kind
-from kvengine.tier.messages import News, Want
+from kvengine.tier.messages import Done, News, Want
 
 CLOCKS_APART = 0.001  # how much faster one may run than another; see tier/PROMISES.md
 logger = logging.getLogger("kvengine")

@@ -300,6 +300,7 @@ class Database:
                     concerns=is_for_locations,
                     check=self._catalog.check_key,
                 )
+                timers.begin()
                 center.begin()
                 self._timers, self._center = timers, center
             return self._center

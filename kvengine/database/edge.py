@@ -137,6 +137,7 @@ class Edge:
                 undo.callback(self._remote.close)
             self._timers = Timers(f"kvengine-{self.location}")
             undo.callback(self._timers.close)
+            self._timers.begin()
             self._make(source, disk)
             self._listening.begin()
             error = self._wait_for_center()

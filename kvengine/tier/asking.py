@@ -8,7 +8,8 @@ Invariants:
 * Of several readers that miss a key at once, one asks the upstream.  If it is interrupted, the
   others are asked for again, by the timers' thread.
 * While the breaker is open nobody waits for an answer but who asks as its probe.
-* Whoever comes from inside, such as a signal handler, gets an answer or an error at once.
+* Whoever comes from inside, such as a signal handler, waits for no code below it: while its thread
+  holds the lock, which the answer would need, it gets a copy or an error at once.
 * A key in doubt is asked for once the version of the center is known, not before.
 """
 
@@ -19,40 +20,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from threading import get_ident
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from kvengine.errors import StoreClosed, UpstreamUnavailable
-from kvengine.tier.board import Done, Later
+from kvengine.tier.board import Later
 from kvengine.tier.breaker import SILENT, Breaker
 from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.floors import Floors
 from kvengine.tier.held import Copies
 from kvengine.tier.lookup import Held, Lookup
-from kvengine.tier.messages import Answer, Shown, Want
+from kvengine.tier.messages import Answer, Done, Shown, Upstream, Want
 from kvengine.tier.settings import Settings
 
 IN_DOUBT = (1 << 64) - 1  # the floor of all keys while it is not known
+carriers: set[int] = set()  # the threads of all upstreams that bring questions and answers
 FORKED = (
     "this process was forked from the one that opened the location: make a new Edge here, after "
     "the fork"
 )
-
-
-class Upstream(Protocol):
-    """Where a location gets what it does not hold: the center, or another location."""
-
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
-        """Call `done` with a list of Answers, or with the error instead.
-
-        An upstream that may be silent calls it with UpstreamUnavailable after some time.
-        """
-
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
-        """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
-
-    def origin_version(self, done: Done) -> None:
-        """Call `done` with the newest version of the center, asked now."""
 
 
 class Ask(NamedTuple):
@@ -111,7 +97,6 @@ class Asking(Lookup):
         self._later = later
         # Of a thread that may come back while it holds it, from a signal handler or a finalizer.
         self._lock = threading.RLock()
-        self._changing = False  # somebody is within the lock
         self.begun = False  # it knows what it must not fall behind
         self.floors = Floors(settings.floor_groups)
         self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
@@ -134,19 +119,16 @@ class Asking(Lookup):
         refused: list[Reader] = []
         doubtful: list[Reader] = []
         try:
+            is_inside = self._is_inside()
             with self._lock:
-                error = self._why_not()
+                error = self._why_not(is_inside)
                 if error is not None:
                     refused.extend(readers)
                 else:
-                    self._changing = True
-                    try:
-                        for reader in readers:
-                            self._sort(reader, flights, doubtful, refused)
-                        for flight in flights:
-                            flight.sender = get_ident()
-                    finally:
-                        self._changing = False
+                    for reader in readers:
+                        self._sort(reader, flights, doubtful, refused)
+                    for flight in flights:
+                        flight.sender = get_ident()
             if refused:
                 self._refuse(refused, error)
             if doubtful:
@@ -157,15 +139,19 @@ class Asking(Lookup):
             self._later(0.0, lambda: self._pass_on(flights))
             raise
 
-    def _why_not(self) -> Exception | None:
+    def _why_not(self, is_inside: bool) -> Exception | None:
         """Return why no question can be asked now, by anybody."""
         if self.closed:
             return StoreClosed(self.why_closed)
         if not self.begun:
             return UpstreamUnavailable("this location has not reached the center since it began")
-        if self._changing:
+        if is_inside:
             return UpstreamUnavailable("this read came from inside another: read once more")
         return None
+
+    def _is_inside(self) -> bool:
+        """Return whether this thread is within the lock already."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
     def _sort(
         self,
@@ -186,8 +172,7 @@ class Asking(Lookup):
         floor = max(self.floors.of(key), ask.floor)
         given_up = now - self.settings.timeout_s
         is_lax = flight is not None and flight.ttl > ask.ttl  # a tier may answer from a copy
-        # Who comes from inside, in the thread that is about to send it, would wait for himself.
-        is_below = flight is not None and flight.sender == get_ident()
+        is_below = flight is not None and self._is_below(flight)
         is_new = flight is None or flight.floor < floor or flight.sent < given_up
         if flight is None or is_new or is_lax or is_below:
             if self.breaker.error is not None and (
@@ -200,6 +185,14 @@ class Asking(Lookup):
             if self.breaker.error is not None:
                 self._later(self.settings.grace_s, lambda: self._end_probe(flight))
         flight.waiters.append(waiter)
+
+    def _is_below(self, flight: Flight) -> bool:
+        """Return whether who waits for a question here may keep it from being sent, or answered."""
+        me = get_ident()
+        if me in carriers:
+            return True
+        # Who comes from inside would wait for himself, or for a thread that does so for this one.
+        return flight.sender != 0 and any(one.sender == me for one in self._flights.values())
 
     def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
         """Answer who can't have a question asked, at once."""
@@ -216,7 +209,8 @@ class Asking(Lookup):
             now = self._monotonic()
             is_admitted = self.breaker.admits(now)
             is_asked = now < self._settling_since + self.settings.timeout_s
-            is_asked = is_asked and self._settler != get_ident()  # else it was called from inside
+            me = get_ident()  # if it is about to ask, this was called from inside
+            is_asked = is_asked and self._settler != me and me not in carriers
             if is_admitted:
                 self._unsettled += readers
                 if not is_asked:
@@ -255,10 +249,10 @@ class Asking(Lookup):
 
     def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
-        if key in self._flights or self.breaker.error is not None:
+        if key in self._flights or self.breaker.error is not None or self._is_inside():
             return
         with self._lock:
-            if key in self._flights or self._changing or self.floors.in_doubt(key):
+            if key in self._flights or self.floors.in_doubt(key):
                 return
             flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
             self._flights[key] = flight

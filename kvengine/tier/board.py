@@ -13,14 +13,13 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kvengine.tier.messages import News, Notice
+from kvengine.tier.messages import Done, News, Notice
 
 NOTICE_BYTES = 200  # of memory, besides key, value and metadata
 NOTICES_AT_ONCE = 10_000
 
-Done = Callable[[Any], None]  # takes what was asked for, or the error instead
 Later = Callable[[float, Callable[[], None]], object]  # calls a function in so many seconds
 
 
@@ -55,7 +54,7 @@ class Board:
         self, room: int, monotonic: Callable[[], float], later: Later, age: Callable[[], float]
     ) -> None:
         self._room, self._monotonic, self._later, self._age = room, monotonic, later, age
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may close it while its thread holds it
         self._posted: list[Posted] = []
         self._bytes = 0
         self._parked: dict[int, Parked] = {}
@@ -150,7 +149,7 @@ class Board:
     def _wake(self) -> None:
         with self._lock:
             awake = [t for t, parked in self._parked.items() if parked.after != self.version]
-            woken = [self._parked.pop(ticket) for ticket in awake]
+            woken = [self._parked.pop(ticket) for ticket in awake if ticket in self._parked]
         answers: dict[int, News] = {}  # most listeners ask from the same version
         for parked in woken:
             if parked.after not in answers:

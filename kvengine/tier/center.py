@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone, KvError
-from kvengine.tier.board import NOTICES_AT_ONCE, Board, Done, Later
-from kvengine.tier.messages import Answer, News, Notice, Want
+from kvengine.tier.board import NOTICES_AT_ONCE, Board, Later
+from kvengine.tier.messages import Answer, Done, News, Notice, Want
 from kvengine.tier.settings import Settings
 
 logger = logging.getLogger("kvengine")

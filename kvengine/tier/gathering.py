@@ -12,7 +12,7 @@ import functools
 import threading
 from typing import Any
 
-from kvengine.tier.board import Done
+from kvengine.tier.messages import Done
 
 MISSING = object()
 

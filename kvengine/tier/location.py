@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.board import Board, Done, Later
+from kvengine.tier.board import Board, Later
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.lookup import Held
-from kvengine.tier.messages import NEVER, Answer, News, Notice, Shown, Want
+from kvengine.tier.messages import NEVER, Answer, Done, News, Notice, Shown, Want
 from kvengine.tier.reading import Ask, Reading, Upstream
 from kvengine.tier.settings import Settings
 
@@ -77,11 +77,7 @@ class Location(Reading):
                 self._counters.gaps += 1
                 return False
             else:
-                self._changing = True
-                try:
-                    self._apply_all(news, now, on_its_way, applied)
-                finally:
-                    self._changing = False
+                self._apply_all(news, now, on_its_way, applied)
                 if news.upto < self.position:
                     return True
                 self._reach(news.upto)

@@ -10,8 +10,10 @@ the question, which makes everything look a little older than it is and never yo
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
+Done = Callable[[Any], None]  # takes what was asked for, or the error instead
 NEVER = float("-inf")  # a moment: nothing is known since
 
 
@@ -69,3 +71,19 @@ class Shown(NamedTuple):
     age: float  # seconds: how long ago it was the newest, at the most
     status: str  # HIT, MISS, REVALIDATE, STALE
     as_of: int  # it was the newest at this version of the center
+
+
+class Upstream(Protocol):
+    """Where a location gets what it does not hold: the center, or another location."""
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with a list of Answers, or with the error instead.
+
+        An upstream that may be silent calls it with UpstreamUnavailable after some time.
+        """
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center, asked now."""

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.asking import Ask, Asking, Flight, Reader, Upstream, each
-from kvengine.tier.board import Done
+from kvengine.tier.asking import Ask, Asking, Flight, Reader, each
 from kvengine.tier.gathering import Gathering
 from kvengine.tier.lookup import Held
-from kvengine.tier.messages import Answer
+from kvengine.tier.messages import Answer, Done, Upstream
 
 __all__ = ["Ask", "Reading", "Upstream"]
 
@@ -86,20 +85,16 @@ class Reading(Asking):
         late, answered, doubtful = [], [], []
         with self._lock:
             self.breaker.answered(self._monotonic())
-            self._changing = True
-            try:
-                for flight, answer in zip(flights, result, strict=True):
-                    if self.floors.in_doubt(flight.key):
-                        self._forget_flight(flight)
-                        doubtful.append(flight)
-                    elif self._is_useful(flight, answer):
-                        held = self._keep(flight, answer)
-                        self._forget_flight(flight)
-                        answered.append((flight, held))
-                    else:
-                        late.append(flight)
-            finally:
-                self._changing = False
+            for flight, answer in zip(flights, result, strict=True):
+                if self.floors.in_doubt(flight.key):
+                    self._forget_flight(flight)
+                    doubtful.append(flight)
+                elif self._is_useful(flight, answer):
+                    held = self._keep(flight, answer)
+                    self._forget_flight(flight)
+                    answered.append((flight, held))
+                else:
+                    late.append(flight)
         for flight, held in answered:
             self._answer(flight, held)
         if doubtful:

@@ -1,6 +1,10 @@
 """Timers: functions that are called later, by one thread.
 
 The simulated world has its own, under virtual time.
+
+Invariants:
+
+* later() takes no lock: a signal handler or a finalizer may call it wherever it interrupts another.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
+Timer = tuple[float, int, Callable[[], None]]
 logger = logging.getLogger("kvengine")
 
 
@@ -23,45 +29,42 @@ class Timers:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._new: SimpleQueue[Timer | None] = SimpleQueue()
         self._order = itertools.count()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Begin to call, on a thread."""
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call a function in so many seconds, unless closed before."""
-        with self._changed:
-            if self._closed:
-                return
-            heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._order), call))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            self._changed.notify()
+        if not self._closed:
+            self._new.put((time.monotonic() + delay_s, next(self._order), call))
 
     def close(self) -> None:
         """Call nothing any more; return when the last call has ended."""
-        with self._changed:
-            self._closed = True
-            self._due.clear()
-            self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        self._closed = True
+        self._new.put(None)
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
-        while (call := self._next()) is not None:
+        due: list[Timer] = []
+        while not self._closed:
+            wait = due[0][0] - time.monotonic() if due else None
+            if wait is None or wait > 0:
+                try:
+                    timer = self._new.get(timeout=wait)
+                except Empty:
+                    continue
+                if timer is not None:
+                    heapq.heappush(due, timer)
+                continue
             try:
-                call()
+                heapq.heappop(due)[2]()
             except Exception:
                 logger.exception("a timer of %s failed", self._name)
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            while not self._closed:
-                wait = self._due[0][0] - time.monotonic() if self._due else None
-                if wait is not None and wait <= 0:
-                    return heapq.heappop(self._due)[2]
-                self._changed.wait(wait)
-            return None
