@@ -16,6 +16,7 @@ from kvengine import CorruptData, KvError, UnsupportedFormat
 from kvengine.engine import index_file
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.index_file import Description, SavedSegment
+from kvengine.engine.manifest import decode
 from kvengine.testing.crashing import KeptDirectory
 from tests.engine.index_tables import (
     SHARD_BYTES,
@@ -300,3 +301,13 @@ def test_a_cut_file_is_refused_by_a_store_and_healed_by_rebuild(folder, size):
     with open_store(folder, rebuild=True) as store:
         check_content(store, content() | {b"later": b"value"})
     assert answer(folder, content() | {b"later": b"value"})
+
+
+def test_the_index_of_another_seed_is_refused(folder):
+    """Every key would be looked for in another place, and be absent."""
+    manifest = decode(folder.read("MANIFEST"), "MANIFEST")
+    folder.replace("MANIFEST", replace(manifest, seed=manifest.seed ^ 1).encode())
+    with pytest.raises(CorruptData, match=r"seed .*rebuild=True"):
+        open_store(folder)
+    with open_store(folder, rebuild=True) as store:
+        check_content(store, content() | {b"later": b"value"})

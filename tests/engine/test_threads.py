@@ -82,16 +82,19 @@ def test_each_thread_reads_what_it_wrote(store):
 
 def test_compare_and_set_loses_no_increment(store):
     store.put(b"counter", b"0")
+    all_have_read = threading.Barrier(3)
 
     def count() -> None:
-        for _ in range(40):
+        for number in range(40):
+            entry = store.get_entry(b"counter")
+            if number == 0:
+                all_have_read.wait()  # so that two of three meet a conflict
             while True:
-                entry = store.get_entry(b"counter")
                 try:
                     store.put(b"counter", b"%d" % (int(entry.value) + 1), if_version=entry.version)
                     break
                 except VersionConflict:
-                    continue
+                    entry = store.get_entry(b"counter")
 
     run_all(count, count, count)
     assert store[b"counter"] == b"120"

@@ -69,6 +69,19 @@ def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "store") == ["MANIFEST"]
 
 
+def test_a_folder_that_was_removed_and_a_file_of_it_are_told_apart(tmp_path: Path) -> None:
+    """Also before there is a file that shows whose folder it is."""
+    watched, new = held(tmp_path / "store"), LocalDirectory(str(tmp_path / "new"))
+    new.check_present()
+    (tmp_path / "store" / "MANIFEST").unlink()
+    with pytest.raises(StorageError, match="file MANIFEST was removed"):
+        watched.check_present()
+    for directory in (watched, new):
+        shutil.rmtree(directory.path)
+        with pytest.raises(StorageError, match="folder of the store was removed"):
+            directory.check_present()
+
+
 @pytest.mark.parametrize("content", [b"1", b"2"])
 def test_a_file_of_somebody_else_shows_another_store(tmp_path: Path, content: bytes) -> None:
     """Also one with the same bytes, that may have got the number of the one that was removed."""
