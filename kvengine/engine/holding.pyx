@@ -149,9 +149,10 @@ cdef class OwnedLock:
         self.release()
 
     def after_fork_in_child(self) -> None:
-        """Threads that held it are not here."""
-        self.lock = new_lock()
-        self.depth = 0
+        """Free the lock if another thread held it; the thread that forked still gives back its own."""
+        if not self.is_mine():
+            self.lock = new_lock()
+            self.depth = 0
 
 
 @cython.no_gc_clear

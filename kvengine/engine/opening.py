@@ -152,12 +152,14 @@ def folder_path(path: Any) -> str:
 
     Raises:
         InvalidType: it is no str, bytes or os.PathLike.
-        InvalidRequest: it is empty.
+        InvalidRequest: it is empty, or no name that the file system can have.
     """
     try:
         text = text_path(path)
     except TypeError as error:
         raise InvalidType(f"the path of a store: {error}") from None
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"the path of a store can't be {path!r}") from None
     if not text or "\0" in text:
         raise InvalidRequest(f"the path of a store can't be {text!r}")
     return text

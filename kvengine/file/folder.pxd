@@ -11,6 +11,7 @@ cdef enum:
 
 cdef class Folder:
     cdef readonly int fd
+    cdef bint is_open               # `fd` and those below are ours to close
     cdef readonly str path          # for messages
     cdef bytes watched              # the name of the file that shows whose folder this is
     cdef const char *watched_name   # the same; NULL: none

@@ -76,10 +76,12 @@ cdef class Folder:
             self.fd = openat(where, start, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         if self.fd < 0:
             raise OSError(errno, os.strerror(errno), path)
+        self.is_open = True
 
     def __dealloc__(self) -> None:
-        self._drop_held()
-        give_back(self.fd)
+        if self.is_open:  # else an argument was refused, and 0 is somebody else's descriptor
+            self._drop_held()
+            give_back(self.fd)
 
     def watch(self, name: str) -> None:
         """Let a file show from now on whose folder this is, if there is one of that name."""

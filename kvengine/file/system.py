@@ -43,8 +43,11 @@ def text_path(path: Any) -> str:
 
     Raises:
         TypeError: it is no str, bytes or os.PathLike.
+        UnicodeEncodeError: no file can have that name.
     """
-    return os.fsdecode(path)
+    text = os.fsdecode(path)
+    os.fsencode(text)
+    return text
 
 
 def fork_watch(thing: Any, in_child: Callable[[Any], None]) -> None:

@@ -14,6 +14,7 @@ from kvengine import InvalidRequest, InvalidType, NotAStore, StorageError, Store
         ("", InvalidRequest, "the path of a store can't be ''"),
         (b"", InvalidRequest, "the path of a store"),
         ("a\0b", InvalidRequest, r"the path of a store can't be 'a\\x00b'"),
+        ("a\ud800", InvalidRequest, r"the path of a store can't be .a\\ud800"),
         (5, InvalidType, "the path of a store: .*int"),
         (None, InvalidType, "the path of a store: .*NoneType"),
         (["a"], InvalidType, "the path of a store: .*list"),

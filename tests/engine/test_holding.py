@@ -7,6 +7,7 @@ import time
 import pytest
 
 from kvengine.engine.holding import Latch, OwnedLock, Pins
+from tests.forking import in_child
 
 HANG_S = 60  # whatever takes this long hangs
 
@@ -104,3 +105,21 @@ def test_an_exception_in_a_block_gives_back_what_it_held():
         raise KeyError
     assert not lock.is_mine()
     assert pins.count == 0
+
+
+def test_a_lock_that_is_held_by_the_thread_that_forks():
+    lock = OwnedLock()
+
+    def go_on(hold):
+        lock.after_fork_in_child()
+        held = lock.is_mine()
+        with hold:
+            pass
+        for _ in range(2):  # the first would leave it taken if its depth had been lost
+            with lock.held(), lock.held():
+                held &= lock.is_mine()
+        return held, lock.is_mine()
+
+    with lock.held() as hold:
+        assert in_child(lambda: go_on(hold)) == (True, False)
+    assert not lock.is_mine()

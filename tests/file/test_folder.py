@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvengine.errors import StorageError, StoreLocked
+from kvengine.file.folder import Folder
 from kvengine.file.local import LocalDirectory
 
 
@@ -229,3 +230,11 @@ def test_a_writer_that_locks_only_the_file_is_seen(tmp_path: Path) -> None:
     with open(tmp_path / "LOCK") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     directory.close()
+
+
+@pytest.mark.parametrize("path", ["\ud800", 5, None])
+def test_a_path_that_is_refused_closes_no_descriptor_of_others(path):
+    before = os.fstat(0)
+    with pytest.raises((UnicodeEncodeError, TypeError)):
+        Folder(path)
+    assert os.fstat(0) == before
