@@ -149,7 +149,7 @@ cdef class OwnedLock:
         self.release()
 
     def after_fork_in_child(self) -> None:
-        """Free the lock if another thread held it; the thread that forked still gives back its own."""
+        """Free it, unless this is the thread that held it: that one goes on and gives it back."""
         if not self.is_mine():
             self.lock = new_lock()
             self.depth = 0

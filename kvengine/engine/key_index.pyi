@@ -7,6 +7,7 @@ from kvengine.engine.segment import SegmentTable
 @disjoint_base
 class KeyIndex:
     count: int
+    seed: int
 
     def __new__(cls, segments: SegmentTable) -> Self: ...
     def settle(self) -> bool: ...

@@ -9,6 +9,8 @@ from kvengine.file.mapped import MappedFile
 
 MAGIC: bytes
 FORMAT: int
+NUMBER_MAX: int
+ENTRIES_MAX: int
 HEADER: struct.Struct
 REBUILD: str
 

@@ -1,4 +1,7 @@
 from kvengine.errors import CorruptData
+from kvengine.options import KEY_BYTES_MAX as KEY_BYTES_MAX
+from kvengine.options import METADATA_BYTES_MAX as METADATA_BYTES_MAX
+from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX
 
 REASONS: dict[int, tuple[str, str]]
 

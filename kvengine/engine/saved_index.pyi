@@ -1,7 +1,10 @@
 from collections.abc import Sequence
 
+from typing_extensions import disjoint_base
+
 from kvengine.engine.key_index import KeyIndex
 
+@disjoint_base
 class SavedIndex(KeyIndex):
     def adopt(
         self, fd: int, source: object, shards: int, checksums: Sequence[int], count: int

@@ -3,6 +3,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+ANSWERS_BYTES_MAX: int
 VALUE_BYTES_MAX: int
 
 @disjoint_base
