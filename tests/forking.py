@@ -27,9 +27,9 @@ def in_child(action):
             os._exit(0)
     os.close(to_parent)
     with os.fdopen(from_child, "rb") as pipe:
-        answer = pipe.read()
+        told = pipe.read()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "it hung, or crashed"
-    what, value = ast.literal_eval(answer.decode())
+    what, value = ast.literal_eval(told.decode())
     assert what == "returned", value
     return value
 

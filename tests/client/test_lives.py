@@ -141,7 +141,7 @@ async def test_memoize_does_not_block_the_loop(server, monkeypatch):
 
         assert await square(7) == 49
         assert await square(7) == 49
-        await square.forget(7)
+        await square.forget(7)  # type: ignore[attr-defined]
         with pytest.raises(InvalidRequest):
             kv.memoize(name="x" * 1000)(square)
 

@@ -27,7 +27,7 @@ def next_generation(directory: FaultyDirectory, before: History | None, durabili
     store = Store.in_directory(
         directory, **{**OPTIONS, "compaction": "manual", "durability": durability}
     )
-    store.maintenance.wake = lambda: None
+    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     states = before.states if before is not None else {0: {}}
     history = History(directory, store, {**states, store.version: content_of(store)})
     if before is not None:

@@ -1,5 +1,7 @@
 """Changes of the catalog that something interrupts: what is in memory is what the store has."""
 
+import functools
+
 import pytest
 
 import kvengine
@@ -34,7 +36,7 @@ def test_an_exception_at_every_line(tmp_path, call):
         for at in range(1, POINTS):
             db.namespace(f"old {at}").put("mine", str(at))
             interruption = Interruption(at, ERRORS[at % 3])
-            error = interruption.run(lambda at=at: CALLS[call](db, at))
+            error = interruption.run(functools.partial(CALLS[call], db, at))
             where = f"{call}: {interruption.place}"
             assert error is None or isinstance(error, (*ERRORS, KvError)), where
             after = db.namespace(f"after {at}")

@@ -139,7 +139,7 @@ class Interrupted(Exception):
 def busy_store(directory):
     """Return a store whose close() has jobs to do."""
     store = Store.in_directory(directory, durability="os", compaction="manual", **OPTIONS)
-    store.maintenance.wake = lambda: None
+    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for number in range(200):
         store.put(b"%d" % number, bytes(100))
     return store
@@ -273,7 +273,7 @@ def test_what_is_written_while_the_store_is_closed_is_durable():
     options = {**OPTIONS, "durability": "interval", "sync_interval_s": 60}
     store = Store.in_directory(directory, **options)
     store.put(b"key", b"1")
-    store.maintenance.close = lambda error: store.put(b"late", b"1")
+    store.maintenance.close = lambda error: store.put(b"late", b"1")  # type: ignore[assignment,method-assign]
     store.close()
     power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
     with Store.in_directory(power_cut) as reopened:

@@ -8,12 +8,13 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kvengine
 from kvengine import Store
-from kvengine.engine import compactor, maintenance
+from kvengine.engine import compactor, copying, maintenance
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory, folder_of
 from kvengine.testing.faulty import Step
@@ -174,10 +175,9 @@ def test_a_store_whose_index_was_not_redirected_to_the_end_is_saved_right(monkey
     """The index must never be saved with addresses of segments that nothing lists."""
     history = used()
     store = history.store
-    copier = compactor.Copier
     left = [1]
 
-    class Struck(copier):
+    class Struck(copying.Copier):
         def publish(self, slots):
             if left:
                 left.pop()
@@ -197,7 +197,8 @@ def test_a_store_whose_index_was_not_redirected_to_the_end_is_saved_right(monkey
 def test_which_manifest_is_there_can_not_be_known(monkeypatch):
     """Then nothing is removed, and the store says why it takes no writes."""
     history = used()
-    store, inner = history.store, history.directory.inner
+    store = history.store
+    inner: Any = history.directory.inner
     expected = history.states[store.version]
     before = inner.content()
 

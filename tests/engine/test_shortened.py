@@ -20,6 +20,11 @@ def use(path, what, ending):
     for file in sorted(path.glob("*" + ending))[:3]:
         os.truncate(file, 4096 if ending == ".keys" else 8192)
     numbers = range(750)
+
+    def reopen():
+        store.close()
+        Store(path, **OPTIONS).get(b"key1")
+
     calls = {
         "get": lambda: [store.get(b"key%d" % number) for number in numbers],
         "get_many": lambda: store.get_many([b"key%d" % number for number in numbers]),
@@ -33,7 +38,7 @@ def use(path, what, ending):
         "compact": lambda: (
             [store.delete(b"key7%d" % number) for number in range(5)] and store.compact()
         ),
-        "open": lambda: store.close() or [Store(path, **OPTIONS).get(b"key1")],
+        "open": reopen,
         "put": lambda: [store.put(b"key%d" % number, b"") for number in numbers],
     }
     if what == "verify":

@@ -304,9 +304,9 @@ def test_a_version_that_the_store_does_not_have(follow):
         for after in (3, 12, (1 << 48) - 1):
             with pytest.raises(ChangesGone, match=f"does not have version {after}: .* version 2"):
                 store.tail(after, follow=follow, timeout=1.0)
-        for after in (1 << 48, 1 << 64, -1, 1.0, "1", True, None):
+        for wrong in (1 << 48, 1 << 64, -1, 1.0, "1", True, None):
             with pytest.raises(InvalidRequest, match="after must be a version"):
-                store.tail(after, follow=follow)
+                store.tail(wrong, follow=follow)
 
 
 def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
@@ -330,5 +330,6 @@ def test_a_handler_may_read_the_log_in_the_middle_of_anything(tmp_path):
         store.put(b"key", b"")
         assert reader.version == 1
         for each in (store, reader):
-            found = each.undisturbed(lambda each=each: list(each.tail()))
+            tail = each.tail
+            found = each.undisturbed(lambda: list(tail()))  # noqa: B023
             assert [change.version for change in found] == [1]

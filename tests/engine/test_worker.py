@@ -56,7 +56,12 @@ def test_a_worker_whose_step_raises_goes_on():
 
 def test_a_worker_comes_back_after_the_seconds_that_its_step_returned():
     steps = []
-    worker = Worker(lambda: steps.append(1) or 0.001)
+
+    def step():
+        steps.append(1)
+        return 0.001
+
+    worker = Worker(step)
     worker.wake()
     until(lambda: len(steps) > 3, "it is called again and again")
     worker.stop()

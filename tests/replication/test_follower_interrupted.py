@@ -56,7 +56,7 @@ def test_a_handler_in_the_middle_of_it_is_told(tmp_path):
                 return follower_intake.take(piece)
 
         follower_intake = follower._intake
-        follower._intake = Interrupted()
+        follower._intake = Interrupted()  # type: ignore[assignment]
         source.put(b"a", b"2")
         assert follower.catch_up() == 2
         assert found[0] == b"1"

@@ -128,7 +128,7 @@ def test_what_was_written_through_a_location_is_read_there(both, name):
 
 
 def asked(method, path):
-    return Request({"method": method, "path": path, "raw_path": path.encode(), "headers": []}, None)  # type: ignore[arg-type]
+    return Request({"method": method, "path": path, "raw_path": path.encode(), "headers": []}, None)
 
 
 def all_routes():
@@ -144,7 +144,7 @@ def all_routes():
         yield "POST", f"/v1/ns/x/{name}", call.write
     for name, call in (calls.DATABASE_CALLS | calls.DATABASE_STREAMS).items():
         yield "POST", f"/v1/db/{name}", call.write or name == "namespace"
-    for method, name in JsonDoor(None, None)._answers:  # type: ignore[arg-type]
+    for method, name in JsonDoor(None, None)._answers:
         yield method, f"/v1/{name}" + "/x" * (name == "delete-prefix"), method != "GET"
     yield from (
         ("GET", "/v1/tokens", False),

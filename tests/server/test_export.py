@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.server.processes import serving
 from tests.server.running import ACCOUNT, TOKEN
-from tests.server.test_process import serving
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="pip install 'kvengine[otel]'")
 BOUND_S = 30.0

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from kvengine.server import incoming
 from kvengine.server.incoming import Incoming
+from tests.server.processes import serving
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, TOKEN, Running
-from tests.server.test_process import serving
 
 MEBIBYTE = 1 << 20
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def left(server: Process, request: bytes, *, read: bool, reset: bool) -> bool:
 @BOTH
 @pytest.mark.parametrize("reset", [False, True])
 def test_clients_that_have_left_hold_nothing(
-    tmp_path: Path, place: Callable[[Path], contextmanager[Process]], reset: bool
+    tmp_path: Path, place: Callable[[Path], AbstractContextManager[Process]], reset: bool
 ) -> None:
     """Watches, tabs of the console, lists and writes whose clients are gone free what they held."""
     with place(tmp_path) as server:
@@ -102,7 +102,7 @@ def test_clients_that_have_left_hold_nothing(
 
 @BOTH
 def test_uploads_without_a_token_stop_nobody(
-    tmp_path: Path, place: Callable[[Path], contextmanager[Process]]
+    tmp_path: Path, place: Callable[[Path], AbstractContextManager[Process]]
 ) -> None:
     with place(tmp_path) as server, ExitStack() as stack:
         values = values_of(server)
@@ -120,7 +120,7 @@ def test_uploads_without_a_token_stop_nobody(
 
 @BOTH
 def test_nothing_is_forwarded_without_a_token(
-    tmp_path: Path, place: Callable[[Path], contextmanager[Process]]
+    tmp_path: Path, place: Callable[[Path], AbstractContextManager[Process]]
 ) -> None:
     with place(tmp_path) as server:
         values = values_of(server)

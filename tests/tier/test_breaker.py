@@ -1,5 +1,7 @@
 """The circuit breaker of a location: who is known not to answer is not asked."""
 
+from typing import Any
+
 import pytest
 
 from kvengine.errors import NamespaceNotFound, RateLimited, StoreClosed, UpstreamUnavailable
@@ -138,7 +140,7 @@ def test_when_a_location_ends_who_waits_is_told(bench):
 def test_news_open_and_close_it(time, clock):
     from kvengine.tier.listening import Listening
 
-    bench = Bench(time, clock, begin=False)
+    bench: Any = Bench(time, clock, begin=False)
     polls = []
     bench.upstream.poll = lambda after, hold_s, done: polls.append((after, done))
     listening = Listening(

@@ -1,5 +1,7 @@
 """Writes whose version is not known: what they changed is not believed to be what it was."""
 
+from typing import Any
+
 import pytest
 
 from kvengine.errors import UpstreamUnavailable
@@ -12,7 +14,7 @@ CUT = UpstreamUnavailable("cut")
 
 @pytest.fixture
 def bench(time, clock):
-    found = Bench(time, clock)
+    found: Any = Bench(time, clock)
     found.versions = []
     found.upstream.origin_version = found.versions.append
     found.hold()

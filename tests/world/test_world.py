@@ -193,7 +193,7 @@ def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
 def test_a_location_with_a_disk_knows_its_values_after_a_crash():
     world = World(seed=2, locations=1, keys=10, with_disk=True)
     world.read("loc-0", b"key-1")
-    world.places["loc-0"].sync()
+    world.places["loc-0"].sync()  # type: ignore[attr-defined]
     world.crash("loc-0")
     world.begin("loc-0")
     world.run(3)
@@ -216,7 +216,7 @@ def test_a_disk_notices_a_center_that_was_restored(position, monkeypatch):
     lost = {b"key-%d" % number: world.read("loc-0", b"key-%d" % number) for number in range(10)}
     assert lost[b"key-1"].value.startswith(b"lost")
     world.run(5)
-    world.places["loc-0"].sync()
+    world.places["loc-0"].sync()  # type: ignore[attr-defined]
     world.crash("loc-0")
     world.restore(backup)
     world.begin("loc-0")

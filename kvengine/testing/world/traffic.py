@@ -72,10 +72,10 @@ class Traffic:
             world.time.later(chance.expovariate(writes_per_s), write)
         world.run(end - world.time.now)
 
-    def _odd_ask(self) -> dict[str, float]:
+    def _odd_ask(self) -> dict[str, Any]:
         """Return what a reader may say."""
         chance = self._chance
-        ask: dict[str, float] = {}
+        ask: dict[str, Any] = {}
         if chance.random() < 0.5:
             ask["ttl"] = chance.choice([0.0, 2.0, 30.0, 300.0])
         if chance.random() < 0.5:
