@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def test_ten_thousand_folders_one_after_another() -> None:
         directory.replace("b", b"data")
         del file, directory
     assert descriptors() == before
+
+
+def test_a_read_takes_as_much_memory_as_the_file() -> None:
+    directory = MemoryDirectory()
+    directory.replace("a", b"x" * 100_000)
+    directory.replace("empty", b"")
+    tracemalloc.start()
+    try:
+        assert directory.read("a") == b"x" * 100_000
+        assert directory.read("empty") == b""
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
 
 
 def test_everything_goes_with_the_folder() -> None:

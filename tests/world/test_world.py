@@ -94,6 +94,13 @@ MISTAKES = {
     ),
 }
 
+# Worlds in which a mistake is seen, of those that are seen in few: tried before the others.
+FIRST_SEEDS = {
+    "what has expired is newer": 7,
+    "the position is written before the drops": 7,
+    "a restart forgets": 70,
+}
+
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_checker_sees_a_mistake(mistake):
@@ -110,7 +117,7 @@ for module in (asking, reading, location):
 import kvengine.testing.world.places as places
 places.Location = location.Location
 from tests.world.test_world import run
-for seed in range(100):
+for seed in ({FIRST_SEEDS.get(mistake, 0)}, *range(100)):
     if run(seed, 300).violations:
         sys.exit(0)
 sys.exit("nothing was seen")
