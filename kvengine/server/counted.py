@@ -84,7 +84,7 @@ class Telling:
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=path),
             headers={"kv-secret": secret},
-            base_url="http://writer",
+            base_url="http://localhost",
         )
 
     async def run(self) -> None:

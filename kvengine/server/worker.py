@@ -66,7 +66,7 @@ async def reader(
     """Open the database to read beside the writer; give what serves it."""
     async with aio.open(settings.data, limits=settings.limits, read_only=True) as db:
         backend = make_backend(db, settings, order["account"])
-        forwarder = Forwarder("http://writer", uds=order["writer"], keep_alive=False)
+        forwarder = Forwarder("http://localhost", uds=order["writer"], keep_alive=False)
         async with aclosing(forwarder):
             site = Site(backend, settings, forwarder)
             telling = Telling(backend, site.figures, order["writer"], order["secret"])

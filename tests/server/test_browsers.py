@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+import kvengine
 from kvengine.server.forward import Forwarder
 from kvengine.server.messages import Request
+from tests.server.processes import serving
 from tests.server.running import ACCOUNT, Running, running
 
 
@@ -98,3 +101,22 @@ def test_a_location_has_checked_it_already() -> None:
     sent = Forwarder("http://center")._request(Request(scope, None))
     assert [name for name, _ in sent.headers.raw if name.lower() == b"origin"] == []
     assert sent.headers["accept"] == "*/*"
+
+
+def test_readers_hand_on_to_their_writer(tmp_path: Path) -> None:
+    """With --workers: the writer answers the readers, which refuse foreign pages themselves."""
+    with serving(tmp_path, "--no-auth", "--workers", "1", "--limits", "relaxed") as server:
+        server.wait_until_ready()
+        with kvengine.connect(server.url) as db:
+            kv = db.namespace("made here")
+            kv.put("k", "v")
+            assert kv.get("k") == "v"
+        path = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
+        for headers in (
+            {"host": "evil.example"},
+            {"origin": "https://evil.example"},
+            {"sec-fetch-site": "cross-site"},
+        ):
+            assert httpx.post(path, json={"title": "evil"}, headers=headers).status_code == 403
+        assert [one["title"] for one in httpx.get(path).json()["result"]].count("evil") == 0
+        assert server.stop() == 0
