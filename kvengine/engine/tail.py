@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvengine.engine.log_walk import MANY_BYTES, LogWalk, Selector, walks_behind
+from kvengine.engine.log_walk import LogWalk, Selector, walks_behind
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
 CHANGES_AT_ONCE = 256
+BYTES_AT_ONCE = 1 << 20  # of their records; the last one may be larger
 
 
 class Stretch(NamedTuple):
@@ -70,7 +71,7 @@ class Tail:
                     self._store.check_usable()
                 yield change
 
-    def stretches(self, most: int, most_bytes: int = MANY_BYTES) -> Iterator[Stretch]:
+    def stretches(self, most: int, most_bytes: int = BYTES_AT_ONCE) -> Iterator[Stretch]:
         """Return an iterator over the same as news(), in stretches; the last one is `whole`.
 
         Args:
@@ -97,7 +98,7 @@ class Tail:
 
     def held(self) -> Iterator[Change]:
         """Return an iterator over those changes since that are there, whatever was forgotten."""
-        return self._one_by_one(self._read(*self._walks(), CHANGES_AT_ONCE, MANY_BYTES))
+        return self._one_by_one(self._read(*self._walks(), CHANGES_AT_ONCE, BYTES_AT_ONCE))
 
     def _walks(self) -> tuple[list[LogWalk], int, tuple[int, int]]:
         """Return where there is something to read, up to which version, and where it ends."""

@@ -27,7 +27,7 @@ LOGS = "readers of the log"
 NEWS = "locations that listen"
 UPLOADS = "large bodies on their way to the center"
 DOWNLOADS = "large answers on their way from the center"
-MEMORY = "bytes of bodies in memory"
+MEMORY = "bytes of bodies and of large answers in memory"
 DISK = "bytes of bodies in temporary files"
 WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
 UPLOADS_MAX, DOWNLOADS_MAX = 64, 128
@@ -114,6 +114,14 @@ class Share:
     def turn(self) -> asyncio.Lock:
         """Return what one request of the token at a time may hold."""
         return self._admission.turn(self._token_id)
+
+    def return_some(self, what: str, count: int) -> None:
+        """Give some of it back before the request ends."""
+        left = self._taken.pop(what, 0)
+        if left > count:
+            self._taken[what] = left - count
+        if left:
+            self._admission.give_back(what, self._token_id, min(left, count))
 
     def give_back(self) -> None:
         """Give all of it back."""

@@ -6,6 +6,8 @@ Invariants:
   called "health".
 * The surface of a request is the name of a door, never what a client made up.
 * What a request has taken up is given back when it ends, also if its answer never began.
+* An answer that is in memory as a whole counts as memory of its token until the client has taken
+  it.
 * What is left of a body is read before the answer goes out, unless the client waits to be asked
   for it: workerd hears an answer only when it has sent all.
 """
@@ -17,13 +19,23 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from kvengine.server.messages import ClientLeft, Receive, Request, Response, Send
+from kvengine.server.access import Refused
+from kvengine.server.admission import MEMORY
+from kvengine.server.messages import (
+    PIECE_BYTES,
+    ClientLeft,
+    Receive,
+    Request,
+    Response,
+    Send,
+)
 
 logger = logging.getLogger("kvengine.server")
 
 Door = Callable[[Request], Awaitable[Response]]
 Guard = Callable[[Request], Response | None]
 Observer = Callable[[Request, int, float], None]  # request, status, seconds
+TurnedAway = Callable[[Request, Refused], Response]
 
 
 class Branch:
@@ -51,6 +63,7 @@ class App:
         workerd: takes requests with the header KV-Namespace.
         observers: are told of each answer.
         guard: gives the answer to a request that no door is to see; None: all may be seen.
+        turned_away: gives the answer to a request for whose answer there is no room.
     """
 
     def __init__(
@@ -59,9 +72,12 @@ class App:
         workerd: Door,
         observers: Sequence[Observer] = (),
         guard: Guard | None = None,
+        turned_away: TurnedAway = lambda _request, refused: Response.text(
+            refused.status, refused.why
+        ),
     ) -> None:
         self._doors, self._workerd, self._observers = doors, workerd, observers
-        self._guard = guard
+        self._guard, self._turned_away = guard, turned_away
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -74,6 +90,11 @@ class App:
                 if response is None:
                     response = await self._door_of(request)(request)
                 await request.drain()
+                size = len(response.body) if isinstance(response.body, bytes) else 0
+                if size > PIECE_BYTES and request.method != "HEAD":
+                    request.take(MEMORY, size)
+            except Refused as refused:
+                response = self._turned_away(request, refused)
             except ClientLeft:
                 return
             except Exception:

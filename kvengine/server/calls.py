@@ -13,7 +13,9 @@ Invariants:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from kvengine.client.failures import encode_error
@@ -25,6 +27,9 @@ from kvengine.server.going_on import Write
 
 HEARTBEAT_S = 1.0
 HEARTBEAT = bytes(4)
+# Of streams that do not wait: so many read an item at a moment, before its size is known.
+ITEMS_AT_ONCE = threading.BoundedSemaphore(2)
+COPIES = 2  # of a value: as it was read, and in the message
 
 
 class Call(NamedTuple):
@@ -91,16 +96,27 @@ def iterated(begin: Callable[[int | None], tuple[Iterator[Any], int]], write: Wr
     try:
         while True:
             found, after = begin(after)
-            for item in found:
-                write(_sized([item]))
+            while (item := _next(found, write, waits=after >= 0)) is not None:
                 if after >= 0:
                     after = max(after, item.version)
+                data, item = _sized([item]), None  # what waits is the message alone
+                write(data)
             if after < 0:
                 break
             write(HEARTBEAT)
         write(_sized([]))
     except KvError as error:
         write(_sized(encode_error(error)))
+
+
+def _next(found: Iterator[Any], write: Write, *, waits: bool) -> Any:
+    """Return the next item, for which there is memory; None: there is none."""
+    with nullcontext() if waits else ITEMS_AT_ONCE:
+        item = next(found, None)
+        value = getattr(item, "value", None)
+        if isinstance(value, bytes):
+            write.reserve(COPIES * len(value))
+    return item
 
 
 def _sized(item: Any) -> bytes:

@@ -26,6 +26,7 @@ cdef enum State:
     FIRST_DIGIT
     SIZE
     EXTENSION
+    BLANK           # before an extension
     SIZE_END        # the LF of a chunk's first line
     DATA
     DATA_CR
@@ -111,11 +112,15 @@ cdef class Body:
             elif self.state == SIZE and c == 13:
                 self.state = SIZE_END
             elif self.state == SIZE and (c == 59 or c == 32 or c == 9):  # ";", and blanks before it
-                self.state = EXTENSION
+                self.state = EXTENSION if c == 59 else BLANK
                 self._extended()
             else:
                 raise ValueError("a chunk does not begin with its size")
-        elif self.state == EXTENSION:
+        elif self.state == EXTENSION or self.state == BLANK:
+            if self.state == BLANK and c == 59:
+                self.state = EXTENSION
+            elif self.state == BLANK and c != 13 and c != 32 and c != 9:
+                raise ValueError("what follows the size of a chunk is no extension")
             if c == 13:
                 self.state = SIZE_END
             else:

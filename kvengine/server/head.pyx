@@ -6,12 +6,16 @@ Invariants:
   them, say what it means.
 """
 
+import re
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp
 
 HEAD_BYTES_MAX = 128 << 10  # as much as workerd accepts
 HEADERS_MAX = 128
 cdef Py_ssize_t head_max = HEAD_BYTES_MAX, headers_max = HEADERS_MAX
+# A name or an address, and a port (RFC 9110, 4.2.3); who it is that is called is not looked at.
+HOST = re.compile(rb"[!$%&'()*+,.\-0-9:;=A-Z\[\]_a-z~]*")
 cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
 # Headers that do not change what a read answers begin with none of these.
 cdef tuple NOT_HOT = (
@@ -26,14 +30,14 @@ cdef class Headers:
     block: as they came, from behind the request line to the empty line.
     is_hot: a read with them may be answered here.
     principal: whose they are; None: not known yet, or nobody's.
-    host: which name the client called.
+    host: which name the client called; None: it said none; a request with several is not hot.
     host_is_own: whether that was found to be a name of this machine; None: nobody asked yet.
     """
 
     def __init__(self, block: bytes) -> None:
         self.block, self.is_hot = block, True
         self.authorization = self.namespace_id = self.principal = self.allowed = None
-        self.host, self.host_is_own = b"", None
+        self.host = self.host_is_own = None
         lines = block[:len(block) - 4].split(b"\r\n", headers_max)
         if len(lines) > headers_max:
             self.is_hot = False
@@ -53,7 +57,7 @@ cdef class Headers:
             self.is_hot = self.is_hot and self.namespace_id is None
             self.namespace_id = value
         elif name == b"host":
-            self.is_hot = self.is_hot and not self.host
+            self.is_hot = self.is_hot and self.host is None and HOST.fullmatch(value) is not None
             self.host = value
         elif name.startswith(NOT_HOT) or name == b"connection" and value.lower() != b"keep-alive":
             self.is_hot = False

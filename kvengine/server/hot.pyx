@@ -171,7 +171,7 @@ cdef class HotDoor:
     cdef bint is_guarded(self, Headers headers) except -1:
         """True if a page of another site may have sent a request: the guard must look at it."""
         if headers.host_is_own is None:
-            headers.host_is_own = bool(self.is_own_host(headers.host.decode("latin-1")))
+            headers.host_is_own = bool(self.is_own_host((headers.host or b"").decode("latin-1")))
         return not headers.host_is_own
 
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1:

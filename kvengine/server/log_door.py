@@ -26,10 +26,10 @@ from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.log_server import Nothing
-from kvengine.server.admission import LOGS, NEWS
+from kvengine.server.admission import LOGS, MEMORY, NEWS
 from kvengine.server.backend import Backend
 from kvengine.server.going_on import LOG_EXECUTOR, Write, until, written
-from kvengine.server.messages import Request, Response
+from kvengine.server.messages import PIECE_BYTES, Request, Response, in_pieces
 from kvengine.tier import codec
 from kvengine.tier.codec import Kind
 from kvengine.tier.messages import Answer, Want
@@ -97,7 +97,13 @@ class LogDoor:
         async def frames() -> AsyncGenerator[bytes, None]:
             part = first
             while part is not None:
-                yield part
+                size = len(part)
+                if size > PIECE_BYTES:
+                    request.take(MEMORY, size)
+                async for piece in in_pieces(part):
+                    yield piece
+                if size > PIECE_BYTES:
+                    request.return_some(MEMORY, size)
                 part = await loop.run_in_executor(None, next, fetched, None)
 
         return Response(200, frames(), [BINARY])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 DRAIN_S = 60.0  # so long a body is read that nobody wants
 PARTS_MAX = 16  # of a path; no door has as many
 FIELDS_MAX = 100  # of a query
+PIECE_BYTES = 1 << 18  # of a large answer; what has at most as much is not counted
 
 
 class Request:
@@ -168,6 +169,11 @@ class Request:
         if self.share is not None:
             self.share.take(what, count)
 
+    def return_some(self, what: str, count: int) -> None:
+        """Give some of it back before the request ends."""
+        if self.share is not None:
+            self.share.return_some(what, count)
+
     def turn(self) -> AbstractAsyncContextManager[Any]:
         """Wait, with something long to do, until the token of this request does nothing else so."""
         return nullcontext() if self.share is None else self.share.turn()
@@ -248,13 +254,20 @@ class Response:
         if self.reason is not None:
             start["reason"] = self.reason
         await send(start)
-        if isinstance(self.body, bytes):
-            body = b"" if head_only else self.body
-            await send({"type": "http.response.body", "body": body})
+        body = self.body
+        if isinstance(body, bytes) and (head_only or len(body) <= PIECE_BYTES):
+            await send({"type": "http.response.body", "body": b"" if head_only else body})
             return
-        async for chunk in self.body:
+        async for chunk in in_pieces(body) if isinstance(body, bytes) else body:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def in_pieces(data: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield bytes piece by piece: what is sent has a copy of one of them, not of all."""
+    with memoryview(data) as view:
+        for start in range(0, len(view), PIECE_BYTES):
+            yield bytes(view[start : start + PIECE_BYTES])
 
 
 def decoded(part: bytes) -> str | None:

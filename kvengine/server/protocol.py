@@ -10,7 +10,7 @@ Invariants:
   it is answered: what has come of it waits as bytes, and all connections together hold a bounded
   number of these.
 * A client that is too slow with a request, or with taking its answer, is cut off by the watch over
-  all connections.
+  all connections; a byte now and then is too slow.
 * A client that has ended its side after a whole request still gets its answer, but no stream.
 """
 
@@ -25,9 +25,10 @@ import httptools
 from uvicorn.protocols.http import httptools_impl as base
 
 from kvengine.server.framing import Body
-from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
+from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX, HOST
 from kvengine.server.hot import HotConnection, HotDoor
 from kvengine.server.messages import ENDED, LENGTH
+from kvengine.server.pace import Pace
 from kvengine.server.refusals import (
     NO_HTTP,
     TOO_LARGE,
@@ -105,13 +106,15 @@ class Protocol(base.HttpToolsProtocol):
     is_leaving = False  # the next answer is the last one
     is_reading_head = False
     ended: asyncio.Event  # set when the client sends no more
+    coming: Pace  # of a body
+    going: Pace  # of answers
     body: Body | None = None  # of a request that is not whole yet
     address: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self.ended = asyncio.Event()
+        self.ended, self.coming, self.going = asyncio.Event(), Pace(), Pace()
         self.moved_at = time.monotonic()
         room = self.room
         self.address = self.client[0] if self.client else ""
@@ -233,6 +236,7 @@ class Protocol(base.HttpToolsProtocol):
         except (ValueError, OverflowError):
             self._refuse_malformed()
             return b""
+        self.coming.count += body.used
         if found:
             super().on_body(found)
         if body.ended:
@@ -266,6 +270,10 @@ class Protocol(base.HttpToolsProtocol):
             self._refuse(TOO_LONG if len(self.url) > TARGET_BYTES_MAX else TOO_LARGE)
             return
         length = 0
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if hosts and (len(hosts) > 1 or HOST.fullmatch(hosts[0]) is None):
+            self._refuse_malformed()  # RFC 9112, 3.2; one that says no host is meant for this one
+            return
         for name, value in self.headers:
             if name == b"content-length":
                 length = int(value)
@@ -277,6 +285,7 @@ class Protocol(base.HttpToolsProtocol):
                 length = -1
         self.scope[LENGTH] = length  # type: ignore[literal-required]
         self.body = Body(length) if length else None
+        self.coming.rest()
         super().on_headers_complete()
         if self.is_leaving:
             self.cycle.keep_alive = False
@@ -315,19 +324,28 @@ class Protocol(base.HttpToolsProtocol):
         left = self.transport.get_write_buffer_size()
         if self.moved_at == 0.0 or left < self.left_to_write:
             self.moved_at = now
+        self.going.count += max(0, self.left_to_write - left)
         self.left_to_write = left
+        if not left:
+            self.going.rest()
+        if self.body is None or self.flow.read_paused:
+            self.coming.rest()
         still = now - self.moved_at
         if self.is_refused:
             if now - self.moved_at > LINGER_S:
                 self.transport.abort()
         elif left:
-            if still > settings.write_timeout_s:
+            if still > settings.write_timeout_s or self.going.is_too_slow(
+                now, settings.write_timeout_s, settings.slowest_bytes_s
+            ):
                 self.transport.abort()
         elif self.is_reading_head:
             if now - self.head_began > settings.head_timeout_s:
                 self._refuse(TOO_SLOW)
         elif self.body is not None and not self.flow.read_paused:
-            if still > settings.body_timeout_s:
+            if still > settings.body_timeout_s or self.coming.is_too_slow(
+                now, settings.body_timeout_s, settings.slowest_bytes_s
+            ):
                 self._refuse(TOO_SLOW)
         elif self._waits_for_request() and still > settings.idle_timeout_s:
             self.transport.close()

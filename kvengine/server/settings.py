@@ -44,6 +44,7 @@ class ServerSettings:
     body_timeout_s: float = 30.0  # without a byte of it
     idle_timeout_s: float = 75.0  # between two requests; nginx's
     write_timeout_s: float = 60.0  # without a byte taken
+    slowest_bytes_s: float = 500.0  # of a body, and of an answer, in each of the last two times
     stop_timeout_s: float = 30.0  # for requests under way
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from kvengine.server.console import Console
 from kvengine.server.counted import CountedDoor
 from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.figures import Figures
-from kvengine.server.forward import Admitted
+from kvengine.server.forward import Admitted, not_admitted
 from kvengine.server.health import Ready, health, show_version
 from kvengine.server.hot import HotDoor
 from kvengine.server.json_door import ANSWERS_IN_JSON, JsonDoor
@@ -100,7 +100,8 @@ class Site:
         # A browser does not reach a Unix socket.
         is_exposed = self.settings.is_open and self.settings.unix_socket is None
         self.backend.hot.is_own_host = browsers.is_own if is_exposed else None
-        return App(doors, workerd, self.observers, browsers.refusal if is_exposed else None)
+        guard = browsers.refusal if is_exposed else None
+        return App(doors, workerd, self.observers, guard, not_admitted)
 
     def _v1(self) -> Door:
         live = Live(self.backend, self.figures)

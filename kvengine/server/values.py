@@ -16,8 +16,8 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.values import encode_metadata
+from kvengine.server.messages import PIECE_BYTES
 
-PIECE_BYTES = 1 << 18
 AT_ONCE_BYTES = 1 << 16  # up to this size a value is sent with its head
 
 

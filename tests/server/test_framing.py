@@ -47,12 +47,32 @@ def test_a_length() -> None:
     [
         b"\r\n", b"x\r\n", b"-1\r\n", b"+5\r\nhello", b"5\nhello", b"5\r\r\nhello", b"0x5\r\n",
         b"5\r\nhelloX", b"5\r\nhello\n", b"5\r\nhello\r\r", b"0\r\n\n", b"0\r\na\x00\r\n\r\n",
-        b"0\r\na: b\n\r\n", b"5;\x01\r\n", b"5;a\nb\r\n", b"5 5\n", b"1" * 16,
+        b"0\r\na: b\n\r\n", b"5;\x01\r\n", b"5;a\nb\r\n", b"5 5\n", b"5 x\r\n",
+        b"5\t5\r\n", b"1" * 16,
     ],
 )  # fmt: skip
 def test_what_is_no_body(data: bytes) -> None:
     with pytest.raises(ValueError, match="chunk"):
         Body(-1).feed(data)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        (b"Host: a\r\n", b"200"), (b"Host: [::1]:80\r\n", b"200"), (b"Host:\r\n", b"200"),
+        (b"", b"200"), (b"Host: a\r\nHost: a\r\n", b"400"), (b"Host:\r\nHost: a\r\n", b"400"),
+        (b"Host: a b\r\n", b"400"), (b"Host: u@a\r\n", b"400"), (b"Host: a/b\r\n", b"400"),
+        (b"Host: a\r\nX: y\r\nhOST: b\r\n", b"400"),
+    ],
+)  # fmt: skip
+def test_a_request_has_one_host(server: Running, hosts: bytes, status: bytes) -> None:
+    namespace = server.db.namespace("hosts")
+    namespace.put("k", "v")
+    path = f"{NAMESPACES}/{namespace.id}/values/k"
+    server.http.get(path)  # reads of it are answered on the fast path now
+    for place in ("/health", path):
+        start = f"GET {place} HTTP/1.1\r\n".encode() + BEARER
+        assert server.exchange(start + hosts + b"\r\n").split(b" ")[1] == status
 
 
 def test_extensions_and_trailers_are_counted() -> None:
