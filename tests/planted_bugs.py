@@ -61,10 +61,10 @@ FOUND = (
         "world/test_world.py::test_a_disk_notices_a_center_that_was_restored[behind]"),
     bug("T3 a position is on disk before the drops",
         "tier/location.py",
-        "                self._changing = True\n",
-        "                self._changing = True\n"
+        "                self._apply_all(news, now, on_its_way, applied)\n",
         "                if self.copies.disk and news.upto > self.position:\n"
-        "                    self.copies.disk.reach(news.upto, self.covered_from)\n",
+        "                    self.copies.disk.reach(news.upto, self.covered_from)\n"
+        "                self._apply_all(news, now, on_its_way, applied)\n",
         "tier/test_location_disk.py::"
         "test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old"),
     bug("T4 a min_version reader joins an older question",

@@ -133,9 +133,11 @@ def test_a_store_that_was_moved_and_moved_back(path):
     assert everything(path) == expected
 
 
+@pytest.mark.parametrize("segment_bytes", [SMALL["segment_bytes"], 64 << 20])
 @pytest.mark.parametrize("durability", ["group", "sync"])
-def test_no_put_is_reported_durable_in_a_folder_that_is_gone(path, durability):
-    store = filled(path, durability=durability)
+def test_no_put_is_reported_durable_in_a_folder_that_is_gone(path, durability, segment_bytes):
+    """Whether it would begin a segment, or fits into what was allocated ahead."""
+    store = filled(path, durability=durability, segment_bytes=segment_bytes)
     remove(path)
     with pytest.raises(GONE, match="was removed while it was open"):
         store[b"key"] = b"value"
@@ -149,12 +151,14 @@ def test_no_put_is_reported_durable_in_a_folder_that_is_gone(path, durability):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("segment_bytes", [SMALL["segment_bytes"], 64 << 20])
 @pytest.mark.parametrize("durability", ["os", "interval"])
-def test_a_log_does_not_grow_in_a_folder_that_is_gone(path, durability):
-    store = filled(path, durability=durability)
+def test_a_log_does_not_grow_in_a_folder_that_is_gone(path, durability, segment_bytes):
+    """Neither in a new segment, nor in the one that there is, which may have a long way to go."""
+    store = filled(path, durability=durability, segment_bytes=segment_bytes, sync_interval_s=60)
     remove(path)
     with pytest.raises(GONE) as failure:
-        for number in range(200):
+        for number in range(2000):
             store[b"%d" % number] = bytes(1000)
     assert str(path) in str(failure.value)
     with pytest.raises(StoreReadOnly):

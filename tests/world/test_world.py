@@ -86,10 +86,10 @@ MISTAKES = {
     ),
     "the position is written before the drops": (
         location,
-        "                self._changing = True\n",
-        """                self._changing = True
-                if self.copies.disk and news.upto > self.position:
+        "                self._apply_all(news, now, on_its_way, applied)\n",
+        """                if self.copies.disk and news.upto > self.position:
                     self.copies.disk.reach(news.upto, self.covered_from)
+                self._apply_all(news, now, on_its_way, applied)
 """,
     ),
 }
