@@ -85,8 +85,10 @@ class GroupSizesMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self):
-        """Leave everything as it is, as after a kill."""
-        self.store.refuse(StoreClosed("killed"))
+        """Leave everything as it is, as after a kill: that ends the thread of the jobs too."""
+        killed = StoreClosed("killed")
+        self.store.maintenance.close(killed)
+        self.store.refuse(killed)
         self.folder.unlock()
         self.open()
 
