@@ -30,6 +30,7 @@ from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.listening import Listener
+from kvengine.server.rates import RateTable
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
@@ -94,7 +95,7 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
 
 @asynccontextmanager
 async def center_site(
-    settings: ServerSettings, *, secret: str | None = None
+    settings: ServerSettings, *, secret: str | None = None, rates: RateTable | None = None
 ) -> AsyncIterator[tuple[Site, Start]]:
     """Open the database of a center; give what serves it."""
     async with aio.open(
@@ -103,7 +104,7 @@ async def center_site(
         start = await asyncio.to_thread(
             first_start, db._inner, settings.account, settings.first_token
         )
-        backend = make_backend(db, settings, start.account)
+        backend = make_backend(db, settings, start.account, rates)
         yield Site(backend, settings, secret=secret), start
 
 

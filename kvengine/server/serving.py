@@ -24,6 +24,7 @@ from kvengine.server.backend import Backend
 from kvengine.server.listening import BACKLOG, listening_socket
 from kvengine.server.protocol import Protocol, Room
 from kvengine.server.rate import KeyWrites
+from kvengine.server.rates import RateTable
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
@@ -32,13 +33,16 @@ LOOK_S = 1.0
 LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 
 
-def make_backend(db: Database | Edge, settings: ServerSettings, account: str) -> Backend:
+def make_backend(
+    db: Database | Edge, settings: ServerSettings, account: str, rates: RateTable | None = None
+) -> Backend:
     """Return what the doors stand on.
 
     Args:
         db: open; the caller closes it.
         settings: of the server.
         account: whose server it is.
+        rates: of all processes of the server; None: this is the only one.
     """
     records: Records = CopiedRecords(db._inner) if isinstance(db, Edge) else StoreRecords(db._inner)
     access = Access(
@@ -48,6 +52,7 @@ def make_backend(db: Database | Edge, settings: ServerSettings, account: str) ->
         is_open=settings.is_open,
         rate=settings.rate,
         now=time.monotonic,
+        rates=rates,
     )
     key_writes = KeyWrites(settings.key_write_interval_s, time.monotonic)
     return Backend(db, account, access, key_writes, Admission(settings))

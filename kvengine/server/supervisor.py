@@ -7,12 +7,14 @@ Invariants:
 * This process holds both sockets, so while a process is replaced, who connects waits.
 * There is one writer at a time: the next one starts when the last has ended.
 * A process that dies is started again; when this one dies, all others end.
+* What tokens have asked is counted in memory that all share, which this process holds.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -28,6 +30,7 @@ from typing import Any
 from kvengine.errors import KvError
 from kvengine.file.child import python_running
 from kvengine.server.listening import unix_socket
+from kvengine.server.rates import TABLE_BYTES
 from kvengine.server.settings import ServerSettings
 from kvengine.server.start import Start
 
@@ -52,7 +55,7 @@ class Child:
             python_running("kvengine.server.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno(), order["rates"]],
             text=True,
         )
         assert self.process.stdin is not None
@@ -104,7 +107,8 @@ class Supervisor:
         self._path = str(Path(folder) / "writer")
         self._writer_socket = unix_socket(self._path)
         self._order = {
-            "settings": asdict(settings), "writer": self._path, "secret": secrets.token_hex(32)
+            "settings": asdict(settings), "writer": self._path, "secret": secrets.token_hex(32),
+            "rates": shared_memory(TABLE_BYTES),
         }  # fmt: skip
         self._writer: Child | None = None
         self._readers: list[Child] = []
@@ -137,6 +141,7 @@ class Supervisor:
         if self._writer is not None:
             self._writer.stop(timeout_s)
         self._writer_socket.close()
+        os.close(self._order["rates"])
 
     def replace(self) -> None:
         """Replace every process by a new one; no connection is refused meanwhile."""
@@ -168,6 +173,18 @@ class Supervisor:
                 self._writer = new
             else:
                 self._readers[self._readers.index(child)] = new
+
+
+def shared_memory(size: int) -> int:
+    """Return the descriptor of memory of zeros, which processes that are given it share."""
+    if hasattr(os, "memfd_create"):
+        found = os.memfd_create("kvengine-rates")
+        os.ftruncate(found, size)
+        return found
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(size))
+        file.flush()
+        return os.dup(file.fileno())
 
 
 def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start], None]) -> None:

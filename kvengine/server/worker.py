@@ -1,7 +1,8 @@
 """A process of a server with workers: the writer, or a reader.  The supervisor starts it.
 
 It gets its order as a line of JSON on standard input: role, settings, descriptor (of the socket it
-listens on), writer (the path of the writer's socket), secret, and of a reader the account.  When it
+listens on), writer (the path of the writer's socket), secret, rates (the descriptor of the memory
+in which tokens are counted), and of a reader the account.  When it
 listens, it says on standard output what it started with.
 
 Invariants:
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import mmap
 import os
 import signal
 import socket
@@ -34,6 +36,7 @@ from kvengine.server.counted import Telling
 from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.main import center_site, signals
+from kvengine.server.rates import TABLE_BYTES, RateTable
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
@@ -47,7 +50,13 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
     ending = signals()
     listener = socket.socket(fileno=order["descriptor"])
     is_writer = order["role"] == "writer"
-    making = center_site(settings, secret=order["secret"]) if is_writer else reader(order, settings)
+    with os.fdopen(order["rates"], "r+b") as shared:
+        rates = RateTable(mmap.mmap(shared.fileno(), TABLE_BYTES))
+    making = (
+        center_site(settings, secret=order["secret"], rates=rates)
+        if is_writer
+        else reader(order, settings, rates)
+    )
     async with making as (site, start):
         server = Server(site, [listener])
         await server.start()
@@ -61,11 +70,11 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
 
 @asynccontextmanager
 async def reader(
-    order: dict[str, Any], settings: ServerSettings
+    order: dict[str, Any], settings: ServerSettings, rates: RateTable
 ) -> AsyncIterator[tuple[Site, Start]]:
     """Open the database to read beside the writer; give what serves it."""
     async with aio.open(settings.data, limits=settings.limits, read_only=True) as db:
-        backend = make_backend(db, settings, order["account"])
+        backend = make_backend(db, settings, order["account"], rates)
         forwarder = Forwarder("http://localhost", uds=order["writer"], keep_alive=False)
         async with aclosing(forwarder):
             site = Site(backend, settings, forwarder)

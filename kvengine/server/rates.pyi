@@ -1,0 +1,20 @@
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+SLOTS: int
+TABLE_BYTES: int
+
+@disjoint_base
+class RateTable:
+    def __init__(self, memory: Any) -> None: ...
+
+@disjoint_base
+class SharedAllowance:
+    is_unlimited: bool
+
+    def __init__(self, table: RateTable, digest: bytes, rate: float) -> None: ...
+    def take(self, now: float) -> bool: ...
+    def give_back(self) -> None: ...
+    @property
+    def wait_s(self) -> float: ...

@@ -1,0 +1,141 @@
+"""How often tokens were used, in memory that the processes of a server share.
+
+A slot is 16 bytes: the start of a token's digest, and the moment at which its bucket will be full
+again (GCRA: the bucket is as empty as that moment is far away).  Both change by compare-and-swap.
+
+Invariants:
+
+* What a token may ask is asked of all processes together, however its connections are spread.
+* The table has a fixed size.  A token whose bucket is full needs no slot; if too many are in use at
+  once, one of those that were used least takes the place of another, and gets a full bucket.
+* A process that dies at any moment leaves no lock and nothing half written.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #define kv_load(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
+    static inline int kv_swap(uint64_t *at, uint64_t expected, uint64_t wanted) {
+        return __atomic_compare_exchange_n(
+            at, &expected, wanted, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    """
+    uint64_t kv_load(uint64_t *at) noexcept
+    bint kv_swap(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept
+
+cdef enum:
+    PROBES = 8  # slots in which a token may lie
+
+SLOTS = 1 << 15
+TABLE_BYTES = SLOTS * 16
+cdef uint64_t MASK = SLOTS - 1
+
+cdef struct Slot:
+    uint64_t name       # 0: free
+    uint64_t full_at    # nanoseconds
+
+
+cdef class RateTable:
+    """A table in shared memory.
+
+    Args:
+        memory: TABLE_BYTES of it, zero at first; the same in each process.
+
+    Thread-safety: threads and processes may share it.
+    """
+
+    cdef Py_buffer view
+    cdef bint is_held
+
+    def __cinit__(self, memory) -> None:
+        self.is_held = False
+        PyObject_GetBuffer(memory, &self.view, PyBUF_WRITABLE)
+        self.is_held = True
+        if self.view.len != TABLE_BYTES:
+            raise ValueError(f"a table of rates has {TABLE_BYTES} bytes, not {self.view.len}")
+
+    def __dealloc__(self) -> None:
+        if self.is_held:
+            PyBuffer_Release(&self.view)
+
+    cdef Slot *slot_of(self, uint64_t name, uint64_t now):
+        """Return the slot of a token, which is made if there is none."""
+        cdef Slot *slots = <Slot *>self.view.buf
+        cdef Slot *slot
+        cdef Slot *oldest
+        cdef uint64_t found, i
+        while True:
+            oldest = NULL
+            for i in range(PROBES):
+                slot = &slots[(name + i) & MASK]
+                found = kv_load(&slot.name)
+                if found == name:
+                    return slot
+                if found == 0:
+                    oldest = slot
+                    break
+                if oldest == NULL or kv_load(&slot.full_at) < kv_load(&oldest.full_at):
+                    oldest = slot
+            found = kv_load(&oldest.name)
+            if kv_swap(&oldest.name, found, name):
+                if found != 0:  # another token's, whose bucket is full or will be soon
+                    kv_swap(&oldest.full_at, kv_load(&oldest.full_at), now)
+                return oldest
+
+
+cdef class SharedAllowance:
+    """A bucket that fills with time, of all processes together; it holds one second of its rate.
+
+    Args:
+        table: where it is.
+        digest: of the token.
+        rate: requests a second.
+    """
+
+    cdef RateTable table
+    cdef uint64_t name
+    cdef int64_t one, most      # nanoseconds in which one request comes back, and all do
+    cdef uint64_t asked_at
+    cdef readonly bint is_unlimited
+
+    def __init__(self, table: RateTable, digest: bytes, rate: float) -> None:
+        self.table, self.is_unlimited = table, False
+        memcpy(&self.name, <const char *>digest, 8)
+        self.name = self.name or 1
+        # Slower than one in 30 years is as slow.
+        self.one = <int64_t>(1e9 / max(rate, 1e-9))
+        self.most = <int64_t>(max(1.0, rate) * (1e9 / max(rate, 1e-9)))
+        self.asked_at = 0
+
+    def take(self, now: float) -> bool:
+        """Take one request out at a moment, in seconds; False if there is none left."""
+        cdef uint64_t moment = <uint64_t>(now * 1e9), found, start
+        cdef Slot *slot = self.table.slot_of(self.name, moment)
+        self.asked_at = moment
+        while True:
+            found = kv_load(&slot.full_at)
+            start = found if found > moment else moment
+            if <int64_t>(start + self.one - moment) > self.most:
+                return False
+            if kv_swap(&slot.full_at, found, start + self.one):
+                return True
+
+    def give_back(self) -> None:
+        """Put a request back that was not answered here."""
+        cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)
+        cdef uint64_t found
+        while True:
+            found = kv_load(&slot.full_at)
+            if found <= self.asked_at or kv_swap(&slot.full_at, found, found - self.one):
+                return
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds from the last question until the next request is there."""
+        cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)
+        cdef int64_t left = <int64_t>(kv_load(&slot.full_at) - self.asked_at)
+        return max(0, left + self.one - self.most) / 1e9
