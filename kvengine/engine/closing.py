@@ -66,24 +66,27 @@ def _close(store: StoreParts) -> None:
 
 def _release(store: StoreParts) -> None:
     """End everything and give the folder back; each step may be done again."""
-    try:
-        if not store.is_settled:
-            _stop(store, StoreClosed("the store is closed"))
-    except (KvError, OSError):
-        _give_back(store)
-        raise
+    if not store.is_settled:
+        closed = StoreClosed("the store is closed")
+        store.maintenance.close(closed)
+        store.interval_sync.close()
+        try:
+            _stop(store, closed)
+        except (KvError, OSError):
+            if not store.is_refused:  # of a signal handler: the store goes on
+                raise
+            _give_back(store)
+            raise
     _give_back(store)
 
 
 def _stop(store: StoreParts, closed: StoreClosed) -> None:
-    """Let nothing go on that would touch the folder."""
-    store.maintenance.close(closed)
-    store.interval_sync.close()
+    """Let nobody write any more, and leave the log as it is to be found."""
     try:
         if not store.options.read_only:
             _end_log(store, closed)
     finally:
-        if store.control_page is not None and not store.options.read_only:
+        if store.is_refused and store.control_page is not None and not store.options.read_only:
             store.control_page.leave()
     store.refuse(closed)
 

@@ -69,6 +69,10 @@ cdef class CommitGroup:
     cdef object active
     cdef int only_fd                # of `active`, while nothing else needs a sync; else -1
     cdef bint has_failed
+    cdef int failed_code            # what _refusal() says of the first sync that failed,
+    cdef const char *failed_what
+    cdef str failed_name            # None: the folder is gone
+    cdef bint is_plain              # the folder is on disk, and no test is in between
     cdef object folder
     cdef Folder held                # the same, open; None: there is none on disk
     cdef uint64_t begun_files       # segments begun so far,
@@ -86,6 +90,8 @@ cdef class CommitGroup:
     cdef void _gather(self) noexcept nogil
     cdef int _lead(self, int code) except -1
     cdef int _sync_and_note(self) except -1
+    cdef int _keep(self, int code, const char *what, str name) noexcept
+    cdef object _refusal(self)
     cdef void _hand_over(self) noexcept
     cdef void _make_locks(self) noexcept
     cdef int _lead_without_gil(self) noexcept nogil

@@ -8,21 +8,24 @@ Invariants:
   of what a sync takes: threads that write in a loop come back together, and a thread that is
   alone never waits.
 * Nothing is reported durable in a folder that is gone, or holds another store by now.
-* A thread that syncs may be interrupted by code that wants to sync as well (a signal handler, a
-  finalizer): it does so at once, and what it did is not undone by the one that it interrupted.
+* No Python code runs in a thread that syncs a folder on disk: a signal handler or a finalizer that
+  waited there for a job, or raised an OSError, would hang, or pass for a sync that failed.  Folders
+  of tests are in Python: what interrupts them and wants to sync as well does so at once.
 * After the first failed sync nothing is ever reported durable again: the kernel may have dropped
   the dirty pages and would call the next sync a success.
 """
 
-from libc.errno cimport EBADF, errno
+from libc.errno cimport EBADF, ESTALE, errno
 
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 from kvengine.errors import InvalidRequest, StoreReadOnly
+from kvengine.file.local import LocalDirectory
 
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
+    int fsync(int fd)
 
 cdef extern from *:
     """
@@ -91,6 +94,7 @@ cdef class CommitGroup:
         """
         self.folder, self.unsynced, self.active = folder, unsynced, file
         self.held = folder.folder
+        self.is_plain = type(folder) is LocalDirectory
         self.version = version
         self.durable_version = version if durable else 0
         self.appended = 1
@@ -126,7 +130,10 @@ cdef class CommitGroup:
         cdef int code = NEEDS_GIL
         if self.syncing and self.leader == kv_thread():
             # A signal handler or a finalizer that came while this very thread was syncing.
-            return self._sync_and_note()
+            code = self._sync_and_note()
+            if code:
+                self._failed(self._refusal())
+            return 0
         while True:
             with nogil:
                 lead = self._queue(ticket, alone)
@@ -134,7 +141,7 @@ cdef class CommitGroup:
                     code = self._lead_without_gil()
             if lead and code == 0:
                 return 0
-            if self.failure is not None:
+            if self.has_failed:
                 if lead:
                     self._hand_over()
                 raise self._read_only()
@@ -220,46 +227,84 @@ cdef class CommitGroup:
     cdef int _lead(self, int code) except -1:
         """Sync whatever needs it, unless that has failed already with `code`."""
         try:
-            if code != NEEDS_GIL:
-                self._failed(storage_error(code, "cannot sync", self.active.name))
-            self._sync_and_note()
+            if code == NEEDS_GIL:
+                code = self._sync_and_note()
+            else:
+                self._keep(code, "cannot sync", self.active.name)
         finally:
             self._hand_over()
+        if code:
+            self._failed(self._refusal())
         return 0
 
     cdef int _sync_and_note(self) except -1:
-        """Sync whatever needs it; the same thread may come again in between, and do it, too."""
+        """Sync whatever needs it; the same thread may come again in between, and do it, too.
+
+        Returns the number of an error, and keeps what _refusal() says of it.
+        """
         cdef uint64_t version = kv_load(&self.version)
         cdef uint64_t target = kv_load(&self.appended)
         cdef timespec begun
-        if self.failure is not None:
+        cdef int code
+        if self.has_failed:
             raise self._read_only()
         clock_gettime(CLOCK_MONOTONIC, &begun)
         try:
-            self._sync_all()
-        except OSError as error:
+            code = self._sync_all()
+        except OSError as error:  # of a folder in Python
             self._failed(error)
-        self._note(target, version, &begun)
-        return 0
+        if code == 0:
+            self._note(target, version, &begun)
+        return code
 
     cdef int _sync_all(self) except -1:
         cdef MappedFile file
         cdef uint64_t begun
+        cdef int code
         while self.unsynced:
             file = self.unsynced[0]
-            file.sync()
+            code = file.try_sync()
+            if code:
+                return self._keep(code, "cannot sync", file.name)
             if self.unsynced and self.unsynced[0] is file:
                 self.unsynced.pop(0)
         file = self.active
         if file is not None:
-            file.sync()
+            code = file.try_sync()
+            if code:
+                return self._keep(code, "cannot sync", file.name)
         begun = self.begun_files
         if begun != self.named_files:
-            self.folder.sync()
+            if not self.is_plain:
+                self.folder.sync()
+            elif not self.is_lost():
+                with nogil:
+                    code = errno if fsync(self.held.fd) != 0 else 0
+                if code:
+                    return self._keep(code, "cannot sync the folder", self.held.path)
             self.named_files = max(self.named_files, begun)
-        self.folder.check_present()
+        if not self.is_plain:
+            self.folder.check_present()
+        elif self.is_lost():
+            return self._keep(ESTALE, "", None)
         self._choose_fd()
         return 0
+
+    cdef int _keep(self, int code, const char *what, str name) noexcept:
+        """A sync failed: nothing is durable from here on, whatever else runs before it is said."""
+        if not self.has_failed:
+            self.failed_code, self.failed_what, self.failed_name = code, what, name
+        self.has_failed = True
+        return code
+
+    cdef object _refusal(self):
+        """Return the error for what _keep() kept."""
+        cdef object problem = None if self.held is None else self.held.problem()
+        if self.failed_name is None and problem is not None:
+            return problem
+        return storage_error(
+            self.failed_code, self.failed_what.decode() or "the folder is gone",
+            self.failed_name or "the log")
 
     cdef void _choose_fd(self) noexcept:
         """Let syncs go without the GIL if only the segment being written needs them."""
@@ -289,8 +334,10 @@ cdef class CommitGroup:
                 self.on_failure(self._read_only())
 
     def _read_only(self) -> StoreReadOnly:
+        # None: another thread is about to say it.
+        cause = self._refusal() if self.failure is None else self.failure
         what = "" if self.is_lost() else " since a sync failed"
-        return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
+        return StoreReadOnly(f"the store is read-only{what}: {cause}", cause)
 
     def forget_files(self) -> bool:
         """Hold no file any more; False if a thread syncs one just now.
@@ -303,7 +350,7 @@ cdef class CommitGroup:
         if self.failure is None:
             self.failure = storage_error(EBADF, "the store was closed", "the log")
         kv_store_int(&self.only_fd, -1)
-        self.active, self.unsynced = None, []
+        self.active, self.unsynced, self.held, self.folder = None, [], None, None
         return True
 
     def check_present(self) -> None:

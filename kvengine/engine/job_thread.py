@@ -72,6 +72,10 @@ class _Task:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def cancel(self) -> None:
+        """Nobody waits any more: forget a call that was not made yet, and with it the store."""
+        self.is_cancelled, self._action = True, None
+
     def carry_out(self) -> None:
         """Make the call, and forget it: it refers to the store."""
         action, self._action = self._action, None
@@ -176,7 +180,7 @@ class JobThread:
                 if reports is not None:
                     reports.deliver()
         except BaseException:
-            task.is_cancelled = True
+            task.cancel()
             task.done.wait(GRACE_S)
             raise
 

@@ -22,6 +22,7 @@ cdef class MappedFile:
     cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1
     cdef int try_write(self, const char *data, uint64_t size, uint64_t offset) except -1
     cdef int sync(self) except -1
+    cdef int try_sync(self) except -1
     cdef int truncate(self, uint64_t size) except -1
     cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil
     cdef int load(self, uint64_t offset, uint64_t size) noexcept nogil
