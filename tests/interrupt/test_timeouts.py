@@ -1,4 +1,4 @@
-"""Handlers that raise TimeoutError, which is an OSError, or that start jobs, in the middle of a sync.
+"""Handlers that raise TimeoutError, which is an OSError, or start jobs, in the middle of a sync.
 
 Invariants:
 
