@@ -1,12 +1,14 @@
 """Changes of the catalog that something interrupts: what is in memory is what the store has."""
 
 import functools
+import json
 
 import pytest
 
 import kvengine
 from kvengine import Database, KvError, NamespaceExists, StoreBusy
 from kvengine.metering.ledger import Ledger
+from kvengine.namespace.layout import CATALOG
 from kvengine.testing.interrupting import ERRORS, Interruption
 
 POINTS = 150
@@ -14,6 +16,13 @@ POINTS = 150
 
 def titles(db):
     return [info.title for info in db.namespaces()]
+
+
+def stored_titles(db):
+    """Return the titles that somebody who opens the store now would see."""
+    rows = db._catalog._store.scan(CATALOG, start_after=CATALOG)
+    found = [json.loads(row.value) for row in rows]
+    return sorted(row["title"] for row in found if row["state"] != "deleting")
 
 
 def numbers(db):
@@ -39,6 +48,7 @@ def test_an_exception_at_every_line(tmp_path, call):
             error = interruption.run(functools.partial(CALLS[call], db, at))
             where = f"{call}: {interruption.place}"
             assert error is None or isinstance(error, (*ERRORS, KvError)), where
+            assert sorted(titles(db)) == stored_titles(db), where
             after = db.namespace(f"after {at}")
             after.put("mine", f"after {at}")
             assert len(set(numbers(db))) == len(numbers(db)), where
