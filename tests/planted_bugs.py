@@ -240,7 +240,7 @@ TIER = (
         "and not self.table.has_ended(slot, self.now(asked)):\n            there[0]",
         ":\n            there[0]",
         "tier/test_cache.py::"
-        "test_pop_and_setdefault_are_one_step_also_when_the_entry_ends_meanwhile"),
+        "test_setdefault_gives_nothing_that_has_ended_and_holds_the_new_value_anew"),
     bug("who waits for an interrupted maker waits for ever, or gets nothing",
         "tier/flights.pyx",
         "                    own.result = make(own)\n                    return own.result\n"
@@ -326,7 +326,7 @@ OTHERS = (
         "test_errors.py"),
     bug("async close does not wait for what is under way",
         "aio/runner.py", "                wait(running)\n", "",
-        "aio/test_calls.py::test_closing_waits_for_what_is_under_way"),
+        "aio/test_calls.py::test_the_last_call_comes_when_no_other_is_under_way_any_more"),
     bug("a second async close returns before the first",
         "aio/runner.py", "        await asyncio.shield(asyncio.wrap_future(self._last))\n",
         "            await asyncio.shield(asyncio.wrap_future(self._last))\n",

@@ -10,6 +10,7 @@ import pytest
 import kvengine
 import kvengine.aio
 from kvengine import StoreClosed
+from kvengine.aio.runner import Runner
 from kvengine.testing.clock import ManualClock
 from tests.aio.running import run
 
@@ -184,6 +185,24 @@ def test_closing_waits_for_what_is_under_way(tmp_path):
     asyncio.run(main())
     with kvengine.open(tmp_path / "db") as db:
         assert db.namespace("a").count() == 100
+
+
+def test_the_last_call_comes_when_no_other_is_under_way_any_more():
+    """Else a database is closed under a call, which then fails though it was taken up before."""
+    go_on, is_last = threading.Event(), threading.Event()
+
+    async def main():
+        runner = Runner()
+        under_way = asyncio.create_task(runner.run(go_on.wait, 60))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(runner.close(is_last.set))
+        assert not await asyncio.to_thread(is_last.wait, 0.2)
+        go_on.set()
+        assert await under_way
+        await closing
+        assert is_last.is_set()
+
+    asyncio.run(main())
 
 
 def test_an_open_that_fails_leaves_no_thread(tmp_path):

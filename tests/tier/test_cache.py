@@ -313,6 +313,16 @@ def test_pop_and_setdefault_are_one_step_also_when_the_entry_ends_meanwhile():
         Cache(1, getsizeof=len).setdefault("k", "xx")
 
 
+def test_setdefault_gives_nothing_that_has_ended_and_holds_the_new_value_anew():
+    now = [0.0]
+    cache = Cache(10, ttl=10.0, timer=lambda: now[0])
+    for value in range(5):
+        assert cache.setdefault("k", value) == value
+        now[0] += 9.0
+        assert cache.setdefault("k", "other") == value
+        now[0] += 1.0  # its time is over, counted from when it was held
+
+
 DAY = 86400.0
 
 
