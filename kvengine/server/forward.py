@@ -62,7 +62,8 @@ class Forwarder:
     """A door to another server.
 
     Args:
-        url: where it is; with `uds` only the host that it is told, which without tokens is localhost.
+        url: where it is; with `uds` only the host that it is told, which without tokens is
+            localhost.
         uds: the path of its Unix socket.
         verify: True, or an ssl.SSLContext that says which servers to trust.
         keep_alive: use a connection again.  Who restarts closes those that are idle, and a request

@@ -6,7 +6,9 @@
 
 Invariants:
 
-* Whoever asks here may read every namespace.
+* Whoever asks here may read every namespace.  The log has the records of tokens, too: a location
+  needs them to know who may read there, and should not need a token that makes tokens.  They hold
+  names, rights and SHA-256s of random tokens, which open nothing.
 * A stream says something every few seconds, so that its reader knows that it is alive.
 """
 

@@ -33,6 +33,7 @@ from kvengine.server.listening import unix_socket
 from kvengine.server.rates import TABLE_BYTES
 from kvengine.server.settings import ServerSettings
 from kvengine.server.start import Start
+from kvengine.server.writer_folder import SOCKET_NAME, writer_folder
 
 logger = logging.getLogger("kvengine.server")
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -104,11 +105,12 @@ class Supervisor:
 
     def __init__(self, settings: ServerSettings, listener: socket.socket, folder: str) -> None:
         self._settings, self._listener = settings, listener
-        self._path = str(Path(folder) / "writer")
+        self._path = str(Path(folder) / SOCKET_NAME)
         self._writer_socket = unix_socket(self._path)
-        self._order = {
+        self._shared = shared_memory(TABLE_BYTES)
+        self._order: dict[str, Any] = {
             "settings": asdict(settings), "writer": self._path, "secret": secrets.token_hex(32),
-            "rates": shared_memory(TABLE_BYTES),
+            "rates": self._shared,
         }  # fmt: skip
         self._writer: Child | None = None
         self._readers: list[Child] = []
@@ -141,7 +143,7 @@ class Supervisor:
         if self._writer is not None:
             self._writer.stop(timeout_s)
         self._writer_socket.close()
-        os.close(self._order["rates"])
+        os.close(self._shared)
 
     def replace(self) -> None:
         """Replace every process by a new one; no connection is refused meanwhile."""
@@ -199,7 +201,7 @@ def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start
         KvError: a process can't start.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    with tempfile.TemporaryDirectory(prefix="kvengine-") as folder:
+    with writer_folder() as folder:
         processes = Supervisor(settings, listener, folder)
         try:
             told(processes.start())

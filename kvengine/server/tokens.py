@@ -34,7 +34,7 @@ class Token:
     account: str
     namespaces: tuple[str, ...] | None = None  # ids; None: all
     write: bool = False
-    admin: bool = False  # namespaces, tokens, the log, usage
+    admin: bool = False  # may make, list and revoke tokens
     created: int = 0  # seconds since the epoch
     expires: int | None = None
     rate: float | None = None  # requests a second; None: the server's

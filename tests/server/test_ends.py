@@ -31,6 +31,39 @@ def hostile(folder: Path, *names: str) -> dict[str, str]:
     return {"HOSTILE": str(folder / "note")}
 
 
+# -- what is left behind
+
+
+def test_a_killed_supervisor_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    """The folder of its writer's socket is removed by the next one; others' folders are not."""
+    temporary = tmp_path / "tmp"
+    others = temporary / "kvengine-notes"
+    others.mkdir(parents=True)
+    (others / "writer").write_text("no socket")
+    in_use = temporary / "kvengine-in-use"
+    in_use.mkdir()
+    with unix_socket(str(in_use / "writer")):
+
+        def folders() -> set[str]:
+            return {one.name for one in temporary.iterdir()}
+
+        known = folders()
+        options = (tmp_path / "data", "--workers", "1")
+        with serving(*options, TMPDIR=str(temporary)) as server:
+            server.wait_until_ready()
+            started = children(server.process.pid)
+            (left,) = folders() - known
+            server.stop(signal.SIGKILL)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+            assert left in folders()
+        with serving(*options, TMPDIR=str(temporary)) as server:
+            server.wait_until_ready()
+            (new,) = folders() - known
+            assert new != left
+            assert server.stop() == 0
+        assert folders() == known
+
+
 # -- what is run
 
 

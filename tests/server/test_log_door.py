@@ -138,6 +138,23 @@ def test_tokens_decide(server):
         connection.close()
 
 
+def test_what_the_log_tells_of_tokens(server):
+    """Who reads all namespaces reads the log, and no token in it; others read none of it."""
+    own = server.db.namespace("own").id
+    tokens = TokenStore(server.db, ACCOUNT)
+    secret, token = tokens.create("a location")
+    scoped, _ = tokens.create("scoped", namespaces=(own,), write=True)
+    paths = (("GET", "/v1/log?after=0"), ("GET", "/v1/news?after=0"), ("POST", "/v1/fetch"))
+    for method, path in paths:
+        headers = {"authorization": f"Bearer {scoped}"}
+        assert server.http.request(method, path, headers=headers).status_code == 403
+    log = server.http.get("/v1/log?after=0", headers={"authorization": f"Bearer {secret}"})
+    assert log.status_code == 200
+    assert token.id.encode() in log.content
+    assert secret.encode() not in log.content
+    assert scoped.encode() not in log.content
+
+
 def test_a_follower_over_http(server):
     namespace = server.db.namespace("followed")
     namespace.put("a", b"\xff" * 5000)
