@@ -68,9 +68,7 @@ def json_option(command: Command) -> Command:
 
 def null_option(command: Command) -> Command:
     """Add ``-0``."""
-    return click.option(
-        "-0", "--null", is_flag=True, help="End each key with a NUL byte, never escape it."
-    )(command)
+    return click.option("-0", "--null", is_flag=True, help="End each key with a NUL byte.")(command)
 
 
 def key_bytes(text: str, as_hex: bool, name: str = "KEY") -> bytes:

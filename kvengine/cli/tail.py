@@ -41,7 +41,7 @@ def tail(
         raise click.UsageError("give one of --after and --consumer")
     with open_reader(data) as store:
         answer = output()
-        escape = on_terminal() and not null
+        escape = on_terminal()  # also between NULs: a terminal obeys what a key says
         named = None if consumer is None else store.consumer(consumer)
         for batch in _batches(store, after or 0, named, follow):
             for change in batch:

@@ -27,7 +27,11 @@ def test_control_characters_in_keys_are_escaped(process) -> None:
     process("put", key, "value\a")
     assert on_terminal(process, "list") == b"\\x1b[31m\\xff\\\\\n"
     assert on_terminal(process, "list", "--values") == b"\\x1b[31m\\xff\\\\\tvalue\\x07\n"
-    assert on_terminal(process, "list", "-0") == key + b"\0"
+    for command in ("list", "tail"):
+        found = on_terminal(process, command, "-0")
+        assert found.endswith(b"\\x1b[31m\\xff\\\\\0")
+        assert b"\x1b" not in found
+        assert process(command, "-0").stdout.endswith(key + b"\0")
     assert on_terminal(process, "tail") == b"1\tput\t\\x1b[31m\\xff\\\\\n"
     assert process("list").stdout == key + b"\n"
 
