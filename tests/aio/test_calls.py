@@ -196,8 +196,10 @@ def test_the_last_call_comes_when_no_other_is_under_way_any_more():
         under_way = asyncio.create_task(runner.run(go_on.wait, 60))
         await asyncio.sleep(0)
         closing = asyncio.create_task(runner.close(is_last.set))
-        assert not await asyncio.to_thread(is_last.wait, 0.2)
-        go_on.set()
+        try:
+            assert not await asyncio.to_thread(is_last.wait, 0.2)
+        finally:
+            go_on.set()
         assert await under_way
         await closing
         assert is_last.is_set()

@@ -155,10 +155,12 @@ async def test_a_second_close_waits_for_the_first():
     first = asyncio.ensure_future(db.close())
     second = asyncio.ensure_future(db.close())
     second.add_done_callback(lambda _: ended.append(db.closed))
-    await asyncio.sleep(0.05)
-    assert not first.done()
-    assert not second.done()
-    release.set()
+    try:
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        assert not second.done()
+    finally:
+        release.set()  # else a test that fails hangs
     await asyncio.gather(first, second, slow)
     assert ended == [True]
     await db.close()

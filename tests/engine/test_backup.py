@@ -295,6 +295,24 @@ def test_progress_grows_up_to_all_bytes(store, tmp_path):
     )
 
 
+def test_files_that_a_job_replaces_meanwhile_stay_until_they_are_copied(store, tmp_path):
+    """Segments, the saved index and key runs: the copy needs none of them made again."""
+    expected, names = list(store.scan()), set(os.listdir(store.path))
+
+    def progress(done, total):
+        if done < total:
+            fill(store, 0, 90)
+            store.compact()
+            assert names <= set(os.listdir(store.path))
+
+    assert store.stats().segments > 2
+    store.backup(tmp_path / "copy", progress)
+    assert {name[-5:] for name in os.listdir(tmp_path / "copy")} >= {".keys", "index"}
+    assert entries(tmp_path / "copy") == expected
+    store.compact()
+    assert not names & {name for name in os.listdir(store.path) if "." in name}
+
+
 def test_a_source_that_is_a_directory_object(tmp_path):
     with Store.in_directory(KeptDirectory(), **MANUAL) as store:
         fill(store)
