@@ -121,6 +121,8 @@ cdef class Applier(Changer):
         self.announce()
         if level <= 1:
             self.commits.wait(write.ticket, level == 0)
+        elif level == 2 and not self.commits.is_sync_due:
+            self._sync_soon()
         return write.version
 
     def announce(self) -> None:

@@ -211,6 +211,8 @@ cdef class Changer(Writer):
             self._wake()
         if level <= 1:
             self.commits.wait(write.ticket, level == 0)
+        elif level == 2 and not self.commits.is_sync_due:
+            self._sync_soon()
         return write.version
 
     def __getitem__(self, key):

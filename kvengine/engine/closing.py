@@ -131,10 +131,14 @@ def _settle(store: StoreParts) -> None:
         return
     if store.commits.failure is not None or not _is_present(store):
         return
-    if store.options.durability != "os":
+    if _must_sync(store):
         store.commits.sync()
     if _has_jobs(store):
         store.maintenance.run(lambda: _last_jobs(store))
+
+
+def _must_sync(store: StoreParts) -> bool:
+    return store.options.durability != "os" or store.commits.is_sync_due
 
 
 def _has_jobs(store: StoreParts) -> bool:
@@ -168,7 +172,7 @@ def _end_log(store: StoreParts, closed: StoreClosed) -> None:
     store.stop_writes(closed)
     try:
         store.drop_next_segment()
-        if store.options.durability != "os" and store.commits.failure is None:
+        if _must_sync(store) and store.commits.failure is None:
             store.commits.sync()  # what was written since the store was settled
     finally:
         if store.commits.failure is not None:

@@ -73,6 +73,7 @@ cdef class CommitGroup:
     cdef const char *failed_what
     cdef str failed_name            # None: the folder is gone
     cdef bint is_plain              # the folder is on disk, and no test is in between
+    cdef public bint is_sync_due    # a thread syncs soon all that is appended before
     cdef object folder
     cdef Folder held                # the same, open; None: there is none on disk
     cdef uint64_t begun_files       # segments begun so far,

@@ -16,6 +16,7 @@ class CommitGroup:
     synced: int
     version: int
     durable_version: int
+    is_sync_due: bool
     failure: BaseException | None
     on_failure: Callable[[Any], None] | None
 

@@ -79,9 +79,6 @@ cdef class Latch:
     Thread-safety: any number of threads may wait; open() may be called by any.
     """
 
-    cdef PyThread_type_lock lock
-    cdef bint is_open
-
     def __cinit__(self) -> None:
         self.lock = new_lock()
         PyThread_acquire_lock(self.lock, 0)
@@ -92,6 +89,10 @@ cdef class Latch:
 
     def open(self) -> None:
         """Let those who wait go on; opening twice is no error."""
+        self.release()
+
+    cdef void release(self) noexcept:
+        """As open(), which needs no memory so."""
         if not self.is_open:
             self.is_open = True
             PyThread_release_lock(self.lock)
@@ -113,6 +114,7 @@ cdef class OwnedLock:
     cdef PyThread_type_lock lock
     cdef unsigned long owner
     cdef Py_ssize_t depth
+    cdef readonly bint is_busy      # it is held by a job
 
     def __cinit__(self) -> None:
         self.lock = new_lock()
@@ -137,9 +139,12 @@ cdef class OwnedLock:
         """True if this thread holds the lock."""
         return self.depth > 0 and self.owner == PyThread_get_thread_ident()
 
-    def held(self) -> Hold:
-        """Take the lock until the result is left as a context manager, or dropped."""
-        return Hold(self)
+    def held(self, is_job: bool = False) -> Hold:
+        """Take the lock until the result is left as a context manager, or dropped.
+
+        With `is_job` the lock `is_busy` so long.
+        """
+        return Hold(self, is_job)
 
     def __enter__(self) -> OwnedLock:
         self.acquire()
@@ -153,6 +158,7 @@ cdef class OwnedLock:
         if not self.is_mine():
             self.lock = new_lock()
             self.depth = 0
+            self.is_busy = False
 
 
 @cython.no_gc_clear
@@ -160,11 +166,12 @@ cdef class Hold:
     """An OwnedLock, held."""
 
     cdef OwnedLock lock
-    cdef bint active
+    cdef bint active, was_busy
 
-    def __cinit__(self, OwnedLock lock not None) -> None:
+    def __cinit__(self, OwnedLock lock not None, is_job: bool = False) -> None:
         lock.acquire()
-        self.lock, self.active = lock, True
+        self.lock, self.active, self.was_busy = lock, True, lock.is_busy
+        lock.is_busy |= is_job
 
     def __dealloc__(self) -> None:
         self.end()
@@ -172,6 +179,7 @@ cdef class Hold:
     cdef void end(self) noexcept:
         if self.active:
             self.active = False
+            self.lock.is_busy = self.was_busy
             self.lock.release()
 
     def __enter__(self) -> Hold:

@@ -20,11 +20,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kvengine.clock import SystemClock
-from kvengine.engine.holding import Latch, rest
-from kvengine.engine.worker import Worker
+from kvengine.engine.holding import rest
+from kvengine.engine.worker import Task, Worker
 from kvengine.errors import InvalidRequest, StoreReadOnly, again
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ logger = logging.getLogger("kvengine")
 IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
+LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
 PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
@@ -60,27 +61,6 @@ class Reports:
         """Call the function with what came since, in the thread that waits for the job."""
         while self._progress is not None and self._news:
             self._progress(*self._news.popleft())
-
-
-class _Task:
-    """One call that waits for the thread, or is carried out by it."""
-
-    def __init__(self, action: Callable[[], Any]) -> None:
-        self._action: Callable[[], Any] | None = action
-        self.done = Latch()
-        self.is_cancelled = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def cancel(self) -> None:
-        """Nobody waits any more: forget a call that was not made yet, and with it the store."""
-        self.is_cancelled, self._action = True, None
-
-    def carry_out(self) -> None:
-        """Make the call, and forget it: it refers to the store."""
-        action, self._action = self._action, None
-        if action is not None:
-            self.result = action()
 
 
 class Failures:
@@ -129,9 +109,8 @@ class JobThread:
         self._store = weakref.ref(store)
         self._lock = store.jobs
         self._work = work
-        self._tasks: deque[_Task] = deque()
-        self._current: _Task | None = None  # None while it is background work
-        self._is_busy = False
+        self._tasks: deque[Task] = deque()
+        self._current: Task | None = None  # None while it is background work
         self._worker: Worker | None = None
         self._is_watching = False  # wake() was called: there may be work at any time
         self._retry_at = 0.0
@@ -159,24 +138,29 @@ class JobThread:
             raise InvalidRequest("a job can't begin inside another job of the same store")
         if self._closed is not None:
             raise again(self._closed)
-        task = _Task(action)
+        task = Task(action)
         if self._lock.is_mine() or (self._worker is not None and self._worker.is_current()):
             self._carry_out(task)
         else:
             self._hand_over(task, reports)
         if reports is not None:
             reports.deliver()
-        if task.error is not None:
-            raise task.error
-        return task.result  # type: ignore[no-any-return]
+        try:
+            return task.outcome()  # type: ignore[no-any-return]
+        except JobStopped:
+            if self._closed is None:
+                raise
+            raise again(self._closed) from None
 
-    def _hand_over(self, task: _Task, reports: Reports | None) -> None:
+    def _hand_over(self, task: Task, reports: Reports | None) -> None:
         """Let the thread carry out a task, and wait until it has."""
+        pause = LOOK_S if reports is None else PROGRESS_S
         try:
             self._tasks.append(task)
-            if not self._thread().wake():
-                self._carry_out_all()  # no thread is to be had
-            while not task.done.wait(-1 if reports is None else PROGRESS_S):
+            while not task.done.wait(0):
+                if not self._thread().wake():
+                    self._carry_out_all()  # no thread is to be had
+                task.done.wait(pause)
                 if reports is not None:
                     reports.deliver()
         except BaseException:
@@ -186,7 +170,7 @@ class JobThread:
 
     def is_inside(self) -> bool:
         """True if this thread is carrying out a job."""
-        return self._is_busy and self._lock.is_mine()
+        return self._lock.is_mine() and self._lock.is_busy
 
     def check(self) -> None:
         """Called by a job at a safe point.
@@ -245,31 +229,25 @@ class JobThread:
         return left if left > 0 else self._background()
 
     def _carry_out_all(self) -> None:
+        """Leave no task; what is interrupted before it begins stays, for the next step."""
         while self._tasks:
-            with contextlib.suppress(IndexError):  # another thread may have taken it
-                self._carry_out(self._tasks.popleft())
+            with contextlib.suppress(IndexError, ValueError):  # another thread was quicker
+                task = self._tasks[0]
+                self._carry_out(task)
+                self._tasks.remove(task)
 
-    def _carry_out(self, task: _Task) -> None:
+    def _carry_out(self, task: Task) -> None:
         store = self._store()  # if nobody else holds it any more, it goes when the job is over
-        try:
-            with self._lock.held():
-                try:
-                    self._begin(task, store)
-                    task.carry_out()
-                finally:
-                    self._is_busy, self._current = False, None
-        except JobStopped as error:
-            if not task.is_cancelled:  # else nobody listens
-                task.error = error if self._closed is None else again(self._closed)
-        except BaseException as error:  # noqa: BLE001  # the caller's to handle
-            task.error = error
-        finally:
-            task.done.open()
+        with self._lock.held(is_job=True):
+            try:
+                task.carry_out(self._begin, store)
+            finally:
+                self._current = None
         del store
 
-    def _begin(self, task: _Task | None, store: StoreParts | None) -> None:
+    def _begin(self, task: Task | None, store: StoreParts | None) -> None:
         """A job begins; None: background work.  What was interrupted is completed first."""
-        self._is_busy, self._current = True, task
+        self._current = task
         self.check()
         if store is not None:
             store.resume()
@@ -279,12 +257,9 @@ class JobThread:
         if store is None:
             return None
         try:
-            with self._lock.held():
-                try:
-                    self._begin(None, store)
-                    self._work(store)
-                finally:
-                    self._is_busy = False
+            with self._lock.held(is_job=True):
+                self._begin(None, store)
+                self._work(store)
         except JobStopped:
             return None
         except BaseException as error:  # noqa: BLE001  # nothing may end the thread
@@ -298,43 +273,63 @@ class JobThread:
 class IntervalSync:
     """Durability "interval": a thread that syncs, and waits for nothing else.
 
-    Thread-safety: any thread may begin and end it.
+    It syncs again and again where that is the durability of the store, else when it is asked to.
+
+    Thread-safety: any thread may use it.
     """
 
     def __init__(self) -> None:
-        self._worker: Worker | None = None
+        self._worker = Worker(self._step)
+        self._commits: CommitGroup | None = None
+        self._interval_s = 0.0
+        self._is_lasting = False
+        self._due_at: float | None = None  # when what was asked for is to be synced
         self.failures = Failures()
 
     def begin(self, commits: CommitGroup, interval_s: float) -> None:
         """Bring everything written to disk again and again, each time so many seconds later."""
+        self._is_lasting = True
+        self.ask(commits, interval_s)
+
+    def ask(self, commits: CommitGroup, interval_s: float) -> None:
+        """Bring what was written to disk, within so many seconds; not needed if `is_sync_due`."""
         self._commits, self._interval_s = commits, interval_s
-        self._worker = Worker(self._step)
-        self._worker.wake()
+        if not self._worker.wake():
+            commits.sync()  # no thread is to be had
 
     def close(self) -> None:
         """Return when the thread has ended."""
-        if self._worker is not None:
-            self._worker.stop()
+        self._worker.stop()
 
     def reopen(self) -> None:
         """Go on after a close() that was not the end after all."""
-        if self._worker is not None:
+        if self._commits is not None:
             self._worker.wake()
 
     def after_fork_in_child(self) -> None:
         """The thread is not in this process."""
-        if self._worker is not None:
-            self._worker.after_fork_in_child()
+        self._worker.after_fork_in_child()
 
     def _step(self) -> float | None:
-        begun = time.monotonic()
+        begun, commits = time.monotonic(), self._commits
+        if commits is None:
+            return None
+        if not self._is_lasting:
+            if self._due_at is None:
+                self._due_at = begun + self._interval_s
+                commits.is_sync_due = True
+            if begun < self._due_at:
+                return self._due_at - begun
+            self._due_at = None
+        commits.is_sync_due = self._is_lasting  # else who writes from here on asks again
         try:
-            self._commits.sync()
+            commits.sync()
         except StoreReadOnly as error:  # it made the store read-only; there is nothing to retry
             self.failures.note(error)
             return None
         except BaseException as error:  # noqa: BLE001  # nothing may end the thread
             self.failures.note(error)
+            self._due_at = begun
             return self.failures.pause_s()
         self.failures.over()
-        return max(self._interval_s - (time.monotonic() - begun), 0.0)
+        return max(self._interval_s - (time.monotonic() - begun), 0.0) if self._is_lasting else None

@@ -71,6 +71,9 @@ cdef class LogEnd(Reader):
     def _has_begun(self) -> None:
         """The log goes on in a new segment; the store overrides it."""
 
+    def _sync_soon(self) -> None:
+        """What was written is to be on disk in a while; the store overrides it."""
+
     def _has_grown(self) -> None:
         """The log takes more disk; the store overrides it."""
 

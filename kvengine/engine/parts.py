@@ -143,6 +143,10 @@ class StoreParts(Applier):
         if len(self.rows) > 1:
             self.maintenance.wake()
 
+    def _sync_soon(self) -> None:
+        """Something was written with durability "interval", and no thread is to sync it yet."""
+        self.interval_sync.ask(self.commits, self.options.sync_interval_s)
+
     def _has_grown(self) -> None:
         """The log takes more disk."""
         if maintenance.is_due(self):

@@ -1,7 +1,19 @@
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
+
+from kvengine.engine.holding import Latch
+
+@disjoint_base
+class Task:
+    done: Latch
+    is_cancelled: bool
+
+    def __new__(cls, action: Callable[[], Any]) -> Self: ...
+    def carry_out(self, begin: Callable[[Task, Any], None], store: Any) -> None: ...
+    def cancel(self) -> None: ...
+    def outcome(self) -> Any: ...
 
 @disjoint_base
 class Worker:

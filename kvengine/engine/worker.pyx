@@ -5,6 +5,8 @@ Invariants:
 * A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
   eventlet, which replace the module `threading`, do not reach it.
 * Whatever its step raises, the thread goes on.
+* Who waits for a task is woken once it has begun, and told how it ended: in compiled code, so also
+  when memory runs out at any point of it.
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -17,7 +19,7 @@ from kvengine.engine.durable cimport (
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, timespec,
 )
 
-from kvengine.engine.holding import Latch
+from kvengine.engine.holding cimport Latch
 
 cdef extern from *:
     """
@@ -41,6 +43,56 @@ cdef extern from *:
     int pthread_detach(pthread_t thread) nogil
 
 
+cdef enum:
+    AGAIN_MS = 50               # a step that failed is made again after so long
+
+
+cdef class Task:
+    """One call that waits for a thread, or is carried out by it.
+
+    Thread-safety: threads may share it; who carries it out holds the lock of its kind of task.
+    """
+
+    cdef object action              # None once it has begun
+    cdef object result, error
+    cdef readonly Latch done
+    cdef bint has_result
+    cdef readonly bint is_cancelled
+
+    def __cinit__(self, action: object) -> None:
+        self.action = action
+        self.done = Latch()
+
+    def carry_out(self, begin: object, store: object) -> None:
+        """Call begin(task, store) and then the action, unless that has been done before."""
+        action, self.action = self.action, None  # it refers to the store
+        if action is None:
+            if self.is_cancelled:
+                self.done.release()
+            return
+        try:
+            begin(self, store)
+            self.result = action()
+            self.has_result = True
+        except BaseException as error:  # noqa: BLE001  # the caller's to handle
+            self.error = error
+        finally:
+            self.done.release()
+
+    def cancel(self) -> None:
+        """Nobody waits any more: forget a call that was not made yet, and with it the store."""
+        self.is_cancelled = True
+        self.action = None
+
+    def outcome(self) -> object:
+        """Return what the action returned, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        if not self.has_result:
+            raise MemoryError("a job ended, and there was no memory to keep what it said")
+        return self.result
+
+
 cdef class Worker:
     """A thread that calls `step` when it is woken, or after the seconds that `step` returned.
 
@@ -50,7 +102,7 @@ cdef class Worker:
     """
 
     cdef object step
-    cdef object ended           # a Latch: it is open when the thread has left its loop
+    cdef Latch ended            # it is open when the thread has left its loop
     cdef pthread_t thread
     cdef unsigned long ident
     cdef pthread_mutex_t mutex      # held for moments, and never while waiting for the GIL
@@ -93,16 +145,16 @@ cdef class Worker:
 
     cdef bint _start(self) except -1:
         cdef int code
-        cdef object ended = Latch()
+        cdef Latch ended = Latch()
         self.is_alive = True        # nobody else starts it from here on
         self._join()
-        self.ended = ended
         Py_INCREF(self)             # for the thread
         code = kv_start_thread(&self.thread, run, <void *>self)
         if code != 0:
             self.is_alive = False
             Py_DECREF(self)
-            return False
+            return False            # nobody waits for the end of a thread that there is not
+        self.ended = ended          # the thread looks at it with the GIL, so not before now
         self.is_started = True
         return True
 
@@ -119,7 +171,7 @@ cdef class Worker:
 
         In the thread itself: return at once, and let it end after this step.
         """
-        cdef object ended = self.ended
+        cdef Latch ended = self.ended
         self._ask_to_stop()
         if ended is None or self.is_current():
             return
@@ -170,7 +222,7 @@ cdef class Worker:
                 goes_on = self._sleep(seconds)
             if not goes_on:
                 return 0
-            seconds = 1             # if the step fails
+            seconds = AGAIN_MS * 1e-3
             try:
                 answer = self.step()
                 seconds = -1 if answer is None else answer
@@ -183,7 +235,7 @@ cdef void *run(void *argument) noexcept nogil:
         worker = <Worker>argument
         worker.ident = PyThread_get_thread_ident()
         worker._loop()
-        worker.ended.open()
+        (<Worker>worker).ended.release()
         Py_DECREF(worker)           # the reference that _start() made
         worker = None
     return NULL

@@ -26,6 +26,12 @@ cdef class Folder:
     cdef object error(self, int state)
 
 
+cdef class Descriptor:
+    cdef readonly int fd            # -1 once given away or closed
+
+    cdef int take(self) noexcept
+
+
 cdef class FolderLock:
     cdef int folder_fd, file_fd     # locked; -1: not
     cdef int pid                    # of the process that took it

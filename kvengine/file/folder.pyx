@@ -6,6 +6,7 @@ Invariants:
   that was given the same number.
 * The file that is watched is held open: as long as its inode is found under its name, the folder
   holds the store that was opened.  A folder that was moved still does.
+* A descriptor has an owner from the call that opens it on: no exception comes in between.
 * A lock is taken as a whole or not at all, in one call that nothing interrupts, and given back by
   the process that took it; a forked child just closes its copy.
 """
@@ -184,6 +185,49 @@ cdef class Folder:
         with nogil:
             state = self.state()
         return None if state == PRESENT else self.error(state)
+
+
+cdef class Descriptor:
+    """A file that is open; closed when this is dropped, or left as a context manager.
+
+    Args:
+        name: of the file.
+        flags: as of os.open().
+        mode: who may use a file that is made.
+        folder: the descriptor of the folder that `name` is relative to; None: the current one.
+
+    Raises:
+        OSError: the system refuses.
+    """
+
+    def __cinit__(self, name: str, flags: int, mode: int = FILE_MODE, folder: int | None = None):
+        self.fd = -1
+        self.fd = os.open(name, flags | O_CLOEXEC, mode, dir_fd=folder)
+
+    def __dealloc__(self) -> None:
+        give_back(self.fd)
+
+    def __enter__(self) -> Descriptor:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    cdef int take(self) noexcept:
+        """Give the descriptor away, to an object that closes it."""
+        cdef int fd = self.fd
+        self.fd = -1
+        return fd
+
+    def fileno(self) -> int:
+        """Return the number of the descriptor; -1 if it was closed."""
+        return self.fd
+
+    def close(self) -> None:
+        """Close the file; closing twice is no error."""
+        cdef int fd = self.take()
+        with nogil:
+            give_back(fd)
 
 
 cdef class FolderLock:

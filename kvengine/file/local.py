@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from kvengine.errors import NotAStore, StorageError, StoreLocked
 from kvengine.file.directory import GUARD_NAME, Directory
-from kvengine.file.folder import Folder, FolderLock
+from kvengine.file.folder import Descriptor, Folder, FolderLock
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
     FILE_MODE,
@@ -165,13 +165,10 @@ class LocalDirectory:
         folder, path = self._to_change(), self._at(GUARD_NAME)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with refusals("lock", path):
-            # Held by an object, in one step: a descriptor that is left open keeps all others out.
-            guard = MappedFile(
-                os.open(GUARD_NAME, flags, FILE_MODE, dir_fd=folder.fd), path, 1, True
-            )
+            guard = Descriptor(GUARD_NAME, flags, FILE_MODE, folder.fd)
         try:
             with refusals("lock", path):
-                fcntl.flock(guard.descriptor, fcntl.LOCK_EX)
+                fcntl.flock(guard, fcntl.LOCK_EX)
             try:
                 data = self.read(name)
             except FileNotFoundError:
@@ -180,7 +177,7 @@ class LocalDirectory:
             if changed is not None:
                 self.replace(name, changed, durable=durable)
         finally:
-            guard.close_descriptor()
+            guard.close()
 
     def create(self, name: str) -> LocalOutput:
         """Make a new file."""
@@ -202,8 +199,8 @@ class LocalDirectory:
         folder = self._to_change() if create or new else self.folder
         path = self._at(name)
         with refusals("open", path, may_be_missing=not (create or new)):
-            descriptor = os.open(name, flags, FILE_MODE, dir_fd=folder.fd)
-        return MappedFile(descriptor, path, map_bytes, writable)
+            file = Descriptor(name, flags, FILE_MODE, folder.fd)
+        return MappedFile(file, path, map_bytes, writable)
 
     def remove(self, name: str) -> None:
         """Remove a file; it is no error if it is gone already, with the folder or without it."""

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Self, final
 
+from kvengine.file.folder import Descriptor
+
 @final
 class MappedFile:
     name: str
@@ -8,7 +10,7 @@ class MappedFile:
     sparse: bool
     hook: Callable[[str, str, int, bytes | None], int | None] | None
 
-    def __new__(cls, fd: int, name: str, map_bytes: int, writable: bool) -> Self: ...
+    def __new__(cls, file: int | Descriptor, name: str, map_bytes: int, writable: bool) -> Self: ...
     @property
     def descriptor(self) -> int: ...
     def allocate(self, end: int) -> None: ...

@@ -17,6 +17,7 @@ from libc.stdint cimport int64_t
 import os
 
 from kvengine.errors import CorruptData, StorageError, StorageFull
+from kvengine.file.folder cimport Descriptor
 
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_NORESERVE
@@ -68,17 +69,24 @@ cdef object storage_error(int code, str what, str name):
 cdef class MappedFile:
     """One open, mapped file.
 
+    Args:
+        file: its descriptor, or who owns that; it is this object's from now on.
+        name: for messages.
+        map_bytes: how much address space to take.
+        writable: map it to be written, too.
+
     Thread-safety: counters change while holding the GIL; blocking calls release it.
     """
 
-    def __cinit__(self, fd: int, name: str, map_bytes: int, writable: bool) -> None:
+    def __cinit__(self, file: int | Descriptor, name: str, map_bytes: int, writable: bool) -> None:
         cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
         cdef void *base
         # First: __dealloc__ takes it as the sign that the descriptor is ours to close.
         self.mapped_bytes = max(<uint64_t>map_bytes, PAGE_BYTES)
-        self.fd, self.name, self.writable = fd, name, writable
-        self.size_bytes = os.fstat(fd).st_size
-        base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, fd, 0)
+        self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else file
+        self.name, self.writable = name, writable
+        self.size_bytes = os.fstat(self.fd).st_size
+        base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)
         if base == MAP_FAILED:
             self.base = NULL
             raise storage_error(errno, f"cannot map {map_bytes} bytes", name)

@@ -10,12 +10,14 @@ Invariants:
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from kvengine.errors import StorageError, StorageFull
 from kvengine.file.directory import OutputFile
+from kvengine.file.folder import Descriptor
 
 FILE_MODE = 0o600
 NEW = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -59,44 +61,35 @@ class LocalOutput:
         self.size = 0  # of what was written here
         name = path if folder is None else os.path.basename(path)
         with refusals("create a file", path):
-            self._fd = os.open(name, flags | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=folder)
+            self._file = Descriptor(name, flags | os.O_WRONLY, mode, folder)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         view = memoryview(data).cast("B")
         with refusals("write", self._path):
             while view:
-                count = os.write(self._fd, view)
+                count = os.write(self._file.fd, view)
                 view = view[count:]
                 self.size += count
 
     def fileno(self) -> int:
         """Return the descriptor."""
-        return self._fd
+        return self._file.fd
 
     def sync(self) -> None:
         """Return when everything written is on disk."""
         with refusals("sync", self._path):
-            os.fdatasync(self._fd)
+            os.fdatasync(self._file.fd)
 
     def close(self) -> None:
         """Give the file back."""
-        descriptor, self._fd = self._fd, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
+        self._file.close()
 
 
 def sync_folder(path: str) -> None:
     """Return when the names in a folder are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with Descriptor(path, os.O_RDONLY | os.O_DIRECTORY) as folder:
+        os.fsync(folder.fd)
 
 
 def link_file(name: str, source: int, target: int) -> None:
@@ -115,8 +108,10 @@ def link_file(name: str, source: int, target: int) -> None:
 
 def _copy(name: str, source: int, target: int) -> None:
     """Copy a file and bring it to disk, sharing its blocks where the file system can."""
-    with open_to_read(name, source) as reader:
-        writer = os.open(name, NEW | os.O_WRONLY, FILE_MODE, dir_fd=target)
+    with (
+        open_to_read(name, source) as reader,
+        Descriptor(name, NEW | os.O_WRONLY, FILE_MODE, target) as writer,
+    ):
         try:
             try:
                 fcntl.ioctl(writer, FICLONE, reader.fileno())
@@ -124,19 +119,17 @@ def _copy(name: str, source: int, target: int) -> None:
                 while piece := reader.read(COPY_BYTES):
                     view = memoryview(piece)
                     while view:
-                        view = view[os.write(writer, view) :]
-            os.fsync(writer)
+                        view = view[os.write(writer.fd, view) :]
+            os.fsync(writer.fd)
         except BaseException:
             os.unlink(name, dir_fd=target)
             raise
-        finally:
-            os.close(writer)
 
 
 def open_to_read(name: str, folder: int) -> BinaryIO:
     """Open a file of a folder."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    return os.fdopen(descriptor, "rb", buffering=0)
+    # One call: nothing comes between the descriptor and the object that closes it.
+    return open(name, "rb", buffering=0, opener=functools.partial(os.open, dir_fd=folder))
 
 
 def send(reader: BinaryIO, output: OutputFile) -> None:

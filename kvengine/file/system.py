@@ -8,6 +8,7 @@ Invariants:
 """
 
 import atexit
+import functools
 import os
 import secrets
 import sys
@@ -77,7 +78,8 @@ def memory_is_scarce(bytes_in_use: int) -> bool:
 
 def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
     key = id(thing)
-    watched[key] = (weakref.ref(thing, lambda _: watched.pop(key, None)), call)
+    # pop(key, reference), without a function in Python, which could be interrupted.
+    watched[key] = (weakref.ref(thing, functools.partial(watched.pop, key)), call)
 
 
 def _tell(watched: _Watched) -> None:

@@ -92,11 +92,11 @@ class Ledger:
         size: Callable[[int], GroupSize],
         interval_s: float = INTERVAL_S,
     ) -> None:
+        self._stopping = threading.Event()  # first: __del__ sets it
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
         self._written: dict[int, Counts] = {}
         self._lock = OwnedLock()
-        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
@@ -130,7 +130,8 @@ class Ledger:
                 self.write_down()
 
     def __del__(self) -> None:
-        self._stopping.set()
+        if "_stopping" in self.__dict__:  # else its making was interrupted
+            self._stopping.set()
 
     def write_down(self) -> bool:
         """Add what was counted since the last time to the rows of today; True if anything was."""

@@ -381,12 +381,13 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held():
             self._end(None)
-            if not self._promoted and not self._store.closed:
+            if not self._promoted:
                 try:
-                    self._drop_intake()
-                    self._note()
+                    if not self._store.closed:
+                        self._drop_intake()
+                        self._note()
                 finally:
-                    self._store.close()
+                    self._store.close()  # again, if that was interrupted before: it goes on
 
     def __enter__(self) -> Self:
         return self

@@ -181,7 +181,7 @@ class DiskCopies:
         """Write down the position, and give everything back."""
         if not self.store.closed:
             self._save()
-            try:
-                self.store.close()
-            except (KvError, OSError) as error:
-                logger.warning("copies on disk could not be closed: %s", error)
+        try:
+            self.store.close()  # again, if that was interrupted before: it goes on
+        except (KvError, OSError) as error:
+            logger.warning("copies on disk could not be closed: %s", error)

@@ -7,6 +7,7 @@ import pytest
 
 from kvengine import Store, StoreReadOnly
 from kvengine.engine import job_thread
+from kvengine.engine.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step
@@ -46,6 +47,50 @@ def check_that_it_syncs(store):
     for number in range(3):
         version = store.put(b"interval", b"%d" % number)
         until(lambda version=version: store.commits.durable_version >= version, "no sync came")
+
+
+@pytest.mark.parametrize("durability", ["os", "group"])
+def test_a_single_write_at_intervals_comes_to_disk(durability):
+    """Also in a store whose own durability is another; its other writes start no thread."""
+    store, _ = opened(durability=durability)
+    store.put(b"first", b"1", durability="os")
+    assert not store.commits.is_sync_due
+    for number in range(3):
+        for write in (
+            lambda number=number: store.put(b"a", b"%d" % number, durability="interval"),
+            lambda: store.delete(b"a", durability="interval"),
+        ):
+            version = write()
+            until(lambda version=version: store.commits.durable_version >= version, "no sync")
+    with store.batch(durability="interval") as batch:
+        batch.put(b"b", b"1")
+    until(lambda: store.commits.durable_version == store.version, "no sync after a batch")
+    until(lambda: not store.commits.is_sync_due, "it rests until it is asked again")
+    store.close()
+
+
+def test_a_single_write_at_intervals_is_on_disk_after_close():
+    directory = FaultyDirectory(KeptDirectory())
+    options = {**OPTIONS, "durability": "os", "sync_interval_s": 60}
+    store = Store.in_directory(directory, **options)
+    store.put(b"a", b"1", durability="interval")
+    until(lambda: store.commits.is_sync_due, "the thread waits")
+    before = len([step for step in directory.steps if step.operation == "sync"])
+    store.close()
+    assert len([step for step in directory.steps if step.operation == "sync"]) > before
+
+
+def test_where_no_thread_can_be_started_a_write_at_intervals_syncs_itself(monkeypatch):
+    store, _ = opened(durability="os", sync_interval_s=60)
+    monkeypatch.setattr(store.interval_sync, "_worker", NoThread(lambda: None))
+    version = store.put(b"a", b"1", durability="interval")
+    assert store.commits.durable_version == version
+    store.close()
+
+
+class NoThread(Worker):
+    def wake(self):
+        return False
 
 
 @pytest.mark.parametrize("call", ["compact", "checkpoint"])
