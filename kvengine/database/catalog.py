@@ -285,6 +285,7 @@ class Catalog:
         generation = _generation(fields["generation"] + 1, number)
         self._is_whole = False  # Ctrl-C while it waits for the disk: the change may be there
         with self._store.batch() as batch:
+            batch.makes_room = row.deleting
             if forget:
                 batch.delete(catalog_key(row.id))
             else:

@@ -50,6 +50,8 @@ cdef class Batch:
     cdef Py_ssize_t count, room
     cdef uint64_t size
     cdef readonly object version  # of the last change, once committed
+    # It leads to deletes, so on a full disk it may use what is kept back for those.
+    cdef public bint makes_room
 
     def __cinit__(self, store: Changer, durability: object = None) -> None:
         self.store, self.durability = store, durability
@@ -143,13 +145,14 @@ cdef class Batch:
         Whether that succeeds or not, the batch is empty afterwards.
         """
         cdef Batch taken = Batch(self.store)  # what is added meanwhile is for the next commit
+        taken.makes_room = self.makes_room
         taken.changes, taken.owned, taken.count = self.changes, self.owned, self.count
         self._forget()
         self.version = taken._write(self.durability)
         return self.version
 
     cdef uint64_t _write(self, object durability) except? 0:
-        return self.store.commit(self.changes, self.count, durability)
+        return self.store.commit(self.changes, self.count, durability, self.makes_room)
 
     def __enter__(self) -> Batch:
         return self

@@ -9,8 +9,10 @@ cdef class Changer(Writer):
     cdef object _one(self, Change *change, int64_t if_version, int level)
     cdef uint64_t write(
         self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,
+        bint makes_room,
     ) except? 0
-    cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0
+    cdef uint64_t commit(
+        self, Change *changes, Py_ssize_t n, object durability, bint makes_room) except? 0
 
 cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1
 cdef bytes copied(object value, str what, uint64_t limit)

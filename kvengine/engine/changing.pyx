@@ -173,9 +173,11 @@ cdef class Changer(Writer):
         cdef double moment = 0
         if if_version >= 0 or change.kind == DELETE:
             moment = self.now()
-        return self.write(change, 1, if_version, moment, level)
+        return self.write(change, 1, if_version, moment, level, False)
 
-    cdef uint64_t commit(self, Change *changes, Py_ssize_t n, object durability) except? 0:
+    cdef uint64_t commit(
+        self, Change *changes, Py_ssize_t n, object durability, bint makes_room
+    ) except? 0:
         """Write changes, all checked, as one batch; return the version of the last."""
         cdef int level = self.level if durability is None else level_of(durability)
         cdef double moment = 0
@@ -183,10 +185,11 @@ cdef class Changer(Writer):
             return self.applied
         if n == 1 and changes[0].kind == DELETE:
             moment = self.now()
-        return self.write(changes, n, -1, moment, level) or self.applied
+        return self.write(changes, n, -1, moment, level, makes_room) or self.applied
 
     cdef uint64_t write(
         self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,
+        bint makes_room,
     ) except? 0:
         """Write changes as one batch, after the pause that the last write left, if any.
 
@@ -202,6 +205,7 @@ cdef class Changer(Writer):
             sleep(pause)  # for the background thread, which needs the lock
         write.changes, write.n, write.numbered = changes, n, False
         write.if_version, write.moment, write.level = if_version, moment, level
+        write.makes_room = makes_room
         write.ticket, write.begun, write.grown, write.file = 0, False, False, NULL
         self.perform(&write)
         if write.ticket == 0:

@@ -3,6 +3,7 @@
 Invariants:
 
 * The damaged store is only read.
+* What is made gets its manifest last, so a salvage that was cut short leaves no store.
 * Records go over in the order of their versions, so the newest intact one of each key wins.  A key
   whose newest record is damaged comes back with an older value, if one is left: the report says
   where bytes were lost.
@@ -28,6 +29,7 @@ from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 
 Progress = Callable[[int, int], None]
+UNFINISHED_NAME = MANIFEST_NAME + ".tmp"
 BATCH_CHANGES = 1000
 
 
@@ -39,7 +41,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
 
     Raises:
         NotAStore: there are no segments at `source`.
-        InvalidRequest: `target` has files in it.
+        InvalidRequest: `target` has files in it, such as those of a salvage that was cut short.
     """
     directory = LocalDirectory(opening.folder_path(source), create=False, read_only=True)
     try:
@@ -49,9 +51,11 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
         _refuse_used_folder(target)
         job = _Salvage(directory, names, progress)
         clock = _Standstill(SystemClock().time())
-        with Store(target, durability="os", compaction="manual", clock=clock) as store:
+        made = _Unfinished(opening.folder_path(target))
+        with Store.in_directory(made, durability="os", compaction="manual", clock=clock) as store:
             kept = job.copy_to(store)
             store.sync()
+        _finish(target)
         return SalvageReport(kept, tuple(job.lost))
     finally:
         directory.close()
@@ -73,6 +77,41 @@ def _refuse_used_folder(target: Any) -> None:
     try:
         if folder.names():
             raise InvalidRequest(f"{folder.path} is not empty; salvage needs a new folder")
+    finally:
+        folder.close()
+
+
+class _Unfinished(LocalDirectory):
+    """The folder of a store whose manifest has another name, so that nobody takes it for one."""
+
+    def names(self) -> list[str]:
+        return [MANIFEST_NAME if name == UNFINISHED_NAME else name for name in super().names()]
+
+    def size(self, name: str) -> int:
+        return super().size(_unfinished(name))
+
+    def read(self, name: str) -> bytes:
+        return super().read(_unfinished(name))
+
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        super().replace(_unfinished(name), data, durable=durable)
+
+    def watch(self, name: str) -> None:
+        super().watch(_unfinished(name))
+
+    def stamp(self, name: str) -> object:
+        return super().stamp(_unfinished(name))
+
+
+def _unfinished(name: str) -> str:
+    return UNFINISHED_NAME if name == MANIFEST_NAME else name
+
+
+def _finish(target: Any) -> None:
+    """All is on disk: let it be a store."""
+    folder = LocalDirectory(opening.folder_path(target), create=False)
+    try:
+        folder.replace(MANIFEST_NAME, folder.read(UNFINISHED_NAME), durable=True)
     finally:
         folder.close()
 

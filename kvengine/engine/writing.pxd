@@ -28,6 +28,7 @@ cdef struct Write:              # what is asked for:
     # under the lock.
     double moment
     int level
+    bint makes_room             # it may use what is kept back for deletes
     uint64_t size               # and what comes of it: bytes in the log, at most
     uint64_t ticket             # to wait for; 0: there was nothing to do
     uint64_t version            # of the last change

@@ -93,7 +93,7 @@ cdef class Writer(LogEnd):
                 else:
                     self._fail(write, code)
             except StorageFull:
-                if tried or not self._find_space(only_deletes(write)):
+                if tried or not self._find_space(write.makes_room or only_deletes(write)):
                     raise
                 tried = True
         if write.begun:

@@ -81,9 +81,11 @@ cdef class MappedFile:
     def __cinit__(self, file: int | Descriptor, name: str, map_bytes: int, writable: bool) -> None:
         cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
         cdef void *base
-        # First: __dealloc__ takes it as the sign that the descriptor is ours to close.
-        self.mapped_bytes = max(<uint64_t>map_bytes, PAGE_BYTES)
-        self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else file
+        cdef uint64_t size = max(<uint64_t>map_bytes, PAGE_BYTES)
+        cdef int fd = -1 if isinstance(file, Descriptor) else file
+        # Every argument is one: from here on, as __dealloc__ sees, the descriptor is ours to close.
+        self.mapped_bytes = size
+        self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else fd
         self.name, self.writable = name, writable
         self.size_bytes = os.fstat(self.fd).st_size
         base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)

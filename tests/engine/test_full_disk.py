@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import kvengine
 from kvengine import StorageFull, Store
 from kvengine.engine import reserve
 
@@ -123,6 +124,28 @@ def test_a_full_disk_loses_nothing_and_a_reader_sees_all(disk):
     store.close()
     with Store(disk / "store") as store:
         assert dict(store) == model
+
+
+def test_a_namespace_can_be_deleted(disk):
+    """It takes a record that it is deleted, before the first of its keys makes room."""
+    with kvengine.open(disk / "db", durability="os", compaction="manual") as db:
+        kv, other = db.namespace("large"), db.namespace("other")
+        other.put("a", "1")
+        with pytest.raises(StorageFull):
+            for number in range(1 << 20):
+                kv.put(f"key{number}", os.urandom(1000))
+        for size in (300, 30, 3):  # not a byte is left
+            with pytest.raises(StorageFull):
+                for number in range(1 << 20):
+                    other.put(f"small{number}", os.urandom(size))
+        with pytest.raises(StorageFull):
+            db.namespace("another")
+        db.delete("large")
+        db.wait_for_removals()
+        assert [info.title for info in db.namespaces()] == ["other"]
+        db.store.compact()
+        other.put("b", bytes(1 << 20))
+        assert other.get("a") == "1"
 
 
 def test_a_small_store_keeps_nothing_back(tmp_path):

@@ -273,3 +273,48 @@ def test_progress_ends_with_everything_read(original, tmp_path):
     salvage(original[0], tmp_path / "new", lambda *figures: seen.append(figures))
     assert seen == sorted(seen)
     assert 0.9 * seen[-1][1] < seen[-1][0] <= seen[-1][1]
+
+
+def test_a_salvage_that_is_interrupted_leaves_no_store(damaged, tmp_path):
+    """Wherever that is: what is there opens as all that could be saved, or not at all."""
+    calls = []
+    salvage(damaged, tmp_path / "whole", lambda done, total: calls.append(done))
+    with Store(tmp_path / "whole") as store:
+        expected = dict(store)
+
+    class Interrupted(Exception):
+        pass
+
+    for number in range(len(calls)):
+        target, seen = tmp_path / f"target{number}", []
+
+        def interrupt(done, total, number=number, seen=seen):
+            seen.append(done)
+            if len(seen) > number:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            salvage(damaged, target, interrupt)
+        with pytest.raises(InvalidRequest, match="not empty"):
+            salvage(damaged, target)
+        try:
+            store = Store(target, create=False)
+        except (CorruptData, NotAStore):
+            continue
+        pytest.fail(f"cut short at {number} of {len(calls)}: it opens, with {len(store)} keys")
+    assert len(calls) > 10
+    assert expected
+
+
+@pytest.mark.parametrize("error", [OSError(5, "no"), KeyboardInterrupt()], ids=repr)
+def test_a_salvage_that_ends_before_the_last_step_leaves_no_store(
+    damaged, tmp_path, monkeypatch, error
+):
+    def fail(target):
+        raise error
+
+    monkeypatch.setattr("kvengine.engine.salvage._finish", fail)
+    with pytest.raises(type(error)):
+        salvage(damaged, tmp_path / "target")
+    with pytest.raises(CorruptData, match="manifest"):
+        Store(tmp_path / "target")
