@@ -93,7 +93,7 @@ cdef class Writer(LogEnd):
                 else:
                     self._fail(write, code)
             except StorageFull:
-                if tried or not self._find_space(write.makes_room or only_deletes(write)):
+                if tried or not self._find_space(only_deletes(write)):
                     raise
                 tried = True
         if write.begun:
@@ -394,7 +394,7 @@ cdef uint64_t lay_out(
 cdef bint only_deletes(const Write *write) noexcept nogil:
     """True if a write makes the store smaller, in the end."""
     cdef Py_ssize_t i
-    for i in range(write.n):
+    for i in range(0 if write.makes_room else write.n):
         if write.changes[i].kind != DELETE:
             return False
     return True
