@@ -37,7 +37,9 @@ from kvengine.server.writer_folder import SOCKET_NAME, writer_folder
 
 logger = logging.getLogger("kvengine.server")
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+ENDING = {signal.SIGTERM, signal.SIGINT}  # pending, they go before all else
 SHORT_LIFE_S = 1.0  # a process that dies so soon is not started again at once
+PAUSES_S = (0.2, 1.0, 2.0, 4.0, 8.0)  # before one that could not start is tried again
 MORE_S = 10.0  # than a process takes to stop
 
 
@@ -60,8 +62,9 @@ class Child:
             text=True,
         )
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}) + "\n")
-        self.process.stdin.flush()  # it stays open: the process ends when this end is closed
+        with suppress(BrokenPipeError):  # it was killed already: wait_until_ready() says it
+            self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}) + "\n")
+            self.process.stdin.flush()  # it stays open: the process ends when this end is closed
 
     def wait_until_ready(self) -> Start:
         """Return what it started with.
@@ -72,9 +75,15 @@ class Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.process.stdout.close()
-        if not line:
+        if not line.endswith("\n"):
             raise KvError(f"the {self.order['role']} could not start")
         return Start(*json.loads(line))
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self.process.kill()
+        self.process.wait()
+        self.let_go()
 
     def stop(self, timeout_s: float) -> None:
         """Let it finish what is under way."""
@@ -133,6 +142,27 @@ class Supervisor:
         listener = self._writer_socket if role == "writer" else self._listener
         return Child({**self._order, "role": role}, listener)
 
+    def _successor(self, role: str) -> Child:
+        """Start a process in the place of another; again if it dies before it listens.
+
+        Raises:
+            KvError: it can't start.
+        """
+        for pause_s in PAUSES_S:
+            child = self._child(role)
+            try:
+                child.wait_until_ready()
+                return child
+            except KvError:
+                child.kill()
+                if signal.sigpending() & ENDING:
+                    raise
+                logger.error("the new %s could not start: it is tried again", role)
+                time.sleep(pause_s)
+        child = self._child(role)
+        child.wait_until_ready()
+        return child
+
     def stop(self) -> None:
         """Stop the readers, then the writer."""
         timeout_s = self._settings.stop_timeout_s + MORE_S
@@ -150,12 +180,9 @@ class Supervisor:
         timeout_s = self._settings.stop_timeout_s + MORE_S
         assert self._writer is not None
         self._writer.stop(timeout_s)
-        self._writer = self._child("writer")
-        self._writer.wait_until_ready()
+        self._writer = self._successor("writer")
         for number, old in enumerate(self._readers):
-            new = self._child("reader")
-            new.wait_until_ready()
-            self._readers[number] = new
+            self._readers[number] = self._successor("reader")
             old.stop(timeout_s)
 
     def look(self) -> None:
@@ -169,8 +196,7 @@ class Supervisor:
             if time.monotonic() - child.began < SHORT_LIFE_S:
                 time.sleep(SHORT_LIFE_S)
             child.let_go()
-            new = self._child(role)
-            new.wait_until_ready()
+            new = self._successor(role)
             if role == "writer":
                 self._writer = new
             else:
@@ -208,7 +234,8 @@ def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start
             while True:
                 number = signal.sigwait(WATCHED)
                 if number == signal.SIGHUP:
-                    processes.replace()
+                    if not signal.sigpending() & ENDING:
+                        processes.replace()
                 elif number != signal.SIGCHLD:
                     return
                 processes.look()

@@ -31,6 +31,30 @@ def hostile(folder: Path, *names: str) -> dict[str, str]:
     return {"HOSTILE": str(folder / "note")}
 
 
+# -- what is killed
+
+
+def test_who_is_killed_before_it_listens_is_started_again(tmp_path: Path) -> None:
+    """Whoever kills processes, such as a system out of memory, also kills those that start."""
+    with serving(tmp_path / "data", "--workers", "1", "--limits", "relaxed") as server:
+        server.wait_until_ready()
+        place = server.url + values_of(server) + "/k"
+        known: set[int] = set()
+
+        def new() -> set[int]:
+            return set(children(server.process.pid)) - known
+
+        for _ in range(3):
+            wait_for(lambda: bool(new()))
+            for pid in new():
+                os.kill(pid, signal.SIGKILL)
+                known.add(pid)
+        wait_for(
+            lambda: httpx.put(place, headers=HEADERS, content=b"v", timeout=30).status_code == 200
+        )
+        assert server.stop() == 0
+
+
 # -- what is left behind
 
 
