@@ -19,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from kvengine.errors import NotAStore, StorageError, StoreLocked
+from kvengine.errors import NotAStore, StorageError, StoreClosed, StoreLocked
 from kvengine.file.directory import GUARD_NAME, Directory
 from kvengine.file.folder import Descriptor, Folder, FolderLock
 from kvengine.file.mapped import MappedFile
@@ -77,11 +77,11 @@ class LocalDirectory:
         """The open folder.
 
         Raises:
-            StorageError: it was given back.
+            StoreClosed: it was given back.
         """
         folder = self._folder
         if folder is None:
-            raise StorageError(errno.EBADF, "the folder was closed", self.path)
+            raise StoreClosed("the store is closed")
         return folder
 
     def _at(self, name: str) -> str:
@@ -145,7 +145,8 @@ class LocalDirectory:
                 if durable:
                     output.sync()
                 if folder.watches(name):
-                    folder.expect(output.fileno())
+                    with refusals("hold", self._at(temporary)):
+                        folder.expect(output.fileno())
             finally:
                 output.close()
             self.check_present()  # as late as can be

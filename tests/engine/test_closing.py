@@ -278,3 +278,17 @@ def test_what_is_written_while_the_store_is_closed_is_durable():
     power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
     with Store.in_directory(power_cut) as reopened:
         assert set(reopened) == {b"key", b"late"}
+
+
+def test_who_uses_a_store_while_it_is_closed_is_told_so(tmp_path):
+    """However far closing has come, no call says that the folder or the disk is to blame."""
+    path = tmp_path / "store"
+    calls = ["verify", "stats", "consumers", "snapshot", "compact", "checkpoint"]
+    for name in calls:
+        store = Store(path)
+        store.put(b"key", b"value")
+        store.directory.close()  # what closing does just before it marks the store as closed
+        with pytest.raises(StoreClosed):
+            for _ in range(2):
+                getattr(store, name)()
+        store.close()
