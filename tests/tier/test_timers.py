@@ -7,6 +7,7 @@ from kvengine.tier.timers import Timers
 
 def test_calls_come_in_the_order_of_their_time():
     timers, called, done = Timers("test"), [], threading.Event()
+    timers.begin()
     timers.later(0.05, done.set)
     timers.later(0.02, lambda: called.append("second"))
     timers.later(0.0, lambda: called.append("first"))
@@ -18,6 +19,7 @@ def test_calls_come_in_the_order_of_their_time():
 
 def test_a_call_that_fails_is_logged_and_the_next_one_comes(caplog):
     timers, done = Timers("test"), threading.Event()
+    timers.begin()
     timers.later(0.0, lambda: 1 / 0)
     timers.later(0.0, done.set)
     assert done.wait(10)
@@ -27,6 +29,7 @@ def test_a_call_that_fails_is_logged_and_the_next_one_comes(caplog):
 
 def test_nothing_is_called_after_close():
     timers, called = Timers("test"), []
+    timers.begin()
     timers.later(0.05, lambda: called.append(1))
     timers.close()
     timers.later(0.0, lambda: called.append(2))
@@ -37,6 +40,7 @@ def test_nothing_is_called_after_close():
 
 def test_a_call_may_close_them():
     timers, done = Timers("test"), threading.Event()
+    timers.begin()
 
     def close():
         timers.close()
