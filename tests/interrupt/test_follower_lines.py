@@ -14,7 +14,7 @@ from tests.interrupt.points import TRIED, check_kind, check_nothing_leaks, point
 from tests.interrupt.scenarios import SMALL, content, copy_of
 from tests.replication.store_source import StoreSource
 
-MOST = 80
+MOST = 60
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_open(template, folder, kind):
         Store(path, **SMALL, **options).close()
 
     begin()
-    for at, error in points_of(call, 3 * MOST):
+    for at, error in points_of(call, MOST):
         begin()
         interruption = Interruption(at, error)
         raised = interruption.run(call)
