@@ -205,7 +205,10 @@ class ChangesGone(KvError):
                 f"the log does not have version {after}: it went on from version {oldest}, so "
                 "changes were lost (a power cut, a backup that was restored)"
             )
-        super().__init__(f"{reason}; start again from tail(after=0), which gives the whole store")
+        super().__init__(
+            f"{reason}; start again from tail(after=0), which gives the whole store (a consumer: "
+            "restart())"
+        )
         self.after, self.oldest = after, oldest
 
 

@@ -24,7 +24,6 @@ from kvengine.errors import (
     VersionConflict,
 )
 
-TEXT_CHARS_MAX = 200  # of what a foreign server says, in an error
 STATUSES: dict[type[KvError], int] = {
     NamespaceNotFound: 404,
     NamespaceExists: 409,

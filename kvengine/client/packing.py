@@ -24,7 +24,6 @@ from kvengine.errors import InvalidType, ProtocolError
 
 SIZE_BYTES = 4
 LONG_TEXT = 1024  # characters; a longer text goes behind the JSON
-JSON_BYTES_MAX = 256 << 20
 BYTES, TEXT, OBJECT = "$b", "$s", "$d"
 
 

@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.key_index cimport home_line
+from kvengine.engine.key_index cimport home_line, kv_prefetch
 from kvengine.engine.record cimport (
     DELETE, EXPIRES, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of, key_of, kind_of,
     load_record, size_of, value_of, version_of,
@@ -23,12 +23,6 @@ from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
-
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
     CHUNK_RECORDS = 16384       # looked up in one stretch with the GIL: about a millisecond

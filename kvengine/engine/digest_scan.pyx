@@ -14,19 +14,13 @@ from libc.string cimport memcmp
 from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_buffer cimport KeyEntry
-from kvengine.engine.key_index cimport ADDRESS_MASK, home_line
+from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, kv_prefetch
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header, expiry_of
 from kvengine.engine.selection cimport Selection
 
 from kvengine.engine.turns import let_others_run
-
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
     GROUP = 64                  # keys whose memory is fetched side by side

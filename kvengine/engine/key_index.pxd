@@ -272,7 +272,7 @@ cdef inline int64_t first_bad_entry(
     """Return the place of the first entry of a shard that makes no sense, -1 if all do."""
     cdef const uint64_t *entries = table.entries + shard * SHARD_ENTRIES
     cdef uint64_t i, entry, address, distance
-    for i in range(SHARD_ENTRIES):
+    for i in range(<uint64_t>SHARD_ENTRIES):
         entry = entries[i]
         if entry == 0:
             continue

@@ -10,6 +10,7 @@ from kvengine.engine.reading import Reader
 from kvengine.engine.segment import NextSegment
 
 _Result = TypeVar("_Result")
+FORKED: str
 
 @disjoint_base
 class LogEnd(Reader):

@@ -43,9 +43,10 @@ cdef enum:
     GROW_STEP_BYTES_MIN = 16 << 10
     BLOCK_BYTES = 4096
 
-cdef str FORKED = (
+FORKED = (
     "the store was opened for writing before a fork, and stays with the parent process: open it in "
-    "the child, after the fork")
+    "the child, after the fork (with gunicorn in post_fork, or without --preload), with "
+    "read_only=True while another process has it open for writing")
 cdef str BUSY = (
     "this thread is in the middle of a step that keeps writers out; call again when it is over, "
     "for example from another thread")

@@ -35,7 +35,7 @@ def work(store: StoreParts) -> None:
     if store.refusal is not None:
         return
     store.commits.check_present()
-    if memory_is_scarce(log_bytes(store)):
+    if memory_is_scarce(store.log_bytes()):
         store.segment_table.forget_residency()
     try:
         _work(store)
@@ -78,7 +78,7 @@ def active_is_mostly_dead(store: StoreParts) -> bool:
         return False
     _, end, live, _, _ = store.segment_table.counters(store.rows[-1].id)
     garbage = end - segment_file.HEADER_BYTES - live
-    all_garbage = log_bytes(store) - store.segment_table.total_live_bytes()
+    all_garbage = store.log_bytes() - store.segment_table.total_live_bytes()
     return is_too_large(store) and 2 * garbage > all_garbage
 
 
@@ -89,7 +89,7 @@ def is_due(store: StoreParts) -> bool:
 
 def is_too_large(store: StoreParts) -> bool:
     """True if dead records take more space than the options allow."""
-    total, live = log_bytes(store), store.segment_table.total_live_bytes()
+    total, live = store.log_bytes(), store.segment_table.total_live_bytes()
     garbage_min = compaction.garbage_bytes_min(store.options.segment_bytes)
     return total - live >= garbage_min and total > store.options.space_target * live
 
@@ -104,7 +104,7 @@ def pace(store: StoreParts) -> None:
         store.pause_s = PAUSE_MAX_S
     if store.options.compaction != "auto" or store.pause_s:
         return
-    total, live = log_bytes(store), store.segment_table.total_live_bytes()
+    total, live = store.log_bytes(), store.segment_table.total_live_bytes()
     excess = total - max(SPACE_LIMIT * live, live + SLACK_BYTES)
     if excess > 0:
         share = excess / (EXCESS_SHARE * live + SLACK_BYTES)
@@ -170,7 +170,7 @@ def checkpoint_now(store: StoreParts) -> None:
 
 def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int:
     """Merge all segments that hold dead records; return the bytes given back."""
-    before = log_bytes(store)
+    before = store.log_bytes()
     try:
         _compact_everything(store, progress)
     except StorageFull:
@@ -180,7 +180,7 @@ def compact_fully(store: StoreParts, progress: compactor.Progress | None) -> int
             _compact_everything(store, progress)
     finally:
         store.keep_reserve()
-    return max(before - log_bytes(store), 0)
+    return max(before - store.log_bytes(), 0)
 
 
 def _compact_everything(store: StoreParts, progress: compactor.Progress | None) -> None:
@@ -203,7 +203,7 @@ def make_space(store: StoreParts) -> bool:
         return False
     store.reserve.give()
     store.is_tight = True
-    before = log_bytes(store)
+    before = store.log_bytes()
     try:
         store.end_active_segment()
         close_filled_segments(store)
@@ -212,18 +212,13 @@ def make_space(store: StoreParts) -> bool:
             store.maintenance.check()
     except StorageFull as error:
         logger.warning("compaction on a full disk came to an end: %s", error)
-        return log_bytes(store) < before
+        return store.log_bytes() < before
     return True
-
-
-def log_bytes(store: StoreParts) -> int:
-    """Return the bytes of all records."""
-    return store.log_bytes()
 
 
 def stats(store: StoreParts) -> Stats:
     """Return figures about a store."""
-    live, total = store.segment_table.total_live_bytes(), log_bytes(store)
+    live, total = store.segment_table.total_live_bytes(), store.log_bytes()
     both = (store.maintenance.failures, store.interval_sync.failures)
     newest = max(both, key=lambda failures: failures.last_error_at or 0.0)
     return Stats(

@@ -26,6 +26,7 @@ from kvengine.engine.durable import CommitGroup, level_of
 from kvengine.engine.follower import Follower
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.log_end import FORKED
 from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.engine.reading import Reader
@@ -58,11 +59,6 @@ if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
-FORKED = (
-    "the store was opened for writing before a fork, and stays with the parent process: open it in "
-    "the child, after the fork (with gunicorn in post_fork, or without --preload), with "
-    "read_only=True while another process has it open for writing"
-)
 FORKED_IN_MEMORY = (
     "the store in memory was made before a fork, and stays with the parent process: make another "
     "one in the child"

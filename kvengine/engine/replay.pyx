@@ -16,7 +16,7 @@ Invariants:
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.key_index cimport ADDRESS_MASK, home_line
+from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, kv_prefetch
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport (
@@ -28,12 +28,6 @@ from kvengine.engine.segment cimport (
 )
 
 from kvengine.options import VALUE_BYTES_MAX
-
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
 
 cdef extern from "Python.h":
     int PyGC_Disable() noexcept

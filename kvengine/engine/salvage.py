@@ -43,7 +43,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
         NotAStore: there are no segments at `source`.
         InvalidRequest: `target` has files in it, such as those of a salvage that was cut short.
     """
-    directory = LocalDirectory(opening.folder_path(source), create=False, read_only=True)
+    directory = LocalDirectory(opening.folder_path(source), create=False)
     try:
         names = sorted(name for name in directory.names() if is_segment(name))
         if not names:

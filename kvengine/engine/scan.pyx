@@ -15,7 +15,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified
+from kvengine.engine.key_index cimport ADDRESS_MASK, home_line, is_unverified, kv_prefetch
 from kvengine.engine.key_buffer cimport KeyEntry
 from kvengine.engine.key_order cimport KeyOrder, all_alive
 from kvengine.engine.reading cimport Reader
@@ -25,12 +25,6 @@ from kvengine.engine.selection cimport Selection
 
 from kvengine.engine.turns import let_others_run
 from kvengine.errors import again
-
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
 
 cdef enum:
     GROUP = 64                  # keys whose memory is fetched side by side

@@ -60,7 +60,7 @@ class Store(StoreParts, StoreMapping):
         settings = opening.make_options(durability=durability, read_only=read_only, **options)
         folder = opening.folder_path(path)
         self._start(
-            LocalDirectory(folder, create=settings.create and not read_only, read_only=read_only),
+            LocalDirectory(folder, create=settings.create and not read_only),
             settings,
         )
 

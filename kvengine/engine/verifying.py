@@ -229,7 +229,7 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
     Raises:
         NotAStore: there is no store at `path`.
     """
-    directory = LocalDirectory(opening.folder_path(path), create=False, read_only=True)
+    directory = LocalDirectory(opening.folder_path(path), create=False)
     try:
         while True:
             manifest, report = _verify_once(path, directory, progress)

@@ -24,6 +24,7 @@ from kvengine.engine.key_buffer cimport reserve_keys
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, points_to_record, reserve_entries,
     shard_of, table_of,
+    kv_prefetch,
 )
 from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
@@ -42,12 +43,6 @@ from kvengine.file.mapped cimport storage_error
 from kvengine.engine.record import damage
 from kvengine.errors import InvalidRequest, StorageFull, StoreReadOnly, VersionConflict, again
 
-cdef extern from *:
-    """
-    #define kv_prefetch(address) __builtin_prefetch((address), 0, 3)
-    """
-    void kv_prefetch(const void *address) noexcept nogil
-
 cdef enum:
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
     SMALL_BYTES = 16384         # records up to here are put together on the C stack
@@ -55,7 +50,7 @@ cdef enum:
     # stored to, when they are written back.
     IN_PLACE_BYTES_MAX = 4096
 
-cdef object LOST_CONTROL = StoreReadOnly(
+cdef object INDEX_BEHIND_LOG = StoreReadOnly(
     "the store is read-only: the last change is in the log, but the index could not take it in; "
     "close the store and open it again")
 
@@ -305,7 +300,7 @@ cdef int publish(Writer self, Write *write) noexcept:
     for i in range(write.n):
         if not show(self, &write.changes[i]):
             # Rather no more writes than a version that is given twice.
-            self.refusal = LOST_CONTROL
+            self.refusal = INDEX_BEHIND_LOG
             return LOST
     self.applied = write.version = write.changes[write.n - 1].version
     kv_publish(&self.commits.version, self.applied)

@@ -59,7 +59,6 @@ class LocalDirectory:
         path: str,
         *,
         create: bool = True,
-        read_only: bool = False,
         folder: Folder | None = None,
     ) -> None:
         self.path = os.path.abspath(path)
@@ -318,7 +317,7 @@ class LocalDirectory:
         """Return the same folder once more, to read, wherever it is now."""
         with refusals("use the folder", self.path):
             folder = Folder(self.path, self.folder)
-        return LocalDirectory(self.path, create=False, read_only=True, folder=folder)
+        return LocalDirectory(self.path, create=False, folder=folder)
 
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
