@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from kvengine.client.connection import Connection
 from kvengine.client.packing import pack
+from kvengine.engine.changes import Flag
 from kvengine.errors import KvError
 
 TELL_S = 1.0
@@ -44,8 +45,8 @@ class Presence:
         self._path = "/v1/location/" + quote(name, safe="")
         self._reached: deque[tuple[int, float]] = deque(maxlen=REACHED_MAX)  # versions, and when
         self._position = -1
-        self._news = threading.Event()
-        self._ended = threading.Event()
+        self._news = Flag()
+        self._ended = Flag()
         self._thread = threading.Thread(target=self._run, name="kvengine-presence", daemon=True)
 
     def begin(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from kvengine.client.connection import Connection, Stream
 from kvengine.client.presence import Presence
 from kvengine.client.questions import Questions
+from kvengine.engine.changes import Flag
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
 from kvengine.tier.codec import Kind
@@ -55,7 +56,7 @@ class RemoteUpstream:
         self._connection, self._timeout = connection, timeout
         self._questions = Questions(connection, timeout)
         self._presence: Presence | None = None
-        self._changed = threading.Condition()
+        self._wanted = Flag()
         self._poll: Poll | None = None
         self._stream: Stream | None = None
         self._closed = False
@@ -78,9 +79,8 @@ class RemoteUpstream:
         """Call `done` with the next news behind a version."""
         if self._presence is not None:
             self._presence.reached(after)  # who asks what comes behind it has all before
-        with self._changed:
-            self._poll = Poll(after, hold_s, done, time.monotonic())
-            self._changed.notify()
+        self._poll = Poll(after, hold_s, done, time.monotonic())
+        self._wanted.set()
 
     def tell(self, name: str, report: Callable[[], dict[str, int]]) -> None:
         """From now on tell the center which version has been reached.
@@ -116,17 +116,18 @@ class RemoteUpstream:
         follower.end()
 
     def _next(self) -> Poll | None:
-        with self._changed:
-            while self._poll is None and not self._closed:
-                self._changed.wait()
+        while not self._closed:
+            self._wanted.wait()
+            self._wanted.clear()  # first: what is set now may be asked for already
             poll, self._poll = self._poll, None
-            return None if self._closed else poll
+            if poll is not None:
+                return None if self._closed else poll
+        return None
 
     def close(self) -> None:
         """End the threads; questions under way are answered with an error or not at all."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._closed = True
+        self._wanted.set()
         stream = self._stream
         if stream is not None:
             stream.close_now()

@@ -17,6 +17,7 @@ import threading
 import time
 
 from kvengine.database.catalog import Catalog, Row
+from kvengine.engine.changes import Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed
@@ -36,7 +37,7 @@ class Remover:
         self._store, self._catalog = store, catalog
         self._lock = OwnedLock()
         self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._stopping = Flag()
 
     def begin(self) -> None:
         """Remove what is to be removed, in the background."""
@@ -53,7 +54,7 @@ class Remover:
     def after_fork(self) -> None:
         """In a child process: the thread is not there, nor is there anything to write to."""
         self._lock.after_fork_in_child()
-        self._thread, self._stopping = None, threading.Event()
+        self._thread, self._stopping = None, Flag()
 
     def stop(self) -> None:
         """Let the thread end after its present batch."""

@@ -4,6 +4,7 @@ Invariants:
 
 * Who waits sleeps, and the writer wakes it, in its own process and in others; a writer for whom
   nobody waits does nothing but look at two numbers.
+* Who is interrupted while it waits or wakes leaves no lock behind.
 * Where the system has no futex, or the reader may not write to the control page, a waiter in
   another process looks at the page now and then.
 """
@@ -11,13 +12,14 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvengine.engine.bell import HAS_FUTEX, LONGEST_REST_S, Bell
+from kvengine.engine.changes import Changes
 from kvengine.engine.control import PAGE_BYTES, Control
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.errors import InvalidRequest, StorageError
 
@@ -41,7 +43,7 @@ class Waiting:
 
     def renew(self) -> None:
         """Begin anew: in a child process nobody waits."""
-        self._condition = threading.Condition()
+        self._lock = OwnedLock()  # of the listeners, and their count at the store
         self._listeners: list[Callable[[], None]] = []
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
@@ -51,22 +53,14 @@ class Waiting:
             return self._wait_for_writer(store, after, timeout)
         if store.options.read_only and timeout is None:
             raise InvalidRequest("a snapshot can't change: give a timeout")
-        with self._condition:
-            store.waiters += 1
-            try:
-                self._condition.wait_for(
-                    lambda: store.is_refused or store.applied_version > after, timeout
-                )
-            finally:
-                store.waiters -= 1
+        changes = Changes()
+        with self.listening(store, changes.notify):
+            changes.wait_for(lambda: store.is_refused or store.applied_version > after, timeout)
         return store.version
 
     def wake(self) -> None:
         """Let those who wait look again."""
-        with self._condition:
-            self._condition.notify_all()
-            listeners = list(self._listeners)
-        for listener in listeners:
+        for listener in list(self._listeners):
             listener()
         if self._bell is not None:
             self._bell.ring()
@@ -74,15 +68,16 @@ class Waiting:
     @contextlib.contextmanager
     def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[None]:
         """Call `listener` after each change of a store, in the thread that made it."""
-        with self._condition:
-            store.waiters += 1
-            self._listeners.append(listener)
         try:
+            with self._lock.held():
+                self._listeners.append(listener)
+                store.waiters = len(self._listeners)
             yield
         finally:
-            with self._condition:
-                store.waiters -= 1
-                self._listeners.remove(listener)
+            with self._lock.held():
+                with contextlib.suppress(ValueError):  # a child process has forgotten it
+                    self._listeners.remove(listener)
+                store.waiters = len(self._listeners)
 
     def _wait_for_writer(self, store: Store, after: int, timeout: float | None) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from kvengine.engine.changes import Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
@@ -92,7 +93,7 @@ class Ledger:
         size: Callable[[int], GroupSize],
         interval_s: float = INTERVAL_S,
     ) -> None:
-        self._stopping = threading.Event()  # first: __del__ sets it
+        self._stopping = Flag()  # first: __del__ sets it
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
         self._written: dict[int, Counts] = {}
@@ -117,7 +118,7 @@ class Ledger:
     def after_fork(self) -> None:
         """In a child process: the thread is not there, nor is there anything to write to."""
         self._lock.after_fork_in_child()
-        self._thread, self._stopping = None, threading.Event()
+        self._thread, self._stopping = None, Flag()
 
     def stop(self) -> None:
         """Write down what was counted, and end."""
@@ -177,9 +178,7 @@ class Ledger:
             yield *self._keys.parts(entry.key), decode(entry.key, entry.value)
 
 
-def _look_now_and_then(
-    ledger: weakref.ref[Ledger], stopping: threading.Event, interval_s: float
-) -> None:
+def _look_now_and_then(ledger: weakref.ref[Ledger], stopping: Flag, interval_s: float) -> None:
     while not stopping.wait(interval_s):
         held: Any = ledger()
         if held is None:

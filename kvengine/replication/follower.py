@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from kvengine.engine import replica
+from kvengine.engine.changes import Changes
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
@@ -83,7 +84,7 @@ class Follower:
     ) -> None:
         self._source: Source = source
         self._consumer = origin.consumer_of(source, name)
-        self._changed = threading.Condition()  # of position, error and what ended
+        self._changed = Changes()  # of position, error and what ended
         self._turn = OwnedLock()  # who holds it may write to the replica
         self._is_whole = True  # False: a piece was being taken in
         self._ended = self._promoted = False
@@ -109,7 +110,7 @@ class Follower:
 
     def _after_fork(self) -> None:
         """In a child process: neither the thread nor the lock of the replica is there."""
-        self._changed, self._thread = threading.Condition(), None
+        self._changed, self._thread = Changes(), None
         self._turn.after_fork_in_child()
         self._ended, self.error = True, StoreClosed(origin.FORKED)
 
@@ -170,13 +171,12 @@ class Follower:
         def is_over() -> bool:
             return (self._ready and self.position >= goal) or self._ended
 
-        with self._changed:
-            self._changed.wait_for(is_over, timeout)
-            if self._ready and self.position >= goal:
-                return True
-            if self._ended:
-                raise again(self.error) if self.error else StoreClosed("it does not follow")
-            return False
+        self._changed.wait_for(is_over, timeout)
+        if self._ready and self.position >= goal:
+            return True
+        if self._ended:
+            raise again(self.error) if self.error else StoreClosed("it does not follow")
+        return False
 
     # -- following
 
@@ -214,14 +214,12 @@ class Follower:
                 self._end(error)
                 return
             pause_s = FIRST_PAUSE_S if self.position > before else min(2 * pause_s, LONGEST_PAUSE_S)
-            with self._changed:
-                self._changed.wait_for(lambda: self._ended, pause_s)
+            self._changed.wait_for(lambda: self._ended, pause_s)
 
     def _end(self, error: BaseException | None) -> None:
-        with self._changed:
-            if not self._ended:
-                self._ended, self.error = True, error
-            self._changed.notify_all()
+        if not self._ended:
+            self.error, self._ended = error, True
+        self._changed.notify()
 
     def _follow(self, source: Source, *, follow: bool) -> None:
         """Take over what the source gives; without `follow`, up to what it has now."""
@@ -299,9 +297,8 @@ class Follower:
 
     def _moved(self, position: int) -> None:
         """The replica holds what the source held at a version."""
-        with self._changed:
-            self.position, self._ready, self._anew, self.error = position, True, False, None
-            self._changed.notify_all()
+        self.position, self._ready, self._anew, self.error = position, True, False, None
+        self._changed.notify()
 
     def _note(self) -> None:
         self._noted_at = time.monotonic()

@@ -14,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from kvengine.engine.changes import Flag
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone, KvError
@@ -61,7 +62,7 @@ class Center:
         self._written = threading.Lock()
         self._written.acquire()
         self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
+        self._ended = Flag()
 
     # -- as an upstream
 

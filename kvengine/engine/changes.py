@@ -1,0 +1,75 @@
+"""Waiting for something to change, in threads and in greenlets of gevent.
+
+Invariants:
+
+* Who is interrupted while it waits or notifies leaves no lock behind.  threading.Condition and
+  threading.Event do: lines of Python take their lock and give it back.
+* No lock is held while others are notified, so a signal handler or a finalizer may do it anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+
+class Changes:
+    """Those who wait for something to change.
+
+    Thread-safety: any number of threads may wait and notify.
+    """
+
+    def __init__(self) -> None:
+        self._asleep: list[threading.Lock] = []
+
+    def notify(self) -> None:
+        """Let those who wait look again."""
+        for one in list(self._asleep):
+            with contextlib.suppress(RuntimeError):  # it is awake already
+                one.release()
+
+    def wait_for(self, is_over: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Return True when `is_over` says so, False after some seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        one = threading.Lock()  # gevent replaces it, so that other greenlets run meanwhile
+        one.acquire()
+        try:
+            self._asleep.append(one)  # first: what changes from now on is heard
+            while not is_over():
+                rest = -1.0 if deadline is None else deadline - time.monotonic()
+                if deadline is not None and rest <= 0:
+                    return False
+                one.acquire(timeout=min(rest, threading.TIMEOUT_MAX))
+            return True
+        finally:
+            with contextlib.suppress(ValueError):
+                self._asleep.remove(one)
+
+
+class Flag:
+    """What threading.Event is, on Changes.
+
+    Thread-safety: any number of threads may wait and set.
+    """
+
+    def __init__(self) -> None:
+        self._is_set, self._changes = False, Changes()
+
+    def is_set(self) -> bool:
+        """True after set()."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let those who wait go on."""
+        self._is_set = True
+        self._changes.notify()
+
+    def clear(self) -> None:
+        """Let those who come from now on wait."""
+        self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return True when it is set, False after some seconds."""
+        return self._changes.wait_for(self.is_set, timeout)
