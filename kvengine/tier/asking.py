@@ -180,8 +180,9 @@ class Asking(Lookup):
             ):
                 refused.append(reader)
                 return
-            flight = self._flights[key] = Flight(key, floor, held, ask.ttl, now)
-            flights.append(flight)
+            flight = Flight(key, floor, held, ask.ttl, now)
+            flights.append(flight)  # first: who is interrupted here gives back what is in the list
+            self._flights[key] = flight
             if self.breaker.error is not None:
                 self._later(self.settings.grace_s, lambda: self._end_probe(flight))
         flight.waiters.append(waiter)
@@ -219,8 +220,14 @@ class Asking(Lookup):
         if not is_admitted:
             self._refuse(readers)
         elif not is_asked:
-            self._upstream.origin_version(lambda version: self._settled(version, count))
-            self._settler = 0
+            try:
+                self._upstream.origin_version(lambda version: self._settled(version, count))
+            except BaseException:  # who asks was interrupted; others may wait for the same answer
+                self._settling_since = float("-inf")
+                self._later(0.0, self._settle)
+                raise
+            finally:
+                self._settler = 0
 
     def _settled(self, version: int | Exception, count: int) -> None:
         opens = False
@@ -251,13 +258,17 @@ class Asking(Lookup):
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
         if key in self._flights or self.breaker.error is not None or self._is_inside():
             return
-        with self._lock:
-            if key in self._flights or self.floors.in_doubt(key):
-                return
-            flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
-            self._flights[key] = flight
-            self._counters.refreshes += 1
-        self._send([flight])
+        flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
+        try:
+            with self._lock:
+                if key in self._flights or self.floors.in_doubt(key):
+                    return
+                self._flights[key] = flight
+                self._counters.refreshes += 1
+            self._send([flight])
+        except BaseException:
+            self._later(0.0, lambda: self._pass_on([flight]))
+            raise
 
     def _send(self, flights: list[Flight]) -> None:
         sent = self._monotonic()
@@ -266,13 +277,8 @@ class Asking(Lookup):
             flight.attempts += 1
         self._counters.questions += len(flights)
         wants = [
-            Want(
-                flight.key,
-                flight.floor,
-                flight.held.version if flight.held is not None else 0,
-                flight.ttl,
-            )
-            for flight in flights
+            Want(one.key, one.floor, 0 if one.held is None else one.held.version, one.ttl)
+            for one in flights
         ]
         self._upstream.fetch(wants, lambda result: self._landed(flights, result))
         for flight in flights:

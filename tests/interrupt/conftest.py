@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder() -> object:
     """A folder for thousands of small stores: in memory, where the system has that."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    points.EARLIER.clear()
+    points.EARLIER.update(threading.enumerate())
     path = Path(tempfile.mkdtemp(prefix="kvengine-interrupt-", dir=base))
     yield path
     shutil.rmtree(path)
