@@ -63,6 +63,9 @@ async def put(call: Call) -> Response:
     options = {name: whole(query, name) for name in ("expiration", "expiration_ttl", "if_version")}
     now = call.backend.database.clock.time()
     limits.expires_at(now, options["expiration"], options["expiration_ttl"])
+    declared = request.content_length or 0
+    if declared > limits.value_bytes and not is_form(request):
+        limits.check_value_size(declared)  # a client that asks whether to send it is told not to
     form = await body_of(request, limits.value_bytes)
     limits.check_value_size(form.value.size)
     limits.check_metadata_size(
@@ -88,6 +91,11 @@ async def delete(call: Call) -> Response:
     return written(version)
 
 
+def is_form(request: Request) -> bool:
+    """True if the body of a request is multipart/form-data."""
+    return (request.header(b"content-type") or b"").lower().startswith(b"multipart/form-data")
+
+
 async def body_of(request: Request, most: int) -> Form:
     """Return the value and the metadata that a body holds.
 
@@ -97,7 +105,7 @@ async def body_of(request: Request, most: int) -> Form:
         InvalidRequest: a form has no value, or is none.
     """
     kind = request.header(b"content-type") or b""
-    if kind.lower().startswith(b"multipart/form-data"):
+    if is_form(request):
         form = Form(most, METADATA_BYTES_READ, request)
         await read_form(request.chunks(), boundary_of(kind), form)
         return form
