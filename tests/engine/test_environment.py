@@ -342,7 +342,7 @@ def test_a_reader_without_descriptors_reads_right_again_later(path):
     """Starting over fails half-way: nothing that it knew is lost, nothing old is given as new."""
     with Store(path, durability="os", **SMALL) as store:
         store.update({b"%d" % n: b"old" for n in range(500)})
-        folder = LocalDirectory(str(path), read_only=True)
+        folder = LocalDirectory(str(path))
         with Store.in_directory(folder, read_only=True) as reader:
             assert reader[b"7"] == b"old"
             store.update({b"%d" % n: b"new" for n in range(500)})

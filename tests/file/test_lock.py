@@ -176,5 +176,5 @@ def test_asking_who_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
 
 
 def test_asking_makes_no_lock_file(tmp_path: Path) -> None:
-    assert not LocalDirectory(str(tmp_path), read_only=True).lock_is_held()
+    assert not LocalDirectory(str(tmp_path)).lock_is_held()
     assert os.listdir(tmp_path) == []
