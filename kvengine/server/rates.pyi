@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
@@ -7,7 +7,7 @@ TABLE_BYTES: int
 
 @disjoint_base
 class RateTable:
-    def __init__(self, memory: Any) -> None: ...
+    def __new__(cls, memory: Any) -> Self: ...
 
 @disjoint_base
 class SharedAllowance:
