@@ -22,6 +22,8 @@ from typing import Any
 
 TESTING = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(TESTING)
+# Such as a line with `try:`, and the way of an exception to `__exit__`.
+QUIET = ("NOP", "PUSH_EXC_INFO", "WITH_EXCEPT_START")
 HARMLESS = ("LOAD_CONST", "LOAD_FAST", "NOP", "SWAP")  # neither raise nor look for signals
 ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, MemoryError)
 
@@ -84,7 +86,7 @@ class Interruption:
 def _quiet_places(code: CodeType) -> frozenset[int]:
     """Return where in a function nothing can be raised: at NOPs, and just before `__exit__`."""
     instructions = [at for at in dis.get_instructions(code) if at.opname != "EXTENDED_ARG"]
-    found = {at.offset for at in instructions if at.opname == "NOP"}  # such as a line with `try:`
+    found = {at.offset for at in instructions if at.opname in QUIET}
     for n in range(len(instructions) - 3):
         loads = instructions[n : n + 3]
         calls = instructions[n + 3].opname in ("PRECALL", "CALL")
@@ -114,9 +116,12 @@ def spread(points: int, most: int) -> Iterator[int]:
 
 def _bare(error: BaseException) -> BaseException:
     """Let go of the frames, and so of what the interrupted call held."""
-    seen: BaseException | None = error
-    while seen is not None:
-        seen.__traceback__ = None
-        seen = seen.__context__
-    error.__context__ = None
+    chain = [error]
+    for one in chain:
+        one.__traceback__ = None
+        for other in (one.__context__, one.__cause__):
+            if other is not None and other not in chain:
+                chain.append(other)
+    for one in chain:
+        one.__context__ = one.__cause__ = None
     return error
