@@ -12,6 +12,7 @@ Invariants:
 
 import json
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 from kvengine.engine.hash import xxh3_64
@@ -149,11 +150,24 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         next_id=_number(fields["next_id"]),
         version=_number(fields["version"], VERSION_LIMIT),
         forgotten=_number(fields["forgotten"], VERSION_LIMIT),
-        segments=tuple(_segment(*row) for row in fields["segments"]),
+        segments=with_true_ends([_segment(*row) for row in fields["segments"]]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
         origin=None if fields["origin"] is None else _origin(*fields["origin"]),
     )
+
+
+def with_true_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
+    """Return rows of which none ends behind the beginning of the next.
+
+    After a crash 0.1 could write that several segments end with the version of the saved index.
+    """
+    found = []
+    for row, following in zip_longest(rows, rows[1:]):
+        if following is not None and (row.last_version or 0) >= following.first_version:
+            row = row.ended(following.first_version - 1)
+        found.append(row)
+    return tuple(found)
 
 
 def _refuse_nonsense(found: Manifest) -> None:

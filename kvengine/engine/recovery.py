@@ -16,7 +16,7 @@ from kvengine.engine import index_file, segment_file, trust
 from kvengine.engine.control import Control
 from kvengine.engine.index_file import Description
 from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.manifest import LOG, VERSION_LIMIT, Manifest, SegmentRow
+from kvengine.engine.manifest import LOG, VERSION_LIMIT, Manifest, SegmentRow, with_true_ends
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
@@ -207,7 +207,7 @@ class Recovery:
                 return
             until = self._last_version(rows, position)
             replay = self._replay(row, start, row.id in known, until)
-            self.rows.append(replace(row, last_version=self.end.version))
+            self.rows = [*with_true_ends([*self.rows, replace(row, last_version=self.end.version)])]
             self.end.segment_id, self.end.offset = row.id, replay.offset
             self.end.bad_offset = max(replay.bad_offset, replay.offset)
             if replay.code != 0:

@@ -140,7 +140,7 @@ def test_another_format_is_refused_and_named(number):
         {"segments": [[1, 1, 1, 50, 4096], [1, 0, 51, None, None]]},
         {"segments": [[0, 1, 1, 50, 4096]]},
         {"segments": [[1, 1, 0, 50, 4096]]},
-        {"segments": [[1, 1, 1, 50, 4096], [8, 0, 50, None, None]]},  # versions twice
+        {"segments": [[1, 1, 9, 50, 4096], [8, 0, 8, None, None]]},  # not in their order
         {"segments": [[1, 0, 1, None, None], [8, 0, 51, None, None]]},  # two are open
         {"segments": [[1, 0, 1, None, 4096]]},
         {"segments": [[1, 0, 9, 7, 4096]]},
@@ -166,3 +166,10 @@ def test_fields_that_make_no_sense_are_refused(changes):
 def test_a_right_checksum_of_anything_else_is_refused(body):
     with pytest.raises(KvError, match="MANIFEST"):
         decode(body + b"\n%016x\n" % xxh3_64(body), "MANIFEST")
+
+
+def test_segments_that_end_too_late_end_where_the_next_begins():
+    """0.1 wrote such manifests: after a crash all segments ended with the saved index."""
+    segments = [[1, 0, 1, 76, 4096], [3, 0, 29, 76, 4096], [8, 0, 77, None, None]]
+    found = decode(with_fields(segments=segments), "MANIFEST").segments
+    assert [row.last_version for row in found] == [28, 76, None]
