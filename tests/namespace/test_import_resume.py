@@ -213,7 +213,7 @@ def test_killed_again_and_again_it_ends_with_what_the_file_says(
     form, tmp_path: Path, path: Path
 ) -> None:
     choice = random.Random(form.__name__)
-    pairs = [{"key": f"{n:05}", "value": "v" * choice.randrange(100)} for n in range(2000)]
+    pairs = [{"key": f"{n:05}", "value": "v" * choice.randrange(100)} for n in range(20_000)]
     path.write_bytes(form(pairs))
     kills = 0
     while kills < 4 and import_and_kill(tmp_path / "db", path, choice.randrange(1, 60)):

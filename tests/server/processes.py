@@ -41,7 +41,9 @@ class Process:
         assert self.process.stdout is not None
         while True:
             line = self.process.stdout.readline()
-            assert line, "the server has ended"
+            if not line:
+                _, said = self.process.communicate(timeout=60)
+                raise AssertionError(f"the server has ended: {said}")
             self.lines.append(line)
             found = URL.search(line)
             if found:

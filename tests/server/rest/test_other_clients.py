@@ -212,3 +212,16 @@ def test_what_is_no_http_is_refused_in_an_envelope(server, request_bytes):
     assert head.startswith(b"HTTP/1.1 400 Bad Request")
     assert b"connection: close" in head
     assert json.loads(body)["errors"][0]["message"]
+
+
+def test_a_body_that_is_too_large_is_not_asked_for(server):
+    """Expect: 100-continue of a byte too many: the refusal comes instead of the 100."""
+    for size, asked in ((25 << 20, True), ((25 << 20) + 1, False)):
+        lines = [
+            f"PUT {path(server, 'values/k')} HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}",
+            f"Content-Length: {size}", "Expect: 100-continue", "", "",
+        ]  # fmt: skip
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall("\r\n".join(lines).encode())
+            first = connection.recv(1 << 16)
+        assert first.startswith(b"HTTP/1.1 100" if asked else b"HTTP/1.1 413"), first
