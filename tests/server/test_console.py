@@ -17,7 +17,7 @@ from kvengine.server.token_store import TokenStore
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, TOKEN, Running, running
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
