@@ -11,6 +11,7 @@ Invariants:
 * While it is open at most one question is under way, and their number does not depend on how many
   readers there are.
 * An answer, to a poll or to a question, closes it.
+* Who is refused is told the newest error, not the one that opened it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Breaker:
 
     def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:
         self._settings, self._chance = settings, chance
-        self.error: Exception | None = None  # why it is open; None: it is closed
-        self._poll_error: Exception | None = None
+        self.error: Exception | None = None  # why it is open, the newest; None: it is closed
+        self._newest: Exception | None = None  # of the errors there have been
+        self._is_deaf = False  # the last poll failed
         self._answered_at = NEVER  # the last question, unless one failed after that
         self._failures = 0
         self._probe_at = self._probe_sent = NEVER
@@ -45,15 +47,15 @@ class Breaker:
 
     def poll_answered(self) -> None:
         """News came, or that there are none."""
-        self._poll_error = None
+        self._is_deaf = False
         self._close()
 
     def poll_failed(self, error: Exception, now: float) -> bool:
         """A poll was not answered; return True if that opens it."""
         if not isinstance(error, SILENT):
             return False
-        self._poll_error = error
-        return self._judge(now)
+        self._is_deaf = True
+        return self._judge(error, now)
 
     def answered(self, now: float) -> None:
         """A question was answered."""
@@ -67,8 +69,7 @@ class Breaker:
         self._answered_at = NEVER
         if self.error is not None:
             self._plan_probe(now)
-            return False
-        return self._judge(now)
+        return self._judge(error, now)
 
     def admits(self, now: float) -> bool:
         """Return whether a question may be asked now; while it is open that is the probe."""
@@ -81,16 +82,20 @@ class Breaker:
 
     def refusal(self) -> Exception:
         """Return what a reader is told who can't ask."""
-        error = self.error or self._poll_error
+        error = self._newest
         if isinstance(error, UpstreamUnavailable):
             return again(error)
         return UpstreamUnavailable(f"the upstream does not answer: {error}")
 
-    def _judge(self, now: float) -> bool:
+    def _judge(self, error: Exception, now: float) -> bool:
+        self._newest = error
+        was_open = self.error is not None
         is_silent = now - self._answered_at >= self._settings.grace_s
-        if self.error is not None or self._poll_error is None or not is_silent:
+        if not was_open and not (self._is_deaf and is_silent):
             return False
-        self.error = self._poll_error
+        self.error = error
+        if was_open:
+            return False
         self.openings += 1
         self._plan_probe(now)
         return True

@@ -6,6 +6,7 @@ Invariants:
 * Each poll asks from the version that was reached, so whatever is lost, sent twice or late, the
   next one mends it.
 * After a failure the pauses grow, by chance a little different for each location.
+* What `error` says here, readers were told before: the breaker knows it first.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ class Listening:
         went_on = self._location.hear(news, sent + news.waited)
         if not is_next:
             return
-        self.error = None
         self._location.poll_answered()
+        self.error = None
         if went_on and news.upto >= self._location.position:
             self._failures = 0
             self.poll()
@@ -117,8 +118,8 @@ class Listening:
             self._after_failure(TimeoutError("no answer to a poll"), again)
 
     def _after_failure(self, error: Exception, again: Callable[[], None]) -> None:
-        self.error = error
         self._location.poll_failed(error)
+        self.error = error
         self._pause(again)
 
     def _pause(self, again: Callable[[], None]) -> None:

@@ -101,6 +101,24 @@ def test_a_lost_poll_opens_nothing_while_questions_are_answered(bench):
     assert bench.location.breaker.openings == 1
 
 
+def test_who_is_refused_is_told_the_newest_error(bench):
+    silent(bench)
+    assert "cut" in str(bench.read(b"none")[0])
+    bench.location.poll_failed(UpstreamUnavailable("another store answers"))
+    assert "another store answers" in str(bench.read(b"none")[0])
+    bench.time.run_until(bench.time.now + 1)
+    told = bench.read(b"none")  # the probe
+    bench.upstream.fail(RateLimited(5.0))
+    assert "another store answers" not in str(told + bench.read(b"none"))
+    assert "5" in str(bench.read(b"none")[0])
+    bench.time.run_until(bench.time.now + 2)
+    told = bench.read(b"none")
+    bench.location.poll_failed(UpstreamUnavailable("gone again"))
+    bench.time.run_until(bench.time.now + bench.location.settings.grace_s)
+    assert "gone again" in str(told[0])  # a probe that is not answered soon
+    assert bench.location.breaker.openings == 1
+
+
 @pytest.mark.parametrize("error", [NamespaceNotFound("n"), StoreClosed("closed")])
 def test_an_error_that_is_an_answer_opens_nothing(bench, error):
     silent(bench, error)

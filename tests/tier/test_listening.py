@@ -71,6 +71,29 @@ def test_each_answer_is_followed_by_the_next_poll(bench):
     assert bench.location.counters.news == 9
 
 
+def test_what_is_said_of_the_last_poll_is_known_to_readers_already(bench, monkeypatch):
+    bench.listening.begin()
+    said = []
+    for name in ("poll_failed", "poll_answered"):
+        inner = getattr(bench.location, name)
+
+        def noted(*arguments, inner=inner):
+            said.append(bench.listening.error)
+            inner(*arguments)
+
+        monkeypatch.setattr(bench.location, name, noted)
+    errors = UpstreamUnavailable("first"), UpstreamUnavailable("second")
+    for error in errors:
+        bench.upstream.polls[-1][2](error)
+        assert bench.listening.error is error
+        bench.time.run_until(bench.time.now + 5)
+    bench.upstream.answer(-1, 10)
+    assert bench.listening.connected
+    assert said[0] is None
+    assert said[1] is not errors[1]
+    assert said[-1] is not None
+
+
 def test_a_lost_poll_is_asked_again_after_its_time(bench):
     bench.listening.begin()
     bench.time.run_until(4.04)
