@@ -174,7 +174,8 @@ def open_store(store: StoreParts) -> None:
         if writable:
             directory.watch(MANIFEST_NAME)
             size = segment_bytes(directory, options.segment_bytes)
-            store.options = replace(options, segment_bytes=size)
+            if size != options.segment_bytes:
+                store.options = replace(options, segment_bytes=size)
             _begin_writer(store)
         else:
             store.refuse_writes(maintenance.read_only_error())

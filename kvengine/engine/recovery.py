@@ -88,19 +88,21 @@ class Recovery:
         """Do it; afterwards `rows`, `end` and `saved` describe the store."""
         if self.manifest.index is not None and not self._rebuild:
             self._load_index()
-        rows = [*self.manifest.segments, *trust.rows_after_manifest(self.directory, self.manifest)]
+        directory, manifest = self.directory, self.manifest
+        names = directory.names()
+        rows = [*manifest.segments, *trust.rows_after_manifest(directory, names, manifest)]
         if self.saved is not None:
-            trust.compare_with_manifest(self.saved, self.manifest)
+            trust.compare_with_manifest(self.saved, manifest)
         if self._until is not None:
             self._check_that_nothing_was_removed()
         self._open_segments(rows)
         if self.saved is not None:
-            trust.compare_with_log(self.reader, self.saved, self.manifest, rows)
+            trust.compare_with_log(self.reader, self.saved, manifest, rows)
         self._replay_all(rows)
         if self._until is None:
-            version = max(self.end.version, self.manifest.version)
-            trust.refuse_lost_segments(self.directory, self.manifest, rows, version)
-        self.reader.set_applied(max(self.end.version, self.manifest.version))
+            version = max(self.end.version, manifest.version)
+            trust.refuse_lost_segments(directory, names, manifest, rows, version)
+        self.reader.set_applied(max(self.end.version, manifest.version))
         self._settle_removals()
 
     # -- the saved index

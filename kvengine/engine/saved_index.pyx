@@ -165,24 +165,30 @@ cdef class SavedIndex(KeyIndex):
         self.uncounted -= self.stash_count
 
     def fits_seed(self) -> bool:
-        """False if keys are hashed in another way than when the index was saved."""
-        cdef uint64_t i, entry, address, home, offset
+        """False if keys are hashed in another way than when the index was saved.
+
+        The first record that is whole tells.  A shard that is damaged is no sign of that: its keys
+        are refused when they are asked for.
+        """
+        cdef uint64_t i, address, offset
         cdef const Segment *row
-        cdef const Header *header
-        if not self.shard_is_right(&self.table, 0):
-            return True  # its keys are refused when they are asked for
         for i in range(SHARD_ENTRIES):
-            entry = self.table.entries[i]
-            address = entry & ADDRESS_MASK
-            if entry == 0 or not points_to_record(self.segments, address):
+            address = self.table.entries[i] & ADDRESS_MASK
+            if address == 0 or not points_to_record(self.segments, address):
                 continue
             row, offset = &self.segments[slot_of(address)], offset_of(address)
-            header = <const Header *>(row.base + offset)
             if check(row.base + offset, row.end - offset, row.salt + offset, False) > 0:
-                home = i // BUCKET_ENTRIES - (entry >> ADDRESS_BITS & (DISTANCE_MAX - 1))
-                return placing_bits(xxh3(key_of(header), header.key_size, self.seed)) == (
-                    entry >> TAG_SHIFT << TAG_SHIFT | home & (SHARD_BUCKETS - 1))
+                return self._fits(i, <const Header *>(row.base + offset)) or (
+                    not self.shard_is_right(&self.table, 0))
         return True
+
+    cdef bint _fits(self, uint64_t place, const Header *header) noexcept:
+        """True if a record's key has the bits of the hash that an entry of shard 0 stands for."""
+        cdef uint64_t entry = self.table.entries[place]
+        cdef uint64_t home = place // BUCKET_ENTRIES - (
+            entry >> ADDRESS_BITS & (DISTANCE_MAX - 1))
+        return placing_bits(xxh3(key_of(header), header.key_size, self.seed)) == (
+            entry >> TAG_SHIFT << TAG_SHIFT | home & (SHARD_BUCKETS - 1))
 
     def check_stash(self) -> bool:
         """True if all entries that found no place point to where a record may be."""

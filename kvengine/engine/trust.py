@@ -26,10 +26,12 @@ from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
 
 
-def rows_after_manifest(directory: Directory, manifest: Manifest) -> list[SegmentRow]:
-    """Return the segments that were begun after the manifest was written, in order."""
+def rows_after_manifest(
+    directory: Directory, names: Sequence[str], manifest: Manifest
+) -> list[SegmentRow]:
+    """Return the segments, of all files, that were begun after the manifest was written."""
     found = []
-    for name in directory.names():
+    for name in names:
         if not is_segment(name) or (id_of(name) or 0) < manifest.next_id:
             continue
         header = _header(directory, name, manifest.uuid)
@@ -54,7 +56,11 @@ def _header(directory: Directory, name: str, uuid: bytes) -> SegmentHeader | Non
 
 
 def refuse_lost_segments(
-    directory: Directory, manifest: Manifest, rows: Sequence[SegmentRow], version: int
+    directory: Directory,
+    names: Sequence[str],
+    manifest: Manifest,
+    rows: Sequence[SegmentRow],
+    version: int,
 ) -> None:
     """Refuse a manifest that disowns the segment in which the log goes on behind a version.
 
@@ -64,7 +70,7 @@ def refuse_lost_segments(
         CorruptData: one of them begins with the next version.
     """
     named = {row.id for row in rows}
-    for name in directory.names():
+    for name in names:
         number = id_of(name) or 0
         if not is_segment(name) or number in named or number >= manifest.next_id:
             continue
@@ -114,14 +120,6 @@ def compare_with_log(
     """
     if not reader.key_index.check_stash():
         raise _senseless(manifest, "stashed entry", "the address of a record", "another one")
-    if not reader.key_index.fits_seed():
-        raise CorruptData(
-            "seed (open with rebuild=True to make the index again with this one)",
-            file=MANIFEST_NAME,
-            offset=0,
-            expected="the one with which the saved index was made",
-            found=manifest.seed,
-        )
     present = {row.id: row for row in rows}
     begins = {row.id: after.first_version for row, after in pairwise(rows)}
     last = saved.segments[-1].id if saved.segments else 0
@@ -133,6 +131,14 @@ def compare_with_log(
         if not may_end_at(reader, known.id, known.end, version):
             what = f"end of segment {known.id}"
             raise _senseless(manifest, what, f"the end of version {version}", known.end)
+    if not reader.key_index.fits_seed():
+        raise CorruptData(
+            "seed (open with rebuild=True to make the index again with this one)",
+            file=MANIFEST_NAME,
+            offset=0,
+            expected="the one with which the saved index was made",
+            found=manifest.seed,
+        )
 
 
 def _senseless(manifest: Manifest, what: str, expected: object, found: object) -> CorruptData:

@@ -37,6 +37,7 @@ from kvengine.file.output import (
 LOCK_NAME = "LOCK"
 FOLDER_MODE = 0o700
 OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+READ_BYTES = 1 << 16
 LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
 LOCK_PAUSE_S = 0.002
 
@@ -119,9 +120,9 @@ class LocalDirectory:
         folder = self.folder
         with (
             refusals("read", self._at(name), may_be_missing=True),
-            open_to_read(name, folder.fd) as file,
+            Descriptor(name, os.O_RDONLY, folder=folder.fd) as file,
         ):
-            return file.read()
+            return b"".join(iter(lambda: os.read(file.fd, READ_BYTES), b""))
 
     # -- changes
 

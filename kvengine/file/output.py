@@ -7,12 +7,10 @@ Invariants:
 * A refusal of the system is a StorageError that says what was tried.
 """
 
-import contextlib
 import errno
 import fcntl
 import functools
 import os
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from kvengine.errors import StorageError, StorageFull
@@ -25,23 +23,30 @@ FICLONE = 0x40049409  # Linux: share the blocks of another file
 COPY_BYTES = 1 << 20
 
 
-@contextlib.contextmanager
-def refusals(what: str, path: str, *, may_be_missing: bool = False) -> Iterator[None]:
+class refusals:  # noqa: N801  # reads as a verb: with refusals("open", path)
     """Turn an OSError into a StorageError that says what was tried.
 
     With `may_be_missing` a FileNotFoundError stays what it is: the caller reckons with it.
     """
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        if may_be_missing and isinstance(error, FileNotFoundError):
-            raise
+
+    __slots__ = ("_may_be_missing", "_path", "_what")  # a generator would cost more than the call
+
+    def __init__(self, what: str, path: str, *, may_be_missing: bool = False) -> None:
+        self._what, self._path, self._may_be_missing = what, path, may_be_missing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, StorageError):
+            return
+        if self._may_be_missing and isinstance(error, FileNotFoundError):
+            return
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind = StorageFull if full else StorageError
         reason = error.strerror or str(error)
-        raise kind(error.errno or errno.EIO, f"cannot {what}: {reason}", path) from error
+        raise (StorageFull if full else StorageError)(
+            error.errno or errno.EIO, f"cannot {self._what}: {reason}", self._path
+        ) from error
 
 
 class LocalOutput:

@@ -27,8 +27,8 @@ def boot_id() -> int:
     """Return a number of 64 bits that stays the same until the machine starts again."""
     if not _own_boot_id:
         try:
-            with open(_BOOT_ID_FILE, encoding="ascii") as file:
-                _own_boot_id.append(int(file.read().strip().replace("-", "")[:16], 16))
+            with open(_BOOT_ID_FILE, "rb") as file:  # text would import a codec at the first open
+                _own_boot_id.append(int(file.read().strip().replace(b"-", b"")[:16], 16))
         except (OSError, ValueError):
             _own_boot_id.append(secrets.randbits(64))
     return _own_boot_id[0]
