@@ -271,25 +271,30 @@ cdef inline int64_t first_bad_entry(
 ) noexcept nogil:
     """Return the place of the first entry of a shard that makes no sense, -1 if all do."""
     cdef const uint64_t *entries = table.entries + shard * SHARD_ENTRIES
-    cdef uint64_t i, entry, address, distance
-    for i in range(<uint64_t>SHARD_ENTRIES):
-        entry = entries[i]
-        if entry == 0:
-            continue
-        count[0] += 1
-        address = entry & ((1ULL << ADDRESS_BITS) - 1)
-        if shard_of(table, entry) != shard or offset_of(address) < SEGMENT_HEADER_BYTES:
-            return i
-        if not points_to_record(segments, address) and (
-            gone == NULL or not gone[slot_of(address)]
-        ):
-            return i
-        if i % BUCKET_ENTRIES and entries[i - 1] == 0:
-            return i
-        for distance in range(1, (entry >> ADDRESS_BITS & (DISTANCE_MAX - 1)) + 1):
-            if entries[(i // BUCKET_ENTRIES - distance & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
-                       + BUCKET_ENTRIES - 1] == 0:
-                return i
+    cdef const uint64_t *line
+    cdef uint64_t bucket, i, address, distance
+    for bucket in range(<uint64_t>SHARD_BUCKETS):
+        line, i = entries + bucket * BUCKET_ENTRIES, 0
+        while i < BUCKET_ENTRIES and line[i]:
+            address = line[i] & ((1ULL << ADDRESS_BITS) - 1)
+            if shard_of(table, line[i]) != shard or offset_of(address) < SEGMENT_HEADER_BYTES:
+                return bucket * BUCKET_ENTRIES + i
+            if not points_to_record(segments, address) and (
+                gone == NULL or not gone[slot_of(address)]
+            ):
+                return bucket * BUCKET_ENTRIES + i
+            distance = line[i] >> ADDRESS_BITS & (DISTANCE_MAX - 1)
+            while distance:  # a bucket turned the entry away, so it is full
+                if entries[(bucket - distance & (SHARD_BUCKETS - 1)) * BUCKET_ENTRIES
+                           + BUCKET_ENTRIES - 1] == 0:
+                    return bucket * BUCKET_ENTRIES + i
+                distance -= 1
+            i += 1
+        count[0] += i
+        while i < BUCKET_ENTRIES:
+            if line[i]:
+                return bucket * BUCKET_ENTRIES + i
+            i += 1
     return -1
 
 cdef inline bint reserve_entries(KeyIndex index, uint64_t inserts) noexcept:

@@ -86,9 +86,9 @@ class Recovery:
 
     def run(self) -> None:
         """Do it; afterwards `rows`, `end` and `saved` describe the store."""
-        if self.manifest.index is not None and not self._rebuild:
-            self._load_index()
         directory, manifest = self.directory, self.manifest
+        if manifest.index is not None and not self._rebuild:
+            self._load_index(*manifest.index)
         names = directory.names()
         rows = [*manifest.segments, *trust.rows_after_manifest(directory, names, manifest)]
         if self.saved is not None:
@@ -107,9 +107,7 @@ class Recovery:
 
     # -- the saved index
 
-    def _load_index(self) -> None:
-        assert self.manifest.index is not None
-        index_id, size_bytes = self.manifest.index
+    def _load_index(self, index_id: int, size_bytes: int) -> None:
         file, saved = index_file.load(self.directory, index_id, size_bytes, self.manifest.uuid)
         self.saved = saved
         self.reader.key_index.adopt(
@@ -168,10 +166,9 @@ class Recovery:
 
     def _open(self, row: SegmentRow) -> tuple[MappedFile, segment_file.SegmentHeader]:
         name = segment_file.file_name(row.id)
+        writable = self.writable and row.size_bytes is None
         try:
-            file = self.directory.open(
-                name, writable=self.writable and row.size_bytes is None, map_bytes=MAP_BYTES
-            )
+            file = self.directory.open(name, writable=writable, map_bytes=MAP_BYTES)
         except FileNotFoundError:
             raise CorruptData(
                 "segment file", file=name, offset=0, expected="a file", found="none"

@@ -27,10 +27,22 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     FIRST_VERSION_AT = 40       # in the header of a segment
+    WIDE_BITS = 20              # pieces of a file that are mapped at once
 
 cdef size_t TABLE_BYTES = SLOTS_MAX * sizeof(Segment)
 
 MAP_BYTES = SEGMENT_MAP_BYTES
+
+
+cdef bint map_resident(Segment *row, MappedFile file, uint64_t offset, int bits) noexcept:
+    """Map the piece of 2 ** bits bytes around an offset, if all of it is in memory."""
+    cdef uint64_t start = offset >> bits << bits
+    cdef uint64_t size = min(<uint64_t>1 << bits, row.end - start)
+    # The page cache may hold what lay behind the end of a file that was shortened.
+    if not file.resident(start, size) or file.load(start, size) != 0:
+        return False
+    memset(row.resident + (start >> CHUNK_BITS), 1, (size - 1 >> CHUNK_BITS) + 1)
+    return True
 
 
 cdef class SegmentTable:
@@ -89,14 +101,13 @@ cdef class SegmentTable:
         cdef uint64_t offset = offset_of(address)
         cdef Segment *row = &self.rows[slot_of(address)]
         cdef MappedFile file = <MappedFile>self.files[slot_of(address)]  # holds the mapping
-        cdef uint64_t start = offset >> CHUNK_BITS << CHUNK_BITS
-        cdef uint64_t size = min(<uint64_t>1 << CHUNK_BITS, row.end - start)
+        cdef uint64_t size = min(<uint64_t>4096, row.end - offset)
         cdef int code
-        # The page cache may hold what lay behind the end of a file that was shortened.
-        if file.resident(start, size) and file.load(start, size) == 0:
-            row.resident[offset >> CHUNK_BITS] = 1
+        # Many pages at once take little longer than a few.
+        if map_resident(row, file, offset, WIDE_BITS) or map_resident(
+            row, file, offset, CHUNK_BITS
+        ):
             return True
-        size = min(<uint64_t>4096, row.end - offset)
         with nogil:
             code = file.load(offset, size)
         return code == 0

@@ -56,6 +56,7 @@ cdef extern from *:
 cdef enum:
     GIL_BYTES_MAX = 65536       # larger writes release the GIL
     AHEAD_BYTES = 1 << 20
+    RESIDENT_PAGES_MAX = 257    # 1 MiB that begins in a page
 
 cdef uint64_t PAGE_BYTES = sysconf(_SC_PAGESIZE)
 
@@ -219,12 +220,11 @@ cdef class MappedFile:
     cdef bint resident(self, uint64_t offset, uint64_t size) noexcept nogil:
         """True if all pages of a range are in memory."""
         cdef uint64_t start = offset & ~<uint64_t>(PAGE_BYTES - 1)
-        cdef unsigned char[17] small
-        cdef unsigned char *pages = small
+        cdef unsigned char[RESIDENT_PAGES_MAX] pages
         cdef uint64_t count = (offset + size - start + PAGE_BYTES - 1) // PAGE_BYTES
         cdef uint64_t i
         cdef bint all_there = True
-        if count > 17:
+        if count > RESIDENT_PAGES_MAX:
             return False
         if mincore(self.base + start, count * PAGE_BYTES, pages) != 0:
             return False
