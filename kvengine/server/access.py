@@ -153,6 +153,12 @@ class Access:
         record = principal.record
         return record is None or self._records.at_hand(principal.key) == record
 
+    def is_revoked(self, principal: Principal) -> bool:
+        """True if a principal's token is known to be revoked, expired or changed since."""
+        if principal.record is None:
+            return False
+        return self._records.at_hand(principal.key) not in (principal.record, WAIT)
+
     async def principal(self, header: bytes | None) -> Principal | None:
         """Return whose request has this Authorization header; None: nobody's.
 

@@ -104,6 +104,7 @@ class Backend:
             Refused: there are too many.
         """
         if request.share is None:
+            request.is_revoked = lambda: self.access.is_revoked(principal)
             request.share = Share(self.admission, principal.token.id)
             request.share.take(REQUESTS)
 

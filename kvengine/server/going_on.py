@@ -5,7 +5,8 @@ Invariants:
 * The thread waits while the client takes nothing: a few small pieces are held, or a large one and
   the one behind it, which count as memory of the token; when it has too much of that, the answer
   ends.
-* When the client is gone, or the server stops, the thread ends before the answer does.
+* When the client is gone, its token was revoked, or the server stops, the thread ends before the
+  answer does.
 """
 
 from __future__ import annotations
@@ -149,8 +150,8 @@ class Writing:
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:
-    """Return when the client is gone, or sends no more, or the server stops."""
-    ends = (request.left(), request.ended(), stopping.wait())
+    """Return when the client is gone, or sends no more, its token is revoked, or the server stops."""
+    ends = (request.left(), request.ended(), request.revoked(), stopping.wait())
     waits = [asyncio.ensure_future(one) for one in ends]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +171,7 @@ async def written(
     Args:
         make: is given what takes bytes, and raises Ended when it should end, or UpstreamUnavailable
             if too much is held; it must write every few seconds, or it is not noticed that the
-            client is gone.
+            client is gone or its token revoked.
         request, stopping: when to end.
         executor: has a thread for each of its kind.
     """

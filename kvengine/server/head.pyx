@@ -30,7 +30,7 @@ cdef class Headers:
     block: as they came, from behind the request line to the empty line.
     is_hot: a read with them may be answered here.
     principal: whose they are; None: not known yet, or nobody's.
-    host: which name the client called; None: it said none; a request with several is not hot.
+    host: which name the client called; None: it said none; with none or several it is not hot.
     host_is_own: whether that was found to be a name of this machine; None: nobody asked yet.
     """
 
@@ -48,6 +48,7 @@ cdef class Headers:
                 self.is_hot = False
                 return
             self.take(name.lower(), value.strip(b" \t"))
+        self.is_hot = self.is_hot and self.host is not None
 
     cdef int take(self, bytes name, bytes value) except -1:
         if name == b"authorization":

@@ -31,6 +31,7 @@ LENGTH = "kvengine.length"  # in the scope: of the body; -1: it comes in chunks
 ENDED = "kvengine.ended"  # in the scope: what Protocol sets when the client sends no more
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 DRAIN_S = 60.0  # so long a body is read that nobody wants
+REVOKED_S = 1.0  # between two looks at the token of an answer that goes on
 PARTS_MAX = 16  # of a path; no door has as many
 FIELDS_MAX = 100  # of a query
 PIECE_BYTES = 1 << 18  # of a large answer; what has at most as much is not counted
@@ -52,6 +53,7 @@ class Request:
         self._has_begun = False
         self.is_endless = False  # the body is longer than anybody's patience, or may not come
         self.share: Share | None = None  # of what the server has; None: nobody was admitted
+        self.is_revoked: Callable[[], bool] = lambda: False  # whether its token was, since
         self.stopping: asyncio.Event | None = None  # set when the server stops
         self._query: dict[str, str] | None = None
         self.surface = ""  # which door it goes to, for logs and metrics
@@ -187,6 +189,11 @@ class Request:
         """Return when the client sends no more; most that do are gone."""
         event: asyncio.Event = self._scope.get(ENDED) or asyncio.Event()
         await event.wait()
+
+    async def revoked(self) -> None:
+        """Return when the token of the request was revoked, or has expired."""
+        while not self.is_revoked():
+            await asyncio.sleep(REVOKED_S)
 
     async def drain(self) -> None:
         """Read what is left of the body, and drop it."""

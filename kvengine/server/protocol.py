@@ -271,8 +271,9 @@ class Protocol(base.HttpToolsProtocol):
             return
         length = 0
         hosts = [value for name, value in self.headers if name == b"host"]
-        if hosts and (len(hosts) > 1 or HOST.fullmatch(hosts[0]) is None):
-            self._refuse_malformed()  # RFC 9112, 3.2; one that says no host is meant for this one
+        is_missing = not hosts and self.parser.get_http_version() != "1.0"
+        if is_missing or len(hosts) > 1 or (hosts and HOST.fullmatch(hosts[0]) is None):
+            self._refuse_malformed()  # RFC 9112, 3.2
             return
         for name, value in self.headers:
             if name == b"content-length":

@@ -200,7 +200,7 @@ def test_an_item_of_a_bulk_write(served: Process) -> None:
 
 def test_pipelined_requests_wait_for_each_other(served: Process) -> None:
     """What comes behind a request that is being answered is not looked at, and is bounded."""
-    flood = b"GET /health HTTP/1.1\r\n\r\n" * 4000
+    flood = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 4000
     with Watch(served) as watch, closing(connected(served.url, timeout=3)) as connection:
         connection.sendall(head("GET", "/v1/live"))
         with suppress(OSError):
@@ -273,7 +273,7 @@ def test_connections() -> None:
     with running(connections=8) as server:
         held = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(4)]
         for connection in held:
-            connection.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
         extra = socket.create_connection(("127.0.0.1", server.port), timeout=20)
         assert answer_of(extra).startswith(b"HTTP/1.1 503 ")

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvengine
+from kvengine.client.packing import pack
 from kvengine.errors import InvalidRequest, KeyNotFound, NamespaceNotFound
 from kvengine.namespace.layout import TOKENS
-from kvengine.server import tokens
+from kvengine.server import messages, tokens
 from kvengine.server.rate import Allowance, KeyWrites
 from kvengine.server.token_store import TokenStore
 from kvengine.server.tokens import Token
@@ -286,3 +289,33 @@ def test_the_scheme_of_a_token_is_case_insensitive(server: Running) -> None:
         assert httpx.get(f"{server.url}/v1/tokens", headers=headers).status_code == 200
     headers = {"Authorization": f"Basic {TOKEN}"}
     assert httpx.get(f"{server.url}/v1/tokens", headers=headers).status_code == 401
+
+
+STREAMS = [
+    ("GET", "/v1/live", b""),
+    ("GET", "/v1/log?after=0&follow=1", b""),
+    ("GET", "/v1/news?after=0", b""),
+    ("POST", "/v1/db/tail", pack([[], {"follow": True}])),
+    ("POST", "/v1/ns/{id}/watch", pack([[], {}])),
+]
+
+
+def test_streams_end_with_their_token(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "REVOKED_S", 0.1)
+    secret, token = store_of(server).create("follower")
+    here, headers = server.namespace_id("kv"), {"Authorization": f"Bearer {secret}"}
+    with httpx.Client(headers=headers, timeout=30) as client, ExitStack() as stack:
+        streams = []
+        for method, path, body in STREAMS:
+            url = server.url + path.replace("{id}", here)
+            found = stack.enter_context(client.stream(method, url, content=body))
+            assert found.status_code == 200
+            streams.append(found.iter_raw())
+        for pieces in streams:
+            next(pieces)
+        store_of(server).revoke(token.id)
+        end = time.monotonic() + 20
+        for pieces in streams:
+            with suppress(httpx.RemoteProtocolError):
+                for _ in pieces:
+                    assert time.monotonic() < end, "the stream goes on"

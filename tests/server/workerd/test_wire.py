@@ -159,7 +159,7 @@ def test_who_may_not(server: Running) -> None:
         b"HTTP/1.1 401 no token"
     )
     other = server.exchange(
-        f"GET /workerd/other/{here}/k?urlencoded=true HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        f"GET /workerd/other/{here}/k?urlencoded=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
     )
     assert other.startswith(b"HTTP/1.1 403 this server holds another account")
 
