@@ -1,5 +1,7 @@
 """What readers have counted, told to the writer: usage, and figures for /metrics.
 
+The writer's answer says how it fares, for /ready of the readers.
+
 Invariants:
 
 * What was told is counted once: a reader forgets it when the writer has answered, and not before;
@@ -22,6 +24,7 @@ import httpx
 from kvengine.errors import NamespaceNotFound
 from kvengine.server.backend import Backend
 from kvengine.server.figures import Figures
+from kvengine.server.health import Ready
 from kvengine.server.messages import Request, Response
 
 logger = logging.getLogger("kvengine.server")
@@ -38,10 +41,12 @@ class CountedDoor:
         backend: whose usage it is.
         figures: of the writer.
         secret: that readers send.
+        ready: of the writer.
     """
 
-    def __init__(self, backend: Backend, figures: Figures, secret: str) -> None:
+    def __init__(self, backend: Backend, figures: Figures, secret: str, ready: Ready) -> None:
         self._backend, self._figures, self._secret = backend, figures, secret.encode()
+        self._ready = ready
         self._heard: dict[str, int] = {}  # the number of the last report of each reader
 
     async def __call__(self, request: Request) -> Response:
@@ -55,7 +60,7 @@ class CountedDoor:
         heard = self._heard.pop(name, 0)
         self._heard[name] = max(heard, number)  # the last to be forgotten
         if number <= heard:
-            return Response.text(200, "known")
+            return self._said()
         if len(self._heard) > READERS_MAX:
             del self._heard[next(iter(self._heard))]
         self._figures.add(told["figures"])
@@ -64,7 +69,10 @@ class CountedDoor:
                 meter = (await self._backend.database.namespace_by_id(namespace_id)).meter
                 for name, count in zip(METERED, counts, strict=True):
                     setattr(meter, name, getattr(meter, name) + count)
-        return Response.text(200, "ok")
+        return self._said()
+
+    def _said(self) -> Response:
+        return Response.json({"why": self._ready.why_not(), "warning": self._ready.warning()})
 
 
 class Telling:
@@ -74,10 +82,13 @@ class Telling:
         backend, figures: of the reader.
         path: of the writer's Unix socket.
         secret: that it expects.
+        ready: of the reader.
     """
 
-    def __init__(self, backend: Backend, figures: Figures, path: str, secret: str) -> None:
-        self._backend, self._figures = backend, figures
+    def __init__(
+        self, backend: Backend, figures: Figures, path: str, secret: str, ready: Ready
+    ) -> None:
+        self._backend, self._figures, self._ready = backend, figures, ready
         self._name, self._number = secrets.token_hex(8), 0
         self._told: dict[str, list[int]] = {}
         self._waiting: list[dict[str, Any]] = []
@@ -103,6 +114,8 @@ class Telling:
                 answer = await self._http.post("/counted", json=self._waiting[0])
                 answer.raise_for_status()
                 del self._waiting[0]
+                said = answer.json()
+                self._ready.writer_why, self._ready.writer_warning = said["why"], said["warning"]
         except httpx.HTTPError as error:
             logger.info("the writer was not told what was counted: %s", type(error).__name__)
 

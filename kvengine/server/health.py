@@ -3,14 +3,18 @@
 Invariants:
 
 * /health says that the process answers; /ready that it can do its work: the database is open and
-  takes what it is there for, a location has heard from its center.
+  takes what it is there for, its folder is still there, a location has heard from its center.  A
+  reader says what its writer, who takes the writes, said a second ago.
 * What goes wrong in the background holds up no request: /ready tells of it, with status 200.
 """
 
 from __future__ import annotations
 
+import os
+
 import kvengine
 from kvengine.aio.edge import Edge
+from kvengine.errors import KvError
 from kvengine.server.backend import Backend
 from kvengine.server.messages import Request, Response
 
@@ -37,14 +41,16 @@ class Ready:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.is_leaving = False  # the server is about to stop
+        self.writer_why: str | None = None  # of a reader: what its writer said of itself last
+        self.writer_warning: str | None = None
 
     async def __call__(self, request: Request) -> Response:
         """Answer 200, or 503 and why not."""
         request.action = "health"
-        why = self.why_not()
+        why = "the server stops" if self.is_leaving else self.why_not() or self.writer_why
         if why is not None:
             return Response.json({"ready": False, "why": why}, 503)
-        warning = self.warning()
+        warning = self.warning() or self.writer_warning
         return Response.json(
             {"ready": True} if warning is None else {"ready": True, "warning": warning}
         )
@@ -54,19 +60,32 @@ class Ready:
         db = self._backend.db
         if isinstance(db, Edge):
             return None
-        error = db._inner.store.background_error
-        return None if error is None else f"background work fails, and is tried again: {error}"
+        store = db._inner.store
+        if store.background_error is not None:
+            return f"background work fails, and is tried again: {store.background_error}"
+        if store.directory.folder is None:  # in memory
+            return None
+        if not os.path.lexists(store.path):
+            return f"the folder of the store was moved away from {store.path}"
+        try:
+            store.directory.check_path()
+        except OSError as error:
+            return str(error)
+        return None
 
     def why_not(self) -> str | None:
-        """Return why it is not ready; None if it is."""
-        if self.is_leaving:
-            return "the server stops"
+        """Return why it can't do its work; None if it can."""
         db = self._backend.db
-        if db.closed:
-            return "the database is closed"
         if isinstance(db, Edge):
+            if db.closed:
+                return "the location is closed"
             return None if db._inner.tier.begun else "the location has not reached its center yet"
         store = db._inner.store
         if store.refusal is not None and not store.options.read_only:
             return f"the store takes no writes: {store.refusal}"
+        try:
+            _ = store.version  # a reader looks whether its folder is still there
+            store.directory.check_present()
+        except (KvError, OSError) as error:
+            return f"the store can't be used: {error}"
         return None

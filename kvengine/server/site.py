@@ -86,7 +86,7 @@ class Site:
             b"metrics": MetricsDoor(self.figures, lambda: self.connections),
         }
         if self._secret is not None:
-            doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret)
+            doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret, self.ready)
         console = Console(nothing_here)
         doors |= {b"": console, b"console": console}
         if self._center is None:

@@ -78,7 +78,7 @@ async def reader(
         forwarder = Forwarder("http://localhost", uds=order["writer"], keep_alive=False)
         async with aclosing(forwarder):
             site = Site(backend, settings, forwarder)
-            telling = Telling(backend, site.figures, order["writer"], order["secret"])
+            telling = Telling(backend, site.figures, order["writer"], order["secret"], site.ready)
             task = asyncio.create_task(telling.run())
             try:
                 yield site, Start(order["account"], None, None)

@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 import kvengine.aio
+from kvengine.errors import StoreReadOnly
 from kvengine.server.counted import CountedDoor, Telling
 from kvengine.server.figures import Figures
+from kvengine.server.health import Ready
 from kvengine.server.messages import Request
 from kvengine.server.serving import make_backend
 from kvengine.server.settings import ServerSettings
@@ -33,7 +35,7 @@ class Losing(httpx.AsyncBaseTransport):
         answer = await self.door(Request({**scope, "query_string": b""}, receive))
         if self.count in self.lost:
             raise httpx.ReadError("lost")
-        return httpx.Response(answer.status)
+        return httpx.Response(answer.status, content=answer.body)
 
 
 @pytest.mark.parametrize("lost", [set(), {1}, {1, 2}, {2}, {1, 3}])
@@ -48,10 +50,10 @@ def test_a_report_whose_answer_was_lost_is_counted_once(lost):
             near = await reader.namespace("n")
             backend = make_backend(db, settings, ACCOUNT)
             figures = Figures(backend)
-            door = CountedDoor(backend, figures, "secret")
-            telling = Telling(
-                make_backend(reader, settings, ACCOUNT), Figures(backend), "nowhere", "secret"
-            )
+            door = CountedDoor(backend, figures, "secret", Ready(backend))
+            near_backend = make_backend(reader, settings, ACCOUNT)
+            ready = Ready(near_backend)
+            telling = Telling(near_backend, Figures(backend), "nowhere", "secret", ready)
             telling._http = httpx.AsyncClient(
                 transport=Losing(door, lost),
                 headers={"kv-secret": "secret"},
@@ -64,7 +66,11 @@ def test_a_report_whose_answer_was_lost_is_counted_once(lost):
                 near.meter.reads += reads
                 total += reads
                 await telling.tell()
+            assert ready.writer_why is None
+            db._inner.store.refuse_writes(StoreReadOnly("no room"))
+            await telling.tell()
             await telling.close()
+            assert "no room" in ready.writer_why  # a reader is as ready as its writer
             assert namespace.meter.reads == total
             assert json.dumps(telling._waiting) == "[]"
 

@@ -245,3 +245,23 @@ def test_a_storm_of_signals(tmp_path: Path, workers: str) -> None:
         assert "Traceback" not in server.process.stderr.read()
     with kvengine.open(data) as db:
         assert [db.namespace("default").get(f"k{number}") for number in range(4)] == ["v"] * 4
+
+
+# -- whose folder goes away
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_ready_looks_at_the_folder(tmp_path: Path, workers: str) -> None:
+    """Also before anybody writes, or reads."""
+    data, away = tmp_path / "data", tmp_path / "away"
+    with serving(data, "--workers", workers) as server:
+        server.wait_until_ready()
+        assert httpx.get(f"{server.url}/ready").json() == {"ready": True}
+        data.rename(away)
+        found = httpx.get(f"{server.url}/ready")  # it goes on; but a restart would begin anew
+        assert found.status_code == 200
+        assert "moved away" in found.json()["warning"]
+        (away / "MANIFEST").unlink()
+        wait_for(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert server.stop() == 0
