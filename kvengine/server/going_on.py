@@ -150,7 +150,7 @@ class Writing:
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:
-    """Return when the client is gone or sends no more, its token is revoked, or the server stops."""
+    """Return when the client is gone or sends no more, its token ends, or the server stops."""
     ends = (request.left(), request.ended(), request.revoked(), stopping.wait())
     waits = [asyncio.ensure_future(one) for one in ends]
     try:

@@ -364,5 +364,8 @@ def test_forms(served: Process) -> None:
         found = httpx.put(path, headers=headers, content=part, timeout=120)
         assert found.status_code == 400
         assert "header count" in found.text
+        kind = "multipart/form-data" + ";" * 100_000 + "boundary=b"
+        found = httpx.put(path, headers={**HEADERS, "content-type": kind}, content=part[:100])
+        assert "of at most 1024" in found.text
     assert watch.growth < ROOM
     assert watch.worst_s < AT_ONCE_S
