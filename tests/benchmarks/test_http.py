@@ -12,7 +12,8 @@ from benchmarks.cli import main
     not (shutil.which("wrk") and shutil.which("nginx")), reason="apt-get install wrk nginx-light"
 )
 def test_reads_over_http():
-    result = CliRunner().invoke(main, ["http", "--seconds", "1", "--repeats", "1"])
+    options = ["--seconds", "1", "--repeats", "1", "--long", "1"]
+    result = CliRunner().invoke(main, ["http", *options])
     assert result.exit_code == 0, result.output
     rows = {line[:28].strip(): line[28:].split() for line in result.stdout.splitlines()[1:]}
     for name in ("kvengine, REST", "kvengine, workerd", "nginx, static file"):

@@ -133,6 +133,13 @@ def sent(connection: socket.socket, data: bytes, times: int) -> int:
     return times
 
 
+def is_held(connection: socket.socket) -> bool:
+    """Return whether the server, on this machine, has not closed its side of a connection."""
+    mine = f":{connection.getsockname()[1]:04X}"
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(row[2].endswith(mine) and row[3] == "01" for row in rows)
+
+
 def resident(pid: int) -> int:
     """Return the bytes of memory that a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
