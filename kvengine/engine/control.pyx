@@ -4,7 +4,8 @@ It is a notice board, never the truth.  Recovery uses it only to notice that som
 
 Invariants:
 
-* Each word is stored whole; a version is stored after the records that it stands for.
+* Each word is stored whole, and after what it stands for: a version after its records, `losses`
+  after `lost_after`.  So all are stored with RELEASE and read with ACQUIRE.
 * `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
   the log.  `durable_version` was true when it was stored, so it stays true.
 * `pid` is 0 from the moment a writer has the lock until it has decided where the log ends, and
@@ -46,33 +47,39 @@ cdef class Control:
         self.file = file
         self.words = <uint64_t *>file.base
 
+    cdef uint64_t word(self, int which) noexcept nogil:
+        return kv_acquire(&self.words[which])
+
+    cdef void set_word(self, int which, uint64_t value) noexcept nogil:
+        kv_publish(&self.words[which], value)
+
     def prepare(self) -> None:
         """A writer has the lock and looks where the log ends; nobody is at work yet."""
-        self.words[PID] = 0
+        self.set_word(PID, 0)
 
     def leave(self) -> None:
         """The writer goes; what it has written stays to be read."""
-        self.words[PID] = 0
+        self.set_word(PID, 0)
 
     def take_back(self, version: int) -> None:
         """Changes above a version were visible, and are lost."""
-        self.words[LOST_AFTER] = version
-        self.words[LOSSES] += 1
-        self.words[VERSION] = version
+        self.set_word(LOST_AFTER, version)
+        self.set_word(LOSSES, self.word(LOSSES) + 1)
+        self.set_word(VERSION, version)
 
     def begin(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int, begun: int
     ) -> None:
         """Announce a new writer."""
-        if self.words[BOOT] == <uint64_t>boot and version < self.words[VERSION]:
+        if self.word(BOOT) == <uint64_t>boot and version < self.word(VERSION):
             self.take_back(version)
-        self.words[VERSION] = version
-        self.words[DURABLE] = durable_version
-        self.words[GENERATION] = generation
-        self.words[BEGUN] = begun
-        kv_publish(&self.words[BOOT], boot)  # from now on the version is trusted
-        kv_publish(&self.words[MAGIC_WORD], MAGIC)
-        self.words[PID] = pid  # at work
+        self.set_word(VERSION, version)
+        self.set_word(DURABLE, durable_version)
+        self.set_word(GENERATION, generation)
+        self.set_word(BEGUN, begun)
+        self.set_word(BOOT, boot)  # from now on the version is trusted
+        self.set_word(MAGIC_WORD, MAGIC)
+        self.set_word(PID, pid)  # at work
         ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
     def connect_writer(self, store: Writer) -> None:
@@ -91,68 +98,68 @@ cdef class Control:
     @property
     def is_valid(self) -> bool:
         """True if a writer has ever set this page up."""
-        return self.words[MAGIC_WORD] == MAGIC
+        return self.word(MAGIC_WORD) == MAGIC
 
     @property
     def boot(self) -> int:
         """The id of the boot on which the last writer ran."""
-        return self.words[BOOT]
+        return self.word(BOOT)
 
     @property
     def pid(self) -> int:
         """The process that writes; 0: none that has found the end of the log."""
-        return self.words[PID]
+        return self.word(PID)
 
     @property
     def losses(self) -> int:
         """How often changes that were visible were taken back."""
-        return self.words[LOSSES]
+        return self.word(LOSSES)
 
     @property
     def lost_after(self) -> int:
         """The version above which they were taken back, the last time."""
-        return self.words[LOST_AFTER]
+        return self.word(LOST_AFTER)
 
     def snapshot(self) -> tuple[int, ...]:
         """Return all that only a writer changes: while it stays equal, none was there."""
         cdef int i
-        return tuple([self.words[i] for i in range(9) if i != 7])
+        return tuple([self.word(i) for i in range(9) if i != 7])
 
     @property
     def version(self) -> int:
         """The version of the last change that the writer made visible."""
-        return kv_acquire(&self.words[VERSION])
+        return self.word(VERSION)
 
     @version.setter
     def version(self, value: int) -> None:
-        kv_publish(&self.words[VERSION], value)
+        self.set_word(VERSION, value)
 
     @property
     def durable_version(self) -> int:
         """Changes up to this version were on disk."""
-        return kv_acquire(&self.words[DURABLE])
+        return self.word(DURABLE)
 
     @durable_version.setter
     def durable_version(self, value: int) -> None:
-        kv_publish(&self.words[DURABLE], value)
+        self.set_word(DURABLE, value)
 
     @property
     def generation(self) -> int:
         """The generation of the writer's manifest."""
-        return kv_acquire(&self.words[GENERATION])
+        return self.word(GENERATION)
 
     @generation.setter
     def generation(self, value: int) -> None:
-        kv_publish(&self.words[GENERATION], value)
+        self.set_word(GENERATION, value)
 
     @property
     def begun(self) -> int:
         """The first version of the segment being written; 0 if there is none."""
-        return kv_acquire(&self.words[BEGUN])
+        return self.word(BEGUN)
 
     @begun.setter
     def begun(self, value: int) -> None:
-        kv_publish(&self.words[BEGUN], value)
+        self.set_word(BEGUN, value)
 
 
 def follow_nobody_yet(reader: Reader) -> None:

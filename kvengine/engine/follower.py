@@ -93,10 +93,11 @@ class Follower:
         self._is_whole = False
         if control.generation != self._generation or target < store.applied_version:
             self._look_at_manifest(target)
-        while store.applied_version < target:
+        # Again and again the page: what it said at first may be taken back meanwhile.
+        while store.applied_version < (target := min(target, control.version)):
             if not self._read_on(target) and not self._open_next():
                 self.start_over()
-                if store.applied_version < target:
+                if store.applied_version < min(target, control.version):
                     raise CorruptData(
                         "log",
                         file=store.directory.path,
