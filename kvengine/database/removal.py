@@ -4,9 +4,12 @@ Invariants:
 
 * What is being removed is in the catalog until its last key is gone, so a removal that a crash or
   a close cut short goes on at the next open.
+* A removal that fails (the disk is full, say) is tried again, later each time, and at once when
+  another namespace is deleted.
 * A removal waits between its batches for as long as they took, so that it takes half of what
   writers could have at most.
-* The thread refers to store and catalog, not to the database, and ends with its work.
+* The thread refers to store and catalog only while it is at work, never to the database; it ends
+  with its work, or when nobody holds the database any more.
 """
 
 from __future__ import annotations
@@ -15,16 +18,18 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 
 from kvengine.database.catalog import Catalog, Row
-from kvengine.engine.changes import Flag
+from kvengine.engine.changes import Changes, Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
-from kvengine.errors import KvError, StoreClosed
+from kvengine.errors import KvError, StoreClosed, StoreReadOnly
 from kvengine.namespace.layout import data_prefix, import_prefix
 
 logger = logging.getLogger("kvengine")
 BATCH_KEYS = 1000
+RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 
 
 class Remover:
@@ -36,15 +41,27 @@ class Remover:
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
         self._lock = OwnedLock()
+        self._renew()
+
+    def _renew(self) -> None:
         self._thread: threading.Thread | None = None
-        self._stopping = Flag()
+        self._stopping, self._wanted, self._ended = Flag(), Flag(), Changes()
+        self._failures = 0  # in a row
 
     def begin(self) -> None:
         """Remove what is to be removed, in the background."""
         with self._lock.held():
-            if self._is_running() or self._stopping.is_set() or not self._catalog.deleting():
+            if self._stopping.is_set() or not self._catalog.deleting():
                 return
-            self._thread = threading.Thread(target=self._run, name="kvengine-removal", daemon=True)
+            self._failures = 0
+            self._wanted.set()
+            if self._is_running():
+                return
+            wanted = self._wanted
+            reference = weakref.ref(self, lambda _: wanted.set())
+            self._thread = threading.Thread(
+                target=_work, args=(reference, wanted), name="kvengine-removal", daemon=True
+            )
             with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
                 self._thread.start()
 
@@ -54,40 +71,63 @@ class Remover:
     def after_fork(self) -> None:
         """In a child process: the thread is not there, nor is there anything to write to."""
         self._lock.after_fork_in_child()
-        self._thread, self._stopping = None, Flag()
+        self._renew()
 
     def stop(self) -> None:
         """Let the thread end after its present batch."""
         self._stopping.set()
-        self.wait()
-
-    def wait(self) -> None:
-        """Return when nothing is left to remove, or nothing more can be."""
+        self._wanted.set()
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
 
-    def _run(self) -> None:
+    def wait(self) -> None:
+        """Return when nothing is left to remove, or nothing more can be for now."""
+        thread = self._thread
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+            return
+        while not self._ended.wait_for(lambda: self._failures > 0 or self._thread is not thread, 1):
+            if not thread.is_alive():
+                return
+        if self._thread is not thread:
+            thread.join()
+
+    def step(self) -> float | None:
+        """Remove what there is; return after how many seconds to try again, None: never."""
         try:
             while row := self._next():
                 self._remove(row)
-        except StoreClosed:
+                self._failures = 0
+            return None
+        except (StoreClosed, StoreReadOnly) as error:
             self._end()
-        except (KvError, OSError) as error:
-            self._end()
-            logger.warning("the keys of deleted namespaces stay until the next open: %s", error)
+            if isinstance(error, StoreReadOnly):
+                logger.warning("the keys of deleted namespaces stay until the next open: %s", error)
+            return None
+        except (KvError, OSError, MemoryError) as error:
+            if not self._failures:
+                logger.warning(
+                    "the keys of deleted namespaces stay for now, and their removal will be tried "
+                    "again: %s",
+                    str(error),  # itself would keep frames, and with them the store
+                )
+            pause = min(RETRY_S * 2.0 ** min(self._failures, 16), RETRY_MAX_S)
+            self._failures += 1
+            self._ended.notify()
+            return pause
 
     def _next(self) -> Row | None:
         """Return what to remove now; with None the thread ends."""
         with self._lock.held():
             rows = [] if self._stopping.is_set() else self._catalog.deleting()
             if not rows:
-                self._thread = None
+                self._end()
             return rows[0] if rows else None
 
     def _end(self) -> None:
         with self._lock.held():
             self._thread = None
+        self._ended.notify()
 
     def _remove(self, row: Row) -> None:
         """Delete what there is of a namespace, unless stopped before the end."""
@@ -112,3 +152,14 @@ class Remover:
             found, last = found + len(keys), keys[-1]
             self._stopping.wait(time.monotonic() - began)
         return found
+
+
+def _work(reference: weakref.ref[Remover], wanted: Flag) -> None:
+    """What the thread does: it holds the remover only while it is at work."""
+    pause: float | None = 0.0
+    while pause is not None:
+        wanted.wait(pause)
+        wanted.clear()
+        remover = reference()
+        pause = None if remover is None else remover.step()
+        del remover

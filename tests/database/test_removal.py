@@ -1,7 +1,6 @@
 """A deleted namespace: out of reach at once, gone from the disk later, whatever comes between."""
 
 import gc
-import logging
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import weakref
 
 import pytest
 
-from kvengine import Database, NamespaceNotFound, StorageFull, Store, open  # noqa: A004
+from kvengine import Database, NamespaceNotFound, Store, open  # noqa: A004
 from kvengine.database import removal
 from kvengine.namespace.layout import import_key
 from kvengine.testing.clock import ManualClock
@@ -210,19 +209,13 @@ def test_the_thread_does_not_keep_the_database(monkeypatch):
 
 
 class Recording(Store):
-    """Tells where each scan began, and fails when it is told to."""
+    """Tells where each scan began."""
 
     starts: list
-    full = False
 
     def keys(self, prefix=b"", **options):
         self.starts.append((prefix, options.get("start_after")))
         return super().keys(prefix, **options)
-
-    def batch(self, durability=None):
-        if durability == "os" and self.full:
-            raise StorageFull(28, "no space left")
-        return super().batch(durability)
 
 
 @pytest.fixture
@@ -242,24 +235,6 @@ def test_a_removal_does_not_begin_at_the_start_again_and_again(recording):
     starts = [start for prefix, start in recording.store.starts if prefix == kv.prefix]
     assert starts.count(None) == 2  # and once more, for writers that were slow
     assert starts[1:6] == [kv.name(f"key{number:05d}") for number in range(999, 5000, 1000)]
-
-
-def test_a_failure_ends_the_thread_and_the_next_occasion_goes_on(recording, caplog):
-    fill(recording.namespace("ns"))
-    recording.store.full = True
-    with caplog.at_level(logging.WARNING, "kvengine"):
-        recording.delete("ns")
-        recording._remover.wait()
-    assert removers() == []
-    (message,) = caplog.messages
-    assert message.startswith("the keys of deleted namespaces stay until the next open: ")
-    assert "no space left" in message
-    assert len(data_keys(recording.store)) == 100
-    recording.store.full = False
-    recording.namespace("other")
-    recording.delete("other")
-    recording._remover.wait()
-    assert data_keys(recording.store) == []
 
 
 def test_the_store_is_closed_under_the_thread(monkeypatch, caplog):

@@ -79,7 +79,7 @@ def test_whoever_found_a_namespace_just_before_it_was_deleted_does_not_get_it(
     assert db.namespace("gone").id != gone.id
 
 
-def test_a_removal_that_fails_is_not_tried_again_and_again(db, monkeypatch: pytest.MonkeyPatch):
+def test_a_removal_that_fails_is_not_tried_again_at_once(db, monkeypatch: pytest.MonkeyPatch):
     tried = []
 
     def full(self, row):
