@@ -36,12 +36,14 @@ def close_store(store: StoreParts) -> None:
 
     Raises:
         InvalidRequest: this is called from inside a job of the store (by a finalizer, say).
+        StoreBusy: this thread keeps writers out just now, and a job may wait for it.
         StorageError: something may not be on disk; the store is closed nevertheless.
     """
     if store.is_released:
         return
     if store.maintenance.is_inside():
         raise InvalidRequest("a store can't be closed from inside one of its own jobs")
+    store.refuse_inside()
     with store.closing.held():
         if store.is_released:
             return

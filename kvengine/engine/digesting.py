@@ -61,6 +61,7 @@ def _begin(store: Store) -> None:
     """Scan the store as of one moment, and count what changes from that moment on."""
     changes = DigestSum()
     store.check_usable()
+    store.refuse_inside()
     with store.jobs.held():  # nobody else begins, and no compaction comes between
         version = store.count_changes(changes)
         with opening.snapshot(store, version) as frozen:

@@ -132,10 +132,14 @@ class JobThread:
 
         Raises:
             InvalidRequest: this is called from inside a job (by a finalizer, say).
+            StoreBusy: this thread keeps writers out just now, and the job may have to write.
             StoreClosed: the store was closed meanwhile.
         """
         if self.is_inside():
             raise InvalidRequest("a job can't begin inside another job of the same store")
+        if (store := self._store()) is not None:
+            store.refuse_inside()
+            del store
         if self._closed is not None:
             raise again(self._closed)
         task = Task(action)

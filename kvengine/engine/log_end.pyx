@@ -107,6 +107,15 @@ cdef class LogEnd(Reader):
         self.owner = 0
         pthread_mutex_unlock(&self.lock)
 
+    def refuse_inside(self) -> None:
+        """Refuse what would wait for another thread that may need the writer's lock.
+
+        Raises:
+            StoreBusy: this very thread has it.
+        """
+        if self.owner == kv_thread():
+            raise StoreBusy(BUSY)
+
     def exclusively(self, action: object, *args: object) -> object:
         """Call `action` while no other thread writes, and return what it returns.
 

@@ -5,6 +5,7 @@ own, green threads and forks.  Each runs in a process of its own with a model; a
 """
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -37,3 +38,26 @@ def test_a_write_from_inside_a_step_that_keeps_writers_out_is_told_so_at_once(tm
             store.exclusively(store.exclusively, int)
         assert store.put(b"key", b"value") == 1
         assert store[b"key"] == b"value"
+
+
+@pytest.mark.parametrize("name", ["compact", "checkpoint", "close", "digest"])
+def test_a_job_from_inside_a_step_that_keeps_writers_out_is_refused_at_once(tmp_path, name):
+    """A signal handler that waited there for the job thread, which waits for it, would hang."""
+
+    def give_up(number, frame):
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    try:
+        with Store(tmp_path / "store", segment_bytes=4096) as store:
+            for number in range(20):
+                store.put(b"%d" % (number % 3), bytes(500))
+            with pytest.raises(StoreBusy, match="call again"):
+                store.exclusively(getattr(store, name))
+            assert not store.closed
+            getattr(store, name)()
+            assert store.closed or store.put(b"key", b"value")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
