@@ -47,6 +47,8 @@ void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset) 
     if (refused(__builtin_return_address(0))) { errno = ENOMEM; return MAP_FAILED; }
     return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
 }
+/* What a program with large files calls when it says mmap(). */
+void *mmap64(void *, size_t, int, int, int, off_t) __attribute__((alias("mmap")));
 """
 
 
