@@ -170,6 +170,18 @@ def with_true_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
     return tuple(found)
 
 
+def with_others(
+    rows: list[SegmentRow], old: list[SegmentRow], new: list[SegmentRow]
+) -> list[SegmentRow]:
+    """Return rows with others in the place of neighboring ones; as they are if these are gone."""
+    ids = {row.id for row in old}
+    position = next((i for i, row in enumerate(rows) if row.id in ids), None)
+    if position is None:
+        return list(rows)
+    kept = [row for row in rows if row.id not in ids]
+    return kept[:position] + new + kept[position:]
+
+
 def _refuse_nonsense(found: Manifest) -> None:
     """Refuse numbers that can't be so together, whatever the files hold."""
     if len(set(found.key_runs)) < len(found.key_runs):

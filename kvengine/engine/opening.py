@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import secrets
 import time
 import uuid
@@ -28,7 +29,7 @@ from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_end import FORKED
 from kvengine.engine.manifest import Manifest
-from kvengine.engine.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
+from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.engine.reading import Reader
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.reserve import segment_bytes
@@ -40,6 +41,7 @@ from kvengine.errors import (
     InvalidRequest,
     InvalidType,
     NotAStore,
+    StorageError,
     StoreClosed,
     StoreReadOnly,
 )
@@ -203,6 +205,7 @@ def snapshot(store: Store, version: int | None = None) -> Store:
     """Return a store as it is now, or as of a version not older than its saved index, to read."""
     frozen = type(store).__new__(type(store))
     frozen.is_frozen, frozen.frozen_at = True, version
+    frozen.page_of_writer = store.control_page
     options = replace(store.options, read_only=True, create=False, rebuild=False)
     frozen._start(store.directory.reader(), options)
     return frozen
@@ -338,16 +341,37 @@ def _used_ids(names: list[str], manifest: Manifest) -> list[int]:
 
 
 def _begin_reader(store: StoreParts) -> None:
-    page = open_page(store.directory)
-    for _ in range(OPENING_LOOKS):
-        if (page is not None and page.is_trusted()) or not store.directory.lock_is_held():
-            break
-        # A writer is deciding where the log ends, or makes the store.
-        time.sleep(OPENING_PAUSE_S)
-        page = page or open_page(store.directory)
+    if store.page_of_writer is not None:  # of a snapshot: there is nothing to wait for
+        page: WriterPage | None = WriterPage(store.page_of_writer, store.directory)
+    else:
+        page = _wait_for_page(store.directory)
     _recover_reader(store, page)
     if not store.is_frozen:
         store.follower = Follower(store, page)
+
+
+def _wait_for_page(directory: Directory) -> WriterPage | None:
+    """Return the page of the writer there is, once it knows where the log ends.
+
+    Raises:
+        StorageError: there is a writer, and its page is missing: nobody could follow it.
+    """
+    page = open_page(directory)
+    for _ in range(OPENING_LOOKS):
+        if (page is not None and page.is_trusted()) or not directory.lock_is_held():
+            return page
+        # A writer is deciding where the log ends, or makes the store.
+        time.sleep(OPENING_PAUSE_S)
+        page = page or open_page(directory)
+    if directory.stamp(CONTROL_NAME) is None:
+        raise StorageError(
+            errno.ENOENT,
+            f"the file {CONTROL_NAME} was removed from the folder of a store that is open for "
+            "writing, and readers can't follow a writer without it: close the store in the process "
+            "that writes, and open it there again",
+            directory.path,
+        )
+    return page
 
 
 def _recover_reader(store: StoreParts, page: WriterPage | None) -> None:

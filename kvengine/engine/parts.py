@@ -38,6 +38,7 @@ from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
 
 if TYPE_CHECKING:
+    from kvengine.engine.control import Control
     from kvengine.engine.follower import Follower
     from kvengine.engine.writer_page import WriterPage
 
@@ -61,16 +62,8 @@ class Unfinished:
     """A manifest that may be in place by now, and what must follow then."""
 
     manifest: Manifest
+    before: object  # the stamp of the file that it replaces
     finish: Callable[[], None]  # may be called again when it was interrupted
-
-
-def _with(rows: list[SegmentRow], old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
-    ids = {row.id for row in old}
-    position = next((i for i, row in enumerate(rows) if row.id in ids), None)
-    if position is None:
-        return list(rows)
-    kept = [row for row in rows if row.id not in ids]
-    return kept[:position] + new + kept[position:]
 
 
 def _nothing() -> None:
@@ -86,6 +79,7 @@ class StoreParts(Applier):
     is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
     is_forked = False  # it was opened for writing, by the parent of this process
+    page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
@@ -171,14 +165,14 @@ class StoreParts(Applier):
 
     def rows_with(self, old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
         """Return the segments as they are with others in the place of neighboring ones."""
-        return _with(self.rows, old, new)
+        return manifests.with_others(self.rows, old, new)
 
     def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
         """Put other segments in the place of neighboring ones, unless that was done before."""
         swapped = False
         while not swapped:
             rows = self.rows
-            swapped = self.replace_rows(rows, _with(rows, old, new))
+            swapped = self.replace_rows(rows, manifests.with_others(rows, old, new))
 
     # -- which files there are
 
@@ -202,11 +196,12 @@ class StoreParts(Applier):
         changes.setdefault("next_id", max(newest + 1, self.manifest.next_id))
         manifest = self.manifest.next(segments=rows, **changes)
         data = manifest.encode()
-        self.unfinished = Unfinished(manifest, finish)
+        unfinished = Unfinished(manifest, self.directory.stamp(MANIFEST_NAME), finish)
+        self.unfinished = unfinished
         try:
             self.directory.replace(MANIFEST_NAME, data, durable=True)
         except OSError as error:
-            if not self._has_taken_place(manifest):
+            if not self._has_taken_place(unfinished):
                 self.unfinished = None
                 raise
             # It is in place, but after a power cut the old one may be back.
@@ -221,7 +216,7 @@ class StoreParts(Applier):
         if self.unfinished is None:
             return
         if self.manifest is not self.unfinished.manifest:
-            if not self._has_taken_place(self.unfinished.manifest):
+            if not self._has_taken_place(self.unfinished):
                 self.unfinished = None
                 return
             try:
@@ -239,11 +234,14 @@ class StoreParts(Applier):
             self.unfinished.finish()
             self.unfinished = None
 
-    def _has_taken_place(self, manifest: Manifest) -> bool:
+    def _has_taken_place(self, unfinished: Unfinished) -> bool:
         """True if this manifest is in the folder; ask the disk.
 
         If it can't be known the store goes read-only, and no file is removed any more.
         """
+        before, manifest = unfinished.before, unfinished.manifest
+        if before is not None and self.directory.stamp(MANIFEST_NAME) == before:
+            return False  # nothing need be opened to know that: descriptors may have run out
         try:
             there = manifests.decode(self.directory.read(MANIFEST_NAME), MANIFEST_NAME)
         except (OSError, KvError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kvengine import Store, StoreClosed
+from kvengine import StorageError, Store, StoreClosed
 from kvengine.engine import follower, opening, writer_page
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
@@ -239,3 +239,15 @@ def test_a_writer_that_is_still_looking_for_the_end_is_not_taken_at_its_word(pat
     writer.end()
     assert not writer_page.open_page(directory).is_trusted()
     directory.close()
+
+
+def test_a_writer_whose_page_was_removed_can_not_be_followed(path, monkeypatch):
+    """A reader would show what it found for ever."""
+    monkeypatch.setattr(opening, "OPENING_LOOKS", 3)
+    with Store(path, **SMALL) as store:
+        store[b"key"] = b"value"
+        (path / "CONTROL").unlink()
+        with pytest.raises(StorageError, match=r"CONTROL was removed .* open it there again"):
+            Store(path, read_only=True)
+    with Store(path, **SMALL), Store(path, read_only=True) as reader:
+        assert reader[b"key"] == b"value"

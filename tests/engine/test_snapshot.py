@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine import InvalidRequest, Store, StoreClosed, StoreReadOnly
+from kvengine.engine import opening
 from kvengine.testing.clock import ManualClock
 
 SMALL = {"segment_bytes": 4096, "key_buffer_entries": 16, "compaction": "manual"}
@@ -179,3 +180,15 @@ after = used()
 assert after[0] <= before[0] + 2 and after[1] <= before[1] + 20, (before, after)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "s")], check=True, timeout=120)
+
+
+def test_a_snapshot_does_not_look_for_the_control_page(tmp_path, monkeypatch):
+    """Somebody removed it: the store knows what it has written (it waited for five seconds)."""
+    with Store(tmp_path) as store:
+        store.put(b"key", b"value")
+        (tmp_path / "CONTROL").unlink()
+        monkeypatch.setattr(opening, "OPENING_PAUSE_S", 3600)
+        with store.snapshot() as frozen:
+            store.put(b"key", b"later")
+            assert frozen[b"key"] == b"value"
+            assert frozen.version == 1
