@@ -2,7 +2,8 @@
 
 Invariants:
 
-* The exception is raised once, in the thread that makes the call, before the chosen line runs.
+* The exception is raised once, in the thread that makes the call, before the chosen line runs:
+  by sys.monitoring where there is such a thing (Python 3.12), else by sys.settrace.
 * Only lines of kvengine count, and not those of kvengine.testing; they are counted in the order in
   which they run, so the same call from the same state has the same lines.
 * It never comes between the last line of a `with` block and the call of `__exit__`: the interpreter
@@ -17,6 +18,8 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any
 
@@ -25,7 +28,10 @@ PACKAGE = os.path.dirname(TESTING)
 # Such as a line with `try:`, and the way of an exception to `__exit__`.
 QUIET = ("NOP", "PUSH_EXC_INFO", "WITH_EXCEPT_START")
 HARMLESS = ("LOAD_CONST", "LOAD_FAST", "NOP", "SWAP")  # neither raise nor look for signals
+MONITOR = 4  # the numbers below have a use by convention: debugger, coverage, profiler
 ERRORS: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, MemoryError)
+
+Reach = Callable[[FrameType], None]  # called before a line, or an instruction, of a frame
 
 
 class Interruption:
@@ -47,15 +53,14 @@ class Interruption:
 
     def run(self, call: Callable[[], Any]) -> BaseException | None:
         """Make the call; return what it raised, without a traceback, or None."""
-        before, unraisable = sys.gettrace(), sys.unraisablehook
+        unraisable = sys.unraisablehook
         sys.unraisablehook = self._ignore  # in a finalizer the interpreter drops the exception
-        sys.settrace(self._enter)
         try:
-            call()
+            with _watched(self._reach, self._opcodes):
+                call()
         except BaseException as error:  # noqa: BLE001  # the caller judges it
             return _bare(error)
         finally:
-            sys.settrace(before)
             sys.unraisablehook = unraisable
         return None
 
@@ -63,23 +68,66 @@ class Interruption:
         if not isinstance(unraisable.exc_value, self._error):
             sys.__unraisablehook__(unraisable)
 
-    def _enter(self, frame: FrameType, event: str, _: Any) -> Any:
-        name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE) or name.startswith(TESTING):
-            return None
-        if self._opcodes:
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, _: Any) -> Any:
-        if event == ("opcode" if self._opcodes else "line") and frame.f_lasti not in _quiet_places(
-            frame.f_code
-        ):
+    def _reach(self, frame: FrameType) -> None:
+        """A frame is about to run a line, or an instruction."""
+        if frame.f_lasti not in _quiet_places(frame.f_code):
             self.points += 1
             if self.points == self._at:
                 self.place = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno}"
                 raise self._error
-        return self._step
+
+
+if sys.version_info >= (3, 12):
+
+    @contextmanager
+    def _watched(reach: Reach, opcodes: bool) -> Iterator[None]:
+        monitoring, thread = sys.monitoring, get_ident()
+        event = monitoring.events.INSTRUCTION if opcodes else monitoring.events.LINE
+
+        def at(code: CodeType, _where: int) -> Any:
+            if not _counts(code):
+                return monitoring.DISABLE
+            if get_ident() == thread:
+                reach(sys._getframe(1))
+            return None
+
+        monitoring.use_tool_id(MONITOR, "kvengine.testing")
+        monitoring.register_callback(MONITOR, event, at)
+        monitoring.set_events(MONITOR, event)
+        try:
+            yield
+        finally:
+            monitoring.set_events(MONITOR, 0)
+            monitoring.register_callback(MONITOR, event, None)
+            monitoring.free_tool_id(MONITOR)
+
+else:
+
+    @contextmanager
+    def _watched(reach: Reach, opcodes: bool) -> Iterator[None]:
+        wanted, before = "opcode" if opcodes else "line", sys.gettrace()
+
+        def enter(frame: FrameType, event: str, _: Any) -> Any:
+            if not _counts(frame.f_code):
+                return None
+            if opcodes:
+                frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return at
+
+        def at(frame: FrameType, event: str, _: Any) -> Any:
+            if event == wanted:
+                reach(frame)
+            return at
+
+        sys.settrace(enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+def _counts(code: CodeType) -> bool:
+    return code.co_filename.startswith(PACKAGE) and not code.co_filename.startswith(TESTING)
 
 
 @functools.cache
