@@ -1,18 +1,30 @@
-"""Greenlets of gevent, with everything of the standard library that it patches."""
+"""Green threads of gevent and eventlet, with everything of the standard library that they patch."""
 
+import importlib.util
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
-pytest.importorskip("gevent")
-
-PROGRAM = """
+LIBRARIES = {
+    "gevent": """
 from gevent import monkey
 monkey.patch_all()
+from gevent import joinall, sleep, spawn
+""",
+    "eventlet": """
+import eventlet
+eventlet.monkey_patch()
+from eventlet import sleep, spawn
+
+def joinall(threads, raise_error):
+    for thread in threads:
+        thread.wait()
+""",
+}
+
+PROGRAM = """
 import sys
-import gevent
 import kvengine
 
 options = dict(segment_bytes=65536, key_buffer_entries=256, checkpoint_records=2000)
@@ -22,16 +34,16 @@ def write(writer):
     for number in range(int(sys.argv[3])):
         store.put(b"%d-%d" % (writer, number % 200), b"v" * 100)
         if number % 20 == 0:
-            gevent.sleep(0)
+            sleep(0)
 
 def maintain():
     for _ in range(3):
-        store.compact(lambda done, total: gevent.sleep(0))
-        gevent.sleep(0.001)
+        store.compact(lambda done, total: sleep(0))
+        sleep(0.001)
         store.checkpoint()
 
-writers = [gevent.spawn(write, writer) for writer in range(8)]
-gevent.joinall([*writers, gevent.spawn(maintain), gevent.spawn(maintain)], raise_error=True)
+writers = [spawn(write, writer) for writer in range(8)]
+joinall([*writers, spawn(maintain), spawn(maintain)], raise_error=True)
 assert len(store) == 8 * min(200, int(sys.argv[3])), len(store)
 assert store.verify().ok
 assert store.stats().failures == 0, store.stats()
@@ -40,9 +52,12 @@ store.close()
 
 
 @pytest.mark.parametrize(("durability", "writes"), [("os", 600), ("interval", 300), ("group", 60)])
-def test_greenlets_write_while_jobs_run(tmp_path, durability, writes):
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_green_threads_write_while_jobs_run(tmp_path, library, durability, writes):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
     program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM))
+    program.write_text(LIBRARIES[library] + PROGRAM)
     command = [sys.executable, program, tmp_path / "store", durability, str(writes)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 0, found.stderr
