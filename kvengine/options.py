@@ -13,6 +13,7 @@ DURABILITIES: tuple[Durability, ...] = ("group", "sync", "interval", "os")
 KEY_BYTES_MAX = 1024
 METADATA_BYTES_MAX = 1024
 VALUE_BYTES_MAX = 64 << 20
+VERSION_LIMIT = 1 << 48  # versions are below it: a record has 48 bits for one
 BATCH_BYTES_MAX = 128 << 20  # a batch lies in one segment, and a segment is addressed by 28 bits
 
 

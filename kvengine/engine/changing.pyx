@@ -23,7 +23,7 @@ from time import sleep
 
 from kvengine.engine.durable import level_of
 from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, again
-from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX
+from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
 cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
@@ -66,7 +66,7 @@ cdef int64_t checked_version(object if_version) except -2:
         return -1
     if isinstance(if_version, bool) or not isinstance(if_version, int):
         raise InvalidType(f"if_version must be an int, not {type(if_version).__name__}")
-    if not 0 <= if_version < 1 << 48:
+    if not 0 <= if_version < VERSION_LIMIT:
         raise InvalidRequest(f"if_version must be a version or 0, not {if_version}")
     return if_version
 

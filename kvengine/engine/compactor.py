@@ -23,6 +23,7 @@ from kvengine.engine.manifest import COMPACTED, SegmentRow
 from kvengine.engine.positions import oldest_held
 from kvengine.errors import CorruptData
 from kvengine.file.mapped import MappedFile
+from kvengine.options import VERSION_LIMIT
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -93,7 +94,7 @@ def segment_infos(store: StoreParts) -> list[SegmentInfo]:
                 live_bytes=live - store.segment_table.expired_bytes(row.id, now),
                 tombstone_bytes=tombstones,
                 first_version=row.first_version,
-                last_version=row.last_version if row.last_version is not None else 1 << 48,
+                last_version=row.last_version if row.last_version is not None else VERSION_LIMIT,
                 sealed=row.size_bytes is not None,
             )
         )

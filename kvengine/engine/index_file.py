@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.manifest import NUMBER_LIMIT
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.engine.segment_file import HEADER_BYTES
 from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
+from kvengine.options import VERSION_LIMIT
 
 MAGIC = b"kvindex\0"
 FORMAT = 1
@@ -33,7 +35,6 @@ SEGMENT = struct.Struct("<6Q2d")
 STASHED = struct.Struct("<2Q")
 GROUP = struct.Struct("<Qd2Q")
 ENTRIES, SLOTS, RECORD_BYTES_MIN = 8192, 65536, 32  # of a shard; of addresses; of a record
-VERSION_LIMIT, NUMBER_LIMIT = 1 << 48, 1 << 62  # no counter comes so far
 
 
 @dataclass(frozen=True, slots=True)

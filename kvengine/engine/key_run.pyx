@@ -21,13 +21,13 @@ from kvengine.engine.key_buffer cimport compare, prefix_of
 from kvengine.engine.keys cimport KEY_MAX
 
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.manifest import NUMBER_LIMIT
 from kvengine.engine.segment import bytes_at
 from kvengine.errors import CorruptData, UnsupportedFormat
 
 MAGIC = b"kvkeys\0\0"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQQ")  # magic, format, zero, uuid, blocks, count, limit, mark
-NUMBER_MAX = 1 << 62  # no counter comes so far
 ENTRIES_MAX = (BLOCK_BYTES - BLOCK_HEADER_BYTES) // (2 + ENTRY_HEADER_BYTES + 1)
 REBUILD = " (open with rebuild=True to make the key runs again from the log)"
 
@@ -180,7 +180,7 @@ cdef class KeyRun:
         if owner != uuid or file.size_bytes != (blocks + 1) * BLOCK_BYTES:
             raise self._damage(file, 0, f"{(blocks + 1) * BLOCK_BYTES} bytes of this store",
                                file.size_bytes)
-        if not blocks <= count <= blocks * ENTRIES_MAX or limit > NUMBER_MAX or mark > NUMBER_MAX:
+        if not blocks <= count <= blocks * ENTRIES_MAX or max(limit, mark) > NUMBER_LIMIT:
             raise self._damage(file, 0, f"a run of {blocks} blocks", f"{count} keys")
         self.file, self.name = file, name
         self.count, self.segment_limit, self.removals_mark = count, limit, mark

@@ -18,11 +18,13 @@ from typing import Any
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.names import is_data
 from kvengine.errors import CorruptData, UnsupportedFormat
+from kvengine.options import VERSION_LIMIT
 
 FORMAT = 1
 LOG, COMPACTED = 0, 1
 UUID_BYTES = 16
-SEED_LIMIT, VERSION_LIMIT, NUMBER_LIMIT = 1 << 64, 1 << 48, 1 << 62
+SEED_LIMIT = 1 << 64
+NUMBER_LIMIT = 1 << 62  # no counter comes so far
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Values(ValuesView[bytes]):
 
 
 class StoreMapping(MutableMapping[bytes, bytes]):
-    """The methods of a dict, over get_entry, put and delete.
+    """The methods of a dict, over get_entry, put, delete and keys.
 
     Thread-safety: threads may share it.
     """
@@ -72,10 +72,7 @@ class StoreMapping(MutableMapping[bytes, bytes]):
     delete: Any
     batch: Any
     check_usable: Any
-
-    def keys(self) -> Any:
-        """Return a view of the keys."""
-        raise NotImplementedError
+    keys: Any
 
     def items(self) -> Items:
         """Return a view of the (key, value) pairs, in byte order of the keys; see also scan()."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.names import consumer_of
 from kvengine.errors import CorruptData, InvalidRequest, InvalidType, StoreBusy, UnsupportedFormat
+from kvengine.options import VERSION_LIMIT
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 SUFFIX = ".consumer"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-NOBODY = 1 << 48  # above every version
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def decode(data: bytes, file: str) -> Position:
 
 def _checked(found: Position) -> Position:
     numbers = (found.position, found.forgotten, 0 if found.lost is None else found.lost)
-    if not all(type(number) is int and 0 <= number < NOBODY for number in numbers):
+    if not all(type(number) is int and 0 <= number < VERSION_LIMIT for number in numbers):
         raise ValueError(f"{numbers} are no versions")
     if type(found.uuid) is not str or type(found.seen_at) not in (int, float):
         raise TypeError("a uuid and a time")
@@ -198,7 +198,7 @@ def consumers_in(files: list[str]) -> list[str]:
 
 def oldest_held(store: StoreParts) -> int:
     """Return the version above which deletes are kept for consumers that come forward."""
-    oldest, now = NOBODY, store.options.clock.time()
+    oldest, now = VERSION_LIMIT, store.options.clock.time()
     for name in names(store):
         try:
             found = load(store, name)

@@ -16,15 +16,15 @@ from kvengine.engine import index_file, segment_file, trust
 from kvengine.engine.control import Control
 from kvengine.engine.index_file import Description
 from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.manifest import LOG, VERSION_LIMIT, Manifest, SegmentRow, with_true_ends
+from kvengine.engine.manifest import LOG, Manifest, SegmentRow, with_true_ends
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reading import Reader
-from kvengine.engine.record import damage
-from kvengine.engine.replay import BAD_VERSION_CODE, Replay, last_durable_mark
+from kvengine.engine.replay import Replay, last_durable_mark
 from kvengine.engine.segment import MAP_BYTES, bytes_at
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
+from kvengine.options import VERSION_LIMIT
 
 HEADER_BYTES = segment_file.HEADER_BYTES
 
@@ -286,7 +286,7 @@ class Recovery:
         replay.run()
         self.replayed = True
         if replay.code != 0 or replay.offset != row.size_bytes:
-            raise self._broken(name, replay)
+            raise trust.broken(name, replay)
         if replay.version > row.last_version or (
             row.kind == LOG and replay.version < row.last_version
         ):
@@ -298,21 +298,6 @@ class Recovery:
                 found=replay.version,
             )
 
-    def _broken(self, name: str, replay: Replay) -> CorruptData:
-        if replay.code == BAD_VERSION_CODE:
-            return CorruptData(
-                "version",
-                file=name,
-                offset=replay.bad_offset,
-                expected=replay.version + 1,
-                found="another version",
-            )
-        if replay.code == 0:
-            return CorruptData(
-                "record", file=name, offset=replay.offset, expected="a record", found="the end"
-            )
-        return damage(replay.code, name, replay.bad_offset, "other bytes")
-
     # -- the end of the log
 
     def _judge(self, row: SegmentRow, replay: Replay) -> None:
@@ -323,11 +308,11 @@ class Recovery:
         """
         name = segment_file.file_name(row.id)
         if self.end.version < self._must_reach:
-            raise self._broken(name, replay)
+            raise trust.broken(name, replay)
         file = self.reader.segment_table.segment_file(row.id)
         start = max(replay.bad_offset, replay.offset)
         if last_durable_mark(self.reader, row.id, start + 16, file.size_bytes):
-            raise self._broken(name, replay)
+            raise trust.broken(name, replay)
 
     def _finish(self) -> None:
         """The log ended without a bad record; look whether it should have gone on."""

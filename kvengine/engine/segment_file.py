@@ -16,13 +16,13 @@ from kvengine.engine.segment import MAP_BYTES
 from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
+from kvengine.options import VERSION_LIMIT
 
 MAGIC = b"kvengine"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQ")
 HEADER_BYTES = HEADER.size + 8
 KNOWN_BYTES = 40  # of the header of a segment of the log: what follows is said nowhere else
-VERSION_LIMIT = 1 << 48
 
 
 @dataclass(frozen=True, slots=True)

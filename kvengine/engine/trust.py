@@ -19,7 +19,8 @@ from kvengine.engine.index_file import Description
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
 from kvengine.engine.reading import Reader
-from kvengine.engine.replay import may_end_at
+from kvengine.engine.record import damage
+from kvengine.engine.replay import BAD_VERSION_CODE, Replay, may_end_at
 from kvengine.engine.segment import bytes_at
 from kvengine.engine.segment_file import HEADER_BYTES, SegmentHeader
 from kvengine.errors import CorruptData, UnsupportedFormat
@@ -150,3 +151,20 @@ def _senseless(manifest: Manifest, what: str, expected: object, found: object) -
         expected=expected,
         found=found,
     )
+
+
+def broken(name: str, replay: Replay) -> CorruptData:
+    """Return the error of a log that ends where it must go on."""
+    if replay.code == BAD_VERSION_CODE:
+        return CorruptData(
+            "version",
+            file=name,
+            offset=replay.bad_offset,
+            expected=replay.version + 1,
+            found="another version",
+        )
+    if replay.code == 0:
+        return CorruptData(
+            "record", file=name, offset=replay.offset, expected="a record", found="the end"
+        )
+    return damage(replay.code, name, replay.bad_offset, "other bytes")

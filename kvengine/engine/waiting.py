@@ -22,11 +22,11 @@ from kvengine.engine.control import PAGE_BYTES, Control
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.errors import InvalidRequest, StorageError
+from kvengine.options import VERSION_LIMIT
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
-VERSION_MAX = (1 << 48) - 1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.005  # between two looks at the control page
 
 
@@ -116,5 +116,5 @@ def check_timeout(timeout: object) -> None:
 
 def check_version(name: str, value: object) -> None:
     """Refuse what is no version."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= VERSION_MAX:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < VERSION_LIMIT:
         raise InvalidRequest(f"{name} must be a version, an int from 0 on, not {value!r}")

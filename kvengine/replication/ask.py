@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.errors import ProtocolError
+from kvengine.options import VERSION_LIMIT
 from kvengine.replication.codec import UUID_BYTES
 
 MAGIC = b"KVLOGASK"
@@ -51,7 +52,7 @@ def decode_ask(data: bytes) -> Ask:
         raise ProtocolError("a question", 0, repr(MAGIC), repr(magic))
     if checksum != expected:
         raise ProtocolError("a question", ASK.size, f"{expected:016x}", f"{checksum:016x}")
-    if form != FORMAT or flags > 1 or zero or after >= 1 << 48:
+    if form != FORMAT or flags > 1 or zero or after >= VERSION_LIMIT:
         raise ProtocolError(
             "a question", 8, f"format {FORMAT}", f"{form}, {flags}, {zero}, {after}"
         )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from kvengine.engine.hash import xxh3_64
 from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, ProtocolError
-from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
+from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 from kvengine.replication.messages import Piece
 
 FORMAT = 1
@@ -27,7 +27,6 @@ CHANGE = Struct("<QQdIHHB7s")
 CHECKSUM_BYTES = 8
 ZEROS = bytes(7)
 WHOLE = 1
-VERSION_MAX = (1 << 48) - 1
 CHANGES_MAX = 1 << 16
 CHANGE_BYTES_MAX = CHANGE.size + KEY_BYTES_MAX + METADATA_BYTES_MAX + VALUE_BYTES_MAX
 PAYLOAD_BYTES_MAX = (8 << 20) + CHANGE_BYTES_MAX
@@ -113,7 +112,7 @@ def decode_head(data: bytes, number: int, at: int) -> Head:
         and flags in (0, WHOLE)
         and count <= CHANGES_MAX
         and count * CHANGE.size <= size <= PAYLOAD_BYTES_MAX
-        and after <= upto <= VERSION_MAX
+        and after <= upto < VERSION_LIMIT
         and (kind != Kind.HELLO or size == UUID_BYTES + CHECKSUM_BYTES)
         and (kind != Kind.END or size == 0)
     )

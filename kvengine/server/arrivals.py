@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
 
 from kvengine.errors import InvalidRequest
+from kvengine.options import VERSION_LIMIT
 
 CHANGES_KEPT = 500
 CHANGES_SHOWN = 12
@@ -29,7 +30,6 @@ LOCATIONS_MAX = 1000
 NAME_CHARS_MAX = 64
 LOST_S = 6.0  # a location tells something every second; after so long without, it is not there
 FORGOTTEN_S = 600.0
-VERSION_MAX = (1 << 48) - 1
 FIGURES = ("reads", "hits", "memory_bytes")
 
 
@@ -193,7 +193,7 @@ def checked(name: str, report: Any) -> tuple[int, list[tuple[int, float]], dict[
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= VERSION_MAX
+    return type(value) is int and 0 <= value < VERSION_LIMIT
 
 
 def _is_reached(version: Any, ago_s: Any, position: int) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 
 from kvengine.client.questions import reader
 from kvengine.errors import ChangesGone, InvalidRequest, KvError, ProtocolError
+from kvengine.options import VERSION_LIMIT
 from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE
 from kvengine.replication.local_source import LocalSource
@@ -41,7 +42,6 @@ PART_BYTES = 8 << 20  # of answers in a frame, if there are several
 NEWS_S = 120.0  # a stream of news ends after so long, and its reader comes again
 HOLD_MIN_S, HOLD_MAX_S = 0.05, 30.0
 LOG_HEARTBEAT_S = 1.0
-VERSION_MAX = (1 << 48) - 1
 BINARY = (b"content-type", b"application/octet-stream")
 logger = logging.getLogger("kvengine.server")
 
@@ -209,6 +209,6 @@ def whole(query: dict[str, str], name: str, default: int | None) -> int:
     text = query.get(name)
     if text is None and default is not None:
         return default
-    if text is None or not text.isascii() or not text.isdigit() or int(text) > VERSION_MAX:
+    if text is None or not text.isascii() or not text.isdigit() or int(text) >= VERSION_LIMIT:
         raise InvalidRequest(f"{name} must be a version")
     return int(text)

@@ -18,7 +18,13 @@ from typing import Any, Self
 from kvengine.clock import Clock, SystemClock
 from kvengine.entry import Change, Entry
 from kvengine.errors import ChangesGone, InvalidRequest, InvalidType, KeyNotFound, VersionConflict
-from kvengine.options import DURABILITIES, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
+from kvengine.options import (
+    DURABILITIES,
+    KEY_BYTES_MAX,
+    METADATA_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    VERSION_LIMIT,
+)
 
 
 def as_bytes(what: str, value: Any, smallest: int, largest: int) -> bytes:
@@ -218,7 +224,7 @@ class Model:
             return
         if isinstance(if_version, bool) or not isinstance(if_version, int):
             raise InvalidType("if_version must be an int")
-        if not 0 <= if_version < 1 << 48:
+        if not 0 <= if_version < VERSION_LIMIT:
             raise InvalidRequest("if_version must be a version or 0")
         entry = self.get_entry(key)
         found = 0 if entry is None else entry.version

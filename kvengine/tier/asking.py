@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import NamedTuple
 
 from kvengine.errors import StoreClosed, UpstreamUnavailable
 from kvengine.tier.board import Later
@@ -31,6 +30,7 @@ from kvengine.tier.floors import Floors
 from kvengine.tier.held import Copies
 from kvengine.tier.lookup import Held, Lookup
 from kvengine.tier.messages import Answer, Done, Shown, Upstream, Want
+from kvengine.tier.question import Ask, Flight, Reader, Waiter, each
 from kvengine.tier.settings import Settings
 
 IN_DOUBT = (1 << 64) - 1  # the floor of all keys while it is not known
@@ -41,39 +41,7 @@ FORKED = (
 )
 
 
-class Ask(NamedTuple):
-    """What a reader wants."""
-
-    ttl: float  # seconds: how old it may be
-    floor: int = 0  # it must be true of this version of the center, or of a later one
-    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
-
-
-class Waiter(NamedTuple):
-    """A reader that waits for an answer."""
-
-    ask: Ask
-    done: Done
-    status: str
-    since: float
-
-
-Reader = tuple[bytes, Ask, Done]
-
-
-class Flight:
-    """A question that is under way."""
-
-    __slots__ = ("attempts", "floor", "held", "key", "sender", "sent", "ttl", "waiters")
-
-    def __init__(self, key: bytes, floor: int, held: Held | None, ttl: float, now: float) -> None:
-        self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
-        self.sent, self.attempts = now, 0
-        self.sender = 0  # the thread that is about to send it
-        self.waiters: deque[Waiter] = deque()
-
-
-class Asking(Lookup):
+class Asking(Lookup, metaclass=ABCMeta):
     """The questions of a location; the arguments are those of Reading.
 
     Thread-safety: threads may share it.
@@ -284,9 +252,9 @@ class Asking(Lookup):
         for flight in flights:
             flight.sender = 0
 
+    @abstractmethod
     def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
-        """Take answers; reading.py has it."""
-        raise NotImplementedError
+        """Take answers: judge what each is worth to those who wait for it."""
 
     def _pass_on(self, flights: list[Flight]) -> None:
         """Ask again for those who wait for questions whose asker is gone."""
@@ -389,10 +357,3 @@ class Asking(Lookup):
     def _forget_flight(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
-
-
-def each(waiters: deque[Waiter]) -> Iterator[Waiter]:
-    """Yield waiters, and take each from the list when it was told: what is left was not."""
-    while waiters:
-        yield waiters[0]
-        waiters.popleft()

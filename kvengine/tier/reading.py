@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.asking import Ask, Asking, Flight, Reader, each
+from kvengine.tier.asking import Asking
 from kvengine.tier.gathering import Gathering
 from kvengine.tier.lookup import Held
 from kvengine.tier.messages import Answer, Done, Upstream
+from kvengine.tier.question import Ask, Flight, Reader, each
 
 __all__ = ["Ask", "Reading", "Upstream"]
 
