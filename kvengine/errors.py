@@ -30,9 +30,12 @@ Invariants:
 * Every error can be pickled and copied, and is the same then: text, attributes, arguments.
 """
 
+import sys
 from copy import copy
+from types import TracebackType
 from typing import Any, TypeVar
 
+HTTP_LIBRARIES = ("httpx", "httpcore", "h11", "anyio")
 _Error = TypeVar("_Error", bound=BaseException)
 
 
@@ -224,3 +227,39 @@ def again(error: _Error) -> _Error:
     if error.__cause__ is not None:
         twin.__cause__ = error.__cause__
     return twin
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise what a signal handler has raised in the middle of a step, such as TimeoutError.
+
+    Where a ValueError means damaged bytes, or an OSError a broken connection, the except clause
+    calls this first: the error of a handler means neither.  It is known by where it was raised,
+    which is neither in kvengine nor in a library that kvengine calls.
+    """
+    first = error
+    while (earlier := first.__cause__ or _translated(first)) is not None:
+        first = earlier
+    place = first.__traceback__
+    if place is None:
+        return
+    while place.tb_next is not None:
+        place = place.tb_next
+    module = _module(place)
+    package = module.partition(".")[0]
+    is_own = package == "kvengine" and not module.startswith("kvengine.testing")
+    if not (is_own or package in HTTP_LIBRARIES or package in sys.stdlib_module_names):
+        raise first
+
+
+def _translated(error: BaseException) -> BaseException | None:
+    """Return the error that an HTTP library caught and translated, if it hides that."""
+    found = error.__context__
+    if found is None or found.__traceback__ is None:
+        return None
+    # Else its caller is in an except clause, whose error is older than the step.
+    is_inside = _module(found.__traceback__).partition(".")[0] in HTTP_LIBRARIES
+    return found if is_inside else None
+
+
+def _module(place: TracebackType) -> str:
+    return str(place.tb_frame.f_globals.get("__name__"))

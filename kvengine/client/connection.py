@@ -33,6 +33,7 @@ from kvengine.errors import (
     ProtocolError,
     RateLimited,
     UpstreamUnavailable,
+    pass_on,
 )
 from kvengine.file.system import fork_watch, process_id
 
@@ -188,9 +189,9 @@ class Connection:
         *,
         new: bool = False,
     ) -> Iterator[Any]:
-        client, is_whole = self._take(new=new), False
         limits = self._http.Timeout(timeout or self._timeout)
         limits.connect = min(limits.connect, CONNECT_S)
+        client, is_whole = self._take(new=new), False
         try:
             with client.stream(method, self.url + path, content=body, timeout=limits) as response:
                 self._note_socket(response)
@@ -202,8 +203,10 @@ class Connection:
                 yield response
             is_whole = True
         except (self._http.HTTPError, self._http.StreamError, OSError) as error:
+            pass_on(error)
             raise self.failure(error) from error
         except RuntimeError as error:  # the client was closed
+            pass_on(error)
             raise UpstreamUnavailable(f"the connection was closed: {error}") from error
         finally:
             if is_whole and not new:
@@ -324,6 +327,7 @@ class Stream:
             try:
                 piece = next(self._pieces, None)
             except (OSError, library().HTTPError, library().StreamError) as error:
+                pass_on(error)
                 raise OSError(f"{type(error).__name__}: {error}") from error
             if piece is None:
                 return b""

@@ -32,6 +32,7 @@ from kvengine.errors import (
     RateLimited,
     StoreClosed,
     UpstreamUnavailable,
+    pass_on,
 )
 from kvengine.file.environment import variable
 from kvengine.file.system import fork_watch
@@ -115,6 +116,7 @@ class RemoteDatabase:
             limits = Limits(**fields)
             account, version = str(found["account"]), int(found["version"])
         except (TypeError, KeyError, ValueError) as error:
+            pass_on(error)
             raise UpstreamUnavailable(f"the server says something else: {error}") from error
         if self._account not in (None, account):
             raise AccessDenied(f"the server's account is {account}, not {self._account}")
@@ -380,4 +382,5 @@ def _items(stream: Stream) -> Iterator[Any]:
                     raise OSError("the stream ends too early")
                 yield from items.feed(piece)
         except (OSError, ProtocolError) as error:
+            pass_on(error)
             raise UpstreamUnavailable(f"the stream broke off: {error}") from error

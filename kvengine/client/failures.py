@@ -22,6 +22,7 @@ from kvengine.errors import (
     StoreReadOnly,
     UpstreamUnavailable,
     VersionConflict,
+    pass_on,
 )
 
 STATUSES: dict[type[KvError], int] = {
@@ -67,7 +68,8 @@ def decode_error(data: Any, status: int) -> KvError:
         error: KvError = kind.__new__(kind, *found["args"])
         vars(error).update(found["fields"])
         str(error)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as failure:
+        pass_on(failure)
         return UpstreamUnavailable(f"the server answers with status {status}, and no error")
     return error
 
@@ -76,6 +78,7 @@ def error_of(status: int, body: bytes) -> KvError:
     """Return the error of an answer whose status says that there is one."""
     try:
         data = json.loads(body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as failure:
+        pass_on(failure)
         data = None
     return decode_error(data, status)

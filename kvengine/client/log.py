@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.client.connection import Connection
-from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable
+from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
 from kvengine.replication.ask import ANY_STORE, Ask
 from kvengine.replication.remote import SILENCE_S, RemoteSource
 from kvengine.replication.stream import Receiver, receive
@@ -46,6 +46,7 @@ class HttpLog(RemoteSource):
         try:
             far = receive(stream.read)
         except (OSError, ProtocolError) as error:
+            pass_on(error)
             stream.close()
             raise UpstreamUnavailable(f"the log does not answer: {error}") from error
         if self._uuid not in (ANY_STORE, far.uuid):

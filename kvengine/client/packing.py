@@ -20,7 +20,7 @@ from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from typing import Any
 
-from kvengine.errors import InvalidType, ProtocolError
+from kvengine.errors import InvalidType, ProtocolError, pass_on
 
 SIZE_BYTES = 4
 LONG_TEXT = 1024  # characters; a longer text goes behind the JSON
@@ -37,6 +37,7 @@ def pack(value: Any) -> bytes:
     try:
         text = json.dumps(_packed(value, blobs), separators=(",", ":"))
     except (ValueError, RecursionError) as error:
+        pass_on(error)
         raise InvalidType(f"an argument can't be sent: {error}") from None
     head = len(text).to_bytes(SIZE_BYTES, "little") + text.encode("ascii")
     return b"".join([head, *blobs])
@@ -98,6 +99,7 @@ def unpack(data: bytes, loads: Callable[[bytes], Any] = _loads) -> Any:
     try:
         found = _unpacked(loads(json_of(data)), blobs)
     except (ValueError, TypeError, RecursionError) as error:
+        pass_on(error)
         raise ProtocolError("a message", SIZE_BYTES, "JSON", type(error).__name__) from None
     if blobs.at != len(data):
         raise ProtocolError("a message", blobs.at, "its end", "more bytes")

@@ -28,6 +28,7 @@ from kvengine.errors import (
     NotAStore,
     StoreBusy,
     StoreReadOnly,
+    pass_on,
 )
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
@@ -324,7 +325,8 @@ class Catalog:
     def _fields(self, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
         try:
             fields = json.loads(data)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            pass_on(error)
             self._damaged(key, "JSON", "something else")
         if not isinstance(fields, dict) or any(
             type(fields.get(name)) is not kind for name, kind in types.items()
@@ -353,7 +355,8 @@ def is_database(store: Store) -> bool:
         return False
     try:
         fields = json.loads(data)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
         fields = None
     if isinstance(fields, dict) and fields.keys() >= FIELDS.keys():
         return True
@@ -371,7 +374,8 @@ def is_living_record(data: bytes | None) -> bool:
         return False
     try:
         state = json.loads(data)["state"]
-    except (ValueError, RecursionError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        pass_on(error)
         raise CorruptData(
             "a namespace's record", file="the upstream", offset=0, expected="JSON with a state",
             found=f"{len(data)} other bytes",

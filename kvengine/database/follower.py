@@ -18,7 +18,7 @@ from kvengine.client.log import HttpLog
 from kvengine.database.catalog import STATES
 from kvengine.database.database import Database
 from kvengine.engine.store import Store
-from kvengine.errors import CorruptData, InvalidRequest, NamespaceNotFound
+from kvengine.errors import CorruptData, InvalidRequest, NamespaceNotFound, pass_on
 from kvengine.namespace.layout import CATALOG, GROUPS, catalog_key, data_prefix
 from kvengine.replication.follower import Follower as StoreFollower
 from kvengine.replication.local_source import LocalSource
@@ -139,6 +139,7 @@ def _rows(records: Iterable[Any]) -> dict[str, tuple[bytes, int]]:
                     found[fields["title"]] = row
                     found.setdefault(record.key[len(CATALOG) :].decode(), row)
             except (ValueError, TypeError, LookupError, RecursionError) as error:
+                pass_on(error)
                 raise CorruptData(
                     f"catalog record {record.key!r}",
                     file="the source",

@@ -17,7 +17,7 @@ from typing import Any
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.names import is_data
-from kvengine.errors import CorruptData, UnsupportedFormat
+from kvengine.errors import CorruptData, UnsupportedFormat, pass_on
 from kvengine.options import VERSION_LIMIT
 
 FORMAT = 1
@@ -131,6 +131,7 @@ def decode(data: bytes, file: str) -> Manifest:
         found = _manifest(fields)
         _refuse_nonsense(found)
     except (ValueError, LookupError, TypeError, RecursionError) as error:
+        pass_on(error)
         raise CorruptData(
             "manifest",
             file=file,

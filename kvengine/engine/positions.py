@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.names import consumer_of
-from kvengine.errors import CorruptData, InvalidRequest, InvalidType, StoreBusy, UnsupportedFormat
+from kvengine.errors import (
+    CorruptData,
+    InvalidRequest,
+    InvalidType,
+    StoreBusy,
+    UnsupportedFormat,
+    pass_on,
+)
 from kvengine.options import VERSION_LIMIT
 
 if TYPE_CHECKING:
@@ -70,6 +77,7 @@ def decode(data: bytes, file: str) -> Position:
             raise UnsupportedFormat(f"{file} has another format; this kvengine reads {FORMAT}")
         found = _checked(Position(**fields))
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        pass_on(error)
         raise _damaged(
             file, 0, f"the fields of format {FORMAT}", f"{type(error).__name__}: {error}"
         ) from None

@@ -19,7 +19,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from kvengine.errors import NotAStore, StorageError, StoreClosed, StoreLocked
+from kvengine.errors import NotAStore, StorageError, StoreClosed, StoreLocked, pass_on
 from kvengine.file.directory import GUARD_NAME, Directory
 from kvengine.file.folder import Descriptor, Folder, FolderLock
 from kvengine.file.mapped import MappedFile
@@ -249,7 +249,8 @@ class LocalDirectory:
         folder = self.folder
         try:
             there = os.stat(self.path)
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             return  # moved, or gone: then check_present() says so
         held = os.fstat(folder.fd)
         if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
@@ -290,7 +291,8 @@ class LocalDirectory:
     def _lock_text(self) -> bytes:
         try:
             return self.read(LOCK_NAME)[:32]
-        except OSError:  # there is none, or it may not be read
+        except OSError as error:  # there is none, or it may not be read
+            pass_on(error)
             return b""
 
     def was_left_open(self) -> bool:
@@ -310,7 +312,8 @@ class LocalDirectory:
         """Return what changes when another file is put under a name; None: there is none."""
         try:
             found = self._stat(name)
-        except OSError:
+        except OSError as error:
+            pass_on(error)
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 

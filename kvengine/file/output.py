@@ -13,7 +13,7 @@ import functools
 import os
 from typing import BinaryIO
 
-from kvengine.errors import StorageError, StorageFull
+from kvengine.errors import StorageError, StorageFull, pass_on
 from kvengine.file.directory import OutputFile
 from kvengine.file.folder import Descriptor
 
@@ -39,6 +39,8 @@ class refusals:  # noqa: N801  # reads as a verb: with refusals("open", path)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError) or isinstance(error, StorageError):
+            return
+        if error.errno is None:  # a signal handler's: the system gives each of its errors a number
             return
         if self._may_be_missing and isinstance(error, FileNotFoundError):
             return
@@ -107,7 +109,8 @@ def link_file(name: str, source: int, target: int) -> None:
         os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
     except (FileExistsError, FileNotFoundError):
         raise
-    except OSError:  # another file system, or one without links
+    except OSError as error:  # another file system, or one without links
+        pass_on(error)
         _copy(name, source, target)
 
 
@@ -120,7 +123,8 @@ def _copy(name: str, source: int, target: int) -> None:
         try:
             try:
                 fcntl.ioctl(writer, FICLONE, reader.fileno())
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 while piece := reader.read(COPY_BYTES):
                     view = memoryview(piece)
                     while view:

@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from kvengine.errors import pass_on
+
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 _own_boot_id: list[int] = []
 _Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
@@ -29,7 +31,8 @@ def boot_id() -> int:
         try:
             with open(_BOOT_ID_FILE, "rb") as file:  # text would import a codec at the first open
                 _own_boot_id.append(int(file.read().strip().replace(b"-", b"")[:16], 16))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            pass_on(error)
             _own_boot_id.append(secrets.randbits(64))
     return _own_boot_id[0]
 
@@ -72,7 +75,8 @@ def memory_is_scarce(bytes_in_use: int) -> bool:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)
         return bytes_in_use > int(fields["MemAvailable"].split()[0]) * 512
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError) as error:
+        pass_on(error)
         return False
 
 

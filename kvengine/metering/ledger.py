@@ -25,7 +25,7 @@ from kvengine.engine.changes import Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
-from kvengine.errors import CorruptData, KvError
+from kvengine.errors import CorruptData, KvError, pass_on
 from kvengine.metering.usage import KINDS, Counts, Meter
 
 DAY_S = 86400
@@ -66,7 +66,8 @@ def decode(key: bytes, data: bytes) -> Row:
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError
         return Row(Counts(*numbers[: len(KINDS)]), *numbers[len(KINDS) :])
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        pass_on(error)
         raise CorruptData(
             "metering row", file=repr(key), offset=0, expected="counts", found="something else"
         ) from None

@@ -25,7 +25,7 @@ from typing import Any
 
 import xxhash
 
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, pass_on
 
 HELD_MAX = 1000  # objects that can't be referred to weakly
 PROCESS = secrets.token_hex(8)  # objects of two processes are never the same
@@ -215,6 +215,7 @@ class CallKeys:
         try:
             text = encoded(list(bound.arguments.values()))
         except (TypeError, ValueError, RecursionError) as error:
+            pass_on(error)
             raise InvalidType(
                 f"the arguments of {self._name} can't be a key ({error}); give memoize a key="
             ) from None

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.engine.scan import visit_records
 from kvengine.engine.store import Store
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.file.exchange import ResultFile, path_of
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.lines import Lines
@@ -178,7 +178,8 @@ def _last_key(line: bytes, shape: Shape, prefix: bytes, path: str) -> bytes:
         if shape.first and lead not in (shape.first, shape.later):
             raise ValueError
         key: bytes = json.loads(line[len(lead) :])["key"].encode()
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        pass_on(error)
         raise InvalidRequest(
             f"{path}.part is no unfinished export of this format; remove it to begin anew"
         ) from None

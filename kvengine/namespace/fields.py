@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, pass_on
 
 EXPECTED = 'expected an object like {"key": "a", "value": "b"}'
 TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
@@ -30,6 +30,7 @@ def fields_of(line: bytes) -> dict[str, Any]:
     try:
         fields = DECODER.decode(line.decode())
     except (ValueError, RecursionError) as error:
+        pass_on(error)
         raise NotJson(why_not(error)) from None
     if type(fields) is dict:
         return fields

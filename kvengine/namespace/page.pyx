@@ -10,7 +10,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport ceil
 from libc.stdint cimport int64_t
 
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, pass_on
 from kvengine.namespace.results import KeyInfo
 from kvengine.namespace.values import decode_metadata, parse_json
 
@@ -62,6 +62,6 @@ cdef list page_metadata(list heads):
         found = parse((b"[" + b",".join(texts) + b"]").decode())
         if len(found) == len(texts):
             return found
-    except (ValueError, RecursionError):
-        pass
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
     return [decode_metadata(text) for text in texts]  # says which is no JSON

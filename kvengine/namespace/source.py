@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.namespace.fields import DECODER, EXPECTED, why_not
 
 READ_BYTES = 1 << 20
@@ -193,6 +193,7 @@ class Source:
         try:
             fields, end = DECODER.raw_decode(self._text, start)
         except (ValueError, RecursionError) as error:
+            pass_on(error)
             if _is_cut(error, self._text):
                 return None
             raise self.error(why_not(error, start)) from None

@@ -12,7 +12,7 @@ import io
 import json
 from typing import Any
 
-from kvengine.errors import InvalidRequest, InvalidType
+from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.namespace.limits import Limits
 
 CHUNK_BYTES = 1 << 20
@@ -60,6 +60,7 @@ def decode_metadata(data: bytes) -> Any:
     try:
         return parse_json(data.decode())
     except (ValueError, RecursionError) as error:
+        pass_on(error)
         raise InvalidRequest(f"metadata in the store is not JSON: {error}") from None
 
 
@@ -160,6 +161,7 @@ def decode_json(key: str, data: Any) -> Any:
     try:
         return parse_json(text.removeprefix(BYTE_ORDER_MARK).decode())
     except (ValueError, RecursionError) as error:
+        pass_on(error)
         raise InvalidRequest(f"the value of {key!r} is not JSON: {error}") from None
 
 

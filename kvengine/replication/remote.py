@@ -18,7 +18,7 @@ from contextlib import closing
 from random import SystemRandom
 
 from kvengine.entry import Change
-from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable
+from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
 from kvengine.file.system import process_id
 from kvengine.replication.ask import ANY_STORE, Ask, encode_ask
 from kvengine.replication.log_server import Address
@@ -86,6 +86,7 @@ class RemoteSource:
                     self._version = max(self._version, far.version)
                     yield piece
             except (OSError, ProtocolError) as error:
+                pass_on(error)
                 raise UpstreamUnavailable(f"the connection to the log broke: {error}") from error
         if process != process_id():  # what comes over it is the parent's
             raise UpstreamUnavailable("this process was forked from the one that reads the log")
@@ -101,6 +102,7 @@ class RemoteSource:
             far = receive(own(connection.recv))
         except (OSError, ProtocolError) as error:
             connection.close()
+            pass_on(error)
             raise UpstreamUnavailable(f"the log does not answer: {error}") from error
         if self._uuid not in (ANY_STORE, far.uuid):
             connection.close()

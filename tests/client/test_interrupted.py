@@ -1,6 +1,7 @@
 """Requests that are interrupted, calls from inside: no hang, and nobody gets another's answer."""
 
 import gc
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,31 @@ def test_a_request_interrupted_at_any_line_leaves_no_answer_to_the_next(server):
             line += STEP
     gc.collect()
     assert line > 30 * STEP
+
+
+FOLLOWED_S = 20  # without the alarm
+
+
+def give_up(*_):
+    raise TimeoutError("the alarm of a user")
+
+
+@pytest.mark.parametrize("what", ["calls", "changes", "log"])
+def test_an_alarm_is_not_taken_for_a_broken_connection(server, what):
+    """Else who follows would connect again, and never hear of it."""
+    before = signal.signal(signal.SIGALRM, give_up)
+    with kvengine.connect(server.url, token=TOKEN) as far:
+        kv, version = far.namespace("n"), far.version
+        calls = {
+            "calls": lambda: [kv.get("k1") for _ in range(10**6)],
+            "changes": lambda: list(far.tail(version, follow=True, timeout=FOLLOWED_S)),
+            "log": lambda: list(far.log_source().tail(version, follow=True, timeout=FOLLOWED_S)),
+        }
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        try:
+            with pytest.raises(TimeoutError, match="the alarm of a user"):
+                calls[what]()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert kv.get("k1") == "v1"

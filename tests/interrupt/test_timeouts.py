@@ -1,18 +1,27 @@
-"""Handlers that raise TimeoutError, which is an OSError, or start jobs, in the middle of a sync.
+"""Handlers that raise TimeoutError, which is an OSError, or ValueError, or that start jobs.
 
 Invariants:
 
-* What a handler raises is never taken for a refusal of the disk: nothing is read-only or lost.
+* What a handler raises is never taken for a refusal of the disk, a folder that is gone or damaged
+  bytes: its caller gets that very error, and nothing is read-only, closed or lost.
 * A job that a handler starts while its thread syncs, or closes, comes to its end.
 """
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kvengine import Store, StoreClosed, StoreReadOnly
+from kvengine import Database, Store, StoreClosed, StoreReadOnly
+from kvengine.client import failures, packing
+from kvengine.engine import follower, manifest, positions
+from kvengine.errors import NamespaceExists
+from kvengine.metering import ledger
+from kvengine.metering.usage import Counts
+from kvengine.namespace import values
 from kvengine.testing.interrupting import Interruption, count_points, spread
 from tests.interrupt.points import check_reopened
 from tests.interrupt.scenarios import content
@@ -49,6 +58,53 @@ def test_a_timeout_is_no_failure_of_the_disk(tmp_path: Path, name: str) -> None:
             pytest.fail(f"{where}: {error}")
         store.close()
         check_reopened(path, expected, where)
+
+
+def test_a_timeout_closes_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that looks at the folder is told, by an OSError, that it is gone."""
+    monkeypatch.setattr(follower, "look_is_due", lambda *_: True)
+    with filled(tmp_path) as store, Store(tmp_path, read_only=True) as reader:
+        for at in range(1, count_points(lambda: reader.get(b"last")) + 1):
+            store.put(b"last", b"%d" % at)
+            interruption = Interruption(at, TimeoutError)
+            error = interruption.run(lambda: reader.get(b"last"))
+            assert type(error) in (TimeoutError, type(None)), (at, interruption.place, error)
+            assert reader.get(b"last") == b"%d" % at, interruption.place
+
+
+def parsers(path: Path) -> dict[str, Callable[[], Any]]:
+    """Return calls that take a ValueError for damage; each can be made again and again."""
+    with Store(path / "store") as store:
+        store.put(b"k", b"v")
+    text = (path / "store" / "MANIFEST").read_bytes()
+    position = positions.Position("0" * 32, "c", 1, 0, 1.0).encode()
+    db = Database(Store.in_memory(), usage_interval_s=60)
+    kv = db.namespace("n")
+    kv.put("k", b"[1]", metadata={"a": 1})
+    row = ledger.Row(Counts(), 1, 2).encode()
+    error = failures.encode_error(NamespaceExists("n"))
+    message = packing.pack([b"1", {"a": "b"}])
+    return {
+        "manifest": lambda: manifest.decode(text, "MANIFEST"),
+        "position": lambda: positions.decode(position, "c.consumer"),
+        "catalog": lambda: Database(db.store, usage_interval_s=60)._catalog.find("n"),
+        "usage": lambda: ledger.decode(b"key", row),
+        "message": lambda: packing.unpack(message),
+        "error": lambda: failures.decode_error(error, 409),
+        "value": lambda: kv.get("k", "json"),
+        "metadata": lambda: values.decode_metadata(b'{"a":1}'),
+    }
+
+
+def test_a_value_error_of_a_handler_is_no_damage(tmp_path: Path) -> None:
+    for name, call in parsers(tmp_path).items():
+        total = count_points(call)
+        for at in range(1, total + 1):
+            interruption = Interruption(at, ValueError)
+            error = interruption.run(call)
+            assert type(error) in (ValueError, type(None)), (name, interruption.place, error)
+        assert total, name
+        call()
 
 
 PROGRAM = """
