@@ -220,15 +220,27 @@ class Catalog:
         Raises:
             StoreBusy: this thread is in the middle of another change.
         """
+        self.check_not_inside()
+        hold = self._lock.held()
+        if not self._is_whole:
+            self._load()
+        return hold
+
+    def is_changed_here(self) -> bool:
+        """True if a handler or a finalizer asks that interrupted a change in this very thread."""
+        return self._lock.is_mine()
+
+    def check_not_inside(self) -> None:
+        """Refuse what would have to wait for the change that it has interrupted.
+
+        Raises:
+            StoreBusy: this thread is in the middle of another change.
+        """
         if self._lock.is_mine():
             raise StoreBusy(
                 "namespaces can't be made, renamed or deleted in a signal handler or a finalizer "
                 "that interrupted this very thread while it did so: do it afterwards"
             )
-        hold = self._lock.held()
-        if not self._is_whole:
-            self._load()
-        return hold
 
     def _create(self, title: str, now: float) -> Row:
         if title in self._by_title:

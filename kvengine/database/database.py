@@ -8,18 +8,18 @@ Invariants:
 
 from __future__ import annotations
 
-import functools
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, Literal, Self
 
 from kvengine.database.catalog import Catalog, Row
+from kvengine.database.locations import begin_center
 from kvengine.database.removal import Remover
 from kvengine.engine.consumer import Consumer, ConsumerInfo
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
-from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.errors import InvalidRequest, NamespaceNotFound, StoreBusy
 from kvengine.file.system import fork_watch
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
@@ -28,21 +28,19 @@ from kvengine.metering.usage import Usage
 from kvengine.namespace.layout import (
     DATA,
     GROUPS,
-    PREFIX_BYTES,
     USAGE,
     data_number,
     data_prefix,
-    is_for_locations,
     usage_key,
     usage_parts,
 )
 from kvengine.namespace.limits import limits_of
+from kvengine.namespace.listing import size_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
 from kvengine.tier.center import Center
-from kvengine.tier.settings import Settings
 from kvengine.tier.timers import Timers
 
 ORDERS = ("id", "title")
@@ -80,7 +78,7 @@ class Database:
             store,
             RowKeys(USAGE, usage_key, usage_parts),
             self._meters,
-            functools.partial(namespace_size, store),
+            lambda number: size_of(store, data_prefix(number)),
             usage_interval_s,
         )
         fork_watch(self, Database._after_fork)
@@ -92,7 +90,7 @@ class Database:
         for part in (self._catalog, self._remover, self._ledger):
             part.after_fork()
         self._lock.after_fork_in_child()
-        self._center = self._timers = None  # their threads are not there either
+        self._forget_center()  # its threads are not there either
 
     @classmethod
     def in_memory(
@@ -148,17 +146,22 @@ class Database:
 
     def _namespace(self, row: Row) -> Namespace | None:
         """Return the one object of a namespace, or None if it was deleted meanwhile."""
-        with self._lock.held():
-            found = self._namespaces.get(row.number)
-            if found is None and self._catalog.is_living(row):
-                meter = self._meters.setdefault(row.number, Meter())
-                found = Namespace(
-                    self.store, data_prefix(row.number), self.limits, meter, id=row.id
-                )
-                # Not a method of the database: a cycle would keep it open until it is collected.
-                found.title_of = self._catalog.title_by_id
-                found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
+        if self._catalog.is_changed_here():  # who has the lock may wait for that very change
+            found = self._made(row)
+        else:
+            with self._lock.held():
+                found = self._made(row)
         self._ledger.begin()
+        return found
+
+    def _made(self, row: Row) -> Namespace | None:
+        found = self._namespaces.get(row.number)
+        if found is None and self._catalog.is_living(row):
+            meter = self._meters.setdefault(row.number, Meter())
+            found = Namespace(self.store, data_prefix(row.number), self.limits, meter, id=row.id)
+            # Not a method of the database: a cycle would keep it open until it is collected.
+            found.title_of = self._catalog.title_by_id
+            found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
         return found
 
     def create_namespace(self, title: str) -> NamespaceInfo:
@@ -219,6 +222,7 @@ class Database:
             NamespaceNotFound: there is none with this title or id.
         """
         row = self._catalog.find(namespace)
+        self._catalog.check_not_inside()
         with self._lock.held():
             held = self._namespaces.get(row.number)
             try:
@@ -230,7 +234,9 @@ class Database:
                 if held is not None and self._catalog.is_living(row):
                     held.refuse(None)
                 raise
-            self._namespaces.pop(row.number, None)
+            held = self._namespaces.pop(row.number, None)
+            if held is not None:  # a handler made it meanwhile
+                held.refuse(NamespaceNotFound(row.title))
         self._remover.begin()
 
     def wait_for_removals(self) -> None:
@@ -289,21 +295,19 @@ class Database:
     def _center_of_locations(self) -> Center:
         """Return what locations ask and listen to; one for all that are in this process."""
         self.store.check_usable()
+        self._catalog.check_not_inside()
+        if self._lock.is_mine():
+            raise StoreBusy("a handler that interrupted the making of a location can make none")
         with self._lock.held():
             if self._center is None:
-                timers = Timers("kvengine-center")
-                center = Center(
-                    self.store,
-                    Settings(),
-                    monotonic=time.monotonic,
-                    later=timers.later,
-                    concerns=is_for_locations,
-                    check=self._catalog.check_key,
-                )
-                timers.begin()
-                center.begin()
-                self._timers, self._center = timers, center
+                with ExitStack() as undo:
+                    undo.callback(self._forget_center)
+                    self._timers, self._center = begin_center(self.store, self._catalog, undo)
+                    undo.pop_all()
             return self._center
+
+    def _forget_center(self) -> None:
+        self._center = self._timers = None
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
         """Return what was used in a month, and what is stored now.
@@ -331,7 +335,7 @@ class Database:
         for number in sorted(numbers):
             if number in rows:
                 row = rows[number]
-                named[number] = Named(row.id, row.title, namespace_size(self.store, number))
+                named[number] = Named(row.id, row.title, size_of(self.store, data_prefix(number)))
             else:  # deleted; what was used stays
                 named[number] = Named(None, None, GroupSize(0, 0))
         return report.usage(self._ledger, month, named)
@@ -387,12 +391,6 @@ def open_database(
     except BaseException:
         store.close()
         raise
-
-
-def namespace_size(store: Store, number: int) -> GroupSize:
-    """Return the keys of a namespace, and their bytes with values and metadata."""
-    size = store.group_size(data_prefix(number))
-    return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)
 
 
 def _positive(name: str, value: Any) -> None:

@@ -7,6 +7,7 @@ Invariants:
 * Reading never writes: a thread looks at the meters every few seconds, and writes one batch if
   they moved.  After `kill -9` at most the counts of one interval are lost; what is stored is not
   counted here, so it is exact.
+* A commit that was interrupted may be in the store or not: the rows there say whether it was.
 * The thread refers to the ledger weakly: a database that nobody holds any more goes away.
 """
 
@@ -98,6 +99,7 @@ class Ledger:
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
         self._written: dict[int, Counts] = {}
+        self._begun: dict[bytes, tuple[int, Counts, bytes]] = {}  # rows that may be in the store
         self._lock = OwnedLock()
         self._thread: threading.Thread | None = None
 
@@ -106,7 +108,8 @@ class Ledger:
         if self._store.is_read_only:
             return
         with self._lock.held():
-            if self._thread is None and not self._stopping.is_set():
+            is_running = self._thread is not None and self._thread.is_alive()
+            if not is_running and not self._stopping.is_set():
                 thread = threading.Thread(
                     target=_look_now_and_then,
                     args=(weakref.ref(self), self._stopping, self._interval_s),
@@ -114,7 +117,8 @@ class Ledger:
                     daemon=True,
                 )
                 self._thread = thread
-                thread.start()
+                with contextlib.suppress(RuntimeError):  # the program ends: stop() writes it down
+                    thread.start()
 
     def after_fork(self) -> None:
         """In a child process: the thread is not there, nor is there anything to write to."""
@@ -140,9 +144,10 @@ class Ledger:
         if self._lock.is_mine():  # in a finalizer: what this interrupted does it
             return False
         with self._lock.held():
+            self._settle()
             day = self.today()
             batch = self._store.batch(durability="os")
-            counted = {}
+            rows = {}
             for number, meter in list(self._meters.items()):
                 now = Counts.of(meter)
                 delta = now - self._written.get(number, Counts())
@@ -151,12 +156,23 @@ class Ledger:
                     data = self._store.get(key)
                     before = decode(key, data).counts if data else Counts()
                     size = self._size(number)
-                    batch.put(key, Row(before + delta, size.keys, size.bytes).encode())
-                    counted[number] = now
-            if counted:
+                    row = Row(before + delta, size.keys, size.bytes).encode()
+                    batch.put(key, row)
+                    rows[key] = number, now, row
+            if rows:
+                self._begun = rows
                 batch.commit()
-                self._written |= counted
-            return bool(counted)
+                self._settle()
+            return bool(rows)
+
+    def _settle(self) -> None:
+        """Take note of what has been written down; nobody else writes rows."""
+        self._written |= {
+            number: counts
+            for key, (number, counts, row) in self._begun.items()
+            if self._store.get(key) == row
+        }
+        self._begun = {}
 
     def today(self) -> int:
         """Return the day since 1970, UTC."""

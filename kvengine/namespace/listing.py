@@ -21,6 +21,8 @@ from kvengine.namespace.page import key_infos
 from kvengine.namespace.results import KeyInfo, ListResult
 
 if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+    from kvengine.entry import GroupSize
     from kvengine.namespace.namespace import Namespace
 
 EXAMINE_KEYS = 10_000  # dead ones, looked at for one page; a few milliseconds
@@ -149,3 +151,9 @@ def count(namespace: Namespace, prefix: str) -> int:
     found = sum(1 for _ in namespace.store.keys(namespace.prefix + start))
     namespace.check_usable()
     return found
+
+
+def size_of(store: Store, prefix: bytes) -> GroupSize:
+    """Return the keys of the namespace with a prefix, and their bytes with values and metadata."""
+    size = store.group_size(prefix)
+    return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)

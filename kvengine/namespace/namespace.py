@@ -14,7 +14,6 @@ from kvengine.namespace import bulk, filling, listing, watching
 from kvengine.namespace.bulk import Progress
 from kvengine.namespace.export import export
 from kvengine.namespace.import_ import import_
-from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.results import (
     BulkReport,
     ExportReport,
@@ -104,8 +103,7 @@ class Namespace(NamespaceWriter):
         Bytes are those of keys, values and metadata.
         """
         self.check_usable()
-        size = self.store.group_size(self.prefix)
-        return size._replace(bytes=size.bytes - PREFIX_BYTES * size.keys)
+        return listing.size_of(self.store, self.prefix)
 
     # -- watching
 

@@ -193,8 +193,9 @@ class Center:
         self._ended.set()
         self.board.close()
         self._wake()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
 
     def _run(self) -> None:
         if self.store.follower is not None:

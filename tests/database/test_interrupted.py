@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 
 import pytest
 
@@ -9,7 +10,7 @@ import kvengine
 from kvengine import Database, KvError, NamespaceExists, StoreBusy
 from kvengine.metering.ledger import Ledger
 from kvengine.namespace.layout import CATALOG
-from kvengine.testing.interrupting import ERRORS, Interruption
+from kvengine.testing.interrupting import ERRORS, Interruption, count_points
 
 POINTS = 150
 
@@ -108,3 +109,70 @@ def test_a_finalizer_that_uses_the_database_while_counts_are_written_down(monkey
         assert db._ledger.write_down()
         assert db.usage("flags").counts.writes == 1
         assert db.usage("other").counts.writes == 1
+
+
+def test_counts_are_written_down_once_whatever_interrupts():
+    with Database.in_memory(usage_interval_s=60) as db:
+        kv = db.namespace("flags")
+        kv.put("a", "1")
+        total = count_points(db._ledger.write_down)
+        for at in range(1, total + 1):
+            kv.put("a", "1")
+            interruption = Interruption(at, ERRORS[at % 3])
+            interruption.run(db._ledger.write_down)
+            db._ledger.write_down()
+            assert db.usage("flags").counts.writes == at + 1, interruption.place
+
+
+HANG_S = 60
+
+
+def test_a_handler_in_a_change_waits_for_nobody_who_waits_for_the_change(monkeypatch):
+    """One thread deletes, and waits for the catalog; the handler must not wait for that thread."""
+    with Database.in_memory() as db:
+        for title in ("there", "old"):
+            db.create_namespace(title)
+        begin_removal, write = db._catalog.begin_removal, db._catalog._write
+        waits, found = threading.Event(), []
+
+        def waiting(row):
+            waits.set()
+            begin_removal(row)
+
+        def interrupted(*args, **options):
+            monkeypatch.undo()
+            deleting.start()
+            assert waits.wait(HANG_S)
+            db.namespace("there").put("key", "of a handler")
+            for refused in (lambda: db.delete("there"), db._center_of_locations):
+                with pytest.raises(StoreBusy):
+                    refused()
+            found.append(True)
+            write(*args, **options)
+
+        monkeypatch.setattr(db._catalog, "_write", interrupted)
+        db._catalog.begin_removal = waiting
+        deleting = threading.Thread(target=db.delete, args=("old",), daemon=True)
+        creating = threading.Thread(target=db.create_namespace, args=("new",), daemon=True)
+        creating.start()
+        creating.join(HANG_S)
+        assert found
+        deleting.join(HANG_S)
+        assert titles(db) == ["new", "there"]
+        assert db.namespace("there").get("key") == "of a handler"
+
+
+def centers():
+    return [one for one in threading.enumerate() if one.name == "kvengine-center"]
+
+
+def test_an_interrupted_center_leaves_no_thread():
+    before = len(centers())
+    with Database.in_memory() as db:
+        total = count_points(db._center_of_locations)
+    for at in range(1, total + 1):
+        with Database.in_memory() as db:
+            interruption = Interruption(at, ERRORS[at % 3])
+            interruption.run(db._center_of_locations)
+            db._center_of_locations()
+        assert len(centers()) == before, interruption.place
