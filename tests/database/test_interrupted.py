@@ -140,7 +140,7 @@ def test_a_handler_in_a_change_waits_for_nobody_who_waits_for_the_change(monkeyp
             begin_removal(row)
 
         def interrupted(*args, **options):
-            monkeypatch.undo()
+            monkeypatch.setattr(db._catalog, "_write", write)
             deleting.start()
             assert waits.wait(HANG_S)
             db.namespace("there").put("key", "of a handler")
@@ -151,7 +151,7 @@ def test_a_handler_in_a_change_waits_for_nobody_who_waits_for_the_change(monkeyp
             write(*args, **options)
 
         monkeypatch.setattr(db._catalog, "_write", interrupted)
-        db._catalog.begin_removal = waiting
+        monkeypatch.setattr(db._catalog, "begin_removal", waiting)
         deleting = threading.Thread(target=db.delete, args=("old",), daemon=True)
         creating = threading.Thread(target=db.create_namespace, args=("new",), daemon=True)
         creating.start()
