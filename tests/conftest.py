@@ -26,6 +26,9 @@ settings.load_profile("kvengine")
 if os.environ.get("KVENGINE_FOREIGN"):  # the collector calls back into the stores; see there
     pytest_plugins = ["tests.foreign"]
 
+if os.environ.get("KVENGINE_LONG") == "1":  # one test may take hours; a deadlock still ends
+    os.environ.setdefault("PYTEST_TIMEOUT", str(6 * 3600))
+
 # A shell starts what runs in the background (`pytest &`) with Ctrl-C ignored, which the programs
 # that tests start and interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
