@@ -85,7 +85,7 @@ def _release(store: StoreParts) -> None:
 def _stop(store: StoreParts, closed: StoreClosed) -> None:
     """Let nobody write any more, and leave the log as it is to be found."""
     try:
-        if not store.options.read_only:
+        if not store.options.read_only and store.commits is not None:
             _end_log(store, closed)
     finally:
         if store.is_refused and store.control_page is not None and not store.options.read_only:
@@ -107,9 +107,8 @@ def _give_back(store: StoreParts) -> None:
 def _release_mappings(store: StoreParts) -> None:
     """Give back the mappings, which take much address space; only views keep theirs."""
     table, nothing = SegmentTable(), Reader()
-    nothing.configure(
-        SavedIndex(table), table, store.manifest.seed, store.options.clock, store.options.verify
-    )
+    # Any seed will do, and where opening was interrupted there is no other.
+    nothing.configure(SavedIndex(table), table, 0, store.options.clock, store.options.verify)
     nothing.set_applied(store.applied_version)
     store.take_over(nothing, KeyOrder(1), [])
     if store.commits is not None and store.commits.forget_files():
@@ -129,7 +128,7 @@ def _is_present(store: StoreParts) -> bool:
 def _settle(store: StoreParts) -> None:
     """Bring to disk what must be there, and save the index if the next open would be slow."""
     store.maintenance.is_stopping = True
-    if store.options.read_only or store.is_refused:
+    if store.options.read_only or store.is_refused or store.commits is None:
         return
     if store.commits.failure is not None or not _is_present(store):
         return

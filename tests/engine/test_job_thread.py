@@ -1,5 +1,6 @@
 """The thread of a store's jobs: it starts when it must, survives everything, holds up nobody."""
 
+import gc
 import os
 import threading
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 
 from kvengine import InvalidRequest, Store, StoreClosed
-from kvengine.engine import job_thread, maintenance
+from kvengine.engine import job_thread, maintenance, opening
 from kvengine.engine.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
@@ -84,6 +85,27 @@ def test_an_open_that_fails_leaves_no_thread_and_no_lock(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path, rebuild=True, durability="interval")
     assert threads() == before
+    with Store(tmp_path) as store:
+        assert len(store) == 20
+
+
+@pytest.mark.parametrize("step", ["load_manifest", "open_control", "recover"])
+def test_an_open_that_is_interrupted_twice_is_undone_when_it_is_dropped(
+    tmp_path, monkeypatch, caplog, step
+):
+    """The second interruption comes while the first is cleaned up after."""
+    filled(tmp_path).close()
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, step, interrupt)
+        patch.setattr(opening, "_give_up", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path)
+    gc.collect()
+    assert caplog.messages == []
     with Store(tmp_path) as store:
         assert len(store) == 20
 

@@ -107,6 +107,28 @@ def test_a_value_error_of_a_handler_is_no_damage(tmp_path: Path) -> None:
         call()
 
 
+@pytest.mark.parametrize("error", [TimeoutError, ValueError])
+def test_what_a_handler_raises_is_no_damage_and_no_refusal(tmp_path: Path, error: type) -> None:
+    """CorruptData "remove the file, and it begins anew" would be dangerous advice."""
+    with Store(tmp_path / "store", durability="os") as store:
+        store.update(FILL)
+
+        def work() -> None:
+            consumer = store.consumer("one")
+            store.put(b"more", b"1")
+            consumer.acknowledge([change.version for change in consumer.changes()][-1])
+            assert [info.name for info in store.consumers()] == ["one"]
+            with store.snapshot() as frozen, Store(store.path, read_only=True) as reader:
+                assert len(frozen) == len(reader)
+
+        work()
+        for at in spread(count_points(work), 150):
+            interruption = Interruption(at, error)
+            raised = interruption.run(work)
+            where = f"point {at} at {interruption.place}"
+            assert raised is None or type(raised) is error, f"{where}: {raised!r}"
+
+
 PROGRAM = """
 import sys, kvengine
 folder, seen = sys.argv[1], 0
