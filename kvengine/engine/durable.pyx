@@ -15,12 +15,12 @@ Invariants:
   the dirty pages and would call the next sync a success.
 """
 
-from libc.errno cimport EBADF, ESTALE, errno
+from libc.errno cimport ESTALE, errno
 
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
-from kvengine.errors import InvalidRequest, StoreReadOnly
+from kvengine.errors import InvalidRequest, KvError, StoreClosed, StoreReadOnly, again
 from kvengine.file.local import LocalDirectory
 
 cdef extern from "<unistd.h>" nogil:
@@ -125,6 +125,7 @@ cdef class CommitGroup:
 
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
+            StoreClosed: it is not on disk, and nobody syncs any more.
         """
         cdef bint lead
         cdef int code = NEEDS_GIL
@@ -144,6 +145,8 @@ cdef class CommitGroup:
             if self.has_failed:
                 if lead:
                     self._hand_over()
+                if self.folder is None and self.synced >= ticket:
+                    return 0  # close() came first, and brought it to the disk
                 raise self._read_only()
             if lead:
                 return self._lead(code)
@@ -333,7 +336,9 @@ cdef class CommitGroup:
             if self.on_failure is not None:
                 self.on_failure(self._read_only())
 
-    def _read_only(self) -> StoreReadOnly:
+    def _read_only(self) -> KvError:
+        if isinstance(self.failure, StoreClosed):
+            return again(self.failure)
         # None: another thread is about to say it.
         cause = self._refusal() if self.failure is None else self.failure
         what = "" if self.is_lost() else " since a sync failed"
@@ -348,7 +353,7 @@ cdef class CommitGroup:
             return False
         self.has_failed = True
         if self.failure is None:
-            self.failure = storage_error(EBADF, "the store was closed", "the log")
+            self.failure = StoreClosed("the store was closed before a write was synced")
         kv_store_int(&self.only_fd, -1)
         self.active, self.unsynced, self.held, self.folder = None, [], None, None
         return True

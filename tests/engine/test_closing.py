@@ -292,3 +292,18 @@ def test_who_uses_a_store_while_it_is_closed_is_told_so(tmp_path):
             for _ in range(2):
                 getattr(store, name)()
         store.close()
+
+
+@pytest.mark.parametrize("durability", ["group", "os"])
+def test_who_comes_to_wait_for_the_disk_after_close_is_told_what_is_there(tmp_path, durability):
+    """A thread that has written, and not yet begun to wait, while another one closes the store."""
+    with Store(tmp_path / "s", durability=durability) as store:
+        store.put(b"key", b"value")
+        commits = store.commits
+        ticket = commits.appended
+    if commits.synced >= ticket:
+        commits.sync()  # close() has brought it to the disk
+    else:
+        assert durability == "os"
+        with pytest.raises(StoreClosed, match="before a write was synced"):
+            commits.sync()
