@@ -1,15 +1,16 @@
 """For every test: hypothesis, Ctrl-C, files in memory, no start with a build older than its source.
 
-Files of tests are in memory where there is room, since no test needs a disk: what a disk does at
-a power cut is simulated, and syncs of a real one take half of the time.  `TMPDIR=/var/tmp pytest`
-has them elsewhere.
+Outside `engine/` and `file/`, and where there is room, `tmp_path` is in memory, since syncs of a
+disk take most of the time there.  With TMPDIR set, all files are in that folder.
 """
 
 import gc
 import os
+import re
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -34,20 +35,31 @@ if os.environ.get("KVENGINE_LONG") == "1":  # one test may take hours; a deadloc
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-MEMORY, ROOM = Path(f"/dev/shm/kv{os.getuid()}"), 4 << 30
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "kvengine"
+ON_DISK = ("engine", "file")
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
 
 def has_room() -> bool:
-    return MEMORY.parent.is_dir() and shutil.disk_usage(MEMORY.parent).free > ROOM
+    """Return whether files of tests may be in memory."""
+    is_usable = "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK)
+    return is_usable and shutil.disk_usage(MEMORY).free > ROOM
 
 
-if "TMPDIR" not in os.environ and has_room():
-    MEMORY.mkdir(mode=0o700, exist_ok=True)
-    if MEMORY.lstat().st_uid == os.getuid():
-        os.environ["TMPDIR"] = str(MEMORY)
-        tempfile.tempdir = None  # it is looked up again
+IS_ROOMY = has_room()
 
-PACKAGE = Path(__file__).parent.parent / "kvengine"
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of a test, as that of pytest: in memory, or on the disk."""
+    if not IS_ROOMY or request.path.relative_to(TESTS).parts[0] in ON_DISK:
+        factory = request.getfixturevalue("tmp_path_factory")
+        yield factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+        return
+    path = Path(tempfile.mkdtemp(prefix="kvtest", dir=MEMORY))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

@@ -126,7 +126,7 @@ class Judge:
         self.long = long
         self.findings: list[str] = []
         self.counts = {"tried": 0, "refused": 0, "noticed": 0, "right": 0, "salvaged": 0}
-        self._disk = Path(tempfile.mkdtemp(prefix="kvengine-damage-"))
+        self._disk = Path(tempfile.mkdtemp(prefix="kvengine-damage-", dir=folder.parent))
 
     def close(self) -> None:
         """Remove the scratch folder."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_one_that_waits_with_everything_comes_forward(store):
 def test_following(store):
     consumer, found = store.consumer("one"), []
     thread = threading.Thread(
-        target=lambda: found.extend(consumer.changes(follow=True, timeout=0.5))
+        target=lambda: found.extend(islice(consumer.changes(follow=True, timeout=30), 20))
     )
     thread.start()
     for number in range(20):

@@ -86,7 +86,7 @@ def test_a_head_is_bounded_exactly(served: Process) -> None:
             data = start + b"x" * (size - len(start) - 4) + b"\r\n\r\n"
             assert len(data) == size
             with closing(connected(served.url)) as connection:
-                connection.settimeout(3)
+                connection.settimeout(30)
                 for at in range(0, size, -(-size // pieces)):
                     connection.sendall(data[at : at + -(-size // pieces)])
                 assert connection.recv(4096).split(b" ")[1] == status

@@ -80,12 +80,11 @@ def test_popular_keys_make_no_storm(proxy):
         before = edge.stats().counters.questions
         end = time.monotonic() + 2
         reads = 0
-        while time.monotonic() < end:
+        while reads < 2000 or time.monotonic() < end:
             for key in KEYS:
                 reads += 1
                 with contextlib.suppress(UpstreamUnavailable):
                     kv.get(key)
-        assert reads > 1000
         assert edge.stats().counters.questions - before <= 20
 
 

@@ -181,7 +181,7 @@ def test_a_silent_center_does_not_stop_large_reads(tmp_path: Path) -> None:
                     connection.sendall(head("GET", f"{values}/large", unknown, token=False))
                 threading.Event().wait(0.3)
                 for _ in range(3):
-                    found = httpx.get(where, headers=HEADERS, timeout=4)
+                    found = httpx.get(where, headers=HEADERS, timeout=9)
                     assert found.content == value
                     assert found.headers["cf-cache-status"] in ("HIT", "STALE")
                 assert connection.recv(64).startswith(b"HTTP/1.1 503 ")
