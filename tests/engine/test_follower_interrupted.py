@@ -14,6 +14,7 @@ import weakref
 import pytest
 
 from kvengine import KvError, Store
+from kvengine.engine import follower
 from kvengine.testing.interrupting import ERRORS, PACKAGE, TESTING, Interruption
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
@@ -90,6 +91,22 @@ def test_an_exception_anywhere(pair, change, opcodes):
         writer.version - 1,
         writer.version,
     ]
+
+
+def test_a_segment_that_an_interrupted_catch_up_opened_is_not_opened_twice(pair, monkeypatch):
+    writer, reader = pair
+    begin_segments(writer, 1)
+
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(follower, "SegmentRow", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        reader.get(b"00")
+    monkeypatch.undo()
+    assert reader.get(b"00") == writer.get(b"00")
+    slots = [reader.segment_table.slot(row.id) for row in reader.rows]
+    assert slots == list(range(slots[0], slots[0] + len(slots)))  # none is held by what was left
 
 
 class Handler:
