@@ -186,19 +186,6 @@ def test_following(store):
     assert versions(found) == list(range(1, 21))
 
 
-def test_a_position_of_lost_changes_is_not_gone_on_from(tmp_path):
-    with Store(tmp_path / "a", durability="os") as store:
-        store.put(b"a", b"")
-        store.backup(tmp_path / "b")
-        store.put(b"b", b"")
-        consumer = store.consumer("one")
-        list(consumer.changes())
-        consumer.acknowledge(2)
-    (tmp_path / "b/one.consumer").write_bytes((tmp_path / "a/one.consumer").read_bytes())
-    with Store(tmp_path / "b") as store, pytest.raises(ChangesGone):
-        list(store.consumer("one").changes())
-
-
 def test_damage_is_an_error_and_nothing_is_forgotten(tmp_path):
     with Store(tmp_path / "s", **OPTIONS) as store:
         store.consumer("one")

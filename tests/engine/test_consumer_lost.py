@@ -52,6 +52,11 @@ def lost_tail(tmp_path):
     return tmp_path / "b"
 
 
+def test_a_position_of_lost_changes_is_not_gone_on_from(tmp_path):
+    with Store(lost_tail(tmp_path)) as store, pytest.raises(ChangesGone):
+        list(store.consumer("one").changes())
+
+
 def test_other_changes_with_the_versions_that_were_acknowledged_are_not_passed_over(tmp_path):
     path = lost_tail(tmp_path)
     with Store(path) as store:

@@ -1,13 +1,13 @@
 """A disk that is really full: what makes room is not refused (finding E24)."""
 
 import os
-import subprocess
 
 import pytest
 
 import kvengine
 from kvengine import StorageFull, Store
 from kvengine.engine import reserve
+from tests.mounting import small_disk
 
 DISK_BYTES = 8 << 20
 
@@ -15,18 +15,8 @@ DISK_BYTES = 8 << 20
 @pytest.fixture
 def disk(tmp_path):
     """Return a folder on a file system of 8 MiB of its own; needs root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "kvengine", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system of one's own: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", DISK_BYTES) as folder:
+        yield folder
 
 
 def fill(store, size):

@@ -1,7 +1,6 @@
 """Durability "interval" waits for nothing; and what a store does after a sync that failed."""
 
 import threading
-import time
 
 import pytest
 
@@ -12,28 +11,8 @@ from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step
 from kvengine.testing.history import OPTIONS
-
-HANG_S = 60  # whatever takes this long hangs
-
-
-def until(is_so, what):
-    """Wait until something is so."""
-    end = time.monotonic() + HANG_S
-    while not is_so():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
-
-
-def filled(directory, **options):
-    """Return a store with garbage in several segments."""
-    options = {**OPTIONS, "durability": "os", "compaction": "manual", **options}
-    if isinstance(directory, FaultyDirectory):
-        store = Store.in_directory(directory, **options)
-    else:
-        store = Store(directory, **options)
-    for number in range(200):
-        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
-    return store
+from tests.engine.garbage import filled
+from tests.waiting import HANG_S, until
 
 
 def opened(**options):

@@ -3,7 +3,6 @@
 import gc
 import os
 import threading
-import time
 
 import pytest
 
@@ -13,34 +12,8 @@ from kvengine.engine.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step
-from kvengine.testing.history import OPTIONS
-
-HANG_S = 60  # whatever takes this long hangs
-
-
-def until(is_so, what):
-    """Wait until something is so."""
-    end = time.monotonic() + HANG_S
-    while not is_so():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
-
-
-def threads():
-    return len(os.listdir("/proc/self/task"))
-
-
-def filled(path_or_directory, **options):
-    """Return a store with garbage in several segments."""
-    options = {**OPTIONS, "durability": "os", "compaction": "manual", **options}
-    if isinstance(path_or_directory, FaultyDirectory):
-        store = Store.in_directory(path_or_directory, **options)
-    else:
-        store = Store(path_or_directory, **options)
-    for number in range(200):
-        store.put(b"%d" % (number % 20), b"value %d " % number * 9)
-    return store
-
+from tests.engine.garbage import filled
+from tests.waiting import HANG_S, threads, until
 
 # -- when there is a thread
 

@@ -8,20 +8,7 @@ import time
 import pytest
 
 from kvengine.engine.worker import Worker
-
-HANG_S = 60  # whatever takes this long hangs
-
-
-def until(is_so, what):
-    """Wait until something is so."""
-    end = time.monotonic() + HANG_S
-    while not is_so():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
-
-
-def threads():
-    return len(os.listdir("/proc/self/task"))
+from tests.waiting import HANG_S, threads, until
 
 
 def test_a_worker_is_stopped_and_started_anew():

@@ -11,6 +11,7 @@ import pytest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
+from tests.mounting import small_disk
 
 ROOT = Path(__file__).parent.parent.parent
 FULL_BYTES = 1 << 20  # of the small file system
@@ -61,15 +62,5 @@ def child() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.fixture
 def small_file_system(tmp_path: Path) -> Iterator[Path]:
     """Return a folder on a file system of 1 MiB of its own; needs root."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={FULL_BYTES}", "kvengine", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system of one's own: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "small", FULL_BYTES) as folder:
+        yield folder
