@@ -342,6 +342,7 @@ def _used_ids(names: list[str], manifest: Manifest) -> list[int]:
 
 def _begin_reader(store: StoreParts) -> None:
     if store.page_of_writer is not None:  # of a snapshot: there is nothing to wait for
+        store.directory.watch(CONTROL_NAME)  # if it is there: a backup looks whose folder this is
         page: WriterPage | None = WriterPage(store.page_of_writer, store.directory)
     else:
         page = _wait_for_page(store.directory)

@@ -101,6 +101,7 @@ class Waiting:
         if not self._looked_for_bell and HAS_FUTEX:
             with contextlib.suppress(StorageError, FileNotFoundError):
                 file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
+                file.close_descriptor()  # the mapping is enough
                 self._bell = Bell(file, page)
         self._looked_for_bell = True
         return self._bell

@@ -33,6 +33,7 @@ def open_control(directory: Directory, *, writable: bool) -> Control | None:
         if not writable:
             return None
         file.allocate(PAGE_BYTES)
+    file.close_descriptor()  # the mapping is enough, also for a store that is closed and kept
     return Control(file)
 
 

@@ -129,6 +129,28 @@ def test_closing_gives_address_space_back_but_for_views(tmp_path, durability, re
     assert "closed" in repr(store)
 
 
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("kind", ["writer", "reader", "in memory"])
+def test_a_closed_store_that_somebody_keeps_holds_no_descriptor(tmp_path, kind):
+    Store(tmp_path).close()
+    before = descriptors()
+    if kind == "in memory":
+        store = Store.in_memory()
+    else:
+        store = Store(tmp_path, read_only=kind == "reader")
+    if kind == "reader":
+        store.wait(0, timeout=0)
+    else:
+        store.put(b"key", b"value")
+    assert descriptors() > before
+    store.close()
+    assert descriptors() == before
+    assert store.closed
+
+
 # -- interrupted, and by two threads
 
 

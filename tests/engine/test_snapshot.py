@@ -75,7 +75,6 @@ def test_snapshots_keep_what_was_there(tmp_path_factory, durability, steps, last
         assert frozen.version == version
         check(frozen, expected)
         frozen.close()
-    store.close()
 
 
 def test_each_snapshot_beside_a_writer_is_a_prefix_of_what_it_wrote(tmp_path):
@@ -192,3 +191,25 @@ def test_a_snapshot_does_not_look_for_the_control_page(tmp_path, monkeypatch):
             store.put(b"key", b"later")
             assert frozen[b"key"] == b"value"
             assert frozen.version == 1
+
+
+def test_a_snapshot_takes_nothing_from_another_store_in_its_folder(tmp_path):
+    """Files of the new one have the names of the old one's."""
+    path = tmp_path / "store"
+    store = Store(path, **SMALL)
+    for number in range(60):
+        store.put(b"%d" % number, b"old" * 50)
+    store.checkpoint()
+    frozen = store.snapshot()
+    store.close()
+    for file in path.iterdir():
+        file.unlink()
+    with Store(path, **SMALL) as other:
+        for number in range(60):
+            other.put(b"%d" % number, b"new" * 50)
+        other.checkpoint()
+        frozen.backup(tmp_path / "copy")
+    with Store(tmp_path / "copy") as copy:
+        assert dict(copy) == {b"%d" % number: b"old" * 50 for number in range(60)}
+        assert copy.verify().ok
+    frozen.close()
