@@ -169,6 +169,18 @@ def identity(function: Any, seen: tuple[Any, ...] = ()) -> str:
     return f"{name}#{_digest(text)[:16]}"
 
 
+def _check_name(name: str, most: int) -> None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"name must be text that UTF-8 can encode; there is a lone surrogate at index "
+            f"{error.start}"
+        ) from None
+    if not 1 <= size <= most:
+        raise InvalidRequest(f"name must have 1 to {most} bytes as UTF-8, not {size}")
+
+
 class CallKeys:
     """How the calls of a function become keys.
 
@@ -194,10 +206,8 @@ class CallKeys:
             raise InvalidType(f"key must be callable or None, not {type(key).__name__}")
         if name is not None and not isinstance(name, str):
             raise InvalidType(f"name must be a str or None, not {type(name).__name__}")
-        if name is not None and not 1 <= len(name.encode()) <= key_bytes // 2:
-            raise InvalidRequest(
-                f"name must have 1 to {key_bytes // 2} bytes as UTF-8, not {len(name.encode())}"
-            )
+        if name is not None:
+            _check_name(name, key_bytes // 2)
         self._name = identity(function) if name is None else name
         self._signature, self._key = inspect.signature(function), key
         self._key_bytes = key_bytes

@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from kvengine.client.connection import version_said
 from kvengine.client.questions import reader
 from kvengine.errors import ChangesGone, InvalidRequest, KvError, ProtocolError
 from kvengine.options import VERSION_LIMIT
@@ -209,6 +210,7 @@ def whole(query: dict[str, str], name: str, default: int | None) -> int:
     text = query.get(name)
     if text is None and default is not None:
         return default
-    if text is None or not text.isascii() or not text.isdigit() or int(text) >= VERSION_LIMIT:
+    version = None if text is None else version_said(text)
+    if version is None or version >= VERSION_LIMIT:
         raise InvalidRequest(f"{name} must be a version")
-    return int(text)
+    return version

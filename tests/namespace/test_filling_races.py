@@ -236,6 +236,8 @@ def test_what_no_key_can_be_made_of_is_an_error_that_says_what_to_do():
             keys.key_of((value,), {})
     with pytest.raises(InvalidType, match="name must be a str"):
         CallKeys(len, None, 512, 5)
+    with pytest.raises(InvalidRequest, match="lone surrogate at index 1"):
+        CallKeys(len, None, 512, "a\ud800")
     with pytest.raises(InvalidRequest, match="name must have 1 to 256 bytes"):
         CallKeys(len, None, 512, "")
 

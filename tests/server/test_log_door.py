@@ -77,6 +77,7 @@ def test_questions_are_answered(server):
         ("GET", "/v1/news?after=x", b"", 400),
         ("GET", "/v1/news?after=1&hold=x", b"", 400),
         ("GET", "/v1/log?after=-1", b"", 400),
+        ("GET", f"/v1/log?after={'9' * 5000}", b"", 400),  # more digits than int() takes
         ("GET", "/v1/log?uuid=zz", b"", 400),
         ("POST", "/v1/db/close", pack([[], {}]), 404),
         ("POST", "/v1/db/__class__", pack([[], {}]), 404),
