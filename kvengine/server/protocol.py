@@ -80,9 +80,23 @@ class Room:
     """
 
     def __init__(self, connections: int) -> None:
-        self.most, self.of_one = connections, max(1, connections // 2)
+        self.most, self.of_one, self.count = connections, max(1, connections // 2), 0
         self.by_address: dict[str, int] = {}
         self.waiting = 0  # bytes that came behind requests under way
+
+    def enter(self, address: str) -> bool:
+        """Count a connection of an address; return False if it is one too many."""
+        self.count += 1
+        mine = self.by_address[address] = self.by_address.get(address, 0) + 1
+        # Behind a Unix socket, or a proxy on it, everybody has the same address.
+        return self.count <= self.most and (not address or mine <= self.of_one)
+
+    def leave(self, address: str) -> None:
+        """Count it no more."""
+        self.count -= 1
+        left = self.by_address.pop(address) - 1
+        if left:
+            self.by_address[address] = left
 
 
 class Protocol(base.HttpToolsProtocol):
@@ -116,11 +130,11 @@ class Protocol(base.HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self.ended, self.coming, self.going = asyncio.Event(), Pace(), Pace()
         self.moved_at = time.monotonic()
-        room = self.room
-        self.address = self.client[0] if self.client else ""
-        count = room.by_address[self.address] = room.by_address.get(self.address, 0) + 1
-        # Behind a Unix socket, or a proxy on it, everybody has the same address.
-        if len(self.connections) > room.most or (self.address and count > room.of_one):
+        is_welcome = self.address is not None  # it was counted before its handshake
+        if self.address is None:
+            self.address = self.client[0] if self.client else ""
+            is_welcome = self.room.enter(self.address)
+        if not is_welcome:
             self.is_refused = True
             transport.write(TOO_MANY)  # type: ignore[attr-defined]
             transport.close()
@@ -133,11 +147,7 @@ class Protocol(base.HttpToolsProtocol):
         """The client is gone."""
         super().connection_lost(exc)
         if self.address is not None:
-            count = self.room.by_address[self.address] - 1
-            if count:
-                self.room.by_address[self.address] = count
-            else:
-                del self.room.by_address[self.address]
+            self.room.leave(self.address)
             self.address = None
         self._keep(b"")
         self.body = None

@@ -21,6 +21,7 @@ from kvengine.aio.edge import Edge
 from kvengine.server.access import Access, Records
 from kvengine.server.admission import Admission
 from kvengine.server.backend import Backend
+from kvengine.server.handshake import TlsListener
 from kvengine.server.listening import BACKLOG, listening_socket
 from kvengine.server.protocol import Protocol, Room
 from kvengine.server.rate import KeyWrites
@@ -69,11 +70,10 @@ class Server:
     def __init__(self, site: Site, sockets: Sequence[socket.socket] | None = None) -> None:
         self._site, self._sockets = site, sockets
         self._settings = settings = site.settings
+        self._room = Room(settings.connections)
         self._config = uvicorn.Config(
             site.app(),
-            http=type(
-                "HotProtocol", (Protocol,), {"hot": site.hot, "room": Room(settings.connections)}
-            ),
+            http=type("HotProtocol", (Protocol,), {"hot": site.hot, "room": self._room}),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -83,7 +83,7 @@ class Server:
             ssl_keyfile=settings.private_key,
         )
         self._state = ServerState()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -110,8 +110,11 @@ class Server:
         for one in sockets:
             copy = one.dup()  # the server closes its own
             copy.setblocking(False)
-            server = await loop.create_server(
-                self._connection, sock=copy, ssl=self._config.ssl, backlog=BACKLOG
+            context, timeout_s = self._config.ssl, self._settings.head_timeout_s
+            server: Any = (
+                await loop.create_server(self._connection, sock=copy, backlog=BACKLOG)
+                if context is None
+                else TlsListener(copy, self._connection, context, self._room, timeout_s)
             )
             self._servers.append(server)
         if self._sockets is None:
@@ -127,9 +130,9 @@ class Server:
             for connection in list(self.connections):
                 connection.look(now, self._settings)
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self) -> Protocol:
         make: Any = self._config.http_protocol_class
-        connection: asyncio.Protocol = make(self._config, self._state, {})
+        connection: Protocol = make(self._config, self._state, {})
         return connection
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 import kvengine
 from tests.server.processes import children, serving, wait_for
-from tests.server.running import ACCOUNT, TOKEN
+from tests.server.running import ACCOUNT, TOKEN, running
 
 
 @pytest.fixture
@@ -157,6 +158,28 @@ def test_tls(data: Path, tmp_path: Path) -> None:
         with httpx.Client(verify=context) as client:
             assert client.get(f"{server.url}/ready").json() == {"ready": True}
         a_location_trusts(tmp_path, server.url, certificate)
+    handshakes_are_counted(certificate, key)
+
+
+def handshakes_are_counted(certificate: str, key: str) -> None:
+    """Who says nothing has a place only as long as a head may take; too many have none."""
+    with running(
+        certificate=certificate, private_key=key, connections=4, head_timeout_s=2.0
+    ) as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), 30) for _ in range(3)]
+        with suppress(ConnectionResetError):
+            assert idle[2].recv(1) == b""  # of one address there are two
+        idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # no TLS
+        for connection in idle[:2]:
+            with suppress(ConnectionResetError):
+                while connection.recv(100):
+                    pass
+            connection.close()
+        idle[2].close()
+        context = ssl.create_default_context(cafile=certificate)
+        for _ in range(5):
+            url = f"https://127.0.0.1:{server.port}/health"
+            assert httpx.get(url, verify=context).status_code == 200
 
 
 def a_location_trusts(tmp_path: Path, url: str, certificate: str) -> None:
