@@ -60,7 +60,7 @@ class Judge:
         }
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._disk = Path(tempfile.mkdtemp(prefix="kvengine-mutation-"))
+        self._disk = Path(tempfile.mkdtemp(prefix="kvengine-mutation-", dir=folder.parent))
         self._seed, self._mutation = 0, Mutation("", "", "")
 
     def close(self) -> None:
