@@ -65,7 +65,8 @@ class MemoryDirectory:
 
     def __init__(self) -> None:
         self._files: dict[str, int] = {}
-        self._lock = threading.Lock()  # a reader may look while the writer removes a file
+        # Readers look while the writer removes a file, signal handlers while their thread does.
+        self._lock = threading.RLock()
         self._updating = threading.Lock()
         self._owner = True
 
@@ -219,7 +220,7 @@ class MemoryDirectory:
 
     def after_fork_in_child(self) -> None:
         """The parent's descriptors are of no use here."""
-        self._lock, self._updating = threading.Lock(), threading.Lock()  # nobody holds them here
+        self._lock, self._updating = threading.RLock(), threading.Lock()  # nobody holds them here
         self.close()
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class LogServer:
         name = listener.getsockname()
         # Where it listens: the path of a Unix socket, or host and port.
         self.address: Address = name if isinstance(name, str) else (name[0], name[1])
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close it while its thread does
         self._open: dict[socket.socket, threading.Thread] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="kvengine-log", daemon=True)
@@ -49,7 +49,7 @@ class LogServer:
 
     def _after_fork(self) -> None:
         """In a child process: the parent serves on, and its sockets end with it."""
-        self._lock, self._closed = threading.Lock(), True
+        self._lock, self._closed = threading.RLock(), True
         for one in (self._listener, *self._open):
             one.close()
         self._open.clear()

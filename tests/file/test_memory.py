@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -109,3 +110,23 @@ def test_a_child_gives_its_copies_back() -> None:
     directory.replace("a", b"data")
     directory.after_fork_in_child()
     assert directory.names() == []
+
+
+def test_a_handler_may_read_in_the_middle_of_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = MemoryDirectory()
+    directory.replace("a", b"1", durable=False)
+    found: list[bytes] = []
+    dup = os.dup
+
+    def interrupted(descriptor: int) -> int:
+        monkeypatch.setattr(os, "dup", dup)
+        found.append(directory.read("a"))
+        return dup(descriptor)
+
+    monkeypatch.setattr(os, "dup", interrupted)
+    reading = threading.Thread(target=lambda: found.append(directory.read("a")), daemon=True)
+    reading.start()
+    reading.join(60)
+    monkeypatch.undo()
+    assert found == [b"1", b"1"]
+    directory.close()

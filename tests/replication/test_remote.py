@@ -290,3 +290,18 @@ def test_the_page_has_the_question():
     assert sizes[0][0] == 0
     assert all(a + b == c for (a, b), (c, _) in itertools.pairwise(sizes))
     assert sum(sizes[-1]) == ASK_BYTES == asks.ASK.size + 8
+
+
+def test_a_handler_may_close_a_server_that_is_being_closed(store, tmp_path):
+    server = serve_log(store, str(tmp_path / "log"))
+
+    class Interrupted(dict):
+        def __iter__(self):
+            server.close()
+            return super().__iter__()
+
+    server._open = Interrupted()
+    closing = threading.Thread(target=server.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
