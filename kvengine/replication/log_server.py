@@ -40,7 +40,7 @@ class LogServer:
         name = listener.getsockname()
         # Where it listens: the path of a Unix socket, or host and port.
         self.address: Address = name if isinstance(name, str) else (name[0], name[1])
-        self._lock = threading.RLock()  # a signal handler may close it while its thread does
+        self._lock = threading.RLock()  # a finalizer may close it in a thread that holds it
         self._open: dict[socket.socket, threading.Thread] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="kvengine-log", daemon=True)
@@ -64,7 +64,7 @@ class LogServer:
                 target=self._serve, args=(connection,), name="kvengine-log", daemon=True
             )
             with self._lock:
-                if self._closed or len(self._open) >= CONNECTIONS_MAX:
+                if len(self._open) >= CONNECTIONS_MAX or self._closed:
                     connection.close()
                     continue
                 self._open[connection] = thread

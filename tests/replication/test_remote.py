@@ -292,16 +292,19 @@ def test_the_page_has_the_question():
     assert sum(sizes[-1]) == ASK_BYTES == asks.ASK.size + 8
 
 
-def test_a_handler_may_close_a_server_that_is_being_closed(store, tmp_path):
+def test_a_finalizer_may_close_a_server_that_takes_a_connection(store, tmp_path):
+    """The collector runs it in any thread, so also in one that holds the lock of the server."""
     server = serve_log(store, str(tmp_path / "log"))
 
-    class Interrupted(dict):
-        def __iter__(self):
+    class Collected(dict):
+        def __len__(self):
             server.close()
-            return super().__iter__()
+            return 0
 
-    server._open = Interrupted()
-    closing = threading.Thread(target=server.close, daemon=True)
-    closing.start()
-    closing.join(60)
-    assert not closing.is_alive()
+    server._open = Collected()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(60)
+        client.connect(server.address)
+        assert client.recv(1) == b""
+    server._thread.join(60)
+    assert not server._thread.is_alive()
