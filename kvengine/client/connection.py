@@ -7,6 +7,7 @@ Invariants:
 * Another store than the first one that answered is refused.
 * A connection is used by one request at a time, with a client of the library of its own: no lock of
   the library is wanted twice, whatever a signal handler or a finalizer asks in the middle of it.
+* Ctrl-C leaves no lock of the library locked: a client that serves one request at a time has none.
 * A connection is used again only after an answer that was read to its end.  One on which a request
   was interrupted is closed, so that nobody is given the answer of another request.
 * A forked child makes connections of its own.  It closes its copies of those of its parent, and
@@ -16,6 +17,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import socket
 import time
@@ -143,6 +145,7 @@ class Connection:
         transport = http.HTTPTransport(
             verify=self._verify, trust_env=False, socket_options=KEEP_ALIVE
         )
+        _take_locks_away(transport)
         return http.Client(
             headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
         )
@@ -349,6 +352,38 @@ class Stream:
         if found is not None and process_id() == self._process:
             with contextlib.suppress(OSError):
                 found.shutdown(socket.SHUT_RDWR)
+
+
+def _take_locks_away(transport: Any) -> None:
+    """Let a client of one request at a time have no locks: an exception could leave one locked.
+
+    Ctrl-C between the taking of a lock of httpcore and what follows would let the library wait for
+    itself, in the very handler that cleans up.  Where the library has no such locks, nothing is
+    changed.
+    """
+    pool: Any = getattr(transport, "_pool", None)
+    if not hasattr(pool, "_optional_thread_lock"):
+        return
+    pool._optional_thread_lock = contextlib.nullcontext()
+    make = pool.create_connection
+
+    def create(origin: Any) -> Any:
+        made = make(origin)
+        made.__class__ = _without_locks(made.__class__)
+        made._request_lock = contextlib.nullcontext()
+        return made
+
+    pool.create_connection = create
+
+
+@functools.cache
+def _without_locks(kind: Any) -> Any:
+    def keep(self: Any, name: str, value: Any) -> None:
+        if hasattr(value, "_state_lock"):  # of what speaks HTTP on the connection
+            value._state_lock = contextlib.nullcontext()
+        kind.__setattr__(self, name, value)
+
+    return type(kind.__name__, (kind,), {"__setattr__": keep})
 
 
 def _all_of(response: Any, most: int) -> bytes:

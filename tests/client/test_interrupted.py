@@ -168,3 +168,41 @@ def test_an_alarm_is_not_taken_for_a_broken_connection(server, what):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         assert kv.get("k1") == "v1"
+
+
+CTRL_C_IN_A_LOCK = """
+import faulthandler, sys
+import httpcore._synchronization as locks
+import kvengine
+
+faulthandler.dump_traceback_later(60, exit=True)
+url, token = sys.argv[1:]
+with kvengine.connect(url, token=token) as db:
+    kv = db.namespace("n")
+    kv.put("k", "v")
+    for lock in locks.ThreadLock, locks.Lock:
+        enter = lock.__enter__
+
+        def interrupted(self):
+            enter(self)
+            raise KeyboardInterrupt  # the lock is taken, and nobody gives it back
+
+        lock.__enter__ = interrupted
+        for _ in range(3):
+            try:
+                assert kv.get("k") == "v"
+                assert db.connection.post("/v1/version", b"", new=True)
+            except KeyboardInterrupt:
+                pass
+        lock.__enter__ = enter
+        assert kv.get("k") == "v"
+"""
+
+
+def test_ctrl_c_leaves_no_lock_of_the_library() -> None:
+    with running() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", CTRL_C_IN_A_LOCK, server.url, TOKEN],
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
