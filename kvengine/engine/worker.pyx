@@ -4,6 +4,8 @@ Invariants:
 
 * A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
   eventlet, which replace the module `threading`, do not reach it.
+* No thread takes the interpreter's own lock, for its list of threads, while another one can fork:
+  the child would wait for that lock for ever.  The usual PyGILState_Ensure() does just that.
 * Whatever its step raises, the thread goes on.
 * Who waits for a task is woken once it has begun, and told how it ended: in compiled code, so also
   when memory runs out at any point of it.
@@ -24,21 +26,54 @@ from kvengine.engine.holding cimport Latch
 cdef extern from *:
     """
     #include <pthread.h>
+    #include <semaphore.h>
     #include <signal.h>
-    /* The new thread inherits a mask that blocks every signal. */
-    static int kv_start_thread(pthread_t *thread, void *(*run)(void *), void *argument) {
+    typedef struct {
+        PyInterpreterState *interpreter;
+        void (*run)(void *);
+        void *argument;
+        sem_t is_known;
+        int has_state;
+    } kv_start;
+    static void *kv_run_thread(void *argument) {
+        kv_start *start = argument;
+        void (*run)(void *) = start->run;
+        void *about = start->argument;
+        PyThreadState *state = PyThreadState_New(start->interpreter);
+        start->has_state = state != NULL;
+        sem_post(&start->is_known);     /* `start` is gone from here on */
+        if (state != NULL) {
+            PyEval_RestoreThread(state);
+            run(about);
+            PyThreadState_Clear(state);
+            PyThreadState_DeleteCurrent();
+        }
+        return NULL;
+    }
+    /* Start a thread that inherits a mask that blocks every signal, and calls `run` with the GIL.
+       The caller keeps the GIL until the interpreter knows the thread, so nobody forks before. */
+    static int kv_start_thread(pthread_t *thread, void (*run)(void *), void *argument) {
+        kv_start start = {PyInterpreterState_Get(), run, argument};
         sigset_t all, before;
+        sem_init(&start.is_known, 0, 0);
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        int code = pthread_create(thread, NULL, run, argument);
+        int code = pthread_create(thread, NULL, kv_run_thread, &start);
+        if (code == 0) {
+            while (sem_wait(&start.is_known) != 0) {}
+            if (!start.has_state) {
+                pthread_join(*thread, NULL);
+                code = ENOMEM;
+            }
+        }
         pthread_sigmask(SIG_SETMASK, &before, NULL);
+        sem_destroy(&start.is_known);
         return code;
     }
     """
     ctypedef struct pthread_t:
         pass
-    int kv_start_thread(
-        pthread_t *thread, void *(*run)(void *) noexcept nogil, void *argument) nogil
+    int kv_start_thread(pthread_t *thread, void (*run)(void *) noexcept, void *argument)
     int pthread_join(pthread_t thread, void **result) nogil
     int pthread_detach(pthread_t thread) nogil
 
@@ -230,12 +265,10 @@ cdef class Worker:
                 pass
 
 
-cdef void *run(void *argument) noexcept nogil:
-    with gil:
-        worker = <Worker>argument
-        worker.ident = PyThread_get_thread_ident()
-        worker._loop()
-        (<Worker>worker).ended.release()
-        Py_DECREF(worker)           # the reference that _start() made
-        worker = None
-    return NULL
+cdef void run(void *argument) noexcept:
+    worker = <Worker>argument
+    worker.ident = PyThread_get_thread_ident()
+    worker._loop()
+    (<Worker>worker).ended.release()
+    Py_DECREF(worker)               # the reference that _start() made
+    worker = None

@@ -15,7 +15,9 @@ from kvengine.testing.check import check_store
 from tests.engine.format_reader import FolderReader
 
 ORIGIN = Origin("ab" * 16, 0, (b"",))
-SMALL = {"durability": "os", "segment_bytes": 4096, "key_buffer_entries": 16}
+SMALL = {
+    "durability": "os", "segment_bytes": 4096, "key_buffer_entries": 16, "compaction": "manual",
+}  # fmt: skip
 
 
 def put(version, key, value=b"value", expires_at=None):
@@ -43,7 +45,8 @@ def test_versions_with_gaps_survive_an_open_with_and_without_the_index(store, tm
     wanted, tail = contents(store), list(store.tail())
     assert [change.version for change in tail if change.kind == "put"] == list(range(3, 900, 3))
     killed = tmp_path / "killed"
-    shutil.copytree(store.path, killed)
+    with store.jobs:
+        shutil.copytree(store.path, killed)
     with Store(killed, **SMALL) as again:
         assert contents(again) == wanted
         assert list(again.tail()) == tail
@@ -159,7 +162,8 @@ def test_what_was_staged_and_not_adopted_leaves_nothing(store, tmp_path):
     for version in range(6, 500):
         staging.add((put(version, b"%d" % version),))
     killed = tmp_path / "killed"
-    shutil.copytree(store.path, killed)
+    with store.jobs:
+        shutil.copytree(store.path, killed)
     with Store(killed, **SMALL) as again:
         assert contents(again) == {b"a": (5, b"value")}
     assert len(list(killed.glob("*.log"))) == 1
@@ -235,7 +239,8 @@ def test_any_history_is_that_of_a_dict(tmp_path_factory, history):
             store = Store(store.path, **SMALL)
         elif action == "kill":
             opens += 1
-            shutil.copytree(store.path, folder / str(opens))
+            with store.jobs:
+                shutil.copytree(store.path, folder / str(opens))
             store.close()
             store = Store(folder / str(opens), **SMALL)
         assert contents(store) == model

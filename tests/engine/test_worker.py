@@ -129,3 +129,40 @@ def test_a_worker_that_is_told_to_end_by_its_own_step_ends():
     worker.wake()
     until(lambda: threads() == before, "it ends")
     assert not worker.is_current()
+
+
+def test_a_fork_while_threads_begin_and_end_leaves_no_child_hanging():
+    """The interpreter has a lock for its list of threads, which a child would wait for."""
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            worker = Worker(lambda: None)
+            worker.wake()
+            worker.stop()
+
+    threads = [threading.Thread(target=churn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(800):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            assert wait_for(child), "a child hangs"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def wait_for(child, seconds=60):
+    """True if the child has ended; else it is killed."""
+    end = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.0005)
+    return True

@@ -137,7 +137,9 @@ class Pair:
             self.source = Store(self.folder / "source", compaction="manual", **self.options)
         if step == "kill":
             self.opens += 1
-            shutil.copytree(self.follower._store.path, self.folder / f"replica {self.opens}")
+            store = self.follower._store
+            with store.jobs:
+                shutil.copytree(store.path, self.folder / f"replica {self.opens}")
         self.follower.close()
         self.open_follower()
 
