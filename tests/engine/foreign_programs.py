@@ -297,7 +297,7 @@ guest = Guest(store)
 
 
 def switch(phase, info):
-    # As eventlet does it: whatever runs may be left for another green thread; but not gevent itself.
+    # As eventlet does it: what runs may be left for another green thread, but not gevent itself.
     code = sys._getframe(1).f_code
     if code is host.__code__ or "kvengine" in code.co_filename:
         guest.work()
