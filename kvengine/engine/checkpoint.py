@@ -118,7 +118,10 @@ def _write_file(
         meta = replace(description, checksums=checksums).encode()
         output.write(meta)
         offset = shards * index_file.SHARD_BYTES
-        output.write(index_file.trailer(store.manifest.uuid, index_id, offset, meta))
+        check = index_file.seed_check(store.manifest.seed)
+        output.write(
+            index_file.trailer(store.manifest.uuid, index_id, offset, meta, seed_check=check)
+        )
         output.sync()
         return output.size
     finally:

@@ -63,6 +63,7 @@ class Description:
     groups: tuple[bytes, int] | None  # by which bytes keys are counted
     group_rows: tuple[tuple[int, float, int, int], ...]  # group, expiry, keys, bytes
     checksums: Sequence[int]  # one a shard
+    seed_check: int = 0  # of the seed by which keys were hashed; 0: not noted (0.1); in the trailer
 
     def encode(self) -> bytes:
         """Return the description as bytes."""
@@ -90,9 +91,16 @@ def file_name(index_id: int) -> str:
     return f"{index_id:08x}.index"
 
 
-def trailer(uuid: bytes, index_id: int, meta_offset: int, meta: bytes) -> bytes:
+def seed_check(seed: int) -> int:
+    """Return the number by which an index shows with which seed it was made; never 0."""
+    return xxh3_64(seed.to_bytes(8, "little")) & 0xFFFFFFFF or 1
+
+
+def trailer(
+    uuid: bytes, index_id: int, meta_offset: int, meta: bytes, *, seed_check: int = 0
+) -> bytes:
     """Return the last bytes of the file."""
-    body = TRAILER.pack(MAGIC, FORMAT, 0, uuid, index_id, meta_offset, xxh3_64(meta))
+    body = TRAILER.pack(MAGIC, FORMAT, seed_check, uuid, index_id, meta_offset, xxh3_64(meta))
     return body + struct.pack("<Q", xxh3_64(body))
 
 
@@ -116,7 +124,7 @@ def load(
     tail = bytes_at(file, at, TRAILER_BYTES)
     if struct.pack("<Q", xxh3_64(tail[:-8])) != tail[-8:]:
         raise _damage("trailer checksum", name, at, xxh3_64(tail[:-8]), "another checksum")
-    magic, format_version, _, owner, number, meta_offset, checksum = TRAILER.unpack(tail[:-8])
+    magic, format_version, check, owner, number, meta_offset, checksum = TRAILER.unpack(tail[:-8])
     if magic != MAGIC or format_version != FORMAT:
         raise UnsupportedFormat(f"{name} has format {format_version}; this version reads {FORMAT}")
     if owner != uuid or number != index_id or not 0 <= meta_offset <= at:
@@ -124,10 +132,10 @@ def load(
     meta = bytes_at(file, meta_offset, at - meta_offset)
     if xxh3_64(meta) != checksum:
         raise _damage("description checksum", name, meta_offset, checksum, xxh3_64(meta))
-    return file, _decode(meta, name, meta_offset)
+    return file, _decode(meta, name, meta_offset, check)
 
 
-def _decode(meta: bytes, name: str, offset: int) -> Description:
+def _decode(meta: bytes, name: str, offset: int, check: int) -> Description:
     if len(meta) < FIXED.size:
         raise _damage("description size", name, offset, FIXED.size, len(meta))
     fixed = FIXED.unpack_from(meta, 0)
@@ -147,7 +155,7 @@ def _decode(meta: bytes, name: str, offset: int) -> Description:
     at += groups * GROUP.size
     checksums = array("Q", meta[at:])
     found = Description(
-        version, count, removals, rows, stash, _decode_setting(setting), counted, checksums
+        version, count, removals, rows, stash, _decode_setting(setting), counted, checksums, check
     )
     if nonsense := _nonsense(found):
         raise _damage("description", name, offset, "numbers that fit together", nonsense)

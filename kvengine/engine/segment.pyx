@@ -27,19 +27,20 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     FIRST_VERSION_AT = 40       # in the header of a segment
-    WIDE_BITS = 20              # pieces of a file that are mapped at once
+    WIDE_BITS = 20              # larger pieces are looked at first: recovery reads much
 
 cdef size_t TABLE_BYTES = SLOTS_MAX * sizeof(Segment)
 
 MAP_BYTES = SEGMENT_MAP_BYTES
 
 
-cdef bint map_resident(Segment *row, MappedFile file, uint64_t offset, int bits) noexcept:
-    """Map the piece of 2 ** bits bytes around an offset, if all of it is in memory."""
+cdef bint is_resident(Segment *row, MappedFile file, uint64_t offset, int bits) noexcept:
+    """True if the piece of 2 ** bits bytes around an offset is in memory; that is remembered."""
     cdef uint64_t start = offset >> bits << bits
     cdef uint64_t size = min(<uint64_t>1 << bits, row.end - start)
-    # The page cache may hold what lay behind the end of a file that was shortened.
-    if not file.resident(start, size) or file.load(start, size) != 0:
+    # The page cache may hold what lay behind the end of a file that was shortened: the last byte
+    # tells.
+    if not file.resident(start, size) or file.load(start + size - 1, 1) != 0:
         return False
     memset(row.resident + (start >> CHUNK_BITS), 1, (size - 1 >> CHUNK_BITS) + 1)
     return True
@@ -103,8 +104,7 @@ cdef class SegmentTable:
         cdef MappedFile file = <MappedFile>self.files[slot_of(address)]  # holds the mapping
         cdef uint64_t size = min(<uint64_t>4096, row.end - offset)
         cdef int code
-        # Many pages at once take little longer than a few.
-        if map_resident(row, file, offset, WIDE_BITS) or map_resident(
+        if is_resident(row, file, offset, WIDE_BITS) or is_resident(
             row, file, offset, CHUNK_BITS
         ):
             return True

@@ -126,13 +126,15 @@ def compare_with_log(
     last = saved.segments[-1].id if saved.segments else 0
     for known in saved.segments:
         row = present.get(known.id)
-        if row is None or row.size_bytes == known.end:
+        if row is None or known.end == reader.segment_table.segment_file(row.id).size_bytes:
             continue
         version = saved.version if known.id == last else begins.get(known.id, 0) - 1
         if not may_end_at(reader, known.id, known.end, version):
             what = f"end of segment {known.id}"
             raise _senseless(manifest, what, f"the end of version {version}", known.end)
-    if not reader.key_index.fits_seed():
+    # An index of 0.1 does not say by which seed keys were hashed: a record does.
+    is_right = saved.seed_check == index_file.seed_check(manifest.seed)
+    if not is_right and (saved.seed_check or not reader.key_index.fits_seed()):
         raise CorruptData(
             "seed (open with rebuild=True to make the index again with this one)",
             file=MANIFEST_NAME,

@@ -110,7 +110,9 @@ class FolderReader:
         data = (self.folder / f"{number:08x}.index").read_bytes()
         assert len(data) == size
         trailer = struct.unpack("<8sII16sQQQQ", data[-64:])
-        assert trailer[:5] == (b"kvindex\0", 1, 0, self.uuid, number)
+        seed = struct.pack("<Q", self.manifest["seed"])
+        check = xxh3(seed) % 2**32 or 1
+        assert trailer[:5] == (b"kvindex\0", 1, check, self.uuid, number)
         assert trailer[7] == xxh3(data[-64:-8])
         description = data[trailer[5] : -64]
         assert xxh3(description) == trailer[6]

@@ -303,9 +303,19 @@ def test_a_cut_file_is_refused_by_a_store_and_healed_by_rebuild(folder, size):
     assert answer(folder, content() | {b"later": b"value"})
 
 
-def test_the_index_of_another_seed_is_refused(folder):
+@pytest.mark.parametrize("notes_the_seed", [True, False])
+def test_the_index_of_another_seed_is_refused(folder, notes_the_seed):
     """Every key would be looked for in another place, and be absent."""
     manifest = decode(folder.read("MANIFEST"), "MANIFEST")
+    if not notes_the_seed:  # as 0.1 wrote it
+        name = index_file.file_name(manifest.index[0])
+        data = folder.read(name)
+        body = bytearray(data[-64:-8])
+        body[12:16] = bytes(4)
+        folder.replace(name, data[:-64] + body + struct.pack("<Q", xxh3_64(bytes(body))))
+        with open_store(folder) as store:
+            check_content(store, content() | {b"later": b"value"})
+        manifest = decode(folder.read("MANIFEST"), "MANIFEST")
     folder.replace("MANIFEST", replace(manifest, seed=manifest.seed ^ 1).encode())
     with pytest.raises(CorruptData, match=r"seed .*rebuild=True"):
         open_store(folder)
