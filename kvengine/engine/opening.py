@@ -127,7 +127,7 @@ def remove_strays(
         if (is_data(name) and name not in named)
         or (is_own(name) and name.endswith(".tmp") and consumer_of(name[:-4]) is None)
     ]
-    if strays:
+    if any((id_of(name) or manifest.next_id) < manifest.next_id for name in strays):
         directory.sync()  # the manifest that does not name them must not give way to an older one
     for name in strays:
         directory.remove(name)
