@@ -3,6 +3,7 @@ from typing_extensions import Buffer
 from kvengine.engine.writing import Writer
 from kvengine.options import METADATA_BYTES_MAX as METADATA_BYTES_MAX
 from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX
+from kvengine.options import VERSION_LIMIT as VERSION_LIMIT
 
 class Changer(Writer):
     def put(

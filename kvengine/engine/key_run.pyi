@@ -3,13 +3,13 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
+from kvengine.engine.manifest import NUMBER_LIMIT as NUMBER_LIMIT
 from kvengine.errors import CorruptData
 from kvengine.file.directory import OutputFile
 from kvengine.file.mapped import MappedFile
 
 MAGIC: bytes
 FORMAT: int
-NUMBER_MAX: int
 ENTRIES_MAX: int
 HEADER: struct.Struct
 REBUILD: str

@@ -25,6 +25,7 @@ from kvengine.testing.derived_mutations import (
 )
 
 SEGMENT_HEADER = 64
+COMPACTED = 1  # the kind of a segment whose versions have gaps
 TEXTS: tuple[object, ...] = (
     None,
     True,
@@ -152,6 +153,9 @@ def _change_log(source: random.Random, name: str, data: bytes) -> Changed:
     detail = RECORD_CHANGES[what % len(RECORD_CHANGES)](source, changed, at, places)
     _seal_record(changed, at, salt)
     keys.append(_key_at(changed, at))
+    if data[12] == COMPACTED:  # nothing but an index tells that others lay in what it takes in now
+        end = at + _record_size(changed, at)
+        keys += [_key_at(data, place) for place in places if at < place < end]
     return bytes(changed), "record", f"{detail} of the record at {at} in {name}", tuple(keys)
 
 
