@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from kvengine.engine import segment_file
 from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
-from kvengine.engine.manifest import COMPACTED, SegmentRow
+from kvengine.engine.manifest import COMPACTED, LOG, SegmentRow
 from kvengine.engine.positions import oldest_held
 from kvengine.errors import CorruptData
 from kvengine.file.mapped import MappedFile
@@ -144,7 +144,8 @@ def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> No
     for row in rows:
         offset = segment_file.HEADER_BYTES
         assert row.size_bytes is not None
-        live, job.copier.living = job.store.segment_table.counters(row.id)[2], 0
+        live = job.store.segment_table.counters(row.id)[2]
+        job.copier.begin(row.first_version, has_marked_gaps=row.kind == LOG)
         while offset < row.size_bytes:
             job.store.maintenance.check()
             output = _current_output(job, row.first_version)

@@ -3,7 +3,8 @@
 Invariants:
 
 * Records keep their versions and their order, so the log stays sorted by version.
-* Every record is compared with its checksum before it is copied; damage stops the copying.
+* Every record is compared with its checksum before it is copied; damage stops the copying, and so
+  does a record that can't follow the one before: it would hide those that it takes in.
 * Nothing points to a copy before publish(), and publish() redirects an index entry only if it
   still points to the record that was copied: a change made meanwhile wins.
 * The GIL is held for short stretches only, to ask the index who lives.
@@ -15,7 +16,7 @@ from libc.stdlib cimport free, malloc, realloc
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport home_line, kv_prefetch
 from kvengine.engine.record cimport (
-    DELETE, EXPIRES, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of, key_of, kind_of,
+    BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of, key_of, kind_of,
     load_record, size_of, value_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
@@ -64,7 +65,8 @@ cdef class Copier:
     cdef bint drop_deletes          # others may go: no older record of their key is left
     cdef readonly uint64_t forgotten    # the newest delete that was dropped
     cdef readonly uint64_t last_version  # of the last record copied or dropped
-    cdef public uint64_t living     # bytes of records that the index pointed to when it was asked
+    cdef readonly uint64_t living   # bytes of this segment's records that the index pointed to
+    cdef bint has_marked_gaps       # in its versions; a compacted segment has others
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now
@@ -76,6 +78,11 @@ cdef class Copier:
     def __dealloc__(self) -> None:
         free(self.found)
         free(self.moved)
+
+    def begin(self, first_version: int, *, has_marked_gaps: bool) -> None:
+        """The next records are those of another segment, from its beginning on."""
+        self.living, self.last_version = 0, first_version - 1
+        self.has_marked_gaps = has_marked_gaps
 
     def copy(
         self, segment_id: int, offset: int, output: MappedFile, number: int, salt: int, end: int,
@@ -96,7 +103,7 @@ cdef class Copier:
             n = find_records(row, source, start, seed, self.found, &stop, &code)
         if code < 0:
             raise damage(code, source.name, stop, "other bytes")
-        self._judge(row, slot, n)
+        self._judge(row, source, slot, n)
         cdef uint64_t place = end, target = number, salt_bits = salt
         cdef char *buffer = <char *>malloc(stop - start + 16)
         if buffer == NULL:
@@ -123,9 +130,12 @@ cdef class Copier:
             self.moved, self.moved_room = moved, room
         return 0
 
-    cdef int _judge(self, Segment *row, uint64_t slot, Py_ssize_t n) except -1:
+    cdef int _judge(
+        self, Segment *row, MappedFile source, uint64_t slot, Py_ssize_t n
+    ) except -1:
         """Decide for each record found whether it is copied."""
         cdef Py_ssize_t i
+        cdef uint64_t version
         cdef const Header *header
         cdef Found *found
         cdef bint expired
@@ -134,7 +144,12 @@ cdef class Copier:
         for i in range(n):
             found = &self.found[i]
             header = <const Header *>(row.base + found.offset)
-            self.last_version = version_of(header)
+            version = version_of(header)
+            if version <= self.last_version or self.has_marked_gaps and (
+                (version != self.last_version + 1) != (flags_of(header) & GAP != 0)
+            ):
+                raise damage(BAD_VERSION, source.name, found.offset, version)
+            self.last_version = version
             if kind_of(header) == DELETE:
                 found.verdict = COPY
                 if self._may_forget(self.last_version):
