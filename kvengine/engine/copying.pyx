@@ -16,8 +16,8 @@ from libc.stdlib cimport free, malloc, realloc
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport home_line, kv_prefetch
 from kvengine.engine.record cimport (
-    BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of, key_of, kind_of,
-    load_record, size_of, value_of, version_of,
+    BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of,
+    key_of, kind_of, load_record, size_of, value_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
 from kvengine.engine.writing cimport Writer

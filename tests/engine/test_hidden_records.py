@@ -1,4 +1,4 @@
-"""A record with a right checksum that takes in the next ones is damage: compaction would lose them."""
+"""A record with a right checksum that takes in those behind it is damage: they would be lost."""
 
 import pytest
 
