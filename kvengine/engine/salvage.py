@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from kvengine.clock import SystemClock
@@ -177,8 +178,8 @@ class _Salvage:
             what = "segment header, so the whole segment is lost"
             self._lose(what, name, 0, "a header", str(error))
             return
-        walk = LogWalk(file, header.salt, segment_file.HEADER_BYTES, file.size_bytes)
-        yield from self._in_order(self._intact(walk, name, file.size_bytes), name)
+        walks = partial(LogWalk, file, header.salt)
+        yield from self._in_order(self._intact(walks, name, file.size_bytes), name)
         closed_size = self._closed.get(name, 0)
         if file.size_bytes < closed_size:
             found = f"{file.size_bytes} bytes"
@@ -208,12 +209,19 @@ class _Salvage:
         expected = "one that grows from record to record"
         self._lose(f"version of key {change.key!r}", name, 0, expected, str(change.version))
 
-    def _intact(self, walk: LogWalk, name: str, end: int) -> Iterator[Change]:
+    def _intact(
+        self, walks: Callable[[int, int], LogWalk], name: str, end: int
+    ) -> Iterator[Change]:
+        walk = walks(segment_file.HEADER_BYTES, end)
+        last, at = 0, walk.offset
         while walk.offset < end:
             before = walk.offset
             change, code = walk.next_change()
             if change is not None:
+                if change.version > last + 1:
+                    yield from _hidden(walks(at, before), last, change.version)
                 yield change
+                last, at = change.version, before
             elif not walk.find_next():
                 if code != 0 or name in self._closed:
                     self.lost.append(damage(code or -1, name, before, "other bytes"))
@@ -223,3 +231,11 @@ class _Salvage:
             self._done += walk.offset - before
             if self._progress is not None:
                 self._progress(min(self._done, self._total), self._total)
+
+
+def _hidden(walk: LogWalk, after: int, before: int) -> Iterator[Change]:
+    """Yield whole records that lie inside another one, whose size can't be what was written."""
+    while walk.find_next():
+        change, _ = walk.next_change()
+        if change is not None and after < change.version < before:
+            yield change

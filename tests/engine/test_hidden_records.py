@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvengine import CorruptData, Store
+from kvengine import CorruptData, Store, salvage
 from kvengine.engine.record import encode_record
 
 HEADER_BYTES = 64  # of a segment
@@ -28,6 +28,9 @@ def test_compaction_keeps_what_a_longer_record_hides(tmp_path):
         assert store[b"c"] == model[b"c"]  # the index knows where it is
         with pytest.raises(CorruptData, match=r"version .*found 4"):
             store.compact()
+        assert (store[b"c"], store[b"d"]) == (model[b"c"], model[b"d"])
+    salvage(tmp_path, tmp_path.with_name("salvaged"))
+    with Store(tmp_path.with_name("salvaged")) as store:
         assert (store[b"c"], store[b"d"]) == (model[b"c"], model[b"d"])
     path.write_bytes(data)  # the record of b as it was
     with Store(tmp_path, durability="os", rebuild=True) as store:
