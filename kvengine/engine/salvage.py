@@ -235,7 +235,10 @@ class _Salvage:
 
 def _hidden(walk: LogWalk, after: int, before: int) -> Iterator[Change]:
     """Yield whole records that lie inside another one, whose size can't be what was written."""
-    while walk.find_next():
+    found = walk.find_next()
+    while found:
         change, _ = walk.next_change()
-        if change is not None and after < change.version < before:
+        if change is None:
+            found = walk.find_next()
+        elif after < change.version < before:
             yield change
