@@ -15,5 +15,8 @@ def until(is_so, what):
 
 
 def threads():
-    """Return how many threads this process has, also those that Python does not know."""
+    """Return how many threads this process has, also those that Python does not know.
+
+    The system lists a thread for some microseconds after it was joined.
+    """
     return len(os.listdir("/proc/self/task"))

@@ -25,8 +25,8 @@ def test_a_small_store_starts_no_thread(tmp_path):
             store.put(b"key", b"value")
             store.delete(b"key")
             assert store.get(b"key") is None
-            assert threads() == before
-    assert threads() == before
+            until(lambda: threads() == before, "its thread ends")
+    until(lambda: threads() == before, "its thread ends")
 
 
 @pytest.mark.parametrize("durability", ["os", "interval"])
@@ -35,7 +35,7 @@ def test_close_leaves_no_thread(tmp_path, durability):
     with filled(tmp_path, durability=durability) as store:
         store.compact()
         assert threads() == before + 1 + (durability == "interval")
-    assert threads() == before
+    until(lambda: threads() == before, "its thread ends")
 
 
 def test_a_store_that_is_dropped_leaves_no_thread(tmp_path):
@@ -57,7 +57,7 @@ def test_an_open_that_fails_leaves_no_thread_and_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(maintenance, "save_rebuilt", fail)
     with pytest.raises(KeyboardInterrupt):
         Store(tmp_path, rebuild=True, durability="interval")
-    assert threads() == before
+    until(lambda: threads() == before, "its thread ends")
     with Store(tmp_path) as store:
         assert len(store) == 20
 

@@ -21,7 +21,7 @@ def test_a_worker_is_stopped_and_started_anew():
         assert threads() == before + 1
         worker.stop()
         worker.stop()
-        assert threads() == before
+        until(lambda: threads() == before, "its thread ends")
     assert steps == [True] * 3
     assert not worker.is_current()
 
