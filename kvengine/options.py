@@ -28,6 +28,7 @@ class Options:
     durability: Durability = "group"
     sync_interval_s: float = 0.05  # "interval": at most this much is lost with the machine
     read_only: bool = False
+    exclusive: bool = False  # no other process may write while the store is open
     create: bool = True  # make the folder and the store if there is none
     rebuild: bool = False  # do not trust the saved index and key runs; make them from the log
     log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"

@@ -17,11 +17,13 @@ from libc.string cimport memset
 from kvengine.engine.bell cimport ring
 from kvengine.engine.changing cimport Changer, set_bytes
 from kvengine.engine.digest cimport DigestSum
+from kvengine.engine.durable cimport kv_thread
 from kvengine.engine.hash cimport xxh3
+from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
-from kvengine.engine.writing cimport Change, Write
+from kvengine.engine.change cimport Change, Write
 
 from kvengine.engine.durable import level_of
 from kvengine.errors import InvalidRequest, InvalidType
@@ -120,7 +122,7 @@ cdef class Applier(Changer):
         self.perform(&write)
         self.announce()
         if level <= 1:
-            self.commits.wait(write.ticket, level == 0)
+            self.commits.wait(write.version, level == 0)
         elif level == 2 and not self.commits.is_sync_due:
             self._sync_soon()
         return write.version
@@ -136,17 +138,46 @@ cdef class Applier(Changer):
         self.digest_changes = changes
         return self.applied
 
-    def take_over(self, other: Reader, order: object, rows: object) -> None:
+    def take_over(
+        self, other: Reader, order: KeyOrder, rows: list, manifest: object, active_id: int,
+    ) -> None:
         """Read from now on what another reader has prepared; other threads see all or nothing.
 
-        No Python code runs in here, so the GIL stays.
+        No Python code runs in here, so the GIL stays.  Nobody writes meanwhile.
+
+        Args:
+            active_id: of the segment that is written to; 0: there is none.
         """
+        cdef bint mine = self.owner == kv_thread()  # from inside exclusively()
+        if not mine:
+            self.enter()
+        try:
+            self._take_over(other, order, rows, manifest, active_id)
+        finally:
+            if not mine:
+                self.leave()
+
+    cdef int _take_over(
+        self, Reader other, KeyOrder order, list rows, object manifest, uint64_t active_id,
+    ) except -1:
+        self.order = order
+        self.active, self.active_slot = None, 0
+        if active_id:
+            self.active_slot = other.segments.slots[active_id]
+            self.active = other.segments.file(self.active_slot)
+            if self.commits is not None:
+                self.commits.go_on(self.active, active_id)
         self.index, self.segments, self.seed = other.index, other.segments, other.seed
         self.clock, self.verify_always = other.clock, other.verify_always
         self.groups, self.digest_changes = other.groups, None
         self.removals, self.applied = other.removals, other.applied
         self.rows = rows
+        self.news += 1
+        if self.commits is not None:
+            self.commits.version = self.applied
         (<object>self).key_order = order
+        (<object>self).manifest = manifest
+        return 0
 
 
 def packed(changes: tuple, after: int, salt: int, start: int) -> bytes:

@@ -16,7 +16,7 @@ from kvengine.engine.changing cimport Changer, copied, set_bytes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
-from kvengine.engine.writing cimport Change
+from kvengine.engine.change cimport Change
 
 from kvengine.errors import InvalidRequest
 from kvengine.options import BATCH_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX

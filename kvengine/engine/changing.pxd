@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.engine.writing cimport Change, Writer
+from kvengine.engine.change cimport Change
+from kvengine.engine.writing cimport Writer
 
 cdef class Changer(Writer):
     cdef double checked_expiry(self, object expires_at) except? -1

@@ -17,7 +17,8 @@ from kvengine.engine.bell cimport ring
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
-from kvengine.engine.writing cimport Change, Write, Writer
+from kvengine.engine.change cimport Change, Write
+from kvengine.engine.writing cimport Writer
 
 from time import sleep
 
@@ -182,6 +183,7 @@ cdef class Changer(Writer):
         cdef int level = self.level if durability is None else level_of(durability)
         cdef double moment = 0
         if n == 0:
+            self.begin()
             return self.applied
         if n == 1 and changes[0].kind == DELETE:
             moment = self.now()
@@ -206,15 +208,16 @@ cdef class Changer(Writer):
         write.changes, write.n, write.numbered = changes, n, False
         write.if_version, write.moment, write.level = if_version, moment, level
         write.makes_room = makes_room
-        write.ticket, write.begun, write.grown, write.file = 0, False, False, NULL
+        write.waits = write.done = write.begun = write.grown = write.passed_on = False
+        write.file = NULL
         self.perform(&write)
-        if write.ticket == 0:
+        if not write.done:
             return 0
         ring(self.bell)
         if self.waiters:
             self._wake()
         if level <= 1:
-            self.commits.wait(write.ticket, level == 0)
+            self.commits.wait(write.version, level == 0)
         elif level == 2 and not self.commits.is_sync_due:
             self._sync_soon()
         return write.version

@@ -45,7 +45,7 @@ def write_checkpoint(store: StoreParts) -> bool:
 
 
 def _save(
-    store: StoreParts, description: Description, shards: int, retired: list[int], appended: int
+    store: StoreParts, description: Description, shards: int, retired: list[int], taken_in: int
 ) -> bool:
     index_id = store.take_id()
     name = index_file.file_name(index_id)
@@ -60,7 +60,7 @@ def _save(
     def finish() -> None:
         if old is not None:
             store.loose.add(index_file.file_name(old[0]))
-        store.saved_version, store.saved_appended = description.version, appended
+        store.saved_version, store.saved_taken_in = description.version, taken_in
         # Forgotten first: a slot that is given back twice would be two segments'.
         free = [slot for slot in store.retired_slots if slot in retired]
         store.retired_slots = [slot for slot in store.retired_slots if slot not in retired]
@@ -95,7 +95,7 @@ def _begin(store: StoreParts) -> tuple[Description, int, list[int], int] | None:
         group_rows=tuple(groups.saved_rows()) if groups is not None and counted else (),
         checksums=(),
     )
-    return description, shards, list(store.retired_slots), store.commits.appended
+    return description, shards, list(store.retired_slots), store.taken_in
 
 
 def _write_file(

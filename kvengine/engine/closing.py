@@ -21,7 +21,14 @@ from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
 from kvengine.engine.saved_index import SavedIndex
 from kvengine.engine.segment import SegmentTable
-from kvengine.errors import CorruptData, InvalidRequest, KvError, StorageError, StoreClosed
+from kvengine.errors import (
+    CorruptData,
+    InvalidRequest,
+    KvError,
+    StorageError,
+    StoreClosed,
+    StoreLocked,
+)
 from kvengine.file.system import is_finalizing
 
 if TYPE_CHECKING:
@@ -68,38 +75,51 @@ def _close(store: StoreParts) -> None:
 
 def _release(store: StoreParts) -> None:
     """End everything and give the folder back; each step may be done again."""
+    if store.is_settled or store.options.read_only or store.is_frozen:
+        _end(store, last=False)
+        return
+    try:
+        with store.directory.opening():
+            last = store.directory.is_last()
+            _end(store, last=last)
+    except StoreLocked as error:  # somebody has been opening the store for a minute
+        logger.warning("closed without looking for others: %s", error)
+        _end(store, last=False)
+
+
+def _end(store: StoreParts, *, last: bool) -> None:
     if not store.is_settled:
         closed = StoreClosed("the store is closed")
         store.maintenance.close(closed)
         store.interval_sync.close()
         try:
-            _stop(store, closed)
+            _stop(store, closed, last)
         except (KvError, OSError):
             if not store.is_refused:  # of a signal handler: the store goes on
                 raise
-            _give_back(store)
+            _give_back(store, last)
             raise
-    _give_back(store)
+    _give_back(store, last)
 
 
-def _stop(store: StoreParts, closed: StoreClosed) -> None:
+def _stop(store: StoreParts, closed: StoreClosed, last: bool) -> None:
     """Let nobody write any more, and leave the log as it is to be found."""
     try:
         if not store.options.read_only and store.commits is not None:
-            _end_log(store, closed)
+            _end_log(store, closed, last)
     finally:
-        if store.is_refused and store.control_page is not None and not store.options.read_only:
+        if last and store.is_refused and store.control_page is not None:
             store.control_page.leave()
     store.refuse(closed)
 
 
-def _give_back(store: StoreParts) -> None:
+def _give_back(store: StoreParts, last: bool) -> None:
     store.is_settled = True  # from here on another process may have the folder
     try:
         store.waiting.wake()
     finally:
         _release_mappings(store)
-        store.directory.unlock()
+        store.directory.unlock(last)
         store.directory.close()
     store.is_released = True
 
@@ -110,9 +130,9 @@ def _release_mappings(store: StoreParts) -> None:
     # Any seed will do, and where opening was interrupted there is no other.
     nothing.configure(SavedIndex(table), table, 0, store.options.clock, store.options.verify)
     nothing.set_applied(store.applied_version)
-    store.take_over(nothing, KeyOrder(1), [])
-    if store.commits is not None and store.commits.forget_files():
-        store.rebase(store.key_order)
+    store.take_over(nothing, KeyOrder(1), [], store.manifest, 0)
+    if store.commits is not None:
+        store.commits.forget_files()
 
 
 def _is_present(store: StoreParts) -> bool:
@@ -168,15 +188,17 @@ def _next_open_is_slow(store: StoreParts) -> bool:
     return maintenance.must_replay(store, REPLAY_AT_CLOSE_MAX, REPLAY_BYTES_AT_CLOSE_MAX)
 
 
-def _end_log(store: StoreParts, closed: StoreClosed) -> None:
-    """Let the last write end, and leave no more of the log than should be found."""
+def _end_log(store: StoreParts, closed: StoreClosed, last: bool) -> None:
+    """Let the last write end; the last process leaves no more of the log than should be found."""
     store.stop_writes(closed)
     try:
         store.drop_next_segment()
         if _must_sync(store) and store.commits.failure is None:
             store.commits.sync()  # what was written since the store was settled
     finally:
-        if store.commits.failure is not None:
+        if not last:
+            pass
+        elif store.commits.failure is not None:
             _forget_unsynced(store)
         elif store.has_open_segment:
             _shorten(store)

@@ -241,7 +241,7 @@ def _swap(job: Job, rows: list[SegmentRow], new_rows: list[SegmentRow]) -> None:
         for output in job.outputs:
             output.file.close_descriptor()
 
-    store.replace_manifest(finish, segments=store.rows_with(rows, new_rows), forgotten=forgotten)
+    store.replace_manifest(finish, (rows, new_rows), forgotten=forgotten)
 
 
 def _undo_unless_done(job: Job) -> None:

@@ -1,6 +1,7 @@
-"""The control page: what the writer tells other processes, in one mapped page of 4 KiB.
+"""The control page: what the processes that share a store tell each other, in 4 KiB of memory.
 
-It is a notice board, never the truth.  Recovery uses it only to notice that something is missing.
+It is never the truth, which is in the log and the manifest.  Who opens a store alone recovers it
+from those and sets the page up; who comes later believes it.
 
 Invariants:
 
@@ -8,33 +9,35 @@ Invariants:
   after `lost_after`.  So all are stored with RELEASE and read with ACQUIRE.
 * `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
   the log.  `durable_version` was true when it was stored, so it stays true.
-* `pid` is 0 from the moment a writer has the lock until it has decided where the log ends, and
-  after it has left: so a reader that can't tell boots apart knows whether a writer is at work.
+* `pid` is 0 from the moment somebody is alone with the store until it is set up, and after the last
+  one has left: so a reader that can't tell boots apart knows whether anybody writes.
 * `losses` grows when changes that were visible are taken back: readers start over.
+* What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 from kvengine.engine.bell cimport BELL_OFFSET, ring
-from kvengine.engine.durable cimport kv_publish
-from kvengine.engine.reading cimport Reader, coarse_ms, kv_acquire
-from kvengine.engine.writing cimport Writer
+from kvengine.engine.durable cimport CommitGroup
+from kvengine.engine.log_end cimport LogEnd
+from kvengine.engine.page cimport (
+    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
+    JOB_BEAT, JOB_TOKEN, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN,
+    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, VERSION, WRITING, add_word, load_word, make_mutex,
+    store_word,
+)
+from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile
+
+import secrets
+from os import strerror
+
+from kvengine.errors import StorageError
 
 PAGE_BYTES = 4096
 
-cdef enum:
-    MAGIC_WORD = 0
-    BOOT = 1
-    PID = 2
-    VERSION = 3
-    DURABLE = 4
-    GENERATION = 5
-    BEGUN = 6
-    LOSSES = 8                  # 7 is the bell
-    LOST_AFTER = 9
-
-cdef uint64_t MAGIC = 0x31304C5254434B56   # "VKCTRL01" as little-endian bytes
+cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
 
 
 cdef class Control:
@@ -48,17 +51,19 @@ cdef class Control:
         self.words = <uint64_t *>file.base
 
     cdef uint64_t word(self, int which) noexcept nogil:
-        return kv_acquire(&self.words[which])
+        return load_word(&self.words[which])
 
     cdef void set_word(self, int which, uint64_t value) noexcept nogil:
-        kv_publish(&self.words[which], value)
+        store_word(&self.words[which], value)
+
+    # -- for who is alone with the store
 
     def prepare(self) -> None:
-        """A writer has the lock and looks where the log ends; nobody is at work yet."""
+        """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
         self.set_word(PID, 0)
 
     def leave(self) -> None:
-        """The writer goes; what it has written stays to be read."""
+        """The last one goes; what was written stays to be read."""
         self.set_word(PID, 0)
 
     def take_back(self, version: int) -> None:
@@ -67,47 +72,117 @@ cdef class Control:
         self.set_word(LOSSES, self.word(LOSSES) + 1)
         self.set_word(VERSION, version)
 
-    def begin(
-        self, boot: int, pid: int, version: int, durable_version: int, generation: int, begun: int
+    def set_up(
+        self, boot: int, pid: int, version: int, durable_version: int, generation: int,
+        next_id: int, floor: int,
     ) -> None:
-        """Announce a new writer."""
+        """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
+
+        Raises:
+            StorageError: this system has no mutexes that processes can share.
+        """
+        cdef int code
         if self.word(BOOT) == <uint64_t>boot and version < self.word(VERSION):
             self.take_back(version)
         self.set_word(VERSION, version)
         self.set_word(DURABLE, durable_version)
         self.set_word(GENERATION, generation)
-        self.set_word(BEGUN, begun)
+        for word in (
+            WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
+            JOB_BEAT, SYNCED, ARRIVED, SPARSE,
+        ):
+            self.set_word(word, 0)
+        self.set_word(NEXT_ID, next_id)
+        self.set_word(FLOOR, floor)
+        self.set_word(LAYOUT, MUTEX_LAYOUT)
+        memset(&self.words[PEN], 0, 128)
+        code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
+        if code:
+            raise StorageError(
+                code, f"no mutex can be shared by processes here: {strerror(code)}", self.file.name)
+        self.set_word(EPOCH, secrets.randbits(64) | 1)
         self.set_word(BOOT, boot)  # from now on the version is trusted
         self.set_word(MAGIC_WORD, MAGIC)
         self.set_word(PID, pid)  # at work
         ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
-    def connect_writer(self, store: Writer) -> None:
-        """Let the writer store its version here with each write."""
-        store.control = &self.words[VERSION]
-        store.begun = &self.words[BEGUN]
-        store.commits.control = &self.words[DURABLE]
-        store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
-        store.control_page = self
+    def begin_in(self, segment_id: int, first_version: int, allocated: int) -> None:
+        """Say in which segment the log goes on."""
+        self.set_word(ALLOCATED, allocated)
+        self.set_word(PREPARED, 0)
+        self.set_word(BEGUN, first_version)
+        self.set_word(SEGMENT, segment_id)
 
-    def connect_reader(self, store: Reader) -> None:
-        """Let the reader see with one load that the writer has gone on."""
+    # -- for everybody
+
+    def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
+        """Let a store write together with others."""
+        commits.page, commits.keeper = self.words, self
+        store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
+        self.connect_reader(store)
+
+    def connect_reader(self, store: LogEnd) -> None:
+        """Let a store see with one load that others have gone on."""
         store.control_page = self
+        store.page = self.words
         store.published = &self.words[VERSION]
 
     @property
     def is_valid(self) -> bool:
-        """True if a writer has ever set this page up."""
+        """True if this page was ever set up."""
         return self.word(MAGIC_WORD) == MAGIC
 
     @property
+    def fits(self) -> bool:
+        """True if what is shared here is what this process takes it for."""
+        return self.word(LAYOUT) == MUTEX_LAYOUT
+
+    def take_id(self) -> int:
+        """Return a number that no file of this store had before."""
+        return add_word(&self.words[NEXT_ID], 1)
+
+    @property
+    def next_id(self) -> int:
+        """The next number of a file."""
+        return self.word(NEXT_ID)
+
+    @property
+    def floor(self) -> int:
+        """No segment with a lower number may begin any more."""
+        return self.word(FLOOR)
+
+    @property
+    def segment(self) -> int:
+        """The id of the segment that was begun last; 0: none."""
+        return self.word(SEGMENT)
+
+    @property
+    def named(self) -> int:
+        """Names of segments up to this id are on disk."""
+        return self.word(NAMED)
+
+    @named.setter
+    def named(self, value: int) -> None:
+        self.set_word(NAMED, value)
+
+    @property
+    def epoch(self) -> int:
+        """Which setting-up of the page this is."""
+        return self.word(EPOCH)
+
+    @property
+    def failed(self) -> int:
+        """The number of the error with which a sync failed; 0: none did."""
+        return self.word(FAILED)
+
+    @property
     def boot(self) -> int:
-        """The id of the boot on which the last writer ran."""
+        """The id of the boot on which it was set up."""
         return self.word(BOOT)
 
     @property
     def pid(self) -> int:
-        """The process that writes; 0: none that has found the end of the log."""
+        """The process that set it up; 0: nobody has the store open for writing."""
         return self.word(PID)
 
     @property
@@ -121,13 +196,13 @@ cdef class Control:
         return self.word(LOST_AFTER)
 
     def snapshot(self) -> tuple[int, ...]:
-        """Return all that only a writer changes: while it stays equal, none was there."""
+        """Return all that only writers change: while it stays equal, none was there."""
         cdef int i
-        return tuple([self.word(i) for i in range(9) if i != 7])
+        return tuple([self.word(i) for i in range(9) if i != BELL])
 
     @property
     def version(self) -> int:
-        """The version of the last change that the writer made visible."""
+        """The version of the last change that is visible."""
         return self.word(VERSION)
 
     @version.setter
@@ -145,21 +220,13 @@ cdef class Control:
 
     @property
     def generation(self) -> int:
-        """The generation of the writer's manifest."""
+        """The generation of the manifest."""
         return self.word(GENERATION)
-
-    @generation.setter
-    def generation(self, value: int) -> None:
-        self.set_word(GENERATION, value)
 
     @property
     def begun(self) -> int:
-        """The first version of the segment being written; 0 if there is none."""
+        """The first version of the segment that was begun last; 0 if there is none."""
         return self.word(BEGUN)
-
-    @begun.setter
-    def begun(self, value: int) -> None:
-        self.set_word(BEGUN, value)
 
 
 def follow_nobody_yet(reader: Reader) -> None:

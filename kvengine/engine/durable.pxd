@@ -1,6 +1,6 @@
 """Group commit as C sees it."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from kvengine.file.folder cimport Folder
 from kvengine.file.mapped cimport MappedFile
@@ -23,16 +23,14 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_condattr_setclock(pthread_condattr_t *attributes, int clock)
     int pthread_condattr_destroy(pthread_condattr_t *attributes)
     int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
-    int pthread_mutex_trylock(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
     int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
-    int pthread_cond_init(pthread_cond_t *condition, pthread_condattr_t *attributes)
+    int pthread_cond_init(pthread_cond_t *condition, void *attributes)
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
     int pthread_cond_timedwait(
         pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
     int pthread_cond_signal(pthread_cond_t *condition)
-    int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_cond_destroy(pthread_cond_t *condition)
 
 cdef extern from *:
@@ -51,50 +49,43 @@ cdef extern from *:
     uint64_t kv_load(const uint64_t *place) noexcept nogil
     void kv_publish(uint64_t *place, uint64_t value) noexcept nogil
 
+cdef enum:
+    FILES_AT_ONCE = 8           # filled segments that one sync takes along
+
+cdef struct Plan:               # what a sync has to bring to disk
+    int[FILES_AT_ONCE] fds      # segments that were filled before,
+    int n
+    int active                  # the one being written; -1: none
+    int folder                  # -1: all names are on disk
+    uint64_t segment            # the id of the active one
+    uint64_t version            # all changes up to it are in these files
+
 cdef class CommitGroup:
-    cdef pthread_mutex_t mutex      # guards `syncing` and the order of `synced`
-    cdef pthread_cond_t changed     # a sync is over
-    cdef pthread_cond_t arrived     # enough threads wait for the next one
-    cdef bint syncing
-    cdef uint64_t leader            # the thread that does
-    cdef int here                   # threads that came for the next sync
-    cdef int expected               # threads that came for the last one
-    cdef int gathering              # threads that the one about to sync waits for; 0: it does not
-    cdef uint64_t sync_ns           # how long the last sync took
-    cdef readonly uint64_t appended  # bytes written to the log since it was opened
-    cdef readonly uint64_t synced   # of these, the ones known to be on disk
-    cdef readonly uint64_t version  # of the last change among `appended`
-    cdef readonly uint64_t durable_version
-    cdef list unsynced              # segments filled before `active` that await their sync
+    cdef uint64_t *page         # words of the control page; never NULL
+    cdef uint64_t[64] no_page
+    cdef object keeper          # keeps it mapped
+    cdef readonly uint64_t version  # of the last change that is in these files
+    cdef uint64_t sync_ns       # how long the last sync took
+    cdef list unsynced          # segments filled before `active` that await their sync
     cdef object active
-    cdef int only_fd                # of `active`, while nothing else needs a sync; else -1
-    cdef bint has_failed
-    cdef int failed_code            # what _refusal() says of the first sync that failed,
-    cdef const char *failed_what
-    cdef str failed_name            # None: the folder is gone
-    cdef bint is_plain              # the folder is on disk, and no test is in between
+    cdef uint64_t active_id
+    cdef bint is_plain          # the folder is on disk, and no test is in between
     cdef public bint is_sync_due    # a thread syncs soon all that is appended before
     cdef object folder
-    cdef Folder held                # the same, open; None: there is none on disk
-    cdef uint64_t begun_files       # segments begun so far,
-    cdef uint64_t named_files       # and of these, the ones whose names are on disk
+    cdef Folder held            # the same, open; None: there is none on disk
+    cdef int syncing            # threads of this process that are about to, or do
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
     cdef public object on_failure   # called with the StoreReadOnly, once
-    cdef uint64_t *control          # where other processes read durable_version
 
     cdef bint is_lost(self) noexcept nogil
     cdef int keep(self) except -1
-    cdef void go_on_in(self, MappedFile file) noexcept
-    cdef int wait(self, uint64_t ticket, bint alone) except -1
-    cdef int _sync_all(self) except -1
-    cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil
+    cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
+    cdef int wait(self, uint64_t version, bint alone) except -1
+    cdef list _plan(self, Plan *plan)
+    cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
+    cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil
+    cdef int _sync(self, Plan *plan) noexcept nogil
     cdef void _gather(self) noexcept nogil
-    cdef int _lead(self, int code) except -1
-    cdef int _sync_and_note(self) except -1
-    cdef int _keep(self, int code, const char *what, str name) noexcept
-    cdef object _refusal(self)
-    cdef void _hand_over(self) noexcept
-    cdef void _make_locks(self) noexcept
-    cdef int _lead_without_gil(self) noexcept nogil
-    cdef void _note(self, uint64_t target, uint64_t version, const timespec *begun) noexcept nogil
-    cdef void _choose_fd(self) noexcept
+    cdef int _refuse(self, int code) noexcept nogil
+    cdef int _sync_in_python(self) except -1
+    cdef void _prune(self, list files) noexcept

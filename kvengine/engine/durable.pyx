@@ -1,22 +1,26 @@
-"""Group commit: threads that wait for the disk at the same time share one sync.
+"""Group commit: all who wait for the disk at the same time, in any process, share one sync.
 
 Invariants:
 
-* wait(ticket) returns only after a sync that began when all bytes up to `ticket` were written.
-* One thread at a time syncs; the others sleep, and any of them may be the next.
-* Before it syncs, it waits for as many threads as shared the last sync, but no longer than a part
-  of what a sync takes: threads that write in a loop come back together, and a thread that is
-  alone never waits.
+* wait(version) returns only after a sync that began when all changes up to `version` were written.
+* One at a time syncs for all; the others sleep.  The lock for that only saves syncs: who has waited
+  for longer than a sync takes (its holder may have been stopped) syncs on its own.
+* Before it syncs, it waits for as many as shared the last sync, but no longer than a part of what a
+  sync takes: those who write in a loop come back together, and one that is alone never waits.
 * Nothing is reported durable in a folder that is gone, or holds another store by now.
-* No Python code runs in a thread that syncs a folder on disk: a signal handler or a finalizer that
-  waited there for a job, or raised an OSError, would hang, or pass for a sync that failed.  Folders
-  of tests are in Python: what interrupts them and wants to sync as well does so at once.
-* After the first failed sync nothing is ever reported durable again: the kernel may have dropped
-  the dirty pages and would call the next sync a success.
+* Who syncs waits for neither the GIL nor Python code, so it holds up nobody.  Folders of tests are
+  in Python: there each syncs for itself.
+* After the first failed sync nothing is ever reported durable again, in no process: the kernel may
+  have dropped the dirty pages and would call the next sync a success.
 """
 
-from libc.errno cimport ESTALE, errno
+from libc.errno cimport EBUSY, ESTALE, errno
 
+from kvengine.engine.page cimport (
+    ARRIVED, DURABLE, EXPECTED, FAILED, GATHERING, NAMED, SEGMENT, SYNCED, SYNC_LOCK, VERSION,
+    add_count, give_mutex, load_count, load_word, now_us, raise_word, sleep_on, store_word,
+    take_count, try_mutex, wake_all,
+)
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
@@ -27,21 +31,12 @@ cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
     int fsync(int fd)
 
-cdef extern from *:
-    """
-    static inline int kv_load_int(const int *place) {
-        return __atomic_load_n(place, __ATOMIC_SEQ_CST);
-    }
-    static inline void kv_store_int(int *place, int value) {
-        __atomic_store_n(place, value, __ATOMIC_SEQ_CST);
-    }
-    """
-    int kv_load_int(const int *place) noexcept nogil
-    void kv_store_int(int *place, int value) noexcept nogil
-
 cdef enum:
-    NEEDS_GIL = -1
+    SERVED = -1                 # by the sync of another
+    REFUSED = -2                # a sync has failed before
     GATHER_PERCENT = 30         # of the time of a sync: the longest wait for company
+    LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
+    PATIENCE_US = 20000         # and this many, and four syncs, until it syncs on its own
 
 LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
 
@@ -62,64 +57,46 @@ def level_of(durability: object) -> int:
 cdef class CommitGroup:
     """How far the log is on disk, and those who wait for it.
 
-    Thread-safety: counters change while holding the GIL; the mutex is never held while waiting
-    for the GIL.
+    Thread-safety: threads may share it; lists change while holding the GIL.
     """
 
     def __cinit__(self) -> None:
-        self._make_locks()
         self.unsynced = []
-        self.only_fd = -1
-
-    cdef void _make_locks(self) noexcept:
-        pthread_mutex_init(&self.mutex, NULL)
-        cdef pthread_condattr_t attributes
-        pthread_condattr_init(&attributes)
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-        pthread_cond_init(&self.changed, &attributes)
-        pthread_cond_init(&self.arrived, &attributes)
-        pthread_condattr_destroy(&attributes)
-
-    def __dealloc__(self) -> None:
-        pthread_cond_destroy(&self.changed)
-        pthread_cond_destroy(&self.arrived)
-        pthread_mutex_destroy(&self.mutex)
+        self.page = self.no_page
 
     def begin(
-        self, folder: object, unsynced: list, file: MappedFile | None, version: int, durable: bool,
+        self, folder: object, unsynced: list, file: MappedFile | None, segment_id: int,
+        version: int,
     ) -> None:
-        """Start with what recovery found; `durable` says that it is known to be on disk.
-
-        The names of its segments may not be: a process that was killed can have made them.
-        """
+        """Start with what was opened: segments that may not be on disk, the last one apart."""
         self.folder, self.unsynced, self.active = folder, unsynced, file
+        self.active_id = segment_id
         self.held = folder.folder
         self.is_plain = type(folder) is LocalDirectory
         self.version = version
-        self.durable_version = version if durable else 0
-        self.appended = 1
-        self.synced = 1 if durable else 0
-        self.begun_files += len(unsynced) + (file is not None)
-
-    def after_fork(self) -> None:
-        """In a child: threads that held locks are not here."""
-        self.syncing, self.leader, self.here, self.gathering = False, 0, 0, 0
-        self._make_locks()
 
     cdef int keep(self) except -1:
         """Sync the active segment with the next sync, too, when writes have gone on elsewhere."""
-        kv_store_int(&self.only_fd, -1)
         if self.active is not None:
             self.unsynced.append(self.active)
         return 0
 
-    cdef void go_on_in(self, MappedFile file) noexcept:
-        """Writes go to a new segment from now on; keep() was called."""
-        self.active = file
-        self.begun_files += 1
+    cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept:
+        """The log goes on in a new segment; keep() was called."""
+        self.active, self.active_id = file, segment_id
 
-    cdef int wait(self, uint64_t ticket, bint alone) except -1:
-        """Return when everything up to `ticket` is on disk.
+    def go_on(self, file: MappedFile, segment_id: int) -> None:
+        """The log goes on in a segment, which may be the active one under another object."""
+        if segment_id != self.active_id:
+            self.keep()
+            self.go_on_in(file, segment_id)
+
+    def forget_synced(self, files: list) -> None:
+        """These need no sync any more: another process has brought them to disk."""
+        self._prune(files)
+
+    cdef int wait(self, uint64_t version, bint alone) except -1:
+        """Return when everything up to `version` is on disk.
 
         With `alone` the calling thread syncs itself, whatever others have done already.
 
@@ -127,222 +104,197 @@ cdef class CommitGroup:
             StoreReadOnly: a sync failed, this one or one before.
             StoreClosed: it is not on disk, and nobody syncs any more.
         """
-        cdef bint lead
-        cdef int code = NEEDS_GIL
-        if self.syncing and self.leader == kv_thread():
-            # A signal handler or a finalizer that came while this very thread was syncing.
-            code = self._sync_and_note()
-            if code:
-                self._failed(self._refusal())
-            return 0
-        while True:
+        cdef Plan plan
+        cdef int code
+        cdef list files
+        while alone or load_word(&self.page[DURABLE]) < version:
+            self.refuse_failed()
+            if not self.is_plain:
+                return self._sync_in_python()
+            files = self._plan(&plan)
+            self.syncing += 1
             with nogil:
-                lead = self._queue(ticket, alone)
-                if lead and not alone and not self.has_failed:
-                    code = self._lead_without_gil()
-            if lead and code == 0:
+                code = self._sync(&plan) if alone else self._take_part(&plan, version)
+            self.syncing -= 1
+            if code == 0:
+                self._prune(files)
+            elif code > 0:
+                self._fail_with(code)
+            if code == 0 or code == SERVED:
                 return 0
-            if self.has_failed:
-                if lead:
-                    self._hand_over()
-                if self.folder is None and self.synced >= ticket:
-                    return 0  # close() came first, and brought it to the disk
-                raise self._read_only()
-            if lead:
-                return self._lead(code)
-            if self.synced >= ticket:
-                return 0
+        return 0
 
     cdef bint is_lost(self) noexcept nogil:
         """True if what is written goes to a folder that nobody will find again."""
         return self.held is not None and self.held.state() != PRESENT
 
-    cdef bint _queue(self, uint64_t ticket, bint alone) noexcept nogil:
-        """Sleep while another thread syncs; True if this thread is the next to do it."""
-        cdef bint lead
-        pthread_mutex_lock(&self.mutex)
-        self.here += 1
-        if self.gathering and self.here >= self.gathering:
-            pthread_cond_signal(&self.arrived)
-        while self.syncing:
-            pthread_cond_wait(&self.changed, &self.mutex)
-            if self.synced >= ticket and not alone:
-                break
-        lead = not self.syncing and (alone or self.synced < ticket)
-        if lead:
-            self.syncing, self.leader = True, kv_thread()
-            if not alone and self.expected > 1:
-                self._gather()
-            self.expected, self.here = self.here, 0
-        pthread_mutex_unlock(&self.mutex)
-        return lead
-
-    cdef void _gather(self) noexcept nogil:
-        """Give those who shared the last sync a moment to come back."""
-        cdef timespec until
-        cdef uint64_t ns
-        clock_gettime(CLOCK_MONOTONIC, &until)
-        ns = <uint64_t>until.tv_nsec + self.sync_ns * GATHER_PERCENT // 100
-        until.tv_sec += <long>(ns // 1000000000)
-        until.tv_nsec = <long>(ns % 1000000000)
-        self.gathering = self.expected
-        while self.here < self.gathering:
-            if pthread_cond_timedwait(&self.arrived, &self.mutex, &until) != 0:
-                break
-        self.gathering = 0
-
-    cdef int _lead_without_gil(self) noexcept nogil:
-        """Sync the one file that needs it; a number of an error, or NEEDS_GIL if there are more.
-
-        Those who wait for the GIL would hold up the sync, and those who wait for the sync too.
-        """
-        # In this order: all bytes of the version are among the target, and all of the target in
-        # the file, for switch() takes the descriptor away before anything goes elsewhere.
-        cdef uint64_t version = kv_load(&self.version)
-        cdef uint64_t target = kv_load(&self.appended)
-        cdef int fd = kv_load_int(&self.only_fd)
-        cdef timespec begun
-        if fd < 0:
-            return NEEDS_GIL
-        clock_gettime(CLOCK_MONOTONIC, &begun)
-        if fdatasync(fd) != 0:
-            return errno
-        if self.is_lost():
-            return NEEDS_GIL  # to say so
-        pthread_mutex_lock(&self.mutex)
-        self._note(target, version, &begun)
-        self.syncing, self.leader = False, 0
-        pthread_mutex_unlock(&self.mutex)
-        pthread_cond_broadcast(&self.changed)
-        return 0
-
-    cdef void _note(self, uint64_t target, uint64_t version, const timespec *begun) noexcept nogil:
-        """The log is on disk up to `target`."""
-        cdef timespec now
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        self.sync_ns = <uint64_t>(now.tv_sec - begun.tv_sec) * 1000000000 \
-            + <uint64_t>now.tv_nsec - <uint64_t>begun.tv_nsec
-        kv_publish(&self.synced, max(self.synced, target))
-        self.durable_version = max(self.durable_version, version)
-        if self.control != NULL:
-            kv_publish(self.control, self.durable_version)
-
-    cdef int _lead(self, int code) except -1:
-        """Sync whatever needs it, unless that has failed already with `code`."""
-        try:
-            if code == NEEDS_GIL:
-                code = self._sync_and_note()
-            else:
-                self._keep(code, "cannot sync", self.active.name)
-        finally:
-            self._hand_over()
-        if code:
-            self._failed(self._refusal())
-        return 0
-
-    cdef int _sync_and_note(self) except -1:
-        """Sync whatever needs it; the same thread may come again in between, and do it, too.
-
-        Returns the number of an error, and keeps what _refusal() says of it.
-        """
-        cdef uint64_t version = kv_load(&self.version)
-        cdef uint64_t target = kv_load(&self.appended)
-        cdef timespec begun
-        cdef int code
-        if self.has_failed:
-            raise self._read_only()
-        clock_gettime(CLOCK_MONOTONIC, &begun)
-        try:
-            code = self._sync_all()
-        except OSError as error:  # of a folder in Python
-            self._failed(error)
-        if code == 0:
-            self._note(target, version, &begun)
-        return code
-
-    cdef int _sync_all(self) except -1:
+    cdef list _plan(self, Plan *plan):
+        """Say what must be synced; the result keeps the files open meanwhile."""
         cdef MappedFile file
-        cdef uint64_t begun
-        cdef int code
-        while self.unsynced:
+        cdef list files
+        while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
             code = file.try_sync()
             if code:
-                return self._keep(code, "cannot sync", file.name)
-            if self.unsynced and self.unsynced[0] is file:
-                self.unsynced.pop(0)
-        file = self.active
-        if file is not None:
-            code = file.try_sync()
-            if code:
-                return self._keep(code, "cannot sync", file.name)
-        begun = self.begun_files
-        if begun != self.named_files:
-            if not self.is_plain:
-                self.folder.sync()
-            elif not self.is_lost():
-                with nogil:
-                    code = errno if fsync(self.held.fd) != 0 else 0
-                if code:
-                    return self._keep(code, "cannot sync the folder", self.held.path)
-            self.named_files = max(self.named_files, begun)
-        if not self.is_plain:
-            self.folder.check_present()
-        elif self.is_lost():
-            return self._keep(ESTALE, "", None)
-        self._choose_fd()
+                self._fail_with(code)
+            self._prune([file])
+        files = list(self.unsynced)
+        plan.n = 0
+        for file in files:
+            if file.fd >= 0 and plan.n < FILES_AT_ONCE:
+                plan.fds[plan.n] = file.fd
+                plan.n += 1
+        plan.active, plan.segment, plan.version = -1, self.active_id, self.version
+        if self.active is not None:
+            file = self.active
+            plan.active = file.fd
+            files.append(file)
+        plan.folder = self.held.fd if load_word(&self.page[NAMED]) < self.active_id else -1
+        return files
+
+    cdef void _prune(self, list files) noexcept:
+        """Filled segments among these are on disk; they may have been taken out meanwhile."""
+        self.unsynced = [file for file in self.unsynced if all([file is not f for f in files])]
+
+    cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil:
+        """Sync for all, or sleep while another does; return 0, SERVED, REFUSED or an error."""
+        cdef uint64_t since = now_us()
+        cdef uint32_t seen
+        cdef int code
+        add_count(&self.page[ARRIVED])
+        if load_count(&self.page[GATHERING]):
+            wake_all(&self.page[ARRIVED])
+        while True:
+            seen = load_count(&self.page[SYNCED])
+            if load_word(&self.page[DURABLE]) >= version:
+                return SERVED
+            if load_word(&self.page[FAILED]):
+                return REFUSED
+            code = try_mutex(&self.page[SYNC_LOCK])
+            if code == 0:
+                code = self._lead(plan, version)
+                add_count(&self.page[SYNCED])
+                give_mutex(&self.page[SYNC_LOCK])
+                wake_all(&self.page[SYNCED])
+                return code
+            if code != EBUSY or now_us() - since > PATIENCE_US + self.sync_ns // 250:
+                return self._sync(plan)
+            sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+
+    cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil:
+        if load_word(&self.page[DURABLE]) >= version:
+            return SERVED
+        if load_word(&self.page[FAILED]):
+            return REFUSED
+        self._gather()
+        return self._sync(plan)
+
+    cdef void _gather(self) noexcept nogil:
+        """Give those who shared the last sync a moment to come back."""
+        cdef uint32_t expected = load_count(&self.page[EXPECTED])
+        cdef uint32_t here = load_count(&self.page[ARRIVED])
+        cdef uint64_t now = now_us()
+        cdef uint64_t until = now + self.sync_ns * GATHER_PERCENT // 100000
+        if expected > 1:
+            add_count(&self.page[GATHERING])
+            while here < expected and now < until:
+                sleep_on(&self.page[ARRIVED], here, (until - now) * 1000)
+                here = load_count(&self.page[ARRIVED])
+                now = now_us()
+            take_count(&self.page[GATHERING])
+        store_word(&self.page[EXPECTED], take_count(&self.page[ARRIVED]))
+
+    cdef int _sync(self, Plan *plan) noexcept nogil:
+        """Bring to disk what a plan says, and say so to all; return the number of an error."""
+        # What is visible now lies in these files, unless the log has gone on elsewhere.
+        cdef uint64_t version = load_word(&self.page[VERSION])
+        cdef uint64_t begun = now_us()
+        cdef int i
+        if load_word(&self.page[SEGMENT]) != plan.segment or version < plan.version:
+            version = plan.version
+        for i in range(plan.n):
+            if fdatasync(plan.fds[i]) != 0:
+                return self._refuse(errno)
+        if plan.active >= 0 and fdatasync(plan.active) != 0:
+            return self._refuse(errno)
+        if self.is_lost():
+            return ESTALE
+        if plan.folder >= 0:
+            if fsync(plan.folder) != 0:
+                return self._refuse(errno)
+            raise_word(&self.page[NAMED], plan.segment)
+        self.sync_ns = (now_us() - begun) * 1000
+        if load_word(&self.page[FAILED]):
+            return REFUSED
+        raise_word(&self.page[DURABLE], version)
         return 0
 
-    cdef int _keep(self, int code, const char *what, str name) noexcept:
-        """A sync failed: nothing is durable from here on, whatever else runs before it is said."""
-        if not self.has_failed:
-            self.failed_code, self.failed_what, self.failed_name = code, what, name
-        self.has_failed = True
+    cdef int _refuse(self, int code) noexcept nogil:
+        """A sync failed: nothing is durable from here on, in no process."""
+        store_word(&self.page[FAILED], code)
         return code
 
-    cdef object _refusal(self):
-        """Return the error for what _keep() kept."""
-        cdef object problem = None if self.held is None else self.held.problem()
-        if self.failed_name is None and problem is not None:
-            return problem
-        return storage_error(
-            self.failed_code, self.failed_what.decode() or "the folder is gone",
-            self.failed_name or "the log")
+    cdef int _sync_in_python(self) except -1:
+        """Sync whatever needs it; the same thread may come again in between, and do it, too."""
+        cdef uint64_t version = self.version, segment = self.active_id
+        cdef MappedFile file
+        try:
+            while self.unsynced:
+                file = self.unsynced[0]
+                file.sync()
+                self._prune([file])
+            if self.active is not None:
+                file = self.active
+                file.sync()
+            if load_word(&self.page[NAMED]) < segment:
+                self.folder.sync()
+                raise_word(&self.page[NAMED], segment)
+            self.folder.check_present()
+        except OSError as error:  # of a folder in Python
+            self.fail(error)
+            raise self._read_only() from error
+        self.refuse_failed()
+        raise_word(&self.page[DURABLE], version)
+        return 0
 
-    cdef void _choose_fd(self) noexcept:
-        """Let syncs go without the GIL if only the segment being written needs them."""
-        cdef MappedFile file = <MappedFile>self.active
-        cdef bint simple = (
-            file is not None and file.hook is None and not self.unsynced
-            and self.begun_files == self.named_files)
-        kv_store_int(&self.only_fd, file.fd if simple else -1)
-
-    cdef void _hand_over(self) noexcept:
-        with nogil:
-            pthread_mutex_lock(&self.mutex)
-            self.syncing, self.leader = False, 0
-            pthread_cond_broadcast(&self.changed)
-            pthread_mutex_unlock(&self.mutex)
-
-    def _failed(self, error: OSError) -> None:
-        self.fail(error)
-        raise self._read_only() from error
+    def _fail_with(self, code: int) -> None:
+        """Raise what a refusal of the system means."""
+        problem = None if self.held is None else self.held.problem()
+        if code != ESTALE or problem is None:
+            name = "the log" if self.active is None else (<MappedFile>self.active).name
+            problem = storage_error(code, "cannot sync", name)
+        self.fail(problem)
+        raise self._read_only() from problem
 
     def fail(self, error: OSError) -> None:
         """What was written may not be on disk and never get there: accept no more writes."""
-        self.has_failed = True
+        if not self.is_lost():
+            store_word(&self.page[FAILED], error.errno or 5)
         if self.failure is None:
             self.failure = error
             if self.on_failure is not None:
                 self.on_failure(self._read_only())
 
+    def refuse_failed(self) -> None:
+        """Refuse what needs the disk once a sync has failed, here or in another process.
+
+        Raises:
+            StoreReadOnly: that is so.
+            StoreClosed: nobody syncs any more.
+        """
+        cdef int code
+        if self.failure is None:
+            code = <int>load_word(&self.page[FAILED])
+            if code == 0:
+                return
+            self.fail(storage_error(code, "cannot sync (another process)", "the log"))
+        raise self._read_only()
+
     def _read_only(self) -> KvError:
         if isinstance(self.failure, StoreClosed):
             return again(self.failure)
-        # None: another thread is about to say it.
-        cause = self._refusal() if self.failure is None else self.failure
         what = "" if self.is_lost() else " since a sync failed"
-        return StoreReadOnly(f"the store is read-only{what}: {cause}", cause)
+        return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
 
     def forget_files(self) -> bool:
         """Hold no file any more; False if a thread syncs one just now.
@@ -351,10 +303,8 @@ cdef class CommitGroup:
         """
         if self.syncing:
             return False
-        self.has_failed = True
         if self.failure is None:
             self.failure = StoreClosed("the store was closed before a write was synced")
-        kv_store_int(&self.only_fd, -1)
         self.active, self.unsynced, self.held, self.folder = None, [], None, None
         return True
 
@@ -378,7 +328,8 @@ cdef class CommitGroup:
         try:
             file.sync()
         except OSError as error:
-            self._failed(error)
+            self.fail(error)
+            raise self._read_only() from error
 
     def sync(self, always: bool = False) -> None:
         """Return when everything written so far is on disk.
@@ -391,5 +342,14 @@ cdef class CommitGroup:
         """
         # A segment may be left over though its records are on disk: of a writer that was killed.
         cdef bint alone = always or len(self.unsynced) > 0
-        if alone or self.synced < self.appended or self.failure is not None:
-            self.wait(self.appended, alone)
+        if alone or load_word(&self.page[DURABLE]) < self.version or self.failure is not None:
+            self.wait(self.version, alone)
+
+    @property
+    def durable_version(self) -> int:
+        """Changes up to this version are on disk."""
+        return load_word(&self.page[DURABLE])
+
+    def note_version(self, version: int) -> None:
+        """Say which version these files go up to."""
+        self.version = version

@@ -1,32 +1,31 @@
-"""A reader process keeps up with the writer: the log is its only source of news.
+"""A process keeps up with the others that write to a store: the log is its only source of news.
 
 Invariants:
 
-* A follower looks at one word of the control page with each call; only if that has changed does
-  it read what was appended, up to the version that the word said.
-* It never reads behind what the writer has made visible: batches stay whole, and the writer may
-  be at work there, or cut the file.
-* Segments that compaction removed stay mapped until the follower starts over from the newest
-  saved index, which it does when it notices; what it reads is right in between.
-* What a catch-up does is whole after each step, so a handler that interrupts it may read; one that
-  did not come to its end is not gone on from: the next starts over.
-* Twice a second of ongoing reads it looks whether the folder is still the one that was opened, and
-  whether the page is the writer's: nobody is shown old data for ever.
+* Each call looks at one word of the control page; only if that has changed is the log read, up to
+  the version that the word said (indexing.pyx).  Here is what takes more than that: the next segment,
+  changes that were lost, files that were replaced.
+* Nothing is read behind what is visible: batches stay whole, others may be at work there.
+* A segment counts up to the version before the first one of the segment that was begun next: what
+  one who was killed has left behind that was never visible.
+* Segments that compaction removed stay mapped until this process starts over from the newest saved
+  index; what it reads is right in between.
+* Each step is whole, and asks anew what there is to do.  So threads, and handlers that interrupt a
+  step, may take it at the same time: the first counts.
+* Twice a second of ongoing reads, who only reads looks whether the folder is still the one that was
+  opened, and whether the page is that of a writer: nobody is shown old data for ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvengine.engine import manifest as manifests
 from kvengine.engine import segment_file
-from kvengine.engine.control import follow_nobody_yet, look_is_due
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.control import Control, follow_nobody_yet, look_is_due
 from kvengine.engine.manifest import LOG, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
-from kvengine.engine.replay import Replay
-from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.segment import MAP_BYTES, NextSegment, bytes_at
 from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.writer_page import WriterPage, open_page
 from kvengine.errors import CorruptData, StorageError, StoreClosed, again
@@ -35,26 +34,30 @@ from kvengine.file.mapped import MappedFile
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
-T = TypeVar("T")
 LOOK_MS = 500  # between two looks at the folder
 
 
+class Ahead(NamedTuple):
+    """A segment that was begun after the newest one here."""
+
+    id: int
+    first_version: int
+
+
 class Follower:
-    """Follows the writer of a store from another process.
+    """Follows the other processes that have a store open.
 
     Args:
-        store: the reader.
+        store: what follows.
         page: the control page, mapped before the store was read; None: there was none.
 
-    Thread-safety: one thread catches up, others wait for it.
+    Thread-safety: threads may share it.
     """
 
     def __init__(self, store: StoreParts, page: WriterPage | None) -> None:
         self._store = store
-        self._generation = store.manifest.generation
         self._stamp = store.directory.stamp(MANIFEST_NAME)
-        self._lock = OwnedLock()
-        self._is_whole = True  # False: a catch-up was cut short
+        self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and those not read yet
         self._connect(page)
 
     def _connect(self, page: WriterPage | None) -> None:
@@ -62,63 +65,122 @@ class Follower:
         if page is None:
             follow_nobody_yet(self._store)
         else:
-            self._losses = page.control.losses
+            self._store.seen_losses = page.control.losses
             page.control.connect_reader(self._store)
 
     def catch_up(self) -> None:
-        """Apply what the writer has made visible since the last time."""
-        if not self._lock.is_mine():  # else a handler reads what was applied so far
-            with self._lock.held():
-                self._catch_up()
-
-    def _catch_up(self) -> None:
+        """Take in what others have made visible since the last time."""
         store = self._store
-        if store.is_refused:
-            return
-        looks = look_is_due(store, LOOK_MS)
+        looks = store.looks and look_is_due(store, LOOK_MS)
         if looks:
             self._look()
-        if self._page is None:
-            return
-        control, target = self._page.control, self._page.control.version
-        if target == store.applied_version and self._is_whole and control.losses == self._losses:
-            return
-        if not self._page.is_trusted(ask=looks):
-            return  # after a power cut the page means nothing until a writer was there
-        if control.losses != self._losses:
+        # After a power cut the page means nothing until a writer was there.
+        if self._page is not None and self._page.is_trusted(ask=looks):
+            store.keep_up()
+
+    def follow_further(self) -> None:
+        """Take the next step: into the next segment, or over again from the newest files."""
+        assert self._page is not None
+        store, control = self._store, self._page.control
+        if control.losses != store.seen_losses:
             store.lost_after = (control.losses, control.lost_after)
-        if not self._is_whole or control.losses != self._losses:
-            self._is_whole, self._losses = False, control.losses
             self.start_over()
-        self._is_whole = False
-        if control.generation != self._generation or target < store.applied_version:
-            self._look_at_manifest(target)
-        # Again and again the page: what it said at first may be taken back meanwhile.
-        while store.applied_version < (target := min(target, control.version)):
-            if not self._read_on(target) and not self._open_next():
-                self.start_over()
-                if store.applied_version < min(target, control.version):
-                    raise CorruptData(
-                        "log",
-                        file=store.directory.path,
-                        offset=0,
-                        expected=f"changes up to version {target}",
-                        found=f"version {store.applied_version}",
-                    )
-        self._is_whole = True
+            return
+        following = self._next(control)
+        if following is None:
+            self._start_over_unless_there(control.version)
+            return
+        if store.applied_version + 1 < following.first_version:
+            self._read_to_end(following.first_version - 1)
+        if store.applied_version + 1 == following.first_version:
+            self._open_next(following)
+
+    def _start_over_unless_there(self, version: int) -> None:
+        """The log does not go on from here: its segments were replaced, or it is damaged."""
+        store = self._store
+        self.start_over()
+        if store.applied_version < min(version, self._page.control.version if self._page else 0):
+            raise CorruptData(
+                "log",
+                file=store.directory.path,
+                offset=0,
+                expected=f"changes up to version {version}",
+                found=f"version {store.applied_version}",
+            )
+
+    def _read_to_end(self, last: int) -> None:
+        """Read the rest of the segment being read, up to a version."""
+        store = self._store
+        if not store.read_active(last):
+            self._start_over_unless_there(last)
+
+    def _next(self, control: Control) -> Ahead | None:
+        """Return the segment in which the log goes on; None: it is not there."""
+        newest = self._store.rows[-1].id if self._store.rows else 0
+        begun = control.segment
+        if self._ahead[0] != begun:
+            self._ahead = (begun, self._list_ahead(newest, begun))
+        found = [one for one in self._ahead[1] if one.id > newest]
+        if len(found) < len(self._ahead[1]):
+            self._ahead = (begun, found)
+        return found[0] if found else None
+
+    def _list_ahead(self, newest: int, begun: int) -> list[Ahead]:
+        """List the segments of the log behind one, those that count, in their order."""
+        found: list[Ahead] = []
+        for name in self._store.directory.names():
+            if is_segment(name) and newest < (id_of(name) or 0) <= begun:
+                opened = self._open(name, writable=False)
+                if opened is not None and opened[1].kind == LOG:
+                    found.append(Ahead(opened[1].id, opened[1].first_version))
+        found.sort()
+        behind = [*found[1:], None]
+        return [
+            one
+            for one, after in zip(found, behind, strict=True)
+            if after is None or one.first_version < after.first_version
+        ]
+
+    def _open(self, name: str, *, writable: bool) -> tuple[MappedFile, SegmentHeader] | None:
+        """Open a segment; None if it is gone, or was never begun."""
+        directory = self._store.directory
+        map_bytes = MAP_BYTES if writable else segment_file.HEADER_BYTES
+        try:
+            file = directory.open(name, writable=writable, map_bytes=map_bytes)
+        except FileNotFoundError:  # compacted away since names()
+            return None
+        data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
+        return (file, segment_file.decode(data, name)) if any(data) else None
+
+    def _open_next(self, following: Ahead) -> None:
+        store = self._store
+        name = segment_file.file_name(following.id)
+        try:
+            file = store.directory.open(
+                name, writable=not store.options.read_only, map_bytes=MAP_BYTES
+            )
+        except FileNotFoundError:
+            self.start_over()
+            return
+        header = segment_file.decode(bytes_at(file, 0, segment_file.HEADER_BYTES), name)
+        rows = store.rows
+        begun = [*rows, SegmentRow(header.id, LOG, header.first_version)]
+        if rows and rows[-1].last_version is None:
+            begun[-2] = rows[-1].ended(header.first_version - 1)
+        made = NextSegment(store.segment_table, file, header.id, header.salt, header.encode())
+        made.fit(rows, begun, header.first_version)
+        if not store.follow_into(made):  # another thread was quicker
+            made.drop()
 
     def refresh(self) -> bool:
-        """Start over if files that the reader knows were replaced; return whether they were."""
-        with self._lock.held():
-            before = self._store.manifest.generation  # catching up may have seen a newer one
-            if self._page is not None and self._page.control.generation > before:
-                self._is_whole = False
-                self.start_over()
-                self._is_whole = True
-            return self._store.manifest.generation != before
+        """Start over if files that this process knows were replaced; return whether they were."""
+        before = self._store.manifest.generation
+        if self._page is not None and self._page.control.generation > before:
+            self.start_over()
+        return self._store.manifest.generation != before
 
     def sync(self) -> None:
-        """Return when what the reader shows is on disk, whatever its writer waits for."""
+        """Return when what the reader shows is on disk, whatever its writers wait for."""
         self.catch_up()
         store, page = self._store, self._page
         if page is not None and page.control.durable_version >= store.applied_version:
@@ -129,14 +191,12 @@ class Follower:
                 store.segment_table.segment_file(row.id).flush()
         store.directory.sync()
 
-    def undisturbed(self, action: Callable[[], T]) -> T:
-        """Call `action` while no other thread catches up."""
-        with self._lock.held():
-            return action()
+    def start_over(self) -> None:
+        """Load the newest saved index and replay what came after it."""
+        self._ahead = (0, [])
+        self._store.reload(self._page)
 
-    def after_fork(self) -> None:
-        """In a child process: go on, as everything that is mapped and open is there as well."""
-        self._lock.after_fork_in_child()
+    # -- whose folder it is
 
     def _look(self) -> None:
         """See whether this is still the store that was opened, and who writes to it.
@@ -148,8 +208,8 @@ class Follower:
         if self._page is None:
             page = open_page(store.directory)
             if page is not None:
-                self._is_whole = False
                 self._connect(page)
+                self.start_over()
             return
         try:
             store.directory.check_present()
@@ -163,7 +223,7 @@ class Follower:
             manifest = manifests.decode(store.directory.read(MANIFEST_NAME), MANIFEST_NAME)
             if manifest.uuid != store.manifest.uuid:
                 self._give_up("holds another store now")
-            if manifest.generation < self._generation:
+            if manifest.generation < store.manifest.generation:
                 self._give_up("was set back to an older state")
             self._stamp = stamp
 
@@ -174,83 +234,3 @@ class Follower:
         self._store.refuse(error)
         self._store.directory.close()
         raise again(error) from cause
-
-    def start_over(self) -> None:
-        """Load the newest saved index and replay what came after it."""
-        self._store.reload(self._page)
-        self._generation = self._store.manifest.generation
-
-    def _look_at_manifest(self, target: int) -> None:
-        data = self._store.directory.read(MANIFEST_NAME)
-        manifest = manifests.decode(data, MANIFEST_NAME)
-        there = {row.id for row in manifest.segments}
-        if target < self._store.applied_version or any(
-            row.id not in there and row.id < manifest.next_id for row in self._store.rows
-        ):
-            self.start_over()
-        else:
-            self._generation = manifest.generation
-
-    def _read_on(self, target: int) -> bool:
-        """Apply more of the newest segment; False if it has no more."""
-        store = self._store
-        if not store.rows or store.rows[-1].kind != LOG:
-            return False
-        row = store.rows[-1]
-        _, end, _, _, _ = store.segment_table.counters(row.id)
-        assert self._page is not None
-        if self._page.control.begun != row.first_version:  # it may be cut to its length any time
-            target = min(target, self._next_begins() - 1)
-        if target <= store.applied_version:
-            return False
-        try:
-            size = store.directory.size(segment_file.file_name(row.id))
-        except FileNotFoundError:  # closed and compacted since the last look
-            return False
-        store.segment_table.segment_file(row.id).size_bytes = size
-        replay = Replay(
-            store,
-            store.key_order,
-            row.id,
-            start=end,
-            end=size,
-            version=store.applied_version,
-            contiguous=True,
-            known=0,
-        )
-        replay.follow(target)
-        return replay.offset > end
-
-    def _next_begins(self) -> int:
-        """Return the first version of the next segment; 0 if there is none."""
-        return min((header.first_version for _, header in self._later_segments()), default=0)
-
-    def _open_next(self) -> bool:
-        """Open the segment in which the log goes on; False if it is not there."""
-        store = self._store
-        for file, header in self._later_segments():
-            if header.first_version == store.applied_version + 1:
-                store.segment_table.append(
-                    file, header.id, header.salt, segment_file.HEADER_BYTES, False
-                )
-                if store.rows:
-                    store.rows[-1] = store.rows[-1].ended(store.applied_version)
-                store.rows.append(SegmentRow(header.id, LOG, header.first_version))
-                return True
-        return False
-
-    def _later_segments(self) -> Iterator[tuple[MappedFile, SegmentHeader]]:
-        """Yield the segments of the log that were begun after the newest one here."""
-        newest = max((row.id for row in self._store.rows), default=0)
-        for name in sorted(self._store.directory.names()):
-            if not is_segment(name) or (id_of(name) or 0) <= newest:
-                continue
-            try:
-                file = self._store.directory.open(name, map_bytes=MAP_BYTES)
-            except FileNotFoundError:  # compacted away since names()
-                continue
-            data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
-            if any(data):
-                header = segment_file.decode(data, name)
-                if header.kind == LOG:
-                    yield file, header

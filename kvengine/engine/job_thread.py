@@ -39,6 +39,8 @@ RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each fu
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
 PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
+TURN_S = 0.01  # how often one looks whether another process has done its job
+STALE_MS = 2000  # a process that was not seen at its job for so long is gone, or was stopped
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 
@@ -114,6 +116,7 @@ class JobThread:
         self._worker: Worker | None = None
         self._is_watching = False  # wake() was called: there may be work at any time
         self._retry_at = 0.0
+        self._token = 0  # of the store, while it has the jobs of all processes
         self._closed: BaseException | None = None
         self.is_stopping = False  # no background work: the store is being closed
         self.failures = Failures()
@@ -182,7 +185,9 @@ class JobThread:
         Raises:
             JobStopped: it should stop here.
         """
-        task = self._current
+        task, store = self._current, self._store()
+        if store is not None and self._token and not store.still_has_jobs(self._token):
+            raise JobStopped("another process does the jobs of the store by now")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
             raise JobStopped("the job was stopped")
 
@@ -247,6 +252,7 @@ class JobThread:
                 task.carry_out(self._begin, store)
             finally:
                 self._current = None
+                self._end(store)
         del store
 
     def _begin(self, task: Task | None, store: StoreParts | None) -> None:
@@ -254,7 +260,17 @@ class JobThread:
         self._current = task
         self.check()
         if store is not None:
+            while not store.claim_jobs(store.token, STALE_MS):
+                self.rest(TURN_S)
+            self._token = store.token
+            store.in_step()
             store.resume()
+
+    def _end(self, store: StoreParts | None) -> None:
+        """A job is over: another process may do the next one."""
+        self._token = 0
+        if store is not None and not store.is_refused:
+            store.end_jobs(store.token)
 
     def _background(self) -> float | None:
         store = self._store()
@@ -262,8 +278,13 @@ class JobThread:
             return None
         try:
             with self._lock.held(is_job=True):
-                self._begin(None, store)
-                self._work(store)
+                if store.leaves_jobs_to_others():
+                    return IDLE_S
+                try:
+                    self._begin(None, store)
+                    self._work(store)
+                finally:
+                    self._end(store)
         except JobStopped:
             return None
         except BaseException as error:  # noqa: BLE001  # nothing may end the thread

@@ -1,8 +1,8 @@
 """The end of the log as C sees it."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from kvengine.engine.durable cimport CommitGroup, pthread_mutex_t
+from kvengine.engine.durable cimport CommitGroup, pthread_cond_t, pthread_mutex_t
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.segment cimport NextSegment
@@ -20,29 +20,52 @@ cdef enum:                      # what comes of a write, besides what it does
     BAD_SHARD = 8
     LOST = 9                    # the log has a change that the index does not know
     GONE = 10                   # the folder is, or holds another store
+    BEHIND = 11                 # others have gone on, and it takes Python to follow them
+    ON_DISK = 12                # a record must be read from the disk first
+    UNSYNCED = 13               # a sync failed, here or in another process
+    OLD_FORMAT = 14             # the manifest must be replaced first
     SYSTEM = 256                # the operating system refused; plus the number of its error
 
+cdef enum:
+    PAGE_WORDS = 64             # of the control page, as far as they are used
+
 cdef class LogEnd(Reader):
-    cdef pthread_mutex_t lock       # one writer at a time; held across disk writes
-    cdef uint64_t owner             # the thread that has it; 0: none
+    cdef uint64_t owner             # the thread that writes, or keeps writers out; 0: none
+    cdef int sleepers               # threads that wait until it does not any more,
+    cdef pthread_mutex_t door       # and where they sleep
+    cdef pthread_cond_t opened
+    cdef int frozen                 # nobody may change the index: exclusively() is at work
     cdef unsigned int forks         # of the process, when the store was opened
+    cdef uint64_t *page             # words of the control page; never NULL: it may be `no_page`
+    cdef uint64_t[PAGE_WORDS] no_page
+    cdef public uint64_t seen_losses     # the page's, as of what the index holds
+    cdef uint64_t given_way         # to which time stamp of one who was hungry
+    cdef uint32_t *bell             # on the page, too
+    cdef uint32_t no_bell
     cdef KeyOrder order
     cdef readonly CommitGroup commits
     cdef MappedFile active
     cdef uint64_t active_slot       # 0: there is no segment yet
     cdef public NextSegment next_segment    # made, not begun; or None
     cdef public list rows           # SegmentRow of each segment, in the order of their versions
-    cdef public uint64_t next_id    # of a file
     cdef uint64_t segment_bytes
+    cdef readonly uint64_t taken_in  # bytes of the log that came since it was opened
     cdef public bint is_tight       # the disk is full: only deletes may take more of it
     cdef bint store_to_mapping      # else every record goes through pwrite
+    cdef public bint is_old_format  # the manifest says that of 0.1
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
-    cdef uint64_t *begun            # the control page's first version of the active segment
-    cdef uint64_t not_begun         # what it points to where there is no page
 
+    cdef void _make_door(self) noexcept
+    cdef int _wait_for_pen(self, uint64_t *since) except -1
     cdef int acquire(self) except -1
-    cdef int take_lock(self) except -1
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
+    cdef bint take_pen(self) except -1
+    cdef void give_pen(self) noexcept nogil
     cdef void release(self) noexcept
+    cdef bint knows_segment(self, uint64_t segment_id) noexcept
+    cdef int prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1
+    cdef void go_on_in(self, NextSegment segment) noexcept

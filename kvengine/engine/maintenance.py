@@ -115,7 +115,7 @@ def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:
     """True if a recovery now would have to replay more than this."""
     return (
         store.applied_version - store.saved_version >= changes_max
-        or store.commits.appended - store.saved_appended >= bytes_max
+        or store.taken_in - store.saved_taken_in >= bytes_max
     )
 
 
@@ -147,7 +147,7 @@ def close_filled_segments(store: StoreParts) -> None:
         for row in closed:
             store.segment_table.segment_file(row.id).close_descriptor()
 
-    store.replace_manifest(finish, segments=store.rows_with(filled, closed))
+    store.replace_manifest(finish, (filled, closed))
 
 
 def save_rebuilt(store: StoreParts) -> None:

@@ -20,7 +20,8 @@ from kvengine.engine.names import is_data
 from kvengine.errors import CorruptData, UnsupportedFormat, pass_on
 from kvengine.options import VERSION_LIMIT
 
-FORMAT = 1
+FORMAT = 2  # 1 was that of 0.1, in which one process wrote
+FORMATS = (1, 2)
 LOG, COMPACTED = 0, 1
 UUID_BYTES = 16
 SEED_LIMIT = 1 << 64
@@ -75,6 +76,7 @@ class Manifest:
     index: tuple[int, int] | None = None  # id and size of the saved index
     key_runs: tuple[str, ...] = field(default=())
     origin: Origin | None = None  # of a replica that was not promoted
+    format: int = FORMAT  # of the file that it was read from
 
     def encode(self) -> bytes:
         """Return the manifest as the bytes of its file."""
@@ -101,7 +103,7 @@ class Manifest:
 
     def next(self, **changes: Any) -> "Manifest":
         """Return the manifest that replaces this one."""
-        return replace(self, generation=self.generation + 1, **changes)
+        return replace(self, generation=self.generation + 1, format=FORMAT, **changes)
 
 
 def decode(data: bytes, file: str) -> Manifest:
@@ -123,10 +125,10 @@ def decode(data: bytes, file: str) -> Manifest:
         )
     try:
         fields = json.loads(body)
-        if fields["format"] != FORMAT:
+        if fields["format"] not in FORMATS:
             raise UnsupportedFormat(
                 f"{file} has format {fields['format']}; "
-                f"this version of kvengine reads format {FORMAT}"
+                f"this version of kvengine reads formats {FORMATS[0]} to {FORMATS[-1]}"
             )
         found = _manifest(fields)
         _refuse_nonsense(found)
@@ -157,6 +159,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
         origin=None if fields["origin"] is None else _origin(*fields["origin"]),
+        format=fields["format"],
     )
 
 

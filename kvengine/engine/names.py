@@ -9,13 +9,14 @@ Invariants:
 import re
 
 from kvengine.file.directory import GUARD_NAME
-from kvengine.file.local import LOCK_NAME
+from kvengine.file.local import LOCK_NAME, OPENING_NAME
 
 MANIFEST_NAME = "MANIFEST"
 CONTROL_NAME = "CONTROL"
 RESERVE_NAME = "RESERVE"
 
 _CONSUMER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.consumer")
+_MANIFEST_TMP = re.compile(r"MANIFEST\.[0-9a-f]{1,16}\.tmp")
 _DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
 
 
@@ -43,6 +44,8 @@ def is_data(name: str) -> bool:
 
 def is_own(name: str) -> bool:
     """True if this is the name of a file that belongs to a store."""
-    if name in (GUARD_NAME, RESERVE_NAME) or consumer_of(name.removesuffix(".tmp")) is not None:
+    if name in (GUARD_NAME, RESERVE_NAME, OPENING_NAME) or _MANIFEST_TMP.fullmatch(name):
+        return True
+    if consumer_of(name.removesuffix(".tmp")) is not None:
         return True
     return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import index_file, maintenance, positions
+from kvengine.engine import index_file, maintenance, positions, segment_file
 from kvengine.engine import manifest as manifests
 from kvengine.engine.closing import abandon
 from kvengine.engine.control import Control
@@ -42,7 +42,9 @@ from kvengine.errors import (
     InvalidType,
     NotAStore,
     StorageError,
+    StoreBusy,
     StoreClosed,
+    StoreLocked,
     StoreReadOnly,
 )
 from kvengine.file.directory import Directory
@@ -165,23 +167,15 @@ def folder_path(path: Any) -> str:
 
 def open_store(store: StoreParts) -> None:
     """Open what `store.directory` holds, or make it."""
-    options, directory = store.options, store.directory
-    writable = not options.read_only
+    directory = store.directory
     try:
         store.is_released = False
-        if writable:
-            refuse_other_folder(directory, create=options.create)
-            directory.lock()
-        store.manifest = load_manifest(directory, create=options.create and writable)
-        if writable:
-            directory.watch(MANIFEST_NAME)
-            size = segment_bytes(directory, options.segment_bytes)
-            if size != options.segment_bytes:
-                store.options = replace(options, segment_bytes=size)
-            _begin_writer(store)
-        else:
+        if store.options.read_only:
+            store.manifest = load_manifest(directory, create=False)
             store.refuse_writes(maintenance.read_only_error())
             _begin_reader(store)
+        else:
+            _open_to_write(store)
         fork_watch(store, _after_fork)
         exit_watch(store, abandon)
     except BaseException as error:
@@ -189,6 +183,52 @@ def open_store(store: StoreParts) -> None:
             error.args = (f"{error} ({LIVE_COPY})",)
         _give_up(store, StoreClosed(f"the store could not be opened: {error}"))
         raise
+
+
+def _open_to_write(store: StoreParts) -> None:
+    """Open a store alone, and recover it, or beside the processes that have it open."""
+    options, directory = store.options, store.directory
+    refuse_other_folder(directory, create=options.create)
+    with directory.opening():
+        alone = directory.try_lock()
+        if not alone:
+            if options.exclusive or options.rebuild:
+                raise StoreLocked(directory.path, directory.pid_of_holder())
+            directory.lock(shared=True)
+        store.manifest = load_manifest(directory, create=options.create and alone)
+        size = segment_bytes(directory, options.segment_bytes)
+        if size != options.segment_bytes:
+            store.options = replace(options, segment_bytes=size)
+        if alone:
+            _begin_alone(store)
+        else:
+            _join(store)
+        if alone and not options.exclusive:
+            directory.share_lock()
+    _begin_work(store)
+
+
+def open_again(store: StoreParts) -> None:
+    """In a forked child: open for this process what the parent had open.
+
+    Raises:
+        StoreLocked: the parent has it for itself alone (exclusive=True).
+    """
+    if store.maintenance.is_inside():
+        raise StoreBusy("the process was forked in the middle of this job")
+    with store.closing.held():
+        if not store.is_forked:
+            return
+        directory = store.directory.reader()
+        store.directory.close()
+        store.begin_anew(directory)
+        store.is_forked = False
+        try:
+            store.refuse(None)
+            open_store(store)
+        except BaseException:
+            store.is_forked = True
+            raise
 
 
 def _give_up(store: StoreParts, error: StoreClosed) -> None:
@@ -212,7 +252,7 @@ def snapshot(store: Store, version: int | None = None) -> Store:
 
 
 def _after_fork(store: StoreParts) -> None:
-    """In a child process: a reader goes on; what is written, the parent process writes."""
+    """In a child process: a reader goes on; a writer opens the store again when it is used."""
     store.waiting.renew()
     for lock in (store.jobs, store.closing, store.moving):
         lock.after_fork_in_child()
@@ -220,26 +260,30 @@ def _after_fork(store: StoreParts) -> None:
     error = StoreClosed(FORKED_IN_MEMORY if in_memory else FORKED)
     store.maintenance.after_fork_in_child(error)
     store.interval_sync.after_fork_in_child()
-    store.after_fork(goes_on=store.options.read_only)
-    if store.options.read_only:
-        if store.follower is not None:
-            store.follower.after_fork()
+    store.after_fork()
+    if store.options.read_only or store.is_released:
         return
-    store.is_forked = True
     store.refuse(error)
     store.is_settled = store.is_released = True
     store.directory.after_fork_in_child()
+    store.is_forked = not in_memory
 
 
 def recover(
-    store: StoreParts, control: Control | None, *, writable: bool, until: int | None = None
+    store: StoreParts,
+    control: Control | None,
+    manifest: Manifest,
+    *,
+    alone: bool = False,
+    until: int | None = None,
 ) -> Recovery:
     """Fill a new index from the files and let the store read from it; if that fails, as before.
 
     Args:
-        until: a version up to which a writer, at work beside this reader, has made changes visible.
+        alone: no other process has the store open; leave nothing behind the end of the log.
+        until: a version up to which others, at work beside this process, have made changes visible.
     """
-    options, seed = store.options, store.manifest.seed
+    options, seed = store.options, manifest.seed
     table = SegmentTable()
     order = KeyOrder(options.key_buffer_entries)
     reader = Reader()
@@ -252,9 +296,10 @@ def recover(
         reader,
         order,
         store.directory,
-        store.manifest,
-        writable=writable,
-        rebuild=options.rebuild,
+        manifest,
+        writable=not options.read_only,
+        alone=alone,
+        rebuild=options.rebuild and alone,
         until=until,
         control=control,
         boot=boot_id(),
@@ -264,32 +309,74 @@ def recover(
         reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
     if recovery.end.segment_id:
         recovery.rows[-1] = recovery.rows[-1].ended(None)
-    store.take_over(reader, order, recovery.rows)
+    store.take_over(reader, order, recovery.rows, manifest, recovery.end.segment_id)
     store.digest_sum = None
+    store.is_old_format = manifest.format != manifests.FORMAT
     store.retired_slots = recovery.retired_slots
     store.saved_version = recovery.saved.version if recovery.saved else 0
     return recovery
 
 
-def _begin_writer(store: StoreParts) -> None:
+def _begin_alone(store: StoreParts) -> None:
+    """Recover a store that no other process has open, and set up what they will share."""
     control = open_control(store.directory, writable=True)
     assert control is not None
+    store.directory.watch(CONTROL_NAME)  # others may replace the manifest, nobody this file
     control.prepare()
-    options, table = store.options, None
-    recovery = recover(store, control, writable=True)
-    table = store.segment_table
+    recovery = recover(store, control, store.manifest, alone=True)
     store.reserve.begin()
-    names = store.directory.names()  # nobody else makes files of a store: this one holds the lock
-    store.next_id = max([store.manifest.next_id, *_used_ids(names, store.manifest)])
-    open_rows = [row for row in store.rows if row.size_bytes is None]
-    version = store.applied_version
+    names = store.directory.names()
+    next_id = max([store.manifest.next_id, *_used_ids(names, store.manifest)])
+    version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None
     positions.mark_lost(store, positions.consumers_in(names))
     durable = control.is_valid and control.durable_version >= version
-    commits = CommitGroup()
+    control.set_up(
+        boot_id(),
+        process_id(),
+        version,
+        version if durable else 0,
+        store.manifest.generation,
+        next_id,
+        store.manifest.next_id,
+    )
+    if recovery.end.segment_id and open_row is not None:
+        file = store.segment_table.segment_file(open_row.id)
+        control.begin_in(open_row.id, open_row.first_version, file.size_bytes)
+    kept = {segment_file.file_name(row.id) for row in store.rows}
+    remove_strays(store.directory, names, store.manifest, kept)
+    _connect(store, control)
+
+
+def _join(store: StoreParts) -> None:
+    """Follow the others that have the store open, and write as they do.
+
+    Raises:
+        StorageError: the control page is missing, or none that this process can use.
+    """
+    control = open_control(store.directory, writable=True)
+    if control is None or not control.is_valid or not control.fits:
+        raise StorageError(
+            errno.ENOENT,
+            f"another process has the store open, and the file {CONTROL_NAME} that they share "
+            "is missing, or was made with another C library: close the store in all processes",
+            store.directory.path,
+        )
+    store.directory.watch(CONTROL_NAME)
+    page = WriterPage(control, store.directory)
+    page.believe()
+    _recover_beside(store, page)
+    _connect(store, control)
+
+
+def _connect(store: StoreParts, control: Control) -> None:
+    """Let a store that was recovered write together with others."""
+    options, commits = store.options, CommitGroup()
     commits.on_failure = refuser(store)
-    files = [table.segment_file(row.id) for row in open_rows]
-    active = files[-1] if files else None
-    commits.begin(store.directory, files[:-1], active, version, durable)
+    files = [store.segment_table.segment_file(row.id) for row in store.rows if not row.size_bytes]
+    active_id = store.rows[-1].id if store.has_open_segment else 0
+    active = store.segment_table.segment_file(active_id) if active_id else None
+    filled = [file for file in files if file is not active]
+    commits.begin(store.directory, filled, active, active_id, store.applied_version)
     store.configure_writes(
         store.key_order,
         commits,
@@ -297,26 +384,22 @@ def _begin_writer(store: StoreParts) -> None:
         options.segment_bytes,
         options.log_writes == "auto",
     )
-    if recovery.end.segment_id:
-        store.activate(recovery.end.segment_id)
-    manifest_names = {f"{row.id:08x}.log" for row in store.rows}
-    remove_strays(store.directory, names, store.manifest, manifest_names)
-    control.begin(
-        boot_id(),
-        process_id(),
-        version,
-        version if durable else 0,
-        store.manifest.generation,
-        store.rows[-1].first_version if store.has_open_segment else 0,
-    )
-    control.connect_writer(store)
+    page = WriterPage(control, store.directory)
+    page.believe()
+    store.follower = Follower(store, page)
+    control.connect_writer(store, commits)
+
+
+def _begin_work(store: StoreParts) -> None:
+    """The store is open: begin what is done beside reads and writes."""
+    options = store.options
     store.keep_reserve()
     if store.manifest.origin is not None:
         store.follows = maintenance.replica_error(store)
     if options.rebuild:
         store.maintenance.run(lambda: maintenance.save_rebuilt(store))
     if options.durability == "interval":
-        store.interval_sync.begin(commits, options.sync_interval_s)
+        store.interval_sync.begin(store.commits, options.sync_interval_s)
     if store.key_order.is_full():
         store.maintenance.wake()
 
@@ -346,9 +429,10 @@ def _begin_reader(store: StoreParts) -> None:
         page: WriterPage | None = WriterPage(store.page_of_writer, store.directory)
     else:
         page = _wait_for_page(store.directory)
-    _recover_reader(store, page)
+    _recover_beside(store, page)
     if not store.is_frozen:
         store.follower = Follower(store, page)
+        store.looks = True
 
 
 def _wait_for_page(directory: Directory) -> WriterPage | None:
@@ -375,19 +459,23 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
     return page
 
 
-def _recover_reader(store: StoreParts, page: WriterPage | None) -> None:
+def _recover_beside(store: StoreParts, page: WriterPage | None) -> None:
+    """Make an index from the newest files, and read from it from now on."""
     control = None if page is None else page.control
+    manifest = store.manifest
     for attempt in range(READ_ATTEMPTS + 1):
         until = page.control.version if page is not None and page.is_trusted() else None
         try:
-            recover(store, control, writable=False, until=until)
+            if control is not None:
+                store.seen_losses = control.losses
+            recover(store, control, manifest, until=until)
             return
         except (FileNotFoundError, CorruptData):
-            # The writer may have replaced files since we read the manifest.
+            # Another process may have replaced files since the manifest was read.
             newest = _newest_manifest(store)
-            if newest.generation == store.manifest.generation or attempt == READ_ATTEMPTS:
+            if newest.generation == manifest.generation or attempt == READ_ATTEMPTS:
                 raise
-            store.manifest = newest
+            manifest = newest
 
 
 def _newest_manifest(store: StoreParts) -> Manifest:
@@ -395,6 +483,6 @@ def _newest_manifest(store: StoreParts) -> Manifest:
 
 
 def reload(store: StoreParts, page: WriterPage | None) -> None:
-    """A reader starts over from the newest files."""
+    """Start over from the newest files."""
     store.manifest = _newest_manifest(store)
-    _recover_reader(store, page)
+    _recover_beside(store, page)

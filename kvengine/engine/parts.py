@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.holding import OwnedLock, Pins
-from kvengine.engine.job_thread import IntervalSync, JobThread
+from kvengine.engine.job_thread import IntervalSync, JobStopped, JobThread
+from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.key_order import KeyOrder, choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
@@ -34,6 +36,7 @@ from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.waiting import Waiting
 from kvengine.errors import KvError, again
 from kvengine.file.directory import Directory
+from kvengine.file.folder import Folder
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from kvengine.engine.writer_page import WriterPage
 
 T = TypeVar("T")
+OTHERS_FIRST_MS = 2000  # so long a process that has done a job goes before others
 LOOKS_MAX = 100  # at what others change meanwhile; then they are kept out
 
 
@@ -78,31 +82,39 @@ class StoreParts(Applier):
     follower: Follower | None
     is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
-    is_forked = False  # it was opened for writing, by the parent of this process
+    is_forked = False  # the parent of this process opened it for writing: open it again
     page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
 
     def _start(self, directory: Directory, options: Options) -> None:
-        self.directory, self.options = directory, options
+        self.options = options
         self.closing = OwnedLock()  # one thread closes, others wait until it has
+        self.waiting = Waiting()
+        self.begin_anew(directory)
+        opening.open_store(self)
+
+    def begin_anew(self, directory: Directory) -> None:
+        """Know nothing yet of a store that is about to be opened."""
+        self.directory = directory
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
-        self.saved_appended = 0  # commits.appended when it was saved
+        self.saved_taken_in = 0  # `taken_in` when it was saved
+        self.token = secrets.randbits(63) | 1  # by which others know who does jobs
         self.loose: set[str] = set()  # files that go once no manifest names them
         self.pins = Pins()  # those who use files by name: none is removed meanwhile
         self.unfinished: Unfinished | None = None
         self.is_compacting_in_background = False
         self.maintenance = JobThread(self, maintenance.work)
         self.interval_sync = IntervalSync()
-        self.waiting = Waiting()
         self.reserve = Reserve(directory)
         self.follower = None
-        opening.open_store(self)
+        self.is_tight = False
+        self.next_segment = None
 
     def _make_segment(self) -> None:
         """Make what the log can go on in; the writer begins it in one step, under its lock.
@@ -110,13 +122,21 @@ class StoreParts(Applier):
         Whatever interrupts this leaves at most a file that the next open removes.
         """
         made = self.next_segment
-        if made is None or made.id + 1 != self.next_id or made.table is not self.segment_table:
+        page = self.control_page
+        assert page is not None
+        if (
+            made is None
+            or made.id < page.floor
+            or made.id <= page.segment
+            or made.table is not self.segment_table
+        ):
             self._drop(self.offer_segment(None))
             segment_id = self.take_id()
             header = SegmentHeader(LOG, self.manifest.uuid, segment_id, 0, secrets.randbits(64))
             file = segment_file.make(self.directory, segment_id)
             made = NextSegment(self.segment_table, file, segment_id, header.salt, header.encode())
             self._drop(self.offer_segment(made))  # of another thread, or of a signal handler
+        self.keep_up()
         rows, version = self.rows, self.applied_version
         begun = [*rows, SegmentRow(made.id, LOG, version + 1)]
         if rows and rows[-1].last_version is None:
@@ -163,10 +183,6 @@ class StoreParts(Applier):
             return not self.is_tight
         return False
 
-    def rows_with(self, old: list[SegmentRow], new: list[SegmentRow]) -> list[SegmentRow]:
-        """Return the segments as they are with others in the place of neighboring ones."""
-        return manifests.with_others(self.rows, old, new)
-
     def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
         """Put other segments in the place of neighboring ones, unless that was done before."""
         swapped = False
@@ -176,7 +192,12 @@ class StoreParts(Applier):
 
     # -- which files there are
 
-    def replace_manifest(self, finish: Callable[[], None] = _nothing, **changes: Any) -> None:
+    def replace_manifest(
+        self,
+        finish: Callable[[], None] = _nothing,
+        swap: tuple[list[SegmentRow], list[SegmentRow]] = ([], []),
+        **changes: Any,
+    ) -> None:
         """Write a new manifest, as a job, then call `finish`.
 
         First everything that it refers to is brought to disk, names and all: other files refer
@@ -184,22 +205,29 @@ class StoreParts(Applier):
 
         The rename is the point of no return.  When this raises before it, nothing has changed.
         What comes after it is completed: now, or if that is interrupted before the next job.
+
+        Args:
+            swap: segments, and the others that take their place.
+
+        Raises:
+            JobStopped: another process does the jobs by now.
         """
         self.resume()
         self.commits.check_present()
-        rows: tuple[SegmentRow, ...] = tuple(changes.pop("segments", self.rows))
+        while not (floor := self.raise_floor()):
+            self.follow_further()
+        given = changes.pop("segments", None)
+        rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)
         self.commits.sync(always=begun)
         self.directory.sync()
-        newest = max((row.id for row in rows), default=0)
-        changes.setdefault("next_id", max(newest + 1, self.manifest.next_id))
-        manifest = self.manifest.next(segments=rows, **changes)
-        data = manifest.encode()
+        before = self.manifest
+        manifest = before.next(segments=rows, next_id=floor, **changes)
         unfinished = Unfinished(manifest, self.directory.stamp(MANIFEST_NAME), finish)
         self.unfinished = unfinished
         try:
-            self.directory.replace(MANIFEST_NAME, data, durable=True)
+            self._put_in_place(manifest, before.generation, floor)
         except OSError as error:
             if not self._has_taken_place(unfinished):
                 self.unfinished = None
@@ -210,6 +238,28 @@ class StoreParts(Applier):
             self.resume()
             raise
         self._complete()
+
+    def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
+        def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
+            folder = folder if self.directory.folder is folder else None
+            code = self.commit_manifest(
+                act, folder, temporary, MANIFEST_NAME, self.token, before, floor
+            )
+            if code > 0:
+                raise OSError(code, os.strerror(code), MANIFEST_NAME)
+            if code:
+                raise JobStopped(
+                    "another process does the jobs of the store by now"
+                    if code == LOST_JOBS
+                    else "another process has replaced the manifest"
+                )
+
+        self.directory.replace(
+            MANIFEST_NAME,
+            manifest.encode(),
+            temporary=f"{MANIFEST_NAME}.{self.token:x}.tmp",
+            rename=rename,
+        )
 
     def resume(self) -> None:
         """Complete a change of the manifest that was interrupted past its point of no return."""
@@ -229,8 +279,7 @@ class StoreParts(Applier):
         """The manifest is in place: let the rest of the store follow."""
         if self.unfinished is not None:
             self.manifest = self.unfinished.manifest
-            if self.control_page is not None:
-                self.control_page.generation = self.manifest.generation
+            self.is_old_format = False
             self.unfinished.finish()
             self.unfinished = None
 
@@ -286,21 +335,23 @@ class StoreParts(Applier):
     def undisturbed(self, action: Callable[[], T]) -> T:
         """Call `action`, which only looks, while neither the segments nor what is in them change.
 
-        The writer is not kept out: if it was there meanwhile, `action` is called again.
+        Nobody is kept out: if something changed meanwhile, `action` is called again.
         """
-        if self.follower is not None:
-            return self.follower.undisturbed(action)
-        if self.options.read_only:
+        if self.is_frozen:
             return action()
         for _ in range(LOOKS_MAX):
-            rows, appended = self.rows, self.commits.appended
+            rows, version, table = self.rows, self.applied_version, self.segment_table
             try:
                 result = action()
             except KeyError:  # of a segment that went meanwhile
-                if self.rows is rows:
+                if self.rows is rows and self.segment_table is table:
                     raise
                 continue
-            if self.rows is rows and self.commits.appended == appended:
+            if (
+                self.rows is rows
+                and self.applied_version == version
+                and self.segment_table is table
+            ):
                 return result
         return self.exclusively(action)
 
@@ -310,6 +361,7 @@ class StoreParts(Applier):
             _, size, _, _, _ = self.segment_table.counters(rows[-1].id)
             if size == segment_file.HEADER_BYTES:
                 return
+            self.keep_up()
             self._make_segment()
             made = self.next_segment
             if made is not None and self.end_segment(made):
@@ -393,6 +445,55 @@ class StoreParts(Applier):
         if self.refusal is not None:
             raise again(self.refusal)
 
+    # -- other processes
+
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
+
+    def follow_further(self) -> None:
+        """Take in what others have done, where that takes more than reading on in the log."""
+        assert self.follower is not None
+        self.follower.follow_further()
+
+    def _follow_further(self) -> None:
+        self.follow_further()
+
+    def leaves_jobs_to_others(self) -> bool:
+        """True if another process does jobs now, or has just done one, and this one would have to
+        start over first.
+        """
+        page = self.control_page
+        return (
+            page is not None
+            and page.generation != self.manifest.generation
+            and self.jobs_seen_ms() < OTHERS_FIRST_MS
+        )
+
+    def in_step(self) -> None:
+        """As a job begins: know the files that make up the store by now."""
+        page = self.control_page
+        if page is not None and page.generation != self.manifest.generation:
+            self.follower.start_over()
+
+    def _convert(self) -> None:
+        """Let the manifest say that the format is that of this version; then writes may begin."""
+        self.maintenance.run(lambda: self.replace_manifest() if self.is_old_format else None)
+
+    def _refuse_use(self) -> None:
+        if self.is_forked:
+            opening.open_again(self)
+        else:
+            super()._refuse_use()
+
+    def read_active(self, version: int) -> bool:
+        """Read on in the segment being read up to a version; False: it does not go so far."""
+        if not self.has_open_segment:
+            return False
+        row = self.rows[-1]
+        try:
+            size = self.directory.size(segment_file.file_name(row.id))
+        except FileNotFoundError:  # closed and compacted since the last look
+            return False
+        self.segment_table.segment_file(row.id).size_bytes = size
+        return self.keep_up_to(version)

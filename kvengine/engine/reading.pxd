@@ -69,8 +69,10 @@ cdef class Reader:
     cdef bint verify_always
     cdef object unusable            # None, or the error that every call raises from now on
     cdef const uint64_t *published  # followers: the writer's version in the control page
+    cdef public bint looks          # who only reads looks now and then at its folder, too
     cdef uint64_t look_at_ms        # followers: when to look next whether the folder is still there
     cdef readonly object control_page        # keeps the page mapped
+    cdef uint64_t news              # grows with what other processes change; 1 at first
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted
     cdef public DigestSum digest_changes     # None: nobody asked for a digest yet
@@ -91,6 +93,11 @@ cdef class Reader:
     cdef object view_at(self, const Header *header, uint64_t address)
     cdef object _large_value(self, const Header *header, uint64_t address)
     cdef int _get_group(self, list names, Py_ssize_t start, Py_ssize_t end, list values) except -1
+
+cdef inline bint is_behind(Reader self) noexcept:
+    """True if begin() has something to do."""
+    return self.unusable is not None or self.looks or (
+        self.published != NULL and kv_acquire(self.published) != self.applied)
 
 cdef inline uint64_t *seek(
     Reader self, uint64_t hash, const char *key, uint64_t size, uint64_t *where

@@ -60,16 +60,22 @@ cdef class Reader:
 
     def __cinit__(self, *args, **kwargs) -> None:
         self.published = NULL
+        self.news = 1
 
     cdef int begin(self) except -1:
         """Refuse a store that can't be used; let a follower take in what the writer wrote."""
         if self.unusable is not None:
-            raise again(self.unusable)
+            self._refuse_use()
         if self.published != NULL and (
-            kv_acquire(self.published) != self.applied or coarse_ms() >= self.look_at_ms
+            kv_acquire(self.published) != self.applied
+            or self.looks and coarse_ms() >= self.look_at_ms
         ):
             self._follow()
         return 0
+
+    def _refuse_use(self) -> None:
+        """Raise why the store can't be used; a store that can be opened again overrides it."""
+        raise again(self.unusable)
 
     def _follow(self) -> None:
         """Take in what the writer has written since the last look; followers override it."""
@@ -200,7 +206,7 @@ cdef class Reader:
         """
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
-        if self.unusable is not None or self.published != NULL:
+        if is_behind(self):
             self.begin()
         cdef uint64_t address
         cdef const Header *header = self.current(

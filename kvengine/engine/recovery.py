@@ -49,9 +49,10 @@ class Recovery:
     """One recovery, into a reader that nobody uses yet.
 
     Args:
-        writable: cut off what lies behind the end of the log.
-        until: a reader beside a writer reads up to this version; behind it the writer may be at
-            work.  None: up to the end of the log.
+        writable: open what will be written to for that.
+        alone: no other process has the store; so cut off what lies behind the end of the log.
+        until: beside others, read up to this version; behind it somebody may be at work.  None: up
+            to the end of the log.
         control: the control page the last writer left, or None.
         boot: the id of this boot.
         with_keys: False: the key order is not wanted, only who is alive.
@@ -65,6 +66,7 @@ class Recovery:
         manifest: Manifest,
         *,
         writable: bool,
+        alone: bool,
         rebuild: bool,
         until: int | None,
         control: Control | None,
@@ -72,7 +74,8 @@ class Recovery:
         with_keys: bool = True,
     ) -> None:
         self.reader, self.order, self.directory = reader, order, directory
-        self.manifest, self.writable, self._until = manifest, writable, until
+        self.manifest, self._writable, self._alone = manifest, writable, alone
+        self._until = until
         self.saved: Description | None = None
         self.rows: list[SegmentRow] = []
         self.end = LogEnd(version=0)
@@ -166,7 +169,7 @@ class Recovery:
 
     def _open(self, row: SegmentRow) -> tuple[MappedFile, segment_file.SegmentHeader]:
         name = segment_file.file_name(row.id)
-        writable = self.writable and row.size_bytes is None
+        writable = self._writable and row.size_bytes is None
         try:
             file = self.directory.open(name, writable=writable, map_bytes=MAP_BYTES)
         except FileNotFoundError:
@@ -230,10 +233,14 @@ class Recovery:
         return row.first_version == version + 1
 
     def _last_version(self, rows: list[SegmentRow], position: int) -> int | None:
-        """Return how far to read a segment beside a writer, which may cut off what lies behind."""
-        if self._until is None or position + 1 == len(rows):
+        """Return how far a segment counts: what one who was killed left behind is not to be seen.
+
+        Nor is what lies behind the last version that is visible, where somebody may be at work.
+        """
+        if position + 1 == len(rows):
             return self._until
-        return min(self._until, rows[position + 1].first_version - 1)
+        last = rows[position + 1].first_version - 1
+        return last if self._until is None else min(self._until, last)
 
     def _replay(self, row: SegmentRow, start: int, is_saved: bool, until: int | None) -> Replay:
         """Apply an open segment as far as it is good."""
@@ -248,8 +255,10 @@ class Recovery:
             contiguous=True,
             known=self._known_keys(),
         )
-        if until is None or replay.version < until:
-            replay.run(until=until or 0)
+        if until is None:
+            replay.run()
+        elif replay.version < until:
+            replay.run(until=until)
         self.replayed = self.replayed or replay.version > self.end.version
         self.end.version = max(self.end.version, replay.version)
         table.set_end(row.id, replay.offset)
@@ -367,15 +376,15 @@ class Recovery:
                     found=row.first_version,
                 )
             self.reader.segment_table.retire(row.id)
-            if self.writable:
+            if self._alone:
                 self.directory.remove(segment_file.file_name(row.id))
-        if later and self.writable:
+        if later and self._alone:
             self.directory.sync()  # else they might come back and fit what is written next
         self._cut()
 
     def _cut(self) -> None:
         """Leave nothing behind the end of the log."""
-        if self.writable and self.end.segment_id:
+        if self._alone and self.end.segment_id:
             file = self.reader.segment_table.segment_file(self.end.segment_id)
             if file.size_bytes > self.end.offset:
                 unclean = has_bytes(file, self.end.offset)

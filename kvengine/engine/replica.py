@@ -60,9 +60,8 @@ def _promote(store: StoreParts, version: int) -> None:
     if version > store.applied_version:
         store.commits.sync()
         rows = _close_log(store)
-        # Not even an empty segment that goes now may be taken for one that continues the log.
         store.replace_manifest(
-            finish, segments=rows, version=version, origin=None, next_id=store.next_id
+            finish, segments=rows, version=version, origin=None
         )
     else:
         store.replace_manifest(finish, origin=None)
@@ -76,7 +75,7 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
     def end() -> None:
         if store.has_open_segment:
             store.rows = [*store.rows[:-1], store.rows[-1].ended(store.applied_version)]
-            store.rebase(store.key_order)
+            store.rebase()
 
     store.exclusively(end)
     rows = []
@@ -95,11 +94,10 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
 def _rebuild(store: StoreParts) -> None:
     """Make the index anew from the files that the manifest names, and go on with it."""
     try:
-        opening.recover(store, store.control_page, writable=True)
-        store.rebase(store.key_order)
+        opening.recover(store, store.control_page, store.manifest, alone=True)
         version = store.applied_version
-        store.commits.begin(store.directory, [], None, version, True)
-        store.saved_appended = store.commits.appended
+        store.commits.begin(store.directory, [], None, 0, version)
+        store.saved_taken_in = store.taken_in
         if store.control_page is not None:
             store.control_page.durable_version = version
             store.control_page.version = version
@@ -224,9 +222,6 @@ class Staging:
             changes |= {"index": None, "key_runs": (), "forgotten": version}
             old += derived_files(store)
             kept = []
-        # No segment that goes now may be taken for one that continues the log.
-        changes["next_id"] = store.next_id
-
         def finish() -> None:
             self._rows, self._names = [], []  # they are the store's now
             store.exclusively(lambda: _rebuild(store))

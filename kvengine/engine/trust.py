@@ -12,7 +12,7 @@ Invariants:
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from kvengine.engine import index_file, segment_file
 from kvengine.engine.index_file import Description
@@ -38,7 +38,13 @@ def rows_after_manifest(
         header = _header(directory, name, manifest.uuid)
         if header is not None and header.kind == LOG and header.uuid == manifest.uuid:
             found.append(SegmentRow(header.id, LOG, header.first_version))
-    return sorted(found, key=lambda row: row.first_version)
+    found.sort(key=lambda row: row.id)
+    # One that another follows with the same version was begun by a process that was killed then.
+    return [
+        row
+        for row, after in zip_longest(found, found[1:])
+        if after is None or row.first_version < after.first_version
+    ]
 
 
 def _header(directory: Directory, name: str, uuid: bytes) -> SegmentHeader | None:
@@ -81,6 +87,8 @@ def refuse_lost_segments(
             continue
         if header is None or header.kind != LOG or header.uuid != manifest.uuid:
             continue
+        if any(row.id > number and row.first_version == header.first_version for row in rows):
+            continue  # who had begun it was killed
         if header.first_version == version + 1 and directory.size(name) > HEADER_BYTES:
             raise CorruptData(
                 "next_id",

@@ -48,6 +48,10 @@ class WriterPage:
         self._at_first = control.snapshot()
         self._believed = False
 
+    def believe(self) -> None:
+        """Somebody who has the lock has set it up."""
+        self._believed = True
+
     def is_trusted(self, *, ask: bool = True) -> bool:
         """True if the page says how far the log may be read; `ask` who holds the lock, if need be.
 

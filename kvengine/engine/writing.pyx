@@ -1,44 +1,41 @@
-"""Writing: a change becomes a record at the end of the log, then the index points to it.
+"""Writing: a record at the end of the log, then an index entry that points to it.
 
 Invariants:
 
-* Versions are given in the order in which records lie in the log, and grow by one; only where a
-  replica took changes over as its source numbered them may some be missing, and a flag says so.
-* A change is visible to readers of this process when its record is whole, to other processes when
-  the control page says so, and acknowledged when it is as durable as was asked for.
-* A batch becomes visible at once: between its first and its last index entry the GIL is held.
-* A write that fails leaves nothing behind that a reader or a recovery could take for a change:
-  what its index entries need is reserved before the append, and after it nothing can fail.
-* One thread writes at a time, and no Python code runs meanwhile: what went wrong is noted, and
-  raised when the lock was given back.  The GIL may be released, so what was looked up in the index
-  before is looked up again after.
+* A write is a follower that has the pen for a moment: it takes in what others have written first.
+* Nothing of the index changes before the record is in the log; what publishing needs is reserved
+  before the append.  So a failed write changes nothing, and publishing can't fail.
+* Others see a version after its records are whole.  What was behind it when its writer was killed
+  is never looked at: the log goes on in a new segment (`writing` on the page tells).
+* A call makes all of its changes as one batch, visible together.
+* With the pen in hand nothing waits: not for the GIL, nor for a record that is on disk.  A large
+  write copies without the GIL, passes the pen on, and then follows its own records.
+* No Python code runs under the lock: what went wrong is noted there and raised after.
 """
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from kvengine.engine.durable cimport kv_load, kv_publish
-from kvengine.engine.key_buffer cimport reserve_keys
-from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, points_to_record, reserve_entries,
-    shard_of, table_of,
-    kv_prefetch,
-)
+from kvengine.engine.change cimport Change, Write
+from kvengine.engine.durable cimport kv_thread
+from kvengine.engine.indexing cimport look_up, show, take_in
+from kvengine.engine.key_index cimport Table, shard_of, table_of
 from kvengine.engine.log_end cimport (
-    BAD_RECORD, BAD_SHARD, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OUT_OF_ORDER,
-    REFUSED, SYSTEM,
+    BAD_RECORD, BAD_SHARD, BEHIND, CONFLICT, DONE, FULL, GONE, LOST, NO_MEMORY, NOTHING, OLD_FORMAT,
+    ON_DISK, OUT_OF_ORDER, REFUSED, SYSTEM, UNSYNCED,
 )
-from kvengine.engine.reading cimport checked_record, seek, version_at
+from kvengine.engine.page cimport (
+    ALLOCATED, DURABLE as DURABLE_WORD, FAILED, LOSSES, SEGMENT, SPARSE, VERSION, WRITING,
+    load_word, store_word,
+)
 from kvengine.engine.record cimport (
-    BAD_CHECKSUM, BAD_ENTRY, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, UNREADABLE,
-    Header, aligned, check, encode, flags_of, size_of,
+    BAD_CHECKSUM, DELETE, DURABLE, EXPIRES, GAP, HEADER_BYTES, MORE, aligned, encode,
 )
-from kvengine.engine.segment cimport (
-    SEGMENT_MAP_BYTES, Segment, make_address, note_expiry, offset_of, slot_of,
-)
-from kvengine.file.mapped cimport storage_error
+from kvengine.engine.segment cimport SEGMENT_MAP_BYTES, Segment, offset_of, slot_of
+from kvengine.file.mapped cimport MappedFile, storage_error, write_fully
 
 from kvengine.engine.record import damage
 from kvengine.errors import InvalidRequest, StorageFull, StoreReadOnly, VersionConflict, again
@@ -49,6 +46,7 @@ cdef enum:
     # One call for each larger write is cheaper than what the system does for pages that were
     # stored to, when they are written back.
     IN_PLACE_BYTES_MAX = 4096
+    LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the pen in hand
 
 cdef object INDEX_BEHIND_LOG = StoreReadOnly(
     "the store is read-only: the last change is in the log, but the index could not take it in; "
@@ -58,11 +56,14 @@ cdef object INDEX_BEHIND_LOG = StoreReadOnly(
 cdef class Writer(LogEnd):
     """A Reader that may also append to the log."""
 
-    def __cinit__(self, *args, **kwargs) -> None:
-        self.bell = &self.no_bell
-
     def _wake(self) -> None:
         """Wake those who wait for a change; the store overrides it."""
+
+    def _follow_further(self) -> None:
+        """Take in what others have written, whatever it takes; the store overrides it."""
+
+    def _convert(self) -> None:
+        """Replace a manifest of an older format; the store overrides it."""
 
     # -- the one way into the log
 
@@ -72,30 +73,91 @@ cdef class Writer(LogEnd):
         Raises:
             VersionConflict: `if_version` is not negative and not the version of the first key.
         """
-        cdef int code
+        cdef int code, looks = 0
         cdef bint tried = False
         while True:
             self.acquire()
             try:
                 code = attempt(self, write)  # raises only what a hook of tests does
             finally:
-                self.release()
+                if not write.passed_on:
+                    self.give_pen()
+                self.leave()
             if code <= NOTHING:
                 break
             try:
                 if code == FULL:
                     self._make_segment()
+                elif code == ON_DISK:
+                    looks += 1
+                    write.waits = looks > LOOKS_WITHOUT_WAIT
+                    self._bring_in(write.offset)
                 else:
                     self._fail(write, code)
             except StorageFull:
                 if tried or not self._find_space(only_deletes(write)):
                     raise
                 tried = True
+        if write.passed_on:
+            self.keep_up()
         if write.begun:
             self._has_begun()
         if write.grown:
             self._has_grown()
         return 0
+
+    def _bring_in(self, address: int) -> None:
+        """Read the beginning of a record from the disk while other threads run."""
+        cdef uint64_t where = address
+        cdef uint64_t offset = offset_of(where), end
+        if not self.segments.warm(where):
+            end = self.segments.rows[slot_of(where)].end
+            if end > offset:  # else the segment went meanwhile
+                self.segments.file(slot_of(where)).check_readable(offset, min(4096, end - offset))
+
+    cpdef bint keep_up(self) except -1:
+        """Take in what was written, here or by others; False inside exclusively().
+
+        What a record that is damaged, or no memory, forbids is raised.
+        """
+        cdef Write write
+        cdef int code, looks = 0
+        memset(&write, 0, sizeof(Write))
+        write.numbered, write.if_version = True, -1
+        while True:
+            if self.frozen:
+                if self.owner == kv_thread():
+                    return False
+                self.enter()
+                self.leave()
+                continue
+            code = follow(self, &write)
+            if code == DONE:
+                return True
+            if code == BEHIND:
+                self._follow_further()
+            elif code == ON_DISK:
+                looks += 1
+                write.waits = looks > LOOKS_WITHOUT_WAIT
+                self._bring_in(write.offset)
+            else:
+                self._fail(&write, code)
+
+    def keep_up_to(self, version: int) -> bool:
+        """Read on in the active segment up to a version that is there; False: it is not."""
+        cdef Write write
+        cdef int code = DONE
+        cdef uint64_t upto = version
+        memset(&write, 0, sizeof(Write))
+        write.numbered, write.if_version = True, -1
+        while self.applied < upto:
+            write.waits = True
+            code = take_in(self, upto, &write)
+            if code == BEHIND:
+                return False
+            if code != DONE:
+                self._fail(&write, code)
+        return True
 
     cdef int _fail(self, Write *write, int code) except -1:
         """Raise what came of a write; the lock was given back."""
@@ -104,20 +166,26 @@ cdef class Writer(LogEnd):
             name = (<MappedFile>write.file).name
             Py_DECREF(<object>write.file)
             write.file = NULL
-        if code == CONFLICT:
+        if code == BEHIND:
+            self._follow_further()
+        elif code == OLD_FORMAT:
+            self._convert()
+        elif code == CONFLICT:
             raise VersionConflict(write.if_version, write.found)
-        if code == OUT_OF_ORDER:
+        elif code == OUT_OF_ORDER:
             raise InvalidRequest(
                 f"version {write.changes[0].version} does not come after {write.found}")
-        if code == SYSTEM:
+        elif code >= SYSTEM:
             raise storage_error(write.error, f"cannot {write.what.decode()}", name)
-        if code == BAD_RECORD:
+        elif code == BAD_RECORD:
             code = write.error if write.error < 0 else BAD_CHECKSUM
             raise damage(code, name or "the key index", write.offset, "other bytes")
-        if code == NO_MEMORY:
+        elif code == NO_MEMORY:
             raise MemoryError("no memory for a change; nothing was written")
-        if code == GONE:
+        elif code == GONE:
             self.commits.check_present()
+        elif code == UNSYNCED:
+            self.commits.refuse_failed()
         elif code == BAD_SHARD:
             self.index.verify_shard(
                 <Table *>table_of(self.index, write.found),
@@ -127,13 +195,36 @@ cdef class Writer(LogEnd):
         return 0  # it is over: try again
 
 
+cdef int follow(Writer self, Write *write) noexcept:
+    """Take in what is visible; the GIL is held from here to the end."""
+    cdef uint64_t version = load_word(&self.page[VERSION])
+    if version == self.applied:
+        return DONE
+    # Loaded after: what this version stands for is in this segment, or the log has gone on.
+    if version < self.applied or self.active_slot == 0 or (
+        load_word(&self.page[LOSSES]) != self.seen_losses
+    ) or (
+        load_word(&self.page[SEGMENT]) != self.segments.rows[self.active_slot].id
+    ):
+        return BEHIND
+    return take_in(self, version, write)
+
+
 cdef int attempt(Writer self, Write *write) except -1:
-    """Do it, under the lock.  Up to the append everything may fail, after it nothing."""
+    """Do it, with the pen in hand.  Up to the append everything may fail, after it nothing."""
     cdef Change *changes = write.changes
     cdef Py_ssize_t i
     cdef int code
     if self.unusable is not None or self.refusal is not None:
         return REFUSED
+    if load_word(&self.page[FAILED]):
+        return UNSYNCED
+    if self.is_old_format:
+        return OLD_FORMAT
+    if load_word(&self.page[VERSION]) != self.applied:
+        code = follow_others(self, write)
+        if code != DONE:
+            return code
     if write.numbered and changes[0].version <= self.applied:
         write.found = self.applied
         return OUT_OF_ORDER
@@ -150,8 +241,20 @@ cdef int attempt(Writer self, Write *write) except -1:
             for i in range(write.n):
                 changes[i].version = self.applied + 1 + i
         code = append(self, write)
-    if code == DONE:
+    if code == DONE and not write.passed_on:
         code = publish(self, write)
+    return code
+
+
+cdef int follow_others(Writer self, Write *write) noexcept:
+    """Take in what others have written since."""
+    cdef Write other
+    cdef int code
+    memset(&other, 0, sizeof(Write))
+    other.numbered, other.if_version, other.waits = True, -1, write.waits
+    code = follow(self, &other)
+    write.offset, write.found = other.offset, other.found
+    write.file, write.error = other.file, other.error
     return code
 
 
@@ -159,11 +262,16 @@ cdef int make_room(Writer self, Write *write) except -1:
     """Have the bytes after the end of the log in one segment, allocated on disk."""
     cdef uint64_t end = 0
     cdef int code
+    cdef uint64_t begun = load_word(&self.page[SEGMENT])
+    cdef bint is_torn = load_word(&self.page[WRITING]) != 0
+    if begun and not is_torn and not self.knows_segment(begun):
+        return BEHIND  # another process has begun one, and written nothing yet
     if self.active_slot:
         end = self.segments.rows[self.active_slot].end
     if (
-        self.active_slot == 0 or end >= self.segment_bytes
-        or end + write.size > SEGMENT_MAP_BYTES
+        self.active_slot == 0 or begun != self.segments.rows[self.active_slot].id
+        or end >= self.segment_bytes or end + write.size > SEGMENT_MAP_BYTES
+        or is_torn  # whoever did it was killed: leave its tail alone
     ):
         if self.commits.is_lost():
             return GONE
@@ -174,7 +282,7 @@ cdef int make_room(Writer self, Write *write) except -1:
             return refused(self, write, code - SYSTEM, self.next_segment.file, "begin a segment")
         write.begun = True
         end = self.segments.rows[self.active_slot].end
-    if end + write.size > self.active.size_bytes:
+    if end + write.size > load_word(&self.page[ALLOCATED]):
         code = self.grow(aligned(end + write.size), only_deletes(write))
         if code:
             return refused(self, write, code, self.active, "grow")
@@ -191,68 +299,6 @@ cdef int refused(Writer self, Write *write, int code, MappedFile file, const cha
     return SYSTEM
 
 
-cdef int look_up(Writer self, Write *write) noexcept:
-    """Reserve what publish() needs, and bring what it will touch into the caches.
-
-    What it finds is looked up again after: other threads may run meanwhile.
-    """
-    cdef Change *change
-    cdef uint64_t *entry
-    cdef uint64_t where, puts = 0, bytes_of_keys = 0
-    cdef Py_ssize_t i
-    if write.n > 1:
-        for i in range(write.n):
-            kv_prefetch(home_line(self.index, write.changes[i].hash))
-    for i in range(write.n):
-        change = &write.changes[i]
-        entry = seek(self, change.hash, change.key, change.key_size, &where)
-        if entry == &DAMAGED or entry == &COLD:
-            return note_damage(self, write, change.hash, where, entry == &COLD)
-        if entry != NULL:
-            where = entry[0] & ADDRESS_MASK
-            if checked_record(self.segments.rows, where) == NULL:
-                return note_damage(self, write, change.hash, where, False)
-        if not write.numbered and i == 0 and (
-            write.if_version >= 0 or change.kind == DELETE and write.n == 1
-        ):
-            write.found = version_at(self.segments.rows, entry, write.moment)
-            if write.if_version >= 0 and write.found != <uint64_t>write.if_version:
-                return CONFLICT
-            if write.found == 0 and change.kind == DELETE:
-                return NOTHING
-        if self.index.saved != NULL and not self.index.try_preserve(change.hash):
-            return NO_MEMORY
-        if change.kind == PUT:
-            puts += 1
-            bytes_of_keys += change.key_size
-    if puts and not (
-        reserve_entries(self.index, puts)
-        and reserve_keys(self.order.active, puts, bytes_of_keys)
-    ):
-        return NO_MEMORY
-    return DONE
-
-
-cdef int note_damage(
-    Writer self, Write *write, uint64_t hash, uint64_t address, bint unreadable,
-) noexcept:
-    """Keep what _fail() says of damage: of a record, or if the address is 0 of the index."""
-    cdef Segment *row = &self.segments.rows[slot_of(address)]
-    cdef MappedFile file
-    write.found, write.offset = hash, offset_of(address)
-    if address == 0:
-        return BAD_SHARD
-    if not points_to_record(self.segments.rows, address):
-        write.error = BAD_ENTRY
-        return BAD_RECORD
-    file = self.segments.file(slot_of(address))
-    Py_INCREF(file)
-    write.file = <PyObject *>file
-    write.error = UNREADABLE if unreadable else <int>check(
-        row.base + write.offset, row.end - write.offset, row.salt + write.offset, True)
-    return BAD_RECORD
-
-
 cdef int append(Writer self, Write *write) except -1:
     """Lay the records out behind the end of the log; nothing points to them yet."""
     cdef Segment *row = &self.segments.rows[self.active_slot]
@@ -263,102 +309,77 @@ cdef int append(Writer self, Write *write) except -1:
     cdef char *buffer = NULL
     cdef bint in_place = (
         self.store_to_mapping and write.level > 1 and size <= IN_PLACE_BYTES_MAX
-        and active.hook is None and not active.sparse)
+        and active.hook is None and not load_word(&self.page[SPARSE]))
     cdef uint64_t end
     cdef int code = 0
+    cdef uint8_t first = 0
     if in_place:
-        code = active.try_prepare(start, start + size)
+        code = self.prepare(start, start + size)
         target = row.base + start
     elif size > SMALL_BYTES:
         target = buffer = <char *>malloc(size)
         if buffer == NULL:
             return NO_MEMORY
-    cdef uint8_t first = 0
-    if kv_load(&self.commits.synced) == self.commits.appended:
+    if load_word(&self.page[DURABLE_WORD]) >= self.applied:
         first = DURABLE
+    store_word(&self.page[WRITING], 1)
     try:
+        if code == 0 and size > GIL_BYTES_MAX and active.hook is None:
+            return pass_on_large(self, write, buffer, first)
         if code == 0:
-            if size > GIL_BYTES_MAX:
-                with nogil:
-                    end = lay_out(target, start, row.salt, write, self.applied, first)
-            else:
-                end = lay_out(target, start, row.salt, write, self.applied, first)
+            end = lay_out(target, start, row.salt, write, self.applied, first)
             if not in_place:
                 code = active.try_write(target, end, start)
     finally:
-        free(buffer)
+        if buffer != NULL:
+            free(buffer)
+        if code:
+            store_word(&self.page[WRITING], 0)
     if code:
         return refused(self, write, code, active, "write")
     row.end = start + end
-    kv_publish(&self.commits.appended, self.commits.appended + end)
+    self.taken_in += end
+    return DONE
+
+
+cdef int pass_on_large(Writer self, Write *write, char *buffer, uint8_t first) noexcept:
+    """Append and publish without the GIL, and pass the pen on: the index follows later."""
+    cdef Segment *row = &self.segments.rows[self.active_slot]
+    cdef MappedFile active = self.active
+    cdef uint64_t start = row.end, salt = row.salt, before = self.applied, end
+    cdef uint64_t version
+    cdef int fd = active.fd, code
+    with nogil:
+        end = lay_out(buffer, start, salt, write, before, first)
+        code = write_fully(fd, buffer, end, start)
+        if code == 0:
+            version = write.changes[write.n - 1].version
+            store_word(&self.page[VERSION], version)
+        store_word(&self.page[WRITING], 0)
+        if code == 0:
+            self.give_pen()
+    if code:
+        return refused(self, write, code, active, "write")
+    write.version, write.done, write.passed_on = version, True, True
     return DONE
 
 
 cdef int publish(Writer self, Write *write) noexcept:
     """Let the index point to the records, which are in the log; nothing may fail any more."""
     cdef Py_ssize_t i
+    cdef bint right = True
     for i in range(write.n):
         if not show(self, &write.changes[i]):
             # Rather no more writes than a version that is given twice.
             self.refusal = INDEX_BEHIND_LOG
-            return LOST
+            right = False
+            break
     self.applied = write.version = write.changes[write.n - 1].version
-    kv_publish(&self.commits.version, self.applied)
-    if self.control != NULL:
-        kv_publish(self.control, self.applied)
-    write.ticket = self.commits.appended
-    return DONE
-
-
-cdef bint show(Writer self, Change *change) noexcept:
-    """Let the index point to a record; False: it is damaged where nothing was before."""
-    cdef uint64_t where
-    cdef uint64_t *entry = find(
-        self.index, change.hash, change.key, change.key_size, True, &where)
-    cdef Segment *row = &self.segments.rows[self.active_slot]
-    cdef uint64_t address = make_address(self.active_slot, change.offset)
-    cdef uint64_t size = change.size
-    if entry == &DAMAGED:
-        return False
-    if change.kind == PUT:
-        row.live_bytes += size
-        if self.groups is not None:
-            self.groups.add(
-                change.key, change.key_size, change.metadata_size + change.value_size,
-                change.expires_at, 1)
-        if self.digest_changes is not None:
-            self.digest_changes.add_record(<const Header *>(row.base + change.offset), 1)
-        if change.expires_at:
-            row.expiring_bytes += size
-            note_expiry(row, change.expires_at)
-            self.removals += 1
-    else:
-        row.tombstone_bytes += size
-        self.removals += 1
-    if entry != NULL:
-        count_out(self, entry[0] & ADDRESS_MASK)
-        if change.kind == PUT:
-            self.index.replace(entry, change.hash, address)
-        else:
-            self.index.remove(entry, change.hash)
-    elif change.kind == PUT:
-        self.index.insert_reserved(change.hash, address)
-        self.order.active.add_reserved(change.key, <uint32_t>change.key_size, address)
-    return True
-
-
-cdef void count_out(Writer self, uint64_t address) noexcept:
-    """The record at an address is dead from now on."""
-    cdef Segment *row = &self.segments.rows[slot_of(address)]
-    cdef const Header *header = <const Header *>(row.base + offset_of(address))
-    cdef uint64_t size = size_of(header)
-    row.live_bytes -= size
-    if self.groups is not None:
-        self.groups.add_record(header, -1)
-    if self.digest_changes is not None:
-        self.digest_changes.add_record(header, -1)
-    if flags_of(header) & EXPIRES:
-        row.expiring_bytes -= size
+    self.commits.version = self.applied
+    store_word(&self.page[VERSION], self.applied)
+    store_word(&self.page[WRITING], 0)
+    write.done = True
+    return DONE if right else LOST
 
 
 cdef uint64_t lay_out(

@@ -12,12 +12,16 @@ Invariants:
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from kvengine.file.folder import Folder
 from kvengine.file.mapped import MappedFile
 
 GUARD_NAME = "CONSUMERS"  # the lock of update()
+# Called for the rename of replace(): with what does it, and with the folder, if there is one on disk,
+# and the name before, for who does it himself.
+Rename = Callable[[Callable[[], None], Folder | None, str], None]
 
 
 class OutputFile(Protocol):
@@ -72,11 +76,23 @@ class Directory(Protocol):
         """
         ...
 
-    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+    def replace(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        durable: bool = True,
+        temporary: str | None = None,
+        rename: Rename | None = None,
+    ) -> None:
         """Put a file with these bytes in the place of the old one; after a crash it is either.
 
         With `durable` it is the new one once the call has returned.  Without it a crash of the
         machine, though not of the process, may also leave parts of it, or nothing.
+
+        Args:
+            temporary: the name of the new file until then.
+            rename: carries out the rename, or has it carried out; what it raises undoes all.
         """
         ...
 
@@ -154,23 +170,47 @@ class Directory(Protocol):
         """Raise StorageError if another folder is at the path now; none at all is no error."""
         ...
 
-    def lock(self) -> None:
-        """Become the one writer, or raise StoreLocked with the pid of the one there is.
+    def opening(self) -> AbstractContextManager[None]:
+        """Keep others from opening or closing the store meanwhile.
+
+        Raises:
+            StoreLocked: another process has done so for a minute.
+        """
+        ...
+
+    def lock(self, *, shared: bool = False) -> None:
+        """Become the one who writes, or one of them; raise StoreLocked if somebody else is alone.
 
         The lock ends with unlock(), with close(), or with the process, however that ends.
         """
         ...
 
-    def unlock(self) -> None:
-        """Let others write; no error if this is not the writer."""
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """The same; False if somebody is there who does not share."""
+        ...
+
+    def share_lock(self) -> None:
+        """Let others write, too; inside opening()."""
+        ...
+
+    def is_last(self) -> bool:
+        """True if nobody else writes; if somebody does, unlock() must follow; inside opening()."""
+        ...
+
+    def unlock(self, last: bool = True) -> None:
+        """Give the lock back, if there is one; `last`: nobody else has it."""
         ...
 
     def lock_is_held(self) -> bool:
-        """True if some process is the writer."""
+        """True if some process has the store open for writing."""
         ...
 
     def stamp(self, name: str) -> object:
         """Return what changes when another file is put under a name; None: there is none."""
+        ...
+
+    def pid_of_holder(self) -> int | None:
+        """Return the process that opened the store for writing last; None if that is not known."""
         ...
 
     def was_left_open(self) -> bool:

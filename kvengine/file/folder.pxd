@@ -36,4 +36,4 @@ cdef class FolderLock:
     cdef int folder_fd, file_fd     # locked; -1: not
     cdef int pid                    # of the process that took it
 
-    cdef int _take(self, int where, const char *name) noexcept nogil
+    cdef int _take(self, int where, const char *name, int operation) noexcept nogil

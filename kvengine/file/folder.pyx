@@ -231,11 +231,12 @@ cdef class Descriptor:
 
 
 cdef class FolderLock:
-    """The lock of the one writer: on the folder itself, and on a file in it.
+    """The lock of those who write: on the folder itself, and on a file in it.
 
-    The file may be removed by whoever believes it to be stale, so the folder counts; the file is
-    for versions that know nothing else, and for the text that says who the writer is.  Where a
-    folder can't be locked (NFS), the file alone counts.
+    They share it; who has it alone lets nobody else write.  The file may be removed by whoever
+    believes it to be stale, so the folder counts; the file is for versions that know nothing else,
+    and for the text that says who came last.  Where a folder can't be locked (NFS), the file alone
+    counts.
     """
 
     def __cinit__(self) -> None:
@@ -244,35 +245,36 @@ cdef class FolderLock:
     def __dealloc__(self) -> None:
         self.forget()
 
-    def take(self, folder: Folder, name: str) -> bool:
-        """Take the lock; False if somebody has it.
+    def take(self, folder: Folder, name: str, shared: bool = False) -> bool:
+        """Take the lock, alone or `shared`; False if somebody has it who does not share it so.
 
         Raises:
             OSError: the file can't be made or locked.
         """
         cdef bytes text = os.fsencode(name)
         cdef const char *start = text
+        cdef int operation = (LOCK_SH if shared else LOCK_EX) | LOCK_NB
         cdef int code
         with nogil:
-            code = self._take(folder.fd, start)
+            code = self._take(folder.fd, start, operation)
         if code == 0:
             return True
         if code == EAGAIN:
             return False
         raise OSError(code, os.strerror(code), name)
 
-    cdef int _take(self, int where, const char *name) noexcept nogil:
+    cdef int _take(self, int where, const char *name, int operation) noexcept nogil:
         cdef int code = 0
         cdef int folder_fd = openat(where, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         cdef int file_fd = -1
         if folder_fd < 0:
             return errno
-        if flock(folder_fd, LOCK_EX | LOCK_NB) != 0 and errno == EAGAIN:
+        if flock(folder_fd, operation) != 0 and errno == EAGAIN:
             code = EAGAIN
         if code == 0:
             file_fd = openat(
                 where, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, FILE_MODE)
-            if file_fd < 0 or flock(file_fd, LOCK_EX | LOCK_NB) != 0:
+            if file_fd < 0 or flock(file_fd, operation) != 0:
                 code = errno
         if code != 0:
             give_back(file_fd)
@@ -280,6 +282,16 @@ cdef class FolderLock:
             return code
         self.folder_fd, self.file_fd, self.pid = folder_fd, file_fd, getpid()
         return 0
+
+    def share(self) -> None:
+        """Let others share the lock; nobody may try to take it meanwhile."""
+        flock(self.folder_fd, LOCK_SH)
+        flock(self.file_fd, LOCK_SH)
+
+    def take_alone(self) -> bool:
+        """True if nobody shares the lock any more; if not, it may be lost: then release() it."""
+        return flock(self.folder_fd, LOCK_EX | LOCK_NB) == 0 and (
+            flock(self.file_fd, LOCK_EX | LOCK_NB) == 0)
 
     def is_taken(self, folder: Folder, name: str) -> bool:
         """True if somebody has the lock; asking holds it for a moment."""
@@ -297,10 +309,11 @@ cdef class FolderLock:
             ftruncate(self.file_fd, 0)
             pwrite(self.file_fd, <const char *>text, len(text), 0)
 
-    def release(self) -> None:
-        """Give the lock back, if this process took it."""
+    def release(self, last: bool) -> None:
+        """Give the lock back, if this process took it; the last one erases what note() wrote."""
         if self.file_fd >= 0 and self.pid == getpid():
-            ftruncate(self.file_fd, 0)  # so that nobody is told of a pid that is gone
+            if last:
+                ftruncate(self.file_fd, 0)  # so that nobody is told of a pid that is gone
             flock(self.file_fd, LOCK_UN)
             flock(self.folder_fd, LOCK_UN)
         self.forget()
@@ -322,6 +335,6 @@ cdef bint is_locked(int fd) noexcept nogil:
     """True if another descriptor of the same file has a lock; closes this one."""
     cdef bint taken = False
     if fd >= 0:
-        taken = flock(fd, LOCK_SH | LOCK_NB) != 0 and errno == EAGAIN
+        taken = flock(fd, LOCK_EX | LOCK_NB) != 0 and errno == EAGAIN
         close(fd)
     return taken

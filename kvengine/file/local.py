@@ -13,14 +13,15 @@ Invariants:
 import contextlib
 import errno
 import fcntl
+import functools
 import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kvengine.errors import NotAStore, StorageError, StoreClosed, StoreLocked, pass_on
-from kvengine.file.directory import GUARD_NAME, Directory
+from kvengine.file.directory import GUARD_NAME, Directory, Rename
 from kvengine.file.folder import Descriptor, Folder, FolderLock
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
@@ -35,6 +36,9 @@ from kvengine.file.output import (
 )
 
 LOCK_NAME = "LOCK"
+OPENING_NAME = "OPENING"  # held with flock by who opens or closes the store
+OPENING_S = 60.0  # the longest wait for another process that does
+UPDATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 FOLDER_MODE = 0o700
 OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 READ_BYTES = 1 << 16
@@ -134,9 +138,17 @@ class LocalDirectory:
             raise problem
         return folder
 
-    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+    def replace(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        durable: bool = True,
+        temporary: str | None = None,
+        rename: Rename | None = None,
+    ) -> None:
         """Put a file with these bytes in the place of the old one; after a crash it is either."""
-        folder, temporary = self._to_change(), name + ".tmp"
+        folder, temporary = self._to_change(), temporary or name + ".tmp"
         self._unlink(folder, temporary)  # of one who was killed in here
         output = LocalOutput(self._at(temporary), folder=folder.fd)
         try:
@@ -151,7 +163,13 @@ class LocalDirectory:
                 output.close()
             self.check_present()  # as late as can be
             with refusals("rename", self._at(temporary)):
-                os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+                act = functools.partial(
+                    os.rename, temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd
+                )
+                if rename is None:
+                    act()
+                else:
+                    rename(act, folder, temporary)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=folder.fd)
@@ -164,9 +182,8 @@ class LocalDirectory:
     ) -> None:
         """Replace a small file by what `change` makes of it, while nobody else does."""
         folder, path = self._to_change(), self._at(GUARD_NAME)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with refusals("lock", path):
-            guard = Descriptor(GUARD_NAME, flags, FILE_MODE, folder.fd)
+            guard = Descriptor(GUARD_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
         try:
             with refusals("lock", path):
                 fcntl.flock(guard, fcntl.LOCK_EX)
@@ -263,28 +280,57 @@ class LocalDirectory:
 
     # -- the lock
 
-    def lock(self) -> None:
-        """Become the one writer, or raise StoreLocked with the pid of the one there is."""
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Keep others from opening or closing the store meanwhile."""
+        guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
+        try:
+            until = time.monotonic() + OPENING_S
+            while not _try_flock(guard, self._at(OPENING_NAME)):
+                if time.monotonic() > until:
+                    raise StoreLocked(self.path, self.pid_of_holder())
+                time.sleep(LOCK_PAUSE_S)
+            yield
+        finally:
+            guard.close()
+
+    def lock(self, *, shared: bool = False) -> None:
+        """Become the one who writes, or one of them; raise StoreLocked if somebody else is alone."""
+        if not self.try_lock(shared=shared):
+            raise StoreLocked(self.path, self.pid_of_holder())
+
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """The same; False if somebody is there who does not share."""
         folder = self.folder
         for attempt in range(LOCK_ATTEMPTS):
             if attempt:
                 time.sleep(LOCK_PAUSE_S)
             with refusals("lock", self._at(LOCK_NAME)):
-                if self._lock.take(folder, LOCK_NAME):
+                if self._lock.take(folder, LOCK_NAME, shared):
                     break
         else:
-            raise StoreLocked(self.path, self._pid_of_holder())
+            return False
         try:
             self.check_present()
             self.check_path()
-            self._was_left_open = bool(self._lock_text())
+            self._was_left_open = not shared and bool(self._lock_text())
             self._lock.note(b"%d\n" % os.getpid())
             _warn_if_loose(folder)
         except BaseException:
-            self._lock.release()
+            self._lock.release(False)
             raise
+        return True
 
-    def _pid_of_holder(self) -> int | None:
+    def share_lock(self) -> None:
+        """Let others write, too; inside opening()."""
+        self._lock.share()
+
+    def is_last(self) -> bool:
+        """True if nobody else writes; if somebody does, unlock() must follow; inside opening()."""
+        return self._lock.take_alone()
+
+    def pid_of_holder(self) -> int | None:
+        """Return the process that opened the store for writing last; None if that is not known."""
         text = self._lock_text().split(b"\n")[0]
         return int(text) if text.isdigit() else None
 
@@ -299,12 +345,12 @@ class LocalDirectory:
         """True if the last writer did not close the store, or this is a copy of one in use."""
         return self._was_left_open or (bool(self._lock_text()) and not self.lock_is_held())
 
-    def unlock(self) -> None:
-        """Let others write; no error if this is not the writer."""
-        self._lock.release()
+    def unlock(self, last: bool = True) -> None:
+        """Give the lock back, if there is one; `last`: nobody else has it."""
+        self._lock.release(last)
 
     def lock_is_held(self) -> bool:
-        """True if some process is the writer."""
+        """True if some process has the store open for writing."""
         folder = self._folder
         return folder is not None and self._lock.is_taken(folder, LOCK_NAME)
 
@@ -329,7 +375,7 @@ class LocalDirectory:
 
     def close(self) -> None:
         """Give everything back."""
-        self._lock.release()
+        self._lock.release(False)
         self._folder = None  # closed when the last call that uses it has returned
 
 
@@ -342,6 +388,16 @@ def _open_folder(path: str) -> Folder:
         if os.path.lexists(path):
             raise NotAStore(f"{path} is not a folder, so it is not a kvengine store") from None
         raise
+
+
+def _try_flock(file: Descriptor, path: str) -> bool:
+    with refusals("lock", path):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pass_on(error)
+            return False
+    return True
 
 
 def _make_folder(path: str) -> None:

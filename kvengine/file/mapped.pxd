@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 cdef object storage_error(int code, str what, str name)
+cdef int write_fully(int fd, const char *data, uint64_t size, uint64_t offset) noexcept nogil
 
 cdef class MappedFile:
     cdef readonly str name
@@ -17,7 +18,7 @@ cdef class MappedFile:
     cdef uint64_t prepared          # pages below this are in memory and may be stored to cheaply
 
     cdef int reserve(self, uint64_t end) except -1
-    cdef int try_reserve(self, uint64_t end) except -1
+    cdef int try_reserve(self, uint64_t end, bint at_once) except -1
     cdef int try_prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int write_at(self, const char *data, uint64_t size, uint64_t offset) except -1
     cdef int try_write(self, const char *data, uint64_t size, uint64_t offset) except -1

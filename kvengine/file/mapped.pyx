@@ -108,14 +108,18 @@ cdef class MappedFile:
 
     cdef int reserve(self, uint64_t end) except -1:
         """Have disk space for the first `end` bytes, so that storing to them can't fail."""
-        cdef int code = self.try_reserve(end)
+        cdef int code = self.try_reserve(end, False)
         if code:
             what = "" if end <= self.mapped_bytes else f", no mapping behind {self.mapped_bytes}"
             raise storage_error(code, f"cannot grow to {end} bytes{what}", self.name)
         return 0
 
-    cdef int try_reserve(self, uint64_t end) except -1:
-        """The same; return the number of an error.  Only a hook of tests can raise."""
+    cdef int try_reserve(self, uint64_t end, bint at_once) except -1:
+        """The same; return the number of an error.  Only a hook of tests can raise.
+
+        With `at_once` the GIL stays, and what was found before space ran out is kept: other
+        processes may have it in use.
+        """
         cdef int code
         if end <= self.size_bytes:
             return 0
@@ -123,15 +127,15 @@ cdef class MappedFile:
             return EINVAL
         if self.hook is not None:
             self._call_hook("reserve", end, None)
-        with nogil:
-            code = posix_fallocate(self.fd, self.size_bytes, end - self.size_bytes)
-            while code == EINTR:
-                code = posix_fallocate(self.fd, self.size_bytes, end - self.size_bytes)
-            if code == EOPNOTSUPP or code == EINVAL:
-                self.sparse = True
-                code = 0 if ftruncate(self.fd, end) == 0 else errno
-            if code:  # some systems keep what they found before space ran out
-                ftruncate(self.fd, self.size_bytes)
+        if at_once:
+            code = allocate(self.fd, self.size_bytes, end)
+        else:
+            with nogil:
+                code = allocate(self.fd, self.size_bytes, end)
+                if code > 0:  # some systems keep what they found before space ran out
+                    ftruncate(self.fd, self.size_bytes)
+        if code < 0:
+            self.sparse, code = True, 0
         if code == 0:
             self.size_bytes = end
         return code
@@ -327,6 +331,16 @@ cdef class MappedFile:
         if self.fd >= 0:
             close(self.fd)
             self.fd = -1
+
+
+cdef int allocate(int fd, uint64_t start, uint64_t end) noexcept nogil:
+    """Have disk for a part of a file; return an error, or -1 if that can't be said ahead."""
+    cdef int code = posix_fallocate(fd, start, end - start)
+    while code == EINTR:
+        code = posix_fallocate(fd, start, end - start)
+    if code == EOPNOTSUPP or code == EINVAL:
+        code = -1 if ftruncate(fd, end) == 0 else errno
+    return code
 
 
 cdef int write_fully(int fd, const char *data, uint64_t size, uint64_t offset) noexcept nogil:

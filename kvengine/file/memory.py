@@ -9,12 +9,13 @@ Invariants:
 
 import contextlib
 import errno
+import functools
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
-from kvengine.file.directory import Directory
+from kvengine.file.directory import Directory, Rename
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import refusals
 
@@ -105,7 +106,15 @@ class MemoryDirectory:
                 data += piece
         return data
 
-    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+    def replace(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        durable: bool = True,
+        temporary: str | None = None,
+        rename: Rename | None = None,
+    ) -> None:
         """Put a file with these bytes in the place of the old one."""
         descriptor = _anonymous(name)
         try:
@@ -114,10 +123,15 @@ class MemoryDirectory:
                 output.write(data)
             finally:
                 output.close()
+            act = functools.partial(self._put, name, descriptor)
+            if rename is not None:
+                rename(act, None, name)
         except BaseException:
-            os.close(descriptor)
+            if self._files.get(name) != descriptor:
+                os.close(descriptor)
             raise
-        self._put(name, descriptor)
+        if rename is None:
+            act()
 
     def update(
         self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
@@ -200,11 +214,30 @@ class MemoryDirectory:
     def check_path(self) -> None:
         """It has no path."""
 
-    def lock(self) -> None:
+    def opening(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody else can know this folder."""
+        return contextlib.nullcontext()
+
+    def lock(self, *, shared: bool = False) -> None:
         """Nobody else can know this folder."""
 
-    def unlock(self) -> None:
+    def try_lock(self, *, shared: bool = False) -> bool:
         """Nobody else can know this folder."""
+        return True
+
+    def share_lock(self) -> None:
+        """Nobody else can know this folder."""
+
+    def is_last(self) -> bool:
+        """Nobody else can know this folder."""
+        return True
+
+    def unlock(self, last: bool = True) -> None:
+        """Nobody else can know this folder."""
+
+    def pid_of_holder(self) -> int | None:
+        """Nobody else can know this folder."""
+        return None
 
     def was_left_open(self) -> bool:
         """Nobody can say."""

@@ -14,7 +14,7 @@ from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.hash cimport xxh3
-from kvengine.engine.reading cimport Reader
+from kvengine.engine.reading cimport Reader, is_behind
 from kvengine.engine.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
@@ -88,8 +88,8 @@ cdef class NamespaceReader(Naming):
         cdef uint64_t now
         if self.refusal is not None:
             raise again(self.refusal)
-        if self.follows and self.store.applied != self.seen:
-            now = self.store.applied
+        if self.follows and self.store.news != self.seen:
+            now = self.store.news
             try:
                 self._look_again()
             except NamespaceNotFound as error:
@@ -103,7 +103,7 @@ cdef class NamespaceReader(Naming):
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size = self.name_of(key, name)
         cdef uint64_t hash = xxh3(name, size, self.store.seed)
-        if self.store.unusable is not None or self.store.published != NULL:
+        if is_behind(self.store):
             self.store.begin()
         if self.follows or self.refusal is not None:
             self.begin()
@@ -162,7 +162,7 @@ cdef class NamespaceReader(Naming):
         """Return what get() does if that needs no wait, or BLOCKED."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if kind_of(type) == STREAM or self.follows and self.store.applied != self.seen:
+        if kind_of(type) == STREAM or self.follows and self.store.news != self.seen:
             return blocked
         size = self.name_of(key, name)
         if self.store.unusable is None and self.store.would_block(
@@ -200,7 +200,7 @@ cdef class NamespaceReader(Naming):
         """Return what entry() does if that needs no wait, or BLOCKED."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if self.follows and self.store.applied != self.seen:
+        if self.follows and self.store.news != self.seen:
             return blocked
         size = self.name_of(key, name)
         if self.store.unusable is None and self.store.would_block(

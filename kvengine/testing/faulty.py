@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from kvengine.engine.names import CONTROL_NAME, RESERVE_NAME
 from kvengine.errors import StorageError, StorageFull
-from kvengine.file.directory import Directory, OutputFile
+from kvengine.file.directory import Directory, OutputFile, Rename
 from kvengine.file.folder import Folder
 from kvengine.file.local import LOCK_NAME
 from kvengine.file.mapped import MappedFile
@@ -191,9 +191,17 @@ class FaultyDirectory:
         self._inodes[name] = inode
         return inode
 
-    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+    def replace(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        durable: bool = True,
+        temporary: str | None = None,
+        rename: Rename | None = None,
+    ) -> None:
         """Put a file with these bytes in the place of the old one: five steps."""
-        temporary = name + ".tmp"
+        temporary = temporary or name + ".tmp"
         inode = next(self._inode_numbers)
         self._step("create", temporary, inode=inode)
         try:
@@ -204,9 +212,16 @@ class FaultyDirectory:
             with contextlib.suppress(StorageError):
                 self._step("remove", temporary, inode=inode)
             raise
-        self._step("rename", temporary, inode=inode, target=name)
-        self.inner.replace(name, data, durable=False)
-        self._inodes[name] = inode
+
+        def act() -> None:
+            self._step("rename", temporary, inode=inode, target=name)
+            self.inner.replace(name, data, durable=False)
+            self._inodes[name] = inode
+
+        if rename is None:
+            act()
+        else:
+            rename(act, None, temporary)
         if durable:
             self.sync()
 
@@ -276,13 +291,29 @@ class FaultyDirectory:
         """Return a whole, small file."""
         return self.inner.read(name)
 
-    def lock(self) -> None:
-        """Become the one writer."""
-        self.inner.lock()
+    def opening(self) -> contextlib.AbstractContextManager[None]:
+        """Keep others from opening or closing the store meanwhile."""
+        return self.inner.opening()
 
-    def unlock(self) -> None:
+    def lock(self, *, shared: bool = False) -> None:
+        """Become the one who writes, or one of them."""
+        self.inner.lock(shared=shared)
+
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """The same; False if somebody is there who does not share."""
+        return self.inner.try_lock(shared=shared)
+
+    def share_lock(self) -> None:
+        """Let others write, too."""
+        self.inner.share_lock()
+
+    def is_last(self) -> bool:
+        """True if nobody else writes."""
+        return self.inner.is_last()
+
+    def unlock(self, last: bool = True) -> None:
         """Let others write."""
-        self.inner.unlock()
+        self.inner.unlock(last)
 
     def lock_is_held(self) -> bool:
         """True if some process is the writer."""
@@ -291,6 +322,10 @@ class FaultyDirectory:
     def stamp(self, name: str) -> object:
         """Return what changes when another file is put under a name; None: there is none."""
         return self.inner.stamp(name)
+
+    def pid_of_holder(self) -> int | None:
+        """Return the process that opened the store for writing last."""
+        return self.inner.pid_of_holder()
 
     def was_left_open(self) -> bool:
         """True if the last writer did not close the store."""

@@ -1,0 +1,154 @@
+"""The words of the control page, and the pen, as C sees them.
+
+FORMAT.md says what each word means; control.pyx keeps what the page promises.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef enum:                      # words of 8 bytes
+    MAGIC_WORD = 0
+    BOOT = 1
+    PID = 2
+    VERSION = 3
+    DURABLE = 4
+    GENERATION = 5
+    BEGUN = 6
+    BELL = 7
+    LOSSES = 8
+    LOST_AFTER = 9
+    WRITING = 16                # not 0: who has the pen is between append and publication
+    HELD = 17                   # not 0: somebody has the pen; only a hint for those who wait
+    SEGMENT = 18                # the id of the segment that was begun last
+    ALLOCATED = 19              # its bytes on disk, as far as they may be stored to
+    PREPARED = 20               # and of these, the ones in memory
+    FLOOR = 21                  # no segment with a lower id may begin any more
+    NEXT_ID = 22                # of a file; it only grows
+    FAILED = 23                 # the number of the error with which a sync failed; 0: none did
+    NAMED = 24                  # names of segments up to this id are on disk
+    SPARSE = 25                 # not 0: its disk was not allocated ahead, so do not store to a mapping
+    HUNGRY = 32                 # a time stamp of one who has waited long for the pen
+    EPOCH = 33                  # which setting-up of the page this is
+    LAYOUT = 34                 # of the mutexes: another C library may have another
+    JOB_TOKEN = 35              # of the store object that does jobs; 0: none
+    JOB_BEAT = 36               # when it was last seen, in milliseconds
+    SYNCED = 40                 # 4 bytes: grows with each sync; who waits for one sleeps here
+    ARRIVED = 41                # 4 bytes: how many came for the next sync,
+    EXPECTED = 42               # how many had come for the last one,
+    GATHERING = 43              # and not 0 while one waits for as many
+    PEN = 48                    # a mutex, of at most 64 bytes
+    SYNC_LOCK = 56              # another one
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <pthread.h>
+    #include <stdint.h>
+    #include <time.h>
+
+    /* A mutex that processes share, and that falls from the hand of a thread that ends. */
+    static int kv_make_mutex(void *place) {
+        pthread_mutexattr_t attributes;
+        int code = pthread_mutexattr_init(&attributes);
+        if (code) return code;
+        code = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+        if (!code) code = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+        if (!code) code = pthread_mutex_init((pthread_mutex_t *)place, &attributes);
+        pthread_mutexattr_destroy(&attributes);
+        return code;
+    }
+    /* 0: it is this thread's now, whatever became of the one that had it; else EBUSY, or worse. */
+    static inline int kv_try_mutex(void *place) {
+        int code = pthread_mutex_trylock((pthread_mutex_t *)place);
+        if (__builtin_expect(code == EOWNERDEAD, 0)) {
+            pthread_mutex_consistent((pthread_mutex_t *)place);
+            code = 0;
+        }
+        return code;
+    }
+    static inline void kv_give_mutex(void *place) {
+        pthread_mutex_unlock((pthread_mutex_t *)place);
+    }
+    #define KV_MUTEX_LAYOUT (sizeof(pthread_mutex_t) << 8 | sizeof(void *))
+
+    static inline uint64_t kv_load_word(const uint64_t *place) {
+        return __atomic_load_n(place, __ATOMIC_ACQUIRE);
+    }
+    static inline void kv_store_word(uint64_t *place, uint64_t value) {
+        __atomic_store_n(place, value, __ATOMIC_RELEASE);
+    }
+    static inline uint64_t kv_add_word(uint64_t *place, uint64_t value) {
+        return __atomic_fetch_add(place, value, __ATOMIC_SEQ_CST);
+    }
+    /* Let a word be at least a value. */
+    static inline void kv_raise_word(uint64_t *place, uint64_t value) {
+        uint64_t found = __atomic_load_n(place, __ATOMIC_SEQ_CST);
+        while (found < value && !__atomic_compare_exchange_n(
+            place, &found, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    }
+    /* Counts of 4 bytes, on which one can sleep. */
+    static inline uint32_t kv_load_count(const uint64_t *place) {
+        return __atomic_load_n((const uint32_t *)place, __ATOMIC_SEQ_CST);
+    }
+    static inline uint32_t kv_add_count(uint64_t *place) {
+        return __atomic_add_fetch((uint32_t *)place, 1, __ATOMIC_SEQ_CST);
+    }
+    static inline uint32_t kv_take_count(uint64_t *place) {
+        return __atomic_exchange_n((uint32_t *)place, 0, __ATOMIC_SEQ_CST);
+    }
+    #if defined(__linux__)
+    #include <limits.h>
+    #include <linux/futex.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    static inline void kv_sleep_on(uint64_t *place, uint32_t value, uint64_t ns) {
+        struct timespec limit = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+        syscall(SYS_futex, (uint32_t *)place, FUTEX_WAIT, value, &limit, NULL, 0);
+    }
+    static inline void kv_wake_all(uint64_t *place) {
+        syscall(SYS_futex, (uint32_t *)place, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    }
+    #else
+    static inline void kv_sleep_on(uint64_t *place, uint32_t value, uint64_t ns) {
+        struct timespec limit = {0, ns < 200000 ? (long)ns : 200000};
+        nanosleep(&limit, NULL);
+    }
+    static inline void kv_wake_all(uint64_t *place) { (void)place; }
+    #endif
+    static inline uint64_t kv_now_us(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    }
+    #if defined(__x86_64__) || defined(__i386__)
+    #define kv_relax() __builtin_ia32_pause()
+    #else
+    #define kv_relax() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #endif
+
+    /* Wait until the pen looks free, but not longer than some microseconds: who has it may be gone
+     * without having said so.  Passing it on costs more than a put, so a waiter that found it taken
+     * sleeps meanwhile, and lets its holder make some more. */
+    static void kv_wait_for_pen(uint64_t *page, int spins, long sleep_us) {
+        struct timespec rest = {0, sleep_us * 1000};
+        for (int i = 0; i < spins; i++) {
+            if (!__atomic_load_n(&page[17], __ATOMIC_RELAXED)) return;
+            kv_relax();
+        }
+        nanosleep(&rest, NULL);
+    }
+    """
+    int make_mutex "kv_make_mutex"(void *place) noexcept nogil
+    int try_mutex "kv_try_mutex"(void *place) noexcept nogil
+    void give_mutex "kv_give_mutex"(void *place) noexcept nogil
+    uint64_t MUTEX_LAYOUT "KV_MUTEX_LAYOUT"
+    uint64_t load_word "kv_load_word"(const uint64_t *place) noexcept nogil
+    void store_word "kv_store_word"(uint64_t *place, uint64_t value) noexcept nogil
+    uint64_t add_word "kv_add_word"(uint64_t *place, uint64_t value) noexcept nogil
+    uint64_t now_us "kv_now_us"() noexcept nogil
+    void raise_word "kv_raise_word"(uint64_t *place, uint64_t value) noexcept nogil
+    uint32_t load_count "kv_load_count"(const uint64_t *place) noexcept nogil
+    uint32_t add_count "kv_add_count"(uint64_t *place) noexcept nogil
+    uint32_t take_count "kv_take_count"(uint64_t *place) noexcept nogil
+    void sleep_on "kv_sleep_on"(uint64_t *place, uint32_t value, uint64_t ns) noexcept nogil
+    void wake_all "kv_wake_all"(uint64_t *place) noexcept nogil
+    void wait_for_pen "kv_wait_for_pen"(uint64_t *page, int spins, long sleep_us) noexcept nogil
