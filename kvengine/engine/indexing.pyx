@@ -194,7 +194,7 @@ cdef int take_in_batch(LogEnd self, uint64_t upto, Write *write) noexcept:
     cdef uint64_t offset = row.end, version = self.applied, end = row.end, reached = version
     cdef uint64_t limit = self.active.size_bytes
     if load_word(&self.page[SEGMENT]) == row.id:
-        limit = max(limit, load_word(&self.page[ALLOCATED]))
+        limit = self.active.size_bytes = max(limit, load_word(&self.page[ALLOCATED]))
     cdef const Header *header
     cdef int64_t size
     while n < GROUP and version < upto:

@@ -335,7 +335,7 @@ cdef class LogEnd(Reader):
             and load_word(&self.page[BEGUN]) <= self.applied)
 
     def commit_manifest(
-        self, act: object, folder: Folder, temporary: str, name: str, token: int,
+        self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
         before: int, floor: int,
     ) -> int:
         """Put a manifest in place, if this store still has the jobs and nobody replaced it.

@@ -210,6 +210,7 @@ def _recovered(
         directory,
         moment.manifest,
         writable=False,
+        alone=False,
         rebuild=rebuild,
         until=moment.version,
         control=None,

@@ -76,6 +76,8 @@ cdef class Writer(LogEnd):
         cdef int code, looks = 0
         cdef bint tried = False
         while True:
+            if self.refusal is not None:  # who only reads can't even take the pen
+                self._fail(write, REFUSED)
             self.acquire()
             try:
                 code = attempt(self, write)  # raises only what a hook of tests does
