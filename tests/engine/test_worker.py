@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -129,6 +131,21 @@ def test_a_worker_that_is_told_to_end_by_its_own_step_ends():
     worker.wake()
     until(lambda: threads() == before, "it ends")
     assert not worker.is_current()
+
+
+def test_a_store_has_its_threads_while_tracemalloc_traces(tmp_path):
+    """It takes the GIL for the memory of a thread, so nobody may wait for the thread with it."""
+    program = """if True:
+        import sys, kvengine
+        with kvengine.Store(sys.argv[1], durability="os") as store:
+            store[b"a"] = b"1"
+            store.checkpoint()
+    """
+    subprocess.run(
+        [sys.executable, "-X", "tracemalloc", "-c", program, tmp_path / "s"],
+        check=True,
+        timeout=HANG_S,
+    )
 
 
 def test_a_fork_while_threads_begin_and_end_leaves_no_child_hanging():
