@@ -49,6 +49,7 @@ def test_a_store_opened_for_writing_before_a_fork_is_refused_in_the_child(path):
             store.snapshot,
             lambda: store.wait(0),
             batch.commit,
+            batch.commit,  # which the first one has emptied
             *(lambda iterator=iterator: next(iterator) for iterator in begun),
         ]
         errors = {error_of(call) for call in calls}
