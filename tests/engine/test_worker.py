@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kvengine.engine.worker import Worker
-from tests.waiting import HANG_S, threads, until
+from tests.waiting import HANG_S, meanwhile, threads, until
 
 
 def test_a_worker_is_stopped_and_started_anew():
@@ -150,32 +150,23 @@ def test_a_store_has_its_threads_while_tracemalloc_traces(tmp_path):
 
 def test_a_fork_while_threads_begin_and_end_leaves_no_child_hanging():
     """The interpreter has a lock for its list of threads, which a child would wait for."""
-    stop = threading.Event()
 
-    def churn():
-        while not stop.is_set():
-            worker = Worker(lambda: None)
-            worker.wake()
-            worker.stop()
+    def begin_and_end():
+        worker = Worker(lambda: None)
+        worker.wake()
+        worker.stop()
 
-    threads = [threading.Thread(target=churn) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(begin_and_end, 2):
         for _ in range(800):
             child = os.fork()
             if child == 0:
                 os._exit(0)
-            assert wait_for(child), "a child hangs"
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+            assert has_ended(child), "a child hangs"
 
 
-def wait_for(child, seconds=60):
-    """True if the child has ended; else it is killed."""
-    end = time.monotonic() + seconds
+def has_ended(child):
+    """Wait; True if the child has ended, else it is killed."""
+    end = time.monotonic() + HANG_S
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         if time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
