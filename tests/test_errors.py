@@ -13,6 +13,7 @@ import kvengine.aio
 import kvengine.replication.intake
 import kvengine.server.main  # noqa: F401
 from kvengine import errors
+from kvengine.file.output import refusals
 from kvengine.namespace.fields import NotJson
 from kvengine.namespace.import_ import _TooLarge
 from kvengine.replication.intake import MissingPiece
@@ -155,6 +156,15 @@ HANDLERS = {
 }
 
 
+@pytest.fixture(params=HANDLERS)
+def handled(request):
+    """Install a handler; return the error that it raises."""
+    handler, kind = HANDLERS[request.param]
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield kind
+    signal.signal(signal.SIGUSR1, before)
+
+
 def step(hides):
     try:
         signal.raise_signal(signal.SIGUSR1)
@@ -165,20 +175,20 @@ def step(hides):
 
 
 @pytest.mark.parametrize("hides", [False, True])
-@pytest.mark.parametrize("name", HANDLERS)
-def test_what_a_handler_raises_is_known_by_its_traceback(name, hides):
-    handler, kind = HANDLERS[name]
-    before = signal.signal(signal.SIGUSR1, handler)
-    try:
-        with pytest.raises(kind) as caught:
-            try:
-                step(hides)
-            except (OSError, ValueError) as error:
-                errors.pass_on(error)
-                raise RuntimeError("it was taken for something else") from error
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+def test_what_a_handler_raises_is_known_by_its_traceback(handled, hides):
+    with pytest.raises(handled) as caught:
+        try:
+            step(hides)
+        except (OSError, ValueError) as error:
+            errors.pass_on(error)
+            raise RuntimeError("it was taken for something else") from error
     assert "broke" not in str(caught.value)
+
+
+def test_what_a_handler_raises_is_no_refusal_of_the_system(handled):
+    with pytest.raises((OSError, ValueError)) as caught, refusals("read", "/data"):
+        signal.raise_signal(signal.SIGUSR1)
+    assert type(caught.value) is handled
 
 
 def test_what_others_raise_is_not_passed_on():
