@@ -147,7 +147,7 @@ cdef class CommitGroup:
                     self._hand_over()
                 if self.folder is None and self.synced >= ticket:
                     return 0  # close() came first, and brought it to the disk
-                raise self._read_only()
+                raise self._error_of_write()
             if lead:
                 return self._lead(code)
             if self.synced >= ticket:
@@ -250,7 +250,7 @@ cdef class CommitGroup:
         cdef timespec begun
         cdef int code
         if self.has_failed:
-            raise self._read_only()
+            raise self._error_of_write()
         clock_gettime(CLOCK_MONOTONIC, &begun)
         try:
             code = self._sync_all()
@@ -326,7 +326,7 @@ cdef class CommitGroup:
 
     def _failed(self, error: OSError) -> None:
         self.fail(error)
-        raise self._read_only() from error
+        raise self._error_of_write() from error
 
     def fail(self, error: OSError) -> None:
         """What was written may not be on disk and never get there: accept no more writes."""
@@ -334,9 +334,10 @@ cdef class CommitGroup:
         if self.failure is None:
             self.failure = error
             if self.on_failure is not None:
-                self.on_failure(self._read_only())
+                self.on_failure(self._error_of_write())
 
-    def _read_only(self) -> KvError:
+    def _error_of_write(self) -> KvError:
+        """Return why a write can't reach the disk any more."""
         if isinstance(self.failure, StoreClosed):
             return again(self.failure)
         # None: another thread is about to say it.

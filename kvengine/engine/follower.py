@@ -11,7 +11,7 @@ Invariants:
 * What a catch-up does is whole after each step, so a handler that interrupts it may read; one that
   did not come to its end is not gone on from: the next starts over.
 * Twice a second of ongoing reads it looks whether the folder is still the one that was opened, and
-  whether the page is the writer's: nobody is shown old data for ever.
+  whether the page is the writer's: nobody is shown old data forever.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Follower:
         self._is_whole = False
         if control.generation != self._generation or target < store.applied_version:
             self._look_at_manifest(target)
-        # Again and again the page: what it said at first may be taken back meanwhile.
+        # The page is read each time: what it said before may have been taken back.
         while store.applied_version < (target := min(target, control.version)):
             if not self._read_on(target) and not self._open_next():
                 self.start_over()

@@ -5,7 +5,7 @@ Invariants:
 * A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
   eventlet, which replace the module `threading`, do not reach it.
 * No thread takes the interpreter's own lock, for its list of threads, while another one can fork:
-  the child would wait for that lock for ever.  The usual PyGILState_Ensure() does just that.  Only
+  the child would wait for that lock forever.  The usual PyGILState_Ensure() does just that.  Only
   while tracemalloc traces can it not be helped: it wants the GIL for the memory of a thread.
 * Whatever its step raises, the thread goes on.
 * Who waits for a task is woken once it has begun, and told how it ended: in compiled code, so also

@@ -1,9 +1,9 @@
-"""A socket on which TLS is spoken.
+"""Accepting TLS connections.
 
 Invariants:
 
 * A connection counts as one of its address from the moment at which it is accepted.
-* A handshake takes as long as a head may, at the most.
+* A handshake may take as long as a head.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ PAUSE_S = 0.1  # before the next connection, if the system has no room for one
 
 
 class TlsListener:
-    """Accepts connections and agrees with each client on its keys.
+    """Accepts connections and does the TLS handshake of each.
 
     Args:
         listener: that listens; close() closes it.
-        make: gives what speaks on a connection.
+        make: makes the protocol of a connection.
         context: the server's certificate.
         room: of the server.
         timeout_s: that a handshake may take.
@@ -56,14 +56,14 @@ class TlsListener:
                 protocol = self._make()
                 protocol.address = str(peer[0]) if isinstance(peer, tuple) else ""
                 if self._room.enter(protocol.address):
-                    task = asyncio.ensure_future(self._greet(connection, protocol))
+                    task = asyncio.ensure_future(self._shake_hands(connection, protocol))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
                 else:  # nothing can be said yet that the client would understand
                     connection.close()
                     self._room.leave(protocol.address)
 
-    async def _greet(self, connection: socket.socket, protocol: Protocol) -> None:
+    async def _shake_hands(self, connection: socket.socket, protocol: Protocol) -> None:
         address = protocol.address or ""
         try:
             with suppress(OSError):  # it speaks something else, is too slow, or is gone
@@ -79,6 +79,6 @@ class TlsListener:
                 self._room.leave(address)
 
     def close(self) -> None:
-        """Accept nothing more, and end the handshakes that are under way."""
+        """Accept no more connections, and end the handshakes that are under way."""
         for task in self._tasks:
             task.cancel()

@@ -92,7 +92,7 @@ class Room:
         return self.count <= self.most and (not address or mine <= self.of_one)
 
     def leave(self, address: str) -> None:
-        """Count it no more."""
+        """Stop counting one."""
         self.count -= 1
         left = self.by_address.pop(address) - 1
         if left:

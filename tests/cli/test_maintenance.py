@@ -149,7 +149,7 @@ def test_tail_follows_a_writer(run, filled: str, environment: dict[str, str]) ->
             following.send_signal(signal.SIGINT)
             rest, messages = following.communicate()
         finally:
-            following.kill()  # or a failed test would wait for it for ever
+            following.kill()  # or a failed test would wait for it forever
     assert (following.returncode, rest, messages) == (130, b"", b"kvengine: interrupted\n")
 
 

@@ -58,7 +58,7 @@ def test_versions_with_gaps_survive_an_open_with_and_without_the_index(store, tm
 
 
 def test_a_log_of_every_origin_is_compacted(tmp_path):
-    """Compaction asks of versions in a log what replay asks: no good one is refused for ever."""
+    """Compaction asks of versions in a log what replay asks: no good one is refused forever."""
     path = tmp_path / "store"
     with Store(path, **SMALL) as store:
         replica.begin(store, ORIGIN)
