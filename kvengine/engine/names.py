@@ -16,6 +16,7 @@ CONTROL_NAME = "CONTROL"
 RESERVE_NAME = "RESERVE"
 
 _CONSUMER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.consumer")
+_LEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.lease")
 _DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
 
 
@@ -44,5 +45,7 @@ def is_data(name: str) -> bool:
 def is_own(name: str) -> bool:
     """True if this is the name of a file that belongs to a store."""
     if name in (GUARD_NAME, RESERVE_NAME) or consumer_of(name.removesuffix(".tmp")) is not None:
+        return True
+    if _LEASE.fullmatch(name) is not None:  # of a consumer
         return True
     return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)
