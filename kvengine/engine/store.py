@@ -28,6 +28,7 @@ from kvengine.engine.waiting import check_timeout, check_version
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest
 from kvengine.file.directory import Directory
+from kvengine.file.filesystem import refuse_shared
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
 
@@ -50,6 +51,8 @@ class Store(StoreParts, StoreMapping):
         StoreLocked: another process has the store open for writing.
         NotAStore: the path is a file or a folder with other things in it.
         CorruptData: the store is damaged; see kvengine.salvage.
+        StorageError: the system refuses, or the folder is on a network file system; see
+            `allow_network_filesystem` in kvengine.options.Options.
 
     Thread-safety: threads may share a store; writes are done one at a time.
     """
@@ -59,6 +62,8 @@ class Store(StoreParts, StoreMapping):
     ) -> None:
         settings = opening.make_options(durability=durability, read_only=read_only, **options)
         folder = opening.folder_path(path)
+        if not settings.allow_network_filesystem:
+            refuse_shared(folder)
         self._start(
             LocalDirectory(folder, create=settings.create and not read_only),
             settings,
