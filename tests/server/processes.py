@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from tests.server.running import ACCOUNT, TOKEN
 
@@ -187,3 +189,17 @@ class Watch:
         self._stopping.set()
         self._thread.join()
         print(f"worst {self.worst_s * 1e3:.0f} ms, {self.growth / MEBIBYTE:.0f} MiB more")
+
+
+def certificate_in(folder: Path) -> tuple[str, str]:
+    """Return the files of a new certificate and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return str(folder / "cert.pem"), str(folder / "key.pem")
