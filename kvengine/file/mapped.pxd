@@ -1,6 +1,6 @@
 """Mapped files as C sees them."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef object storage_error(int code, str what, str name)
 
@@ -29,5 +29,6 @@ cdef class MappedFile:
     cdef int load_ahead(
         self, uint64_t *loaded, uint64_t offset, uint64_t size, uint64_t end
     ) noexcept nogil
+    cdef int64_t find_bytes(self, uint64_t start) noexcept nogil
     cdef int fetch(self, uint64_t offset, uint64_t size) except -1
     cdef object unreadable(self, int code, uint64_t offset, uint64_t size)

@@ -11,8 +11,9 @@ Invariants:
 * A failed sync is reported once, to the caller; this module never syncs again on its own.
 """
 
-from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, ENXIO, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 import os
 
@@ -32,6 +33,7 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int fdatasync(int fd)
     int ftruncate(int fd, int64_t size)
+    int64_t lseek(int fd, int64_t offset, int whence)
     ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
     long sysconf(int name)
     int _SC_PAGESIZE
@@ -43,13 +45,18 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from *:
     """
+    #include <unistd.h>
+    #ifndef SEEK_DATA
+    #define SEEK_DATA -1            /* refused: then all of a file counts as data */
+    #define SEEK_HOLE -1
+    #endif
     #define ZEROS_BYTES 262144
     static const char kv_zeros[ZEROS_BYTES];
     #ifndef MADV_POPULATE_READ
     #define MADV_POPULATE_READ 22   /* Linux 5.14 */
     #endif
     """
-    int MADV_POPULATE_READ
+    int MADV_POPULATE_READ, SEEK_DATA, SEEK_HOLE
     const char *ZEROS "kv_zeros"
     int ZEROS_BYTES
 
@@ -271,6 +278,32 @@ cdef class MappedFile:
             loaded[0] = upto
         return code
 
+    cdef int64_t find_bytes(self, uint64_t start) noexcept nogil:
+        """Return 1 if a file has anything but zeros from `start` on, 0 if not, or -errno.
+
+        The system knows where nothing was ever written, so that need not be read.
+        """
+        cdef uint64_t at = start, size
+        cdef int64_t data, hole
+        cdef int code
+        while at < self.size_bytes:
+            data = lseek(self.fd, at, SEEK_DATA)
+            if data < 0 and errno == ENXIO:
+                return 0
+            hole = lseek(self.fd, data, SEEK_HOLE) if data >= <int64_t>at else -1
+            if hole <= data:  # it can't say
+                data, hole = at, self.size_bytes
+            at = data
+            while at < min(<uint64_t>hole, self.size_bytes):
+                size = min(<uint64_t>ZEROS_BYTES, min(<uint64_t>hole, self.size_bytes) - at)
+                code = self.load(at, size)
+                if code:
+                    return -code
+                if memcmp(self.base + at, ZEROS, size) != 0:
+                    return 1
+                at += size
+        return 0
+
     cdef int fetch(self, uint64_t offset, uint64_t size) except -1:
         """Read a range while other threads run; raise if it can't be read."""
         cdef int code
@@ -311,6 +344,20 @@ cdef class MappedFile:
             CorruptData: the bytes are not there any more, or the disk can't read them.
         """
         self.fetch(offset, size)
+
+    def has_bytes(self, start: int) -> bool:
+        """True if the file has anything but zeros from `start` on.
+
+        Raises:
+            CorruptData: it can't be read.
+        """
+        cdef uint64_t offset = start
+        cdef int64_t found
+        with nogil:
+            found = self.find_bytes(offset)
+        if found < 0:
+            raise self.unreadable(-found, offset, self.size_bytes - offset)
+        return found == 1
 
     def drop_cache(self) -> None:
         """Ask the system to forget clean pages of the file, so that the next read is from disk."""
