@@ -26,6 +26,7 @@ from kvengine.engine.record cimport (
 )
 from kvengine.engine.segment cimport offset_of, slot_of
 from kvengine.engine.view cimport view_of
+from kvengine.entry cimport new_row, set_field
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
@@ -34,8 +35,6 @@ from kvengine.errors import again
 
 cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
-
-cdef object new_tuple = tuple.__new__
 
 
 cdef inline uint64_t *lookup(
@@ -277,16 +276,14 @@ cdef class Reader:
         cdef double expires_at = expiry_of(header)
         cdef uint64_t version = version_of(header)
         cdef const char *start = key_of(header) + header.key_size
-        cdef bytes metadata = PyBytes_FromStringAndSize(start, header.metadata_size)
+        cdef object entry = new_row(Entry, 5)
+        set_field(entry, 0, name)
+        set_field(entry, 2, PyBytes_FromStringAndSize(start, header.metadata_size))
+        set_field(entry, 3, expires_at if expires_at else None)
+        set_field(entry, 4, version)
         # The value last: copying a large one lets other threads run, and the record may move.
-        # What Entry() does, without its Python frame.
-        return new_tuple(Entry, (
-            name,
-            self.value_at(header, address),
-            metadata,
-            expires_at if expires_at else None,
-            version,
-        ))
+        set_field(entry, 1, self.value_at(header, address))
+        return entry
 
     def get_view(self, key):
         """Return the value as a read-only memoryview without a copy, or None.
