@@ -74,6 +74,10 @@ class Engine:
     def refresh(self) -> None:
         """Make later reads see all earlier writes; take ``get`` and ``get_many`` anew after it."""
 
+    def fresh_get(self) -> Callable[[bytes], bytes | None]:
+        """A ``get`` that sees what any process had acknowledged when it was called."""
+        return self.get
+
     def before_writes(self) -> None:
         """Let go of what reads hold; after this call ``refresh`` before the next read."""
 
