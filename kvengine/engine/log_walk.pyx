@@ -224,7 +224,7 @@ cdef object change_of(const Header *header):
     cdef const char *metadata = key + header.key_size
     cdef const char *value = value_of(header)
     cdef double expires_at = expiry_of(header)
-    cdef object change = new_row(Change, 6)
+    cdef object change = new_row(Change, 6)  # the walk holds the file: nothing moves
     set_field(change, 0, version_of(header))
     set_field(change, 1, "put" if kind_of(header) == PUT else "delete")
     set_field(change, 2, key[:header.key_size])

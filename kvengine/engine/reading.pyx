@@ -276,13 +276,16 @@ cdef class Reader:
         cdef double expires_at = expiry_of(header)
         cdef uint64_t version = version_of(header)
         cdef const char *start = key_of(header) + header.key_size
+        cdef bytes metadata = PyBytes_FromStringAndSize(start, header.metadata_size)
+        # The value last: copying a large one lets other threads run, and the record may move.  So
+        # does making a row: a collection may come.
+        cdef bytes value = self.value_at(header, address)
         cdef object entry = new_row(Entry, 5)
         set_field(entry, 0, name)
-        set_field(entry, 2, PyBytes_FromStringAndSize(start, header.metadata_size))
+        set_field(entry, 1, value)
+        set_field(entry, 2, metadata)
         set_field(entry, 3, expires_at if expires_at else None)
         set_field(entry, 4, version)
-        # The value last: copying a large one lets other threads run, and the record may move.
-        set_field(entry, 1, self.value_at(header, address))
         return entry
 
     def get_view(self, key):

@@ -22,7 +22,7 @@ from kvengine.engine import opening, segment_file
 from kvengine.engine.log_walk import LogWalk
 from kvengine.engine.names import MANIFEST_NAME, is_segment
 from kvengine.engine.record import damage
-from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.segment import bytes_at
 from kvengine.engine.store import Store
 from kvengine.entry import Change, SalvageReport
 from kvengine.errors import CorruptData, InvalidRequest, KvError, NotAStore
@@ -168,7 +168,7 @@ class _Salvage:
 
     def _changes(self, name: str) -> Iterator[Change]:
         """Yield the intact changes of one segment file."""
-        file = self._directory.open(name, map_bytes=MAP_BYTES)
+        file = self._directory.open(name, map_bytes=0)
         data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
         if not any(data) and name not in self._closed:  # just begun
             return

@@ -34,7 +34,7 @@ cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
     int ftruncate(int fd, int64_t size)
     int64_t lseek(int fd, int64_t offset, int whence)
-    ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
+    int SEEK_END
     long sysconf(int name)
     int _SC_PAGESIZE
 
@@ -80,32 +80,42 @@ cdef class MappedFile:
     Args:
         file: its descriptor, or who owns that; it is this object's from now on.
         name: for messages.
-        map_bytes: how much address space to take.
+        map_bytes: how much address space to take, as far as the file may grow; 0: as far as it
+            goes, and after shorten() as far as it goes then.
         writable: map it to be written, too.
 
     Thread-safety: counters change while holding the GIL; blocking calls release it.
     """
 
     def __cinit__(self, file: int | Descriptor, name: str, map_bytes: int, writable: bool) -> None:
-        cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
-        cdef void *base
-        cdef uint64_t size = max(<uint64_t>map_bytes, PAGE_BYTES)
+        cdef uint64_t size = map_bytes
         cdef int fd = -1 if isinstance(file, Descriptor) else file
         # Every argument is one: from here on, as __dealloc__ sees, the descriptor is ours to close.
-        self.mapped_bytes = size
+        self.is_own = True
         self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else fd
-        self.name, self.writable = name, writable
+        self.name, self.writable, self.by_size = name, writable, size == 0
         self.size_bytes = os.fstat(self.fd).st_size
-        base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)
+        self._map(self.size_bytes if self.by_size else size)
+
+    cdef int _map(self, uint64_t size) except -1:
+        """Map the first `size` bytes, in the place of what is mapped."""
+        cdef int protection = PROT_READ | (PROT_WRITE if self.writable else 0)
+        cdef void *base
+        size = max(size, PAGE_BYTES)
+        base = mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)
         if base == MAP_FAILED:
-            self.base = NULL
-            raise storage_error(errno, f"cannot map {map_bytes} bytes", name)
-        self.base = <char *>base
+            raise storage_error(
+                errno, f"cannot map {size} bytes (is address space limited, by ulimit -v?)",
+                self.name)
+        if self.base != NULL:
+            munmap(self.base, self.mapped_bytes)
+        self.base, self.mapped_bytes = <char *>base, size
+        return 0
 
     def __dealloc__(self) -> None:
         if self.base != NULL:
             munmap(self.base, self.mapped_bytes)
-        if self.mapped_bytes and self.fd >= 0:  # 0 and 0: the arguments were refused
+        if self.is_own and self.fd >= 0:
             close(self.fd)
 
     @property
@@ -126,7 +136,7 @@ cdef class MappedFile:
         cdef int code
         if end <= self.size_bytes:
             return 0
-        if end > self.mapped_bytes:
+        if end > self.mapped_bytes and not self.by_size:
             return EINVAL
         if self.hook is not None:
             self._call_hook("reserve", end, None)
@@ -214,6 +224,8 @@ cdef class MappedFile:
             raise storage_error(code, f"cannot cut to {size} bytes", self.name)
         self.size_bytes = size
         self.prepared = 0
+        if self.by_size:
+            self._map(size)
         return 0
 
     def _call_hook(self, operation: str, offset: int, data: bytes | None) -> int | None:
@@ -369,22 +381,17 @@ cdef class MappedFile:
         """Tell the system that reads jump about, so that it reads nothing ahead."""
         madvise(self.base, self.mapped_bytes, MADV_RANDOM)
 
+    cdef void fit(self) noexcept:
+        """Give back the address space behind the end of a file that grows no more, by nobody."""
+        cdef int64_t end = lseek(self.fd, 0, SEEK_END)
+        cdef uint64_t kept = (max(end, <int64_t>1) + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
+        if end >= 0 and kept < self.mapped_bytes:
+            munmap(self.base + kept, self.mapped_bytes - kept)
+            self.mapped_bytes = kept
+
     def close_descriptor(self) -> None:
-        """Give the descriptor back; the mapping stays."""
+        """Give back the descriptor of a file that grows no more, by nobody; its mapping stays."""
         if self.fd >= 0:
+            self.fit()
             close(self.fd)
             self.fd = -1
-
-
-cdef int write_fully(int fd, const char *data, uint64_t size, uint64_t offset) noexcept nogil:
-    """Write all bytes; return 0 or the error number."""
-    cdef uint64_t done = 0
-    cdef ssize_t now
-    while done < size:
-        now = pwrite(fd, data + done, size - done, offset + done)
-        if now < 0:
-            if errno == EINTR:
-                continue
-            return errno
-        done += now
-    return 0
