@@ -339,9 +339,7 @@ def target_of(kind: str, folder: Path) -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Target]]:
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
-        # What is in use is measured; by itself glibc keeps more and more for values to come.
-        patched.setenv("MALLOC_MMAP_THRESHOLD_", str(MEBIBYTE))
+    with ExitStack() as stack:
         made: dict[str, Target] = {}
 
         def target(kind: str) -> Target:

@@ -247,6 +247,27 @@ def test_the_command_line_of_a_running_server(server: Running) -> None:
     assert status(server, secret.strip()) == 401
 
 
+@pytest.mark.parametrize("token", [None, "", "kve_secret\r", "kve_secret\n", "kve_s\xe9cret", "x "])
+def test_a_token_that_no_header_can_have_is_refused_and_not_shown(
+    server: Running, token: str | None
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "KVENGINE_TOKEN"}
+    if token is not None:
+        environment["KVENGINE_TOKEN"] = token
+    found = subprocess.run(
+        [sys.executable, "-m", "kvengine", "token", "list", "--url", server.url],
+        capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert "a token" in found.stderr
+    assert "kve_" not in found.stderr
+    if token is not None:
+        with pytest.raises(InvalidRequest, match="a token") as refused:
+            kvengine.connect(server.url, token=token).namespace("here").get("k")
+        assert "kve_" not in str(refused.value)
+
+
 WRONG_TYPES = [
     {"write": "false"},
     {"write": 1},
