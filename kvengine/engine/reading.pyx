@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
+from kvengine.clock cimport is_system_clock, seconds_since_epoch, time_is_real
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
@@ -74,7 +75,12 @@ cdef class Reader:
         """Take in what the writer has written since the last look; followers override it."""
 
     cdef double now(self) except? -1:
-        return self.clock.time()
+        """Return the time; where asks_system() is true, no Python code runs meanwhile."""
+        return seconds_since_epoch() if self.asks_system() else self.clock.time()
+
+    cdef bint asks_system(self) noexcept:
+        """True if the clock is the system's, and nobody has put another in its place."""
+        return self.is_system_clock and time_is_real()
 
     # -- finding
 
@@ -121,6 +127,11 @@ cdef class Reader:
             return NULL
         header = self.checked(entry[0] & ADDRESS_MASK)
         if flags_of(header) & EXPIRES:
+            if self.asks_system():
+                if expiry_of(header) <= seconds_since_epoch():
+                    return NULL
+                address[0] = entry[0] & ADDRESS_MASK
+                return header
             # The clock is Python code: other threads may run, and the record may move, meanwhile.
             moment = self.now()
             entry = lookup(self, hash, key, size)
@@ -342,7 +353,7 @@ cdef class Reader:
         """Read from these from now on."""
         index.seed = seed
         self.index, self.segments, self.seed = index, segments, seed
-        self.clock = clock
+        self.clock, self.is_system_clock = clock, is_system_clock(clock)
         self.verify_always = verify == "always"
 
     def set_applied(self, version: int) -> None:
