@@ -10,6 +10,7 @@
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, forked, or it was replaced)
   x StoreLocked          another process has it open        (says which)
+  x ConsumerLocked       another process gets its changes   (says which)
   x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
   x NotAStore            give another path
@@ -121,6 +122,18 @@ class StoreLocked(KvError):
             "open it with read_only=True, or close it there first"
         )
         self.path, self.pid = path, pid
+
+
+class ConsumerLocked(KvError):
+    """Another process has the lease of a consumer: it gets the changes, and moves the position."""
+
+    def __init__(self, name: str, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"consumer {name!r} gives its changes to {holder} now; those that were not "
+            "acknowledged come again to whoever has its lease then"
+        )
+        self.name, self.pid = name, pid
 
 
 class StoreReadOnly(KvError):

@@ -30,6 +30,7 @@ EXAMPLES = [
     errors.StoreBusy("called from inside"),
     errors.StoreClosed("the store is closed"),
     errors.StoreLocked("/data", 77),
+    errors.ConsumerLocked("search", 77),
     errors.StoreReadOnly("a sync failed", OSError(5, "Input/output error", "/data/1.log")),
     errors.NotAStore("/data is a file"),
     errors.UnsupportedFormat("format 9"),

@@ -17,6 +17,7 @@ from kvengine.engine import backup, closing, digesting, maintenance, opening, ve
 from kvengine.engine.batch import Batch
 from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.job_thread import Reports
+from kvengine.engine.leases import leases_of
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.mapping import StoreMapping
 from kvengine.engine.parts import StoreParts
@@ -26,7 +27,7 @@ from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
 from kvengine.engine.waiting import check_timeout, check_version
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, StoreBusy
 from kvengine.file.directory import Directory
 from kvengine.file.filesystem import refuse_shared
 from kvengine.file.local import LocalDirectory
@@ -357,8 +358,16 @@ class Store(StoreParts, StoreMapping):
 
         Another thread that closes at the same time waits until it is done.  When it is
         interrupted the store is open still, or can be closed again.
+
+        Raises:
+            StoreBusy: called from a signal handler that interrupted close() in the same thread.
         """
-        closing.close_store(self)
+        if not self.is_released and self.closing.is_mine():
+            raise StoreBusy("a handler that interrupted close() can't close the store, too")
+        try:
+            closing.close_store(self)
+        finally:
+            leases_of(self).close(self)
 
     def __enter__(self) -> Self:
         return self
