@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -31,6 +32,22 @@ with Store(sys.argv[1], read_only=True) as store:
             consumer.release()
             while batch[-1].version == consumer.position < {TOTAL}:
                 time.sleep(0.001)
+"""
+
+# Says what it got, then acknowledges it, then says that; and lets go now and then.
+MORTAL = f"""
+import random, sys
+from kvengine import Store
+with Store(sys.argv[1], read_only=True) as store:
+    consumer = store.consumer("jobs")
+    while consumer.position < {TOTAL}:
+        for batch in consumer.batches(20, follow=True, timeout=0.2):
+            versions = " ".join(str(change.version) for change in batch)
+            print("got", versions, flush=True)
+            consumer.acknowledge(batch[-1].version)
+            print("acknowledged", versions, flush=True)
+            if random.random() < 0.2:
+                consumer.release()
 """
 
 HOLDER = """
@@ -138,6 +155,41 @@ def test_when_one_is_killed_another_one_goes_on(store, hold):
     process.kill()
     assert following.all() == [5, 6]
     consumer.acknowledge(6)
+
+
+def test_none_is_lost_and_what_was_acknowledged_comes_to_nobody_again_whoever_is_killed(tmp_path):
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-c", MORTAL, tmp_path / "s"],
+            stdout=log.fileno(),
+            cwd=ROOT,
+        )
+
+    chance = random.Random(7)
+    with (
+        Store(tmp_path / "s", durability="os") as store,
+        open(tmp_path / "log", "ab") as log,
+    ):
+        consumer, workers = store.consumer("jobs"), [start() for _ in range(3)]
+        for number in range(TOTAL):
+            store.put(b"%d" % number, b"x")
+        for kill in range(8):  # each after some of the work
+            until(lambda kill=kill: consumer.position >= TOTAL * kill // 8, "they go on")
+            victim = chance.randrange(3)
+            workers[victim].kill()
+            workers[victim].wait()
+            workers[victim] = start()
+        assert [worker.wait(HANG_S) for worker in workers] == [0, 0, 0]
+    got, acknowledged = set(), set()
+    for line in (tmp_path / "log").read_text().splitlines():
+        what, *numbers = line.split()
+        batch = set(map(int, numbers))
+        if what == "got":
+            assert not batch & acknowledged
+            got |= batch
+        else:
+            acknowledged |= batch
+    assert got == set(range(1, TOTAL + 1))
 
 
 def test_one_that_is_stopped_keeps_its_lease(store, hold):
