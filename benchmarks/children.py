@@ -1,18 +1,13 @@
 """Short-lived processes: one that opens, one that writes until it is killed, one that only reads.
 
-Invariants: a child imports everything before it starts its clock; it speaks in lines on stdout; its
-parent always waits for it, and a child that fails shows its error in the parent's message.
+Invariants: a child imports everything before it starts its clock; it speaks in lines on stdout.
 """
 
-import contextlib
 import json
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -22,86 +17,6 @@ from benchmarks.timing import quiet_collector, time_calls
 from benchmarks.workloads.base import latencies
 
 _REPORT_EVERY = 100  # writes between two acknowledgements of the writing child
-
-
-class ChildFailed(Exception):
-    """A child ended before it had answered."""
-
-
-class Child:
-    """A running child with its pipes."""
-
-    def __init__(self, action: str, stage: Stage, order: dict[str, Any]) -> None:
-        task = {
-            "action": action,
-            "engine": stage.kind.name,
-            "settings": stage.settings,
-            "options": stage.options.as_json(),
-            "folder": str(stage.folder),
-            **order,
-        }
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.children", json.dumps(task)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            bufsize=1,
-            cwd=Path(__file__).parents[1],
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        if self.process.stdin:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-        try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
-        self._errors.close()
-
-    def line(self) -> str:
-        """The next line.
-
-        Raises:
-            ChildFailed: there is none.
-        """
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self._errors.seek(0)
-            raise ChildFailed(self._errors.read()[-1500:] or "the child ended without a word")
-        return line
-
-    def expect(self, word: str) -> None:
-        """Wait for this line.
-
-        Raises:
-            ChildFailed: another one came.
-        """
-        line = self.line().strip()
-        if line != word:
-            raise ChildFailed(f"expected {word!r}, the child said {line!r}")
-
-    def rest(self) -> Iterator[str]:
-        """Complete lines that are still in the pipe."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):
-                yield line
-
-    def send(self, word: str) -> None:
-        """Write a line to the child."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
 
 
 def _overwritten(stage: Stage, low: int, high: int) -> Any:

@@ -15,6 +15,7 @@ from benchmarks import cache, driver, hits, locations, log, namespace
 from benchmarks.engines import ENGINES
 from benchmarks.http import http
 from benchmarks.options import Options
+from benchmarks.processes.command import processes
 from benchmarks.report import write_report
 from benchmarks.report.compare import comparison
 from benchmarks.workloads import WORKLOADS
@@ -137,6 +138,7 @@ def namespace_layer(keys: int, repeats: int, directory: str | None, results: Pat
 
 main.add_command(world)
 main.add_command(http)
+main.add_command(processes)
 
 
 @main.command(name="cache")

@@ -24,6 +24,7 @@ from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stat
 from kvengine.errors import (
     AccessDenied,
     ChangesGone,
+    ConsumerLocked,
     CorruptData,
     InvalidRequest,
     InvalidType,
@@ -84,6 +85,7 @@ __all__ = [
     "ChangesGone",
     "Consumer",
     "ConsumerInfo",
+    "ConsumerLocked",
     "CorruptData",
     "Database",
     "DatabaseChange",

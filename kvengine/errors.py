@@ -10,6 +10,7 @@
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, forked, or it was replaced)
   x StoreLocked          another process has it open        (says which)
+  x ConsumerLocked       another process gets its changes   (says which)
   x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
   x NotAStore            give another path
@@ -30,9 +31,9 @@ Invariants:
 * Every error can be pickled and copied, and is the same then: text, attributes, arguments.
 """
 
-import sys
 from copy import copy
-from types import TracebackType
+from inspect import CO_VARARGS
+from types import FrameType
 from typing import Any, TypeVar
 
 HTTP_LIBRARIES = ("httpx", "httpcore", "h11", "anyio")
@@ -121,6 +122,18 @@ class StoreLocked(KvError):
             "open it with read_only=True, or close it there first"
         )
         self.path, self.pid = path, pid
+
+
+class ConsumerLocked(KvError):
+    """Another process has the lease of a consumer: it gets the changes, and moves the position."""
+
+    def __init__(self, name: str, pid: int | None) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"consumer {name!r} gives its changes to {holder} now; those that were not "
+            "acknowledged come again to whoever has its lease then"
+        )
+        self.name, self.pid = name, pid
 
 
 class StoreReadOnly(KvError):
@@ -233,22 +246,31 @@ def pass_on(error: BaseException) -> None:
     """Raise what a signal handler has raised in the middle of a step, such as TimeoutError.
 
     Where a ValueError means damaged bytes, or an OSError a broken connection, the except clause
-    calls this first: the error of a handler means neither.  It is known by where it was raised,
-    which is neither in kvengine nor in a library that kvengine calls.
+    calls this first: the error of a handler means neither.  It is known by its traceback.  A
+    handler that is compiled, or drops the frame it was given, leaves no trace there: its error is
+    taken for the other thing.
     """
-    first = error
-    while (earlier := first.__cause__ or _translated(first)) is not None:
-        first = earlier
-    place = first.__traceback__
-    if place is None:
-        return
-    while place.tb_next is not None:
-        place = place.tb_next
-    module = _module(place)
-    package = module.partition(".")[0]
-    is_own = package == "kvengine" and not module.startswith("kvengine.testing")
-    if not (is_own or package in HTTP_LIBRARIES or package in sys.stdlib_module_names):
-        raise first
+    found: BaseException | None = error
+    while found is not None:
+        place = found.__traceback__
+        while place is not None:
+            if _is_handler(place.tb_frame):
+                raise found
+            place = place.tb_next
+        found = found.__cause__ or _translated(found)
+
+
+def _is_handler(frame: FrameType) -> bool:
+    """True if a frame has its caller's as an argument: that is how signal handlers are called."""
+    code, caller = frame.f_code, frame.f_back
+    if caller is None:
+        return False
+    count = code.co_argcount + code.co_kwonlyargcount
+    rest = bool(code.co_flags & CO_VARARGS)
+    values = [frame.f_locals.get(name) for name in code.co_varnames[: count + rest]]
+    if rest:
+        values += values.pop() or ()
+    return any(value is caller for value in values)
 
 
 def _translated(error: BaseException) -> BaseException | None:
@@ -257,9 +279,5 @@ def _translated(error: BaseException) -> BaseException | None:
     if found is None or found.__traceback__ is None:
         return None
     # Else its caller is in an except clause, whose error is older than the step.
-    is_inside = _module(found.__traceback__).partition(".")[0] in HTTP_LIBRARIES
-    return found if is_inside else None
-
-
-def _module(place: TracebackType) -> str:
-    return str(place.tb_frame.f_globals.get("__name__"))
+    module = str(found.__traceback__.tb_frame.f_globals.get("__name__"))
+    return found if module.partition(".")[0] in HTTP_LIBRARIES else None

@@ -30,6 +30,9 @@ class Options:
     read_only: bool = False
     exclusive: bool = False  # no other process may write while the store is open
     create: bool = True  # make the folder and the store if there is none
+    # NFS, SMB, 9p, sshfs and the like are refused, also to readers: a store in use by two machines
+    # would break.  True: no other machine opens it.
+    allow_network_filesystem: bool = False
     rebuild: bool = False  # do not trust the saved index and key runs; make them from the log
     log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"
     # A segment is closed when it has grown past this, or past 1/64 of the disk.

@@ -155,7 +155,7 @@ ENGINE = (
         "test_no_put_is_reported_durable_in_a_folder_that_is_gone"),
     bug("writes go on after a failed sync",
         "engine/durable.pyx",
-        "self.on_failure(self._read_only())", "pass",
+        "self.on_failure(self._error_of_write())", "pass",
         "crash/test_io_errors.py::test_after_a_failed_sync_no_level_writes_any_more"),
     bug("a rollback does not ask the disk which manifest is there",
         "engine/parts.py",
@@ -247,7 +247,7 @@ TIER = (
         ":\n            there[0]",
         "tier/test_cache.py::"
         "test_setdefault_gives_nothing_that_has_ended_and_holds_the_new_value_anew"),
-    bug("who waits for an interrupted maker waits for ever, or gets nothing",
+    bug("who waits for an interrupted maker waits forever, or gets nothing",
         "tier/flights.pyx",
         "                    own.result = make(own)\n                    return own.result\n"
         "                except Exception as error:\n                    own.error = error\n"

@@ -1,8 +1,11 @@
 """Errors survive pickle, copy and processes: text, attributes, arguments."""
 
 import copy
+import functools
 import multiprocessing
+import os
 import pickle
+import signal
 
 import pytest
 
@@ -10,6 +13,7 @@ import kvengine.aio
 import kvengine.replication.intake
 import kvengine.server.main  # noqa: F401
 from kvengine import errors
+from kvengine.file.output import refusals
 from kvengine.namespace.fields import NotJson
 from kvengine.namespace.import_ import _TooLarge
 from kvengine.replication.intake import MissingPiece
@@ -26,6 +30,7 @@ EXAMPLES = [
     errors.StoreBusy("called from inside"),
     errors.StoreClosed("the store is closed"),
     errors.StoreLocked("/data", 77),
+    errors.ConsumerLocked("search", 77),
     errors.StoreReadOnly("a sync failed", OSError(5, "Input/output error", "/data/1.log")),
     errors.NotAStore("/data is a file"),
     errors.UnsupportedFormat("format 9"),
@@ -116,3 +121,80 @@ def test_a_pool_of_processes_gives_them_back():
             with pytest.raises(type(EXAMPLES[number])) as caught:
                 result.get(timeout=60)
             assert str(caught.value) == str(EXAMPLES[number])
+
+
+def give_up(signum, frame):
+    raise TimeoutError("the alarm of a user")
+
+
+class Handler:
+    def __call__(self, *arguments):
+        give_up(*arguments)
+
+    def method(self, signum, *rest, way=None):
+        raise TimeoutError("the alarm of a user") from OSError("why")
+
+
+def once(*_):
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    int("no number")
+
+
+def inside(signum, frame):
+    def place():
+        return frame.f_lineno
+
+    os.stat(f"/nothing/here/{place()}")
+
+
+HANDLERS = {
+    "function": (give_up, TimeoutError),
+    "object": (Handler(), TimeoutError),
+    "method": (Handler().method, TimeoutError),
+    "partial": (functools.partial(Handler().method, way="in"), TimeoutError),
+    "once": (once, ValueError),
+    "library": (inside, FileNotFoundError),
+}
+
+
+@pytest.fixture(params=HANDLERS)
+def handled(request):
+    """Install a handler; return the error that it raises."""
+    handler, kind = HANDLERS[request.param]
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield kind
+    signal.signal(signal.SIGUSR1, before)
+
+
+def step(hides):
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except (OSError, ValueError) as error:
+        if hides:
+            raise OSError("a connection broke") from error
+        raise
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_what_a_handler_raises_is_known_by_its_traceback(handled, hides):
+    with pytest.raises(handled) as caught:
+        try:
+            step(hides)
+        except (OSError, ValueError) as error:
+            errors.pass_on(error)
+            raise RuntimeError("it was taken for something else") from error
+    assert "broke" not in str(caught.value)
+
+
+def test_what_a_handler_raises_is_no_refusal_of_the_system(handled):
+    with pytest.raises((OSError, ValueError)) as caught, refusals("read", "/data"):
+        signal.raise_signal(signal.SIGUSR1)
+    assert type(caught.value) is handled
+
+
+def test_what_others_raise_is_not_passed_on():
+    """Whoever they are: other libraries may stand in for sockets and files."""
+    try:
+        give_up(signal.SIGUSR1, None)
+    except TimeoutError as error:
+        errors.pass_on(error)

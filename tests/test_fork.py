@@ -49,6 +49,7 @@ def test_a_store_opened_for_writing_before_a_fork_is_refused_in_the_child(path):
             store.snapshot,
             lambda: store.wait(0),
             batch.commit,
+            batch.commit,  # which the first one has emptied
             *(lambda iterator=iterator: next(iterator) for iterator in begun),
         ]
         errors = {error_of(call) for call in calls}
@@ -134,6 +135,7 @@ def test_a_store_in_memory_stays_with_the_parent():
 
 
 def test_a_consumer(path):
+    """The lease stays with the parent; where the store goes on in the child, so does the name."""
     with Store(path) as store, Store(path, read_only=True) as reader:
         store.update({b"a": b"", b"b": b""})
         near, far = store.consumer("near"), reader.consumer("far")
@@ -141,14 +143,22 @@ def test_a_consumer(path):
         assert next(given).version == 1
 
         def look():
-            closed = [
-                error_of(call)[0] for call in (lambda: near.position, near.changes().__next__)
-            ]
-            far.acknowledge(1)
-            return closed, [change.version for change in far.changes()], len(list(given))
+            rest = [len(list(given)), error_of(lambda: far.acknowledge(1))[0]]
+            return rest, [change.version for change in far.changes()]
 
-        assert in_child(look) == (["StoreClosed"] * 2, [2], 1)
-        assert far.position == 1
+        assert in_child(lambda: error_of(near.changes().__next__)[0]) == "StoreClosed"
+        assert in_child(look) == ([0, "ConsumerLocked"], [])
+        far.acknowledge(1)
+        assert [change.version for change in given] == [2]
+        far.release()
+
+        def take_over():
+            found = [change.version for change in far.changes()]
+            far.acknowledge(2)
+            return found
+
+        assert in_child(take_over) == [2]
+        assert far.position == 2
         assert near.position == 0
 
 

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import kvengine
+from tests.server.running import TOKEN, running
 
 pytest.importorskip("gunicorn")
 ROOT = Path(__file__).parents[1]
@@ -39,6 +41,106 @@ def application(environ, start_response):
         text = type(error).__name__ + ": " + str(error)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [("%d %s" % (os.getpid(), text)).encode()]
+"""
+
+EVERY_OBJECT = """
+import asyncio, os, sys
+sys.path.insert(0, {root!r})
+import kvengine, kvengine.aio
+from kvengine.testing.world import World
+PATH, URL, TOKEN = {path!r}, {url!r}, {token!r}
+
+writer = kvengine.Store(PATH + "/store")
+writer.update({{b"%d" % n: b"value %d" % n for n in range(60)}})
+reader = kvengine.Store(PATH + "/store", read_only=True)
+keys, own_keys = iter(reader.keys()), iter(writer.keys())
+next(keys), next(own_keys)
+frozen, view, batch = writer.snapshot(), writer.get_view(b"7"), writer.batch()
+batch.put(b"batch", b"")
+memory = kvengine.Store.in_memory()
+memory.put(b"a", b"1")
+far, near = reader.consumer("far"), writer.consumer("near")
+given = far.changes()
+next(given)
+db, db_in_memory = kvengine.open(PATH + "/db"), kvengine.Database.in_memory()
+flags, other = db.namespace("flags"), db_in_memory.namespace("flags")
+flags.put("a", "1")
+follower = kvengine.Follower(writer, PATH + "/replica", background=True)
+follower.wait(60)
+server = kvengine.serve_log(writer, PATH + "/log.sock")
+source = kvengine.connect_log(PATH + "/log.sock")
+begun = source.tail()
+next(begun)
+cached, cached_writer = kvengine.CachedStore(reader), kvengine.CachedStore(writer)
+cached[b"7"], cached_writer[b"7"]
+cache = kvengine.Cache(10)
+double = cache.memoize()(lambda number: 2 * number)
+double(4)
+remote = kvengine.connect(URL, token=TOKEN)
+remote_kv = remote.namespace("n")
+remote_kv.get("k0")
+edge = kvengine.Edge(URL, token=TOKEN)
+edge_kv = edge.namespace("n")
+edge_kv.get("k0")
+world = World(seed=1, locations=1, keys=2)
+
+async def opened():
+    db = await kvengine.aio.open(PATH + "/db", read_only=True)
+    remote = kvengine.aio.connect(URL, token=TOKEN)
+    edge = kvengine.aio.Edge(URL, token=TOKEN)
+    spaces = [await one.namespace("n") for one in (remote, edge)]
+    for kv in spaces:
+        await kv.get("k0")
+    return await db.namespace("flags"), *spaces
+
+aio_flags, aio_remote, aio_edge = asyncio.run(opened())
+asked = []
+
+def is_first():
+    asked.append(None)
+    return len(asked) == 1
+
+ways = {{
+    "first": lambda n: is_first(),
+    "Store": lambda n: writer.get(b"7"),
+    "Store.put": lambda n: writer.put(b"7", b""),
+    "Store.keys": lambda n: len(list(own_keys)),
+    "reader": lambda n: reader[b"%d" % n],
+    "reader.keys": lambda n: len(list(keys)),
+    "snapshot": lambda n: frozen[b"%d" % n],
+    "in_memory": lambda n: memory[b"a"],
+    "batch": lambda n: batch.commit(),
+    "view": lambda n: bytes(view),
+    "Consumer of a reader": lambda n: len(list(given)),
+    "Consumer": lambda n: near.position,
+    "Namespace": lambda n: flags.get("a"),
+    "Database.in_memory": lambda n: other.get("a"),
+    "Follower": lambda n: follower.catch_up(),
+    "Follower.store": lambda n: follower.store.get(b"7"),
+    "LogServer": lambda n: server.close(),
+    "RemoteSource": lambda n: len(list(source.tail())),
+    "RemoteSource.tail": lambda n: len(list(begun)),
+    "CachedStore of a reader": lambda n: cached[b"%d" % n],
+    "CachedStore": lambda n: cached_writer.get(b"7"),
+    "memoize": lambda n: double(n),
+    "connect": lambda n: remote_kv.get("k%d" % n),
+    "Edge": lambda n: edge_kv.get("k0"),
+    "World": lambda n: world.write("center", b"key", b"2"),
+    "aio.Namespace": lambda n: asyncio.run(aio_flags.get("a")),
+    "aio.connect": lambda n: asyncio.run(aio_remote.get("k%d" % n)),
+    "aio.Edge": lambda n: asyncio.run(aio_edge.get("k0")),
+}}
+
+def application(environ, start_response):
+    found, number = [], int(environ["PATH_INFO"][1:])
+    for name, way in ways.items():
+        try:
+            text = str(way(number))
+        except kvengine.KvError as error:
+            text = type(error).__name__
+        found.append(name + "=" + text)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [("%d %s" % (os.getpid(), ";".join(found))).encode()]
 """
 
 
@@ -149,3 +251,42 @@ def test_the_advice_works(tmp_path):
         assert server.ask("/write")[1] == "2"
     with kvengine.open(tmp_path / "db") as db:
         assert db.namespace("flags").get("a") == "2"
+
+
+CLOSED = [
+    *("Store", "Store.put", "in_memory", "batch", "Consumer", "Namespace", "World"),
+    *("Database.in_memory", "Follower", "Follower.store", "CachedStore", "Edge", "aio.Edge"),
+]
+
+
+def test_every_object_of_the_page(tmp_path):
+    """Each row of FORK.md, opened before the workers are forked, and asked by several at once."""
+    with running() as server:
+        kv = server.db.namespace("n")
+        kv.put_many({f"k{n}": f"secret {n}" for n in range(60)})
+        text = EVERY_OBJECT.format(root=str(ROOT), path=str(tmp_path), url=server.url, token=TOKEN)
+        (tmp_path / "app.py").write_text(text)
+        with Gunicorn(tmp_path) as web, ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda n: web.ask(f"/{n}"), range(60)))
+    assert len({pid for pid, _ in answers}) > 1
+    assert sum("first=True" in text for _, text in answers) > 1
+    for number, (_, text) in enumerate(answers):
+        found = dict(one.split("=", 1) for one in text.split(";"))
+        first = found.pop("first") == "True"
+        value = str(b"value %d" % number)
+        assert found == dict.fromkeys(CLOSED, "StoreClosed") | {
+            "Store.keys": "StoreClosed" if first else "0",  # an iterator ends in each process
+            "reader": value,
+            "reader.keys": "59" if first else "0",
+            "snapshot": value,
+            "view": str(b"value 7"),
+            "Consumer of a reader": "59" if first else "0",
+            "LogServer": "None",
+            "RemoteSource": "60",
+            "RemoteSource.tail": "UpstreamUnavailable" if first else "0",
+            "CachedStore of a reader": value,
+            "memoize": str(2 * number),
+            "connect": f"secret {number}",
+            "aio.Namespace": "1",
+            "aio.connect": f"secret {number}",
+        }, (number, first)

@@ -37,7 +37,7 @@ SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile
 MAY_USE_SYSTEM = {"file", "cli", "testing", "examples", "server"}
 # Examples show what users can do, so these parts are all that they may import.
 PUBLIC_PARTS = {"aio", "examples"}
-# What tells the time of day; clock.py alone may ask.
+# What tells the time of day; clock.pyx alone may ask.
 TIME_OF_DAY = re.compile(
     r"\btime\.(time|time_ns|localtime|gmtime|ctime)\b|\bCLOCK_REALTIME\b|libc\.time\b"
     r"|\bfrom time import .*\b(time|time_ns|localtime|gmtime|ctime)\b"
@@ -94,7 +94,7 @@ def find_violations(root: Path) -> Iterator[str]:
                 for module in sorted(foreign & SYSTEM_MODULES)
             )
         if own != "clock" and TIME_OF_DAY.search(source.read_text()):
-            yield f"{name}: only kvengine/clock.py may read the time of day"
+            yield f"{name}: only kvengine/clock.pyx may read the time of day"
 
 
 def test_every_part_has_a_row() -> None:

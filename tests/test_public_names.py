@@ -12,6 +12,7 @@ ERRORS = {
     "AccessDenied",
     "UpstreamUnavailable",
     "ChangesGone",
+    "ConsumerLocked",
     "CorruptData",
     "InvalidRequest",
     "InvalidType",

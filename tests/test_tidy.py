@@ -107,7 +107,12 @@ def test_compiled_modules_are_whole_files() -> None:
 
 
 def test_no_declaration_outlives_its_module() -> None:
-    assert faults(files(".pyi", ".pxd"), lambda path: not path.with_suffix(".pyx").exists()) == {}
+    def fault(path: Path) -> object:
+        """What a module in Python has for compiled ones stands beside it, too."""
+        modules = (".pyx", ".py") if path.suffix == ".pxd" else (".pyx",)
+        return not any(path.with_suffix(suffix).exists() for suffix in modules)
+
+    assert faults(files(".pyi", ".pxd"), fault) == {}
 
 
 def test_links_in_documents_lead_somewhere() -> None:

@@ -33,7 +33,10 @@ class EngineMissing(Exception):
 
 
 class Engine:
-    """One open store. Subclasses set the four callables in ``__init__``."""
+    """One open store. A subclass has all callables that its abilities need, and ``close``.
+
+    It sets the first four in ``__init__``.
+    """
 
     name: ClassVar[str]
     package: ClassVar[str] = ""  # on PyPI, for the version and the message when it is missing
@@ -44,6 +47,12 @@ class Engine:
     get_many: Callable[[list[bytes]], Sequence[bytes | None]]
     put: Callable[[bytes, bytes], object]
     delete: Callable[[bytes], object]
+
+    load: Callable[[list[Pair]], None]  # one batch, atomic where the engine can
+    items: Callable[[], Iterator[Pair]]  # all, in key order
+    keys: Callable[[bytes], Iterator[bytes]]  # all with this prefix, in order
+    range: Callable[[bytes, int], list[Pair]]  # so many from a key on, in key order
+    close: Callable[[], None]  # cleanly
 
     def __init__(
         self, path: Path, settings: str, durability: Durability, *, read_only: bool = False
@@ -62,24 +71,12 @@ class Engine:
         peer_module(cls.package, cls.package)
         return importlib.metadata.version(cls.package)
 
-    def load(self, pairs: list[Pair]) -> None:
-        """Write one batch, atomically where the engine can."""
-        raise NotImplementedError
-
-    def items(self) -> Iterator[Pair]:
-        """All pairs in key order."""
-        raise NotImplementedError
-
-    def keys(self, prefix: bytes) -> Iterator[bytes]:
-        """All keys with this prefix, in order."""
-        raise NotImplementedError
-
-    def range(self, start: bytes, limit: int) -> list[Pair]:
-        """Up to ``limit`` pairs from ``start`` on, in key order."""
-        raise NotImplementedError
-
     def refresh(self) -> None:
         """Make later reads see all earlier writes; take ``get`` and ``get_many`` anew after it."""
+
+    def fresh_get(self) -> Callable[[bytes], bytes | None]:
+        """A ``get`` that sees what any process had acknowledged when it was called."""
+        return self.get
 
     def before_writes(self) -> None:
         """Let go of what reads hold; after this call ``refresh`` before the next read."""
@@ -94,10 +91,6 @@ class Engine:
     def figures(self) -> dict[str, float]:
         """What the engine says about itself."""
         return {}
-
-    def close(self) -> None:
-        """Close the store cleanly."""
-        raise NotImplementedError
 
 
 def peer_module(name: str, package: str) -> Any:

@@ -10,7 +10,7 @@ tuned:   one read transaction that is begun anew after writes, ``writemap`` and 
          answer must be put in the order of the question.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,11 @@ class Lmdb(Engine):
             self.before_writes()
             self._reader = self._environment.begin()
             self.get, self.get_many = self._reader.get, self._get_many
+
+    def fresh_get(self) -> Callable[[bytes], bytes | None]:
+        """A transaction for each call, which py-lmdb keeps and renews."""
+        self.before_writes()
+        return self._get_in_own
 
     def before_writes(self) -> None:
         """End the read transaction: while it lives no page that it can see is used again."""

@@ -30,6 +30,7 @@ _COLORS = {  # told apart by those who do not see red and green as different
     "wiredtiger": "#8c6d31",
     "bare file": "#777777",
 }
+_STYLE: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _COLUMNS = 4
 _LONGEST = 12
 _MARGIN_INCHES = 0.3
@@ -50,7 +51,7 @@ def draw(stem: Path, result: dict[str, Any]) -> list[Path]:
     """Draw all plots that the result has data for; return the files."""
     found, written = Lookup(result), []
     caption = f"{result['machine']['cpu']}, {result['options']['keys']:,} keys"
-    with plt.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+    with plt.rc_context(_STYLE):
         for name, make in _FIGURES.items():
             figure = make(found)
             if figure is None:
@@ -159,6 +160,30 @@ def against_size(found: Lookup) -> Figure | None:
         _finish(axis, f"{name}s a second against data size")
         axis.yaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
     return figure
+
+
+def draw_lines(
+    stem: Path, panels: dict[str, dict[str, dict[int, float]]], x_name: str, caption: str
+) -> list[Path]:
+    """Draw a panel for each title, with a line for each label: figures at powers of two."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(11, 4), squeeze=False)
+        for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
+            for label, points in lines.items():
+                _line(axis, label.removesuffix(" tuned"), label, [*points], [*points.values()])
+            places = sorted({x for points in lines.values() for x in points})
+            axis.set_xscale("log", base=2)
+            axis.set_xticks(places, [str(x) for x in places])
+            axis.set_xlabel(x_name)
+            _finish(axis, title)
+            axis.yaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
+        figure.set_layout_engine("constrained", rect=(0, 0.04, 1, 0.94))
+        figure.text(0.995, 0.005, caption, ha="right", va="bottom", fontsize=6)
+        written = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+        for path in written:
+            figure.savefig(path, dpi=150)
+        plt.close(figure)
+    return written
 
 
 def _line(axis: Axes, peer: str, label: str, x: list[Any], y: list[float]) -> None:

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from benchmarks.children import Child
+from benchmarks.child import Child
 from benchmarks.engines.base import Durability, Engine
 from benchmarks.stage import Stage
 from benchmarks.timing import Sample, quiet_collector, time_calls
@@ -85,7 +85,7 @@ def readwhilewriting_process(stage: Stage, repeat: int, seconds: float) -> Sampl
     """Uniform gets in another process that opened the store for reading, beside the same writer."""
     engine, writer = stage.main(), LimitedWriter(stage)
     order = {"repeat": repeat, "seconds": seconds, "loaded": stage.loaded}
-    with Child("read", stage, order) as child:
+    with Child.of(stage, "read", order) as child:
         child.expect("ready")
         engine.before_writes()
         child.send("go")

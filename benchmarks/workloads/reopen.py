@@ -10,7 +10,7 @@ import signal
 from time import monotonic
 
 from benchmarks import footprint
-from benchmarks.children import Child
+from benchmarks.child import Child
 from benchmarks.stage import Stage, WrongAnswer
 from benchmarks.timing import Sample
 
@@ -40,7 +40,7 @@ def reopen_killed(stage: Stage, repeat: int, seconds: float) -> Sample:
     wanted = min(stage.loaded, max(_ACKNOWLEDGED_MIN, stage.loaded // 10))
     order = {"loaded": stage.loaded, "generation": stage.generation, "repeat": repeat}
     written = 0
-    with Child("write", stage, order) as child:
+    with Child.of(stage, "write", order) as child:
         deadline = monotonic() + max(seconds, 0.2)
         while written < wanted and monotonic() < deadline:
             written = int(child.line())
@@ -60,7 +60,7 @@ def _open_and_get(stage: Stage, repeat: int, written: int = 0) -> Sample:
         "repeat": repeat,
         "written": written,
     }
-    with Child("open", stage, order) as child:
+    with Child.of(stage, "open", order) as child:
         answer = json.loads(child.line())
     if not answer["right"]:
         raise WrongAnswer(f"{stage.kind.name}: an acknowledged write is lost after reopening")

@@ -111,7 +111,7 @@ class Steps:
     def __call__(self, size: int) -> list[Step]:
         """``size`` steps."""
         generator, space = self._generator, self._records.space
-        get, put, read_range = self._engine.get, self._engine.put, self._engine.range
+        get, put = self._engine.get, self._engine.put
         first = generator.random(size) < self._share
         if self._letter == "d":
             positions = self._latest.draw(generator, size, self._records.count - 1)
@@ -125,6 +125,7 @@ class Steps:
         keys = space.keys(numbers)
         values = iter(space.values(numbers[~first], int(generator.integers(1 << 30))))
         if self._letter == "e":
+            read_range = self._engine.range
             lengths = generator.integers(1, SCAN_MAX + 1, size).tolist()
             return [
                 (read_range, (key, length)) if scan else (put, (key, next(values)))

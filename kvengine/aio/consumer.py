@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
@@ -14,12 +15,15 @@ from typing import Generic, TypeVar
 from kvengine.aio.following import waiting
 from kvengine.aio.runner import Runner
 from kvengine.engine import consumer as sync
+from kvengine.file.lease import Lease
 
 C = TypeVar("C")
 
 
 class Consumer(Generic[C]):
     """One who follows the log under a name, for asyncio; see kvengine.Consumer.
+
+    It has the lease of the name until release(), or until it is dropped.
 
     Thread-safety: for one event loop at a time.
     """
@@ -54,12 +58,17 @@ class Consumer(Generic[C]):
         """Yield lists of up to `size` changes; see kvengine.Consumer.batches."""
         sync.check_size(size)
         inner, run = self._inner, self._runner.run
-        tail = await run(inner.tail)
         end = None if timeout is None else time.monotonic() + timeout
+        lease = await self._wait_for_lease(follow, end)
+        if lease is None:
+            return
+        tail = await run(inner.tail)
         with waiting(inner.store) as news_behind:
             while True:
                 found = await run(inner.stretches, tail, size)
                 while (stretch := await run(next, found, None)) is not None:
+                    if not await run(inner.goes_on, lease):
+                        return
                     batch = inner.given(stretch)
                     if batch:
                         yield batch
@@ -70,9 +79,21 @@ class Consumer(Generic[C]):
                 await run(inner.say_alive)
                 await news_behind(tail.seen, min(rest, sync.LOOK_S))
 
+    async def _wait_for_lease(self, follow: bool, end: float | None) -> Lease | None:
+        while (lease := await self._runner.run(self._inner.lease)) is None and follow:
+            rest = sync.LEASE_LOOK_S if end is None else end - time.monotonic()
+            if rest <= 0:
+                return None
+            await asyncio.sleep(min(rest, sync.LEASE_LOOK_S))
+        return lease
+
     async def acknowledge(self, version: int) -> None:
         """Keep in the store that all changes up to a version were applied."""
         await self._runner.run(self._inner.acknowledge, version)
+
+    async def release(self) -> None:
+        """Let go of the lease: another process may have the changes that come now."""
+        await self._runner.run(self._inner.release)
 
     async def restart(self) -> None:
         """Begin anew at version 0; see kvengine.Consumer.restart."""

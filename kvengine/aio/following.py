@@ -1,10 +1,9 @@
-"""Following the log without a thread that waits: a writer wakes the event loop.
+"""Following the log without a thread for each who waits: a write wakes the event loop.
 
 Invariants:
 
 * As in the sync form: each change once, in order, none left out.
 * A follower that waits holds nothing but its place in a list; cancelling it takes effect at once.
-* Where another process writes, the control page is looked at every 0.2 to 5 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.aio.runner import Runner
 from kvengine.engine.store import Store
-from kvengine.engine.waiting import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from kvengine.entry import Change
 
 if TYPE_CHECKING:
@@ -51,27 +49,19 @@ def waiting(store: Store) -> Iterator[Callable[[int, float | None], Awaitable[No
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(woken.set)
 
-    async def news_behind(seen: int, rest: float | None) -> None:
-        woken.clear()  # first: what comes after the look at the version sets it again
-        await _wait(store, seen, woken, rest)
+    with store.waiting.listening(store, wake) as look_s:
 
-    with store.waiting.listening(store, wake):
+        async def news_behind(seen: int, rest: float | None) -> None:
+            end = None if rest is None else time.monotonic() + rest
+            while True:
+                woken.clear()  # first: what comes after the look at the version sets it again
+                left = look_s if end is None else end - time.monotonic()
+                if store.version > seen or left <= 0:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), min(left, look_s))
+
         yield news_behind
-
-
-async def _wait(store: Store, seen: int, woken: asyncio.Event, rest: float | None) -> None:
-    """Return when the store has changed, or when the time is over."""
-    if store.follower is None:
-        if store.version <= seen:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), rest)
-        store.check_usable()
-        return
-    end = None if rest is None else time.monotonic() + rest
-    pause = FIRST_PAUSE_S
-    while store.version <= seen and (end is None or time.monotonic() < end):
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
 
 async def shown(changes: AsyncIterator[Change | None], show: Any) -> AsyncIterator[Any]:

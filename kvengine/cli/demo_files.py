@@ -78,7 +78,7 @@ def find_files(root: str, without: frozenset[bytes] = frozenset()) -> Tree:
                 unreadable += 1
                 continue
             if not stat.S_ISREG(status.st_mode):
-                continue  # to read a pipe or a device would wait for ever
+                continue  # to read a pipe or a device would wait forever
             key = os.path.relpath(path, base)
             if status.st_size > VALUE_BYTES_MAX:
                 too_large += 1

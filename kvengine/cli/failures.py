@@ -13,6 +13,7 @@ import click
 from kvengine.cli.output import message
 from kvengine.cli.text import printable_text
 from kvengine.errors import (
+    ConsumerLocked,
     CorruptData,
     InvalidRequest,
     KeyNotFound,
@@ -47,7 +48,7 @@ Exit codes:
   2    usage: the command, an option, a key or a value is not acceptable
   3    not found: the key or the namespace is absent
   4    conflict: --if-version did not match, or the title is taken; nothing was written
-  5    unavailable: another process writes to the store, or the system refused
+  5    unavailable: another process has the store, or the consumer; or the system refused
   6    damage found in the files of the store
   130  interrupted (Ctrl-C)
   141  the reader of standard output went away
@@ -70,6 +71,7 @@ _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (InvalidRequest, ExitCode.USAGE),
     (VersionConflict, ExitCode.CONFLICT),
     (NamespaceExists, ExitCode.CONFLICT),
+    (ConsumerLocked, ExitCode.UNAVAILABLE),
     (StoreLocked, ExitCode.UNAVAILABLE),
     (StoreReadOnly, ExitCode.UNAVAILABLE),
     (StorageError, ExitCode.UNAVAILABLE),

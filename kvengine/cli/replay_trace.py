@@ -83,7 +83,7 @@ class Trace:
         return bool(self.times)
 
     def check_gaps(self) -> None:
-        """Refuse times that would take for ever: a world with nothing to do polls all the same.
+        """Refuse times that would take forever: a world with nothing to do polls all the same.
 
         Raises:
             InvalidRequest: two requests are more than a day apart.

@@ -8,6 +8,7 @@ from kvengine import Consumer, Store
 from kvengine.cli.arguments import data_option, json_option, null_option, open_reader
 from kvengine.cli.output import on_terminal, output
 from kvengine.cli.text import change_fields, json_line, printable
+from kvengine.engine.leases import locked
 from kvengine.entry import Change
 
 BATCH = 1000  # changes that are printed, and then acknowledged
@@ -56,6 +57,8 @@ def _batches(
     store: Store, after: int, named: Consumer[Change] | None, follow: bool
 ) -> Iterable[list[Change]]:
     if named is not None:
+        if not follow and named.lease() is None:
+            raise locked(store, named.name)
         yield from named.batches(BATCH, follow=follow)
         return
     place = store.tail_from(after, b"")

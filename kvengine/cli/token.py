@@ -73,7 +73,7 @@ def _account() -> str | None:
 @click.option(
     "--admin",
     is_flag=True,
-    help="It may do everything: namespaces, tokens, the log; for locations.",
+    help="It may do everything: write everywhere, make and delete namespaces and tokens.",
 )
 @click.option("--expires-in", type=click.IntRange(min=1), metavar="SECONDS", help="When it ends.")
 @click.option("--rate", type=float, metavar="N", help="Requests a second.  [default: the server's]")

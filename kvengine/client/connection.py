@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from kvengine.client.bearer import bearer
 from kvengine.client.failures import error_of
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import (
@@ -107,9 +108,7 @@ class Connection:
         self.url, self._timeout = str(parts).rstrip("/"), timeout
         self._headers = {"accept-encoding": "identity"}
         if token is not None:
-            if not token.isascii():
-                raise InvalidRequest("a token has only ASCII characters")
-            self._headers["authorization"] = f"Bearer {token}"
+            self._headers["authorization"] = bearer(token)
         # Made once: to read all certificates takes longer than a request.
         is_bool = isinstance(verify, bool)
         verify = verify and parts.scheme == "https" if is_bool else verify

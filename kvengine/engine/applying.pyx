@@ -168,7 +168,8 @@ cdef class Applier(Changer):
             if self.commits is not None:
                 self.commits.go_on(self.active, active_id)
         self.index, self.segments, self.seed = other.index, other.segments, other.seed
-        self.clock, self.verify_always = other.clock, other.verify_always
+        self.clock, self.is_system_clock = other.clock, other.is_system_clock
+        self.verify_always = other.verify_always
         self.groups, self.digest_changes = other.groups, None
         self.removals, self.applied = other.removals, other.applied
         self.rows = rows

@@ -1,4 +1,4 @@
-"""The bell as C sees it: the writer rings it without a call of Python."""
+"""The bell as C sees it: a writer rings it without a call of Python."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -24,28 +24,20 @@ cdef extern from *:
     #define kv_futex(word, operation, value, limit) ((void)0)
     #endif
 
-    /* The caller has stored a version and given a lock back.  On x86 that was a full barrier. */
+    /* Wake all, if somebody may sleep: the bit goes, and what is above it counts up. */
     static inline void kv_ring(uint32_t *word) {
     #if !defined(__x86_64__)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     #endif
-        if (__builtin_expect(__atomic_load_n(word, __ATOMIC_RELAXED) != 0, 0)) {
-            __atomic_store_n(word, 0, __ATOMIC_SEQ_CST);
-            kv_futex(word, FUTEX_WAKE, INT_MAX, NULL);
+        uint32_t seen = __atomic_load_n(word, __ATOMIC_RELAXED);
+        while (__builtin_expect(seen & 1, 0)) {
+            if (__atomic_compare_exchange_n(
+                    word, &seen, seen + 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+                kv_futex(word, FUTEX_WAKE, INT_MAX, NULL);
+                return;
+            }
         }
     }
-
-    static inline void kv_rest(
-        uint32_t *word, const uint64_t *version, uint64_t known, double seconds
-    ) {
-        struct timespec limit;
-        limit.tv_sec = (time_t)seconds;
-        limit.tv_nsec = (long)((seconds - (double)limit.tv_sec) * 1e9);
-        __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(version, __ATOMIC_SEQ_CST) == known)
-            kv_futex(word, FUTEX_WAIT, 1, &limit);
-    }
     """
+    # The caller has stored a version, and given a lock back, which was a full barrier on x86.
     void ring "kv_ring"(uint32_t *word) noexcept nogil
-    void rest "kv_rest"(
-        uint32_t *word, const uint64_t *version, uint64_t known, double seconds) noexcept nogil

@@ -14,6 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 
+LONGEST_SLEEP_S = 60.0  # gevent ends who sleeps without a limit while only threads may wake it
+DEAF_SLEEP_S = 0.005  # a greenlet of eventlet is not woken by another thread
+
 
 class Changes:
     """Those who wait for something to change.
@@ -30,18 +33,28 @@ class Changes:
             with contextlib.suppress(RuntimeError):  # it is awake already
                 one.release()
 
-    def wait_for(self, is_over: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Return True when `is_over` says so, False after some seconds."""
+    def wait_for(
+        self,
+        is_over: Callable[[], bool],
+        timeout: float | None = None,
+        look_s: float = LONGEST_SLEEP_S,
+    ) -> bool:
+        """Return True when `is_over` says so, False after some seconds.
+
+        It is asked when others notify, and every `look_s` seconds at the latest.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         one = threading.Lock()  # gevent replaces it, so that other greenlets run meanwhile
+        if type(one).__module__.startswith("eventlet."):
+            look_s = min(look_s, DEAF_SLEEP_S)
         one.acquire()
         try:
             self._asleep.append(one)  # first: what changes from now on is heard
             while not is_over():
-                rest = -1.0 if deadline is None else deadline - time.monotonic()
-                if deadline is not None and rest <= 0:
+                rest = look_s if deadline is None else deadline - time.monotonic()
+                if rest <= 0:
                     return False
-                one.acquire(timeout=min(rest, threading.TIMEOUT_MAX))
+                one.acquire(timeout=min(rest, look_s))
             return True
         finally:
             with contextlib.suppress(ValueError):

@@ -183,7 +183,7 @@ cdef class Changer(Writer):
         cdef int level = self.level if durability is None else level_of(durability)
         cdef double moment = 0
         if n == 0:
-            self.begin()
+            self.check_usable()
             return self.applied
         if n == 1 and changes[0].kind == DELETE:
             moment = self.now()

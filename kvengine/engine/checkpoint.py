@@ -119,9 +119,7 @@ def _write_file(
         output.write(meta)
         offset = shards * index_file.SHARD_BYTES
         check = index_file.seed_check(store.manifest.seed)
-        output.write(
-            index_file.trailer(store.manifest.uuid, index_id, offset, meta, seed_check=check)
-        )
+        output.write(index_file.trailer(store.manifest.uuid, index_id, offset, meta, check=check))
         output.sync()
         return output.size
     finally:

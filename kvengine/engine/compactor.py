@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from kvengine.engine import segment_file
 from kvengine.engine.compaction import Plan, SegmentInfo, choose
 from kvengine.engine.copying import Copier
+from kvengine.engine.log_walk import LogWalk
 from kvengine.engine.manifest import COMPACTED, LOG, SegmentRow
 from kvengine.engine.positions import oldest_held
 from kvengine.errors import CorruptData
@@ -161,6 +162,7 @@ def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> No
                 ahead = done / limit - (time.monotonic() - began)
                 job.store.maintenance.rest(min(ahead, 1.0))
         _compare_living(job, row, live)
+        _refuse_hidden(job, row)
 
 
 def _compare_living(job: Job, row: SegmentRow, before: int) -> None:
@@ -177,6 +179,27 @@ def _compare_living(job: Job, row: SegmentRow, before: int) -> None:
             offset=0,
             expected=f"{after} to {before}",
             found=job.copier.living,
+        )
+
+
+def _refuse_hidden(job: Job, row: SegmentRow) -> None:
+    """Refuse to drop records that the last one takes in, which then reaches up to the end.
+
+    In a compacted segment the last records may be missing, and 0.1 could note a last version that
+    is too high, so only a whole record is a sign.
+    """
+    table, found = job.store.segment_table, job.copier.last_version
+    if found == row.last_version:
+        return
+    file, end = table.segment_file(row.id), table.counters(row.id)[1]
+    walk = LogWalk(file, table.salt(row.id), job.copier.last_offset, end)
+    if walk.find_next():
+        raise CorruptData(
+            "version of the last record",
+            file=file.name,
+            offset=job.copier.last_offset,
+            expected=row.last_version,
+            found=found,
         )
 
 

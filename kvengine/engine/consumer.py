@@ -3,23 +3,28 @@
 Invariants:
 
 * What was not acknowledged is given again: after a crash, and by each new call.
-* A version that was not given out can't be acknowledged.
+* Changes are given, and a position moves, only under the lease of the name (leases.py), and the
+  position is read anew when it was taken.  So of several processes one gets a change, and another
+  one only once the first has let go or died without acknowledging it.
+* A version that was not given out under the lease can't be acknowledged.
 * One that is too far behind is told so, and moves only when it asks for it.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from kvengine.engine import positions
+from kvengine.engine import leases, positions
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.positions import Position
 from kvengine.engine.tail import Stretch, Tail
 from kvengine.entry import Change
 from kvengine.errors import ChangesGone, InvalidRequest
+from kvengine.file.lease import Lease
+from kvengine.file.system import fork_watch
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 SIZE = 1000  # changes in a batch
 BATCH_BYTES = 8 << 20
 LOOK_S = 60.0  # one that has everything says so now and then while it waits
+LEASE_LOOK_S = 0.05  # between two attempts to take a lease that another process has
 
 C = TypeVar("C")
 
@@ -48,16 +54,22 @@ class Consumer(Generic[C]):
     crash left in between is given again, so to apply a change twice must do no harm.  While the
     position is 0, what was applied before is in doubt: begin as after restart().
 
-    Thread-safety: threads may share it, but each call of changes() gives the same.  One process
-    at a time should work under a name; two get the same changes, and the position is that of the
-    one who is ahead.
+    Any number of processes may work under a name: one at a time has its *lease*.  changes() and
+    batches() take it when they begin, and it is kept, so that what they gave can be acknowledged,
+    until release(), the end of the store or of the process, or until the last Consumer of the name
+    is dropped.  Another process that follows waits for it meanwhile, and goes on behind what was
+    acknowledged.
+
+    Thread-safety: threads may share it, but each call of changes() gives the same; so do several
+    consumers of the name of one Store or Database.
     """
 
     def __init__(
         self, store: Store, name: object, show: Callable[[Change], C | None], prefix: bytes = b""
     ) -> None:
         self._store, self._show, self._keys = store, show, Selector(prefix)
-        self._lock = threading.RLock()
+        self._lock = OwnedLock()  # of what is given, and of the lease
+        self._lease: Lease | None = None
         self._lost = store.lost_after  # as of the present scan
         self._name = positions.checked_name(name)
         self._base = 0  # of the present scan
@@ -66,7 +78,11 @@ class Consumer(Generic[C]):
             positions.change(
                 store, self._name, lambda old: old or positions.begun(store, self._name)
             )
-        self._given = self.position
+        self._given = self._kept = self.position  # given out, and acknowledged, under the lease
+        fork_watch(self, Consumer._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock.after_fork_in_child()
 
     @property
     def name(self) -> str:
@@ -91,16 +107,22 @@ class Consumer(Generic[C]):
     def changes(self, follow: bool = False, timeout: float | None = None) -> Iterator[C]:
         """Return an iterator over the changes behind the position, in order.
 
+        While another process has the lease there are none: without `follow` it ends at once.
+
         Args:
-            follow: wait for more; else end with what is there now.
+            follow: wait for more, and for the lease; else end with what is there now.
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
+            ConsumerLocked: the lease was lost: its file was removed.
+            StorageError: this process may not write to the folder.
             ChangesGone: deletes behind the position were forgotten, or changes before it were lost
                 (a power cut, a backup that was restored); see restart().
         """
-        for stretch in self._stretches(SIZE, follow, timeout):
+        for lease, stretch in self._stretches(SIZE, follow, timeout):
             for change in stretch.changes:
+                if self._lease is not lease or lease.is_over:
+                    return
                 shown = self._show(change)
                 self._give(change.version)
                 if shown is not None:
@@ -118,7 +140,7 @@ class Consumer(Generic[C]):
         return self._batches(size, follow, timeout)
 
     def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
-        for stretch in self._stretches(size, follow, timeout):
+        for _, stretch in self._stretches(size, follow, timeout):
             shown = self.given(stretch)
             if shown:
                 yield shown
@@ -130,7 +152,12 @@ class Consumer(Generic[C]):
         return shown
 
     def reached(self, version: int) -> None:
-        """Say that changes up to a version were read in another way; they may be acknowledged."""
+        """Say that changes up to a version were read in another way; they may be acknowledged.
+
+        Raises:
+            ConsumerLocked: another process has the lease.
+        """
+        self._must_have_lease()
         self._give(version)
 
     def acknowledge(self, version: int) -> None:
@@ -139,25 +166,43 @@ class Consumer(Generic[C]):
         An older version than the position changes nothing.
 
         Raises:
-            InvalidRequest: the version was not given out by this object.
+            InvalidRequest: the version was not given out by this object since it has the lease.
+            ConsumerLocked: the lease was lost, and with it the right to move the position.
             ChangesGone: changes that were given out were lost since; go on behind the position.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 0:
             raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
-        if version > self._given:
+        lease = self._lease
+        given = self._kept if lease is None else self._given
+        if version > given:
             raise InvalidRequest(
-                f"version {version} was not given to consumer {self._name!r}, only up to "
-                f"{self._given}"
+                f"version {version} was not given to consumer {self._name!r}, only up to {given}"
             )
         store = self._store
         store.check_usable()
+        if lease is None:
+            return
         if store.options.durability != "os":
             store.sync()  # a position must not survive a power cut that its changes do not
         if store.lost_after != self._lost:
             raise ChangesGone(version, store.lost_after[1] if store.lost_after else 0)
-        self._change(
-            lambda old: positions.moved(old, version, self._base, store.options.clock.time())
-        )
+
+        def move(old: Position) -> Position:
+            if not lease.is_held:
+                raise leases.locked(store, self._name)
+            return positions.moved(old, version, self._base, store.options.clock.time())
+
+        self._change(move)
+        self._kept = max(self._kept, version)
+
+    def release(self) -> None:
+        """Let go of the lease: another process may have the changes that come now.
+
+        Iterators that were begun end; the next one takes the lease again.  No error without one.
+        """
+        with self._lock.held():
+            leases.leases_of(self._store).leave(self._name, self)
+            self._lease, self._given = None, self._kept
 
     def restart(self) -> None:
         """Begin anew at version 0: the log as it is now is a snapshot, and what follows it new.
@@ -165,15 +210,20 @@ class Consumer(Generic[C]):
         What is behind version 0 names every key that lives, but not all keys that were deleted.
         So the consumer must first drop all keys that it holds; or note each key that it gets, and
         drop the others when changes() has ended without `follow`.
+
+        Raises:
+            ConsumerLocked: another process has the lease.
         """
+        self._must_have_lease()
         self._change(lambda _: positions.begun(self._store, self._name))
-        with self._lock:
-            self._given = self._base = 0
+        with self._lock.held():
+            self._given = self._kept = self._base = 0
 
     def remove(self) -> None:
         """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
-        self._store.directory.remove(self._name + positions.SUFFIX)
-        self._store.directory.remove(self._name + positions.SUFFIX + ".tmp")
+        self.release()
+        for suffix in (positions.SUFFIX, positions.SUFFIX + ".tmp", leases.SUFFIX):
+            self._store.directory.remove(self._name + suffix)
 
     def __repr__(self) -> str:
         return f"<kvengine.Consumer {self._name!r}>"
@@ -193,22 +243,66 @@ class Consumer(Generic[C]):
 
     def _give(self, version: int) -> None:
         if version > self._given:
-            with self._lock:
+            with self._lock.held():
                 self._given = max(self._given, version)
 
-    def _stretches(self, size: int, follow: bool, timeout: float | None) -> Iterator[Stretch]:
-        tail = self.tail()
+    def _stretches(
+        self, size: int, follow: bool, timeout: float | None
+    ) -> Iterator[tuple[Lease, Stretch]]:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
+        lease = self._wait_for_lease(follow, deadline)
+        if lease is None:
+            return
+        tail = self.tail()
+        while self.goes_on(lease):
             for stretch in self.stretches(tail, size):
                 if timeout is not None and stretch.changes:
                     deadline = time.monotonic() + timeout
-                yield stretch
+                yield lease, stretch
+                if not self.goes_on(lease):
+                    return
             rest = LOOK_S if deadline is None else deadline - time.monotonic()
             if not follow or rest <= 0:
                 return
             self.say_alive()
             self._store.wait(tail.seen, min(rest, LOOK_S))
+
+    def _wait_for_lease(self, follow: bool, deadline: float | None) -> Lease | None:
+        while (lease := self.lease()) is None and follow:
+            rest = LEASE_LOOK_S if deadline is None else deadline - time.monotonic()
+            if rest <= 0:
+                return None
+            time.sleep(min(rest, LEASE_LOOK_S))  # gevent replaces it
+        return lease
+
+    def _must_have_lease(self) -> None:
+        if self.lease() is None:
+            raise leases.locked(self._store, self._name)
+
+    def lease(self) -> Lease | None:
+        """Return the lease, taking it if need be; None if another process has it."""
+        self._store.check_usable()
+        with self._lock.held():
+            lease = self._lease
+            if lease is None or not lease.is_held:
+                self._load()  # one that was removed leaves no lease behind
+                lease = leases.leases_of(self._store).take(self._store, self._name, self)
+                if lease is not None:
+                    self._given = self._kept = self.position  # others may have moved it
+                    self._lease = lease
+            return lease
+
+    def goes_on(self, lease: Lease) -> bool:
+        """False if the lease was let go of: then the iterators that began under it end.
+
+        Raises:
+            ConsumerLocked: it was lost.
+        """
+        if self._lease is not lease or lease.is_over:
+            return False
+        if not lease.is_held:
+            raise leases.locked(self._store, self._name)
+        return True
 
     def tail(self) -> Tail:
         """Return the place in the log behind what was acknowledged; the async form uses it."""

@@ -8,6 +8,7 @@ from kvengine.file.mapped import MappedFile
 @disjoint_base
 class Copier:
     forgotten: int
+    last_offset: int
     last_version: int
     living: int
 

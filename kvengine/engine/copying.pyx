@@ -64,7 +64,7 @@ cdef class Copier:
     cdef uint64_t keep_after        # deletes newer than this version are kept in any case
     cdef bint drop_deletes          # others may go: no older record of their key is left
     cdef readonly uint64_t forgotten    # the newest delete that was dropped
-    cdef readonly uint64_t last_version  # of the last record copied or dropped
+    cdef readonly uint64_t last_version, last_offset  # of the last record copied or dropped
     cdef readonly uint64_t living   # bytes of this segment's records that the index pointed to
     cdef bint has_marked_gaps       # in its versions; a compacted segment has others
 
@@ -149,7 +149,7 @@ cdef class Copier:
                 (version != self.last_version + 1) != (flags_of(header) & GAP != 0)
             ):
                 raise damage(BAD_VERSION, source.name, found.offset, version)
-            self.last_version = version
+            self.last_version, self.last_offset = version, found.offset
             if kind_of(header) == DELETE:
                 found.verdict = COPY
                 if self._may_forget(self.last_version):

@@ -252,7 +252,7 @@ cdef class CommitGroup:
             self.folder.check_present()
         except OSError as error:  # of a folder in Python
             self.fail(error)
-            raise self._read_only() from error
+            raise self._error_of_write() from error
         self.refuse_failed()
         raise_word(&self.page[DURABLE], version)
         return 0
@@ -264,7 +264,7 @@ cdef class CommitGroup:
             name = "the log" if self.active is None else (<MappedFile>self.active).name
             problem = storage_error(code, "cannot sync", name)
         self.fail(problem)
-        raise self._read_only() from problem
+        raise self._error_of_write() from problem
 
     def fail(self, error: OSError) -> None:
         """What was written may not be on disk and never get there: accept no more writes."""
@@ -273,7 +273,7 @@ cdef class CommitGroup:
         if self.failure is None:
             self.failure = error
             if self.on_failure is not None:
-                self.on_failure(self._read_only())
+                self.on_failure(self._error_of_write())
 
     def refuse_failed(self) -> None:
         """Refuse what needs the disk once a sync has failed, here or in another process.
@@ -288,9 +288,9 @@ cdef class CommitGroup:
             if code == 0:
                 return
             self.fail(storage_error(code, "cannot sync (another process)", "the log"))
-        raise self._read_only()
+        raise self._error_of_write()
 
-    def _read_only(self) -> KvError:
+    def _error_of_write(self) -> KvError:
         if isinstance(self.failure, StoreClosed):
             return again(self.failure)
         what = "" if self.is_lost() else " since a sync failed"
@@ -329,7 +329,7 @@ cdef class CommitGroup:
             file.sync()
         except OSError as error:
             self.fail(error)
-            raise self._read_only() from error
+            raise self._error_of_write() from error
 
     def sync(self, always: bool = False) -> None:
         """Return when everything written so far is on disk.

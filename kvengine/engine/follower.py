@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvengine.engine import manifest as manifests
@@ -134,10 +135,9 @@ class Follower:
                 if opened is not None and opened[1].kind == LOG:
                     found.append(Ahead(opened[1].id, opened[1].first_version))
         found.sort()
-        behind = [*found[1:], None]
         return [
             one
-            for one, after in zip(found, behind, strict=True)
+            for one, after in zip_longest(found, found[1:])
             if after is None or one.first_version < after.first_version
         ]
 

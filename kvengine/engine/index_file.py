@@ -63,7 +63,7 @@ class Description:
     groups: tuple[bytes, int] | None  # by which bytes keys are counted
     group_rows: tuple[tuple[int, float, int, int], ...]  # group, expiry, keys, bytes
     checksums: Sequence[int]  # one a shard
-    seed_check: int = 0  # of the seed by which keys were hashed; 0: not noted (0.1); in the trailer
+    seed_check: int = 0  # in the trailer: see seed_check(); 0: not recorded (0.1)
 
     def encode(self) -> bytes:
         """Return the description as bytes."""
@@ -92,15 +92,13 @@ def file_name(index_id: int) -> str:
 
 
 def seed_check(seed: int) -> int:
-    """Return the number by which an index shows with which seed it was made; never 0."""
+    """Return what an index records of the seed with which its keys were hashed; never 0."""
     return xxh3_64(seed.to_bytes(8, "little")) & 0xFFFFFFFF or 1
 
 
-def trailer(
-    uuid: bytes, index_id: int, meta_offset: int, meta: bytes, *, seed_check: int = 0
-) -> bytes:
-    """Return the last bytes of the file."""
-    body = TRAILER.pack(MAGIC, FORMAT, seed_check, uuid, index_id, meta_offset, xxh3_64(meta))
+def trailer(uuid: bytes, index_id: int, meta_offset: int, meta: bytes, *, check: int = 0) -> bytes:
+    """Return the last bytes of the file; `check` is that of the seed."""
+    body = TRAILER.pack(MAGIC, FORMAT, check, uuid, index_id, meta_offset, xxh3_64(meta))
     return body + struct.pack("<Q", xxh3_64(body))
 
 

@@ -18,15 +18,13 @@ from kvengine.engine.record cimport (
     kind_of, load_record, size_of, value_of, version_of,
 )
 from kvengine.engine.segment cimport SegmentTable
+from kvengine.entry cimport new_row, set_field
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine import segment_file
 from kvengine.engine.record import damage
 from kvengine.engine.turns import let_others_run
 from kvengine.entry import Change
-
-cdef object new_tuple = tuple.__new__
-
 
 MANY_BYTES = 1 << 62
 cdef uint64_t FIRST_RECORD = segment_file.HEADER_BYTES
@@ -226,12 +224,11 @@ cdef object change_of(const Header *header):
     cdef const char *metadata = key + header.key_size
     cdef const char *value = value_of(header)
     cdef double expires_at = expiry_of(header)
-    # What Change() does, without its Python frame.
-    return new_tuple(Change, (
-        version_of(header),
-        "put" if kind_of(header) == PUT else "delete",
-        key[:header.key_size],
-        value[:header.value_size],
-        metadata[:header.metadata_size],
-        expires_at if expires_at else None,
-    ))
+    cdef object change = new_row(Change, 6)  # the walk holds the file: nothing moves
+    set_field(change, 0, version_of(header))
+    set_field(change, 1, "put" if kind_of(header) == PUT else "delete")
+    set_field(change, 2, key[:header.key_size])
+    set_field(change, 3, value[:header.value_size])
+    set_field(change, 4, metadata[:header.metadata_size])
+    set_field(change, 5, expires_at if expires_at else None)
+    return change

@@ -17,6 +17,7 @@ RESERVE_NAME = "RESERVE"
 
 _CONSUMER = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.consumer")
 _MANIFEST_TMP = re.compile(r"MANIFEST\.[0-9a-f]{1,16}\.tmp")
+_LEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.lease")
 _DATA = re.compile(r"([0-9a-f]{8,16})\.(log|index|keys)")
 
 
@@ -47,5 +48,7 @@ def is_own(name: str) -> bool:
     if name in (GUARD_NAME, RESERVE_NAME, OPENING_NAME) or _MANIFEST_TMP.fullmatch(name):
         return True
     if consumer_of(name.removesuffix(".tmp")) is not None:
+        return True
+    if _LEASE.fullmatch(name) is not None:  # of a consumer
         return True
     return is_data(name) or name.removesuffix(".tmp") in (MANIFEST_NAME, CONTROL_NAME, LOCK_NAME)

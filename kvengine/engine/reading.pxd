@@ -66,6 +66,7 @@ cdef class Reader:
     cdef SegmentTable segments
     cdef uint64_t seed
     cdef object clock
+    cdef bint is_system_clock
     cdef bint verify_always
     cdef object unusable            # None, or the error that every call raises from now on
     cdef const uint64_t *published  # followers: the writer's version in the control page
@@ -80,6 +81,7 @@ cdef class Reader:
 
     cdef int begin(self) except -1
     cdef double now(self) except? -1
+    cdef bint asks_system(self) noexcept
     cdef object damaged(self, uint64_t address)
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL
     cdef const Header *current(

@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
+from kvengine.clock cimport is_system_clock, seconds_since_epoch, time_is_real
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport (
     ADDRESS_MASK, COLD, DAMAGED, find, home_line, is_unverified, is_warm, record_at, shard_of,
@@ -26,6 +27,7 @@ from kvengine.engine.record cimport (
 )
 from kvengine.engine.segment cimport offset_of, slot_of
 from kvengine.engine.view cimport view_of
+from kvengine.entry cimport new_row, set_field
 from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
@@ -34,8 +36,6 @@ from kvengine.errors import again
 
 cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
-
-cdef object new_tuple = tuple.__new__
 
 
 cdef inline uint64_t *lookup(
@@ -81,7 +81,12 @@ cdef class Reader:
         """Take in what the writer has written since the last look; followers override it."""
 
     cdef double now(self) except? -1:
-        return self.clock.time()
+        """Return the time; where asks_system() is true, no Python code runs meanwhile."""
+        return seconds_since_epoch() if self.asks_system() else self.clock.time()
+
+    cdef bint asks_system(self) noexcept:
+        """True if the clock is the system's, and nobody has put another in its place."""
+        return self.is_system_clock and time_is_real()
 
     # -- finding
 
@@ -128,6 +133,11 @@ cdef class Reader:
             return NULL
         header = self.checked(entry[0] & ADDRESS_MASK)
         if flags_of(header) & EXPIRES:
+            if self.asks_system():
+                if expiry_of(header) <= seconds_since_epoch():
+                    return NULL
+                address[0] = entry[0] & ADDRESS_MASK
+                return header
             # The clock is Python code: other threads may run, and the record may move, meanwhile.
             moment = self.now()
             entry = lookup(self, hash, key, size)
@@ -284,15 +294,16 @@ cdef class Reader:
         cdef uint64_t version = version_of(header)
         cdef const char *start = key_of(header) + header.key_size
         cdef bytes metadata = PyBytes_FromStringAndSize(start, header.metadata_size)
-        # The value last: copying a large one lets other threads run, and the record may move.
-        # What Entry() does, without its Python frame.
-        return new_tuple(Entry, (
-            name,
-            self.value_at(header, address),
-            metadata,
-            expires_at if expires_at else None,
-            version,
-        ))
+        # The value last: copying a large one lets other threads run, and the record may move.  So
+        # does making a row: a collection may come.
+        cdef bytes value = self.value_at(header, address)
+        cdef object entry = new_row(Entry, 5)
+        set_field(entry, 0, name)
+        set_field(entry, 1, value)
+        set_field(entry, 2, metadata)
+        set_field(entry, 3, expires_at if expires_at else None)
+        set_field(entry, 4, version)
+        return entry
 
     def get_view(self, key):
         """Return the value as a read-only memoryview without a copy, or None.
@@ -348,7 +359,7 @@ cdef class Reader:
         """Read from these from now on."""
         index.seed = seed
         self.index, self.segments, self.seed = index, segments, seed
-        self.clock = clock
+        self.clock, self.is_system_clock = clock, is_system_clock(clock)
         self.verify_always = verify == "always"
 
     def set_applied(self, version: int) -> None:

@@ -39,12 +39,6 @@ class LogEnd:
     bad_offset: int = 0  # behind the records of a batch that has no end
 
 
-def has_bytes(file: MappedFile, start: int) -> bool:
-    """True if a file has anything but zeros from `start` on."""
-    size = file.size_bytes
-    return any(any(bytes_at(file, at, min(65536, size - at))) for at in range(start, size, 65536))
-
-
 class Recovery:
     """One recovery, into a reader that nobody uses yet.
 
@@ -387,7 +381,7 @@ class Recovery:
         if self._alone and self.end.segment_id:
             file = self.reader.segment_table.segment_file(self.end.segment_id)
             if file.size_bytes > self.end.offset:
-                unclean = has_bytes(file, self.end.offset)
+                unclean = file.has_bytes(self.end.offset)
                 file.shorten(self.end.offset)
                 if unclean:
                     file.flush()  # else old bytes might come back behind what is written next

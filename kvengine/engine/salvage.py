@@ -22,12 +22,13 @@ from kvengine.engine import opening, segment_file
 from kvengine.engine.log_walk import LogWalk
 from kvengine.engine.names import MANIFEST_NAME, is_segment
 from kvengine.engine.record import damage
-from kvengine.engine.segment import MAP_BYTES, bytes_at
+from kvengine.engine.segment import bytes_at
 from kvengine.engine.store import Store
 from kvengine.entry import Change, SalvageReport
 from kvengine.errors import CorruptData, InvalidRequest, KvError, NotAStore
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
+from kvengine.options import VERSION_LIMIT
 
 Progress = Callable[[int, int], None]
 UNFINISHED_NAME = MANIFEST_NAME + ".tmp"
@@ -167,7 +168,7 @@ class _Salvage:
 
     def _changes(self, name: str) -> Iterator[Change]:
         """Yield the intact changes of one segment file."""
-        file = self._directory.open(name, map_bytes=MAP_BYTES)
+        file = self._directory.open(name, map_bytes=0)
         data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
         if not any(data) and name not in self._closed:  # just begun
             return
@@ -213,7 +214,7 @@ class _Salvage:
         self, walks: Callable[[int, int], LogWalk], name: str, end: int
     ) -> Iterator[Change]:
         walk = walks(segment_file.HEADER_BYTES, end)
-        last, at = 0, walk.offset
+        last, at, stop = 0, walk.offset, walk.offset
         while walk.offset < end:
             before = walk.offset
             change, code = walk.next_change()
@@ -221,16 +222,17 @@ class _Salvage:
                 if change.version > last + 1:
                     yield from _hidden(walks(at, before), last, change.version)
                 yield change
-                last, at = change.version, before
+                last, at, stop = change.version, before, walk.offset
             elif not walk.find_next():
                 if code != 0 or name in self._closed:
                     self.lost.append(damage(code or -1, name, before, "other bytes"))
-                return
+                break
             else:
                 self.lost.append(damage(code or -1, name, before, f"damage up to {walk.offset}"))
             self._done += walk.offset - before
             if self._progress is not None:
                 self._progress(min(self._done, self._total), self._total)
+        yield from _hidden(walks(at, stop), last, VERSION_LIMIT)
 
 
 def _hidden(walk: LogWalk, after: int, before: int) -> Iterator[Change]:

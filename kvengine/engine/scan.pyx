@@ -22,6 +22,7 @@ from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport Header, expiry_of, key_of, version_of
 from kvengine.engine.segment cimport slot_of
 from kvengine.engine.selection cimport Selection
+from kvengine.entry cimport untracked
 
 from kvengine.engine.turns import let_others_run
 from kvengine.errors import again
@@ -258,13 +259,13 @@ cdef int add_group(
 cdef tuple head_of(bytes name, const Header *header):
     cdef double expires_at = expiry_of(header)
     cdef const char *metadata = key_of(header) + header.key_size
-    return (
+    return <tuple>untracked((
         name,
         PyBytes_FromStringAndSize(metadata, header.metadata_size),
         expires_at if expires_at else None,
         version_of(header),
         header.value_size,
-    )
+    ))
 
 
 cdef void fetch_records(Reader reader, uint64_t *hashes, Py_ssize_t n) noexcept:

@@ -8,7 +8,7 @@ cdef enum:
     SLOTS_MAX = 65536
     OFFSET_BITS = 24            # of an address, in units of 16 bytes: 256 MiB a segment
     UNIT_BITS = 4
-    SEGMENT_MAP_BYTES = 1 << 28
+    SEGMENT_MAP_BYTES = 200 << 20   # where the log goes on: the largest segment, and a batch
     SEGMENT_HEADER_BYTES = 64
     CHUNK_BITS = 16             # residency is remembered for chunks of 64 KiB,
     CHUNKS = 4096               # which is this many a segment
@@ -66,6 +66,8 @@ cdef class SegmentTable:
         self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,
     ) except 0
     cdef MappedFile file(self, uint64_t slot)
+    cdef void fit(self) noexcept
+    cdef bint _may_grow(self, uint64_t slot) noexcept
     cdef bint warm(self, uint64_t address) noexcept
     cpdef bint may_expire(self) noexcept
     cdef int _fill(

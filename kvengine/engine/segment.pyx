@@ -91,6 +91,25 @@ cdef class SegmentTable:
         self.free.pop()
         return slot
 
+    cdef void fit(self) noexcept:
+        """Give back address space of the segments of the log that are full.
+
+        They grow no more once there are records in one that came after; a disk that is slow may let
+        them wait long until they are closed.
+        """
+        cdef uint64_t slot, newest = 0
+        for slot in range(1, self.used):
+            if self._may_grow(slot) and self.rows[slot].end > SEGMENT_HEADER_BYTES:
+                newest = max(newest, self.rows[slot].id)
+        for slot in range(1, self.used):
+            if self._may_grow(slot) and self.rows[slot].id < newest:
+                (<MappedFile>self.files[slot]).fit()
+
+    cdef bint _may_grow(self, uint64_t slot) noexcept:
+        """True of a segment of the log that is not closed."""
+        cdef object file = self.files[slot]
+        return file is not None and (<MappedFile>file).fd >= 0 and not (<MappedFile>file).by_size
+
     cdef MappedFile file(self, uint64_t slot):
         return <MappedFile>self.files[slot]
 
@@ -293,6 +312,7 @@ cdef class NextSegment:
     ) -> None:
         self.table, self.file, self.id = table, file, segment_id
         memcpy(self.header, <const char *>header, SEGMENT_HEADER_BYTES)
+        table.fit()
         self.slot = table.add(file, segment_id, salt, SEGMENT_HEADER_BYTES, True)
 
     def fit(self, rows: list, begun: list, first_version: int) -> None:

@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.manifest import COMPACTED
 from kvengine.engine.segment import MAP_BYTES
 from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
@@ -51,9 +52,12 @@ def file_name(segment_id: int) -> str:
 def create(
     directory: Directory, segment_id: int, kind: int, uuid: bytes, first_version: int
 ) -> tuple[MappedFile, int]:
-    """Make the file of a new segment, header and all; return it with its salt."""
+    """Make the file of a new segment, header and all; return it with its salt.
+
+    One that is compacted is read when shorten() was called: only then is it mapped.
+    """
     header = SegmentHeader(kind, uuid, segment_id, first_version, secrets.randbits(64))
-    file = make(directory, segment_id)
+    file = make(directory, segment_id, map_bytes=0 if kind == COMPACTED else MAP_BYTES)
     try:
         file.write(header.encode(), 0)
     except BaseException:
@@ -62,10 +66,10 @@ def create(
     return file, header.salt
 
 
-def make(directory: Directory, segment_id: int) -> MappedFile:
+def make(directory: Directory, segment_id: int, map_bytes: int = MAP_BYTES) -> MappedFile:
     """Make the file of a new segment, with room for its header."""
     name = file_name(segment_id)
-    file = directory.open(name, new=True, writable=True, map_bytes=MAP_BYTES)
+    file = directory.open(name, new=True, writable=True, map_bytes=map_bytes)
     try:
         file.allocate(HEADER_BYTES)
     except BaseException:

@@ -17,6 +17,7 @@ from kvengine.engine import backup, closing, digesting, maintenance, opening, ve
 from kvengine.engine.batch import Batch
 from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.job_thread import Reports
+from kvengine.engine.leases import leases_of
 from kvengine.engine.log_walk import Selector
 from kvengine.engine.mapping import StoreMapping
 from kvengine.engine.parts import StoreParts
@@ -26,8 +27,9 @@ from kvengine.engine.tail import Tail
 from kvengine.engine.tail import follow as follow_log
 from kvengine.engine.waiting import check_timeout, check_version
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, StoreBusy
 from kvengine.file.directory import Directory
+from kvengine.file.filesystem import refuse_shared
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
 
@@ -50,6 +52,8 @@ class Store(StoreParts, StoreMapping):
         StoreLocked: another process has the store open for writing.
         NotAStore: the path is a file or a folder with other things in it.
         CorruptData: the store is damaged; see kvengine.salvage.
+        StorageError: the system refuses, or the folder is on a network file system; see
+            `allow_network_filesystem` in kvengine.options.Options.
 
     Thread-safety: threads may share a store; writes are done one at a time.
     """
@@ -59,6 +63,8 @@ class Store(StoreParts, StoreMapping):
     ) -> None:
         settings = opening.make_options(durability=durability, read_only=read_only, **options)
         folder = opening.folder_path(path)
+        if not settings.allow_network_filesystem:
+            refuse_shared(folder)
         self._start(
             LocalDirectory(folder, create=settings.create and not read_only),
             settings,
@@ -352,8 +358,16 @@ class Store(StoreParts, StoreMapping):
 
         Another thread that closes at the same time waits until it is done.  When it is
         interrupted the store is open still, or can be closed again.
+
+        Raises:
+            StoreBusy: called from a signal handler that interrupted close() in the same thread.
         """
-        closing.close_store(self)
+        if not self.is_released and self.closing.is_mine():
+            raise StoreBusy("a handler that interrupted close() can't close the store, too")
+        try:
+            closing.close_store(self)
+        finally:
+            leases_of(self).close(self)
 
     def __enter__(self) -> Self:
         return self

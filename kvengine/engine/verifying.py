@@ -27,7 +27,7 @@ from kvengine.engine.reading import Reader
 from kvengine.engine.record import damage
 from kvengine.engine.recovery import Recovery
 from kvengine.engine.saved_index import SavedIndex
-from kvengine.engine.segment import MAP_BYTES, SegmentTable, bytes_at
+from kvengine.engine.segment import SegmentTable, bytes_at
 from kvengine.entry import VerifyReport
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
@@ -88,7 +88,7 @@ class Verification:
     def _segment(self, segment_id: int, end: int | None) -> None:
         name = segment_file.file_name(segment_id)
         try:
-            file = self._directory.open(name, map_bytes=MAP_BYTES)
+            file = self._directory.open(name, map_bytes=0)
         except FileNotFoundError:
             raise CorruptData(
                 "segment file", file=name, offset=0, expected="a file", found="none"

@@ -1,33 +1,47 @@
-"""Waiting until a store has changed.
+"""Waiting until a store has changed, by a write of this process or of any other.
 
 Invariants:
 
-* Who waits sleeps, and the writer wakes it, in its own process and in others; a writer for whom
-  nobody waits does nothing but look at two numbers.
+* Who waits is in a list of listeners, and is called after each change: by the writer, in its own
+  thread, and for what other processes write by one thread of this process, which sleeps on the
+  bell of the control page (bell.pyx).  A writer for whom nobody waits, in any process, does nothing
+  but look at two numbers.
+* No change is missed.  A listener is in the list before its waiter looks at the version.  The
+  thread calls all listeners whenever the page shows another version than the one that it heard of,
+  which is noted after the calls: those who came meanwhile are called again.  It begins with having
+  heard of nothing.
+* The thread is there while somebody listens, and a moment longer; it refers to the store weakly,
+  gets no signals, and ends at once when the store is closed.
+* Twice a second it lets the store look whether its folder is there still, so that waiters hear of
+  that, too.
 * Who is interrupted while it waits or wakes leaves no lock behind.
-* Where the system has no futex, or the reader may not write to the control page, a waiter in
-  another process looks at the page now and then.
+* Where the system has no futex, the control page can't be written to, or there is none yet, the
+  thread looks now and then; where no thread can be had, those who wait do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kvengine.engine.bell import HAS_FUTEX, LONGEST_REST_S, Bell
-from kvengine.engine.changes import Changes
-from kvengine.engine.control import PAGE_BYTES, Control
+from kvengine.engine.changes import LONGEST_SLEEP_S, Changes
+from kvengine.engine.control import PAGE_BYTES
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.names import CONTROL_NAME
-from kvengine.errors import InvalidRequest, StorageError
+from kvengine.engine.worker import Worker
+from kvengine.errors import InvalidRequest, KvError, StorageError
+from kvengine.file.memory import MemoryDirectory
 from kvengine.options import VERSION_LIMIT
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.005  # between two looks at the control page
+LOOK_S = 0.005  # between two looks of one whom nothing wakes
+LINGER_S = 1.0  # the thread stays so long for the next listener
 
 
 class Waiting:
@@ -37,73 +51,140 @@ class Waiting:
     """
 
     def __init__(self) -> None:
+        self._worker: Worker | None = None
         self.renew()
-        self._bell: Bell | None = None
-        self._looked_for_bell = False
 
     def renew(self) -> None:
         """Begin anew: in a child process nobody waits."""
-        self._lock = OwnedLock()  # of the listeners, and their count at the store
+        if self._worker is not None:
+            self._worker.after_fork_in_child()
+        self._worker = None
+        self._lock = OwnedLock()  # of the listeners, their count at the store, and the thread
         self._listeners: list[Callable[[], None]] = []
+        self._store: Callable[[], Store | None] = lambda: None
+        self._bell: Bell | None = None
+        self._heard = -1  # the version of which all listeners know
+        self._left_at: float | None = None  # when the last listener was seen to have gone
+        self._is_over = False  # the store is closed
 
     def wait(self, store: Store, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
-        store.check_usable()
-        if store.follower is not None:
-            return self._wait_for_writer(store, after, timeout)
-        if store.options.read_only and timeout is None:
+        version = store.version
+        if version > after or timeout == 0:
+            return version
+        if store.is_frozen and timeout is None:
             raise InvalidRequest("a snapshot can't change: give a timeout")
         changes = Changes()
-        with self.listening(store, changes.notify):
-            changes.wait_for(lambda: store.is_refused or store.applied_version > after, timeout)
+        with self.listening(store, changes.notify) as look_s:
+            changes.wait_for(lambda: store.version > after, timeout, look_s)
         return store.version
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Let those who wait look again: this process has written, or the store is closed."""
+        shown = self._heard if self._bell is None else self._bell.page.version
         for listener in list(self._listeners):
             listener()
-        if self._bell is not None:
-            self._bell.ring()
+        self._heard = shown
+        store = self._store()
+        if self._worker is not None and (store is None or store.is_settled):
+            self._end(self._worker)
 
     @contextlib.contextmanager
-    def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[None]:
-        """Call `listener` after each change of a store, in the thread that made it."""
+    def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[float]:
+        """Call `listener` after each change of a store, in the thread that made or heard of it.
+
+        It may be called without one.  The result is after how many seconds, at the latest, one
+        should look at the store without being called.
+        """
         try:
             with self._lock.held():
                 self._listeners.append(listener)
                 store.waiters = len(self._listeners)
-            yield
+                look_s = self._hear(store)
+            yield look_s
         finally:
             with self._lock.held():
                 with contextlib.suppress(ValueError):  # a child process has forgotten it
                     self._listeners.remove(listener)
                 store.waiters = len(self._listeners)
 
-    def _wait_for_writer(self, store: Store, after: int, timeout: float | None) -> int:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_PAUSE_S
-        while True:
-            page = store.control_page  # None: no writer was there yet
-            bell = None if page is None else self._bell_of(store, page)
-            shown = 0 if page is None else page.version  # before the store looks: later ones ring
-            version = store.version
-            rest = LONGEST_REST_S if deadline is None else deadline - time.monotonic()
-            if version > after or rest <= 0:
-                return version
-            if bell is not None:
-                bell.sleep(shown, rest)
-            else:
-                time.sleep(min(rest, pause))
-                pause = min(pause * 1.5, LONGEST_PAUSE_S)
+    # -- what other processes write
 
-    def _bell_of(self, store: Store, page: Control) -> Bell | None:
-        """Return the bell of the writer that a store follows; None: it must be watched."""
-        if not self._looked_for_bell and HAS_FUTEX:
-            with contextlib.suppress(StorageError, FileNotFoundError):
-                file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
-                file.close_descriptor()  # the mapping is enough
-                self._bell = Bell(file, page)
-        self._looked_for_bell = True
+    def _hear(self, store: Store) -> float:
+        """Let the thread listen for what other processes write, if there are any."""
+        is_alone = isinstance(store.directory, MemoryDirectory) and not store.options.read_only
+        if store.is_frozen or is_alone or self._is_over:
+            return LONGEST_SLEEP_S
+        if self._worker is None:
+            self._store = weakref.ref(store)
+            self._worker = Worker(self._step)
+        return LONGEST_SLEEP_S if self._worker.wake() else LOOK_S
+
+    def _end(self, worker: Worker) -> None:
+        self._is_over = True
+        if self._bell is not None:
+            self._bell.stop()
+        worker.stop()
+
+    def _step(self) -> float | None:
+        """On the thread: sleep until another process has written, and call those who wait."""
+        store, pause = self._store(), 0.0
+        if store is None or self._is_over or self._is_left():
+            if self._worker is not None:
+                self._worker.stop()
+            return None
+        if not self._listeners:
+            return LINGER_S
+        bell = self._bell_of(store)
+        if bell is None:
+            shown, pause = self._look(store), LOOK_S
+        else:
+            del store  # it may go away while this thread sleeps
+            shown = bell.page.version
+            if shown == self._heard and not self._is_over:
+                bell.sleep(bell.prepare(), shown, LONGEST_REST_S)
+                shown = bell.page.version
+            if shown == self._heard:
+                shown = self._look(self._store())
+        if shown != self._heard:
+            self._tell()
+            self._heard = shown
+        return pause
+
+    def _is_left(self) -> bool:
+        """True if nobody has listened for a while."""
+        now = time.monotonic()
+        if self._listeners:
+            self._left_at = None
+        elif self._left_at is None:
+            self._left_at = now
+        return self._left_at is not None and now - self._left_at >= LINGER_S
+
+    def _look(self, store: Store | None) -> int:
+        """Let a store look whether all is well, and return its version.
+
+        If something is wrong those who wait are called: they meet the same error.
+        """
+        with contextlib.suppress(KvError, OSError):
+            return self._heard if store is None else store.version
+        self._tell()
+        return self._heard
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            with contextlib.suppress(Exception):  # the others are to hear of it
+                listener()
+
+    def _bell_of(self, store: Store) -> Bell | None:
+        """Return the bell of a store's control page; None: it has no page yet."""
+        page = store.control_page
+        if page is not None and (self._bell is None or self._bell.page is not page):
+            file = None
+            if HAS_FUTEX:
+                with contextlib.suppress(StorageError, FileNotFoundError):
+                    file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
+                    file.close_descriptor()  # the mapping is enough
+            self._bell = Bell(page, file)
         return self._bell
 
 

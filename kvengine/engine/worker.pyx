@@ -5,7 +5,8 @@ Invariants:
 * A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
   eventlet, which replace the module `threading`, do not reach it.
 * No thread takes the interpreter's own lock, for its list of threads, while another one can fork:
-  the child would wait for that lock for ever.  The usual PyGILState_Ensure() does just that.
+  the child would wait for that lock forever.  The usual PyGILState_Ensure() does just that.  Only
+  while tracemalloc traces can it not be helped: it wants the GIL for the memory of a thread.
 * Whatever its step raises, the thread goes on.
 * Who waits for a task is woken once it has begun, and told how it ended: in compiled code, so also
   when memory runs out at any point of it.
@@ -28,6 +29,7 @@ cdef extern from *:
     #include <pthread.h>
     #include <semaphore.h>
     #include <signal.h>
+    #define IS_NOT_TRACING -2       /* what PyTraceMalloc_Untrack() returns then */
     typedef struct {
         PyInterpreterState *interpreter;
         void (*run)(void *);
@@ -50,8 +52,12 @@ cdef extern from *:
         }
         return NULL;
     }
+    static void kv_await(kv_start *start) {
+        while (sem_wait(&start->is_known) != 0) {}
+    }
     /* Start a thread that inherits a mask that blocks every signal, and calls `run` with the GIL.
-       The caller keeps the GIL until the interpreter knows the thread, so nobody forks before. */
+       The caller keeps the GIL until the interpreter knows the thread, so nobody forks before.
+       Where tracemalloc is on, PyThreadState_New() needs the GIL, and the caller lets go of it. */
     static int kv_start_thread(pthread_t *thread, void (*run)(void *), void *argument) {
         kv_start start = {PyInterpreterState_Get(), run, argument};
         sigset_t all, before;
@@ -60,7 +66,13 @@ cdef extern from *:
         pthread_sigmask(SIG_SETMASK, &all, &before);
         int code = pthread_create(thread, NULL, kv_run_thread, &start);
         if (code == 0) {
-            while (sem_wait(&start.is_known) != 0) {}
+            if (PyTraceMalloc_Untrack(0, (uintptr_t)&start) == IS_NOT_TRACING) {
+                kv_await(&start);
+            } else {
+                Py_BEGIN_ALLOW_THREADS
+                kv_await(&start);
+                Py_END_ALLOW_THREADS
+            }
             if (!start.has_state) {
                 pthread_join(*thread, NULL);
                 code = ENOMEM;
@@ -184,12 +196,13 @@ cdef class Worker:
         self.is_alive = True        # nobody else starts it from here on
         self._join()
         Py_INCREF(self)             # for the thread
+        self.ended = ended          # the thread may look at it before kv_start_thread() returns
         code = kv_start_thread(&self.thread, run, <void *>self)
         if code != 0:
             self.is_alive = False
+            ended.release()         # nobody waits for the end of a thread that there is not
             Py_DECREF(self)
-            return False            # nobody waits for the end of a thread that there is not
-        self.ended = ended          # the thread looks at it with the GIL, so not before now
+            return False
         self.is_started = True
         return True
 

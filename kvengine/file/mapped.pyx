@@ -11,8 +11,9 @@ Invariants:
 * A failed sync is reported once, to the caller; this module never syncs again on its own.
 """
 
-from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, ENXIO, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 import os
 
@@ -32,7 +33,8 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int fdatasync(int fd)
     int ftruncate(int fd, int64_t size)
-    ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    int SEEK_END
     long sysconf(int name)
     int _SC_PAGESIZE
 
@@ -43,13 +45,18 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from *:
     """
+    #include <unistd.h>
+    #ifndef SEEK_DATA
+    #define SEEK_DATA -1            /* refused: then all of a file counts as data */
+    #define SEEK_HOLE -1
+    #endif
     #define ZEROS_BYTES 262144
     static const char kv_zeros[ZEROS_BYTES];
     #ifndef MADV_POPULATE_READ
     #define MADV_POPULATE_READ 22   /* Linux 5.14 */
     #endif
     """
-    int MADV_POPULATE_READ
+    int MADV_POPULATE_READ, SEEK_DATA, SEEK_HOLE
     const char *ZEROS "kv_zeros"
     int ZEROS_BYTES
 
@@ -73,32 +80,42 @@ cdef class MappedFile:
     Args:
         file: its descriptor, or who owns that; it is this object's from now on.
         name: for messages.
-        map_bytes: how much address space to take.
+        map_bytes: how much address space to take, as far as the file may grow; 0: as far as it
+            goes, and after shorten() as far as it goes then.
         writable: map it to be written, too.
 
     Thread-safety: counters change while holding the GIL; blocking calls release it.
     """
 
     def __cinit__(self, file: int | Descriptor, name: str, map_bytes: int, writable: bool) -> None:
-        cdef int protection = PROT_READ | (PROT_WRITE if writable else 0)
-        cdef void *base
-        cdef uint64_t size = max(<uint64_t>map_bytes, PAGE_BYTES)
+        cdef uint64_t size = map_bytes
         cdef int fd = -1 if isinstance(file, Descriptor) else file
         # Every argument is one: from here on, as __dealloc__ sees, the descriptor is ours to close.
-        self.mapped_bytes = size
+        self.is_own = True
         self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else fd
-        self.name, self.writable = name, writable
+        self.name, self.writable, self.by_size = name, writable, size == 0
         self.size_bytes = os.fstat(self.fd).st_size
-        base = mmap(NULL, self.mapped_bytes, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)
+        self._map(self.size_bytes if self.by_size else size)
+
+    cdef int _map(self, uint64_t size) except -1:
+        """Map the first `size` bytes, in the place of what is mapped."""
+        cdef int protection = PROT_READ | (PROT_WRITE if self.writable else 0)
+        cdef void *base
+        size = max(size, PAGE_BYTES)
+        base = mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, self.fd, 0)
         if base == MAP_FAILED:
-            self.base = NULL
-            raise storage_error(errno, f"cannot map {map_bytes} bytes", name)
-        self.base = <char *>base
+            raise storage_error(
+                errno, f"cannot map {size} bytes (is address space limited, by ulimit -v?)",
+                self.name)
+        if self.base != NULL:
+            munmap(self.base, self.mapped_bytes)
+        self.base, self.mapped_bytes = <char *>base, size
+        return 0
 
     def __dealloc__(self) -> None:
         if self.base != NULL:
             munmap(self.base, self.mapped_bytes)
-        if self.mapped_bytes and self.fd >= 0:  # 0 and 0: the arguments were refused
+        if self.is_own and self.fd >= 0:
             close(self.fd)
 
     @property
@@ -123,7 +140,7 @@ cdef class MappedFile:
         cdef int code
         if end <= self.size_bytes:
             return 0
-        if end > self.mapped_bytes:
+        if end > self.mapped_bytes and not self.by_size:
             return EINVAL
         if self.hook is not None:
             self._call_hook("reserve", end, None)
@@ -211,6 +228,8 @@ cdef class MappedFile:
             raise storage_error(code, f"cannot cut to {size} bytes", self.name)
         self.size_bytes = size
         self.prepared = 0
+        if self.by_size:
+            self._map(size)
         return 0
 
     def _call_hook(self, operation: str, offset: int, data: bytes | None) -> int | None:
@@ -275,6 +294,32 @@ cdef class MappedFile:
             loaded[0] = upto
         return code
 
+    cdef int64_t find_bytes(self, uint64_t start) noexcept nogil:
+        """Return 1 if a file has anything but zeros from `start` on, 0 if not, or -errno.
+
+        The system knows where nothing was ever written, so that need not be read.
+        """
+        cdef uint64_t at = start, size
+        cdef int64_t data, hole
+        cdef int code
+        while at < self.size_bytes:
+            data = lseek(self.fd, at, SEEK_DATA)
+            if data < 0 and errno == ENXIO:
+                return 0
+            hole = lseek(self.fd, data, SEEK_HOLE) if data >= <int64_t>at else -1
+            if hole <= data:  # it can't say
+                data, hole = at, self.size_bytes
+            at = data
+            while at < min(<uint64_t>hole, self.size_bytes):
+                size = min(<uint64_t>ZEROS_BYTES, min(<uint64_t>hole, self.size_bytes) - at)
+                code = self.load(at, size)
+                if code:
+                    return -code
+                if memcmp(self.base + at, ZEROS, size) != 0:
+                    return 1
+                at += size
+        return 0
+
     cdef int fetch(self, uint64_t offset, uint64_t size) except -1:
         """Read a range while other threads run; raise if it can't be read."""
         cdef int code
@@ -316,6 +361,20 @@ cdef class MappedFile:
         """
         self.fetch(offset, size)
 
+    def has_bytes(self, start: int) -> bool:
+        """True if the file has anything but zeros from `start` on.
+
+        Raises:
+            CorruptData: it can't be read.
+        """
+        cdef uint64_t offset = start
+        cdef int64_t found
+        with nogil:
+            found = self.find_bytes(offset)
+        if found < 0:
+            raise self.unreadable(-found, offset, self.size_bytes - offset)
+        return found == 1
+
     def drop_cache(self) -> None:
         """Ask the system to forget clean pages of the file, so that the next read is from disk."""
         madvise(self.base, self.mapped_bytes, MADV_DONTNEED)  # pages in use are not forgotten
@@ -326,9 +385,18 @@ cdef class MappedFile:
         """Tell the system that reads jump about, so that it reads nothing ahead."""
         madvise(self.base, self.mapped_bytes, MADV_RANDOM)
 
+    cdef void fit(self) noexcept:
+        """Give back the address space behind the end of a file that grows no more, by nobody."""
+        cdef int64_t end = lseek(self.fd, 0, SEEK_END)
+        cdef uint64_t kept = (max(end, <int64_t>1) + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
+        if end >= 0 and kept < self.mapped_bytes:
+            munmap(self.base + kept, self.mapped_bytes - kept)
+            self.mapped_bytes = kept
+
     def close_descriptor(self) -> None:
-        """Give the descriptor back; the mapping stays."""
+        """Give back the descriptor of a file that grows no more, by nobody; its mapping stays."""
         if self.fd >= 0:
+            self.fit()
             close(self.fd)
             self.fd = -1
 
@@ -341,17 +409,3 @@ cdef int allocate(int fd, uint64_t start, uint64_t end) noexcept nogil:
     if code == EOPNOTSUPP or code == EINVAL:
         code = -1 if ftruncate(fd, end) == 0 else errno
     return code
-
-
-cdef int write_fully(int fd, const char *data, uint64_t size, uint64_t offset) noexcept nogil:
-    """Write all bytes; return 0 or the error number."""
-    cdef uint64_t done = 0
-    cdef ssize_t now
-    while done < size:
-        now = pwrite(fd, data + done, size - done, offset + done)
-        if now < 0:
-            if errno == EINTR:
-                continue
-            return errno
-        done += now
-    return 0

@@ -40,8 +40,7 @@ class refusals:  # noqa: N801  # reads as a verb: with refusals("open", path)
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError) or isinstance(error, StorageError):
             return
-        if error.errno is None:  # a signal handler's: the system gives each of its errors a number
-            return
+        pass_on(error)
         if self._may_be_missing and isinstance(error, FileNotFoundError):
             return
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -26,6 +26,7 @@ from typing import Any
 import xxhash
 
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
+from kvengine.namespace.limits import utf8
 
 HELD_MAX = 1000  # objects that can't be referred to weakly
 PROCESS = secrets.token_hex(8)  # objects of two processes are never the same
@@ -169,18 +170,6 @@ def identity(function: Any, seen: tuple[Any, ...] = ()) -> str:
     return f"{name}#{_digest(text)[:16]}"
 
 
-def _check_name(name: str, most: int) -> None:
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"name must be text that UTF-8 can encode; there is a lone surrogate at index "
-            f"{error.start}"
-        ) from None
-    if not 1 <= size <= most:
-        raise InvalidRequest(f"name must have 1 to {most} bytes as UTF-8, not {size}")
-
-
 class CallKeys:
     """How the calls of a function become keys.
 
@@ -206,8 +195,8 @@ class CallKeys:
             raise InvalidType(f"key must be callable or None, not {type(key).__name__}")
         if name is not None and not isinstance(name, str):
             raise InvalidType(f"name must be a str or None, not {type(name).__name__}")
-        if name is not None:
-            _check_name(name, key_bytes // 2)
+        if name is not None and not 1 <= (size := len(utf8("name", name))) <= key_bytes // 2:
+            raise InvalidRequest(f"name must have 1 to {key_bytes // 2} bytes as UTF-8, not {size}")
         self._name = identity(function) if name is None else name
         self._signature, self._key = inspect.signature(function), key
         self._key_bytes = key_bytes

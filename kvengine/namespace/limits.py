@@ -28,6 +28,21 @@ MINUTE_S = 60
 EXPIRATION_MAX = 1 << 53  # what a double, and so JSON, holds exactly
 
 
+def utf8(what: str, text: str) -> bytes:
+    """Return a text as UTF-8.
+
+    Raises:
+        InvalidRequest: UTF-8 can't encode it.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{what} must be text that UTF-8 can encode; there is a lone surrogate at index "
+            f"{error.start}"
+        ) from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the namespaces of a database accept.
@@ -90,13 +105,7 @@ class Limits:
             raise InvalidRequest("Key name cannot be empty.")
         if key in ILLEGAL_KEYS:
             raise InvalidRequest(f'"{key}" is not allowed as a key name.')
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"a key must be text that UTF-8 can encode; there is a lone surrogate at "
-                f"index {error.start}"
-            ) from None
+        size = len(utf8("a key", key))
         raise LimitExceeded(
             f"UTF-8 encoded length of {size} exceeds key length limit of {self.key_bytes}.", 414
         )
@@ -237,13 +246,7 @@ class Limits:
             raise InvalidRequest(
                 f"a title has 1 to {self.title_chars} characters, this one has {len(title)}"
             )
-        try:
-            title.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"a title must be text that UTF-8 can encode; there is a lone surrogate at "
-                f"index {error.start}"
-            ) from None
+        utf8("a title", title)
         return title
 
 

@@ -17,6 +17,7 @@ from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace import cursor as cursors
 from kvengine.namespace.cursor import ListQuery
 from kvengine.namespace.layout import PREFIX_BYTES
+from kvengine.namespace.limits import utf8
 from kvengine.namespace.page import key_infos
 from kvengine.namespace.results import KeyInfo, ListResult
 
@@ -41,10 +42,7 @@ def text_bytes(name: str, text: Any) -> bytes:
         return b""
     if not isinstance(text, str):
         raise InvalidType(f"{name} must be a str, not {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{name} has a lone surrogate at index {error.start}") from None
+    return utf8(name, text)
 
 
 def list_page(

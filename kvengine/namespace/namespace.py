@@ -186,7 +186,7 @@ class Namespace(NamespaceWriter):
         processes.  `function.forget(...)` deletes what a call has kept.
 
         Args:
-            expiration_ttl: seconds for which a value is kept; None: for ever.
+            expiration_ttl: seconds for which a value is kept; None: forever.
             type: "json", "text" or "bytes": what the function returns.
             key: gives the key from the arguments, instead.
             name: what the keys begin with, instead of what the function is called.

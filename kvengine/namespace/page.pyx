@@ -10,6 +10,8 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport ceil
 from libc.stdint cimport int64_t
 
+from kvengine.entry cimport new_row, set_field
+
 from kvengine.errors import InvalidRequest, pass_on
 from kvengine.namespace.results import KeyInfo
 from kvengine.namespace.values import decode_metadata, parse_json
@@ -35,11 +37,15 @@ def key_infos(heads: list, skip: int) -> list:
         except UnicodeDecodeError:
             raise InvalidRequest(
                 f"key {key!r} in the store is not UTF-8: no namespace wrote it") from None
-        infos.append(new_tuple(KeyInfo, (
-            name,
-            None if head[2] is None else <int64_t>ceil(<double>head[2]),
-            None if metadata is None else metadata[i],
-        )))
+        expiration = None if head[2] is None else <int64_t>ceil(<double>head[2])
+        if metadata is None:
+            info = new_row(KeyInfo, 3)
+            set_field(info, 0, name)
+            set_field(info, 1, expiration)
+            set_field(info, 2, None)
+        else:
+            info = new_tuple(KeyInfo, (name, expiration, metadata[i]))
+        infos.append(info)
     return infos
 
 

@@ -93,7 +93,7 @@ cdef class NamespaceReader(Naming):
             try:
                 self._look_again()
             except NamespaceNotFound as error:
-                self.refusal = again(error)  # for ever: it never comes back
+                self.refusal = again(error)  # forever: it never comes back
                 raise
             self.seen = now
         return 0

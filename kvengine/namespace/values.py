@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
-from kvengine.namespace.limits import Limits
+from kvengine.namespace.limits import Limits, utf8
 
 CHUNK_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -87,7 +87,7 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
     elif type(value) is bytes:
         data = value
     elif isinstance(value, str):
-        data = _encode_text(value)
+        data = utf8("a value", value)
     elif isinstance(value, (bytes, bytearray)):
         data = value
     elif hasattr(value, "read"):
@@ -105,16 +105,6 @@ def _check_size(size: Any) -> None:
         raise InvalidType(f"size must be an int, not {type(size).__name__}")
     if size < 0:
         raise InvalidRequest(f"size must be 0 or more, not {size}")
-
-
-def _encode_text(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"a value must be text that UTF-8 can encode; there is a lone surrogate at index "
-            f"{error.start}"
-        ) from None
 
 
 def _buffer(value: Any) -> memoryview:

@@ -26,6 +26,7 @@ from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     ChangesGone,
+    ConsumerLocked,
     CorruptData,
     InvalidRequest,
     NotCaughtUp,
@@ -305,7 +306,7 @@ class Follower:
         if self._ready and self.position > self._store.applied_version:
             replica.note_position(self._store, self.position)
         if self._ready and self._consumer is not None:
-            with contextlib.suppress(StoreClosed):  # of the source
+            with contextlib.suppress(StoreClosed, ConsumerLocked):  # another process has the name
                 self._consumer.reached(self.position)
                 self._consumer.acknowledge(self.position)
 
@@ -384,6 +385,8 @@ class Follower:
                         self._drop_intake()
                         self._note()
                 finally:
+                    if self._consumer is not None:
+                        self._consumer.release()
                     self._store.close()  # again, if that was interrupted before: it goes on
 
     def __enter__(self) -> Self:

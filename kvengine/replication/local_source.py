@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvengine.engine.store import Store
+from kvengine.engine.tail import Stretch, Tail
 from kvengine.replication.messages import Piece
 
 PIECE_CHANGES = 4096
@@ -50,12 +51,16 @@ class LocalSource:
         """The newest version."""
         return self._store.version
 
+    def stretches(self, tail: Tail) -> Iterator[Stretch]:
+        """Return an iterator over what came since."""
+        return tail.stretches(PIECE_CHANGES, PIECE_BYTES)
+
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
         """Yield the log behind a version; see Source."""
         tail = self._store.tail_from(after, self._prefix)
         while True:
             last = None
-            for found in tail.stretches(PIECE_CHANGES, PIECE_BYTES):
+            for found in self.stretches(tail):
                 if last is not None and not found.whole:
                     yield last
                 if last is not None and found.whole:

@@ -4,6 +4,7 @@ Invariants:
 
 * Each connection has a thread, which sends what its first bytes ask for, and nothing else.
 * close() ends every connection, and returns when no thread reads the store any more.
+* Where descriptors, threads or memory run out, readers are turned away until there are some again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from typing import Any, Self
 
 from kvengine.engine.store import Store
@@ -24,6 +26,7 @@ from kvengine.replication.local_source import LocalSource
 ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 60.0  # a reader that takes nothing for so long is dropped
 CONNECTIONS_MAX = 1000
+PAUSE_S = 0.1  # before the next connection, if the system has no room for one
 
 Address = str | tuple[str, int]
 logger = logging.getLogger("kvengine")
@@ -58,17 +61,35 @@ class LogServer:
         while not self._closed:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
+            except (
+                OSError,
+                MemoryError,
+            ):  # too many open files; the client may also be gone already
+                if not self._closed:
+                    time.sleep(PAUSE_S)
+                continue
+            try:
+                self._begin(connection)
+            except (RuntimeError, MemoryError) as error:  # no thread is to be had
+                logger.warning("a reader of the log was turned away: %s", error)
+                self._end(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        """Let a thread serve a connection, unless there are too many."""
+        thread = threading.Thread(
+            target=self._serve, args=(connection,), name="kvengine-log", daemon=True
+        )
+        with self._lock:
+            if len(self._open) >= CONNECTIONS_MAX or self._closed:
+                connection.close()
                 return
-            thread = threading.Thread(
-                target=self._serve, args=(connection,), name="kvengine-log", daemon=True
-            )
-            with self._lock:
-                if len(self._open) >= CONNECTIONS_MAX or self._closed:
-                    connection.close()
-                    continue
-                self._open[connection] = thread
-            thread.start()
+            self._open[connection] = thread
+            thread.start()  # before close() looks whom to wait for
+
+    def _end(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+        connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -80,9 +101,7 @@ class LogServer:
             if not self._closed:
                 logger.info("a reader of the log is gone: %s", error)
         finally:
-            with self._lock:
-                self._open.pop(connection, None)
-            connection.close()
+            self._end(connection)
 
     def _send(self, connection: socket.socket, ask: Ask) -> None:
         source = self._source
@@ -107,7 +126,8 @@ class LogServer:
                 one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in (self._thread, *connections.values()):
-            if thread is not threading.current_thread():
+            # One that was not begun, as a finalizer closes this first, finds its connection ended.
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join()
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -31,6 +32,7 @@ MEMORY = "bytes of bodies and of large answers in memory"
 DISK = "bytes of bodies in temporary files"
 WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
 UPLOADS_MAX, DOWNLOADS_MAX = 64, 128
+MAKING_MAX = 2  # pieces of streams of a token that are made at a moment, before their size is known
 RETRY_S = 1
 
 
@@ -58,6 +60,7 @@ class Admission:
         self.taken = dict.fromkeys(self._most, 0)
         self._of: dict[tuple[str, str], int] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
 
     def take(self, what: str, token_id: str, count: int = 1) -> None:
         """Take some of what there is.
@@ -87,6 +90,13 @@ class Admission:
             lock = self._turns[token_id] = asyncio.Lock()
         return lock
 
+    def making(self, token_id: str) -> threading.Semaphore:
+        """Return what a thread holds while it makes a piece of a stream of a token."""
+        found = self._making.get(token_id)
+        if found is None:
+            found = self._making[token_id] = threading.BoundedSemaphore(MAKING_MAX)
+        return found
+
 
 class Share:
     """What one request has taken.
@@ -114,6 +124,10 @@ class Share:
     def turn(self) -> asyncio.Lock:
         """Return what one request of the token at a time may hold."""
         return self._admission.turn(self._token_id)
+
+    def making(self) -> threading.Semaphore:
+        """Return what a thread holds while it makes a piece of a stream of the token."""
+        return self._admission.making(self._token_id)
 
     def return_some(self, what: str, count: int) -> None:
         """Give some of it back before the request ends."""

@@ -13,22 +13,25 @@ Invariants:
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from kvengine.client.failures import encode_error
 from kvengine.client.packing import pack
 from kvengine.database.database import Database
+from kvengine.engine.store import Store
+from kvengine.entry import Change
 from kvengine.errors import KvError
+from kvengine.namespace.layout import DATA
+from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.namespace import Namespace
+from kvengine.namespace.watching import key_change
 from kvengine.server.going_on import Write
 
 HEARTBEAT_S = 1.0
 HEARTBEAT = bytes(4)
-# Of streams that do not wait: so many read an item at a moment, before its size is known.
-ITEMS_AT_ONCE = threading.BoundedSemaphore(2)
+END = object()
 COPIES = 2  # of a value: as it was read, and in the message
 
 
@@ -84,35 +87,50 @@ def namespace_call(namespace: Namespace, method: str, args: list[Any], named: An
     return pack(getattr(namespace, method)(*args, **named))
 
 
-def iterated(begin: Callable[[int | None], tuple[Iterator[Any], int]], write: Write) -> None:
-    """Write the items of an iterator, and heartbeats while there are none.
+class Stream(NamedTuple):
+    """What a method gives one by one.
+
+    items: None: nothing is there at the moment.
+    wait: returns when there may be more, or after a while.
+    """
+
+    items: Iterator[Any]
+    wait: Callable[[], object] = lambda: None
+
+
+def iterated(begin: Callable[[], Stream], write: Write) -> None:
+    """Write the items of a stream, and heartbeats while there are none.
 
     Args:
-        begin: is given the version behind which to go on; returns an iterator that ends after a
-            second without an item, and the version behind which to go on then; -1: it is the end.
+        begin: returns the stream.
         write: takes the bytes.
     """
-    after: int | None = None
     try:
-        while True:
-            found, after = begin(after)
-            while (item := _next(found, write, waits=after >= 0)) is not None:
-                if after >= 0:
-                    after = max(after, item.version)
-                data, item = _sized([item]), None  # what waits is the message alone
-                write(data)
-            if after < 0:
-                break
-            write(HEARTBEAT)
-        write(_sized([]))
+        _write_items(begin(), write)
+        end: Any = []
     except KvError as error:
-        write(_sized(encode_error(error)))
+        end = encode_error(error)
+    write(_sized(end))  # nothing that was read waits with it
 
 
-def _next(found: Iterator[Any], write: Write, *, waits: bool) -> Any:
-    """Return the next item, for which there is memory; None: there is none."""
-    with nullcontext() if waits else ITEMS_AT_ONCE:
-        item = next(found, None)
+def _write_items(stream: Stream, write: Write) -> None:
+    wrote = time.monotonic()
+    while (item := _next(stream.items, write)) is not END:
+        if item is not None:
+            data, item = _sized([item]), None  # what waits is the message alone
+        else:
+            stream.wait()
+            if time.monotonic() < wrote + 0.9 * HEARTBEAT_S:
+                continue
+            data = HEARTBEAT
+        write(data)
+        wrote = time.monotonic()
+
+
+def _next(items: Iterator[Any], write: Write) -> Any:
+    """Return the next item, for which there is memory; END: that was all."""
+    with write.making:
+        item = next(items, END)
         value = getattr(item, "value", None)
         if isinstance(value, bytes):
             write.reserve(COPIES * len(value))
@@ -125,42 +143,52 @@ def _sized(item: Any) -> bytes:
 
 
 def followed(
-    start: Callable[..., Iterator[Any]], newest: Callable[[], int], named: dict[str, Any]
-) -> Callable[[int | None], tuple[Iterator[Any], int]]:
-    """Return what iterated() needs of a method that waits for changes.
+    store: Store, after: int | None, prefix: bytes, shown: Callable[[Change], Any]
+) -> Stream:
+    """Return the changes of a store behind a version as they come; None: what comes from now on.
+
+    Nothing waits while it reads, so a reader holds up no other one of its token.
 
     Args:
-        start: the method; takes `after` and `timeout`.
-        newest: tells the newest version.
-        named: other arguments.
+        shown: how a change is told; None: it is not.
     """
+    tail = store.tail_from(store.version if after is None else after, prefix)
 
-    def begin(after: int | None) -> tuple[Iterator[Any], int]:
-        version = newest()  # whatever is at or below it comes before the first wait
-        first = named.get("after") if after is None else after
-        first = version if first is None else first
-        found = start(**{**named, "after": first, "timeout": HEARTBEAT_S})
-        return found, max(first, version)
+    def items() -> Iterator[Any]:
+        while True:
+            for change in tail.news():
+                if (item := shown(change)) is not None:
+                    yield item
+            yield None
 
-    return begin
+    return Stream(items(), lambda: store.wait(tail.seen, HEARTBEAT_S))
 
 
 def database_stream(
     db: Database, method: str, args: list[Any], named: dict[str, Any]
-) -> Callable[[int | None], tuple[Iterator[Any], int]]:
+) -> Callable[[], Stream]:
     """Return what iterated() needs of a method of a database."""
     if named.pop("follow", False):
-        named.setdefault("after", 0)
-        return followed(
-            lambda **options: db.tail(follow=True, **options), lambda: db.version, named
-        )
-    return lambda _: (db.tail(*args, **named), -1)
+        return lambda: followed(db.store, named.get("after", 0), DATA, db.shown)
+    return lambda: Stream(db.tail(*args, **named))
 
 
 def namespace_stream(
     namespace: Namespace, method: str, args: list[Any], named: dict[str, Any]
-) -> Callable[[int | None], tuple[Iterator[Any], int]]:
+) -> Callable[[], Stream]:
     """Return what iterated() needs of a method of a namespace."""
-    if method == "watch":
-        return followed(namespace.watch, lambda: namespace.store.version, named)
-    return lambda _: (namespace.history(*args, **named), -1)
+    if method != "watch":
+        return lambda: Stream(namespace.history(*args, **named))
+
+    def begin() -> Stream:
+        namespace.check_usable()
+        prefix = namespace.prefix + text_bytes("prefix", named.get("prefix", ""))
+        stream = followed(namespace.store, named.get("after"), prefix, key_change)
+
+        def wait() -> None:
+            namespace.check_usable()  # it may have been deleted
+            stream.wait()
+
+        return stream._replace(wait=wait)
+
+    return begin

@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
 from typing import Any
 
 from kvengine.aio.edge import Edge
@@ -20,6 +20,7 @@ from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.rest.door import STORAGE
 from kvengine.server.workerd import PREFIX_PARTS
 
+logger = logging.getLogger("kvengine.server")
 VALUES_PARTS = 10  # client v4 accounts A storage kv namespaces NS values KEY
 WORKERD = b"kv-namespace"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -124,8 +125,11 @@ async def open_edge(
     pause = FIRST_PAUSE_S
     try:
         while True:
-            with suppress(UpstreamUnavailable, RateLimited):
+            try:
                 return await edge._open()
+            except (UpstreamUnavailable, RateLimited) as error:
+                if pause == FIRST_PAUSE_S:
+                    logger.warning("waiting for the center: %s", error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
     except BaseException:

@@ -16,8 +16,8 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Protocol, TypeVar
 
 from kvengine.errors import UpstreamUnavailable
 from kvengine.server.access import Refused
@@ -27,6 +27,7 @@ from kvengine.server.messages import PIECE_BYTES, Request, in_pieces
 # Threads begin when they are needed; Admission lets in as many streams as there are threads.
 WATCH_EXECUTOR = ThreadPoolExecutor(WATCHES_MAX, thread_name_prefix="kvengine-watch")
 LOG_EXECUTOR = ThreadPoolExecutor(LOGS_MAX, thread_name_prefix="kvengine-log")
+T = TypeVar("T")
 
 
 class Write(Protocol):
@@ -37,6 +38,13 @@ class Write(Protocol):
 
     def reserve(self, count: int) -> None:
         """Take memory for the next piece, and for what it is made of, before it is made."""
+
+    def hold(self, count: int) -> None:
+        """Take memory for what the maker of pieces has read, instead of what it had before."""
+
+    @property
+    def making(self) -> AbstractContextManager[object]:
+        """Is entered while something is read whose size is not known before."""
 
 
 class Ended(Exception):
@@ -53,18 +61,31 @@ class Held:
     """
 
     def __init__(self, request: Request) -> None:
-        self._request = request
+        self._request, self.making = request, request.making()
         self._pieces: deque[tuple[bytes, int]] = deque()
-        self._bytes, self._is_last = 0, False
+        self._bytes, self._is_last, self._read = 0, False, 0
         self._changed = asyncio.Condition()
 
-    async def reserve(self, count: int) -> None:
-        """Take memory of the token.
+    async def reserve(self, count: int) -> str | None:
+        """Take memory of the token; return why it can't have it.
 
-        Raises:
-            Refused: it has too much.
+        A task that raised would, through its traceback, keep what the thread has read.
         """
-        self._request.take(MEMORY, count)
+        try:
+            self._request.take(MEMORY, count)
+        except Refused as refused:
+            return refused.why
+        return None
+
+    async def hold(self, count: int) -> str | None:
+        """Take memory of the token for what was read, instead of what was before; as reserve()."""
+        before, self._read = self._read, 0
+        if before:
+            self._request.return_some(MEMORY, before)
+        why = await self.reserve(count)
+        if why is None:
+            self._read = count
+        return why
 
     async def put(self, data: bytes, reserved: int) -> None:
         """Add a piece, for which so much memory was taken, when there is room for it."""
@@ -116,6 +137,7 @@ class Writing:
 
     def __init__(self, held: Held, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
         self._held, self._loop, self._ended, self._reserved = held, loop, ended, 0
+        self._holds, self.making = 0, held.making
 
     def reserve(self, count: int) -> None:
         """Take memory for the next piece; small ones need none.
@@ -125,11 +147,24 @@ class Writing:
             UpstreamUnavailable: the token has too much in memory.
         """
         if count > PIECE_BYTES:
-            try:
-                self._wait_for(self._held.reserve(count))
-            except Refused as refused:
-                raise UpstreamUnavailable(f"this reader is too slow: {refused.why}") from None
+            self._take(self._held.reserve(count))
             self._reserved += count
+
+    def hold(self, count: int) -> None:
+        """Take memory for what was read; little needs none.
+
+        Raises:
+            Ended, UpstreamUnavailable: as for reserve().
+        """
+        count = count if count > PIECE_BYTES else 0
+        if count or self._holds:
+            self._take(self._held.hold(count))
+            self._holds = count
+
+    def _take(self, coming: Coroutine[Any, Any, str | None]) -> None:
+        why = self._wait_for(coming)
+        if why is not None:
+            raise UpstreamUnavailable(f"this reader is too slow: {why}")
 
     def __call__(self, data: bytes) -> None:
         """Take a piece; wait until there is room for it.
@@ -142,11 +177,11 @@ class Writing:
         reserved, self._reserved = self._reserved, 0
         self._wait_for(self._held.put(data, reserved))
 
-    def _wait_for(self, coming: Coroutine[Any, Any, None]) -> None:
+    def _wait_for(self, coming: Coroutine[Any, Any, T]) -> T:
         if self._ended.is_set():
             coming.close()
             raise Ended
-        asyncio.run_coroutine_threadsafe(coming, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coming, self._loop).result()
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:

@@ -19,11 +19,13 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from kvengine.client.connection import version_said
 from kvengine.client.questions import reader
+from kvengine.engine.store import Store
+from kvengine.engine.tail import Stretch, Tail
 from kvengine.errors import ChangesGone, InvalidRequest, KvError, ProtocolError
 from kvengine.options import VERSION_LIMIT
 from kvengine.replication import stream
@@ -69,10 +71,11 @@ class LogDoor:
             uuid = bytes.fromhex(query.get("uuid", "")) or ANY_STORE
         except ValueError:
             raise InvalidRequest("uuid must be 32 hex digits") from None
-        source = LocalSource(self._backend.database._inner.store, heartbeat_s=LOG_HEARTBEAT_S)
+        store = self._backend.database._inner.store
 
         def make(write: Write) -> None:
             try:
+                source = CountedSource(store, write)
                 _send_log(source, write, after, uuid, follow)
             except (KvError, OSError) as error:  # the stream ends early, which says it
                 logger.info("a reader of the log is left: %s", error)
@@ -152,6 +155,30 @@ class LogDoor:
                 after = news.upto
         finally:
             gone.cancel()
+
+
+class CountedSource(LocalSource):
+    """The log of a store, for a client: what is read of it counts as memory of its token.
+
+    Args:
+        store: whose log.
+        write: of the answer.
+    """
+
+    def __init__(self, store: Store, write: Write) -> None:
+        super().__init__(store, heartbeat_s=LOG_HEARTBEAT_S)
+        self._write = write
+
+    def stretches(self, tail: Tail) -> Iterator[Stretch]:
+        """Yield what came since; as many readers of a token read at a moment as are allowed to."""
+        found = super().stretches(tail)
+        while True:
+            with self._write.making:
+                part = next(found, None)
+                if part is None:
+                    return
+                self._write.hold(sum(len(change.value) for change in part.changes))
+            yield part
 
 
 def _asked(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:

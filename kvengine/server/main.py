@@ -3,7 +3,8 @@
 Invariants:
 
 * The database is closed after the last answer, so its lock is free when the process ends.
-* SIGTERM and SIGINT stop it; SIGHUP replaces the program by a new one with the same socket.
+* SIGTERM and SIGINT stop it; SIGHUP replaces the program by a new one with the same socket; also
+  while a location waits for its center.
 """
 
 from __future__ import annotations
@@ -80,14 +81,20 @@ def run(settings: ServerSettings, told: Told) -> None:
 async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
     """Serve, and return the signal that ended it."""
     ending = signals()
-    make = center_site if settings.upstream is None else location_site
-    async with make(settings) as (site, start):
-        server = Server(site, [listener])
-        await server.start()
-        gc.freeze()  # what is there now stays; the collector need not look at it again
-        told(url_of(settings, listener), start)
-        number = await ending
-        await server.stop()
+    is_center = settings.upstream is None
+    place = center_site(settings) if is_center else location_site(settings, ending)
+    try:
+        async with place as (site, start):
+            server = Server(site, [listener])
+            await server.start()
+            gc.freeze()  # what is there now stays; the collector need not look at it again
+            told(url_of(settings, listener), start)
+            await ending
+            await server.stop()
+    except asyncio.CancelledError:  # it was to end before it had begun
+        if not ending.done():
+            raise
+    number = await ending
     # Signals that come from now on wait: for the program that replaces this one, or for nothing.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     return number
@@ -109,18 +116,29 @@ async def center_site(
 
 
 @asynccontextmanager
-async def location_site(settings: ServerSettings) -> AsyncIterator[tuple[Site, Start]]:
-    """Open a location; give what serves it."""
+async def location_site(
+    settings: ServerSettings, ending: asyncio.Future[int]
+) -> AsyncIterator[tuple[Site, Start]]:
+    """Open a location; give what serves it.
+
+    Raises:
+        CancelledError: *ending* was done while the location waited for its center.
+    """
     url = settings.upstream or ""
     verify = trust(settings.upstream_ca)
-    edge = await open_edge(
-        url,
-        token=settings.upstream_token,
-        location=settings.location,
-        path=settings.data or None,
-        verify=verify,
-        memory_bytes=settings.memory_bytes,
+    opening = asyncio.create_task(
+        open_edge(
+            url,
+            token=settings.upstream_token,
+            location=settings.location,
+            path=settings.data or None,
+            verify=verify,
+            memory_bytes=settings.memory_bytes,
+        )
     )
+    await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
+    opening.cancel()  # if it is not done
+    edge = await opening
     door = Forwarder(url, verify=verify, after_write=wrote_here(edge))
     async with edge, aclosing(door) as forwarder:
         remote: Any = edge.upstream._inner

@@ -15,7 +15,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -179,6 +179,10 @@ class Request:
     def turn(self) -> AbstractAsyncContextManager[Any]:
         """Wait, with something long to do, until the token of this request does nothing else so."""
         return nullcontext() if self.share is None else self.share.turn()
+
+    def making(self) -> AbstractContextManager[Any]:
+        """Return what a thread holds while it makes a piece of a stream of this token."""
+        return nullcontext() if self.share is None else self.share.making()
 
     async def left(self) -> None:
         """Return when the client is gone; for answers that go on, after the body was read."""

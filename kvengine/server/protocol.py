@@ -92,7 +92,7 @@ class Room:
         return self.count <= self.most and (not address or mine <= self.of_one)
 
     def leave(self, address: str) -> None:
-        """Count it no more."""
+        """Stop counting one."""
         self.count -= 1
         left = self.by_address.pop(address) - 1
         if left:
@@ -123,18 +123,15 @@ class Protocol(base.HttpToolsProtocol):
     coming: Pace  # of a body
     going: Pace  # of answers
     body: Body | None = None  # of a request that is not whole yet
-    address: str | None = None
+    address = ""  # under which the room counts it
+    is_welcome = True  # there is room for it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.ended, self.coming, self.going = asyncio.Event(), Pace(), Pace()
         self.moved_at = time.monotonic()
-        is_welcome = self.address is not None  # it was counted before its handshake
-        if self.address is None:
-            self.address = self.client[0] if self.client else ""
-            is_welcome = self.room.enter(self.address)
-        if not is_welcome:
+        if not self.is_welcome:
             self.is_refused = True
             transport.write(TOO_MANY)  # type: ignore[attr-defined]
             transport.close()
@@ -146,9 +143,7 @@ class Protocol(base.HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         super().connection_lost(exc)
-        if self.address is not None:
-            self.room.leave(self.address)
-            self.address = None
+        self.room.leave(self.address)
         self._keep(b"")
         self.body = None
 

@@ -18,11 +18,11 @@ from uvicorn.server import ServerState
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
+from kvengine.server.accepting import Accepting
 from kvengine.server.access import Access, Records
 from kvengine.server.admission import Admission
 from kvengine.server.backend import Backend
-from kvengine.server.handshake import TlsListener
-from kvengine.server.listening import BACKLOG, listening_socket
+from kvengine.server.listening import listening_socket
 from kvengine.server.protocol import Protocol, Room
 from kvengine.server.rate import KeyWrites
 from kvengine.server.rates import RateTable
@@ -83,13 +83,13 @@ class Server:
             ssl_keyfile=settings.private_key,
         )
         self._state = ServerState()
-        self._servers: list[asyncio.Server | TlsListener] = []
+        self._accepting: list[Accepting] = []
         self._watch: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._servers[0].sockets[0].getsockname()[1])
+        return int(self._accepting[0].socket.getsockname()[1])
 
     @property
     def connections(self) -> set[Any]:
@@ -106,17 +106,10 @@ class Server:
         sockets = self._sockets
         if sockets is None:
             sockets = [listening_socket(self._settings)]
-        loop = asyncio.get_running_loop()
-        for one in sockets:
-            copy = one.dup()  # the server closes its own
-            copy.setblocking(False)
-            context, timeout_s = self._config.ssl, self._settings.head_timeout_s
-            server: Any = (
-                await loop.create_server(self._connection, sock=copy, backlog=BACKLOG)
-                if context is None
-                else TlsListener(copy, self._connection, context, self._room, timeout_s)
-            )
-            self._servers.append(server)
+        context, timeout_s = self._config.ssl, self._settings.head_timeout_s
+        for one in sockets:  # of which the caller closes its own
+            accepting = Accepting(one.dup(), self._connection, context, self._room, timeout_s)
+            self._accepting.append(accepting)
         if self._sockets is None:
             sockets[0].close()
         self._watch = asyncio.create_task(self._look())
@@ -139,21 +132,26 @@ class Server:
         """Accept nothing more, answer what is under way or comes on open connections, and return.
 
         A connection is closed with its next answer, or when it was silent for a moment; so a client
-        that keeps one open and uses it all the time sees no failure.
+        that keeps one open and uses it all the time sees no failure, nor does one whose handshake
+        was under way, or whose connection was just accepted.
         """
         self._site.ready.is_leaving = True
         self._site.backend.stopping.set()
-        for server in self._servers:
-            server.close()
+        for accepting in self._accepting:
+            accepting.close()
         if self._watch is not None:
             self._watch.cancel()
         end = time.monotonic() + self._settings.stop_timeout_s
         quiet = time.monotonic() + min(LEAVE_S, self._settings.stop_timeout_s)
         for connection in list(self.connections):
             connection.leave()
-        while self.connections and time.monotonic() < end:
+        while time.monotonic() < end and (
+            self.connections or any(accepting.is_busy for accepting in self._accepting)
+        ):
             await asyncio.sleep(0.02)
             if time.monotonic() > quiet:
+                for accepting in self._accepting:
+                    accepting.cancel()
                 for connection in list(self.connections):
                     connection.close_if_idle()
         for connection in list(self.connections):

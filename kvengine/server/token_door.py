@@ -13,7 +13,7 @@ import inspect
 from dataclasses import asdict
 from typing import Any
 
-from kvengine.errors import InvalidRequest, KeyNotFound, KvError
+from kvengine.errors import InvalidRequest, KeyNotFound, KvError, LimitExceeded
 from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
 from kvengine.server.json_body import json_of
@@ -61,7 +61,8 @@ class TokenDoor:
         except KeyNotFound:
             return Response.json({"error": "there is no token with this id"}, 404)
         except KvError as error:
-            return Response.json({"error": str(error)}, 400)
+            status = error.status if isinstance(error, LimitExceeded) else 400
+            return Response.json({"error": str(error)}, status)
         return Response.json({"error": f"{request.method} is not for this path"}, 405)
 
     async def _options(self, request: Request) -> dict[str, Any]:

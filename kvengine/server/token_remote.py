@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import httpx
 
+from kvengine.client.bearer import bearer
 from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
 from kvengine.server.tokens import Token
 
@@ -19,11 +20,18 @@ class RemoteTokens:
 
     Args:
         url: of the server.
+
+    Raises:
+        InvalidRequest: there is no token, or one that can't be sent.
     """
 
     def __init__(self, url: str) -> None:
-        secret = os.environ.get("KVENGINE_TOKEN", "")
-        headers = {"Authorization": f"Bearer {secret}"}
+        secret = os.environ.get("KVENGINE_TOKEN")
+        if not secret:
+            raise InvalidRequest(
+                "--url needs a token that may administer the server, in KVENGINE_TOKEN"
+            )
+        headers = {"Authorization": bearer(secret)}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Self:

@@ -30,6 +30,22 @@ class Acknowledgment:
     durable: bool
 
 
+def apply(store: Store, changes: Sequence[Change], durability: str | None) -> int:
+    """Make one call, a batch if there are several changes; return its version, 0: no change."""
+    key, value = changes[0]
+    if len(changes) > 1:
+        with store.batch(durability=durability) as batch:
+            for key, value in changes:
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+        return batch.version or 0
+    if value is None:
+        return store.delete(key, durability=durability) or 0
+    return store.put(key, value, durability=durability)
+
+
 @dataclass(slots=True)
 class History:
     """Drives a store in a FaultyDirectory and keeps track."""
@@ -56,7 +72,7 @@ class History:
             version = before  # nothing to delete, nothing written
         self.states[version] = state if version != before else self.states[before]
         try:
-            self._call(changes, durability)
+            apply(self.store, changes, durability)
         except (StorageError, StoreReadOnly) as error:
             self.errors.append(error)
             if self.store.version == before and version != before:
@@ -66,20 +82,6 @@ class History:
         if version != before:
             self.acknowledge(level in {"group", "sync"})
         return True
-
-    def _call(self, changes: Sequence[Change], durability: str | None) -> None:
-        key, value = changes[0]
-        if len(changes) > 1:
-            with self.store.batch(durability=durability) as batch:
-                for key, value in changes:
-                    if value is None:
-                        batch.delete(key)
-                    else:
-                        batch.put(key, value)
-        elif value is None:
-            self.store.delete(key, durability=durability)
-        else:
-            self.store.put(key, value, durability=durability)
 
     def acknowledge(self, durable: bool) -> None:
         """Take down that everything up to now was acknowledged."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 TESTING = os.path.dirname(os.path.abspath(__file__))
 PACKAGE = os.path.dirname(TESTING)
@@ -74,7 +74,12 @@ class Interruption:
             self.points += 1
             if self.points == self._at:
                 self.place = f"{frame.f_code.co_filename[len(PACKAGE) + 1 :]}:{frame.f_lineno}"
-                raise self._error
+                _handle(self._error, sys._getframe())
+
+
+def _handle(error: type[BaseException], _frame: FrameType) -> NoReturn:
+    """Raise as a signal handler does, which is given the frame that it interrupts."""
+    raise error
 
 
 if sys.version_info >= (3, 12):

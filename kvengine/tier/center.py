@@ -23,7 +23,6 @@ from kvengine.tier.messages import Answer, Done, News, Notice, Want
 from kvengine.tier.settings import Settings
 
 logger = logging.getLogger("kvengine")
-WAIT_S = 0.1
 AFTER_ERROR_S = 1.0
 
 
@@ -198,14 +197,8 @@ class Center:
             thread.join()
 
     def _run(self) -> None:
-        if self.store.follower is not None:
-            self._follow(lambda: self.store.wait(self._tail.seen, WAIT_S))
-            return
-        with self.store.waiting.listening(self.store, self._wake):
-            self._follow(self._wait_for_writer)
-
-    def _wait_for_writer(self) -> None:
-        self._written.acquire()
+        with self.store.waiting.listening(self.store, self._wake) as look_s:
+            self._follow(lambda: self._written.acquire(timeout=look_s))
 
     def _wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # it is awake already

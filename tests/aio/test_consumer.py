@@ -8,10 +8,18 @@ import pytest
 
 import kvengine
 import kvengine.aio
-from kvengine import InvalidRequest
+from kvengine import ConsumerLocked, InvalidRequest
 from tests.aio.running import run
 
-INNER = {"tail", "stretches", "given", "say_alive", "reached"}  # what the async form is made of
+INNER = {
+    "tail",
+    "stretches",
+    "given",
+    "say_alive",
+    "reached",
+    "lease",
+    "goes_on",
+}  # what the async form is made of
 
 
 def test_it_has_the_same_methods():
@@ -73,3 +81,38 @@ def test_who_waits_is_woken_and_holds_no_thread():
         assert [c async for c in consumer.changes(follow=True, timeout=0)] == []
 
     run(test)
+
+
+def test_a_task_waits_for_the_lease_of_another_process(tmp_path):
+    """The other one is another database object here: it has a lease of its own."""
+
+    async def main():
+        async with kvengine.aio.open(tmp_path / "db", durability="os") as db:
+            kv = await db.namespace("n")
+            for number in range(4):
+                await kv.put(f"k{number}", "v")
+            with kvengine.open(tmp_path / "db", read_only=True) as other:
+                there, here = other.consumer("c"), await db.consumer("c")
+                given = there.changes()
+                assert next(given).name == "k0"
+                there.acknowledge(db.version - 3)
+                assert [c async for c in here.changes()] == []
+                assert [c async for c in here.changes(follow=True, timeout=0.1)] == []
+                with pytest.raises(ConsumerLocked):
+                    await here.restart()
+
+                async def follow():
+                    return [c.name async for c in here.changes(follow=True, timeout=1)]
+
+                dropped, task = asyncio.create_task(follow()), asyncio.create_task(follow())
+                await asyncio.sleep(0.01)
+                dropped.cancel()
+                there.release()
+                assert await task == ["k1", "k2", "k3"]
+                await here.acknowledge(db.version)
+                await kv.put("k4", "v")
+                assert list(there.changes()) == []
+                await here.release()
+                assert [c.name for c in there.changes()] == ["k4"]
+
+    asyncio.run(main())

@@ -7,7 +7,9 @@ import pytest
 
 import kvengine
 from kvengine import NamespaceNotFound, StoreClosed
+from kvengine.engine import bell, waiting
 from tests.aio.running import run
+from tests.waiting import HANG_S
 
 
 def test_watching_and_tailing():
@@ -85,5 +87,25 @@ def test_a_reader_watches_another_writer(tmp_path):
                 writer.namespace("a").put("k", "2")
                 assert (await task).value == b"2"
                 await watcher.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_write_of_another_process_wakes_the_event_loop(tmp_path, monkeypatch):
+    """Nobody looks by itself here."""
+    monkeypatch.setattr(bell, "LONGEST_REST_S", 3600.0)
+    monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
+
+    async def main():
+        with kvengine.open(tmp_path / "db", durability="os") as db:
+            kv = db.namespace("a")
+            async with kvengine.aio.open(tmp_path / "db", read_only=True) as reader:
+                watched = (await reader.namespace("a")).watch()
+                for number in range(20):
+                    coming = asyncio.ensure_future(anext(watched))
+                    await asyncio.sleep(0.001 * (number % 3))
+                    kv.put(f"n{number}", "x")
+                    assert (await asyncio.wait_for(coming, HANG_S)).name == f"n{number}"
+                await watched.aclose()
 
     asyncio.run(main())

@@ -1,12 +1,15 @@
 """stats, verify, compact, backup, salvage and tail: what they print, and what they leave alone."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from kvengine import Store
 
 VALUE = "a value that is easy to find in a file"
 
@@ -149,11 +152,11 @@ def test_tail_follows_a_writer(run, filled: str, environment: dict[str, str]) ->
             following.send_signal(signal.SIGINT)
             rest, messages = following.communicate()
         finally:
-            following.kill()  # or a failed test would wait for it for ever
+            following.kill()  # or a failed test would wait for it forever
     assert (following.returncode, rest, messages) == (130, b"", b"kvengine: interrupted\n")
 
 
-def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run):
+def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run, data):
     for key in "abc":
         run("put", key, "1")
     assert run("tail", "--consumer", "search").stdout == "1\tput\ta\n2\tput\tb\n3\tput\tc\n"
@@ -164,6 +167,12 @@ def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run):
     assert (line["name"], line["position"], line["lag"]) == ("search", 3, 1)
     assert run("tail", "--consumer", "search").stdout == "4\tput\td\n"
     assert run("tail", "--consumer", "search", "--after", "1").exit_code == 2
+    with Store(data, read_only=True) as other:
+        held = other.consumer("search")
+        held.restart()
+        refused = run("tail", "--consumer", "search")
+        assert (refused.exit_code, refused.stdout) == (5, "")
+        assert f"gives its changes to process {os.getpid()}" in refused.stderr
     assert run("consumers", "--remove", "nobody").exit_code == 1
     assert run("consumers", "--remove", "search").exit_code == 0
     assert run("consumers").stdout == ""

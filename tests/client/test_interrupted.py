@@ -1,6 +1,7 @@
 """Requests that are interrupted, calls from inside: no hang, and nobody gets another's answer."""
 
 import gc
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -168,6 +169,30 @@ def test_an_alarm_is_not_taken_for_a_broken_connection(server, what):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         assert kv.get("k1") == "v1"
+
+
+GREEN = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+NOBODY_LISTENS = """
+import kvengine
+try:
+    kvengine.connect("http://127.0.0.1:1", token="t").namespace("n")
+except kvengine.UpstreamUnavailable:
+    print("unavailable")
+"""
+
+
+@pytest.mark.parametrize("library", GREEN)
+def test_errors_of_green_sockets_are_no_errors_of_a_handler(library: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", GREEN[library] + NOBODY_LISTENS],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "unavailable\n", done.stderr
 
 
 CTRL_C_IN_A_LOCK = """

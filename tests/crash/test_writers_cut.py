@@ -20,6 +20,7 @@ from kvengine.testing.history import (
     Change,
     History,
     State,
+    apply,
     content_of,
     random_changes,
 )
@@ -49,20 +50,7 @@ class Writer(threading.Thread):
             self.error = error
 
     def write(self, changes: list[Change], level: str) -> None:
-        key, value = changes[0]
-        if len(changes) > 1:
-            with self.store.batch(durability=level) as batch:
-                for key, value in changes:
-                    if value is None:
-                        batch.delete(key)
-                    else:
-                        batch.put(key, value)
-            version = batch.version
-        elif value is None:
-            version = self.store.delete(key, durability=level)
-        else:
-            version = self.store.put(key, value, durability=level)
-        if version:
+        if version := apply(self.store, changes, level):
             self.written.append((version, changes))
             self.acknowledged.append(
                 Acknowledgment(len(self.directory.steps), version, durable=level != "os")

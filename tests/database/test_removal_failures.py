@@ -68,7 +68,7 @@ def test_it_is_tried_again(db, store, caplog, monkeypatch):
     monkeypatch.setattr(removal, "RETRY_MAX_S", 0.01)
     with caplog.at_level(logging.WARNING, "kvengine"):
         db.delete("ns")
-        db.wait_for_removals()  # does not wait for ever
+        db.wait_for_removals()  # does not wait forever
         while store.refused < 5:
             time.sleep(0.001)
     (message,) = caplog.messages

@@ -178,14 +178,14 @@ def test_deleting_an_expired_key_is_deleting_nothing(writer, clock):
 def test_each_put_says_anew_when_a_key_expires(writer, clock):
     writer.put(b"longer", b"", expires_at=END)
     writer.put(b"longer", b"", expires_at=END + 5)
-    writer.put(b"for ever", b"", expires_at=END)
-    writer.put(b"for ever", b"")
+    writer.put(b"forever", b"", expires_at=END)
+    writer.put(b"forever", b"")
     writer.put(b"shorter", b"")
     writer.put(b"shorter", b"", expires_at=END)
     clock.now = END
-    assert list(writer) == [b"for ever", b"longer"]
+    assert list(writer) == [b"forever", b"longer"]
     clock.now = END + 5
-    assert list(writer) == [b"for ever"]
+    assert list(writer) == [b"forever"]
 
 
 @pytest.mark.parametrize("moment", [START, START - 1, -1.0, 0, math.nan, math.inf, -math.inf])

@@ -25,7 +25,7 @@ POINTS = 10**6 if LONG else 120
 
 @pytest.fixture(autouse=True)
 def _patience():
-    """Who waits for himself would wait for ever."""
+    """Who waits for himself would wait forever."""
 
     def give_up(*_):
         raise AssertionError(f"stuck for {PATIENCE_S} s")

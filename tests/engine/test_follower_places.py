@@ -1,7 +1,7 @@
 """A reader knows whether what it maps is still the store that was opened, and who writes to it.
 
 What it was opened on may be moved, replaced, emptied or set back; and it may not be allowed to see
-on which boot it runs.  It follows, or says why not: old data is never shown for ever.
+on which boot it runs.  It follows, or says why not: old data is never shown forever.
 """
 
 import secrets
@@ -242,7 +242,7 @@ def test_a_writer_that_is_still_looking_for_the_end_is_not_taken_at_its_word(pat
 
 
 def test_a_writer_whose_page_was_removed_can_not_be_followed(path, monkeypatch):
-    """A reader would show what it found for ever."""
+    """A reader would show what it found forever."""
     monkeypatch.setattr(opening, "OPENING_LOOKS", 3)
     with Store(path, **SMALL) as store:
         store[b"key"] = b"value"

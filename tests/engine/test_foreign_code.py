@@ -45,7 +45,7 @@ def test_a_job_from_inside_a_step_that_keeps_writers_out_is_refused_at_once(tmp_
     """A signal handler that waited there for the job thread, which waits for it, would hang."""
 
     def give_up(number, frame):
-        raise AssertionError("it waits for ever")
+        raise AssertionError("it waits forever")
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, 60)

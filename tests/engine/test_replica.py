@@ -57,6 +57,45 @@ def test_versions_with_gaps_survive_an_open_with_and_without_the_index(store, tm
         assert again.apply((put(1000, b"more"),)) == 1000
 
 
+def test_a_log_of_every_origin_is_compacted(tmp_path):
+    """Compaction asks of versions in a log what replay asks: no good one is refused forever."""
+    path = tmp_path / "store"
+    with Store(path, **SMALL) as store:
+        replica.begin(store, ORIGIN)
+        for version in range(3, 900, 3):  # with gaps, also at the beginnings of segments
+            store.apply((put(version, b"key %d" % (version % 50)), delete(version + 1, b"gone")))
+        staging = replica.Staging(store, 900, keep=True)
+        staging.add(
+            tuple(put(version, b"key %d" % (version % 9)) for version in range(905, 990, 5))
+        )
+        staging.adopt(1000)
+        for version in range(1001, 1400, 7):
+            store.apply((put(version, b"key %d" % (version % 50)),))
+        replica.promote(store, 2000)
+        for number in range(300):
+            with store.batch() as batch:
+                batch.put(b"key %d" % (number % 30), b"of a batch")
+                batch.put(b"other", b"of a batch")
+        wanted = contents(store)
+        assert store.compact() > 0
+        assert contents(store) == wanted
+        store.put(b"torn", b"value")
+        last = path / f"{store.rows[-1].id:08x}.log"
+    last.write_bytes(last.read_bytes()[:-16])  # of a write that was not on disk
+    (path / "CONTROL").unlink()
+    with Store(path, **SMALL) as store:
+        assert contents(store) == wanted
+        for number in range(300):
+            store.put(b"key %d" % (number % 50), b"behind the torn end")
+        store.end_active_segment()
+        wanted = contents(store)
+        assert store.compact() > 0
+        assert contents(store) == wanted
+        check_store(store)
+    with Store(path, rebuild=True, **SMALL) as store:
+        assert contents(store) == wanted
+
+
 def test_a_second_reader_finds_each_gap_marked(store):
     store.apply((put(1, b"a"), put(2, b"b"), put(7, b"c")))
     store.apply((put(8, b"a"),))

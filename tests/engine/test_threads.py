@@ -168,7 +168,7 @@ def test_a_slow_sync_stops_no_reader():
     writer = threading.Thread(target=store.put, args=(b"slow", b""))
     writer.start()
     assert in_sync.wait(60)
-    # Every one of these would wait for ever if a reader needed what the writer holds.
+    # Every one of these would wait forever if a reader needed what the writer holds.
     assert store.get(b"key") == b"value"
     assert list(store.keys()) == [b"key", b"slow"]
     assert store.stats().keys == 2

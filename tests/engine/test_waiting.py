@@ -11,6 +11,7 @@ import pytest
 from kvengine import InvalidRequest, StorageError, Store, StoreClosed
 from kvengine.engine.bell import HAS_FUTEX
 from kvengine.entry import Change
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,17 +175,13 @@ with Store(sys.argv[1], read_only=True) as store:
 """
 
 
-def bell(path):
-    return int.from_bytes((path / "CONTROL").read_bytes()[56:60], "little")
+def is_waited_for(path):
+    """True if the bell says that somebody may sleep."""
+    return bool((path / "CONTROL").read_bytes()[56] & 1)
 
 
-def rings(path):
-    """Wait until somebody sleeps."""
-    for _ in range(3000):
-        if bell(path):
-            return True
-        time.sleep(0.01)
-    return False
+def until_waited_for(path):
+    until(lambda: is_waited_for(path), "somebody sleeps")
 
 
 @pytest.fixture
@@ -205,7 +202,7 @@ def test_another_process_sleeps_until_it_is_woken(tmp_path, waiter):
         store.put(b"a", b"")
         assert waiter.stdout.readline() == b"ready\n"
         for _ in range(20):
-            assert rings(tmp_path / "s")
+            until_waited_for(tmp_path / "s")
             version = store.put(b"a", b"")
             assert int(waiter.stdout.readline()) == version
         used = Path(f"/proc/{waiter.pid}/stat").read_text().split()[13:15]
@@ -218,12 +215,12 @@ def test_a_waiter_that_is_killed_disturbs_nobody(tmp_path, waiter):
     with Store(tmp_path / "s", durability="os") as store:
         store.put(b"a", b"")
         assert waiter.stdout.readline() == b"ready\n"
-        assert rings(tmp_path / "s")
+        until_waited_for(tmp_path / "s")
         waiter.kill()
         waiter.wait()
-        assert bell(tmp_path / "s") == 1
+        assert is_waited_for(tmp_path / "s")
         store.put(b"a", b"")
-        assert bell(tmp_path / "s") == 0
+        assert not is_waited_for(tmp_path / "s")
 
 
 def test_other_threads_run_and_closing_ends_the_wait_of_a_reader(tmp_path):
@@ -250,7 +247,7 @@ def test_without_the_right_to_write_the_reader_looks_now_and_then(tmp_path, monk
         monkeypatch.setattr(reader.directory, "open", refused)
         thread, found = later(lambda: reader.wait(0))
         time.sleep(0.02)
-        assert bell(tmp_path / "s") == 0
+        assert not is_waited_for(tmp_path / "s")
         writer.put(b"a", b"")
         thread.join(30)
         assert found == [1]

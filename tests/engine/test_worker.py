@@ -2,13 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from kvengine.engine.worker import Worker
-from tests.waiting import HANG_S, threads, until
+from tests.waiting import HANG_S, meanwhile, threads, until
 
 
 def test_a_worker_is_stopped_and_started_anew():
@@ -131,34 +133,40 @@ def test_a_worker_that_is_told_to_end_by_its_own_step_ends():
     assert not worker.is_current()
 
 
+def test_a_store_has_its_threads_while_tracemalloc_traces(tmp_path):
+    """It takes the GIL for the memory of a thread, so nobody may wait for the thread with it."""
+    program = """if True:
+        import sys, kvengine
+        with kvengine.Store(sys.argv[1], durability="os") as store:
+            store[b"a"] = b"1"
+            store.checkpoint()
+    """
+    subprocess.run(
+        [sys.executable, "-X", "tracemalloc", "-c", program, tmp_path / "s"],
+        check=True,
+        timeout=HANG_S,
+    )
+
+
 def test_a_fork_while_threads_begin_and_end_leaves_no_child_hanging():
     """The interpreter has a lock for its list of threads, which a child would wait for."""
-    stop = threading.Event()
 
-    def churn():
-        while not stop.is_set():
-            worker = Worker(lambda: None)
-            worker.wake()
-            worker.stop()
+    def begin_and_end():
+        worker = Worker(lambda: None)
+        worker.wake()
+        worker.stop()
 
-    threads = [threading.Thread(target=churn) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(begin_and_end, 2):
         for _ in range(800):
             child = os.fork()
             if child == 0:
                 os._exit(0)
-            assert wait_for(child), "a child hangs"
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+            assert has_ended(child), "a child hangs"
 
 
-def wait_for(child, seconds=60):
-    """True if the child has ended; else it is killed."""
-    end = time.monotonic() + seconds
+def has_ended(child):
+    """Wait; True if the child has ended, else it is killed."""
+    end = time.monotonic() + HANG_S
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         if time.monotonic() > end:
             os.kill(child, signal.SIGKILL)

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from kvengine.errors import StorageError, StoreClosed, StoreLocked
 from kvengine.file.folder import Folder
 from kvengine.file.local import LocalDirectory
+from tests.waiting import meanwhile
 
 
 def held(path: Path) -> LocalDirectory:
@@ -180,23 +180,18 @@ def test_closing_while_others_read_never_meets_another_folder(tmp_path: Path) ->
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "foreign").touch()
     seen: set[str] = set()
-    stop = threading.Event()
     directories = [LocalDirectory(str(tmp_path / "store")) for _ in range(300)]
 
     def read() -> None:
-        while not stop.is_set():
-            for directory in directories:
-                with contextlib.suppress(StoreClosed):
-                    seen.update(directory.names())
+        for directory in directories:
+            with contextlib.suppress(StoreClosed):
+                seen.update(directory.names())
 
-    reader = threading.Thread(target=read)
-    reader.start()
     others = []
-    for directory in directories:
-        directory.close()
-        others.append(os.open(tmp_path / "other", os.O_RDONLY))
-    stop.set()
-    reader.join()
+    with meanwhile(read):
+        for directory in directories:
+            directory.close()
+            others.append(os.open(tmp_path / "other", os.O_RDONLY))
     for other in others:
         os.close(other)
     assert seen <= {"own"}

@@ -11,6 +11,7 @@ import pytest
 
 from kvengine.errors import StoreLocked
 from kvengine.file.local import LocalDirectory
+from tests.waiting import meanwhile
 
 Child = Callable[..., subprocess.Popen[str]]
 
@@ -155,24 +156,10 @@ def test_asking_who_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
     directory = LocalDirectory(str(tmp_path))
     directory.lock()
     directory.unlock()
-    stop = threading.Event()
-
-    def ask() -> None:
-        reader = LocalDirectory(str(tmp_path))
-        while not stop.is_set():
-            reader.lock_is_held()
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(lambda: LocalDirectory(str(tmp_path)).lock_is_held(), 2):
         for _ in range(300):
             directory.lock()
             directory.unlock()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_asking_makes_no_lock_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvengine.engine.segment import bytes_at
-from kvengine.errors import StorageError, StorageFull
+from kvengine.errors import CorruptData, StorageError, StorageFull
 from kvengine.file.local import LocalDirectory
 from kvengine.file.mapped import MappedFile
 
@@ -285,3 +285,42 @@ def test_a_file_beyond_the_size_that_is_allowed(tmp_path: Path) -> None:
     assert written.value.errno == reserved.value.errno == errno.EFBIG
     assert file.size_bytes == 4
     assert bytes_at(file, 0, 4) == b"data"
+
+
+@pytest.mark.parametrize("prepared", ["never written", "zeros"])
+def test_has_bytes(tmp_path: Path, prepared: str) -> None:
+    file = make(tmp_path)
+    size = MAP_BYTES - 100  # the last piece is no whole one
+    file.allocate(size)
+    file.write(b"x" * 5000, 0)
+    if prepared == "zeros":
+        file.write(bytes(size - 5000), 5000)
+    assert file.has_bytes(0)
+    assert file.has_bytes(4999)
+    for start in (5000, 5001, 8192, size - 1, size, size + 1, 1 << 30):
+        assert not file.has_bytes(start)
+    for at in (size - 1, 700_000, 5000):
+        file.write(b"y", at)
+        assert file.has_bytes(5000)
+        assert file.has_bytes(at)
+        assert not file.has_bytes(at + 1)
+        file.write(b"\0", at)
+    assert not file.has_bytes(5000)
+
+
+def test_has_bytes_where_the_system_does_not_say(tmp_path: Path) -> None:
+    file = make(tmp_path)
+    file.allocate(1 << 19)
+    file.write(b"y", 300_000)
+    file.close_descriptor()  # no lseek()
+    assert file.has_bytes(300_000)
+    assert not file.has_bytes(300_001)
+
+
+def test_has_bytes_of_a_file_that_was_shortened(tmp_path: Path) -> None:
+    file = make(tmp_path)
+    file.write(b"x" * 300_000, 0)
+    file.close_descriptor()
+    os.truncate(tmp_path / "a", 0)
+    with pytest.raises(CorruptData, match="somebody has shortened the file"):
+        file.has_bytes(8192)

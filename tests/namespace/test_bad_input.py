@@ -189,11 +189,17 @@ def test_texts_of_a_list(kv, refused, name):
     for value in (b"a", 5, ["a"]):
         with refused(f"{name} must be a str, not {type(value).__name__}", InvalidType):
             kv.list(**{name: value})
-    with refused(f"{name} has a lone surrogate at index 1"):
+    with refused(
+        f"{name} must be text that UTF-8 can encode; there is a lone surrogate at index 1"
+    ):
         kv.list(**{name: "a\ud800"})
     if name != "delimiter":
-        with refused(f"{name} has a lone surrogate at index 1"):
+        with refused(
+            f"{name} must be text that UTF-8 can encode; there is a lone surrogate at index 1"
+        ):
             kv.keys(**{name: "a\ud800"})  # at once, not with the first key
     if name == "prefix":
-        with refused("prefix has a lone surrogate at index 1"):
+        with refused(
+            "prefix must be text that UTF-8 can encode; there is a lone surrogate at index 1"
+        ):
             kv.count("a\ud800")

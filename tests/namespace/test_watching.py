@@ -1,12 +1,14 @@
 """Watchers see each change once, in order, and sleep in between; history is what the log has."""
 
 import threading
+import time
 
 import pytest
 
 import kvengine
 from kvengine import Database, InvalidRequest, InvalidType, NamespaceNotFound, StoreClosed
 from kvengine.testing.clock import ManualClock
+from tests.waiting import meanwhile
 
 
 @pytest.fixture
@@ -84,20 +86,13 @@ def test_many_changes_while_a_watcher_reads_arrive_complete_and_in_order(db):
 def test_unrelated_changes_do_not_prolong_a_timeout(db):
     kv = db.namespace("flags")
     watcher = kv.watch("mine", timeout=0.2)
-    stop = threading.Event()
 
     def write():
-        while not stop.is_set():
-            kv.put("other", "x")
-            stop.wait(0.01)
+        kv.put("other", "x")
+        time.sleep(0.01)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with meanwhile(write):
         assert list(watcher) == []
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_deleting_the_namespace_ends_a_watcher_with_an_error(db):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import random
+import resource
 import socket
 import subprocess
 import sys
@@ -308,3 +309,43 @@ def test_a_finalizer_may_close_a_server_that_takes_a_connection(store, tmp_path)
         assert client.recv(1) == b""
     server._thread.join(60)
     assert not server._thread.is_alive()
+
+
+def test_a_server_without_descriptors_goes_on_when_there_are_some(store, tmp_path):
+    with (
+        serve_log(store, str(tmp_path / "log")) as server,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as second,
+    ):
+        first.settimeout(60)
+        second.settimeout(60)
+        _, hard = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # poll() may look at so many
+        try:
+            first.connect(server.address)  # the descriptor of who waits is reserved already
+            second.connect(server.address)
+            server._thread.join(0.2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert server._thread.is_alive()
+        for client in (first, second):
+            client.sendall(b"no question".ljust(ASK_BYTES))
+            assert client.recv(1) == b""
+
+
+def test_a_server_without_threads_turns_readers_away(store, tmp_path, monkeypatch):
+    with (
+        serve_log(store, str(tmp_path / "log")) as server,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
+    ):
+        client.settimeout(60)
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            client.connect(server.address)
+            assert client.recv(1) == b""
+        assert server._thread.is_alive()
+        assert not server._open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from tests.server.running import ACCOUNT, TOKEN
 
@@ -25,6 +27,7 @@ HEADERS = {"authorization": f"Bearer {TOKEN}"}
 BEARER = f"Authorization: Bearer {TOKEN}\r\n".encode()
 NAMESPACES = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
 MEBIBYTE = 1 << 20
+LARGE = 25 * MEBIBYTE  # the largest value
 URL = re.compile(r"url +(\S+)")
 
 
@@ -187,3 +190,52 @@ class Watch:
         self._stopping.set()
         self._thread.join()
         print(f"worst {self.worst_s * 1e3:.0f} ms, {self.growth / MEBIBYTE:.0f} MiB more")
+
+
+class Target:
+    """A server under attack, with a second token for those who mean no harm."""
+
+    def __init__(self, server: Process, center: Process | None = None) -> None:
+        self.server, self.url, self.center = server, server.url, center
+        at = center or server
+        self.values = values_of(at)
+        self.namespace = self.values.split("/")[-2]
+        body = {"name": "other", "write": True}
+        made = httpx.post(f"{at.url}/v1/tokens", headers=HEADERS, json=body)
+        self.other = {"authorization": f"Bearer {made.json()['secret']}"}
+        self.writes = True
+        for key, value in (("held", b"v"), ("large", bytes(LARGE))):
+            where = f"{at.url}{self.values}/{key}"
+            httpx.put(where, headers=HEADERS, content=value, timeout=60).raise_for_status()
+        wait_for(lambda: self._read("held").content == b"v")
+
+    def _read(self, key: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{self.values}/{key}", headers=self.other, timeout=30)
+
+    def status(self, method: str, path: str, content: bytes, **headers: str) -> int:
+        """Return what an attacker's request is answered."""
+        return httpx.request(
+            method, self.url + path, headers=HEADERS | headers, content=content, timeout=60
+        ).status_code
+
+    def check_others(self) -> None:
+        """Read and write with the other token."""
+        assert self._read("held").content == b"v"
+        if self.writes:
+            where = f"{self.url}{self.values}/theirs"
+            found = httpx.put(where, headers=self.other, content=b"w", timeout=30)
+            assert found.status_code == 200, found.text
+
+
+def certificate_in(folder: Path) -> tuple[str, str]:
+    """Return the files of a new certificate and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return str(folder / "cert.pem"), str(folder / "key.pem")

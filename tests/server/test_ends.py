@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -53,6 +54,34 @@ def test_who_is_killed_before_it_listens_is_started_again(tmp_path: Path) -> Non
             lambda: httpx.put(place, headers=HEADERS, content=b"v", timeout=30).status_code == 200
         )
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_location_that_waits_for_its_center_says_so_and_can_be_stopped(
+    tmp_path: Path, number: int, listens: bool
+) -> None:
+    """Nobody listens where its center should be, or somebody who hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as center, ExitStack() as stack:
+        url = f"http://127.0.0.1:{center.getsockname()[1]}"
+        if listens:
+            stack.callback(center.shutdown, socket.SHUT_RDWR)
+            Thread(target=hang_up, args=(center,), daemon=True).start()
+        else:
+            center.close()
+        server = stack.enter_context(serving(tmp_path / "copies", "--upstream", url))
+        assert server.process.stderr is not None
+        while "waiting for the center" not in (said := server.process.stderr.readline()):
+            assert said, "it has ended"
+        assert url in said
+        assert server.stop(number) == 0
+
+
+def hang_up(listener: socket.socket) -> None:
+    """Close what comes to a socket, until it is shut down."""
+    with suppress(OSError):
+        while True:
+            listener.accept()[0].close()
 
 
 # -- what is left behind

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,8 @@ import httpx
 import pytest
 
 import kvengine
-from tests.server.processes import children, serving, wait_for
-from tests.server.running import ACCOUNT, TOKEN, running
+from tests.server.processes import certificate_in, children, serving, wait_for
+from tests.server.running import ACCOUNT, TOKEN
 
 
 @pytest.fixture
@@ -141,16 +138,8 @@ def test_a_unix_socket(data: Path, tmp_path: Path) -> None:
     assert not Path(path).exists()
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
 def test_tls(data: Path, tmp_path: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    certificate, key = certificate_in(tmp_path)
     with serving(data, "--tls-certificate", certificate, "--tls-key", key) as server:
         server.wait_until_ready()
         assert server.url.startswith("https://")
@@ -158,28 +147,6 @@ def test_tls(data: Path, tmp_path: Path) -> None:
         with httpx.Client(verify=context) as client:
             assert client.get(f"{server.url}/ready").json() == {"ready": True}
         a_location_trusts(tmp_path, server.url, certificate)
-    handshakes_are_counted(certificate, key)
-
-
-def handshakes_are_counted(certificate: str, key: str) -> None:
-    """Who says nothing has a place only as long as a head may take; too many have none."""
-    with running(
-        certificate=certificate, private_key=key, connections=4, head_timeout_s=2.0
-    ) as server:
-        idle = [socket.create_connection(("127.0.0.1", server.port), 30) for _ in range(3)]
-        with suppress(ConnectionResetError):
-            assert idle[2].recv(1) == b""  # of one address there are two
-        idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")  # no TLS
-        for connection in idle[:2]:
-            with suppress(ConnectionResetError):
-                while connection.recv(100):
-                    pass
-            connection.close()
-        idle[2].close()
-        context = ssl.create_default_context(cafile=certificate)
-        for _ in range(5):
-            url = f"https://127.0.0.1:{server.port}/health"
-            assert httpx.get(url, verify=context).status_code == 200
 
 
 def a_location_trusts(tmp_path: Path, url: str, certificate: str) -> None:

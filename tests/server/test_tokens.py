@@ -93,7 +93,7 @@ def test_over_http(server: Running) -> None:
 def test_bad_descriptions(server: Running, body: bytes) -> None:
     before = store_of(server).all()
     answer = server.http.post("/v1/tokens", content=body)
-    assert answer.status_code == 400
+    assert answer.status_code == (400 if len(body) <= 65_536 else 413)
     assert answer.json()["error"]
     assert store_of(server).all() == before
 
@@ -245,6 +245,27 @@ def test_the_command_line_of_a_running_server(server: Running) -> None:
     assert run("list")[1].startswith(token.id)
     assert run("revoke", token.id)[0] == 0
     assert status(server, secret.strip()) == 401
+
+
+@pytest.mark.parametrize("token", [None, "", "kve_secret\r", "kve_secret\n", "kve_s\xe9cret", "x "])
+def test_a_token_that_no_header_can_have_is_refused_and_not_shown(
+    server: Running, token: str | None
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "KVENGINE_TOKEN"}
+    if token is not None:
+        environment["KVENGINE_TOKEN"] = token
+    found = subprocess.run(
+        [sys.executable, "-m", "kvengine", "token", "list", "--url", server.url],
+        capture_output=True, text=True, check=False, timeout=60, env=environment,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert "a token" in found.stderr
+    assert "kve_" not in found.stderr
+    if token is not None:
+        with pytest.raises(InvalidRequest, match="a token") as refused:
+            kvengine.connect(server.url, token=token).namespace("here").get("k")
+        assert "kve_" not in str(refused.value)
 
 
 WRONG_TYPES = [

@@ -351,6 +351,6 @@ def test_a_clock_that_goes_back_or_says_nothing_gives_no_value_for_longer():
     cache["k"] = "v"
     now[0] = 100.0
     assert cache.get("k") is None  # nobody knows when it came
-    cache.set("for ever", 1, ttl=float("inf"))
+    cache.set("forever", 1, ttl=float("inf"))
     now[0] = 1e18
-    assert cache.get("for ever") == 1
+    assert cache.get("forever") == 1

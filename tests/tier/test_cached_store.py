@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kvengine import CachedStore, InvalidRequest, InvalidType, KeyNotFound, Store, StoreClosed
 from kvengine.testing.clock import ManualClock
+from tests.waiting import meanwhile
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"dd" * 100])
 VALUES = st.binary(max_size=40) | st.just(b"x" * 5000)
@@ -132,26 +133,20 @@ def test_a_value_that_changes_while_it_is_read_is_not_kept(monkeypatch):
 
 def test_threads_see_every_acknowledged_write():
     with Store.in_memory() as store:
-        cached, stop, wrong = CachedStore(store), threading.Event(), []
+        cached, wrong = CachedStore(store), []
         shared = SimpleNamespace(written=0)
         store.put(b"k", b"0")
 
         def read():
-            while not stop.is_set():
-                least = shared.written
-                found = int(cached.get(b"k"))
-                if found < least:
-                    wrong.append((least, found))
+            least = shared.written
+            found = int(cached.get(b"k"))
+            if found < least:
+                wrong.append((least, found))
 
-        threads = [threading.Thread(target=read) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for number in range(1, 3000):
-            store.put(b"k", b"%d" % number)
-            shared.written = number
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with meanwhile(read, 3):
+            for number in range(1, 3000):
+                store.put(b"k", b"%d" % number)
+                shared.written = number
         assert wrong == []
 
 

@@ -1,0 +1,77 @@
+"""Put, get and batch of a process that has a store for itself.
+
+Invariants: engines take turns, so a ratio of two kvengines is the median of ratios of neighbors in
+time; both do the same operations in the same order.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.child import ChildFailed
+from benchmarks.processes.crew import Crew
+from benchmarks.processes.settings import Contender, Say, Settings, label
+from benchmarks.report.lookup import OURS
+
+BESIDE = "kvengine beside"
+
+
+def alone_on_a_store(
+    settings: Settings, crew: Crew, folder: Path, engines: Sequence[Contender], say: Say
+) -> dict[str, Any]:
+    """Put, get and batch of one process, turn by turn; also of another kvengine if there is one."""
+    other = Crew(settings.task(settings.beside), 1)
+    crews = {label(one): (one, crew) for one in engines}
+    if settings.beside is not None:
+        crews[BESIDE] = ((OURS, "default"), other)
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in crews}
+    errors: dict[str, str] = {}
+    try:
+        for turn in range(settings.turns):
+            for name, (one, whose) in crews.items():
+                if name not in errors:
+                    try:
+                        turns[name].append(_turn(settings, whose, folder / name, one, turn))
+                    except ChildFailed as error:
+                        errors[name] = str(error)
+    finally:
+        other.stop()
+    rows = {name: _medians(turns[name]) for name in crews if name not in errors}
+    for name, row in rows.items():
+        say(f"alone: {name}: " + ", ".join(f"{do} {ns:,.0f} ns" for do, ns in row.items()))
+    return {"ns": rows, "errors": errors, "ratios": _ratios(turns)}
+
+
+def _turn(
+    settings: Settings, crew: Crew, path: Path, contender: Contender, turn: int
+) -> dict[str, float]:
+    engine, tuning = contender
+    order = {
+        "engine": engine,
+        "settings": tuning,
+        "path": str(path),
+        "durability": "os",
+        "load": turn == 0,
+        "first": 0,
+        "count": 0,
+    }
+    count = settings.operations
+    with crew.on([order]):
+        first = settings.loaded + turn * 2 * count
+        limits = {"operations": count, "first": first, "seconds": settings.seconds / 5}
+        (answer,) = crew.ask([{"do": "alone"} | limits])
+    return {name: float(answer[name]) for name in ("put", "get", "batch")}
+
+
+def _medians(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: median(turn[name] for turn in turns) for name in turns[0]}
+
+
+def _ratios(turns: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """Our time over that of the other kvengine, the median over the turns."""
+    ours, others = turns.get(OURS, []), turns.get(BESIDE, [])
+    if not ours or not others:
+        return {}
+    pairs = list(zip(ours, others, strict=False))
+    return {name: median(own[name] / old[name] for own, old in pairs) for name in ours[0]}

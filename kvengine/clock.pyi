@@ -1,0 +1,7 @@
+from typing import Protocol
+
+class Clock(Protocol):
+    def time(self) -> float: ...
+
+class SystemClock:
+    def time(self) -> float: ...

@@ -1,0 +1,246 @@
+"""How a process does a job, one atomic step at a time: segments are closed, one is compacted.
+
+Invariants:
+
+* One process at a time has the lease.  Who has lost it while it was stopped finishes nothing.
+* What a manifest does not know when it is written never begins later: the floor is raised first.
+"""
+
+from __future__ import annotations
+
+from tests.processes.pen_model import (
+    FREE,
+    HELD,
+    Manifest,
+    Process,
+    Row,
+    Segment,
+    State,
+    Wrong,
+    chain_of,
+    replaced,
+)
+from tests.processes.pen_steps import Puts, Steps
+
+
+class Jobs(Puts):
+    """The steps of a process that puts, and does a job now and then."""
+
+    # -- jobs
+
+    def claim(self, state: State, number: int, process: Process) -> Steps:
+        """Take the lease of nobody, of one who is dead, or of one who was not heard of for long."""
+        page = state.page
+        holders = [one.token for one in state.processes if one.token]
+        is_mine = process.token != 0 and process.token == page.lease
+        if page.lease in holders and not (is_mine or state.steals):
+            return
+        token = process.token if is_mine else page.tokens + 1
+        yield (
+            "claims the lease",
+            self.moved(
+                state,
+                number,
+                process._replace(step="load", token=token),
+                page._replace(lease=token, tokens=max(token, page.tokens), pen=FREE),
+                steals=state.steals - (page.lease in holders and not is_mine),
+                jobs=state.jobs - 1,
+            ),
+        )
+
+    def load(self, state: State, number: int, process: Process) -> Steps:
+        """Read the manifest."""
+        built = state.manifests[-1]
+        yield (
+            "reads the manifest",
+            self.moved(state, number, process._replace(step="settle", built=built)),
+        )
+
+    def settle(self, state: State, number: int, process: Process) -> Steps:
+        """Under the pen: bring the page up to a manifest whose writer died before it said so."""
+        page = state.page
+        if page.pen == HELD:
+            return
+        if page.lease != process.token:
+            yield "has lost the lease", self.given_up(state, number, process)
+            return
+        assert process.built is not None
+        if self.mistake != "the page is not brought up to the manifest":
+            page = page._replace(generation=process.built.generation)
+        page = page._replace(pen=FREE, floor=max(page.floor, process.built.next_id))
+        yield "settles the page", self.moved(state, number, process._replace(step="plan"), page)
+
+    def given_up(self, state: State, number: int, process: Process) -> State:
+        """Return the state after a job that was left, with what it had made."""
+        files = tuple(file for file in state.files if file.id != process.output)
+        return self.moved(
+            state,
+            number,
+            Process(ahead=process.ahead),
+            files=files,
+        )
+
+    def plan(self, state: State, number: int, process: Process) -> Steps:
+        """Choose a closed segment and copy what lives in it, on disk; or only name new ones."""
+        assert process.built is not None
+        page = state.page
+        made = {row.id for row in process.built.rows if row.last}
+        inputs = [file for file in state.files if file.id in made and file.is_log]
+        if not inputs:
+            yield (
+                "has nothing to compact",
+                self.moved(state, number, process._replace(step=self.after_plan())),
+            )
+            return
+        output = page.next_id
+        copy = Segment(
+            output, inputs[0].first, 0, inputs[0].records, is_named=True, is_log=False
+        ).on_disk()
+        away = process._replace(step=self.after_plan(), input=inputs[0].id, output=output)
+        page = page._replace(next_id=output + 1)
+        yield (
+            "copies a segment",
+            self.moved(state, number, away, page, files=replaced(state.files, copy)),
+        )
+
+    def after_plan(self) -> str:
+        """Return the next step."""
+        return (
+            "write" if self.mistake == "segments are listed before the floor is raised" else "fence"
+        )
+
+    def fence(self, state: State, number: int, process: Process) -> Steps:
+        """Raise the floor under the pen: what the manifest will not know never begins."""
+        page = state.page
+        if page.pen == HELD and self.mistake != "the floor is raised without the pen":
+            return
+        pen = page.pen if page.pen == HELD else FREE
+        away = process._replace(step="write", next_id=page.next_id, begun=page.begun)
+        yield (
+            "raises the floor",
+            self.moved(
+                state, number, away, page._replace(floor=max(page.floor, page.next_id), pen=pen)
+            ),
+        )
+
+    def write(self, state: State, number: int, process: Process) -> Steps:
+        """Sync what will be closed, and write the new manifest beside the old one."""
+        built, page, files = process.built, state.page, state.files
+        assert built is not None
+        next_id, until = process.next_id, process.begun
+        if self.mistake == "segments are listed before the floor is raised":
+            next_id, until = page.next_id, page.begun
+        open_ones = [row.id for row in built.rows if not row.last]
+        log = [file for file in files if file.id in open_ones]
+        log += chain_of(files, built, until=until, is_chained=self.is_chained)
+        rows = [row for row in built.rows if row.last]
+        for number_in_log, file in enumerate(log):
+            follower = log[number_in_log + 1] if number_in_log + 1 < len(log) else None
+            last = follower.first - 1 if follower else 0
+            if self.mistake != "a segment is named before it is on disk":
+                files = replaced(files, file.on_disk()._replace(is_named=True))
+            if not follower or last >= file.first:
+                rows.append(Row(file.id, file.first, last))
+        if process.input:
+            rows = [
+                row._replace(id=process.output) if row.id == process.input else row for row in rows
+            ]
+        begun = log[-1].id if log else built.begun
+        draft = Manifest(built.generation + 1, next_id, begun, tuple(rows))
+        yield (
+            "writes a manifest",
+            self.moved(state, number, process._replace(step="commit", draft=draft), files=files),
+        )
+
+    def commit(self, state: State, number: int, process: Process) -> Steps:
+        """Take the pen, and see that the new manifest is still right."""
+        page, draft, built = state.page, process.draft, process.built
+        assert draft is not None
+        assert built is not None
+        if page.pen == HELD:
+            return
+        is_mine = page.lease == process.token
+        if is_mine and page.generation != built.generation:
+            raise Wrong("who has the lease can never finish a job: the page has another generation")
+        if not (is_mine or self.mistake == "the lease is not looked at"):
+            yield "has lost the lease", self.given_up(state, number, process)
+        elif self.mistake == "segments are listed before the floor is raised":
+            yield from self.compare(state, number, process)
+        else:
+            taken = process._replace(has_pen=True, step="rename")
+            yield "takes the pen", self.moved(state, number, taken, page._replace(pen=HELD))
+
+    def compare(self, state: State, number: int, process: Process) -> Steps:
+        """The mistake: compare only the newest segment, and raise the floor now."""
+        page, draft = state.page, process.draft
+        assert draft is not None
+        if page.begun not in {0, draft.begun} and page.begun < draft.next_id:
+            yield (
+                "sees a new segment",
+                self.moved(state, number, process._replace(step="write"), page._replace(pen=FREE)),
+            )
+        else:
+            taken = process._replace(has_pen=True, step="rename")
+            floor = max(page.floor, draft.next_id)
+            yield (
+                "takes the pen and raises the floor",
+                self.moved(state, number, taken, page._replace(pen=HELD, floor=floor)),
+            )
+
+    def rename(self, state: State, number: int, process: Process) -> Steps:
+        """The point of no return."""
+        draft, built = process.draft, process.built
+        assert draft is not None
+        assert built is not None
+        if process.input in state.finished:
+            raise Wrong(f"two processes have finished the same job, on segment {process.input}")
+        if state.manifests[-1].generation != built.generation:
+            raise Wrong(f"generation {state.manifests[-1].generation} of the manifest is lost")
+        done = (process.input,) if process.input else ()
+        yield (
+            "renames the manifest",
+            self.moved(
+                state,
+                number,
+                process._replace(step="tell"),
+                manifests=(*state.manifests, draft),
+                finished=state.finished + done,
+            ),
+        )
+
+    def tell(self, state: State, number: int, process: Process) -> Steps:
+        """Tell the others, and give the pen back."""
+        assert process.draft is not None
+        page = state.page._replace(generation=process.draft.generation)
+        yield (
+            "tells the generation",
+            self.moved(state, number, process._replace(step="put_down"), page),
+        )
+
+    def put_down(self, state: State, number: int, process: Process) -> Steps:
+        """Give the pen back."""
+        step = "sync_names"
+        if self.mistake == "inputs are removed before the folder is synced":
+            step = "remove"
+        yield (
+            "gives the pen back",
+            self.moved(
+                state,
+                number,
+                process._replace(has_pen=False, step=step),
+                state.page._replace(pen=FREE),
+            ),
+        )
+
+    def sync_names(self, state: State, number: int, process: Process) -> Steps:
+        """Sync the folder."""
+        yield "syncs the folder", self.folder_synced(state, number, process._replace(step="remove"))
+
+    def remove(self, state: State, number: int, process: Process) -> Steps:
+        """Remove what was replaced, and nothing else; then the job is over."""
+        files = tuple(
+            file._replace(is_removed=True) if file.id == process.input else file
+            for file in state.files
+        )
+        over = Process(ahead=process.ahead, token=process.token)
+        yield "removes what it replaced", self.moved(state, number, over, files=files)
