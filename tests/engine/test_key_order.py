@@ -83,8 +83,7 @@ def test_runs_are_merged_as_they_come(store):
             store[key] = b"%d" % turn
             model.add(key)
         store.checkpoint()
-        with store.jobs:
-            maintenance.work(store)
+        store.maintenance.run(lambda: maintenance.work(store))
         assert list(store.keys()) == sorted(model)
         assert store.stats().key_runs <= 6
     check_store(store)

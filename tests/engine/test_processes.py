@@ -256,11 +256,10 @@ def test_the_heir_of_a_killed_writer_closes_what_it_left(path, tmp_path):
         with store.jobs:  # keeps the background from closing segments
             for number in range(1000):
                 store[b"%04d" % number] = bytes(100)
-            store.replace_manifest()  # names them all, open as they are
+            store.maintenance.run(store.replace_manifest)  # names them all, open as they are
             shutil.copytree(path, tmp_path / "killed")
         with Store(tmp_path / "killed", **SMALL) as heir:
-            with heir.jobs:
-                maintenance.work(heir)
+            heir.maintenance.run(lambda: maintenance.work(heir))
             heir[b"more"] = b""
             heir.sync()
             assert len(heir) == 1001

@@ -379,7 +379,7 @@ def test_compaction_believes_no_shard_that_was_not_compared(is_damaged):
     with open_store(folder, **options) as store, store.jobs:
         try:
             while plan := compactor.plan_next(store):
-                compactor.compact(store, plan)
+                store.maintenance.run(lambda plan=plan: compactor.compact(store, plan))
         except CorruptData:
             assert is_damaged
         else:

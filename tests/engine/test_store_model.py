@@ -242,8 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def work(self):
-        with self.store.jobs:
-            maintenance.work(self.store)
+        self.store.maintenance.run(lambda: maintenance.work(self.store))
         self.compare_all(self.store)
 
     @precondition(lambda self: not self.memory)
