@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from kvengine.aio.following import waiting
@@ -48,15 +49,25 @@ class Consumer(Generic[C]):
         self, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[C, None]:
         """Yield the changes behind the position, in order; see kvengine.Consumer.changes."""
-        async for batch in self.batches(follow=follow, timeout=timeout):
-            for change in batch:
-                yield change
+        async with aclosing(self._batches(sync.SIZE, follow, timeout)) as batches:
+            async for lease, batch in batches:
+                for change in batch:
+                    if not self._inner.has(lease):
+                        return
+                    yield change
 
     async def batches(
         self, size: int = sync.SIZE, *, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[list[C], None]:
         """Yield lists of up to `size` changes; see kvengine.Consumer.batches."""
         sync.check_size(size)
+        async with aclosing(self._batches(size, follow, timeout)) as batches:
+            async for _, batch in batches:
+                yield batch
+
+    async def _batches(
+        self, size: int, follow: bool, timeout: float | None
+    ) -> AsyncGenerator[tuple[Lease, list[C]], None]:
         inner, run = self._inner, self._runner.run
         end = None if timeout is None else time.monotonic() + timeout
         lease = await self._wait_for_lease(follow, end)
@@ -71,7 +82,7 @@ class Consumer(Generic[C]):
                         return
                     batch = inner.given(stretch)
                     if batch:
-                        yield batch
+                        yield lease, batch
                         end = None if timeout is None else time.monotonic() + timeout
                 rest = sync.LOOK_S if end is None else end - time.monotonic()
                 if not follow or rest <= 0:

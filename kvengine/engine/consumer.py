@@ -121,7 +121,7 @@ class Consumer(Generic[C]):
         """
         for lease, stretch in self._stretches(SIZE, follow, timeout):
             for change in stretch.changes:
-                if self._lease is not lease or lease.is_over:
+                if not self.has(lease):
                     return
                 shown = self._show(change)
                 self._give(change.version)
@@ -292,13 +292,17 @@ class Consumer(Generic[C]):
                     self._lease = lease
             return lease
 
+    def has(self, lease: Lease) -> bool:
+        """False if a lease was let go of: then the iterators that began under it end."""
+        return self._lease is lease and not lease.is_over
+
     def goes_on(self, lease: Lease) -> bool:
-        """False if the lease was let go of: then the iterators that began under it end.
+        """The same as has(), and see whether it was lost.
 
         Raises:
-            ConsumerLocked: it was lost.
+            ConsumerLocked: it was: its file is gone.
         """
-        if self._lease is not lease or lease.is_over:
+        if not self.has(lease):
             return False
         if not lease.is_held:
             raise leases.locked(self._store, self._name)

@@ -18,6 +18,7 @@ INNER = {
     "say_alive",
     "reached",
     "lease",
+    "has",
     "goes_on",
 }  # what the async form is made of
 
@@ -112,7 +113,11 @@ def test_a_task_waits_for_the_lease_of_another_process(tmp_path):
                 await here.acknowledge(db.version)
                 await kv.put("k4", "v")
                 assert list(there.changes()) == []
+                await kv.put("k5", "v")
+                given = here.changes()
+                assert (await anext(given)).name == "k4"
                 await here.release()
-                assert [c.name for c in there.changes()] == ["k4"]
+                assert [c async for c in given] == []
+                assert [c.name for c in there.changes()] == ["k4", "k5"]
 
     asyncio.run(main())
