@@ -82,7 +82,10 @@ def _release(store: StoreParts) -> None:
         with store.directory.opening():
             last = store.directory.is_last()
             _end(store, last=last)
-    except StoreLocked as error:  # somebody has been opening the store for a minute
+    except (StoreLocked, StorageError) as error:
+        if store.is_released:
+            raise
+        # The folder is gone, or somebody has been opening the store for a minute.
         logger.warning("closed without looking for others: %s", error)
         _end(store, last=False)
 

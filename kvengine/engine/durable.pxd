@@ -74,6 +74,7 @@ cdef class CommitGroup:
     cdef object folder
     cdef Folder held            # the same, open; None: there is none on disk
     cdef int syncing            # threads of this process that are about to, or do
+    cdef uint64_t leader        # the one that syncs a folder in Python; 0: none
     cdef readonly object failure    # the first sync that failed; nothing is synced after it
     cdef public object on_failure   # called with the StoreReadOnly, once
 
@@ -81,11 +82,12 @@ cdef class CommitGroup:
     cdef int keep(self) except -1
     cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1
-    cdef list _plan(self, Plan *plan)
+    cdef int _plan(self, Plan *plan) except -1
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _sync(self, Plan *plan) noexcept nogil
     cdef void _gather(self) noexcept nogil
     cdef int _refuse(self, int code) noexcept nogil
+    cdef int _wait_in_python(self, uint64_t version, bint alone) except -1
     cdef int _sync_in_python(self) except -1
     cdef void _prune(self, list files) noexcept

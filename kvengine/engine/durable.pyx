@@ -30,6 +30,8 @@ from kvengine.file.local import LocalDirectory
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
     int fsync(int fd)
+    int dup(int fd)
+    int close(int fd)
 
 cdef enum:
     SERVED = -1                 # by the sync of another
@@ -106,15 +108,16 @@ cdef class CommitGroup:
         """
         cdef Plan plan
         cdef int code
-        cdef list files
         while alone or load_word(&self.page[DURABLE]) < version:
             self.refuse_failed()
             if not self.is_plain:
-                return self._sync_in_python()
-            files = self._plan(&plan)
+                return self._wait_in_python(version, alone)
+            files = list(self.unsynced)
+            self._plan(&plan)
             self.syncing += 1
             with nogil:
                 code = self._sync(&plan) if alone else self._take_part(&plan, version)
+                close_all(&plan)
             self.syncing -= 1
             if code == 0:
                 self._prune(files)
@@ -128,29 +131,26 @@ cdef class CommitGroup:
         """True if what is written goes to a folder that nobody will find again."""
         return self.held is not None and self.held.state() != PRESENT
 
-    cdef list _plan(self, Plan *plan):
-        """Say what must be synced; the result keeps the files open meanwhile."""
+    cdef int _plan(self, Plan *plan) except -1:
+        """Say what must be synced, by descriptors that nobody else closes meanwhile."""
         cdef MappedFile file
-        cdef list files
         while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
-            code = file.try_sync()
+            code = file.try_sync() if file.fd >= 0 else 0
             if code:
                 self._fail_with(code)
             self._prune([file])
-        files = list(self.unsynced)
         plan.n = 0
-        for file in files:
-            if file.fd >= 0 and plan.n < FILES_AT_ONCE:
-                plan.fds[plan.n] = file.fd
+        for file in self.unsynced:
+            if file.fd >= 0 and plan.n < FILES_AT_ONCE:  # else it is on disk
+                plan.fds[plan.n] = dup(file.fd)
                 plan.n += 1
         plan.active, plan.segment, plan.version = -1, self.active_id, self.version
         if self.active is not None:
             file = self.active
-            plan.active = file.fd
-            files.append(file)
+            plan.active = dup(file.fd)
         plan.folder = self.held.fd if load_word(&self.page[NAMED]) < self.active_id else -1
-        return files
+        return 0
 
     cdef void _prune(self, list files) noexcept:
         """Filled segments among these are on disk; they may have been taken out meanwhile."""
@@ -234,14 +234,35 @@ cdef class CommitGroup:
         store_word(&self.page[FAILED], code)
         return code
 
+    cdef int _wait_in_python(self, uint64_t version, bint alone) except -1:
+        """As wait(), in a folder of tests."""
+        cdef uint32_t seen
+        while self.leader != 0 and self.leader != kv_thread():
+            seen = load_count(&self.page[SYNCED])
+            with nogil:
+                sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+            if load_word(&self.page[DURABLE]) >= version and not alone:
+                return 0
+        cdef uint64_t before = self.leader
+        self.leader = kv_thread()
+        try:
+            self._sync_in_python()
+        finally:
+            self.leader = before
+            add_count(&self.page[SYNCED])
+            wake_all(&self.page[SYNCED])
+        return 0
+
     cdef int _sync_in_python(self) except -1:
         """Sync whatever needs it; the same thread may come again in between, and do it, too."""
         cdef uint64_t version = self.version, segment = self.active_id
         cdef MappedFile file
+        self.refuse_failed()
         try:
             while self.unsynced:
                 file = self.unsynced[0]
-                file.sync()
+                if file.fd >= 0:
+                    file.sync()
                 self._prune([file])
             if self.active is not None:
                 file = self.active
@@ -250,7 +271,7 @@ cdef class CommitGroup:
                 self.folder.sync()
                 raise_word(&self.page[NAMED], segment)
             self.folder.check_present()
-        except OSError as error:  # of a folder in Python
+        except OSError as error:
             self.fail(error)
             raise self._error_of_write() from error
         self.refuse_failed()
@@ -353,3 +374,12 @@ cdef class CommitGroup:
     def note_version(self, version: int) -> None:
         """Say which version these files go up to."""
         self.version = version
+
+
+cdef void close_all(Plan *plan) noexcept nogil:
+    """Give back the descriptors of a plan."""
+    cdef int i
+    for i in range(plan.n):
+        close(plan.fds[i])
+    if plan.active >= 0:
+        close(plan.active)

@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+import weakref
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -56,10 +57,16 @@ class Follower:
     """
 
     def __init__(self, store: StoreParts, page: WriterPage | None) -> None:
-        self._store = store
+        self._reference = weakref.ref(store)  # the store has this, and goes when it is dropped
         self._stamp = store.directory.stamp(MANIFEST_NAME)
         self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and those not read yet
         self._connect(page)
+
+    @property
+    def _store(self) -> StoreParts:
+        store = self._reference()
+        assert store is not None
+        return store
 
     def _connect(self, page: WriterPage | None) -> None:
         self._page = page
@@ -91,9 +98,10 @@ class Follower:
         if following is None:
             self._start_over_unless_there(control.version)
             return
-        if store.applied_version + 1 < following.first_version:
-            self._read_to_end(following.first_version - 1)
-        if store.applied_version + 1 == following.first_version:
+        last = following.first_version - 1
+        if store.applied_version < last and not store.read_active(last):
+            self._start_over_unless_there(last)
+        elif store.applied_version == last:
             self._open_next(following)
 
     def _start_over_unless_there(self, version: int) -> None:
@@ -108,12 +116,6 @@ class Follower:
                 expected=f"changes up to version {version}",
                 found=f"version {store.applied_version}",
             )
-
-    def _read_to_end(self, last: int) -> None:
-        """Read the rest of the segment being read, up to a version."""
-        store = self._store
-        if not store.read_active(last):
-            self._start_over_unless_there(last)
 
     def _next(self, control: Control) -> Ahead | None:
         """Return the segment in which the log goes on; None: it is not there."""
@@ -164,6 +166,8 @@ class Follower:
             return
         header = segment_file.decode(bytes_at(file, 0, segment_file.HEADER_BYTES), name)
         rows = store.rows
+        if rows and rows[-1].id >= header.id and rows[-1].kind == LOG:
+            return  # another thread was quicker
         begun = [*rows, SegmentRow(header.id, LOG, header.first_version)]
         if rows and rows[-1].last_version is None:
             begun[-2] = rows[-1].ended(header.first_version - 1)
@@ -226,6 +230,7 @@ class Follower:
             if manifest.generation < store.manifest.generation:
                 self._give_up("was set back to an older state")
             self._stamp = stamp
+        self.refresh()
 
     def _give_up(self, what: str, cause: BaseException | None = None) -> NoReturn:
         error = StoreClosed(

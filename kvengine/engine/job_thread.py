@@ -278,6 +278,7 @@ class JobThread:
             return None
         try:
             with self._lock.held(is_job=True):
+                store.follow_files()
                 if store.leaves_jobs_to_others():
                     return IDLE_S
                 try:

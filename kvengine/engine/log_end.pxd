@@ -45,6 +45,7 @@ cdef class LogEnd(Reader):
     cdef KeyOrder order
     cdef readonly CommitGroup commits
     cdef MappedFile active
+    cdef public uint64_t known_segment   # the newest that this process has followed the log into
     cdef uint64_t active_slot       # 0: there is no segment yet
     cdef public NextSegment next_segment    # made, not begun; or None
     cdef public list rows           # SegmentRow of each segment, in the order of their versions
@@ -64,7 +65,6 @@ cdef class LogEnd(Reader):
     cdef bint take_pen(self) except -1
     cdef void give_pen(self) noexcept nogil
     cdef void release(self) noexcept
-    cdef bint knows_segment(self, uint64_t segment_id) noexcept
     cdef int prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1

@@ -322,17 +322,11 @@ cdef class LogEnd(Reader):
         cdef uint64_t floor = 0, begun
         self.acquire()
         begun = load_word(&self.page[SEGMENT])
-        if begun == 0 or self.knows_segment(begun):
+        if begun <= self.known_segment:
             floor = load_word(&self.page[NEXT_ID])
             store_word(&self.page[FLOOR], floor)
         self.release()
         return floor
-
-    cdef bint knows_segment(self, uint64_t segment_id) noexcept:
-        """True if this process has followed the log into the segment that was begun last."""
-        return self.active_slot != 0 and self.segments.rows[self.active_slot].id == segment_id or (
-            load_word(&self.page[VERSION]) == self.applied
-            and load_word(&self.page[BEGUN]) <= self.applied)
 
     def commit_manifest(
         self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
@@ -482,6 +476,7 @@ cdef class LogEnd(Reader):
         if self.commits is not None:
             self.commits.go_on_in(segment.file, segment.id)
         self.active, self.active_slot = segment.file, segment.slot
+        self.known_segment = segment.id
         segment.slot = 0  # it is the table's now
 
     def follow_into(self, segment: NextSegment) -> bool:

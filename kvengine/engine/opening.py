@@ -284,6 +284,8 @@ def recover(
         until: a version up to which others, at work beside this process, have made changes visible.
     """
     options, seed = store.options, manifest.seed
+    is_first = alone and store.follower is None  # then the page is an old one
+    begun = 0 if control is None or is_first else control.segment  # before the folder is listed
     table = SegmentTable()
     order = KeyOrder(options.key_buffer_entries)
     reader = Reader()
@@ -310,6 +312,7 @@ def recover(
     if recovery.end.segment_id:
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     store.take_over(reader, order, recovery.rows, manifest, recovery.end.segment_id)
+    store.known_segment = max(begun, recovery.end.segment_id)
     store.digest_sum = None
     store.is_old_format = manifest.format != manifests.FORMAT
     store.retired_slots = recovery.retired_slots
@@ -321,7 +324,8 @@ def _begin_alone(store: StoreParts) -> None:
     """Recover a store that no other process has open, and set up what they will share."""
     control = open_control(store.directory, writable=True)
     assert control is not None
-    store.directory.watch(CONTROL_NAME)  # others may replace the manifest, nobody this file
+    # Others may replace the manifest, nobody this file.
+    store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     control.prepare()
     recovery = recover(store, control, store.manifest, alone=True)
     store.reserve.begin()
@@ -361,7 +365,7 @@ def _join(store: StoreParts) -> None:
             "is missing, or was made with another C library: close the store in all processes",
             store.directory.path,
         )
-    store.directory.watch(CONTROL_NAME)
+    store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     page = WriterPage(control, store.directory)
     page.believe()
     _recover_beside(store, page)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from kvengine.engine.writer_page import WriterPage
 
 T = TypeVar("T")
+IN_STEP_S = 1.0  # how long files that others have replaced are used on, at least
 OTHERS_FIRST_MS = 2000  # so long a process that has done a job goes before others
 LOOKS_MAX = 100  # at what others change meanwhile; then they are kept out
 
@@ -98,6 +100,7 @@ class StoreParts(Applier):
     def begin_anew(self, directory: Directory) -> None:
         """Know nothing yet of a store that is about to be opened."""
         self.directory = directory
+        self.manifest = Manifest(uuid=bytes(16), seed=0)  # nothing is known yet
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
         self.moving = OwnedLock()  # one position of a consumer at a time
@@ -105,6 +108,8 @@ class StoreParts(Applier):
         self.saved_version = 0  # of the saved index
         self.saved_taken_in = 0  # `taken_in` when it was saved
         self.token = secrets.randbits(63) | 1  # by which others know who does jobs
+        self.is_following_files = False  # another process has replaced some
+        self.behind_since: float | None = None  # the background knows of that
         self.loose: set[str] = set()  # files that go once no manifest names them
         self.pins = Pins()  # those who use files by name: none is removed meanwhile
         self.unfinished: Unfinished | None = None
@@ -154,6 +159,7 @@ class StoreParts(Applier):
 
     def _has_begun(self) -> None:
         """The log goes on in a new segment."""
+        self._notice_files()
         if len(self.rows) > 1:
             self.maintenance.wake()
 
@@ -163,6 +169,7 @@ class StoreParts(Applier):
 
     def _has_grown(self) -> None:
         """The log takes more disk."""
+        self._notice_files()
         if maintenance.is_due(self):
             self.maintenance.wake()
             maintenance.pace(self)
@@ -450,6 +457,25 @@ class StoreParts(Applier):
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
+            self._notice_files()
+
+    def _notice_files(self) -> None:
+        """Another process may have replaced files; the background takes that in before long."""
+        page = self.control_page
+        if page is not None and self.commits is not None and not self.is_following_files:
+            if page.generation != self.manifest.generation:
+                self.is_following_files = True
+                self.maintenance.wake()
+
+    def follow_files(self) -> None:
+        """As background work: go over to files that others have made, when they are not new."""
+        page = self.control_page
+        if page is None or page.generation == self.manifest.generation:
+            self.is_following_files, self.behind_since = False, None
+        elif self.behind_since is None:
+            self.behind_since = time.monotonic()
+        elif time.monotonic() - self.behind_since >= IN_STEP_S and self.follower is not None:
+            self.follower.start_over()
 
     def follow_further(self) -> None:
         """Take in what others have done, where that takes more than reading on in the log."""

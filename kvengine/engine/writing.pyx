@@ -266,7 +266,7 @@ cdef int make_room(Writer self, Write *write) except -1:
     cdef int code
     cdef uint64_t begun = load_word(&self.page[SEGMENT])
     cdef bint is_torn = load_word(&self.page[WRITING]) != 0
-    if begun and not is_torn and not self.knows_segment(begun):
+    if begun > self.known_segment and not is_torn:
         return BEHIND  # another process has begun one, and written nothing yet
     if self.active_slot:
         end = self.segments.rows[self.active_slot].end

@@ -7,6 +7,7 @@ cdef enum:
     REMOVED = 1             # the folder has no name any more: what is written goes with it
     MISSING = 2             # the file that is watched has gone
     REPLACED = 3            # another file has its name
+    LACKING = 4             # another file that must be there has gone
 
 
 cdef class Folder:
@@ -15,6 +16,8 @@ cdef class Folder:
     cdef readonly str path          # for messages
     cdef bytes watched              # the name of the file that shows whose folder this is
     cdef const char *watched_name   # the same; NULL: none
+    cdef bytes required             # the name of another one that must be there, whichever it is
+    cdef const char *required_name  # the same; NULL: none
     cdef uint64_t device, inode     # of the file that is watched
     cdef uint64_t next_inode        # of the one that is about to take its name, or has
     cdef int turn                   # odd while what follows "watched" is being changed

@@ -99,6 +99,13 @@ cdef class Folder:
         self.watched = text
         self.watched_name = text
 
+    def require(self, name: str) -> None:
+        """From now on a file of this name must be there as well; it may be replaced."""
+        cdef bytes text = os.fsencode(name)
+        self.required_name = NULL
+        self.required = text
+        self.required_name = text
+
     cdef void _drop_held(self) noexcept:
         give_back(self.next_held)
         give_back(self.held)
@@ -149,6 +156,9 @@ cdef class Folder:
             if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0:
                 if found.st_dev == self.device \
                         and (found.st_ino == self.inode or found.st_ino == self.next_inode):
+                    if self.required_name != NULL and errno_of(self.fd, self.required_name) \
+                            == ENOENT:
+                        return LACKING
                     return PRESENT
                 return REPLACED
             if errno != ENOENT:
@@ -165,8 +175,8 @@ cdef class Folder:
                 "the folder of the store was removed while it was open, so nothing written to it "
                 "would last; read or back up from here what is still needed, then close it",
                 self.path)
-        name = (self.watched or b"").decode()
-        if state == MISSING:
+        name = ((self.required if state == LACKING else self.watched) or b"").decode()
+        if state == MISSING or state == LACKING:
             return StorageError(
                 ENOENT,
                 f"the file {name} was removed from the folder of the store while it was open, so "
@@ -329,6 +339,12 @@ cdef void give_back(int fd) noexcept nogil:
     """Close a descriptor, if it is one."""
     if fd >= 0:
         close(fd)
+
+
+cdef int errno_of(int fd, const char *name) noexcept nogil:
+    """Return the error with which one can't look at a file; 0: one can."""
+    cdef stat_t found
+    return errno if fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW) != 0 else 0
 
 
 cdef bint is_locked(int fd) noexcept nogil:

@@ -251,9 +251,11 @@ class LocalDirectory:
 
     # -- whose folder it is
 
-    def watch(self, name: str) -> None:
-        """Let a file show from now on whose folder this is."""
+    def watch(self, name: str, *, beside: str | None = None) -> None:
+        """Let a file show from now on whose folder this is; one `beside` it must be there, too."""
         self.folder.watch(name)
+        if beside is not None:
+            self.folder.require(beside)
 
     def check_present(self) -> None:
         """Raise if the folder is gone, or holds another store."""
@@ -283,7 +285,9 @@ class LocalDirectory:
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
         """Keep others from opening or closing the store meanwhile."""
-        guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
+        folder = self._to_change()
+        with refusals("lock", self._at(OPENING_NAME)):
+            guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
         try:
             until = time.monotonic() + OPENING_S
             while not _try_flock(guard, self._at(OPENING_NAME)):

@@ -205,7 +205,7 @@ class MemoryDirectory:
         finally:
             output.close()
 
-    def watch(self, name: str) -> None:
+    def watch(self, name: str, *, beside: str | None = None) -> None:
         """Nobody else can know this folder."""
 
     def check_present(self) -> None:

@@ -261,9 +261,9 @@ class FaultyDirectory:
         """The open folder underneath."""
         return self.inner.folder
 
-    def watch(self, name: str) -> None:
+    def watch(self, name: str, *, beside: str | None = None) -> None:
         """Let a file show from now on whose folder this is."""
-        self.inner.watch(name)
+        self.inner.watch(name, beside=beside)
 
     def check_present(self) -> None:
         """Raise if the folder is gone, or holds another store."""

@@ -59,7 +59,7 @@ def compact_in_background(path):
         segments = store.stats().segments
         with store.jobs:
             store.maintenance.wake()
-            maintenance.compact_in_background(store)
+            store.maintenance.run(lambda: maintenance.compact_in_background(store))
         assert store.stats().segments < segments
 
 
@@ -322,8 +322,8 @@ def test_who_comes_to_wait_for_the_disk_after_close_is_told_what_is_there(tmp_pa
     with Store(tmp_path / "s", durability=durability) as store:
         store.put(b"key", b"value")
         commits = store.commits
-        ticket = commits.appended
-    if commits.synced >= ticket:
+        ticket = commits.version
+    if commits.durable_version >= ticket:
         commits.sync()  # close() has brought it to the disk
     else:
         assert durability == "os"

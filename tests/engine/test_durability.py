@@ -279,7 +279,7 @@ with Store(sys.argv[1], durability="group", log_writes="pwrite") as store:
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert store.commits.synced == store.commits.appended
+    assert store.commits.durable_version == store.commits.version
 """
 
 

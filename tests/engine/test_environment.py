@@ -155,7 +155,7 @@ def test_without_permission_to_write_one_can_read(public_path):
     reading, writing = run_python(AS_NOBODY, public_path, NOBODY)
     assert reading == "{b'key': b'value'} True"
     assert writing.startswith(f"StorageError [Errno {errno.EACCES}] cannot lock: Permission denied")
-    assert str(public_path / "LOCK") in writing
+    assert str(public_path / "OPENING") in writing
     assert content_of_folder(public_path) == before
 
 
@@ -370,9 +370,9 @@ def test_a_reader_without_descriptors_reads_right_again_later(path):
 
 
 def test_a_store_in_use(path):
-    with Store(path) as store:
+    with Store(path, exclusive=True) as store:
         store[b"key"] = b"value"
-        for options in ({}, {"rebuild": True}, {"create": False}):
+        for options in ({}, {"rebuild": True}, {"create": False}, {"exclusive": True}):
             with pytest.raises(StoreLocked) as refusal:
                 Store(path, **options)
             assert (refusal.value.path, refusal.value.pid) == (str(path), os.getpid())

@@ -264,13 +264,14 @@ def test_a_child_of_a_fork_neither_waits_for_the_thread_nor_disturbs_it(tmp_path
         if pid == 0:
             code = 1
             try:
+                store.put(b"more", b"of the child")
                 store.compact()
-            except StoreClosed:
                 store.close()
                 code = 0
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert store.get(b"more") == b"of the child"
         store.put(b"more", b"1")
         store.compact()
         check_store(store)

@@ -272,7 +272,7 @@ def test_the_heir_of_a_killed_writer_closes_what_it_left(path, tmp_path):
 def test_of_many_writers_one_wins_and_the_others_hear_of_it(path, start):
     agents = [start() for _ in range(4)]
     for agent in agents:
-        agent.tell("open {'durability': 'os'}")
+        agent.tell("open {'durability': 'os', 'exclusive': True}")
     answers = {agent: agent.answer() for agent in agents}
     winners = [agent for agent, answer in answers.items() if answer == "opened"]
     assert len(winners) == 1

@@ -229,7 +229,7 @@ def test_removing_the_lock_file_lets_no_second_writer_in(path):
     with filled(path) as store:
         (path / "LOCK").unlink()
         with pytest.raises(StoreLocked, match="open for writing"):
-            Store(path)
+            Store(path, exclusive=True)
         assert store.directory.lock_is_held()
         assert store.directory.reader().lock_is_held()
         with Store(path, read_only=True) as reader:
