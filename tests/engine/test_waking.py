@@ -144,6 +144,7 @@ def test_a_store_that_was_dropped_takes_its_thread_along(tmp_path):
     until(lambda: threads() == before, "the thread ends")
 
 
+@needs_futex
 def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypatch):
     monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
     monkeypatch.setattr("kvengine.engine.bell.LONGEST_REST_S", 3600.0)
@@ -158,7 +159,7 @@ def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypat
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    until(lambda: reader.waiters == 1, "it waits")
+    until(lambda: (Path(reader.path) / "CONTROL").read_bytes()[56] & 1, "its thread sleeps")
     reader.close()
     waiter.join(HANG_S)
     assert len(errors) == 1
