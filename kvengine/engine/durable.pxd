@@ -66,6 +66,7 @@ cdef class CommitGroup:
     cdef object keeper          # keeps it mapped
     cdef readonly uint64_t version  # of the last change that is in these files
     cdef uint64_t sync_ns       # how long the last sync took
+    cdef list idle              # whose descriptors are given back when no sync is under way
     cdef list unsynced          # segments filled before `active` that await their sync
     cdef object active
     cdef uint64_t active_id
@@ -88,4 +89,5 @@ cdef class CommitGroup:
     cdef void _gather(self) noexcept nogil
     cdef int _refuse(self, int code) noexcept nogil
     cdef int _sync_in_python(self) except -1
+    cdef int _close_idle(self) except -1
     cdef void _prune(self, list files) noexcept

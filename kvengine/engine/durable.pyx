@@ -61,7 +61,7 @@ cdef class CommitGroup:
     """
 
     def __cinit__(self) -> None:
-        self.unsynced = []
+        self.unsynced, self.idle = [], []
         self.page = self.no_page
 
     def begin(
@@ -95,6 +95,18 @@ cdef class CommitGroup:
         """These need no sync any more: another process has brought them to disk."""
         self._prune(files)
 
+    def close_descriptors(self, files: list) -> None:
+        """Give back the descriptors of files that need no sync any more, once none is under way."""
+        self.idle.extend(files)
+        self._close_idle()
+
+    cdef int _close_idle(self) except -1:
+        cdef MappedFile file
+        while self.idle and self.syncing == 0:
+            file = self.idle.pop()
+            file.close_descriptor()
+        return 0
+
     cdef int wait(self, uint64_t version, bint alone) except -1:
         """Return when everything up to `version` is on disk.
 
@@ -116,6 +128,7 @@ cdef class CommitGroup:
             with nogil:
                 code = self._sync(&plan) if alone else self._take_part(&plan, version)
             self.syncing -= 1
+            self._close_idle()
             if code == 0:
                 self._prune(files)
             elif code > 0:

@@ -356,14 +356,13 @@ cdef class LogEnd(Reader):
         try:
             if load_word(&self.page[JOB_TOKEN]) != mine:
                 code = NOT_MINE
-            elif load_word(&self.page[GENERATION]) != generation:
+            elif load_word(&self.page[GENERATION]) > generation:
                 code = OTHER
             elif fd < 0:
                 act()
             elif renameat(fd, old, fd, new) != 0:
                 code = errno
             if code == 0:
-                store_word(&self.page[FLOOR], floor)
                 store_word(&self.page[GENERATION], generation + 1)
         finally:
             self.release()
@@ -461,6 +460,7 @@ cdef class LogEnd(Reader):
             return FULL
         self.commits.keep()
         store_word(&self.page[WRITING], 1)
+        store_word(&self.page[FLOOR], segment.id + 1)
         code = segment.write_header()
         if code:
             store_word(&self.page[WRITING], torn)
@@ -479,6 +479,7 @@ cdef class LogEnd(Reader):
 
     cdef void go_on_in(self, NextSegment segment) noexcept:
         self.rows = segment.begun
+        self.segments.slots[segment.id] = segment.slot
         if self.commits is not None:
             self.commits.go_on_in(segment.file, segment.id)
         self.active, self.active_slot = segment.file, segment.slot

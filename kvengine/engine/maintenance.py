@@ -137,15 +137,15 @@ def close_filled_segments(store: StoreParts) -> None:
     for row in filled:
         _, end, _, _, _ = store.segment_table.counters(row.id)
         file = store.segment_table.segment_file(row.id)
-        if file.size_bytes > end:
+        if store.directory.size(segment_file.file_name(row.id)) > end:
             file.shorten(end)
             store.commits.sync_file(file)
         closed.append(row.closed(end))
 
     def finish() -> None:
         store.swap_rows(filled, closed)
-        for row in closed:
-            store.segment_table.segment_file(row.id).close_descriptor()
+        files = [store.segment_table.segment_file(row.id) for row in closed]
+        store.commits.close_descriptors(files)
 
     store.replace_manifest(finish, (filled, closed))
 

@@ -100,6 +100,7 @@ class StoreParts(Applier):
         self.directory = directory
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
+        self.files = OwnedLock()  # held while a job changes what the store consists of, or it starts over
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
@@ -218,6 +219,7 @@ class StoreParts(Applier):
             self.follow_further()
         given = changes.pop("segments", None)
         rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
+        rows = tuple(row for row in rows if row.id < floor)  # others may have begun since
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)
         self.commits.sync(always=begun)
