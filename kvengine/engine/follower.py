@@ -3,8 +3,8 @@
 Invariants:
 
 * Each call looks at one word of the control page; only if that has changed is the log read, up to
-  the version that the word said (indexing.pyx).  Here is what takes more than that: the next segment,
-  changes that were lost, files that were replaced.
+  the version that the word said (indexing.pyx).  Here is what takes more than that: the next
+  segment, changes that were lost, files that were replaced.
 * Nothing is read behind what is visible: batches stay whole, others may be at work there.
 * A segment counts up to the version before the first one of the segment that was begun next: what
   one who was killed has left behind that was never visible.  Which one is next is certain only as

@@ -13,7 +13,6 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.holding import OwnedLock, Pins
 from kvengine.engine.job_thread import IntervalSync, JobStopped, JobThread
-from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.key_order import KeyOrder, choose_merge
+from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reserve import Reserve
@@ -247,8 +246,6 @@ class StoreParts(Applier):
             code = self.commit_manifest(
                 act, folder, temporary, MANIFEST_NAME, self.token, before, floor
             )
-            if code > 0:
-                raise OSError(code, os.strerror(code), MANIFEST_NAME)
             if code:
                 raise JobStopped(
                     "another process does the jobs of the store by now"
@@ -476,6 +473,7 @@ class StoreParts(Applier):
         """As a job begins: know the files that make up the store by now."""
         page = self.control_page
         if page is not None and page.generation != self.manifest.generation:
+            assert self.follower is not None
             self.follower.start_over()
 
     def _convert(self) -> None:
