@@ -3,7 +3,7 @@ from typing import Self, final
 from kvengine.engine.changing import Changer
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.manifest import SegmentRow
+from kvengine.engine.manifest import Manifest, SegmentRow
 from kvengine.engine.reading import Reader
 from kvengine.entry import Change
 from kvengine.options import BATCH_BYTES_MAX as BATCH_BYTES_MAX
@@ -17,7 +17,14 @@ class Changes:
 class Applier(Changer):
     def announce(self) -> None: ...
     def count_changes(self, changes: DigestSum) -> int: ...
-    def take_over(self, other: Reader, order: KeyOrder, rows: list[SegmentRow]) -> None: ...
+    def take_over(
+        self,
+        other: Reader,
+        order: KeyOrder,
+        rows: list[SegmentRow],
+        manifest: Manifest,
+        active_id: int,
+    ) -> None: ...
     def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...
 
 def packed(changes: tuple[Change, ...], after: int, salt: int, start: int) -> bytes: ...

@@ -32,7 +32,7 @@ cdef struct Write:              # what is asked for:
     uint64_t version            # of the last change
     bint begun                  # a segment was
     bint grown                  # the log takes more disk
-    bint passed_on              # it is published, and the pen given back; the index knows it not yet
+    bint passed_on              # it is visible, and the pen given back; the index is behind
     int error                   # what went wrong, with `found` (a version, or a hash)
     uint64_t found
     uint64_t offset             # of a record, or its address if it must be read from the disk

@@ -24,16 +24,13 @@ from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
     JOB_BEAT, JOB_TOKEN, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN,
-    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, VERSION, WRITING, add_word, load_word, make_mutex,
-    store_word,
+    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, VERSION, WRITING, add_word, load_word,
+    make_mutex, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
-from kvengine.file.mapped cimport MappedFile
+from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
-from os import strerror
-
-from kvengine.errors import StorageError
 
 PAGE_BYTES = 4096
 
@@ -98,8 +95,7 @@ cdef class Control:
         memset(&self.words[PEN], 0, 128)
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
-            raise StorageError(
-                code, f"no mutex can be shared by processes here: {strerror(code)}", self.file.name)
+            raise storage_error(code, "cannot share a mutex with other processes", self.file.name)
         self.set_word(EPOCH, secrets.randbits(64) | 1)
         self.set_word(BOOT, boot)  # from now on the version is trusted
         self.set_word(MAGIC_WORD, MAGIC)

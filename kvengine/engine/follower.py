@@ -3,11 +3,12 @@
 Invariants:
 
 * Each call looks at one word of the control page; only if that has changed is the log read, up to
-  the version that the word said (indexing.pyx).  Here is what takes more than that: the next segment,
-  changes that were lost, files that were replaced.
+  the version that the word said (indexing.pyx).  Here is what takes more than that: the next
+  segment, changes that were lost, files that were replaced.
 * Nothing is read behind what is visible: batches stay whole, others may be at work there.
 * A segment counts up to the version before the first one of the segment that was begun next: what
-  one who was killed has left behind that was never visible.
+  one who was killed has left behind that was never visible.  Which one is next is certain only as
+  long as none was compacted away, which the generation of the manifest tells.
 * Segments that compaction removed stay mapped until this process starts over from the newest saved
   index; what it reads is right in between.
 * Each step is whole, and asks anew what there is to do.  So threads, and handlers that interrupt a
@@ -23,20 +24,19 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvengine.engine import manifest as manifests
-from kvengine.engine import segment_file
+from kvengine.engine import segment_file, trust
 from kvengine.engine.control import Control, follow_nobody_yet, look_is_due
-from kvengine.engine.manifest import LOG, SegmentRow
-from kvengine.engine.names import MANIFEST_NAME, id_of, is_segment
+from kvengine.engine.manifest import LOG, Manifest, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME, id_of
 from kvengine.engine.segment import MAP_BYTES, NextSegment, bytes_at
-from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.writer_page import WriterPage, open_page
 from kvengine.errors import CorruptData, StorageError, StoreClosed, again
-from kvengine.file.mapped import MappedFile
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
 LOOK_MS = 500  # between two looks at the folder
+LOOKS_MAX = 100  # at segments and a manifest that are replaced meanwhile
 
 
 class Ahead(NamedTuple):
@@ -59,7 +59,8 @@ class Follower:
     def __init__(self, store: StoreParts, page: WriterPage | None) -> None:
         self._reference = weakref.ref(store)  # the store has this, and goes when it is dropped
         self._stamp = store.directory.stamp(MANIFEST_NAME)
-        self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and those not read yet
+        self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and the last ones
+        self._latest: Manifest | None = None
         self._connect(page)
 
     @property
@@ -94,9 +95,17 @@ class Follower:
             store.lost_after = (control.losses, control.lost_after)
             self.start_over()
             return
-        following = self._next(control)
+        rows = store.rows
+        try:
+            self._go_on(self._next(control), control.version)
+        except KeyError:  # of a segment that went meanwhile
+            if store.rows is rows:
+                raise
+
+    def _go_on(self, following: Ahead | None, version: int) -> None:
+        store = self._store
         if following is None:
-            self._start_over_unless_there(control.version)
+            self._start_over_unless_there(version)
             return
         last = following.first_version - 1
         if store.applied_version < last and not store.read_active(last):
@@ -121,38 +130,46 @@ class Follower:
         """Return the segment in which the log goes on; None: it is not there."""
         newest = self._store.rows[-1].id if self._store.rows else 0
         begun = control.segment
-        if self._ahead[0] != begun:
-            self._ahead = (begun, self._list_ahead(newest, begun))
-        found = [one for one in self._ahead[1] if one.id > newest]
-        if len(found) < len(self._ahead[1]):
-            self._ahead = (begun, found)
-        return found[0] if found else None
+        if self._ahead[0] != begun or not any(one.id == newest for one in self._ahead[1]):
+            self._ahead = (begun, self._list(control, newest, begun))
+        place = next((at for at, one in enumerate(self._ahead[1], 1) if one.id == newest), None)
+        return None if place is None else next(iter(self._ahead[1][place:]), None)
 
-    def _list_ahead(self, newest: int, begun: int) -> list[Ahead]:
-        """List the segments of the log behind one, those that count, in their order."""
+    def _list(self, control: Control, newest: int, begun: int) -> list[Ahead]:
+        """List the segments of the log from one on, those that count, each behind the other.
+
+        The list ends where one is missing: it was compacted since.
+        """
+        for _ in range(LOOKS_MAX):
+            manifest = self._manifest(control)
+            rows = [*manifest.segments, *self._after(manifest, begun)]
+            if control.generation <= manifest.generation:
+                break  # so nothing that began after it was removed before we looked
+        if newest == 0:  # nothing was written before
+            rows.insert(0, SegmentRow(0, LOG, 1, 0))
+        place = next((at for at, row in enumerate(rows) if row.id == newest), len(rows))
         found: list[Ahead] = []
-        for name in self._store.directory.names():
-            if is_segment(name) and newest < (id_of(name) or 0) <= begun:
-                opened = self._open(name, writable=False)
-                if opened is not None and opened[1].kind == LOG:
-                    found.append(Ahead(opened[1].id, opened[1].first_version))
-        found.sort()
-        return [
-            one
-            for one, after in zip_longest(found, found[1:])
-            if after is None or one.first_version < after.first_version
-        ]
+        for row, after in zip_longest(rows[place:], rows[place + 1 :]):
+            found.append(Ahead(row.id, row.first_version))
+            if after is None or after.kind != LOG:
+                break
+            if row.kind == LOG and row.last_version not in {None, after.first_version - 1}:
+                break
+        return found
 
-    def _open(self, name: str, *, writable: bool) -> tuple[MappedFile, SegmentHeader] | None:
-        """Open a segment; None if it is gone, or was never begun."""
+    def _manifest(self, control: Control) -> Manifest:
+        """Return the newest manifest."""
+        manifest = self._latest or self._store.manifest
+        if manifest.generation < max(control.generation, self._store.manifest.generation):
+            data = self._store.directory.read(MANIFEST_NAME)
+            self._latest = manifest = manifests.decode(data, MANIFEST_NAME)
+        return manifest
+
+    def _after(self, manifest: Manifest, begun: int) -> list[SegmentRow]:
+        """Return the segments that were begun after a manifest was written."""
         directory = self._store.directory
-        map_bytes = MAP_BYTES if writable else segment_file.HEADER_BYTES
-        try:
-            file = directory.open(name, writable=writable, map_bytes=map_bytes)
-        except FileNotFoundError:  # compacted away since names()
-            return None
-        data = bytes_at(file, 0, min(segment_file.HEADER_BYTES, file.size_bytes))
-        return (file, segment_file.decode(data, name)) if any(data) else None
+        names = [name for name in directory.names() if (id_of(name) or 0) <= begun]
+        return trust.rows_after_manifest(directory, names, manifest)
 
     def _open_next(self, following: Ahead) -> None:
         store = self._store
@@ -166,8 +183,8 @@ class Follower:
             return
         header = segment_file.decode(bytes_at(file, 0, segment_file.HEADER_BYTES), name)
         rows = store.rows
-        if rows and rows[-1].id >= header.id and rows[-1].kind == LOG:
-            return  # another thread was quicker
+        if rows and rows[-1].id >= following.id:
+            return  # it started over meanwhile
         begun = [*rows, SegmentRow(header.id, LOG, header.first_version)]
         if rows and rows[-1].last_version is None:
             begun[-2] = rows[-1].ended(header.first_version - 1)
@@ -197,8 +214,9 @@ class Follower:
 
     def start_over(self) -> None:
         """Load the newest saved index and replay what came after it."""
-        self._ahead = (0, [])
-        self._store.reload(self._page)
+        with self._store.files.held():  # no job of this store comes between
+            self._ahead = (0, [])
+            self._store.reload(self._page)
 
     # -- whose folder it is
 

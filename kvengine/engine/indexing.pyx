@@ -16,8 +16,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_buffer cimport reserve_keys
 from kvengine.engine.key_index cimport (
-    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, is_unverified, is_warm, kv_prefetch,
-    points_to_record, record_at, reserve_entries, shard_of, table_of,
+    ADDRESS_MASK, COLD, DAMAGED, Table, find, home_line, is_unverified, kv_prefetch,
+    points_to_record, reserve_entries, shard_of, table_of,
 )
 from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, BEHIND, CONFLICT, DONE, NOTHING, NO_MEMORY, ON_DISK,
@@ -25,7 +25,7 @@ from kvengine.engine.log_end cimport (
 from kvengine.engine.page cimport ALLOCATED, SEGMENT, load_word
 from kvengine.engine.reading cimport checked_record, version_at
 from kvengine.engine.record cimport (
-    BAD_ENTRY, BAD_VERSION, DELETE, END_OF_LOG, EXPIRES, GAP, HEADER_BYTES, MORE, PUT, Header,
+    BAD_ENTRY, BAD_VERSION, DELETE, END_OF_LOG, EXPIRES, GAP, MORE, PUT, Header,
     check, expiry_of, flags_of, key_of, kind_of, size_of, version_of,
 )
 from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
@@ -39,7 +39,6 @@ cdef int look_up(LogEnd self, Write *write) noexcept:
     """Reserve what show() needs, and bring what it will touch into the caches."""
     cdef Change *change
     cdef uint64_t *entry
-    cdef uint64_t where
     cdef Py_ssize_t i
     cdef int code
     if write.n > 1:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from kvengine.clock import SystemClock
-from kvengine.engine.holding import rest
+from kvengine.engine.holding import Hold, rest
 from kvengine.engine.worker import Task, Worker
 from kvengine.errors import InvalidRequest, StoreReadOnly, again
 
@@ -117,6 +117,7 @@ class JobThread:
         self._is_watching = False  # wake() was called: there may be work at any time
         self._retry_at = 0.0
         self._token = 0  # of the store, while it has the jobs of all processes
+        self._hold: Hold | None = None  # so long nothing else changes which files there are
         self._closed: BaseException | None = None
         self.is_stopping = False  # no background work: the store is being closed
         self.failures = Failures()
@@ -263,12 +264,13 @@ class JobThread:
             while not store.claim_jobs(store.token, STALE_MS):
                 self.rest(TURN_S)
             self._token = store.token
+            self._hold = store.files.held()
             store.in_step()
             store.resume()
 
     def _end(self, store: StoreParts | None) -> None:
         """A job is over: another process may do the next one."""
-        self._token = 0
+        self._token, self._hold = 0, None
         if store is not None and not store.is_refused:
             store.end_jobs(store.token)
 

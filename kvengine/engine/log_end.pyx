@@ -4,15 +4,15 @@ Invariants:
 
 * One thread of all processes at a time has the pen, the mutex on the control page.  It is never
   waited for, nor held, while another thread, the GIL or a sync is waited for: who finds it taken
-  lets go of everything and comes again.  So it depends on nobody but the one who writes, and if that
-  one is killed it falls to the next.
+  lets go of everything and comes again.  So it depends on nobody but the one who writes, and if
+  that one is killed it falls to the next.
 * One thread of this process at a time writes, or keeps writers out (`owner`, guarded by the GIL).
   While a write is under way no Python code runs: nothing is called, nothing raised, no object made
   that the collector counts.  So a signal handler or a finalizer that writes never finds its own
   thread in the way, but inside exclusively(), where it gets StoreBusy at once.
 * Passing the pen from process to process costs more than a put, so who finds it taken sleeps for
-  some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond says
-  so, and the others give way once.
+  some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
+  says so, and the others give way once.
 * Going on in a new segment is one step: the table, the list of segments, what is synced and where
   records go change together, and what may fail comes before.
 * A list of segments is replaced, never changed, so who iterates over one is not disturbed.
@@ -22,22 +22,20 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EBUSY, EDQUOT, ENOSPC, errno
 
 from kvengine.engine.durable cimport (
-    CLOCK_MONOTONIC, kv_load, kv_thread, pthread_cond_destroy, pthread_cond_init,
+    kv_load, kv_thread, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_destroy, pthread_mutex_init,
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, HELD, HUNGRY, JOB_BEAT, JOB_TOKEN, NEXT_ID, PEN, PREPARED, SEGMENT, SPARSE, VERSION,
-    WRITING,
-    add_word, give_mutex, load_word, now_us, store_word, try_mutex, wait_for_pen,
+    ALLOCATED, BEGUN, FLOOR, GENERATION, HELD, HUNGRY, JOB_BEAT, JOB_TOKEN, NEXT_ID, PEN, PREPARED,
+    SEGMENT, SPARSE, VERSION, WRITING, add_word, give_mutex, load_word, now_us, store_word,
+    try_mutex, wait_for_pen,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
 from kvengine.file.mapped cimport storage_error
 
-import os
-
-from kvengine.errors import StoreBusy, StoreClosed, again
+from kvengine.errors import StoreBusy, StoreClosed
 
 cdef extern from "<stdio.h>" nogil:
     int renameat(int old_folder, const char *old_name, int new_folder, const char *new_name)
@@ -334,13 +332,16 @@ cdef class LogEnd(Reader):
     ) -> int:
         """Put a manifest in place, if this store still has the jobs and nobody replaced it.
 
-        No process writes meanwhile.  Return 0, the number of an error, LOST_JOBS or REPLACED.
+        No process writes meanwhile.  Return 0, LOST_JOBS or REPLACED.
 
         Args:
             act: does it, where there is no folder on disk (or one of tests).
             before: the generation that it follows.
+
+        Raises:
+            StorageError: the system refuses.
         """
-        cdef bytes source = os.fsencode(temporary), target = os.fsencode(name)
+        cdef bytes source = temporary.encode(), target = name.encode()
         cdef const char *old = source
         cdef const char *new = target
         cdef uint64_t mine = token, generation = before
@@ -350,17 +351,18 @@ cdef class LogEnd(Reader):
         try:
             if load_word(&self.page[JOB_TOKEN]) != mine:
                 code = NOT_MINE
-            elif load_word(&self.page[GENERATION]) != generation:
+            elif load_word(&self.page[GENERATION]) > generation:
                 code = OTHER
             elif fd < 0:
                 act()
             elif renameat(fd, old, fd, new) != 0:
                 code = errno
             if code == 0:
-                store_word(&self.page[FLOOR], floor)
                 store_word(&self.page[GENERATION], generation + 1)
         finally:
             self.release()
+        if code > 0:
+            raise storage_error(code, f"cannot rename {temporary}", name)
         return code
 
     # -- who does the jobs
@@ -455,6 +457,7 @@ cdef class LogEnd(Reader):
             return FULL
         self.commits.keep()
         store_word(&self.page[WRITING], 1)
+        store_word(&self.page[FLOOR], segment.id + 1)
         code = segment.write_header()
         if code:
             store_word(&self.page[WRITING], torn)
@@ -473,6 +476,7 @@ cdef class LogEnd(Reader):
 
     cdef void go_on_in(self, NextSegment segment) noexcept:
         self.rows = segment.begun
+        self.segments.slots[segment.id] = segment.slot
         if self.commits is not None:
             self.commits.go_on_in(segment.file, segment.id)
         self.active, self.active_slot = segment.file, segment.slot

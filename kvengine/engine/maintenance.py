@@ -137,7 +137,7 @@ def close_filled_segments(store: StoreParts) -> None:
     for row in filled:
         _, end, _, _, _ = store.segment_table.counters(row.id)
         file = store.segment_table.segment_file(row.id)
-        if file.size_bytes > end:
+        if store.directory.size(segment_file.file_name(row.id)) > end:
             file.shorten(end)
             store.commits.sync_file(file)
         closed.append(row.closed(end))

@@ -254,7 +254,7 @@ def snapshot(store: Store, version: int | None = None) -> Store:
 def _after_fork(store: StoreParts) -> None:
     """In a child process: a reader goes on; a writer opens the store again when it is used."""
     store.waiting.renew()
-    for lock in (store.jobs, store.closing, store.moving):
+    for lock in (store.jobs, store.files, store.closing, store.moving):
         lock.after_fork_in_child()
     in_memory = isinstance(store.directory, MemoryDirectory)
     error = StoreClosed(FORKED_IN_MEMORY if in_memory else FORKED)

@@ -13,7 +13,6 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.holding import OwnedLock, Pins
 from kvengine.engine.job_thread import IntervalSync, JobStopped, JobThread
-from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.key_order import KeyOrder, choose_merge
+from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reserve import Reserve
@@ -103,6 +102,7 @@ class StoreParts(Applier):
         self.manifest = Manifest(uuid=bytes(16), seed=0)  # nothing is known yet
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
+        self.files = OwnedLock()  # held while a job changes what the store consists of, or it starts over
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
@@ -225,6 +225,7 @@ class StoreParts(Applier):
             self.follow_further()
         given = changes.pop("segments", None)
         rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
+        rows = tuple(row for row in rows if row.id < floor)  # others may have begun since
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)
         self.commits.sync(always=begun)
@@ -252,8 +253,6 @@ class StoreParts(Applier):
             code = self.commit_manifest(
                 act, folder, temporary, MANIFEST_NAME, self.token, before, floor
             )
-            if code > 0:
-                raise OSError(code, os.strerror(code), MANIFEST_NAME)
             if code:
                 raise JobStopped(
                     "another process does the jobs of the store by now"
@@ -500,6 +499,7 @@ class StoreParts(Applier):
         """As a job begins: know the files that make up the store by now."""
         page = self.control_page
         if page is not None and page.generation != self.manifest.generation:
+            assert self.follower is not None
             self.follower.start_over()
 
     def _convert(self) -> None:

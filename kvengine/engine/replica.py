@@ -60,9 +60,7 @@ def _promote(store: StoreParts, version: int) -> None:
     if version > store.applied_version:
         store.commits.sync()
         rows = _close_log(store)
-        store.replace_manifest(
-            finish, segments=rows, version=version, origin=None
-        )
+        store.replace_manifest(finish, segments=rows, version=version, origin=None)
     else:
         store.replace_manifest(finish, origin=None)
 
@@ -215,13 +213,14 @@ class Staging:
         origin = store.manifest.origin
         if origin is not None:
             origin = replace(origin, position=version)
-        changes: dict[str, object] = {"version": version, "origin": origin}
+        changes: dict[str, Any] = {"version": version, "origin": origin}
         if not self._keep:
             # Deletes that the source has forgotten are in no log: who follows this store from
             # a version before must begin anew as well.
             changes |= {"index": None, "key_runs": (), "forgotten": version}
             old += derived_files(store)
             kept = []
+
         def finish() -> None:
             self._rows, self._names = [], []  # they are the store's now
             store.exclusively(lambda: _rebuild(store))

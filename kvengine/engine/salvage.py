@@ -26,7 +26,7 @@ from kvengine.engine.segment import bytes_at
 from kvengine.engine.store import Store
 from kvengine.entry import Change, SalvageReport
 from kvengine.errors import CorruptData, InvalidRequest, KvError, NotAStore
-from kvengine.file.directory import Directory
+from kvengine.file.directory import Directory, Rename
 from kvengine.file.local import LocalDirectory
 from kvengine.options import VERSION_LIMIT
 
@@ -95,8 +95,23 @@ class _Unfinished(LocalDirectory):
     def read(self, name: str) -> bytes:
         return super().read(_unfinished(name))
 
-    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
-        super().replace(_unfinished(name), data, durable=durable)
+    def replace(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        durable: bool = True,
+        temporary: str | None = None,
+        rename: Rename | None = None,
+    ) -> None:
+        super().replace(
+            _unfinished(name),
+            data,
+            durable=durable,
+            temporary=temporary,
+            # Who renames himself knows only the name that the manifest has in the end.
+            rename=rename and (lambda act, _, temporary: rename(act, None, temporary)),
+        )
 
     def watch(self, name: str) -> None:
         super().watch(_unfinished(name))

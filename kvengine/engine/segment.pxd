@@ -62,6 +62,7 @@ cdef class SegmentTable:
     cdef set told               # ids of segments whose counters a saved index gave
     cdef uint64_t used          # slots below this were used at least once
 
+    cdef int forget(self, uint64_t segment_id, uint64_t slot) except -1
     cdef uint64_t add(
         self, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end, bint resident,
     ) except 0

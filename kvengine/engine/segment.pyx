@@ -158,7 +158,7 @@ cdef class SegmentTable:
             if chunks == NULL:
                 raise MemoryError
             row.resident = chunks
-        self.slots[segment_id] = slot
+        self.slots.setdefault(segment_id, slot)  # until begun: two threads may be about to
         memset(row, 0, sizeof(Segment))
         memset(chunks, 1 if resident else 0, CHUNKS)
         memset(chunks + CHUNKS, 0, PROVEN_BYTES)
@@ -189,6 +189,19 @@ cdef class SegmentTable:
         self.rows[slot].proven = chunks + CHUNKS
         self.files[slot] = None
         return slot
+
+    cdef int forget(self, uint64_t segment_id, uint64_t slot) except -1:
+        """Give back a slot in which a segment was not begun; it may be in another one."""
+        cdef uint8_t *chunks = self.rows[slot].resident
+        if self.slots.get(segment_id) == slot:
+            self.retire(segment_id)
+        else:
+            memset(&self.rows[slot], 0, sizeof(Segment))
+            self.rows[slot].resident = chunks
+            self.rows[slot].proven = chunks + CHUNKS
+            self.files[slot] = None
+        self.free.append(slot)
+        return 0
 
     def recycle(self, slots: list[int]) -> None:
         """Let retired slots be used again: no saved index mentions them any more."""
@@ -323,9 +336,9 @@ cdef class NextSegment:
         """Give the slot back: the segment is not wanted any more; False: it was begun."""
         if self.slot == 0:
             return False
-        slot, self.slot = self.slot, 0
-        self.table.retire(self.id)
-        self.table.recycle([slot])
+        cdef uint64_t slot = self.slot
+        self.slot = 0
+        self.table.forget(self.id, slot)
         return True
 
     cdef int write_header(self) except -1:

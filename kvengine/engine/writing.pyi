@@ -7,3 +7,6 @@ class Writer(LogEnd):
     pause_s: float
     waiters: int
     follows: BaseException | None
+
+    def keep_up(self) -> bool: ...
+    def keep_up_to(self, version: int) -> bool: ...

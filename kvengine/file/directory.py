@@ -19,8 +19,8 @@ from kvengine.file.folder import Folder
 from kvengine.file.mapped import MappedFile
 
 GUARD_NAME = "CONSUMERS"  # the lock of update()
-# Called for the rename of replace(): with what does it, and with the folder, if there is one on disk,
-# and the name before, for who does it himself.
+# Called for the rename of replace(): with what does it, and for who does that himself with the
+# folder, if there is one on disk, and the name before.
 Rename = Callable[[Callable[[], None], Folder | None, str], None]
 
 

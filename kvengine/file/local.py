@@ -299,7 +299,7 @@ class LocalDirectory:
             guard.close()
 
     def lock(self, *, shared: bool = False) -> None:
-        """Become the one who writes, or one of them; raise StoreLocked if somebody else is alone."""
+        """Become the one who writes, or one of them; StoreLocked if another one is alone."""
         if not self.try_lock(shared=shared):
             raise StoreLocked(self.path, self.pid_of_holder())
 

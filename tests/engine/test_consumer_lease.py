@@ -23,7 +23,7 @@ TOTAL = 4000
 WORKER = f"""
 import sys, time
 from kvengine import Store
-with Store(sys.argv[1], read_only=True) as store:
+with Store(sys.argv[1], durability="os") as store:
     consumer = store.consumer("jobs")
     while consumer.position < {TOTAL}:
         for batch in consumer.batches(200, follow=True, timeout=1):
@@ -38,7 +38,7 @@ with Store(sys.argv[1], read_only=True) as store:
 MORTAL = f"""
 import random, sys
 from kvengine import Store
-with Store(sys.argv[1], read_only=True) as store:
+with Store(sys.argv[1], durability="os") as store:
     consumer = store.consumer("jobs")
     while consumer.position < {TOTAL}:
         for batch in consumer.batches(20, follow=True, timeout=0.2):
@@ -53,7 +53,7 @@ with Store(sys.argv[1], read_only=True) as store:
 HOLDER = """
 import os, sys, time
 from kvengine import Store
-store = Store(sys.argv[1], read_only=True)
+store = Store(sys.argv[1], durability="os")
 consumer = store.consumer("jobs")
 for change in consumer.changes(follow=True):
     print(change.version, flush=True)
@@ -74,10 +74,10 @@ def store(tmp_path):
         yield opened
 
 
-@pytest.fixture
-def reader(store):
+@pytest.fixture(params=["reader", "writer"])
+def other(store, request):
     """Another process, but for where it runs."""
-    with Store(store.path, read_only=True) as opened:
+    with Store(store.path, durability="os", read_only=request.param == "reader") as opened:
         yield opened
 
 
@@ -221,8 +221,8 @@ def test_a_child_does_not_keep_the_lease_of_its_parent(store, hold):
 
 
 @pytest.mark.parametrize("end", ["release", "close", "drop", "remove"])
-def test_each_way_to_let_go(store, reader, end):
-    here, there = store.consumer("jobs"), reader.consumer("jobs")
+def test_each_way_to_let_go(store, other, end):
+    here, there = store.consumer("jobs"), other.consumer("jobs")
     assert len(list(there.changes())) == 5
     there.acknowledge(3)
     assert list(here.changes()) == []
@@ -230,7 +230,7 @@ def test_each_way_to_let_go(store, reader, end):
     if end == "release":
         there.release()
     elif end == "close":
-        reader.close()
+        other.close()
     elif end == "drop":
         del there
         gc.collect()
@@ -243,8 +243,8 @@ def test_each_way_to_let_go(store, reader, end):
     assert following.all() == ([1, 2, 3, 4, 5] if end == "remove" else [4, 5])
 
 
-def test_what_was_given_before_letting_go_can_not_be_acknowledged_after_it(store, reader):
-    here, there = store.consumer("jobs"), reader.consumer("jobs")
+def test_what_was_given_before_letting_go_can_not_be_acknowledged_after_it(store, other):
+    here, there = store.consumer("jobs"), other.consumer("jobs")
     given, batches = here.changes(), here.batches(2)
     assert next(given).version == 1
     assert versions(next(batches)) == [1, 2]
@@ -263,8 +263,8 @@ def test_what_was_given_before_letting_go_can_not_be_acknowledged_after_it(store
     assert here.position == 4
 
 
-def test_consumers_and_threads_of_one_store_share_a_lease(store, reader):
-    first, second, elsewhere = store.consumer("jobs"), store.consumer("jobs"), reader
+def test_consumers_and_threads_of_one_store_share_a_lease(store, other):
+    first, second, elsewhere = store.consumer("jobs"), store.consumer("jobs"), other
     assert len(list(first.changes())) == len(list(second.changes())) == 5
     following = [Following(first, 5), Following(second, 5)]
     assert [one.all() for one in following] == [[1, 2, 3, 4, 5]] * 2
@@ -276,13 +276,13 @@ def test_consumers_and_threads_of_one_store_share_a_lease(store, reader):
     assert versions(elsewhere.consumer("jobs").changes()) == [6]
 
 
-def test_names_do_not_disturb_each_other(store, reader):
-    here, there = store.consumer("jobs"), reader.consumer("others")
+def test_names_do_not_disturb_each_other(store, other):
+    here, there = store.consumer("jobs"), other.consumer("others")
     assert len(list(here.changes())) == len(list(there.changes())) == 5
 
 
-def test_who_lost_the_lease_does_not_move_the_position(store, reader):
-    here, there = store.consumer("jobs"), reader.consumer("jobs")
+def test_who_lost_the_lease_does_not_move_the_position(store, other):
+    here, there = store.consumer("jobs"), other.consumer("jobs")
     given = here.batches(3)
     assert versions(next(given)) == [1, 2, 3]
     here.acknowledge(1)
@@ -302,9 +302,9 @@ def test_who_lost_the_lease_does_not_move_the_position(store, reader):
     assert versions(here.changes()) == [3, 4, 5]
 
 
-def test_who_may_not_write_to_the_folder_gets_nothing(store, reader, monkeypatch):
+def test_who_may_not_write_to_the_folder_gets_nothing(store, other, monkeypatch):
     store.consumer("jobs")
-    consumer = reader.consumer("jobs")
+    consumer = other.consumer("jobs")
     open_file = os.open
 
     def refused(path, flags, *rest, **options):
@@ -317,8 +317,8 @@ def test_who_may_not_write_to_the_folder_gets_nothing(store, reader, monkeypatch
         list(consumer.changes())
 
 
-def test_an_interrupted_wait_for_the_lease_leaves_nothing_behind(store, reader):
-    here, there = store.consumer("jobs"), reader.consumer("jobs")
+def test_an_interrupted_wait_for_the_lease_leaves_nothing_behind(store, other):
+    here, there = store.consumer("jobs"), other.consumer("jobs")
     list(there.changes())
 
     def interrupt(*_):
@@ -336,8 +336,8 @@ def test_an_interrupted_wait_for_the_lease_leaves_nothing_behind(store, reader):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_that_ends_leaves_the_lease_of_its_parent_alone(store, reader):
-    here, there = store.consumer("jobs"), reader.consumer("jobs")
+def test_a_child_that_ends_leaves_the_lease_of_its_parent_alone(store, other):
+    here, there = store.consumer("jobs"), other.consumer("jobs")
     given = there.changes()
     assert next(given).version == 1
     assert in_child(lambda: [len(list(given)), len(list(there.changes()))]) == [0, 0]

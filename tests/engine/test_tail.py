@@ -268,7 +268,11 @@ def test_a_compaction_that_fails_forgets_nothing():
         store.delete(b"a")
 
         def refuse(step):
-            if step.name.startswith("MANIFEST.") and step.data and b'"forgotten":0,' not in step.data:
+            if (
+                step.name.startswith("MANIFEST.")
+                and step.data
+                and b'"forgotten":0,' not in step.data
+            ):
                 raise OSError(28, "No space left on device")
 
         directory.before = refuse

@@ -26,11 +26,28 @@ import sys
 from kvengine import Store
 from kvengine.engine import bell, waiting
 bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
-with Store(sys.argv[1], read_only=True) as store:
+with Store(sys.argv[1], durability="os", read_only=sys.argv[3] == "reader") as store:
     version = 0
     while version < int(sys.argv[2]):
         version = store.wait(version)
         print(version, flush=True)
+"""
+
+# Writes, and goes on once it has heard what all have written so far.
+PEER = """
+import sys
+from kvengine import Store
+from kvengine.engine import bell, waiting
+bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
+name, peers, rounds = sys.argv[2].encode(), int(sys.argv[3]), int(sys.argv[4])
+with Store(sys.argv[1], durability="os") as store:
+    heard = 0
+    changes = store.tail(follow=True)
+    for number in range(1, rounds + 1):
+        store.put(name, b"%d" % number)
+        while heard < number * peers:
+            heard = next(changes).version
+    print(heard)
 """
 
 
@@ -47,12 +64,14 @@ class NoThread:
         pass
 
 
-@pytest.fixture
-def pair(tmp_path):
-    with Store(tmp_path / "s", durability="os", compaction="manual") as writer:
+@pytest.fixture(params=["reader", "writer"])
+def pair(tmp_path, request):
+    """Two store objects, as two processes have them: one writes, one waits."""
+    options = {"durability": "os", "compaction": "manual"}
+    with Store(tmp_path / "s", **options) as writer:
         writer.put(b"a", b"")
-        with Store(tmp_path / "s", read_only=True) as reader:
-            yield writer, reader
+        with Store(tmp_path / "s", **options, read_only=request.param == "reader") as other:
+            yield writer, other
 
 
 @needs_futex
@@ -77,15 +96,18 @@ def test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own
 
 @needs_futex
 def test_no_waiter_misses_a_write_while_others_come_to_wait(tmp_path):
-    rounds, count = 400, 4
+    rounds = 400
     with Store(tmp_path / "s", durability="os") as store:
         store.put(b"a", b"")
         command = [sys.executable, "-c", WAITER, tmp_path / "s", str(rounds)]
         waiters = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-            for _ in range(count)
+            subprocess.Popen([*command, kind], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            for kind in ("reader", "writer", "reader", "writer")
         ]
-        heard, alarm = [0] * count, threading.Timer(HANG_S, lambda: [w.kill() for w in waiters])
+        heard, alarm = (
+            [0] * len(waiters),
+            threading.Timer(HANG_S, lambda: [w.kill() for w in waiters]),
+        )
         alarm.start()
         try:
             # Those who have heard come back to wait, each in its time, while the next is written.
@@ -102,6 +124,29 @@ def test_no_waiter_misses_a_write_while_others_come_to_wait(tmp_path):
                 waiter.kill()
                 waiter.wait()
                 waiter.stdout.close()
+
+
+@needs_futex
+def test_processes_that_all_write_hear_of_each_other(tmp_path):
+    """Versions are a count of all writes: nobody goes on before it has heard of each."""
+    Store(tmp_path / "s").close()
+    peers, rounds = 3, 200
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PEER, tmp_path / "s", name, str(peers), str(rounds)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for name in "abc"
+    ]
+    try:
+        told = [int(process.communicate(timeout=HANG_S)[0]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert all(heard >= peers * (rounds - 1) + 1 for heard in told)
 
 
 def test_one_thread_hears_for_all_and_ends_with_the_store(pair):
@@ -144,6 +189,7 @@ def test_a_store_that_was_dropped_takes_its_thread_along(tmp_path):
     until(lambda: threads() == before, "the thread ends")
 
 
+@needs_futex
 def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypatch):
     monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
     monkeypatch.setattr("kvengine.engine.bell.LONGEST_REST_S", 3600.0)
@@ -158,7 +204,7 @@ def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypat
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    until(lambda: reader.waiters == 1, "it waits")
+    until(lambda: (Path(reader.path) / "CONTROL").read_bytes()[56] & 1, "its thread sleeps")
     reader.close()
     waiter.join(HANG_S)
     assert len(errors) == 1

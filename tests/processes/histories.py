@@ -66,7 +66,7 @@ class Conductor:
         self.face: StoreFace | None = None
         self.stacks = open(f"{self.path}.stacks", "w")  # noqa: SIM115  # for as long as we live
 
-    def start(self, slot: int) -> None:
+    def start(self, slot: int, kinds: tuple[str, ...] = ()) -> None:
         """Start a process."""
         self.started += 1
         seed = self.source.randrange(1 << 30)
@@ -80,7 +80,7 @@ class Conductor:
                 seed,
                 self.shared,
                 slot,
-                kinds=self.settings.kinds,
+                kinds=kinds or self.settings.kinds,
                 threads=self.settings.threads,
                 options=OPTIONS,
                 face=self.face,
@@ -90,7 +90,7 @@ class Conductor:
     def run(self) -> None:
         """Run the whole history."""
         self.shared[0] = 1
-        self.start(1)  # makes the store
+        self.start(1, self.settings.kinds[:1])  # makes the store
         self.reap(1, is_killed=False, waits=True)
         self.shared[0] = 0
         if self.settings.is_preloaded:

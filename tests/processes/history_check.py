@@ -266,6 +266,8 @@ class Check:
                 for place in range(bisect_right(versions[key], after), len(writes)):
                     write = writes[place]
                     is_due = write.version <= last or write.call.ended < call.began
+                    if after == 0 and write.tag is None:
+                        continue  # a copy of the store needs no deletes
                     if place + 1 < len(writes):
                         is_due = is_due and writes[place + 1].call.began > call.ended
                     if is_due and write.version not in there:
