@@ -216,19 +216,19 @@ def open_again(store: StoreParts) -> None:
     """
     if store.maintenance.is_inside():
         raise StoreBusy("the process was forked in the middle of this job")
-    with store.closing.held():
-        if not store.is_forked:
+    with store.closing.held():  # other threads wait here until it is open
+        if not store.is_forked or store.is_opening_again:
             return
-        directory = store.directory.reader()
-        store.directory.close()
-        store.begin_anew(directory)
-        store.is_forked = False
+        store.is_opening_again = True
         try:
-            store.refuse(None)
+            directory = store.directory.reader()
+            store.directory.close()
+            store.begin_anew(directory)
             open_store(store)
-        except BaseException:
-            store.is_forked = True
-            raise
+            store.is_forked = False
+            store.refuse(None)
+        finally:
+            store.is_opening_again = False
 
 
 def _give_up(store: StoreParts, error: StoreClosed) -> None:

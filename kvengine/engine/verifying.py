@@ -164,8 +164,11 @@ def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
             moment = store.as_of_now()
             report = Verification(store.directory, moment.manifest, progress).run(moment.ends)
             report = merged(report, index_problems(store.directory, moment, store.options.clock))
-            # Beside a writer, files that it has replaced are no damage: look at the new ones.
-            if report.ok or store.follower is None or not store.follower.refresh():
+            # Files that another process has replaced are no damage: look at the new ones.
+            if report.ok or store.follower is None:
+                return report
+            is_newest = moment.manifest.generation == store.manifest.generation
+            if is_newest and not store.follower.refresh():
                 return report
 
 
