@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvengine.engine import index_file, maintenance, opening, segment_file
+from kvengine.engine import index_file, loading, maintenance, opening, segment_file
 from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
@@ -440,7 +440,7 @@ class StoreParts(Applier):
 
     def reload(self, page: WriterPage | None) -> None:
         """A reader starts over from the newest files."""
-        opening.reload(self, page)
+        loading.reload(self, page)
 
     def _check_writable(self) -> None:
         self.check_usable()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import index_file, opening, segment_file
+from kvengine.engine import index_file, opening, segment_file, store_folder
 from kvengine.engine import manifest as manifests
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.hash import xxh3_64
@@ -239,7 +239,10 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
             manifest, report = _verify_once(path, directory, progress)
             if report.ok:
                 return report
-            if opening.load_manifest(directory, create=False).generation == manifest.generation:
+            if (
+                store_folder.load_manifest(directory, create=False).generation
+                == manifest.generation
+            ):
                 return report  # else a writer has replaced files meanwhile
     except CorruptData as error:
         return VerifyReport(1, 0, 0, (error,))
@@ -252,7 +255,7 @@ def _verify_once(
 ) -> tuple[Manifest, VerifyReport]:
     from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
 
-    manifest = opening.load_manifest(directory, create=False)
+    manifest = store_folder.load_manifest(directory, create=False)
     problems: list[CorruptData] = []
     ends: dict[int, int] = {}
     try:
