@@ -102,7 +102,7 @@ class StoreParts(Applier):
         self.jobs = OwnedLock()  # held while a job runs
         self.files = (
             OwnedLock()
-        )  # held while a job changes what the store consists of, or it starts over
+        )  # held while a job changes which files there are, or it starts over
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index

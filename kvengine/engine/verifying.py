@@ -239,10 +239,7 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
             manifest, report = _verify_once(path, directory, progress)
             if report.ok:
                 return report
-            if (
-                store_folder.load_manifest(directory, create=False).generation
-                == manifest.generation
-            ):
+            if store_folder.newest_manifest(directory).generation == manifest.generation:
                 return report  # else a writer has replaced files meanwhile
     except CorruptData as error:
         return VerifyReport(1, 0, 0, (error,))
