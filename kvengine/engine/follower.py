@@ -140,6 +140,7 @@ class Follower:
 
         The list ends where one is missing: it was compacted since.
         """
+        rows: list[SegmentRow] = []
         for _ in range(LOOKS_MAX):
             manifest = self._manifest(control)
             rows = [*manifest.segments, *self._after(manifest, begun)]

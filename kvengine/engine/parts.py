@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvengine.engine import index_file, maintenance, opening, segment_file
+from kvengine.engine import index_file, loading, maintenance, opening, segment_file
 from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
@@ -84,6 +84,7 @@ class StoreParts(Applier):
     is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
     is_forked = False  # the parent of this process opened it for writing: open it again
+    is_opening_again = False  # this is being done: what the thread calls that does it is right
     page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
@@ -102,7 +103,9 @@ class StoreParts(Applier):
         self.manifest = Manifest(uuid=bytes(16), seed=0)  # nothing is known yet
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
-        self.files = OwnedLock()  # held while a job changes what the store consists of, or it starts over
+        self.files = (
+            OwnedLock()
+        )  # held while a job changes which files there are, or it starts over
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
@@ -444,7 +447,7 @@ class StoreParts(Applier):
 
     def reload(self, page: WriterPage | None) -> None:
         """A reader starts over from the newest files."""
-        opening.reload(self, page)
+        loading.reload(self, page)
 
     def _check_writable(self) -> None:
         self.check_usable()

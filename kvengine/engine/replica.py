@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import checkpoint, maintenance, opening, segment_file
+from kvengine.engine import checkpoint, loading, maintenance, opening, segment_file, store_folder
 from kvengine.engine.applying import packed
 from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import COMPACTED, Origin, SegmentRow
@@ -92,7 +92,7 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
 def _rebuild(store: StoreParts) -> None:
     """Make the index anew from the files that the manifest names, and go on with it."""
     try:
-        opening.recover(store, store.control_page, store.manifest, alone=True)
+        loading.recover(store, store.control_page, store.manifest, alone=True)
         version = store.applied_version
         store.commits.begin(store.directory, [], None, 0, version)
         store.saved_taken_in = store.taken_in
@@ -125,7 +125,7 @@ def clear_folder(path: Any) -> None:
     """
     directory = LocalDirectory(opening.folder_path(path))
     try:
-        opening.refuse_other_folder(directory, create=True)
+        store_folder.refuse_other_folder(directory, create=True)
         directory.lock()
         # The manifest last: until it is gone, nobody takes what is left for a new store.
         names = [name for name in directory.names() if is_own(name) and name != LOCK_NAME]

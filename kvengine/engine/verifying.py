@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import index_file, opening, segment_file
+from kvengine.engine import index_file, opening, segment_file, store_folder
 from kvengine.engine import manifest as manifests
 from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.hash import xxh3_64
@@ -164,8 +164,11 @@ def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
             moment = store.as_of_now()
             report = Verification(store.directory, moment.manifest, progress).run(moment.ends)
             report = merged(report, index_problems(store.directory, moment, store.options.clock))
-            # Beside a writer, files that it has replaced are no damage: look at the new ones.
-            if report.ok or store.follower is None or not store.follower.refresh():
+            # Files that another process has replaced are no damage: look at the new ones.
+            if report.ok or store.follower is None:
+                return report
+            is_newest = moment.manifest.generation == store.manifest.generation
+            if is_newest and not store.follower.refresh():
                 return report
 
 
@@ -236,7 +239,7 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
             manifest, report = _verify_once(path, directory, progress)
             if report.ok:
                 return report
-            if opening.load_manifest(directory, create=False).generation == manifest.generation:
+            if store_folder.newest_manifest(directory).generation == manifest.generation:
                 return report  # else a writer has replaced files meanwhile
     except CorruptData as error:
         return VerifyReport(1, 0, 0, (error,))
@@ -249,7 +252,7 @@ def _verify_once(
 ) -> tuple[Manifest, VerifyReport]:
     from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
 
-    manifest = opening.load_manifest(directory, create=False)
+    manifest = store_folder.load_manifest(directory, create=False)
     problems: list[CorruptData] = []
     ends: dict[int, int] = {}
     try:

@@ -36,7 +36,7 @@ def work(monkeypatch):
             return super().purge(gone)
 
     monkeypatch.setattr(recovery, "Replay", CountingReplay)
-    monkeypatch.setattr("kvengine.engine.opening.SavedIndex", CountingIndex)
+    monkeypatch.setattr("kvengine.engine.loading.SavedIndex", CountingIndex)
     return done
 
 

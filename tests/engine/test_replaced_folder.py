@@ -13,7 +13,7 @@ import shutil
 import pytest
 
 from kvengine import StorageError, Store, StoreLocked, StoreReadOnly
-from kvengine.engine import opening
+from kvengine.engine import joining
 
 SMALL = {"segment_bytes": 16384, "key_buffer_entries": 64}
 GONE = (StorageError, StoreReadOnly)
@@ -242,14 +242,14 @@ def test_removing_the_lock_file_lets_no_second_writer_in(path):
 def test_a_folder_that_is_replaced_while_it_is_opened(path, monkeypatch):
     """The lock was taken in a folder that is not at the path any more."""
     filled(path).close()
-    refuse = opening.refuse_other_folder
+    refuse = joining.refuse_other_folder
 
     def slow(directory, **options):
         refuse(directory, **options)
         move_away(path)
         path.mkdir(0o700)
 
-    monkeypatch.setattr(opening, "refuse_other_folder", slow)
+    monkeypatch.setattr(joining, "refuse_other_folder", slow)
     with pytest.raises(StorageError, match="another folder is at the path") as failure:
         Store(path)
     assert failure.value.errno == errno.ESTALE

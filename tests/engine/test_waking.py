@@ -267,21 +267,31 @@ def test_a_child_of_a_fork_hears_through_a_thread_of_its_own(pair):
     waiter = threading.Thread(target=lambda: reader.wait(1))
     waiter.start()
     until(lambda: reader.waiters == 1, "it waits")
-    timer = threading.Timer(0.05, lambda: writer.put(b"a", b""))
-    timer.start()
+    ended = threading.Event()
+
+    def write():
+        while not ended.wait(0.01):
+            writer.put(b"a", b"")
+
+    writing = threading.Thread(target=write)
 
     def look():
-        found = reader.wait(1, HANG_S), reader.waiters, threads()
+        version = 1
+        while threads() == 1:  # it may have been written to before this process waits
+            version = reader.wait(version, HANG_S)
         reader.close()
-        return found, threads()
+        until(lambda: threads() == 1, "the thread ends")
+        return version > 1
 
-    found, after = in_child(look)
-    timer.join()
+    writing.start()
+    try:
+        assert in_child(look)
+    finally:
+        ended.set()
+        writing.join()
     waiter.join(HANG_S)
-    assert found == (2, 0, 2)
-    assert after == 1
-    writer.put(b"a", b"")
-    assert reader.wait(2, HANG_S) == 3
+    version = writer.put(b"a", b"")
+    assert reader.wait(version - 1, HANG_S) == version
 
 
 def test_a_signal_ends_the_wait(pair):

@@ -1,0 +1,160 @@
+"""Opening a store to write: alone, and then it is recovered, or beside others that do.
+
+Invariants:
+
+* Who opens or closes a store holds OPENING meanwhile, so it is alone, or others are at work, and
+  neither changes.
+* Only who is alone cuts the log, removes files and sets the control page up; all that come later
+  believe the page.
+"""
+
+from __future__ import annotations
+
+import errno
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kvengine.engine import maintenance, positions, segment_file
+from kvengine.engine.control import Control
+from kvengine.engine.durable import CommitGroup, level_of
+from kvengine.engine.follower import Follower
+from kvengine.engine.loading import recover, recover_beside
+from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME
+from kvengine.engine.reserve import segment_bytes
+from kvengine.engine.store_folder import (
+    load_manifest,
+    refuse_other_folder,
+    remove_strays,
+    used_ids,
+)
+from kvengine.engine.writer_page import WriterPage, open_control
+from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
+from kvengine.file.system import boot_id, process_id
+
+if TYPE_CHECKING:
+    from kvengine.engine.parts import StoreParts
+
+
+def open_to_write(store: StoreParts) -> None:
+    """Open a store alone, and recover it, or beside the processes that have it open."""
+    options, directory = store.options, store.directory
+    refuse_other_folder(directory, create=options.create)
+    with directory.opening():
+        alone = directory.try_lock()
+        if not alone:
+            if options.exclusive or options.rebuild:
+                raise StoreLocked(directory.path, directory.pid_of_holder())
+            directory.lock(shared=True)
+        store.manifest = load_manifest(directory, create=options.create and alone)
+        size = segment_bytes(directory, options.segment_bytes)
+        if size != options.segment_bytes:
+            store.options = replace(options, segment_bytes=size)
+        if alone:
+            _begin_alone(store)
+        else:
+            _join(store)
+        if alone and not options.exclusive:
+            directory.share_lock()
+    _begin_work(store)
+
+
+def _begin_alone(store: StoreParts) -> None:
+    """Recover a store that no other process has open, and set up what they will share."""
+    control = open_control(store.directory, writable=True)
+    assert control is not None
+    # Others may replace the manifest, nobody this file.
+    store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
+    control.prepare()
+    recovery = recover(store, control, store.manifest, alone=True)
+    store.reserve.begin()
+    names = store.directory.names()
+    next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
+    version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None
+    positions.mark_lost(store, positions.consumers_in(names))
+    durable = control.is_valid and control.durable_version >= version
+    control.set_up(
+        boot_id(),
+        process_id(),
+        version,
+        version if durable else 0,
+        store.manifest.generation,
+        next_id,
+        store.manifest.next_id,
+    )
+    if recovery.end.segment_id and open_row is not None:
+        file = store.segment_table.segment_file(open_row.id)
+        control.begin_in(open_row.id, open_row.first_version, file.size_bytes)
+    kept = {segment_file.file_name(row.id) for row in store.rows}
+    remove_strays(store.directory, names, store.manifest, kept)
+    _connect(store, control)
+
+
+def _join(store: StoreParts) -> None:
+    """Follow the others that have the store open, and write as they do.
+
+    Raises:
+        StorageError: the control page is missing, or none that this process can use.
+    """
+    control = open_control(store.directory, writable=True)
+    if control is None or not control.is_valid or not control.fits:
+        raise StorageError(
+            errno.ENOENT,
+            f"another process has the store open, and the file {CONTROL_NAME} that they share "
+            "is missing, or was made with another C library: close the store in all processes",
+            store.directory.path,
+        )
+    store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
+    page = WriterPage(control, store.directory)
+    page.believe()
+    recover_beside(store, page)
+    _connect(store, control)
+
+
+def _connect(store: StoreParts, control: Control) -> None:
+    """Let a store that was recovered write together with others."""
+    options, commits = store.options, CommitGroup()
+    commits.on_failure = refuser(store)
+    files = [store.segment_table.segment_file(row.id) for row in store.rows if not row.size_bytes]
+    active_id = store.rows[-1].id if store.has_open_segment else 0
+    active = store.segment_table.segment_file(active_id) if active_id else None
+    filled = [file for file in files if file is not active]
+    commits.begin(store.directory, filled, active, active_id, store.applied_version)
+    store.configure_writes(
+        store.key_order,
+        commits,
+        level_of(options.durability),
+        options.segment_bytes,
+        options.log_writes == "auto",
+    )
+    page = WriterPage(control, store.directory)
+    page.believe()
+    store.follower = Follower(store, page)
+    control.connect_writer(store, commits)
+
+
+def _begin_work(store: StoreParts) -> None:
+    """The store is open: begin what is done beside reads and writes."""
+    options = store.options
+    store.keep_reserve()
+    if store.manifest.origin is not None:
+        store.follows = maintenance.replica_error(store)
+    if options.rebuild:
+        store.maintenance.run(lambda: maintenance.save_rebuilt(store))
+    if options.durability == "interval":
+        store.interval_sync.begin(store.commits, options.sync_interval_s)
+    if store.key_order.is_full():
+        store.maintenance.wake()
+
+
+def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
+    """Return what makes a store read-only, without keeping it alive."""
+    reference = weakref.ref(store)
+
+    def refuse(error: StoreReadOnly) -> None:
+        held = reference()
+        if held is not None and held.refusal is None:
+            held.refuse_writes(error)
+
+    return refuse

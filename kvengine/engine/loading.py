@@ -1,0 +1,106 @@
+"""From the files of a store to an index that reads them: when it is opened, and over again.
+
+Invariants:
+
+* A store reads from what it had until the new index is whole; then it has all of it at once.
+* What others replace meanwhile is only a reason to look again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvengine.engine import manifest as manifests
+from kvengine.engine.control import Control
+from kvengine.engine.group_sizes import GroupSizes
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.manifest import Manifest
+from kvengine.engine.reading import Reader
+from kvengine.engine.recovery import Recovery
+from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine.segment import SegmentTable
+from kvengine.engine.store_folder import newest_manifest
+from kvengine.engine.writer_page import WriterPage
+from kvengine.errors import CorruptData
+from kvengine.file.system import boot_id
+
+if TYPE_CHECKING:
+    from kvengine.engine.parts import StoreParts
+
+READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
+
+
+def recover(
+    store: StoreParts,
+    control: Control | None,
+    manifest: Manifest,
+    *,
+    alone: bool = False,
+    until: int | None = None,
+) -> Recovery:
+    """Fill a new index from the files and let the store read from it; if that fails, as before.
+
+    Args:
+        alone: no other process has the store open; leave nothing behind the end of the log.
+        until: a version up to which others, at work beside this process, have made changes visible.
+    """
+    options, seed = store.options, manifest.seed
+    is_first = alone and store.follower is None  # then the page is an old one
+    begun = 0 if control is None or is_first else control.segment  # before the folder is listed
+    table = SegmentTable()
+    order = KeyOrder(options.key_buffer_entries)
+    reader = Reader()
+    reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
+    if options.groups is not None:
+        reader.groups = GroupSizes(*options.groups)
+    if until is not None and store.frozen_at is not None:
+        until = min(until, store.frozen_at)
+    recovery = Recovery(
+        reader,
+        order,
+        store.directory,
+        manifest,
+        writable=not options.read_only,
+        alone=alone,
+        rebuild=options.rebuild and alone,
+        until=until,
+        control=control,
+        boot=boot_id(),
+    )
+    recovery.run()
+    if reader.groups is not None and recovery.retired_slots:
+        reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
+    if recovery.end.segment_id:
+        recovery.rows[-1] = recovery.rows[-1].ended(None)
+    store.take_over(reader, order, recovery.rows, manifest, recovery.end.segment_id)
+    store.known_segment = max(begun, recovery.end.segment_id)
+    store.digest_sum = None
+    store.is_old_format = manifest.format != manifests.FORMAT
+    store.retired_slots = recovery.retired_slots
+    store.saved_version = recovery.saved.version if recovery.saved else 0
+    return recovery
+
+
+def recover_beside(store: StoreParts, page: WriterPage | None) -> None:
+    """Make an index from the newest files, and read from it from now on."""
+    control = None if page is None else page.control
+    manifest = store.manifest
+    for attempt in range(READ_ATTEMPTS + 1):
+        until = page.control.version if page is not None and page.is_trusted() else None
+        try:
+            if control is not None:
+                store.seen_losses = control.losses
+            recover(store, control, manifest, until=until)
+            return
+        except (FileNotFoundError, CorruptData):
+            # Another process may have replaced files since the manifest was read.
+            newest = newest_manifest(store.directory)
+            if newest.generation == manifest.generation or attempt == READ_ATTEMPTS:
+                raise
+            manifest = newest
+
+
+def reload(store: StoreParts, page: WriterPage | None) -> None:
+    """Start over from the newest files."""
+    store.manifest = newest_manifest(store.directory)
+    recover_beside(store, page)
