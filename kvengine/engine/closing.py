@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, maintenance
@@ -78,16 +79,15 @@ def _release(store: StoreParts) -> None:
     if store.is_settled or store.options.read_only or store.is_frozen:
         _end(store, last=False)
         return
-    try:
-        with store.directory.opening():
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(store.directory.opening())
             last = store.directory.is_last()
-            _end(store, last=last)
-    except (StoreLocked, StorageError) as error:
-        if store.is_released:
-            raise
-        # The folder is gone, or somebody has been opening the store for a minute.
-        logger.warning("closed without looking for others: %s", error)
-        _end(store, last=False)
+        except (StorageError, StoreClosed, StoreLocked) as error:
+            # The folder is gone, or somebody has been opening the store for a minute.
+            logger.warning("closed without looking for other processes: %s", error)
+            last = False
+        _end(store, last=last)
 
 
 def _end(store: StoreParts, *, last: bool) -> None:
@@ -153,7 +153,7 @@ def _settle(store: StoreParts) -> None:
     store.maintenance.is_stopping = True
     if store.options.read_only or store.is_refused or store.commits is None:
         return
-    if store.commits.failure is not None or not _is_present(store):
+    if not _is_present(store) or store.commits.failure is not None:
         return
     if _must_sync(store):
         store.commits.sync()

@@ -62,7 +62,6 @@ cdef struct Plan:               # what a sync has to bring to disk
 
 cdef class CommitGroup:
     cdef uint64_t *page         # words of the control page; never NULL
-    cdef uint64_t[64] no_page
     cdef object keeper          # keeps it mapped
     cdef readonly uint64_t version  # of the last change that is in these files
     cdef uint64_t sync_ns       # how long the last sync took

@@ -40,6 +40,8 @@ cdef enum:
     LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
     PATIENCE_US = 20000         # and this many, and four syncs, until it syncs on its own
 
+cdef uint64_t[64] no_page       # of a group that has not begun
+
 LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
 
 
@@ -64,7 +66,7 @@ cdef class CommitGroup:
 
     def __cinit__(self) -> None:
         self.unsynced = []
-        self.page = self.no_page
+        self.page = no_page
 
     def begin(
         self, folder: object, unsynced: list, file: MappedFile | None, segment_id: int,

@@ -113,8 +113,8 @@ class _Unfinished(LocalDirectory):
             rename=rename and (lambda act, _, temporary: rename(act, None, temporary)),
         )
 
-    def watch(self, name: str) -> None:
-        super().watch(_unfinished(name))
+    def watch(self, name: str, *, beside: str | None = None) -> None:
+        super().watch(_unfinished(name), beside=beside and _unfinished(beside))
 
     def stamp(self, name: str) -> object:
         return super().stamp(_unfinished(name))

@@ -86,7 +86,7 @@ def test_an_exception_anywhere(pair, change, opcodes):
         if not interruption.place:
             break
         at += step
-    assert at > (20 if change is append else 40)
+    assert at > (10 if change is append else 30)
     assert [change.version for change in reader.tail(writer.version - 2)] == [
         writer.version - 1,
         writer.version,

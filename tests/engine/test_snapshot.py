@@ -188,7 +188,8 @@ def test_a_snapshot_does_not_look_for_the_control_page(tmp_path, monkeypatch):
         (tmp_path / "CONTROL").unlink()
         monkeypatch.setattr(opening, "OPENING_PAUSE_S", 3600)
         with store.snapshot() as frozen:
-            store.put(b"key", b"later")
+            with pytest.raises(StoreReadOnly, match="CONTROL was removed"):
+                store.put(b"key", b"later")
             assert frozen[b"key"] == b"value"
             assert frozen.version == 1
 
