@@ -15,7 +15,7 @@ import click
 
 from kvengine import Store
 from kvengine.cli.failures import CommandFailed
-from kvengine.database.catalog import is_database
+from kvengine.database.catalog_rows import is_database
 from kvengine.options import VALUE_BYTES_MAX
 
 Command = TypeVar("Command", bound=Callable[..., Any])

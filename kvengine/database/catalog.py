@@ -3,8 +3,9 @@
 Invariants:
 
 * Titles are unique among living namespaces; ids and numbers are never used again.
-* Each change of the catalog is one batch, with the generation in it; who follows a writer in
-  another process sees by the generation that it must look again.
+* Each change of the catalog is one batch, with the generation in it: by it every process sees that
+  another one has changed the catalog, and reads it again before it relies on it.
+* One process at a time changes it: who does has a lease, which ends with the process.
 * A row never changes, it is replaced; who holds one asks again before relying on it.
 * A change that was interrupted may be in the store or not: what is in memory is read again before
   anybody relies on it, so no number is given twice.
@@ -12,15 +13,21 @@ Invariants:
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from kvengine.engine.holding import Hold, OwnedLock
+from kvengine.database.catalog_rows import (
+    FIELDS,
+    Row,
+    fields_of,
+    generation_of,
+    is_database,
+    row_of,
+)
+from kvengine.engine.holding import OwnedLock, rest
 from kvengine.engine.store import Store
 from kvengine.errors import (
-    CorruptData,
     InvalidType,
     KvError,
     NamespaceExists,
@@ -28,34 +35,15 @@ from kvengine.errors import (
     NotAStore,
     StoreBusy,
     StoreReadOnly,
-    pass_on,
+    VersionConflict,
 )
+from kvengine.file.lease import Lease, holder, take
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
 ID_BYTES = 16
-ID = re.compile(r"[0-9a-f]{32}")
-STATES = ("live", "deleting")
-
-
-class Row(NamedTuple):
-    """A namespace in the catalog."""
-
-    id: str
-    number: int
-    title: str
-    created: int  # seconds since the epoch
-    deleting: bool = False
-
-    def encode(self) -> bytes:
-        """Return the row as its record has it."""
-        return json.dumps(
-            {
-                "number": self.number,
-                "title": self.title,
-                "created": self.created,
-                "state": STATES[self.deleting],
-            }
-        ).encode()
+LEASE_NAME = "NAMESPACES.lock"
+PATIENCE_S = 10.0  # with another process that changes the catalog
+PAUSE_S, PAUSE_MAX_S = 0.000_2, 0.01
 
 
 class Catalog:
@@ -66,8 +54,11 @@ class Catalog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._follows = store.is_read_only  # others change the catalog; that it did stays so
-        self._lock = OwnedLock()
+        self._follows = store.is_read_only  # only others change the catalog; that stays so
+        self.on_removal: Callable[[], object] | None = None  # called when others remove some
+        self._changing = OwnedLock()  # one thread changes it, which may wait for another process
+        self._lock = OwnedLock()  # of what is in memory
+        self._has_removals = False  # others began some that on_removal() was not told of
         self._is_whole = True  # False: a change was begun; what is in memory may be old
         self._generation: bytes | None = None  # there is no catalog yet
         self._by_id: dict[str, Row] = {}
@@ -78,41 +69,58 @@ class Catalog:
 
     def _begin(self) -> None:
         if not is_database(self._store):
-            if next(iter(self._store.keys(limit=1)), None) is not None:
+            is_plain = next(iter(self._store.keys(limit=1)), None) is not None
+            if is_plain and not is_database(self._store):  # nobody made it one meanwhile
                 raise NotAStore(
                     f"{self._store.path} is a plain store, without namespaces; "
                     "open it with kvengine.Store"
                 )
             if not self._store.is_read_only:
-                self._store.put(CATALOG, _generation(0, 0))
+                with suppress(VersionConflict):  # another process did
+                    self._store.put(CATALOG, generation_of(0, 0), if_version=0)
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the catalog again if another process has changed it."""
-        if self._store.get(CATALOG) != self._generation:
-            self._load()
+        """Read the catalog again if another process has changed it, or a change was interrupted."""
+        if self._is_old() and not self._lock.is_mine():
+            with self._lock.held():
+                if self._is_old():
+                    self._load()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell of removals, without a lock: who is told asks for them."""
+        if self._has_removals and self.on_removal is not None:
+            self._has_removals = False
+            self.on_removal()
+
+    def _is_old(self) -> bool:
+        return not self._is_whole or self._store.get(CATALOG) != self._generation
 
     def after_fork(self) -> None:
         """In a child process: whoever was changing it is not there."""
+        self._changing.after_fork_in_child()
         self._lock.after_fork_in_child()
 
     def _load(self) -> None:
-        with self._lock.held():
-            # Its generation first: what is written while the rows are read shows at the next look.
-            generation = self._store.get(CATALOG)
-            fields = {"next_number": 0}
-            if generation is not None:
-                fields = self._fields(CATALOG, generation, FIELDS)
-            rows = [
-                self._row(entry.key, entry.value)
-                for entry in self._store.scan(CATALOG, start_after=CATALOG)
-            ]
-            self._by_id = {row.id: row for row in rows}
-            self._by_number = {row.number: row for row in rows}
-            self._by_title = {row.title: row for row in rows if not row.deleting}
-            self._next_number = max([fields["next_number"], *(row.number + 1 for row in rows)])
-            self._generation = generation
-            self._is_whole = True
+        """Read the catalog; the lock is held."""
+        self._is_whole = False
+        # Its generation first: what is written while the rows are read shows at the next look.
+        generation = self._store.get(CATALOG)
+        fields = {"next_number": 0}
+        if generation is not None:
+            fields = fields_of(self._store.path, CATALOG, generation, FIELDS)
+        rows = [
+            row_of(self._store.path, entry.key, entry.value)
+            for entry in self._store.scan(CATALOG, start_after=CATALOG)
+        ]
+        self._by_id = {row.id: row for row in rows}
+        self._by_number = {row.number: row for row in rows}
+        self._by_title = {row.title: row for row in rows if not row.deleting}
+        self._next_number = max([fields["next_number"], *(row.number + 1 for row in rows)])
+        self._generation = generation
+        self._is_whole = True
+        self._has_removals = any(row.deleting for row in rows)
 
     # -- looking
 
@@ -156,7 +164,7 @@ class Catalog:
 
     def is_living(self, row: Row) -> bool:
         """True unless the namespace was deleted since."""
-        self._settle()
+        self.refresh()
         found = self._by_id.get(row.id)
         return found is not None and not found.deleting
 
@@ -167,16 +175,13 @@ class Catalog:
 
     def deleting(self) -> list[Row]:
         """Return the namespaces whose keys are being removed."""
-        self._settle()
+        self.refresh()
         return [row for row in list(self._by_id.values()) if row.deleting]
 
     def id_of(self, number: int) -> str | None:
         """Return the id of the living namespace with a number."""
-        self._settle()
+        self.refresh()
         row = self._by_number.get(number)
-        if row is None and self._follows:
-            self.refresh()
-            row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
 
     def check_key(self, key: bytes) -> None:
@@ -186,16 +191,7 @@ class Catalog:
 
     def _look(self) -> None:
         self._store.check_usable()
-        if self._follows:
-            self.refresh()
-        self._settle()
-
-    def _settle(self) -> None:
-        """After a change that was interrupted, believe the store."""
-        if not self._is_whole and not self._lock.is_mine():
-            with self._lock.held():
-                if not self._is_whole:
-                    self._load()
+        self.refresh()
 
     def _living(self, namespace_id: str) -> Row:
         row = self._by_id.get(namespace_id)
@@ -214,21 +210,44 @@ class Catalog:
         with self._alone():
             return self._create(title, now)
 
-    def _alone(self) -> Hold:
-        """Return a lock, held, under which the catalog may be changed.
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Have the catalog as it is now, which nobody else changes meanwhile.
 
         Raises:
-            StoreBusy: this thread is in the middle of another change.
+            StoreBusy: this thread, or all the time another process, is in the middle of a change.
         """
         self.check_not_inside()
-        hold = self._lock.held()
-        if not self._is_whole:
-            self._load()
-        return hold
+        with self._changing.held():
+            lease = None
+            try:
+                if not self._store.is_read_only:  # else the store refuses
+                    lease = self._lease()
+                with self._lock.held():
+                    if self._is_old():
+                        self._load()
+                    yield
+            finally:
+                if lease is not None:
+                    lease.release()
+        self._tell()
+
+    def _lease(self) -> Lease:
+        """Return what one process at a time has."""
+        directory, waited_s, pause_s = self._store.directory, 0.0, PAUSE_S
+        while (lease := take(directory, LEASE_NAME)) is None:
+            if waited_s > PATIENCE_S:
+                raise StoreBusy(
+                    "namespaces can't be made, renamed or deleted now: process "
+                    f"{holder(directory, LEASE_NAME)} has been at it for {PATIENCE_S:.0f} s"
+                )
+            rest(pause_s)
+            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, PAUSE_MAX_S)
+        return lease
 
     def is_changed_here(self) -> bool:
         """True if a handler or a finalizer asks that interrupted a change in this very thread."""
-        return self._lock.is_mine()
+        return self._changing.is_mine()
 
     def check_not_inside(self) -> None:
         """Refuse what would have to wait for the change that it has interrupted.
@@ -236,7 +255,7 @@ class Catalog:
         Raises:
             StoreBusy: this thread is in the middle of another change.
         """
-        if self._lock.is_mine():
+        if self._changing.is_mine():
             raise StoreBusy(
                 "namespaces can't be made, renamed or deleted in a signal handler or a finalizer "
                 "that interrupted this very thread while it did so: do it afterwards"
@@ -294,8 +313,8 @@ class Catalog:
             )
         old = self._by_id.get(row.id)
         number = self._next_number if next_number is None else next_number
-        fields = self._fields(CATALOG, self._generation or b"", FIELDS)
-        generation = _generation(fields["generation"] + 1, number)
+        fields = fields_of(self._store.path, CATALOG, self._generation or b"", FIELDS)
+        generation = generation_of(fields["generation"] + 1, number)
         self._is_whole = False  # Ctrl-C while it waits for the disk: the change may be there
         with self._store.batch() as batch:
             batch.makes_room = row.deleting
@@ -314,86 +333,3 @@ class Catalog:
                 del self._by_title[old.title]
         self._generation, self._next_number = generation, number
         self._is_whole = True
-
-    # -- records
-
-    def _row(self, key: bytes, data: bytes) -> Row:
-        fields = self._fields(key, data, ROW_FIELDS)
-        namespace_id = key[len(CATALOG) :].decode("ascii", "replace")
-        if not ID.fullmatch(namespace_id):
-            self._damaged(key, "a key of 32 hex digits", repr(key))
-        if fields["state"] not in STATES:
-            self._damaged(key, f"a state of {STATES}", repr(fields["state"]))
-        if not 0 <= fields["number"] <= NUMBER_MAX:
-            self._damaged(key, f"a number up to {NUMBER_MAX}", fields["number"])
-        return Row(
-            id=namespace_id,
-            number=fields["number"],
-            title=fields["title"],
-            created=fields["created"],
-            deleting=fields["state"] == "deleting",
-        )
-
-    def _fields(self, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
-        try:
-            fields = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            pass_on(error)
-            self._damaged(key, "JSON", "something else")
-        if not isinstance(fields, dict) or any(
-            type(fields.get(name)) is not kind for name, kind in types.items()
-        ):
-            self._damaged(key, f"an object with {', '.join(types)}", "something else")
-        return fields
-
-    def _damaged(self, key: bytes, expected: str, found: object) -> NoReturn:
-        raise CorruptData(
-            f"catalog record {key!r}",
-            file=self._store.path,
-            offset=0,
-            expected=expected,
-            found=found,
-        )
-
-
-FIELDS: dict[str, type] = {"generation": int, "next_number": int}
-ROW_FIELDS: dict[str, type] = {"number": int, "title": str, "created": int, "state": str}
-
-
-def is_database(store: Store) -> bool:
-    """True if the store has a catalog, even a damaged one; a plain store may have its first key."""
-    data = store.get(CATALOG)
-    if data is None:
-        return False
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        pass_on(error)
-        fields = None
-    if isinstance(fields, dict) and fields.keys() >= FIELDS.keys():
-        return True
-    after = next(iter(store.keys(CATALOG, start_after=CATALOG, limit=1)), b"")
-    return ID.fullmatch(after[len(CATALOG) :].decode("ascii", "replace")) is not None
-
-
-def is_living_record(data: bytes | None) -> bool:
-    """True if this is the catalog's record of a namespace that was not deleted.
-
-    Raises:
-        CorruptData: it is no record of the catalog.
-    """
-    if data is None:
-        return False
-    try:
-        state = json.loads(data)["state"]
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
-        pass_on(error)
-        raise CorruptData(
-            "a namespace's record", file="the upstream", offset=0, expected="JSON with a state",
-            found=f"{len(data)} other bytes",
-        ) from None  # fmt: skip
-    return bool(state == STATES[False])
-
-
-def _generation(generation: int, next_number: int) -> bytes:
-    return json.dumps({"generation": generation, "next_number": next_number}).encode()

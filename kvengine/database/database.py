@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Literal, Self
 
-from kvengine.database.catalog import Catalog, Row
+from kvengine.database.catalog import Catalog
+from kvengine.database.catalog_rows import Row
 from kvengine.database.locations import begin_center
 from kvengine.database.removal import Remover
 from kvengine.engine.consumer import Consumer, ConsumerInfo
@@ -83,6 +84,7 @@ class Database:
         )
         fork_watch(self, Database._after_fork)
         if not store.is_read_only:
+            self._catalog.on_removal = self._remover.weakly()
             self._remover.begin()
 
     def _after_fork(self) -> None:
@@ -312,9 +314,9 @@ class Database:
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
         """Return what was used in a month, and what is stored now.
 
-        Operations of this process are all in it; those of another process that writes, as far as
-        it has written them down, which it does every few seconds.  Reads in processes that only
-        read are counted there, and not kept.
+        Operations of this process are all in it; those of others as far as they have written them
+        down, which they do every few seconds.  What is counted in processes that only read is not
+        kept.
 
         Args:
             namespace: title or id; None: of all namespaces, deleted ones too.

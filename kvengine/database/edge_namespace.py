@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvengine.database.catalog import is_living_record
+from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kvengine.client.log import HttpLog
-from kvengine.database.catalog import STATES
+from kvengine.database.catalog_rows import STATES
 from kvengine.database.database import Database
 from kvengine.engine.store import Store
 from kvengine.errors import CorruptData, InvalidRequest, NamespaceNotFound, pass_on

@@ -6,6 +6,7 @@ Invariants:
   a close cut short goes on at the next open.
 * A removal that fails (the disk is full, say) is tried again, later each time, and at once when
   another namespace is deleted.
+* One process at a time removes, by a lease; the others look now and then whether it still does.
 * A removal waits between its batches for as long as they took, so that it takes half of what
   writers could have at most.
 * The thread refers to store and catalog only while it is at work, never to the database; it ends
@@ -19,17 +20,22 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
-from kvengine.database.catalog import Catalog, Row
+from kvengine.database.catalog import Catalog
+from kvengine.database.catalog_rows import Row
 from kvengine.engine.changes import Changes, Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed, StoreReadOnly
+from kvengine.file.lease import take
 from kvengine.namespace.layout import data_prefix, import_prefix
 
 logger = logging.getLogger("kvengine")
 BATCH_KEYS = 1000
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
+LEASE_NAME = "REMOVAL.lock"
+OTHERS_S = 0.25  # between two looks at what another process removes
 
 
 class Remover:
@@ -65,6 +71,17 @@ class Remover:
             with contextlib.suppress(RuntimeError):  # the program ends: the next open does it
                 self._thread.start()
 
+    def weakly(self) -> Callable[[], None]:
+        """Return what calls begin() as long as this is there: no cycle keeps a store open."""
+        reference = weakref.WeakMethod(self.begin)
+
+        def call() -> None:
+            begin = reference()
+            if begin is not None:
+                begin()
+
+        return call
+
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
@@ -95,10 +112,7 @@ class Remover:
     def step(self) -> float | None:
         """Remove what there is; return after how many seconds to try again, None: never."""
         try:
-            while row := self._next():
-                self._remove(row)
-                self._failures = 0
-            return None
+            return self._work()
         except (StoreClosed, StoreReadOnly) as error:
             self._end()
             if isinstance(error, StoreReadOnly):
@@ -115,6 +129,21 @@ class Remover:
             self._failures += 1
             self._ended.notify()
             return pause
+
+    def _work(self) -> float | None:
+        """Remove what there is, unless another process is at it."""
+        if not self._next():
+            return None
+        lease = take(self._store.directory, LEASE_NAME)
+        if lease is None:
+            return OTHERS_S
+        try:
+            while row := self._next():
+                self._remove(row)
+                self._failures = 0
+            return None
+        finally:
+            lease.release()
 
     def _next(self) -> Row | None:
         """Return what to remove now; with None the thread ends."""

@@ -193,6 +193,8 @@ def _next_open_is_slow(store: StoreParts) -> bool:
 
 def _end_log(store: StoreParts, closed: StoreClosed, last: bool) -> None:
     """Let the last write end; the last process leaves no more of the log than should be found."""
+    if last:
+        _read_all(store)
     store.stop_writes(closed)
     try:
         store.drop_next_segment()
@@ -203,8 +205,23 @@ def _end_log(store: StoreParts, closed: StoreClosed, last: bool) -> None:
             pass
         elif store.commits.failure is not None:
             _forget_unsynced(store)
-        elif store.has_open_segment:
+        elif store.has_open_segment and _knows_the_end(store):
             _shorten(store)
+
+
+def _read_all(store: StoreParts) -> None:
+    """Take in what others wrote before they left."""
+    try:
+        if store.follower is not None:
+            store.follower.catch_up()
+    except (KvError, OSError) as error:
+        logger.warning("closed without reading what others wrote last: %s", error)
+
+
+def _knows_the_end(store: StoreParts) -> bool:
+    """True if this process has read all that is visible: what is behind it, nobody has seen."""
+    page = store.control_page
+    return page is None or store.applied_version >= page.version
 
 
 def _shorten(store: StoreParts) -> None:

@@ -111,8 +111,9 @@ class Waiting:
     # -- what other processes write
 
     def _hear(self, store: Store) -> float:
-        """Let the thread listen for what other processes write, if there are any."""
-        is_alone = isinstance(store.directory, MemoryDirectory) and not store.options.read_only
+        """Let the thread listen for what other processes write, if any may."""
+        keeps_out = store.options.exclusive or isinstance(store.directory, MemoryDirectory)
+        is_alone = keeps_out and not store.options.read_only
         if store.is_frozen or is_alone or self._is_over:
             return LONGEST_SLEEP_S
         if self._worker is None:

@@ -4,10 +4,12 @@ Invariants:
 
 * A count is written down once, in the row of the day on which it was written down; so at midnight
   at most what was counted within one interval is in the row of the next day.
-* Reading never writes: a thread looks at the meters every few seconds, and writes one batch if
-  they moved.  After `kill -9` at most the counts of one interval are lost; what is stored is not
+* Any number of processes add to a row: each writes it only if it is still the one that it read.
+* Reading never writes: a thread looks at the meters every few seconds, and writes the rows of those
+  that moved.  After `kill -9` at most the counts of one interval are lost; what is stored is not
   counted here, so it is exact.
-* A commit that was interrupted may be in the store or not: the rows there say whether it was.
+* A write that was interrupted may be in the store or not: a row says which ledgers wrote it last,
+  and how often each has written.
 * The thread refers to the ledger weakly: a database that nobody holds any more goes away.
 """
 
@@ -16,21 +18,23 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from kvengine.engine.changes import Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
-from kvengine.errors import CorruptData, KvError, pass_on
+from kvengine.errors import CorruptData, KvError, VersionConflict, pass_on
 from kvengine.metering.usage import KINDS, Counts, Meter
 
 DAY_S = 86400
 INTERVAL_S = 5.0
+LAST_MAX = 16  # ledgers that a row remembers
 
 
 class RowKeys(NamedTuple):
@@ -48,10 +52,13 @@ class Row:
     counts: Counts
     keys: int
     stored_bytes: int
+    last: dict[str, int] = field(default_factory=dict)  # who wrote it, the number of the write
 
     def encode(self) -> bytes:
         """Return the row as its record has it."""
         fields = {**asdict(self.counts), "keys": self.keys, "bytes": self.stored_bytes}
+        if self.last:
+            fields["last"] = self.last
         return json.dumps(fields).encode()
 
 
@@ -64,9 +71,11 @@ def decode(key: bytes, data: bytes) -> Row:
     try:
         found = json.loads(data)
         numbers = [found[name] for name in (*KINDS, "keys", "bytes")]
-        if not all(type(number) is int and number >= 0 for number in numbers):
+        last = dict(found.get("last", {}))
+        if not all(type(number) is int and number >= 0 for number in [*numbers, *last.values()]):
             raise ValueError
-        return Row(Counts(*numbers[: len(KINDS)]), *numbers[len(KINDS) :])
+        *counts, keys, stored_bytes = numbers
+        return Row(Counts(*counts), keys, stored_bytes, last)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         pass_on(error)
         raise CorruptData(
@@ -99,7 +108,9 @@ class Ledger:
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
         self._written: dict[int, Counts] = {}
-        self._begun: dict[bytes, tuple[int, Counts, bytes]] = {}  # rows that may be in the store
+        self._name, self._writes = secrets.token_hex(6), 0
+        # The write that may be in the store: of which row, its number, and the counts it ends at.
+        self._begun: tuple[bytes, int, int, Counts] | None = None
         self._lock = OwnedLock()
         self._thread: threading.Thread | None = None
 
@@ -121,9 +132,11 @@ class Ledger:
                     thread.start()
 
     def after_fork(self) -> None:
-        """In a child process: the thread is not there, nor is there anything to write to."""
+        """In a child process: what was counted before, its parent writes down."""
         self._lock.after_fork_in_child()
         self._thread, self._stopping = None, Flag()
+        self._name, self._begun = secrets.token_hex(6), None
+        self._written = {number: Counts.of(meter) for number, meter in self._meters.items()}
 
     def stop(self) -> None:
         """Write down what was counted, and end."""
@@ -145,34 +158,42 @@ class Ledger:
             return False
         with self._lock.held():
             self._settle()
-            day = self.today()
-            batch = self._store.batch(durability="os")
-            rows = {}
+            day, added = self.today(), False
             for number, meter in list(self._meters.items()):
                 now = Counts.of(meter)
                 delta = now - self._written.get(number, Counts())
                 if delta:
-                    key = self._keys.key(number, day)
-                    data = self._store.get(key)
-                    before = decode(key, data).counts if data else Counts()
-                    size = self._size(number)
-                    row = Row(before + delta, size.keys, size.bytes).encode()
-                    batch.put(key, row)
-                    rows[key] = number, now, row
-            if rows:
-                self._begun = rows
-                batch.commit()
-                self._settle()
-            return bool(rows)
+                    self._add(number, self._keys.key(number, day), now, delta)
+                    added = True
+            return added
+
+    def _add(self, number: int, key: bytes, now: Counts, delta: Counts) -> None:
+        """Add counts to a row, whatever other processes do to it."""
+        while True:
+            entry = self._store.get_entry(key)
+            row = Row(Counts(), 0, 0) if entry is None else decode(key, entry.value)
+            size = self._size(number)
+            self._writes += 1
+            last = {name: row.last[name] for name in row.last if name != self._name}
+            last = dict([*last.items(), (self._name, self._writes)][-LAST_MAX:])
+            new = Row(row.counts + delta, size.keys, size.bytes, last)
+            self._begun = key, self._writes, number, now
+            version = 0 if entry is None else entry.version
+            try:
+                self._store.put(key, new.encode(), if_version=version, durability="os")
+            except VersionConflict:
+                continue
+            self._written[number], self._begun = now, None
+            return
 
     def _settle(self) -> None:
-        """Take note of what has been written down; nobody else writes rows."""
-        self._written |= {
-            number: counts
-            for key, (number, counts, row) in self._begun.items()
-            if self._store.get(key) == row
-        }
-        self._begun = {}
+        """Take note of a write that was interrupted."""
+        if self._begun is not None:
+            key, write, number, counts = self._begun
+            data = self._store.get(key)
+            if data is not None and decode(key, data).last.get(self._name, 0) >= write:
+                self._written[number] = counts
+            self._begun = None
 
     def today(self) -> int:
         """Return the day since 1970, UTC."""

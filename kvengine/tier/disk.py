@@ -59,7 +59,7 @@ class DiskCopies:
         if path is None or isinstance(path, Store):
             self.store = path or Store.in_memory(compaction="manual", **options)
         else:
-            self.store = Store(path, **options)
+            self.store = Store(path, exclusive=True, **options)
         self._opened_at = self.store.version  # of its own versions; up to here are earlier lives
         self._origin: float = INFINITE  # where the center was when this life began
         self._room, self._written, self._saved = room, 0, 0

@@ -147,6 +147,7 @@ def test_thousands_of_namespaces_cost_reads_and_writes_nothing(tmp_path, monkeyp
             db.namespace(f"ns {number:04d}").put("key", str(number))
     with kvengine.open(tmp_path, **QUICK) as db:
         kv = db.namespace("ns 1234")
+        assert kv.get("no") is None  # it looks once whether it is there still
         for name in ("refresh", "find", "title_by_id", "is_living", "_load"):
             monkeypatch.delattr(Catalog, name)  # nothing is looked up in the catalog from here on
         assert kv.get("key") == "1234"

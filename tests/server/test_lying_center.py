@@ -8,7 +8,7 @@ import json
 import pytest
 
 from kvengine.client.connection import version_said
-from kvengine.database.catalog import is_living_record
+from kvengine.database.catalog_rows import is_living_record
 from kvengine.errors import CorruptData
 from kvengine.server.forward import Forwarder
 from kvengine.server.messages import Request

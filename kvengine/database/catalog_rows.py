@@ -1,0 +1,137 @@
+"""The records of the catalog: a row for each namespace, and the generation.
+
+Invariants:
+
+* What is damaged is an error that names the record, and never a namespace.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple, NoReturn
+
+from kvengine.engine.store import Store
+from kvengine.errors import CorruptData, pass_on
+from kvengine.namespace.layout import CATALOG, NUMBER_MAX
+
+ID = re.compile(r"[0-9a-f]{32}")
+STATES = ("live", "deleting")
+FIELDS: dict[str, type] = {"generation": int, "next_number": int}
+ROW_FIELDS: dict[str, type] = {"number": int, "title": str, "created": int, "state": str}
+
+
+class Row(NamedTuple):
+    """A namespace in the catalog."""
+
+    id: str
+    number: int
+    title: str
+    created: int  # seconds since the epoch
+    deleting: bool = False
+
+    def encode(self) -> bytes:
+        """Return the row as its record has it."""
+        return json.dumps(
+            {
+                "number": self.number,
+                "title": self.title,
+                "created": self.created,
+                "state": STATES[self.deleting],
+            }
+        ).encode()
+
+
+def row_of(path: str, key: bytes, data: bytes) -> Row:
+    """Return the row of a namespace.
+
+    Args:
+        path: of the store, for the error.
+        key, data: of its record.
+
+    Raises:
+        CorruptData: it is none.
+    """
+    fields = fields_of(path, key, data, ROW_FIELDS)
+    namespace_id = key[len(CATALOG) :].decode("ascii", "replace")
+    if not ID.fullmatch(namespace_id):
+        _damaged(path, key, "a key of 32 hex digits", repr(key))
+    if fields["state"] not in STATES:
+        _damaged(path, key, f"a state of {STATES}", repr(fields["state"]))
+    if not 0 <= fields["number"] <= NUMBER_MAX:
+        _damaged(path, key, f"a number up to {NUMBER_MAX}", fields["number"])
+    return Row(
+        id=namespace_id,
+        number=fields["number"],
+        title=fields["title"],
+        created=fields["created"],
+        deleting=fields["state"] == "deleting",
+    )
+
+
+def fields_of(path: str, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
+    """Return what a record has, if each field of `types` is of its type.
+
+    Raises:
+        CorruptData: it is something else.
+    """
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
+        _damaged(path, key, "JSON", "something else")
+    if not isinstance(fields, dict) or any(
+        type(fields.get(name)) is not kind for name, kind in types.items()
+    ):
+        _damaged(path, key, f"an object with {', '.join(types)}", "something else")
+    return fields
+
+
+def _damaged(path: str, key: bytes, expected: str, found: object) -> NoReturn:
+    raise CorruptData(
+        f"catalog record {key!r}",
+        file=path,
+        offset=0,
+        expected=expected,
+        found=found,
+    )
+
+
+def is_database(store: Store) -> bool:
+    """True if the store has a catalog, even a damaged one; a plain store may have its first key."""
+    data = store.get(CATALOG)
+    if data is None:
+        return False
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        pass_on(error)
+        fields = None
+    if isinstance(fields, dict) and fields.keys() >= FIELDS.keys():
+        return True
+    after = next(iter(store.keys(CATALOG, start_after=CATALOG, limit=1)), b"")
+    return ID.fullmatch(after[len(CATALOG) :].decode("ascii", "replace")) is not None
+
+
+def is_living_record(data: bytes | None) -> bool:
+    """True if this is the catalog's record of a namespace that was not deleted.
+
+    Raises:
+        CorruptData: it is no record of the catalog.
+    """
+    if data is None:
+        return False
+    try:
+        state = json.loads(data)["state"]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        pass_on(error)
+        raise CorruptData(
+            "a namespace's record", file="the upstream", offset=0, expected="JSON with a state",
+            found=f"{len(data)} other bytes",
+        ) from None  # fmt: skip
+    return bool(state == STATES[False])
+
+
+def generation_of(generation: int, next_number: int) -> bytes:
+    """Return the record of the catalog itself."""
+    return json.dumps({"generation": generation, "next_number": next_number}).encode()
