@@ -100,9 +100,7 @@ class StoreParts(Applier):
         self.directory = directory
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
-        self.files = (
-            OwnedLock()
-        )  # held while a job changes which files there are, or it starts over
+        self.files = OwnedLock()  # held while a job, or starting over, changes what there is
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
