@@ -107,7 +107,7 @@ def _join(store: StoreParts) -> None:
     store.directory.watch(CONTROL_NAME)
     page = WriterPage(control, store.directory)
     page.believe()
-    recover_beside(store, page)
+    recover_beside(store, page, store.manifest)
     _connect(store, control)
 
 

@@ -169,7 +169,7 @@ def _begin_reader(store: StoreParts) -> None:
         page: WriterPage | None = WriterPage(store.page_of_writer, store.directory)
     else:
         page = _wait_for_page(store.directory)
-    recover_beside(store, page)
+    recover_beside(store, page, store.manifest)
     if not store.is_frozen:
         store.follower = Follower(store, page)
         store.looks = True
