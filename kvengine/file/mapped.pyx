@@ -32,7 +32,6 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int fdatasync(int fd)
-    int ftruncate(int fd, int64_t size)
     int64_t lseek(int fd, int64_t offset, int whence)
     int SEEK_END
     long sysconf(int name)
