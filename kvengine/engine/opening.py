@@ -19,8 +19,8 @@ from kvengine.engine.closing import abandon
 from kvengine.engine.follower import Follower
 from kvengine.engine.joining import open_to_write
 from kvengine.engine.loading import recover_beside
-from kvengine.engine.log_end import FORKED
 from kvengine.engine.names import CONTROL_NAME
+from kvengine.engine.pen import FORKED
 from kvengine.engine.store_folder import load_manifest
 from kvengine.engine.writer_page import WriterPage, open_page
 from kvengine.errors import (
