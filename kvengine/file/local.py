@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 from kvengine.errors import StorageError, StoreClosed, StoreLocked, pass_on
 from kvengine.file.directory import GUARD_NAME, Directory, Rename
-from kvengine.file.folder import Descriptor, Folder, FolderLock
+from kvengine.file.folder import Descriptor, Folder, FolderLock, rest
 from kvengine.file.folders import make_folder, open_folder, warn_if_loose
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
@@ -275,14 +275,17 @@ class LocalDirectory:
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
-        """Keep others from opening or closing the store meanwhile."""
+        """Keep others from opening or closing the store meanwhile.
+
+        Green threads do not switch while this waits: another one would find the store half open.
+        """
         guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
         try:
             until = time.monotonic() + OPENING_S
             while not _try_flock(guard, self._at(OPENING_NAME)):
                 if time.monotonic() > until:
                     raise StoreLocked(self.path, self.pid_of_holder())
-                time.sleep(LOCK_PAUSE_S)
+                rest(LOCK_PAUSE_S)
             yield
         finally:
             guard.close()
@@ -297,7 +300,7 @@ class LocalDirectory:
         folder = self.folder
         for attempt in range(LOCK_ATTEMPTS):
             if attempt:
-                time.sleep(LOCK_PAUSE_S)
+                rest(LOCK_PAUSE_S)
             with refusals("lock", self._at(LOCK_NAME)):
                 if self._lock.take(folder, LOCK_NAME, shared):
                     break
