@@ -25,7 +25,7 @@ from kvengine.database.catalog_rows import (
     is_database,
     row_of,
 )
-from kvengine.engine.holding import OwnedLock, rest
+from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     InvalidType,
@@ -37,6 +37,7 @@ from kvengine.errors import (
     StoreReadOnly,
     VersionConflict,
 )
+from kvengine.file.folder import rest
 from kvengine.file.lease import Lease, holder, take
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 

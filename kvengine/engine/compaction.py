@@ -17,6 +17,11 @@ SMALL_NEIGHBORS_MIN = 8  # so many small segments in a row are merged
 WINDOW_SEGMENTS_MAX = 64
 RECLAIMED_SHARE_MIN = 0.08  # of the bytes that a job reads
 
+SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
+SLACK_BYTES = 2 << 20  # whatever the ratio
+EXCESS_SHARE = 0.2  # of the live bytes: when the log is so far above the limit, a pause is longest
+PAUSE_MAX_S = 0.005  # nobody who writes should notice
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
@@ -164,3 +169,15 @@ def _merge_small(
             return Plan(ids, False, droppable[first], "many small segments in a row")
         first = max(end, first + 1)
     return None
+
+
+def pause_s(log_bytes: int, live_bytes: int) -> float:
+    """Return how long a writer should wait, so that compaction can keep up with it.
+
+    It is asked for each few megabytes that are written, and more often while dead records are left
+    behind: many short pauses in proportion to what is too much, rather than a long one.
+    """
+    excess = log_bytes - max(SPACE_LIMIT * live_bytes, live_bytes + SLACK_BYTES)
+    if excess <= 0:
+        return 0.0
+    return min(PAUSE_MAX_S * excess / (EXCESS_SHARE * live_bytes + SLACK_BYTES), PAUSE_MAX_S)

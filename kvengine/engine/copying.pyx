@@ -7,7 +7,9 @@ Invariants:
   does a record that can't follow the one before: it would hide those that it takes in.
 * Nothing points to a copy before publish(), and publish() redirects an index entry only if it
   still points to the record that was copied: a change made meanwhile wins.
-* The GIL is held for short stretches only, to ask the index who lives.
+* The GIL is held for short stretches only, to ask the index who lives and to let it point to
+  copies.  Between them other threads run, and one that writes makes way in its turn: else each
+  stretch would wait for the interpreter to take the GIL away from it, five milliseconds.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -15,29 +17,56 @@ from libc.stdlib cimport free, malloc, realloc
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport home_line, kv_prefetch
+from kvengine.engine.reading cimport coarse_ms
 from kvengine.engine.record cimport (
     BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of,
     key_of, kind_of, load_record, size_of, value_of, version_of,
 )
-from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
+from kvengine.engine.segment cimport (
+    Segment, SegmentTable, make_address, note_expiry, offset_of, slot_of,
+)
 from kvengine.engine.writing cimport Writer
-from kvengine.file.mapped cimport MappedFile
+from kvengine.file.mapped cimport MappedFile, storage_error, write_fully
 
+from kvengine.engine.compaction import pause_s
 from kvengine.engine.record import damage
 
+cdef extern from *:
+    """
+    #include <time.h>
+    static inline void kv_rest(long nanoseconds) {
+        struct timespec wanted = {0, nanoseconds};
+        nanosleep(&wanted, 0);
+    }
+    """
+    void kv_rest(long nanoseconds) nogil
+
 cdef enum:
-    CHUNK_RECORDS = 16384       # looked up in one stretch with the GIL: about a millisecond
-    CHUNK_BYTES = 4 << 20
-    PUBLISH_RECORDS = 4096
+    CHUNK_RECORDS = 4096        # looked up in one stretch with the GIL: a quarter of a millisecond
+    CHUNK_BYTES = 1 << 20
+    COPY_BYTES = 4 << 20        # in one call
+    HOLD_BACK_MS = 8            # between longer pauses of a writer: a third is its own, at least
+    PUBLISH_RECORDS = 1024
+    REST_NS = 20_000            # enough for a thread that waits for the GIL to take it
 
     SKIP = 0
     COPY = 1
     BURY = 2                    # a record that expired becomes a delete
 
+cdef double TURN_S = 1e-6       # of a pause that a writer makes to let a stretch begin
+
 cdef struct Found:
     uint64_t offset
     uint64_t hash
     int verdict
+
+cdef struct Piece:              # of the segment that is copied
+    uint64_t start, stop
+    Py_ssize_t n                # records found
+    int64_t code                # negative: what is wrong at `stop`
+
+cdef struct Target:             # where copies go
+    uint64_t number, salt, end
 
 cdef struct Moved:
     uint64_t hash
@@ -67,10 +96,13 @@ cdef class Copier:
     cdef readonly uint64_t last_version, last_offset  # of the last record copied or dropped
     cdef readonly uint64_t living   # bytes of this segment's records that the index pointed to
     cdef bint has_marked_gaps       # in its versions; a compacted segment has others
+    cdef bint holds_back            # writers, if dead records come faster than they go
+    cdef uint64_t hold_back_at      # in milliseconds: the next time
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now
         self.keep_after, self.drop_deletes = keep_after, drop_deletes
+        self.holds_back = (<object>store).is_compacting_in_background
         self.found = <Found *>malloc(CHUNK_RECORDS * sizeof(Found))
         if self.found == NULL:
             raise MemoryError
@@ -95,28 +127,87 @@ cdef class Copier:
         cdef uint64_t slot = self.store.segments.slots[segment_id]
         cdef Segment *row = &self.store.segments.rows[slot]
         cdef MappedFile source = self.store.segments.file(slot)  # holds the mapping
-        cdef uint64_t start = offset, stop = 0, written
-        cdef Py_ssize_t n
-        cdef int64_t code = 0
-        cdef uint64_t seed = self.store.seed
+        cdef Target target = Target(number, salt, end)
+        cdef Piece piece = Piece(offset, offset, 0, 0)
+        cdef uint64_t limit = min(piece.stop + COPY_BYTES, row.end)
+        cdef bint is_last = False
         with nogil:
-            n = find_records(row, source, start, seed, self.found, &stop, &code)
-        if code < 0:
-            raise damage(code, source.name, stop, "other bytes")
-        self._judge(row, source, slot, n)
-        cdef uint64_t place = end, target = number, salt_bits = salt
-        cdef char *buffer = <char *>malloc(stop - start + 16)
+            self._find(row, source, &piece)
+            self._ask_for_turn(TURN_S)
+        while not is_last:
+            self._begin_turn()
+            if piece.code < 0:
+                raise damage(piece.code, source.name, piece.stop, "other bytes")
+            self._judge(row, source, slot, piece.n)
+            self._make_room(piece.n)
+            is_last = piece.stop >= limit
+            pause = self._pause()
+            with nogil:
+                self._write(row, slot, &piece, output, &target)
+                if not is_last:
+                    self._find(row, source, &piece)
+                self._ask_for_turn(pause)
+        self._begin_turn()
+        return piece.stop, target.end
+
+    # -- turns with those who write
+
+    cdef double _pause(self) except? -1:
+        """Return how long a writer that comes by makes way, so that the next stretch can begin.
+
+        It is longer now and then, if dead records come faster than they go.
+        """
+        cdef SegmentTable table = self.store.segments
+        cdef uint64_t now = coarse_ms()
+        if not self.holds_back or now < self.hold_back_at:
+            return TURN_S
+        self.hold_back_at = now + HOLD_BACK_MS
+        return max(TURN_S, <double>pause_s(table.total_bytes(), table.total_live_bytes()))
+
+    cdef void _ask_for_turn(self, double pause) noexcept nogil:
+        """This thread wants the GIL next: let a writer give it back."""
+        if self.store.pause_s < pause:
+            self.store.pause_s = pause
+
+    cdef void _begin_turn(self) noexcept:
+        """It has the GIL."""
+        if self.store.pause_s == TURN_S:
+            self.store.pause_s = 0
+
+    # -- one piece
+
+    cdef void _find(self, Segment *row, MappedFile source, Piece *piece) noexcept nogil:
+        """Find the next piece."""
+        piece.start = piece.stop
+        piece.n = find_records(
+            row, source, piece.start, self.store.seed, self.found, &piece.stop, &piece.code)
+
+    cdef int _write(
+        self, Segment *row, uint64_t slot, const Piece *piece, MappedFile output, Target *target,
+    ) except -1 nogil:
+        """Write the chosen records of a piece behind the end of the output."""
+        cdef char *buffer = <char *>malloc(piece.stop - piece.start + 16)
+        cdef uint64_t size
+        cdef int code = 0
         if buffer == NULL:
             raise MemoryError
+        size = self._pack(
+            row, slot, piece.n, buffer, target.number, target.salt, target.end)
         try:
-            self._make_room(n)
-            with nogil:
-                written = self._pack(row, slot, n, buffer, target, salt_bits, place)
-            if written:
-                output.write_at(buffer, written, place)
+            if output.hook is None:
+                code = write_fully(output.fd, buffer, size, target.end)
+            elif size:
+                with gil:
+                    output.write_at(buffer, size, target.end)
         finally:
             free(buffer)
-        return stop, place + written
+        if code:
+            with gil:
+                raise storage_error(
+                    code, f"cannot write {size} bytes at {target.end}", output.name)
+        target.end += size
+        output.size_bytes = max(output.size_bytes, target.end)
+        return 0
 
     cdef int _make_room(self, Py_ssize_t n) except -1:
         """Have room to note down `n` more records."""
@@ -219,7 +310,13 @@ cdef class Copier:
         while self.published < limit:
             self._redirect(&self.moved[self.published], slots)
             self.published += 1
-        return self.published == self.moved_count
+        if self.published == self.moved_count:
+            return True
+        with nogil:
+            kv_rest(REST_NS)
+            self._ask_for_turn(TURN_S)
+        self._begin_turn()
+        return False
 
     cdef int _redirect(self, Moved *moved, list slots) except -1:
         cdef Segment *rows = self.store.segments.rows

@@ -207,10 +207,10 @@ class Follower:
         store, page = self._store, self._page
         if page is not None and page.control.durable_version >= store.applied_version:
             return
-        rows = list(store.rows)
-        for row in rows:
+        moment = store.as_of_now()
+        for row in moment.rows:
             if row.size_bytes is None:  # the others are
-                store.segment_table.segment_file(row.id).flush()
+                moment.files[row.id].flush()
         store.directory.sync()
 
     def start_over(self) -> None:

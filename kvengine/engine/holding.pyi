@@ -2,8 +2,6 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-def rest(seconds: float) -> None: ...
-
 @disjoint_base
 class Latch:
     def open(self) -> None: ...

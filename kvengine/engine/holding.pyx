@@ -16,18 +16,6 @@ from cpython.pythread cimport (
     PyThread_release_lock, PyThread_type_lock,
 )
 
-cdef extern from *:
-    """
-    #include <time.h>
-    static void kv_sleep(double seconds) {
-        struct timespec rest;
-        rest.tv_sec = (time_t)seconds;
-        rest.tv_nsec = (long)((seconds - (double)rest.tv_sec) * 1e9);
-        nanosleep(&rest, NULL);
-    }
-    """
-    void kv_sleep(double seconds) nogil
-
 cdef extern from "pythread.h" nogil:
     int PY_LOCK_ACQUIRED
     int PyThread_acquire_lock_timed(
@@ -35,14 +23,6 @@ cdef extern from "pythread.h" nogil:
 
 cdef enum:
     LOOK_US = 50000             # how often a wait looks for signals that came to another thread
-
-
-def rest(seconds: float) -> None:
-    """Sleep; gevent does not switch greenlets meanwhile, as it does in time.sleep()."""
-    cdef double length = seconds
-    if length > 0:
-        with nogil:
-            kv_sleep(length)
 
 
 cdef PyThread_type_lock new_lock() except NULL:

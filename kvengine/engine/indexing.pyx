@@ -313,8 +313,14 @@ cdef void describe(
 
 
 cdef int note_bad_log(LogEnd self, Write *write, uint64_t offset, int64_t code) noexcept:
-    """Keep what is said of a record that is not what another process wrote."""
+    """Keep what is said of a record that is not what another process wrote.
+
+    Where the log has gone on elsewhere it is not known here how long this segment is: BEHIND.
+    """
     cdef MappedFile file = self.segments.file(self.active_slot)
+    cdef uint64_t begun = load_word(&self.page[SEGMENT])
+    if begun != 0 and begun != self.segments.rows[self.active_slot].id:
+        return BEHIND
     Py_INCREF(file)
     write.file, write.offset = <PyObject *>file, offset
     write.error = BAD_VERSION if code > 0 else <int>code

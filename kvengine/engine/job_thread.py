@@ -23,9 +23,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from kvengine.clock import SystemClock
-from kvengine.engine.holding import Hold, rest
+from kvengine.engine.holding import Hold
 from kvengine.engine.worker import Task, Worker
 from kvengine.errors import InvalidRequest, StoreReadOnly, again
+from kvengine.file.folder import rest
 
 if TYPE_CHECKING:
     from kvengine.engine.durable import CommitGroup

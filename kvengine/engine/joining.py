@@ -108,7 +108,7 @@ def _join(store: StoreParts) -> None:
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     page = WriterPage(control, store.directory)
     page.believe()
-    recover_beside(store, page)
+    recover_beside(store, page, store.manifest)
     _connect(store, control)
 
 

@@ -81,10 +81,12 @@ def recover(
     return recovery
 
 
-def recover_beside(store: StoreParts, page: WriterPage | None) -> None:
-    """Make an index from the newest files, and read from it from now on."""
+def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifest) -> None:
+    """Make an index from the newest files, and read from it from now on.
+
+    The store's manifest changes together with the index, not before.
+    """
     control = None if page is None else page.control
-    manifest = store.manifest
     for attempt in range(READ_ATTEMPTS + 1):
         until = page.control.version if page is not None and page.is_trusted() else None
         try:
@@ -102,5 +104,4 @@ def recover_beside(store: StoreParts, page: WriterPage | None) -> None:
 
 def reload(store: StoreParts, page: WriterPage | None) -> None:
     """Start over from the newest files."""
-    store.manifest = newest_manifest(store.directory)
-    recover_beside(store, page)
+    recover_beside(store, page, newest_manifest(store.directory))

@@ -2,9 +2,9 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from kvengine.engine.durable cimport CommitGroup, pthread_cond_t, pthread_mutex_t
+from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.key_order cimport KeyOrder
-from kvengine.engine.reading cimport Reader
+from kvengine.engine.pen cimport Pen
 from kvengine.engine.segment cimport NextSegment
 from kvengine.file.mapped cimport MappedFile
 
@@ -26,27 +26,15 @@ cdef enum:                      # what comes of a write, besides what it does
     OLD_FORMAT = 14             # the manifest must be replaced first
     SYSTEM = 256                # the operating system refused; plus the number of its error
 
-cdef enum:
-    PAGE_WORDS = 64             # of the control page, as far as they are used
-
-cdef class LogEnd(Reader):
-    cdef uint64_t owner             # the thread that writes, or keeps writers out; 0: none
-    cdef int sleepers               # threads that wait until it does not any more,
-    cdef pthread_mutex_t door       # and where they sleep
-    cdef pthread_cond_t opened
-    cdef int frozen                 # nobody may change the index: exclusively() is at work
-    cdef unsigned int forks         # of the process, when the store was opened
-    cdef uint64_t *page             # words of the control page; never NULL: it may be `no_page`
-    cdef uint64_t[PAGE_WORDS] no_page
+cdef class LogEnd(Pen):
     cdef public uint64_t seen_losses     # the page's, as of what the index holds
-    cdef uint64_t given_way         # to which time stamp of one who was hungry
     cdef uint32_t *bell             # on the page, too
     cdef uint32_t no_bell
     cdef KeyOrder order
     cdef readonly CommitGroup commits
     cdef MappedFile active
-    cdef public uint64_t known_segment   # the newest that this process has followed the log into
     cdef uint64_t active_slot       # 0: there is no segment yet
+    cdef public uint64_t known_segment   # the newest that this process has followed the log into
     cdef public NextSegment next_segment    # made, not begun; or None
     cdef public list rows           # SegmentRow of each segment, in the order of their versions
     cdef uint64_t segment_bytes
@@ -57,14 +45,6 @@ cdef class LogEnd(Reader):
     cdef int level                  # of durability, when a call does not say
     cdef readonly object refusal    # None, or why writes are not accepted
 
-    cdef void _make_door(self) noexcept
-    cdef int _wait_for_pen(self, uint64_t *since) except -1
-    cdef int acquire(self) except -1
-    cdef int enter(self) except -1
-    cdef void leave(self) noexcept
-    cdef bint take_pen(self) except -1
-    cdef void give_pen(self) noexcept nogil
-    cdef void release(self) noexcept
     cdef int prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1

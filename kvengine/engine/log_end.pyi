@@ -1,22 +1,19 @@
 from collections.abc import Callable
-from typing import TypeVar
 
 from typing_extensions import disjoint_base
 
 from kvengine.engine.durable import CommitGroup
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.manifest import SegmentRow
-from kvengine.engine.reading import Reader
+from kvengine.engine.pen import Pen
 from kvengine.engine.segment import NextSegment
 from kvengine.file.folder import Folder
 
-_Result = TypeVar("_Result")
-FORKED: str
 LOST_JOBS: int
 REPLACED: int
 
 @disjoint_base
-class LogEnd(Reader):
+class LogEnd(Pen):
     rows: list[SegmentRow]
     seen_losses: int
     is_tight: bool
@@ -42,10 +39,6 @@ class LogEnd(Reader):
     def rebase(self) -> None: ...
     def refuse_writes(self, error: BaseException | None) -> None: ...
     def stop_writes(self, error: BaseException) -> None: ...
-    def refuse_inside(self) -> None: ...
-    def exclusively(self, action: Callable[..., _Result], *args: object) -> _Result: ...
-    def with_pen(self, action: Callable[..., _Result], *args: object) -> _Result: ...
-    def after_fork(self) -> None: ...
     def freeze_keys(self) -> None: ...
     def take_id(self) -> int: ...
     def replace_rows(self, rows: list[SegmentRow], others: list[SegmentRow]) -> bool: ...

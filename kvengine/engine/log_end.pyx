@@ -1,99 +1,42 @@
-"""The end of the log: who may append to it, and the segment that is appended to.
+"""The end of the log: the segment that is appended to, and what keeps jobs and it apart.
 
 Invariants:
 
-* One thread of all processes at a time has the pen, the mutex on the control page.  It is never
-  waited for, nor held, while another thread, the GIL or a sync is waited for: who finds it taken
-  lets go of everything and comes again.  So it depends on nobody but the one who writes, and if
-  that one is killed it falls to the next.
-* One thread of this process at a time writes, or keeps writers out (`owner`, guarded by the GIL).
-  While a write is under way no Python code runs: nothing is called, nothing raised, no object made
-  that the collector counts.  So a signal handler or a finalizer that writes never finds its own
-  thread in the way, but inside exclusively(), where it gets StoreBusy at once.
-* Passing the pen from process to process costs more than a put, so who finds it taken sleeps for
-  some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
-  says so, and the others give way once.
 * Going on in a new segment is one step: the table, the list of segments, what is synced and where
   records go change together, and what may fail comes before.
+* A manifest takes its place under the pen, if the store still has the jobs and nobody was quicker.
 * A list of segments is replaced, never changed, so who iterates over one is not disturbed.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBUSY, EDQUOT, ENOSPC, errno
+from libc.errno cimport EDQUOT, ENOSPC, errno
 
-from kvengine.engine.durable cimport (
-    kv_load, kv_thread, pthread_cond_destroy, pthread_cond_init,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock,
-)
 from kvengine.engine.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, HELD, HUNGRY, JOB_BEAT, JOB_TOKEN, NEXT_ID, PEN, PREPARED,
-    SEGMENT, SPARSE, VERSION, WRITING, add_word, give_mutex, load_word, now_us, store_word,
-    try_mutex, wait_for_pen,
+    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, NEXT_ID, PREPARED, SEGMENT, SPARSE,
+    VERSION, WRITING, add_word, load_word, now_us, store_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
 from kvengine.file.mapped cimport storage_error
 
-from kvengine.errors import StoreBusy, StoreClosed
-
 cdef extern from "<stdio.h>" nogil:
     int renameat(int old_folder, const char *old_name, int new_folder, const char *new_name)
-
-cdef extern from "Python.h":
-    int PyGC_Enable()
-    int PyGC_Disable()
-
-cdef extern from *:
-    """
-    #include <pthread.h>
-    /* Counted by the system's own handler: it comes before any Python code in the child. */
-    static unsigned int kv_forks = 0;
-    static void kv_forked(void) { kv_forks++; }
-    static void kv_watch_forks(void) { pthread_atfork(NULL, NULL, kv_forked); }
-    """
-    unsigned int kv_forks
-    void kv_watch_forks()
 
 cdef enum:
     GROW_STEP_BYTES_MAX = 4 << 20
     GROW_STEP_BYTES_MIN = 16 << 10
     BLOCK_BYTES = 4096
-    SPINS = 300                 # looks at the pen before a sleep: some microseconds
-    SLEEP_US = 50
-    HUNGRY_US = 1000            # who has waited for so long says so,
-    PATIENT_US = 20000          # and after this looks less often
-    LONG_SLEEP_US = 500
 
 cdef int NOT_MINE = -1
 cdef int OTHER = -2
 LOST_JOBS, REPLACED = NOT_MINE, OTHER
 
-FORKED = (
-    "the process was forked by code that Python does not know of since the store was opened: open "
-    "it again in the child")
-cdef str BUSY = (
-    "this thread is in the middle of a step that keeps writers out; call again when it is over, "
-    "for example from another thread")
 
-
-cdef class LogEnd(Reader):
+cdef class LogEnd(Pen):
     """A Reader that knows where the log ends."""
 
     def __cinit__(self, *args, **kwargs) -> None:
-        self._make_door()
-        self.page = self.no_page
         self.bell = &self.no_bell
-        self.forks = kv_forks
         self.rows = []
-
-    cdef void _make_door(self) noexcept:
-        pthread_mutex_init(&self.door, NULL)
-        pthread_cond_init(&self.opened, NULL)
-
-    def __dealloc__(self) -> None:
-        pthread_cond_destroy(&self.opened)
-        pthread_mutex_destroy(&self.door)
 
     def _make_segment(self) -> None:
         """Make `next_segment`, to go on in; the store overrides it."""
@@ -110,140 +53,6 @@ cdef class LogEnd(Reader):
     def _find_space(self, deletes: bool) -> bool:
         """The disk is full: True if the write may try once more; the store overrides it."""
         return False
-
-    # -- who writes
-
-    cdef int acquire(self) except -1:
-        """Become the one thread that writes; from here to release() no Python code may run."""
-        cdef uint64_t since = 0
-        while True:
-            if self.unusable is not None:
-                self._refuse_use()
-            self.enter()
-            if self.take_pen():
-                return 0
-            self._wait_for_pen(&since)
-
-    cdef int enter(self) except -1:
-        """Become the one thread of this process that writes, or keeps others from it."""
-        if self.forks != kv_forks:
-            raise StoreClosed(FORKED)
-        while self.owner != 0:
-            if self.owner == kv_thread():
-                raise StoreBusy(BUSY)
-            self.sleepers += 1
-            with nogil:
-                pthread_mutex_lock(&self.door)
-                if kv_load(&self.owner) != 0:
-                    pthread_cond_wait(&self.opened, &self.door)
-                pthread_mutex_unlock(&self.door)
-            self.sleepers -= 1
-        self.owner = kv_thread()
-        return 0
-
-    cdef void leave(self) noexcept:
-        self.owner = 0
-        if self.sleepers:
-            pthread_mutex_lock(&self.door)
-            pthread_cond_signal(&self.opened)
-            pthread_mutex_unlock(&self.door)
-
-    cdef bint take_pen(self) except -1:
-        """Take the pen if it is free; if not leave(), and return False."""
-        cdef uint64_t hungry = load_word(&self.page[HUNGRY])
-        cdef int code = EBUSY
-        if hungry == 0 or hungry == self.given_way:
-            code = try_mutex(&self.page[PEN])
-        else:
-            self.given_way = hungry
-        if code == 0:
-            store_word(&self.page[HELD], 1)
-            if hungry:
-                store_word(&self.page[HUNGRY], 0)
-            return True
-        self.leave()
-        if code != EBUSY:
-            raise storage_error(
-                code, "cannot take the pen; close the store in all processes and open it again",
-                "CONTROL")
-        return False
-
-    cdef void give_pen(self) noexcept nogil:
-        store_word(&self.page[HELD], 0)
-        give_mutex(&self.page[PEN])
-
-    cdef int _wait_for_pen(self, uint64_t *since) except -1:
-        """Sleep for a moment; `since` is when that began, 0 at first."""
-        cdef uint64_t now = now_us()
-        cdef uint64_t waited
-        cdef long sleep_us = SLEEP_US
-        if since[0] == 0:
-            since[0] = now
-        waited = now - since[0]
-        if waited > HUNGRY_US:
-            self.given_way = now  # not to itself
-            store_word(&self.page[HUNGRY], now)
-        if waited > PATIENT_US:  # a large write, or one that was stopped in the middle
-            sleep_us = LONG_SLEEP_US
-            PyErr_CheckSignals()
-        with nogil:
-            wait_for_pen(self.page, SPINS, sleep_us)
-        return 0
-
-    cdef void release(self) noexcept:
-        self.give_pen()
-        self.leave()
-
-    def refuse_inside(self) -> None:
-        """Refuse what would wait for another thread that may need to keep writers out.
-
-        Raises:
-            StoreBusy: this very thread does.
-        """
-        if self.owner == kv_thread():
-            raise StoreBusy(BUSY)
-
-    def exclusively(self, action: object, *args: object) -> object:
-        """Call `action` while no other thread changes the index, and return what it returns.
-
-        It is compiled code, or runs on the job thread: so no signal handler can come in between.
-        No finalizer does, for garbage is not collected meanwhile.  It is also for a store that
-        takes no more writes: after a sync that failed one still wants to look.  Other processes
-        write on; what they have written is followed after.
-
-        Raises:
-            StoreClosed: the process was forked since the store was opened.
-            StoreBusy: called from inside such an action.
-        """
-        self.enter()
-        self.frozen += 1
-        cdef bint collects = PyGC_Disable()
-        try:
-            return action(*args)
-        finally:
-            if collects:
-                PyGC_Enable()
-            self.frozen -= 1
-            self.leave()
-
-    def with_pen(self, action: object, *args: object) -> object:
-        """The same, and no other process writes either: for the shortest of steps."""
-        self.acquire()
-        self.frozen += 1
-        cdef bint collects = PyGC_Disable()
-        try:
-            return action(*args)
-        finally:
-            if collects:
-                PyGC_Enable()
-            self.frozen -= 1
-            self.release()
-
-    def after_fork(self) -> None:
-        """In a child: the threads that wrote, or waited to, are not here."""
-        self._make_door()
-        self.owner = self.sleepers = self.frozen = 0
-        self.forks = kv_forks
 
     # -- what jobs, opening and closing change
 
@@ -498,6 +307,3 @@ cdef class LogEnd(Reader):
             return True
         finally:
             self.leave()
-
-
-kv_watch_forks()

@@ -12,6 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, compaction, compactor, segment_file
+from kvengine.engine.compaction import PAUSE_MAX_S, pause_s
 from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
@@ -21,12 +22,7 @@ from kvengine.file.system import memory_is_scarce
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
-SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
-SLACK_BYTES = 2 << 20  # whatever the ratio
-PAUSE_S = 0.05  # for each few megabytes written, when the log is this share above the limit:
-EXCESS_SHARE = 0.2  # of the live bytes
-PAUSE_MAX_S = 0.1
 KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
@@ -98,17 +94,13 @@ def pace(store: StoreParts) -> None:
     """Let the next write wait a moment if background work can't keep up: dead records, new keys.
 
     Called once for a few megabytes that are written.  While the writer sleeps, the background
-    thread has the GIL and the writer's lock.
+    thread has the GIL and the writer's lock; see also Copier.copy().
     """
     if store.key_order.memory_bytes() > KEY_MEMORY_MAX:
         store.pause_s = PAUSE_MAX_S
-    if store.options.compaction != "auto" or store.pause_s:
-        return
-    total, live = store.log_bytes(), store.segment_table.total_live_bytes()
-    excess = total - max(SPACE_LIMIT * live, live + SLACK_BYTES)
-    if excess > 0:
-        share = excess / (EXCESS_SHARE * live + SLACK_BYTES)
-        store.pause_s = min(PAUSE_S * share, PAUSE_MAX_S)
+    elif store.options.compaction == "auto":
+        live = store.segment_table.total_live_bytes()
+        store.pause_s = max(store.pause_s, pause_s(store.log_bytes(), live))
 
 
 def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:

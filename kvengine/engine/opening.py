@@ -19,8 +19,8 @@ from kvengine.engine.closing import abandon
 from kvengine.engine.follower import Follower
 from kvengine.engine.joining import open_to_write
 from kvengine.engine.loading import recover_beside
-from kvengine.engine.log_end import FORKED
 from kvengine.engine.names import CONTROL_NAME
+from kvengine.engine.pen import FORKED
 from kvengine.engine.store_folder import load_manifest
 from kvengine.engine.writer_page import WriterPage, open_page
 from kvengine.errors import (
@@ -169,7 +169,7 @@ def _begin_reader(store: StoreParts) -> None:
         page: WriterPage | None = WriterPage(store.page_of_writer, store.directory)
     else:
         page = _wait_for_page(store.directory)
-    recover_beside(store, page)
+    recover_beside(store, page, store.manifest)
     if not store.is_frozen:
         store.follower = Follower(store, page)
         store.looks = True

@@ -4,9 +4,6 @@ Invariants:
 
 * `rows` lists the segments in the order of their versions; only the last one is written to.
 * `rows` is replaced in one step, by the writer or by a job.
-* The manifest is replaced by jobs only.  Until its rename nothing has changed; from then on the
-  change is completed, however often that is interrupted, and never undone.
-* No file goes that the manifest on disk names, or may name.
 * Files are numbered; a number is never used twice.
 """
 
@@ -17,26 +14,23 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from kvengine.engine import index_file, loading, maintenance, opening, segment_file
+from kvengine.engine import loading, maintenance, opening, segment_file
 from kvengine.engine import manifest as manifests
-from kvengine.engine.applying import Applier
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.holding import OwnedLock, Pins
-from kvengine.engine.job_thread import IntervalSync, JobStopped, JobThread
-from kvengine.engine.key_order import KeyOrder, choose_merge
-from kvengine.engine.log_end import LOST_JOBS
+from kvengine.engine.job_thread import IntervalSync, JobThread
+from kvengine.engine.key_order import choose_merge
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.names import MANIFEST_NAME
 from kvengine.engine.reserve import Reserve
 from kvengine.engine.scan import living
 from kvengine.engine.segment import NextSegment
 from kvengine.engine.segment_file import SegmentHeader
+from kvengine.engine.store_files import StoreFiles
 from kvengine.engine.waiting import Waiting
-from kvengine.errors import KvError, again
+from kvengine.errors import again
 from kvengine.file.directory import Directory
-from kvengine.file.folder import Folder
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
 
@@ -62,24 +56,9 @@ class Moment:
     ends: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A manifest that may be in place by now, and what must follow then."""
-
-    manifest: Manifest
-    before: object  # the stamp of the file that it replaces
-    finish: Callable[[], None]  # may be called again when it was interrupted
-
-
-def _nothing() -> None:
-    """A change of the manifest that nothing has to follow."""
-
-
-class StoreParts(Applier):
+class StoreParts(StoreFiles):
     """What the parts of the engine know of a store; users see Store."""
 
-    key_order: KeyOrder
-    manifest: Manifest
     follower: Follower | None
     is_released = True  # there is nothing (any more) that close() would have to give back
     is_frozen = False  # a reader that does not follow the writer
@@ -103,20 +82,15 @@ class StoreParts(Applier):
         self.manifest = Manifest(uuid=bytes(16), seed=0)  # nothing is known yet
         self.is_settled = False  # closing has come to where only the folder is to be given back
         self.jobs = OwnedLock()  # held while a job runs
-        self.files = (
-            OwnedLock()
-        )  # held while a job changes which files there are, or it starts over
+        self.files = OwnedLock()  # held while a job, or starting over, changes what there is
         self.moving = OwnedLock()  # one position of a consumer at a time
         self.retired_slots: list[int] = []  # of segments that a saved index still mentions
         self.saved_version = 0  # of the saved index
         self.saved_taken_in = 0  # `taken_in` when it was saved
-        self.token = secrets.randbits(63) | 1  # by which others know who does jobs
-        self.is_following_files = False  # another process has replaced some
-        self.behind_since: float | None = None  # the background knows of that
-        self.loose: set[str] = set()  # files that go once no manifest names them
-        self.pins = Pins()  # those who use files by name: none is removed meanwhile
-        self.unfinished: Unfinished | None = None
+        self.token = secrets.randbits(63) | 1
+        self.loose, self.pins, self.unfinished = set(), Pins(), None
         self.is_compacting_in_background = False
+        self.behind_since: float | None = None  # when the background saw that others made files
         self.maintenance = JobThread(self, maintenance.work)
         self.interval_sync = IntervalSync()
         self.reserve = Reserve(directory)
@@ -162,8 +136,7 @@ class StoreParts(Applier):
 
     def _has_begun(self) -> None:
         """The log goes on in a new segment."""
-        self._notice_files()
-        if len(self.rows) > 1:
+        if len(self.rows) > 1 or self.is_behind_files():
             self.maintenance.wake()
 
     def _sync_soon(self) -> None:
@@ -172,7 +145,6 @@ class StoreParts(Applier):
 
     def _has_grown(self) -> None:
         """The log takes more disk."""
-        self._notice_files()
         if maintenance.is_due(self):
             self.maintenance.wake()
             maintenance.pace(self)
@@ -199,132 +171,6 @@ class StoreParts(Applier):
         while not swapped:
             rows = self.rows
             swapped = self.replace_rows(rows, manifests.with_others(rows, old, new))
-
-    # -- which files there are
-
-    def replace_manifest(
-        self,
-        finish: Callable[[], None] = _nothing,
-        swap: tuple[list[SegmentRow], list[SegmentRow]] = ([], []),
-        **changes: Any,
-    ) -> None:
-        """Write a new manifest, as a job, then call `finish`.
-
-        First everything that it refers to is brought to disk, names and all: other files refer
-        to records, and after a power cut none of it may be there without the rest.
-
-        The rename is the point of no return.  When this raises before it, nothing has changed.
-        What comes after it is completed: now, or if that is interrupted before the next job.
-
-        Args:
-            swap: segments, and the others that take their place.
-
-        Raises:
-            JobStopped: another process does the jobs by now.
-        """
-        self.resume()
-        self.commits.check_present()
-        while not (floor := self.raise_floor()):
-            self.follow_further()
-        given = changes.pop("segments", None)
-        rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
-        rows = tuple(row for row in rows if row.id < floor)  # others may have begun since
-        named = {row.id for row in self.manifest.segments}
-        begun = any(row.size_bytes is None and row.id not in named for row in rows)
-        self.commits.sync(always=begun)
-        self.directory.sync()
-        before = self.manifest
-        manifest = before.next(segments=rows, next_id=floor, **changes)
-        unfinished = Unfinished(manifest, self.directory.stamp(MANIFEST_NAME), finish)
-        self.unfinished = unfinished
-        try:
-            self._put_in_place(manifest, before.generation, floor)
-        except OSError as error:
-            if not self._has_taken_place(unfinished):
-                self.unfinished = None
-                raise
-            # It is in place, but after a power cut the old one may be back.
-            self.commits.fail(error)
-        except BaseException:
-            self.resume()
-            raise
-        self._complete()
-
-    def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
-        def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
-            folder = folder if self.directory.folder is folder else None
-            code = self.commit_manifest(
-                act, folder, temporary, MANIFEST_NAME, self.token, before, floor
-            )
-            if code:
-                raise JobStopped(
-                    "another process does the jobs of the store by now"
-                    if code == LOST_JOBS
-                    else "another process has replaced the manifest"
-                )
-
-        self.directory.replace(
-            MANIFEST_NAME,
-            manifest.encode(),
-            temporary=f"{MANIFEST_NAME}.{self.token:x}.tmp",
-            rename=rename,
-        )
-
-    def resume(self) -> None:
-        """Complete a change of the manifest that was interrupted past its point of no return."""
-        if self.unfinished is None:
-            return
-        if self.manifest is not self.unfinished.manifest:
-            if not self._has_taken_place(self.unfinished):
-                self.unfinished = None
-                return
-            try:
-                self.directory.sync()
-            except OSError as error:
-                self.commits.fail(error)
-        self._complete()
-
-    def _complete(self) -> None:
-        """The manifest is in place: let the rest of the store follow."""
-        if self.unfinished is not None:
-            self.manifest = self.unfinished.manifest
-            self.is_old_format = False
-            self.unfinished.finish()
-            self.unfinished = None
-
-    def _has_taken_place(self, unfinished: Unfinished) -> bool:
-        """True if this manifest is in the folder; ask the disk.
-
-        If it can't be known the store goes read-only, and no file is removed any more.
-        """
-        before, manifest = unfinished.before, unfinished.manifest
-        if before is not None and self.directory.stamp(MANIFEST_NAME) == before:
-            return False  # nothing need be opened to know that: descriptors may have run out
-        try:
-            there = manifests.decode(self.directory.read(MANIFEST_NAME), MANIFEST_NAME)
-        except (OSError, KvError) as error:
-            self.commits.fail(OSError(f"it is not known which manifest is in place: {error}"))
-            return False
-        return (there.uuid, there.generation) == (manifest.uuid, manifest.generation)
-
-    def remove_loose(self) -> None:
-        """Remove files that are not, or no longer, part of the store.
-
-        None goes while somebody uses it, while it is not sure what the manifest on disk names,
-        or when the system refuses: the next job tries again.
-        """
-        if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
-            return
-        named = {segment_file.file_name(row.id) for row in self.manifest.segments}
-        named |= {segment_file.file_name(row.id) for row in list(self.rows)}
-        named |= {*self.manifest.key_runs, *self.key_order.run_names()}
-        if self.manifest.index is not None:
-            named.add(index_file.file_name(self.manifest.index[0]))
-        for name in sorted(self.loose):
-            with contextlib.suppress(OSError):
-                if name not in named:
-                    self.directory.remove(name)
-                self.loose.discard(name)
 
     def as_of_now(self) -> Moment:
         """Return what the store consists of, all as of one moment."""
@@ -459,21 +305,22 @@ class StoreParts(Applier):
     def _follow(self) -> None:
         if self.follower is not None:
             self.follower.catch_up()
-            self._notice_files()
-
-    def _notice_files(self) -> None:
-        """Another process may have replaced files; the background takes that in before long."""
-        page = self.control_page
-        if page is not None and self.commits is not None and not self.is_following_files:
-            if page.generation != self.manifest.generation:
-                self.is_following_files = True
+            if self.is_behind_files():
                 self.maintenance.wake()
+
+    def is_behind_files(self) -> bool:
+        """True if another process has made, or removed, files of the store since."""
+        page = self.control_page
+        return (
+            page is not None
+            and self.commits is not None
+            and page.generation != self.manifest.generation
+        )
 
     def follow_files(self) -> None:
         """As background work: go over to files that others have made, when they are not new."""
-        page = self.control_page
-        if page is None or page.generation == self.manifest.generation:
-            self.is_following_files, self.behind_since = False, None
+        if not self.is_behind_files():
+            self.behind_since = None
         elif self.behind_since is None:
             self.behind_since = time.monotonic()
         elif time.monotonic() - self.behind_since >= IN_STEP_S and self.follower is not None:
@@ -491,17 +338,11 @@ class StoreParts(Applier):
         """True if another process does jobs now, or has just done one, and this one would have to
         start over first.
         """
-        page = self.control_page
-        return (
-            page is not None
-            and page.generation != self.manifest.generation
-            and self.jobs_seen_ms() < OTHERS_FIRST_MS
-        )
+        return self.is_behind_files() and self.jobs_seen_ms() < OTHERS_FIRST_MS
 
     def in_step(self) -> None:
         """As a job begins: know the files that make up the store by now."""
-        page = self.control_page
-        if page is not None and page.generation != self.manifest.generation:
+        if self.is_behind_files():
             assert self.follower is not None
             self.follower.start_over()
 

@@ -301,6 +301,13 @@ cdef class SegmentTable:
                 return True
         return False
 
+    def total_bytes(self) -> int:
+        """Return the bytes of all records, dead ones too."""
+        cdef uint64_t slot, total = 0
+        for slot in range(self.used):
+            total += max(self.rows[slot].end, <uint64_t>SEGMENT_HEADER_BYTES) - SEGMENT_HEADER_BYTES
+        return total
+
     def total_live_bytes(self) -> int:
         """Return the bytes of all records that the index points to."""
         cdef uint64_t slot, total = 0

@@ -69,6 +69,8 @@ class Verification:
             check()
         except CorruptData as error:
             self.problems.append(error)
+        except FileNotFoundError as error:
+            self.problems.append(_missing(error))
 
     def _advance(self, size: int) -> None:
         self.bytes += size
@@ -190,8 +192,12 @@ def index_problems(directory: Directory, moment: Moment, clock: Any) -> list[Cor
     except CorruptData as error:
         return [error]
     except FileNotFoundError as error:  # replaced meanwhile
-        name = str(error.filename)
-        return [CorruptData("file", file=name, offset=0, expected="a file", found="none")]
+        return [_missing(error)]
+
+
+def _missing(error: FileNotFoundError) -> CorruptData:
+    name = str(error.filename)
+    return CorruptData("file", file=name, offset=0, expected="a file", found="none")
 
 
 def _recovered(

@@ -2,6 +2,8 @@ from typing import Self, final
 
 from kvengine.errors import StorageError
 
+def rest(seconds: float) -> None: ...
+
 @final
 class Folder:
     fd: int

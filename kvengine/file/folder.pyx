@@ -51,7 +51,27 @@ cdef extern from *:
     int kv_load_turn(const int *turn) noexcept nogil
     void kv_next_turn(int *turn) noexcept nogil
 
+cdef extern from *:
+    """
+    #include <time.h>
+    static void kv_sleep(double seconds) {
+        struct timespec rest;
+        rest.tv_sec = (time_t)seconds;
+        rest.tv_nsec = (long)((seconds - (double)rest.tv_sec) * 1e9);
+        nanosleep(&rest, NULL);
+    }
+    """
+    void kv_sleep(double seconds) nogil
+
 cdef int FILE_MODE = 0o600
+
+
+def rest(seconds: float) -> None:
+    """Sleep; gevent does not switch greenlets meanwhile, as it does in time.sleep()."""
+    cdef double length = seconds
+    if length > 0:
+        with nogil:
+            kv_sleep(length)
 
 
 cdef class Folder:

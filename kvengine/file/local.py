@@ -14,15 +14,14 @@ import contextlib
 import errno
 import fcntl
 import functools
-import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 
-from kvengine.errors import NotAStore, StorageError, StoreClosed, StoreLocked, pass_on
+from kvengine.errors import StorageError, StoreClosed, StoreLocked, pass_on
 from kvengine.file.directory import GUARD_NAME, Directory, Rename
-from kvengine.file.folder import Descriptor, Folder, FolderLock
+from kvengine.file.folder import Descriptor, Folder, FolderLock, rest
+from kvengine.file.folders import make_folder, open_folder, warn_if_loose
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
     FILE_MODE,
@@ -32,21 +31,15 @@ from kvengine.file.output import (
     open_to_read,
     refusals,
     send,
-    sync_folder,
 )
 
 LOCK_NAME = "LOCK"
 OPENING_NAME = "OPENING"  # held with flock by who opens or closes the store
 OPENING_S = 60.0  # the longest wait for another process that does
 UPDATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-FOLDER_MODE = 0o700
-OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 READ_BYTES = 1 << 16
 LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
 LOCK_PAUSE_S = 0.002
-
-logger = logging.getLogger("kvengine")
-_warned_of: set[tuple[int, int]] = set()  # folders, by device and inode
 
 
 class LocalDirectory:
@@ -73,8 +66,8 @@ class LocalDirectory:
         if folder is None:
             with refusals("use the folder", self.path):
                 if create and not os.path.lexists(self.path):
-                    _make_folder(self.path)
-                self._folder = _open_folder(self.path)
+                    make_folder(self.path)
+                self._folder = open_folder(self.path)
 
     @property
     def folder(self) -> Folder:
@@ -284,16 +277,17 @@ class LocalDirectory:
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
-        """Keep others from opening or closing the store meanwhile."""
-        folder = self._to_change()
-        with refusals("lock", self._at(OPENING_NAME)):
-            guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
+        """Keep others from opening or closing the store meanwhile.
+
+        Green threads do not switch while this waits: another one would find the store half open.
+        """
+        guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
         try:
             until = time.monotonic() + OPENING_S
             while not _try_flock(guard, self._at(OPENING_NAME)):
                 if time.monotonic() > until:
                     raise StoreLocked(self.path, self.pid_of_holder())
-                time.sleep(LOCK_PAUSE_S)
+                rest(LOCK_PAUSE_S)
             yield
         finally:
             guard.close()
@@ -308,7 +302,7 @@ class LocalDirectory:
         folder = self.folder
         for attempt in range(LOCK_ATTEMPTS):
             if attempt:
-                time.sleep(LOCK_PAUSE_S)
+                rest(LOCK_PAUSE_S)
             with refusals("lock", self._at(LOCK_NAME)):
                 if self._lock.take(folder, LOCK_NAME, shared):
                     break
@@ -319,7 +313,7 @@ class LocalDirectory:
             self.check_path()
             self._was_left_open = not shared and bool(self._lock_text())
             self._lock.note(b"%d\n" % os.getpid())
-            _warn_if_loose(folder)
+            warn_if_loose(folder)
         except BaseException:
             self._lock.release(False)
             raise
@@ -383,17 +377,6 @@ class LocalDirectory:
         self._folder = None  # closed when the last call that uses it has returned
 
 
-def _open_folder(path: str) -> Folder:
-    try:
-        return Folder(path)
-    except FileNotFoundError:
-        raise NotAStore(f"{path} does not exist") from None
-    except NotADirectoryError:
-        if os.path.lexists(path):
-            raise NotAStore(f"{path} is not a folder, so it is not a kvengine store") from None
-        raise
-
-
 def _try_flock(file: Descriptor, path: str) -> bool:
     with refusals("lock", path):
         try:
@@ -402,28 +385,3 @@ def _try_flock(file: Descriptor, path: str) -> bool:
             pass_on(error)
             return False
     return True
-
-
-def _make_folder(path: str) -> None:
-    """Make a folder and those above it, each of which is durable then."""
-    missing = [path]
-    while not os.path.lexists(parent := os.path.dirname(missing[-1])):
-        missing.append(parent)
-    for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process was quicker
-            os.mkdir(folder, FOLDER_MODE)
-        sync_folder(os.path.dirname(folder))
-
-
-def _warn_if_loose(folder: Folder) -> None:
-    """Say once if others than the owner may use a folder that was there before."""
-    found = os.fstat(folder.fd)
-    place = (found.st_dev, found.st_ino)
-    if found.st_mode & OTHERS and place not in _warned_of:
-        _warned_of.add(place)
-        logger.warning(
-            "the folder %s has the mode %o: other users can list it, and keep it from being opened "
-            "for writing; unless that is meant, chmod 700 it",
-            folder.path,
-            stat.S_IMODE(found.st_mode),
-        )

@@ -1,10 +1,14 @@
 """Mapped files as C sees them."""
 
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EINTR, EINVAL, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "<unistd.h>" nogil:
+    int ftruncate(int fd, int64_t size)
     ssize_t pwrite(int fd, const void *data, size_t size, int64_t offset)
+
+cdef extern from "<fcntl.h>" nogil:
+    int posix_fallocate(int fd, int64_t offset, int64_t size)
 
 cdef object storage_error(int code, str what, str name)
 
@@ -55,3 +59,12 @@ cdef inline int write_fully(
             return errno
         done += now
     return 0
+
+cdef inline int allocate(int fd, uint64_t start, uint64_t end) noexcept nogil:
+    """Have disk for a part of a file; return an error, or -1 if that can't be said ahead."""
+    cdef int code = posix_fallocate(fd, start, end - start)
+    while code == EINTR:
+        code = posix_fallocate(fd, start, end - start)
+    if code == EOPNOTSUPP or code == EINVAL:
+        code = -1 if ftruncate(fd, end) == 0 else errno
+    return code

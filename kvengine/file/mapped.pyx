@@ -11,7 +11,7 @@ Invariants:
 * A failed sync is reported once, to the caller; this module never syncs again on its own.
 """
 
-from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, ENXIO, EOPNOTSUPP, errno
+from libc.errno cimport EAGAIN, EDQUOT, EINTR, EINVAL, ENOSPC, ENXIO, errno
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
@@ -32,14 +32,12 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int fdatasync(int fd)
-    int ftruncate(int fd, int64_t size)
     int64_t lseek(int fd, int64_t offset, int whence)
     int SEEK_END
     long sysconf(int name)
     int _SC_PAGESIZE
 
 cdef extern from "<fcntl.h>" nogil:
-    int posix_fallocate(int fd, int64_t offset, int64_t size)
     int posix_fadvise(int fd, int64_t offset, int64_t size, int advice)
     int POSIX_FADV_DONTNEED
 
@@ -399,13 +397,3 @@ cdef class MappedFile:
             self.fit()
             close(self.fd)
             self.fd = -1
-
-
-cdef int allocate(int fd, uint64_t start, uint64_t end) noexcept nogil:
-    """Have disk for a part of a file; return an error, or -1 if that can't be said ahead."""
-    cdef int code = posix_fallocate(fd, start, end - start)
-    while code == EINTR:
-        code = posix_fallocate(fd, start, end - start)
-    if code == EOPNOTSUPP or code == EINVAL:
-        code = -1 if ftruncate(fd, end) == 0 else errno
-    return code

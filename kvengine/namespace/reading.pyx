@@ -162,9 +162,9 @@ cdef class NamespaceReader(Naming):
         """Return what get() does if that needs no wait, or BLOCKED."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
+        size = self.name_of(key, name)
         if kind_of(type) == STREAM or self.follows and self.store.news != self.seen:
             return blocked
-        size = self.name_of(key, name)
         if self.store.unusable is None and self.store.would_block(
             xxh3(name, size, self.store.seed), name, size
         ):

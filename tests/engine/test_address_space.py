@@ -64,6 +64,17 @@ def test_an_open_store_takes_the_same(tmp_path):
         assert store[b"key7"] == b"7" * 100
 
 
+def test_a_reader_that_follows_through_many_segments(tmp_path):
+    with Store(tmp_path, **SMALL) as store, Store(tmp_path, read_only=True) as reader:
+        for number in range(3000):
+            store.put(b"key%d" % number, b"%d" % number * 100)
+            if number % 10 == 0:
+                assert reader[b"key%d" % number] == b"%d" % number * 100
+        assert store.stats().segments > 50
+        assert sum(mapped(tmp_path).values()) < 6 * GROWING + 10 * MIB  # of both
+        assert reader[b"key0"] == b"0" * 100
+
+
 def test_views_of_a_closed_segment_are_valid(tmp_path):
     """Its mapping was cut to its length, not made anew."""
     with Store(tmp_path, **SMALL) as store:

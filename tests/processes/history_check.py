@@ -152,9 +152,13 @@ class Check:
 
     # -- rules
 
+    def acknowledged(self) -> Floor:
+        """Return how far calls that wrote had come, by time."""
+        return Floor((write.call.ended, write.version) for write in self.writes if write.version)
+
     def order(self) -> None:
         """Of two writes in turn the second has the higher version."""
-        floor = Floor((write.call.ended, write.version) for write in self.writes if write.version)
+        floor = self.acknowledged()
         for write in self.writes:
             if write.version:
                 least = floor.before(write.call.began)
@@ -217,13 +221,14 @@ class Check:
         """A key that is not there was never written, or deleted since."""
         if least == 0:
             return
-        deletes = [
-            write
-            for write in self.by_key[key]
-            if write.tag is None and write.version >= least and write.call.began < call.ended
-        ]
-        maybe = [one for one in self.unknown_deletes[key] if one.call.began < call.ended]
-        assert deletes or maybe, f"{key} was at version {least}, and is gone: {call}"
+        writes = self.by_key[key]
+        begin = bisect_left(writes, least, key=lambda write: write.version)
+        is_deleted = any(
+            writes[place].tag is None and writes[place].call.began < call.ended
+            for place in range(begin, len(writes))
+        )
+        maybe = any(one.call.began < call.ended for one in self.unknown_deletes[key])
+        assert is_deleted or maybe, f"{key} was at version {least}, and is gone: {call}"
 
     def conflicts(self) -> None:
         """What a conflict names was there."""
@@ -254,6 +259,7 @@ class Check:
         but for those that were overwritten before it ended.
         """
         versions = {key: [write.version for write in found] for key, found in self.by_key.items()}
+        acknowledged = self.acknowledged()
         for call in self.calls:
             changes, after = call.answer.get("changes"), call.asked.get("after", 0)
             if changes is None:
@@ -262,8 +268,10 @@ class Check:
             assert seen == sorted(set(seen)), f"not in order: {call}"
             assert all(version > after for version in seen), str(call)
             there, last = set(seen), max(seen, default=after)
+            due = max(last, acknowledged.before(call.began))
             for key, writes in self.by_key.items():
-                for place in range(bisect_right(versions[key], after), len(writes)):
+                begin, end = (bisect_right(versions[key], one) for one in (after, due))
+                for place in range(begin, end):
                     write = writes[place]
                     is_due = write.version <= last or write.call.ended < call.began
                     if after == 0 and write.tag is None:

@@ -1,0 +1,16 @@
+from collections.abc import Callable
+from typing import TypeVar
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.reading import Reader
+
+_Result = TypeVar("_Result")
+FORKED: str
+
+@disjoint_base
+class Pen(Reader):
+    def refuse_inside(self) -> None: ...
+    def exclusively(self, action: Callable[..., _Result], *args: object) -> _Result: ...
+    def with_pen(self, action: Callable[..., _Result], *args: object) -> _Result: ...
+    def after_fork(self) -> None: ...

@@ -1,0 +1,184 @@
+"""Which files make up a store: the manifest that says so, and files that go.
+
+Invariants:
+
+* The manifest is replaced by jobs only.  Until its rename nothing has changed; from then on the
+  change is completed, however often that is interrupted, and never undone.
+* No file goes that the manifest on disk names, or may name.
+* A manifest takes its place only while this store has the jobs, and behind the one that it was
+  made from: so of two processes that do jobs one has done nothing.
+* What is begun from then on has a number that no manifest took for an older one (the floor).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kvengine.engine import index_file, segment_file
+from kvengine.engine import manifest as manifests
+from kvengine.engine.applying import Applier
+from kvengine.engine.holding import Pins
+from kvengine.engine.job_thread import JobStopped
+from kvengine.engine.key_order import KeyOrder
+from kvengine.engine.log_end import LOST_JOBS
+from kvengine.engine.manifest import Manifest, SegmentRow
+from kvengine.engine.names import MANIFEST_NAME
+from kvengine.errors import KvError
+from kvengine.file.directory import Directory
+from kvengine.file.folder import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A manifest that may be in place by now, and what must follow then."""
+
+    manifest: Manifest
+    before: object  # the stamp of the file that it replaces
+    finish: Callable[[], None]  # may be called again when it was interrupted
+
+
+def _nothing() -> None:
+    """A change of the manifest that nothing has to follow."""
+
+
+class StoreFiles(Applier):
+    """An Applier whose files are those that a manifest names."""
+
+    directory: Directory
+    key_order: KeyOrder
+    manifest: Manifest
+    token: int  # by which others know who does jobs
+    loose: set[str]  # files that go once no manifest names them
+    pins: Pins  # those who use files by name: none is removed meanwhile
+    unfinished: Unfinished | None
+
+    def follow_further(self) -> None:
+        """Take in what others have done, where that takes more than reading on in the log."""
+        raise NotImplementedError
+
+    def replace_manifest(
+        self,
+        finish: Callable[[], None] = _nothing,
+        swap: tuple[list[SegmentRow], list[SegmentRow]] = ([], []),
+        **changes: Any,
+    ) -> None:
+        """Write a new manifest, as a job, then call `finish`.
+
+        First everything that it refers to is brought to disk, names and all: other files refer
+        to records, and after a power cut none of it may be there without the rest.
+
+        The rename is the point of no return.  When this raises before it, nothing has changed.
+        What comes after it is completed: now, or if that is interrupted before the next job.
+
+        Args:
+            swap: segments, and the others that take their place.
+
+        Raises:
+            JobStopped: another process does the jobs by now.
+        """
+        self.resume()
+        self.commits.check_present()
+        while not (floor := self.raise_floor()):
+            self.follow_further()
+        given = changes.pop("segments", None)
+        rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
+        rows = tuple(row for row in rows if row.id < floor)  # others may have begun since
+        named = {row.id for row in self.manifest.segments}
+        begun = any(row.size_bytes is None and row.id not in named for row in rows)
+        self.commits.sync(always=begun)
+        self.directory.sync()
+        before = self.manifest
+        manifest = before.next(segments=rows, next_id=floor, **changes)
+        unfinished = Unfinished(manifest, self.directory.stamp(MANIFEST_NAME), finish)
+        self.unfinished = unfinished
+        try:
+            self._put_in_place(manifest, before.generation, floor)
+        except OSError as error:
+            if not self._has_taken_place(unfinished):
+                self.unfinished = None
+                raise
+            # It is in place, but after a power cut the old one may be back.
+            self.commits.fail(error)
+        except BaseException:
+            self.resume()
+            raise
+        self._complete()
+
+    def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
+        def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
+            folder = folder if self.directory.folder is folder else None
+            code = self.commit_manifest(
+                act, folder, temporary, MANIFEST_NAME, self.token, before, floor
+            )
+            if code:
+                raise JobStopped(
+                    "another process does the jobs of the store by now"
+                    if code == LOST_JOBS
+                    else "another process has replaced the manifest"
+                )
+
+        self.directory.replace(
+            MANIFEST_NAME,
+            manifest.encode(),
+            temporary=f"{MANIFEST_NAME}.{self.token:x}.tmp",
+            rename=rename,
+        )
+
+    def resume(self) -> None:
+        """Complete a change of the manifest that was interrupted past its point of no return."""
+        if self.unfinished is None:
+            return
+        if self.manifest is not self.unfinished.manifest:
+            if not self._has_taken_place(self.unfinished):
+                self.unfinished = None
+                return
+            try:
+                self.directory.sync()
+            except OSError as error:
+                self.commits.fail(error)
+        self._complete()
+
+    def _complete(self) -> None:
+        """The manifest is in place: let the rest of the store follow."""
+        if self.unfinished is not None:
+            self.manifest = self.unfinished.manifest
+            self.is_old_format = False
+            self.unfinished.finish()
+            self.unfinished = None
+
+    def _has_taken_place(self, unfinished: Unfinished) -> bool:
+        """True if this manifest is in the folder; ask the disk.
+
+        If it can't be known the store goes read-only, and no file is removed any more.
+        """
+        before, manifest = unfinished.before, unfinished.manifest
+        if before is not None and self.directory.stamp(MANIFEST_NAME) == before:
+            return False  # nothing need be opened to know that: descriptors may have run out
+        try:
+            there = manifests.decode(self.directory.read(MANIFEST_NAME), MANIFEST_NAME)
+        except (OSError, KvError) as error:
+            self.commits.fail(OSError(f"it is not known which manifest is in place: {error}"))
+            return False
+        return (there.uuid, there.generation) == (manifest.uuid, manifest.generation)
+
+    def remove_loose(self) -> None:
+        """Remove files that are not, or no longer, part of the store.
+
+        None goes while somebody uses it, while it is not sure what the manifest on disk names,
+        or when the system refuses: the next job tries again.
+        """
+        if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
+            return
+        named = {segment_file.file_name(row.id) for row in self.manifest.segments}
+        named |= {segment_file.file_name(row.id) for row in list(self.rows)}
+        named |= {*self.manifest.key_runs, *self.key_order.run_names()}
+        if self.manifest.index is not None:
+            named.add(index_file.file_name(self.manifest.index[0]))
+        for name in sorted(self.loose):
+            with contextlib.suppress(OSError):
+                if name not in named:
+                    self.directory.remove(name)
+                self.loose.discard(name)

@@ -1,0 +1,63 @@
+"""Folders at a path: opening one, making one, and whether others may use it.
+
+Invariants:
+
+* A folder that is made here is for its owner alone, whatever the umask, and is durable with those
+  above it; the mode of one that was there is kept.
+"""
+
+import contextlib
+import logging
+import os
+import stat
+
+from kvengine.errors import NotAStore
+from kvengine.file.folder import Folder
+from kvengine.file.output import sync_folder
+
+FOLDER_MODE = 0o700
+OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+
+logger = logging.getLogger("kvengine")
+_warned_of: set[tuple[int, int]] = set()  # folders, by device and inode
+
+
+def open_folder(path: str) -> Folder:
+    """Return the folder at a path, open.
+
+    Raises:
+        NotAStore: there is none.
+    """
+    try:
+        return Folder(path)
+    except FileNotFoundError:
+        raise NotAStore(f"{path} does not exist") from None
+    except NotADirectoryError:
+        if os.path.lexists(path):
+            raise NotAStore(f"{path} is not a folder, so it is not a kvengine store") from None
+        raise
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and those above it, each of which is durable then."""
+    missing = [path]
+    while not os.path.lexists(parent := os.path.dirname(missing[-1])):
+        missing.append(parent)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was quicker
+            os.mkdir(folder, FOLDER_MODE)
+        sync_folder(os.path.dirname(folder))
+
+
+def warn_if_loose(folder: Folder) -> None:
+    """Say once if others than the owner may use a folder that was there before."""
+    found = os.fstat(folder.fd)
+    place = (found.st_dev, found.st_ino)
+    if found.st_mode & OTHERS and place not in _warned_of:
+        _warned_of.add(place)
+        logger.warning(
+            "the folder %s has the mode %o: other users can list it, and keep it from being opened "
+            "for writing; unless that is meant, chmod 700 it",
+            folder.path,
+            stat.S_IMODE(found.st_mode),
+        )

@@ -1,0 +1,97 @@
+"""Writers wait for compaction in short pauses, in proportion to the dead records in the log."""
+
+import itertools
+import time
+
+import pytest
+
+from kvengine import Store
+from kvengine.engine import changing, compaction, maintenance
+from kvengine.engine.compaction import EXCESS_SHARE, PAUSE_MAX_S, SPACE_LIMIT, pause_s
+from kvengine.testing.check import check_store
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("live", [0, MIB, 100 * MIB, 1 << 40])
+def test_a_pause_grows_with_what_is_too_much(live):
+    limit = max(SPACE_LIMIT * live, live + compaction.SLACK_BYTES)
+    room = EXCESS_SHARE * live + compaction.SLACK_BYTES
+    assert pause_s(live, live) == pause_s(int(limit), live) == 0
+    half = pause_s(int(limit + room / 2), live)
+    assert half == pytest.approx(PAUSE_MAX_S / 2, rel=0.01)
+    pauses = [pause_s(int(limit + room * share / 10), live) for share in range(30)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == PAUSE_MAX_S == 0.005
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Return a list of what writers slept, in seconds."""
+    found = []
+    real = time.sleep
+
+    def sleep(seconds):
+        found.append(seconds)
+        real(seconds)
+
+    monkeypatch.setattr(changing, "sleep", sleep)
+    return found
+
+
+def test_no_pause_of_a_writer_is_long(tmp_path, pauses):
+    """However fast dead records come: here all but one in two hundred are."""
+    with Store(tmp_path, durability="os", segment_bytes=1 << 18) as store:
+        for number in range(40_000):
+            store.put(b"%d" % (number % 200), b"x" * 1000)
+        assert max(pauses, default=0) <= PAUSE_MAX_S
+        assert len(store) == 200
+        check_store(store)
+
+
+def test_pace_sets_a_pause_if_compaction_is_behind(tmp_path):
+    options = {"durability": "os", "segment_bytes": 1 << 18}
+    with Store(tmp_path, **options) as store, store.jobs:  # no job runs
+        for number in range(200):
+            store.put(b"%d" % number, b"x" * 1000)
+        maintenance.pace(store)
+        assert store.pause_s == 0
+        set_by_pace = []
+        for _ in range(10):
+            for number in range(1000):
+                store.put(b"%d" % (number % 200), b"x" * 1000)
+            store.pause_s = 0
+            maintenance.pace(store)
+            set_by_pace.append(store.pause_s)
+        assert set_by_pace == sorted(set_by_pace)
+        assert set_by_pace[-1] == PAUSE_MAX_S
+        store.pause_s = 0
+
+
+def test_a_store_that_compacts_when_asked_has_no_pauses(tmp_path, pauses):
+    options = {"durability": "os", "segment_bytes": 1 << 18, "compaction": "manual"}
+    with Store(tmp_path, **options) as store:
+        for number in range(20_000):
+            store.put(b"%d" % (number % 200), b"x" * 1000)
+        assert pauses == []
+        store.compact()
+        assert store.pause_s == 0  # it asked for its turn, and has had it
+        assert store.stats().space_amplification < 1.1
+
+
+def test_pieces_of_a_segment_are_joined(tmp_path):
+    """A segment is copied in pieces of some thousand records, or a megabyte."""
+    with Store(tmp_path, durability="os", compaction="manual", segment_bytes=1 << 24) as store:
+        for number in itertools.chain(range(30_000), range(0, 30_000, 7)):
+            store.put(b"key%d" % number, b"%d" % number)
+        for number in range(5):
+            store.put(b"large%d" % number, bytes([number]) * (3 << 20))
+        for number in range(0, 30_000, 3):
+            store.delete(b"key%d" % number)
+        before = dict(store)
+        store.compact()
+        assert dict(store) == before
+        assert store.verify().ok
+        check_store(store)
+    with Store(tmp_path) as store:
+        assert dict(store) == before
