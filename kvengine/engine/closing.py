@@ -159,6 +159,7 @@ def _settle(store: StoreParts) -> None:
         store.commits.sync()
     if _has_jobs(store):
         store.maintenance.run(lambda: _last_jobs(store))
+    store.commits.refuse_failed()
 
 
 def _must_sync(store: StoreParts) -> bool:

@@ -35,6 +35,7 @@ import secrets
 PAGE_BYTES = 4096
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
+cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
 
 
 cdef class Control:
@@ -127,6 +128,11 @@ cdef class Control:
     def is_valid(self) -> bool:
         """True if this page was ever set up."""
         return self.word(MAGIC_WORD) == MAGIC
+
+    @property
+    def is_witness(self) -> bool:
+        """True if the page says how far a store was, though it may be one of 0.1."""
+        return self.word(MAGIC_WORD) == MAGIC or self.word(MAGIC_WORD) == OLD_MAGIC
 
     @property
     def fits(self) -> bool:

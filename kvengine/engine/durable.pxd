@@ -65,6 +65,7 @@ cdef class CommitGroup:
     cdef object keeper          # keeps it mapped
     cdef readonly uint64_t version  # of the last change that is in these files
     cdef uint64_t sync_ns       # how long the last sync took
+    cdef list idle              # whose descriptors are given back when no sync is under way
     cdef list unsynced          # segments filled before `active` that await their sync
     cdef object active
     cdef uint64_t active_id
@@ -81,7 +82,8 @@ cdef class CommitGroup:
     cdef int keep(self) except -1
     cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1
-    cdef int _plan(self, Plan *plan) except -1
+    cdef list _plan(self, Plan *plan)
+    cdef int _close_idle(self) except -1
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _sync(self, Plan *plan) noexcept nogil

@@ -30,8 +30,6 @@ from kvengine.file.local import LocalDirectory
 cdef extern from "<unistd.h>" nogil:
     int fdatasync(int fd)
     int fsync(int fd)
-    int dup(int fd)
-    int close(int fd)
 
 cdef enum:
     SERVED = -1                 # by the sync of another
@@ -65,7 +63,7 @@ cdef class CommitGroup:
     """
 
     def __cinit__(self) -> None:
-        self.unsynced = []
+        self.unsynced, self.idle = [], []
         self.page = no_page
 
     def begin(
@@ -99,6 +97,18 @@ cdef class CommitGroup:
         """These need no sync any more: another process has brought them to disk."""
         self._prune(files)
 
+    def close_descriptors(self, files: list) -> None:
+        """Give back the descriptors of files that need no sync any more, once none is under way."""
+        self.idle.extend(files)
+        self._close_idle()
+
+    cdef int _close_idle(self) except -1:
+        cdef MappedFile file
+        while self.idle and self.syncing == 0:
+            file = self.idle.pop()
+            file.close_descriptor()
+        return 0
+
     cdef int wait(self, uint64_t version, bint alone) except -1:
         """Return when everything up to `version` is on disk.
 
@@ -114,13 +124,12 @@ cdef class CommitGroup:
             self.refuse_failed()
             if not self.is_plain:
                 return self._wait_in_python(version, alone)
-            files = list(self.unsynced)
-            self._plan(&plan)
+            files = self._plan(&plan)
             self.syncing += 1
             with nogil:
                 code = self._sync(&plan) if alone else self._take_part(&plan, version)
-                close_all(&plan)
             self.syncing -= 1
+            self._close_idle()
             if code == 0:
                 self._prune(files)
             elif code > 0:
@@ -133,26 +142,29 @@ cdef class CommitGroup:
         """True if what is written goes to a folder that nobody will find again."""
         return self.held is not None and self.held.state() != PRESENT
 
-    cdef int _plan(self, Plan *plan) except -1:
-        """Say what must be synced, by descriptors that nobody else closes meanwhile."""
+    cdef list _plan(self, Plan *plan):
+        """Say what must be synced; the result keeps the files open meanwhile."""
         cdef MappedFile file
+        cdef list files
         while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
             code = file.try_sync() if file.fd >= 0 else 0
             if code:
                 self._fail_with(code)
             self._prune([file])
+        files = list(self.unsynced)
         plan.n = 0
-        for file in self.unsynced:
+        for file in files:
             if file.fd >= 0 and plan.n < FILES_AT_ONCE:  # else it is on disk
-                plan.fds[plan.n] = dup(file.fd)
+                plan.fds[plan.n] = file.fd
                 plan.n += 1
         plan.active, plan.segment, plan.version = -1, self.active_id, self.version
         if self.active is not None:
             file = self.active
-            plan.active = dup(file.fd)
+            plan.active = file.fd
+            files.append(file)
         plan.folder = self.held.fd if load_word(&self.page[NAMED]) < self.active_id else -1
-        return 0
+        return files
 
     cdef void _prune(self, list files) noexcept:
         """Filled segments among these are on disk; they may have been taken out meanwhile."""
@@ -377,11 +389,3 @@ cdef class CommitGroup:
         """Say which version these files go up to."""
         self.version = version
 
-
-cdef void close_all(Plan *plan) noexcept nogil:
-    """Give back the descriptors of a plan."""
-    cdef int i
-    for i in range(plan.n):
-        close(plan.fds[i])
-    if plan.active >= 0:
-        close(plan.active)

@@ -73,7 +73,7 @@ def _begin_alone(store: StoreParts) -> None:
     next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
     version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None
     positions.mark_lost(store, positions.consumers_in(names))
-    durable = control.is_valid and control.durable_version >= version
+    durable = control.is_witness and control.durable_version >= version
     control.set_up(
         boot_id(),
         process_id(),

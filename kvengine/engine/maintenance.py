@@ -136,8 +136,8 @@ def close_filled_segments(store: StoreParts) -> None:
 
     def finish() -> None:
         store.swap_rows(filled, closed)
-        for row in closed:
-            store.segment_table.segment_file(row.id).close_descriptor()
+        files = [store.segment_table.segment_file(row.id) for row in closed]
+        store.commits.close_descriptors(files)
 
     store.replace_manifest(finish, (filled, closed))
 

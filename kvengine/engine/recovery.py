@@ -76,7 +76,7 @@ class Recovery:
         self.replayed = False
         self._rebuild, self._with_keys = rebuild, with_keys
         self._control, self._must_reach, self._page_is_current = control, 0, False
-        if control is not None and control.is_valid:
+        if control is not None and control.is_witness:
             self._page_is_current = control.boot == boot
             self._must_reach = control.version if self._page_is_current else control.durable_version
         self._must_reach = max(self._must_reach, manifest.version) if until is None else until

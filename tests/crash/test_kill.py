@@ -101,7 +101,7 @@ def test_a_killed_writer_leaves_no_lock(tmp_path):
 
 
 def test_a_stopped_writer_still_holds_the_lock(tmp_path):
-    """SIGSTOP is no death: the lock must not pass to another process."""
+    """SIGSTOP is no death: nobody else may have the store alone."""
     path = str(tmp_path / "store")
     command = [sys.executable, "-c", WRITER, path, "os", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
@@ -110,7 +110,7 @@ def test_a_stopped_writer_still_holds_the_lock(tmp_path):
         child.send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(kvengine.StoreLocked) as refusal:
-                kvengine.Store(path)
+                kvengine.Store(path, exclusive=True)
             assert refusal.value.pid == child.pid
         finally:
             child.kill()

@@ -172,7 +172,7 @@ class Writer:
 def blind(monkeypatch):
     """As in a process that may not see /proc/sys: its boot id is made up."""
     made_up = secrets.randbits(64)
-    for module in (opening, writer_page):
+    for module in (joining, loading, writer_page):
         monkeypatch.setattr(module, "boot_id", lambda: made_up)
 
 

@@ -17,6 +17,7 @@ from kvengine.engine import index_file
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.index_file import Description, SavedSegment
 from kvengine.engine.manifest import decode
+from kvengine.engine.segment import MAP_BYTES
 from kvengine.testing.crashing import KeptDirectory
 from tests.engine.index_tables import (
     SHARD_BYTES,
@@ -81,7 +82,7 @@ def as_lists(description):
 @st.composite
 def segment(draw, number):
     """Return a row of a segment as an index can have it."""
-    end = draw(st.integers(64, 1 << 28))
+    end = draw(st.integers(64, MAP_BYTES))
     live = draw(st.integers(0, end - 64))
     tombstones = draw(st.integers(0, end - 64 - live))
     first, last = sorted(draw(st.tuples(TIMES, TIMES)))
@@ -137,7 +138,7 @@ FIRST, SECOND = SAMPLE.segments
         {"segments": (replace(FIRST, slot=65536), SECOND)},
         {"segments": (replace(FIRST, id=0), SECOND)},
         {"segments": (replace(FIRST, end=63), SECOND)},
-        {"segments": (replace(FIRST, end=(1 << 28) + 65), SECOND)},
+        {"segments": (replace(FIRST, end=MAP_BYTES + 65), SECOND)},
         {"segments": (replace(FIRST, live=1 << 63), SECOND)},
         {"segments": (replace(FIRST, live=3950), SECOND)},
         {"segments": (replace(FIRST, tombstones=1100), SECOND)},

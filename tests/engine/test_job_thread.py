@@ -73,7 +73,7 @@ def test_an_open_that_is_interrupted_twice_is_undone_when_it_is_dropped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(opening, step, interrupt)
+        patch.setattr(joining, step, interrupt)
         patch.setattr(opening, "_give_up", interrupt)
         with pytest.raises(KeyboardInterrupt):
             Store(tmp_path)
