@@ -58,6 +58,8 @@ cdef class Control:
     def prepare(self) -> None:
         """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
         self.set_word(PID, 0)
+        if self.is_foreign:
+            self.set_word(MAGIC_WORD, 0)
 
     def leave(self) -> None:
         """The last one goes; what was written stays to be read."""
@@ -127,6 +129,11 @@ cdef class Control:
     def is_valid(self) -> bool:
         """True if this page was ever set up."""
         return self.word(MAGIC_WORD) == MAGIC
+
+    @property
+    def is_foreign(self) -> bool:
+        """True if another version of kvengine has set it up."""
+        return self.word(MAGIC_WORD) not in (0, MAGIC)
 
     @property
     def fits(self) -> bool:
