@@ -81,7 +81,7 @@ cdef class CommitGroup:
     cdef int keep(self) except -1
     cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1
-    cdef int _plan(self, Plan *plan) except -1
+    cdef bint _plan(self, Plan *plan) except -1
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _sync(self, Plan *plan) noexcept nogil

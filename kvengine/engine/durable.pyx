@@ -115,7 +115,8 @@ cdef class CommitGroup:
             if not self.is_plain:
                 return self._wait_in_python(version, alone)
             files = list(self.unsynced)
-            self._plan(&plan)
+            if not self._plan(&plan):
+                return self._wait_in_python(version, alone)
             self.syncing += 1
             with nogil:
                 code = self._sync(&plan) if alone else self._take_part(&plan, version)
@@ -133,8 +134,11 @@ cdef class CommitGroup:
         """True if what is written goes to a folder that nobody will find again."""
         return self.held is not None and self.held.state() != PRESENT
 
-    cdef int _plan(self, Plan *plan) except -1:
-        """Say what must be synced, by descriptors that nobody else closes meanwhile."""
+    cdef bint _plan(self, Plan *plan) except -1:
+        """Say what must be synced, by descriptors that nobody else closes meanwhile.
+
+        False: there are none to be had.
+        """
         cdef MappedFile file
         while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
@@ -142,17 +146,23 @@ cdef class CommitGroup:
             if code:
                 self._fail_with(code)
             self._prune([file])
-        plan.n = 0
+        plan.n, plan.active = 0, -1
+        plan.segment, plan.version = self.active_id, self.version
         for file in self.unsynced:
             if file.fd >= 0 and plan.n < FILES_AT_ONCE:  # else it is on disk
                 plan.fds[plan.n] = dup(file.fd)
+                if plan.fds[plan.n] < 0:
+                    close_all(plan)
+                    return False
                 plan.n += 1
-        plan.active, plan.segment, plan.version = -1, self.active_id, self.version
         if self.active is not None:
             file = self.active
             plan.active = dup(file.fd)
+            if plan.active < 0:
+                close_all(plan)
+                return False
         plan.folder = self.held.fd if load_word(&self.page[NAMED]) < self.active_id else -1
-        return 0
+        return True
 
     cdef void _prune(self, list files) noexcept:
         """Filled segments among these are on disk; they may have been taken out meanwhile."""

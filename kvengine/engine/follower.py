@@ -93,7 +93,6 @@ class Follower:
         assert self._page is not None
         store, control = self._store, self._page.control
         if control.losses != store.seen_losses:
-            store.lost_after = (control.losses, control.lost_after)
             self.start_over()
             return
         rows = store.rows
@@ -216,9 +215,12 @@ class Follower:
 
     def start_over(self) -> None:
         """Load the newest saved index and replay what came after it."""
-        with self._store.files.held():  # no job of this store comes between
-            self._ahead = (0, [])
-            self._store.reload(self._page)
+        store = self._store
+        with store.files.held():  # no job of this store comes between
+            self._ahead, before = (0, []), store.seen_losses
+            store.reload(self._page)
+        if self._page is not None and store.seen_losses != before:
+            store.lost_after = (store.seen_losses, self._page.control.lost_after)
 
     # -- whose folder it is
 

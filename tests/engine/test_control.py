@@ -20,8 +20,8 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     words = re.compile(r"(?<!&)\bself\.(?:words|page|published)\b(?:\[[^]]*\])?")
     whole = (  # what only passes the page on, and asks whether there is one
         "self.words = <uint64_t *>file.base", "commits.page, commits.keeper = self.words, self",
-        "store.page = self.words", "self.page = self.no_page", "wait_for_pen(self.page,",
-        "kv_acquire(self.published)", "self.published != NULL", "self.published = NULL",
+        "store.page = self.words", "self.page = self.no_page", "self.page = no_page",
+        "wait_for_pen(self.page,", "kv_acquire(self.published)", "self.published != NULL", "self.published = NULL",
     )  # fmt: skip
     names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
     for name in names:
@@ -163,7 +163,7 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             taken_back = []
 
             def take_back() -> None:
-                taken_back.append(reader.version)
+                taken_back.append(reader.applied_version)
                 store.control_page.take_back(7)
 
             assert reader.follower is not None
