@@ -22,12 +22,14 @@ from kvengine.engine.writing cimport Writer
 
 from time import sleep
 
+from kvengine.engine.compaction import PAUSE_MAX_S
 from kvengine.engine.durable import level_of
 from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, again
 from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
 cdef uint64_t METADATA_MAX = METADATA_BYTES_MAX
+cdef double PAUSE_MAX = PAUSE_MAX_S
 
 
 cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1:
@@ -203,8 +205,8 @@ cdef class Changer(Writer):
         if self.follows is not None:
             raise again(self.follows)
         if pause > 0:
-            self.pause_s = 0
-            sleep(pause)  # for the background thread, which needs the lock
+            self.pause_s = max(pause - PAUSE_MAX, 0.0)  # the rest is for those who write next
+            sleep(min(pause, PAUSE_MAX))  # for the background thread, which needs the lock
         write.changes, write.n, write.numbered = changes, n, False
         write.if_version, write.moment, write.level = if_version, moment, level
         write.makes_room = makes_room

@@ -47,6 +47,7 @@ def close_store(store: StoreParts) -> None:
         StoreBusy: this thread keeps writers out just now, and a job may wait for it.
         StorageError: something may not be on disk; the store is closed nevertheless.
     """
+    store.notice_fork()
     if store.is_released:
         return
     if store.maintenance.is_inside():

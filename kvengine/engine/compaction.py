@@ -19,8 +19,9 @@ RECLAIMED_SHARE_MIN = 0.08  # of the bytes that a job reads
 
 SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 SLACK_BYTES = 2 << 20  # whatever the ratio
-EXCESS_SHARE = 0.2  # of the live bytes: when the log is so far above the limit, a pause is longest
-PAUSE_MAX_S = 0.005  # nobody who writes should notice
+EXCESS_SHARE = 0.2  # of the live bytes: so far above the limit they are as slow as can be
+PAUSES_MAX_S = 0.1  # of writers, in all, for each few megabytes that they write
+PAUSE_MAX_S = 0.005  # of one call: nobody who writes should notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +172,10 @@ def _merge_small(
     return None
 
 
-def pause_s(log_bytes: int, live_bytes: int) -> float:
-    """Return how long a writer should wait, so that compaction can keep up with it.
+def excess(log_bytes: int, live_bytes: int) -> float:
+    """Return how far writers should be slowed down, so that compaction can keep up with them.
 
-    It is asked for each few megabytes that are written, and more often while dead records are left
-    behind: many short pauses in proportion to what is too much, rather than a long one.
+    From 0, not at all, to 1, as far as can be: in proportion to what is too much in the log.
     """
-    excess = log_bytes - max(SPACE_LIMIT * live_bytes, live_bytes + SLACK_BYTES)
-    if excess <= 0:
-        return 0.0
-    return min(PAUSE_MAX_S * excess / (EXCESS_SHARE * live_bytes + SLACK_BYTES), PAUSE_MAX_S)
+    too_much = log_bytes - max(SPACE_LIMIT * live_bytes, live_bytes + SLACK_BYTES)
+    return min(max(too_much, 0.0) / (EXCESS_SHARE * live_bytes + SLACK_BYTES), 1.0)

@@ -59,6 +59,8 @@ cdef class Control:
     def prepare(self) -> None:
         """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
         self.set_word(PID, 0)
+        if self.is_foreign:
+            self.set_word(MAGIC_WORD, 0)
 
     def leave(self) -> None:
         """The last one goes; what was written stays to be read."""
@@ -133,6 +135,11 @@ cdef class Control:
     def is_witness(self) -> bool:
         """True if the page says how far a store was, though it may be one of 0.1."""
         return self.word(MAGIC_WORD) == MAGIC or self.word(MAGIC_WORD) == OLD_MAGIC
+
+    @property
+    def is_foreign(self) -> bool:
+        """True if another version of kvengine has set it up."""
+        return self.word(MAGIC_WORD) not in (0, MAGIC)
 
     @property
     def fits(self) -> bool:

@@ -17,43 +17,27 @@ from libc.stdlib cimport free, malloc, realloc
 
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.key_index cimport home_line, kv_prefetch
-from kvengine.engine.reading cimport coarse_ms
+from kvengine.engine.pacing cimport Turns
 from kvengine.engine.record cimport (
     BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of,
     key_of, kind_of, load_record, size_of, value_of, version_of,
 )
-from kvengine.engine.segment cimport (
-    Segment, SegmentTable, make_address, note_expiry, offset_of, slot_of,
-)
+from kvengine.engine.segment cimport Segment, make_address, note_expiry, offset_of, slot_of
 from kvengine.engine.writing cimport Writer
 from kvengine.file.mapped cimport MappedFile, storage_error, write_fully
 
-from kvengine.engine.compaction import pause_s
 from kvengine.engine.record import damage
-
-cdef extern from *:
-    """
-    #include <time.h>
-    static inline void kv_rest(long nanoseconds) {
-        struct timespec wanted = {0, nanoseconds};
-        nanosleep(&wanted, 0);
-    }
-    """
-    void kv_rest(long nanoseconds) nogil
 
 cdef enum:
     CHUNK_RECORDS = 4096        # looked up in one stretch with the GIL: a quarter of a millisecond
     CHUNK_BYTES = 1 << 20
     COPY_BYTES = 4 << 20        # in one call
-    HOLD_BACK_MS = 8            # between longer pauses of a writer: a third is its own, at least
     PUBLISH_RECORDS = 1024
-    REST_NS = 20_000            # enough for a thread that waits for the GIL to take it
+    HOLD_BACK_RECORDS = 64      # microseconds
 
     SKIP = 0
     COPY = 1
     BURY = 2                    # a record that expired becomes a delete
-
-cdef double TURN_S = 1e-6       # of a pause that a writer makes to let a stretch begin
 
 cdef struct Found:
     uint64_t offset
@@ -96,13 +80,13 @@ cdef class Copier:
     cdef readonly uint64_t last_version, last_offset  # of the last record copied or dropped
     cdef readonly uint64_t living   # bytes of this segment's records that the index pointed to
     cdef bint has_marked_gaps       # in its versions; a compacted segment has others
-    cdef bint holds_back            # writers, if dead records come faster than they go
-    cdef uint64_t hold_back_at      # in milliseconds: the next time
+    cdef Turns turns
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now
         self.keep_after, self.drop_deletes = keep_after, drop_deletes
-        self.holds_back = (<object>store).is_compacting_in_background
+        self.turns = Turns(
+            store, holds_back=(<object>store).is_compacting_in_background)
         self.found = <Found *>malloc(CHUNK_RECORDS * sizeof(Found))
         if self.found == NULL:
             raise MemoryError
@@ -133,46 +117,22 @@ cdef class Copier:
         cdef bint is_last = False
         with nogil:
             self._find(row, source, &piece)
-            self._ask_for_turn(TURN_S)
+            self.turns.ask()
         while not is_last:
-            self._begin_turn()
+            self.turns.begin()
             if piece.code < 0:
                 raise damage(piece.code, source.name, piece.stop, "other bytes")
             self._judge(row, source, slot, piece.n)
             self._make_room(piece.n)
             is_last = piece.stop >= limit
-            pause = self._pause()
+            self.turns.measure()
             with nogil:
                 self._write(row, slot, &piece, output, &target)
                 if not is_last:
                     self._find(row, source, &piece)
-                self._ask_for_turn(pause)
-        self._begin_turn()
+                self.turns.ask()
+        self.turns.begin()
         return piece.stop, target.end
-
-    # -- turns with those who write
-
-    cdef double _pause(self) except? -1:
-        """Return how long a writer that comes by makes way, so that the next stretch can begin.
-
-        It is longer now and then, if dead records come faster than they go.
-        """
-        cdef SegmentTable table = self.store.segments
-        cdef uint64_t now = coarse_ms()
-        if not self.holds_back or now < self.hold_back_at:
-            return TURN_S
-        self.hold_back_at = now + HOLD_BACK_MS
-        return max(TURN_S, <double>pause_s(table.total_bytes(), table.total_live_bytes()))
-
-    cdef void _ask_for_turn(self, double pause) noexcept nogil:
-        """This thread wants the GIL next: let a writer give it back."""
-        if self.store.pause_s < pause:
-            self.store.pause_s = pause
-
-    cdef void _begin_turn(self) noexcept:
-        """It has the GIL."""
-        if self.store.pause_s == TURN_S:
-            self.store.pause_s = 0
 
     # -- one piece
 
@@ -180,7 +140,8 @@ cdef class Copier:
         """Find the next piece."""
         piece.start = piece.stop
         piece.n = find_records(
-            row, source, piece.start, self.store.seed, self.found, &piece.stop, &piece.code)
+            row, source, piece.start, self.store.seed, self.turns, self.found, &piece.stop,
+            &piece.code)
 
     cdef int _write(
         self, Segment *row, uint64_t slot, const Piece *piece, MappedFile output, Target *target,
@@ -271,6 +232,8 @@ cdef class Copier:
         cdef int kind
         cdef bint bury
         for i in range(n):
+            if i % HOLD_BACK_RECORDS == 0:
+                self.turns.hold_back()
             found = &self.found[i]
             if found.verdict == SKIP:
                 continue
@@ -312,10 +275,7 @@ cdef class Copier:
             self.published += 1
         if self.published == self.moved_count:
             return True
-        with nogil:
-            kv_rest(REST_NS)
-            self._ask_for_turn(TURN_S)
-        self._begin_turn()
+        self.turns.let_others_run()
         return False
 
     cdef int _redirect(self, Moved *moved, list slots) except -1:
@@ -357,7 +317,7 @@ cdef class Copier:
 
 
 cdef Py_ssize_t find_records(
-    const Segment *row, MappedFile file, uint64_t start, uint64_t seed, Found *found,
+    const Segment *row, MappedFile file, uint64_t start, uint64_t seed, Turns turns, Found *found,
     uint64_t *stop, int64_t *code,
 ) noexcept nogil:
     """List the records from `start` on, up to a few megabytes, checking each."""
@@ -367,6 +327,8 @@ cdef Py_ssize_t find_records(
     cdef int64_t size
     cdef const Header *header
     while n < CHUNK_RECORDS and offset < row.end and offset - start < CHUNK_BYTES:
+        if n % HOLD_BACK_RECORDS == 0:
+            turns.hold_back()
         if not load_record(file, &loaded, offset, row.end):
             code[0] = UNREADABLE
             break

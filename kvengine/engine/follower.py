@@ -29,7 +29,7 @@ from kvengine.engine.control import Control, follow_nobody_yet, look_is_due
 from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, id_of
 from kvengine.engine.segment import MAP_BYTES, NextSegment, bytes_at
-from kvengine.engine.writer_page import WriterPage, open_page
+from kvengine.engine.writer_page import WriterPage, is_foreign, open_page
 from kvengine.errors import CorruptData, StorageError, StoreClosed, again
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Follower:
         self._stamp = store.directory.stamp(MANIFEST_NAME)
         self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and the last ones
         self._latest: Manifest | None = None
+        self._strangers = 0  # looks in a row at which another version had the store open
         self._connect(page)
 
     @property
@@ -92,7 +93,6 @@ class Follower:
         assert self._page is not None
         store, control = self._store, self._page.control
         if control.losses != store.seen_losses:
-            store.lost_after = (control.losses, control.lost_after)
             self.start_over()
             return
         rows = store.rows
@@ -215,9 +215,12 @@ class Follower:
 
     def start_over(self) -> None:
         """Load the newest saved index and replay what came after it."""
-        with self._store.files.held():  # no job of this store comes between
-            self._ahead = (0, [])
-            self._store.reload(self._page)
+        store = self._store
+        with store.files.held():  # no job of this store comes between
+            self._ahead, before = (0, []), store.seen_losses
+            store.reload(self._page)
+        if self._page is not None and store.seen_losses != before:
+            store.lost_after = (store.seen_losses, self._page.control.lost_after)
 
     # -- whose folder it is
 
@@ -233,6 +236,10 @@ class Follower:
             if page is not None:
                 self._connect(page)
                 self.start_over()
+            elif is_foreign(store.directory):
+                self._strangers += 1
+                if self._strangers > 1:  # once: somebody may be about to convert what they left
+                    self._give_up("is written to by another version of kvengine")
             return
         try:
             store.directory.check_present()

@@ -88,16 +88,19 @@ def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifes
     """
     control = None if page is None else page.control
     for attempt in range(READ_ATTEMPTS + 1):
+        if control is not None:
+            store.seen_losses = control.losses  # before the version: it is taken back after
         until = page.control.version if page is not None and page.is_trusted() else None
         try:
-            if control is not None:
-                store.seen_losses = control.losses
             recover(store, control, manifest, until=until)
             return
         except (FileNotFoundError, CorruptData):
-            # Another process may have replaced files since the manifest was read.
+            # Another process may have replaced files since the manifest was read, or lost changes.
             newest = newest_manifest(store.directory)
-            if newest.generation == manifest.generation or attempt == READ_ATTEMPTS:
+            is_news = newest.generation != manifest.generation or (
+                control is not None and control.losses != store.seen_losses
+            )
+            if not is_news or attempt == READ_ATTEMPTS:
                 raise
             manifest = newest
 

@@ -16,6 +16,7 @@ REPLACED: int
 class LogEnd(Pen):
     rows: list[SegmentRow]
     seen_losses: int
+    known_segment: int
     is_tight: bool
     is_old_format: bool
     next_segment: NextSegment | None

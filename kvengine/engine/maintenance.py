@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, compaction, compactor, segment_file
-from kvengine.engine.compaction import PAUSE_MAX_S, pause_s
+from kvengine.engine.compaction import PAUSES_MAX_S, excess
 from kvengine.engine.job_thread import logger
 from kvengine.engine.manifest import SegmentRow
 from kvengine.entry import Stats
@@ -91,16 +91,16 @@ def is_too_large(store: StoreParts) -> bool:
 
 
 def pace(store: StoreParts) -> None:
-    """Let the next write wait a moment if background work can't keep up: dead records, new keys.
+    """Let the next writes wait a moment if background work can't keep up: dead records, new keys.
 
     Called once for a few megabytes that are written.  While the writer sleeps, the background
-    thread has the GIL and the writer's lock; see also Copier.copy().
+    thread has the GIL and the writer's lock; while it compacts it asks for more, see pacing.pyx.
     """
     if store.key_order.memory_bytes() > KEY_MEMORY_MAX:
-        store.pause_s = PAUSE_MAX_S
+        store.pause_s = PAUSES_MAX_S
     elif store.options.compaction == "auto":
         live = store.segment_table.total_live_bytes()
-        store.pause_s = max(store.pause_s, pause_s(store.log_bytes(), live))
+        store.pause_s = max(store.pause_s, PAUSES_MAX_S * excess(store.log_bytes(), live))
 
 
 def must_replay(store: StoreParts, changes_max: int, bytes_max: int) -> bool:

@@ -22,7 +22,7 @@ from kvengine.engine.loading import recover_beside
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.engine.pen import FORKED
 from kvengine.engine.store_folder import load_manifest
-from kvengine.engine.writer_page import WriterPage, open_page
+from kvengine.engine.writer_page import WriterPage, is_foreign, open_page
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -30,6 +30,7 @@ from kvengine.errors import (
     StorageError,
     StoreBusy,
     StoreClosed,
+    UnsupportedFormat,
 )
 from kvengine.file.directory import Directory
 from kvengine.file.memory import MemoryDirectory
@@ -50,6 +51,7 @@ LIVE_COPY = (
     "whole"
 )
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
+FOREIGN_LOOKS = 50  # who opens a store that another version has left soon says so
 
 
 def make_options(**options: Any) -> Options:
@@ -180,11 +182,18 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
 
     Raises:
         StorageError: there is a writer, and its page is missing: nobody could follow it.
+        UnsupportedFormat: the writer has another version of kvengine.
     """
     page = open_page(directory)
-    for _ in range(OPENING_LOOKS):
+    for look in range(OPENING_LOOKS):
         if (page is not None and page.is_trusted()) or not directory.lock_is_held():
             return page
+        if look == FOREIGN_LOOKS and page is None and is_foreign(directory):
+            raise UnsupportedFormat(
+                f"a process with another version of kvengine has {directory.path} open for "
+                f"writing, and {CONTROL_NAME} is in another format: close the store there; then "
+                "this version can read it"
+            )
         # A writer is deciding where the log ends, or makes the store.
         time.sleep(OPENING_PAUSE_S)
         page = page or open_page(directory)

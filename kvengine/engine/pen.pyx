@@ -30,6 +30,7 @@ from kvengine.engine.page cimport (
 from kvengine.file.mapped cimport storage_error
 
 from kvengine.errors import StoreBusy, StoreClosed
+from kvengine.file.system import tell_of_fork
 
 cdef extern from "Python.h":
     int PyGC_Enable()
@@ -81,6 +82,8 @@ cdef class Pen(Reader):
         """Become the one thread that writes; from here to release() no Python code may run."""
         cdef uint64_t since = 0
         while True:
+            if self.forks != kv_forks:
+                self.notice_fork()
             if self.unusable is not None:
                 self._refuse_use()
             self.enter()
@@ -104,6 +107,15 @@ cdef class Pen(Reader):
             self.sleepers -= 1
         self.owner = kv_thread()
         return 0
+
+    def notice_fork(self) -> None:
+        """Tell everybody of a fork of which Python was not told, as those of uWSGI."""
+        if self.forks != kv_forks:
+            tell_of_fork(self.has_heard_of_fork)
+
+    def has_heard_of_fork(self) -> bool:
+        """True if what this holds is of this process."""
+        return self.forks == kv_forks
 
     cdef void leave(self) noexcept:
         self.owner = 0

@@ -68,6 +68,14 @@ class WriterPage:
         return self._believed
 
 
+def is_foreign(directory: Directory) -> bool:
+    """True if another version of kvengine has a store open for writing."""
+    if not directory.lock_is_held():
+        return False
+    control = open_control(directory, writable=False)
+    return control is not None and control.is_foreign
+
+
 def open_page(directory: Directory) -> WriterPage | None:
     """Return the page of the writer of a folder; None if no writer has ever set one up."""
     control = open_control(directory, writable=False)

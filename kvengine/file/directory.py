@@ -158,7 +158,8 @@ class Directory(Protocol):
         """Let a file show from now on whose folder this is; replace() of it is reckoned with.
 
         From then on nothing is made, replaced or removed in the folder if the file is gone or
-        another one, or if one that should lie `beside` it is gone.  If there is no file of that name, only the removal of the folder is noticed.
+        another one, or if one that should lie `beside` it is gone.  If there is no file of that
+        name, only the removal of the folder is noticed.
         """
         ...
 

@@ -281,7 +281,8 @@ class LocalDirectory:
 
         Green threads do not switch while this waits: another one would find the store half open.
         """
-        guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
+        with refusals("open", self._at(OPENING_NAME)):
+            guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
         try:
             until = time.monotonic() + OPENING_S
             while not _try_flock(guard, self._at(OPENING_NAME)):

@@ -4,7 +4,8 @@ Invariants:
 
 * The boot id differs between boots; where the system does not tell it, it differs between
   processes, which is the safe side: nothing of another boot is trusted too far.
-* A forked child hears of the fork before any other Python code runs in it.
+* A forked child hears of the fork before any other Python code runs in it; where a program that is
+  not Python forked, as uWSGI does, it is told as soon as somebody notices.
 """
 
 import atexit
@@ -12,6 +13,7 @@ import functools
 import os
 import secrets
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +25,7 @@ _own_boot_id: list[int] = []
 _Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
 _at_fork: _Watched = {}
 _at_exit: _Watched = {}
+_telling = threading.RLock()
 
 
 def boot_id() -> int:
@@ -57,6 +60,13 @@ def text_path(path: Any) -> str:
 def fork_watch(thing: Any, in_child: Callable[[Any], None]) -> None:
     """Call ``in_child(thing)`` in every child that is forked while `thing` lives."""
     _watch(_at_fork, thing, in_child)
+
+
+def tell_of_fork(has_heard: Callable[[], bool]) -> None:
+    """In a child that was forked without Python: tell all that fork_watch() knows, once."""
+    with _telling:
+        if not has_heard():
+            _tell(_at_fork)
 
 
 def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:

@@ -8,6 +8,7 @@ Invariants:
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import xxhash
@@ -54,11 +55,19 @@ class FolderReader:
         self.manifest = read_manifest((self.folder / "MANIFEST").read_bytes())
         self.uuid = bytes.fromhex(self.manifest["uuid"])
         self.segments = {}  # id -> (bytes, salt)
+        assert self.manifest["format"] in {1, 2}
         rows = list(self.manifest["segments"])
         rows += [[number, 0, None, None, None] for number in self._later_segments()]
         for number, kind, first_version, _, size in rows:
             self._load_segment(number, kind, first_version, size)
         self.version = self.manifest["version"]
+        self._leave_out_what_was_never_visible([row[0] for row in rows])
+
+    def _leave_out_what_was_never_visible(self, ids):
+        """Of a segment what counts ends before the first version of the one begun next."""
+        self.ends = {}
+        for number, following in pairwise(ids):
+            self.ends[number] = self._first_version(self.segments[following][0]) - 1
 
     def _later_segments(self):
         ids = sorted(int(path.stem, 16) for path in self.folder.glob("*.log"))
@@ -78,10 +87,11 @@ class FolderReader:
 
     def records(self):
         """Yield every record, with batches cut short left out."""
-        for data, salt in self.segments.values():
+        for number, (data, salt) in self.segments.items():
             at = 64
             kind, before = struct.unpack_from("<I", data, 12)[0], self._first_version(data) - 1
-            while at + 24 <= len(data) and any(data[at : at + 24]):
+            end = self.ends.get(number, 2**48)
+            while before < end and at + 24 <= len(data) and any(data[at : at + 24]):
                 record = decode_record(data, at, salt + at)
                 if kind == 0:
                     assert (record[0] != before + 1) == bool(record[2] & 16)

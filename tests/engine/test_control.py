@@ -1,10 +1,14 @@
 """The control page: each word is stored after what it stands for, and a reader sees them so."""
 
+import mmap
 import os
 import re
+import secrets
 from pathlib import Path
 
-from kvengine import Store
+import pytest
+
+from kvengine import StorageError, Store
 from kvengine.testing.check import check_store
 
 ROOT = Path(__file__).parents[2] / "kvengine" / "engine"
@@ -13,35 +17,115 @@ OPTIONS = {"durability": "os", "compaction": "manual"}
 
 def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     """Processors that are not x86 let plain loads and stores overtake each other (finding E26)."""
-    control = (ROOT / "control.pyx").read_text()
-    plain = [
-        line.strip()
-        for line in control.splitlines()
-        if re.search(r"(?<!&)self\.words\b(?!\[)|(?<!&)self\.words\[", line)
-        and "self.words = " not in line
-    ]
-    assert plain == []
-    uses = re.findall(r"(\w+)\(&self\.words\[which\]", control)
-    assert uses == ["kv_acquire", "kv_publish"]
-    shared = {  # pointers to words of the page, and the counters that are read without the GIL
-        r"\bself\.published\b": ("kv_acquire(self.published)", "self.published != NULL"),
-        r"\bself\.control\b(?!_)": ("kv_publish(self.control,", "self.control != NULL"),
-        r"\bself\.begun\b": ("kv_publish(self.begun,", "self.begun = &"),
-    }
-    for name in ("reading", "writing", "log_end", "durable", "applying"):
-        text = (ROOT / f"{name}.pyx").read_text()
-        for pattern, allowed in shared.items():
-            for line in text.splitlines():
-                rest = line
-                for use in (*allowed, "self.published = NULL"):
-                    rest = rest.replace(use, "")
-                assert not re.search(pattern, rest), f"{name}.pyx: {line.strip()}"
-    declared = {"kv_publish": "RELEASE", "kv_load": "SEQ_CST", "kv_acquire": "ACQUIRE"}
-    headers = (ROOT / "durable.pxd").read_text() + (ROOT / "reading.pxd").read_text()
-    for name, order in declared.items():
-        body = re.search(rf"static inline \w+ {name}\(.*?\}}", headers, re.DOTALL)
+    words = re.compile(r"(?<!&)\bself\.(?:words|page|published)\b(?:\[[^]]*\])?")
+    whole = (  # what only passes the page on, and asks whether there is one
+        "self.words = <uint64_t *>file.base", "commits.page, commits.keeper = self.words, self",
+        "store.page = self.words", "self.page = self.no_page", "self.page = no_page",
+        "wait_for_pen(self.page,", "kv_acquire(self.published)", "self.published != NULL", "self.published = NULL",
+    )  # fmt: skip
+    names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
+    for name in names:
+        for line in (ROOT / f"{name}.pyx").read_text().splitlines():
+            rest = line
+            for use in whole:
+                rest = rest.replace(use, "")
+            assert not words.search(rest), f"{name}.pyx: {line.strip()}"
+    orders = {
+        "load_word": "ACQUIRE",
+        "store_word": "RELEASE",
+        "add_word": "SEQ_CST",
+    } | dict.fromkeys(("raise_word", "load_count", "add_count", "take_count"), "SEQ_CST")
+    page = (ROOT / "page.pxd").read_text()
+    for name, order in orders.items():
+        body = re.search(rf"static inline \w+ kv_{name}\(.*?\n    \}}", page, re.DOTALL)
         assert body is not None
-        assert f"__ATOMIC_{order}" in body.group(), name
+        assert set(re.findall(r"__ATOMIC_(\w+)", body.group())) == {order}, name
+    acquire = re.search(r"kv_acquire\(.*?\}", (ROOT / "reading.pxd").read_text(), re.DOTALL)
+    assert acquire is not None
+    assert "__ATOMIC_ACQUIRE" in acquire.group()
+
+
+def test_a_version_is_stored_after_what_it_stands_for():
+    """And "writing" is there before, and as long as, bytes may lie behind the end of the log."""
+    text = (ROOT / "appending.pyx").read_text()
+    bodies = {
+        name: re.search(rf"cdef int {name}\(.*?\n\n\n", text, re.DOTALL) for name in
+        ("append", "pass_on_large", "publish")
+    }  # fmt: skip
+    steps = {
+        "append": ["store_word(&self.page[WRITING], 1)", "lay_out(", "try_write("],
+        "pass_on_large": ["lay_out(", "write_fully(", "[VERSION]", "[WRITING], 0", "give_pen()"],
+        "publish": ["show(", "self.page[VERSION]", "self.page[WRITING], 0"],
+    }
+    for name, body in bodies.items():
+        assert body is not None
+        places = [body.group().rindex(step) for step in steps[name]]
+        assert places == sorted(places), name
+
+
+# -- pages that say something else
+
+
+def words_of(folder):
+    with open(folder / "CONTROL", "r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+
+
+@pytest.mark.parametrize(
+    "change", ["another boot", "cut", "empty", "garbage", "a dead pen", "gone"]
+)
+def test_who_is_alone_sets_the_page_up_whatever_is_in_it(tmp_path, change):
+    with Store(tmp_path, **OPTIONS) as store:
+        store.update({b"%d" % number: b"value" for number in range(100)})
+    path = tmp_path / "CONTROL"
+    if change == "another boot":
+        words_of(tmp_path)[1] ^= 1
+        words_of(tmp_path)[3] += 7
+    elif change in {"cut", "empty"}:
+        os.truncate(path, 100 if change == "cut" else 0)
+    elif change == "garbage":
+        path.write_bytes(secrets.token_bytes(8192))
+    elif change == "a dead pen":
+        words = words_of(tmp_path)
+        for word in (16, 17, *range(48, 64)):  # writing, held, both mutexes
+            words[word] = 2**64 - 1
+    else:
+        path.unlink()
+    with Store(tmp_path, **OPTIONS) as store, Store(tmp_path, **OPTIONS) as other:
+        assert len(store) == 100
+        store.put(b"new", b"1")
+        other.put(b"newer", b"2")
+        assert store.version == other.version == 102
+        check_store(store)
+
+
+def test_a_page_of_another_c_library_is_refused_beside_others(tmp_path):
+    """Where its mutexes lie other bytes would be taken for them."""
+    with Store(tmp_path, **OPTIONS) as store:
+        words = words_of(tmp_path)
+        before = words[34]
+        words[34] += 8
+        with pytest.raises(StorageError, match="another C library"):
+            Store(tmp_path, **OPTIONS)
+        words[34] = before
+        with Store(tmp_path, **OPTIONS) as other:
+            other.put(b"key", b"value")
+        assert store.get(b"key") == b"value"
+
+
+def test_a_page_that_is_gone_lets_nobody_join(tmp_path):
+    with Store(tmp_path, **OPTIONS) as store:
+        store.put(b"key", b"value")
+        os.rename(tmp_path / "CONTROL", tmp_path / "CONTROL.tmp")
+        with pytest.raises(StorageError, match="CONTROL"):
+            Store(tmp_path, **OPTIONS)
+        (tmp_path / "CONTROL").unlink(missing_ok=True)
+        os.rename(tmp_path / "CONTROL.tmp", tmp_path / "CONTROL")
+        with Store(tmp_path, **OPTIONS) as other:
+            assert other.get(b"key") == b"value"
+
+
+# -- changes that are taken back
 
 
 class Late:
@@ -73,9 +157,13 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             for number in range(7, 10):
                 store.put(b"%d" % number, b"lost")
             assert len(reader) == 10
+            for number in range(10, 13):
+                store.put(b"%d" % number, b"lost")
+            os.truncate(tmp_path / f"{segment:08x}.log", end)
+            taken_back = []
 
             def take_back() -> None:
-                os.truncate(tmp_path / f"{segment:08x}.log", end)
+                taken_back.append(reader.applied_version)
                 store.control_page.take_back(7)
 
             assert reader.follower is not None
@@ -83,6 +171,7 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             assert page is not None
             page.control = Late(page.control, take_back)  # type: ignore[assignment]
             reader.follower.catch_up()
+            assert taken_back == [10]
             assert reader.version == 7
             assert set(reader) == {b"%d" % number for number in range(7)}
             assert reader.lost_after is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store, StoreClosed
-from kvengine.engine import follower, opening, writer_page
+from kvengine.engine import follower, joining, loading, opening, writer_page
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
 

@@ -2,6 +2,8 @@
 second reader that knows nothing but that page reads a real store."""
 
 import json
+import mmap
+import os
 import re
 import struct
 from pathlib import Path
@@ -12,10 +14,12 @@ from kvengine import Store, UnsupportedFormat
 from kvengine.engine import index_file, key_run, manifest, positions, segment_file
 from kvengine.engine.hash import xxh3_64
 from kvengine.engine.record import encode_record, layout
+from kvengine.file.system import boot_id
 from kvengine.testing.clock import ManualClock
 from tests.engine.format_reader import FolderReader, decode_record
 
-PAGE = (Path(__file__).parents[2] / "kvengine/engine/FORMAT.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "kvengine/engine/FORMAT.md").read_text()
 SIZES = {
     "Segment header": segment_file.HEADER_BYTES,
     "Record": 24,
@@ -26,7 +30,7 @@ SIZES = {
     "Key run header": 8 + key_run.HEADER.size,
     "Key block": 12,
     "Key entry": 7,
-    "CONTROL": 80,
+    "CONTROL": 512,
 }
 
 
@@ -167,12 +171,124 @@ def test_a_second_reader_finds_all_keys_in_key_runs(store, tmp_path):
     assert in_runs >= reader.indexed_keys()
 
 
-def test_control_says_where_the_writer_is(store, tmp_path):
-    words = struct.unpack("<8s5Q", (tmp_path / "CONTROL").read_bytes()[:48])
-    assert words[0] == b"VKCTRL01"
-    assert words[3] == store.version
-    assert words[5] == store.manifest.generation
-    assert int((tmp_path / "LOCK").read_text()) == words[2]
+def test_the_table_of_control_is_the_words_of_the_code():
+    """A test of control.pyx compares what the words mean."""
+    text = (ROOT / "kvengine/engine/page.pxd").read_text()
+    found = re.findall(r"^    ([A-Z_]+) = (\d+)", text, re.MULTILINE)
+    words = {name: int(number) for name, number in found}
+    words["MAGIC"] = words.pop("MAGIC_WORD")
+    fields = {field: offset for offset, _, field in tables()["CONTROL"] if field != "unused"}
+    assert fields == {name.lower(): 8 * number for name, number in words.items()}
+
+
+def control_of(folder):
+    """Return what the page says, by the names of the table."""
+    data = (folder / "CONTROL").read_bytes()
+    assert len(data) == 4096
+    assert not any(data[512:])
+    places = [row for row in tables()["CONTROL"] if row[1] in {4, 8}]
+    return {field: int.from_bytes(data[at : at + size], "little") for at, size, field in places}
+
+
+def test_control_says_where_the_log_ends(store, tmp_path):
+    page = store.maintenance.run(lambda: control_of(tmp_path))
+    newest = store.rows[-1]
+    size = (tmp_path / f"{newest.id:08x}.log").stat().st_size
+    wanted = {
+        "magic": int.from_bytes(b"VKCTRL02", "little"),
+        "boot": boot_id(),
+        "pid": os.getpid(),
+        "version": store.version,
+        "generation": store.manifest.generation,
+        "segment": newest.id,
+        "begun": newest.first_version,
+        "allocated": size,
+        "writing": 0,
+        "held": 0,
+        "failed": 0,
+        "losses": 0,
+        "job_token": store.token,
+    }
+    assert {name: page[name] for name in wanted} == wanted
+    assert int((tmp_path / "LOCK").read_text()) == page["pid"]
+    assert page["floor"] <= page["next_id"]
+    assert page["next_id"] > max(row.id for row in store.rows)
+    with Store(tmp_path) as other:  # it comes later, and believes what is there
+        assert control_of(tmp_path)["epoch"] == page["epoch"]
+        other.put(b"of another", b"1")
+        assert control_of(tmp_path)["version"] == page["version"] + 1 == store.version
+
+
+def words_of(folder):
+    """Map the page, to be in the place of a process that is killed."""
+    with open(folder / "CONTROL", "r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+
+
+def leave_behind(store, folder, *records):
+    """Put records behind the end of the log, as one does that is killed before they are visible."""
+    row = store.rows[-1]
+    _, end, _, _, _ = store.segment_table.counters(row.id)
+    path = folder / f"{row.id:08x}.log"
+    salt = int.from_bytes(path.read_bytes()[48:56], "little")
+    with open(path, "r+b") as file:
+        for key, flags in records:
+            version = store.version + 1 + records.index((key, flags))
+            data = encode_record(version, 1, flags, 0.0, key, b"", b"never visible", salt + end)
+            file.seek(end)
+            file.write(data)
+            end += len(data)
+    words_of(folder)[16] = 1  # writing
+
+
+@pytest.mark.parametrize(
+    "records", [[(b"whole", 0)], [(b"whole", 0), (b"next", 0)], [(b"in part", 4)]]
+)
+def test_a_segment_counts_up_to_the_one_that_was_begun_next(store, tmp_path, records):
+    """The log goes on in another segment: what is left behind is never seen, by nobody."""
+    wanted, newest = dict(store.items()), store.rows[-1].id
+    with Store(tmp_path, clock=store.options.clock) as other:
+        leave_behind(store, tmp_path, *records)
+        assert dict(store.items()) == dict(other.items()) == wanted
+        version = other.put(b"new", b"1")
+        assert control_of(tmp_path)["segment"] > newest
+        assert control_of(tmp_path)["begun"] == version == store.version
+        assert control_of(tmp_path)["writing"] == 0
+        wanted[b"new"] = b"1"
+        assert dict(store.items()) == dict(other.items()) == wanted
+    check_all(store, tmp_path, wanted)
+
+
+def check_all(store, folder, wanted):
+    """Compare what is seen here, by others, by the second reader, and by who comes after all."""
+    assert dict(store.items()) == wanted
+    clock, version = store.options.clock, store.version
+    with Store(folder, read_only=True, clock=clock) as reader:
+        assert dict(reader.items()) == wanted
+    second = FolderReader(folder)
+    assert {key: row[0] for key, row in second.contents().items()} == wanted
+    assert second.version == version
+    store.close()
+    (folder / "CONTROL").unlink()  # on another boot, say: then files alone tell
+    with Store(folder, clock=clock) as alone:
+        assert dict(alone.items()) == wanted
+        assert alone.version == version
+
+
+def test_of_segments_with_one_first_version_the_one_begun_last_counts(store, tmp_path):
+    """Who began the one before was killed before it had written anything that is visible."""
+    wanted, salt, segment_id = dict(store.items()), 7, store.take_id()
+    header = segment_file.SegmentHeader(
+        0, store.manifest.uuid, segment_id, store.version + 1, salt
+    ).encode()
+    record = encode_record(
+        store.version + 1, 1, 0, 0.0, b"left", b"", b"never visible", salt + len(header)
+    )
+    (tmp_path / f"{segment_id:08x}.log").write_bytes(header + record)
+    words_of(tmp_path)[16] = 1  # writing
+    store.put(b"new", b"1")
+    assert store.rows[-1].id > segment_id
+    check_all(store, tmp_path, wanted | {b"new": b"1"})
 
 
 # -- other versions of the format
@@ -182,13 +298,13 @@ def test_another_format_of_the_manifest_is_refused(tmp_path):
     Store(tmp_path).close()
     path = tmp_path / "MANIFEST"
     body = path.read_bytes().splitlines()[0]
-    for number in (0, 2, 999):
-        other = body.replace(b'"format":1', b'"format":%d' % number)
+    for number in (0, 3, 999):
+        other = body.replace(b'"format":2', b'"format":%d' % number)
         path.write_bytes(other + b"\n%016x\n" % xxh3_64(other))
         before = path.read_bytes()
         for read_only in (False, True):
             with pytest.raises(
-                UnsupportedFormat, match=rf"MANIFEST has format {number};.*reads.*1"
+                UnsupportedFormat, match=rf"MANIFEST has format {number};.*reads formats 1 to 2"
             ):
                 Store(tmp_path, read_only=read_only)
         assert path.read_bytes() == before

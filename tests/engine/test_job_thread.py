@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from kvengine import InvalidRequest, Store, StoreClosed
-from kvengine.engine import job_thread, maintenance, opening
+from kvengine.engine import job_thread, joining, maintenance, opening
 from kvengine.engine.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory

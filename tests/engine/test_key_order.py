@@ -128,7 +128,7 @@ def test_writers_wait_when_new_keys_take_too_much_memory(monkeypatch, compaction
         assert store.pause_s == 0
         store.update({b"%06d" % number: b"" for number in range(10_000, 30_000)})
         maintenance.pace(store)
-        assert store.pause_s == maintenance.PAUSE_MAX_S
+        assert store.pause_s == maintenance.PAUSES_MAX_S
 
 
 def test_runs_survive_reopening(tmp_path):

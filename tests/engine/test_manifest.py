@@ -1,6 +1,7 @@
 """A manifest is read as it was written, or refused; it is never half believed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -103,10 +104,18 @@ def with_fields(**changes):
     return body.encode() + b"\n%016x\n" % xxh3_64(body.encode())
 
 
-@pytest.mark.parametrize("number", [0, 2, 17])
+@pytest.mark.parametrize("number", [0, 3, 17])
 def test_another_format_is_refused_and_named(number):
-    with pytest.raises(UnsupportedFormat, match=f"MANIFEST has format {number};.*reads format 1"):
+    message = f"MANIFEST has format {number};.*reads formats 1 to 2"
+    with pytest.raises(UnsupportedFormat, match=message):
         decode(with_fields(format=number), "MANIFEST")
+
+
+def test_format_1_is_read_and_the_next_manifest_has_this_one():
+    found = decode(with_fields(format=1), "MANIFEST")
+    assert found.format == 1
+    assert found == replace(SAMPLE, format=1)
+    assert decode(found.next(version=101).encode(), "MANIFEST").format == 2
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,39 @@
 """Writers wait for compaction in short pauses, in proportion to the dead records in the log."""
 
 import itertools
-import time
 
 import pytest
 
 from kvengine import Store
 from kvengine.engine import changing, compaction, maintenance
-from kvengine.engine.compaction import EXCESS_SHARE, PAUSE_MAX_S, SPACE_LIMIT, pause_s
+from kvengine.engine.compaction import (
+    EXCESS_SHARE,
+    PAUSE_MAX_S,
+    PAUSES_MAX_S,
+    SPACE_LIMIT,
+    excess,
+)
 from kvengine.testing.check import check_store
 
 MIB = 1 << 20
 
 
 @pytest.mark.parametrize("live", [0, MIB, 100 * MIB, 1 << 40])
-def test_a_pause_grows_with_what_is_too_much(live):
+def test_writers_are_slowed_down_by_what_is_too_much(live):
     limit = max(SPACE_LIMIT * live, live + compaction.SLACK_BYTES)
     room = EXCESS_SHARE * live + compaction.SLACK_BYTES
-    assert pause_s(live, live) == pause_s(int(limit), live) == 0
-    half = pause_s(int(limit + room / 2), live)
-    assert half == pytest.approx(PAUSE_MAX_S / 2, rel=0.01)
-    pauses = [pause_s(int(limit + room * share / 10), live) for share in range(30)]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == PAUSE_MAX_S == 0.005
+    assert excess(live, live) == excess(int(limit), live) == 0
+    assert excess(int(limit + room / 2), live) == pytest.approx(0.5, rel=0.01)
+    shares = [excess(int(limit + room * tenths / 10), live) for tenths in range(30)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """Return a list of what writers slept, in seconds."""
+    """Return a list of what writers would sleep, in seconds; they do not."""
     found = []
-    real = time.sleep
-
-    def sleep(seconds):
-        found.append(seconds)
-        real(seconds)
-
-    monkeypatch.setattr(changing, "sleep", sleep)
+    monkeypatch.setattr(changing, "sleep", found.append)
     return found
 
 
@@ -49,7 +47,7 @@ def test_no_pause_of_a_writer_is_long(tmp_path, pauses):
         check_store(store)
 
 
-def test_pace_sets_a_pause_if_compaction_is_behind(tmp_path):
+def test_pace_sets_a_pause_if_compaction_is_behind(tmp_path, pauses):
     options = {"durability": "os", "segment_bytes": 1 << 18}
     with Store(tmp_path, **options) as store, store.jobs:  # no job runs
         for number in range(200):
@@ -64,8 +62,13 @@ def test_pace_sets_a_pause_if_compaction_is_behind(tmp_path):
             maintenance.pace(store)
             set_by_pace.append(store.pause_s)
         assert set_by_pace == sorted(set_by_pace)
-        assert set_by_pace[-1] == PAUSE_MAX_S
-        store.pause_s = 0
+        assert set_by_pace[-1] == PAUSES_MAX_S
+        for number in range(30):  # it is spread over as many writes as it takes
+            left = store.pause_s
+            store.put(b"k", b"%d" % number)
+            assert store.pause_s == pytest.approx(max(left - PAUSE_MAX_S, 0), abs=1e-6)
+        assert store.pause_s == 0
+        assert max(pauses) <= PAUSE_MAX_S == 0.005
 
 
 def test_a_store_that_compacts_when_asked_has_no_pauses(tmp_path, pauses):
