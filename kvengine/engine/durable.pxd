@@ -80,6 +80,8 @@ cdef class CommitGroup:
     cdef bint is_lost(self) noexcept nogil
     cdef int keep(self) except -1
     cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
+    cdef void start_over(
+        self, list unsynced, MappedFile file, uint64_t segment_id, uint64_t version) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1
     cdef bint _plan(self, Plan *plan) except -1
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
