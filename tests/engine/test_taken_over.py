@@ -86,7 +86,7 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins():
     """Else a power cut could leave that tail and the next segment, and not what was in between."""
     directory = FaultyDirectory(KeptDirectory())
     store = Store.in_directory(directory, **OPTIONS)
-    store.maintenance.wake = lambda: None
+    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     store.put(b"a", b"1")
     die_in_a_batch(store)
     states = {0: {}, 1: content_of(store)}
