@@ -32,7 +32,8 @@ from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from tests.planted_bugs import BUGS, Bug
+from tests.planted_bug import Bug
+from tests.planted_bugs import BUGS
 
 ROOT = Path(__file__).parent.parent
 LEFT_OUT = ("node_modules", ".git", ".venv", "__pycache__", ".hypothesis", "temp.*", ".*_cache")

@@ -46,7 +46,7 @@ cdef int make_room(LogEnd self, Write *write) except -1:
     cdef int code
     cdef uint64_t begun = load_word(&self.page[SEGMENT])
     cdef bint is_torn = load_word(&self.page[WRITING]) != 0
-    if begun > self.known_segment and not is_torn:
+    if begun > self.known_segment:
         return BEHIND  # another process has begun one, and written nothing yet
     if self.active_slot:
         end = self.segments.rows[self.active_slot].end

@@ -149,24 +149,26 @@ cdef class Applier(Changer):
             active_id: of the segment that is written to; 0: there is none.
         """
         cdef bint mine = self.owner == kv_thread()  # from inside exclusively()
+        cdef list unsynced = [
+            other.segments.file(other.segments.slots[row.id])
+            for row in rows if row.size_bytes is None and row.id != active_id]
         if not mine:
             self.enter()
         try:
-            self._take_over(other, order, rows, manifest, active_id)
+            self._take_over(other, order, rows, manifest, active_id, unsynced)
         finally:
             if not mine:
                 self.leave()
 
     cdef int _take_over(
         self, Reader other, KeyOrder order, list rows, object manifest, uint64_t active_id,
+        list unsynced,
     ) except -1:
         self.order = order
         self.active, self.active_slot = None, 0
         if active_id:
             self.active_slot = other.segments.slots[active_id]
             self.active = other.segments.file(self.active_slot)
-            if self.commits is not None:
-                self.commits.go_on(self.active, active_id)
         self.index, self.segments, self.seed = other.index, other.segments, other.seed
         self.clock, self.is_system_clock = other.clock, other.is_system_clock
         self.verify_always = other.verify_always
@@ -175,7 +177,7 @@ cdef class Applier(Changer):
         self.rows = rows
         self.news += 1
         if self.commits is not None:
-            self.commits.version = self.applied
+            self.commits.start_over(unsynced, self.active, active_id, self.applied)
         (<object>self).key_order = order
         (<object>self).manifest = manifest
         return 0

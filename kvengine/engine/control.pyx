@@ -24,8 +24,8 @@ from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
     JOB_BEAT, JOB_TOKEN, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN,
-    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, VERSION, WRITING, add_word, load_word,
-    make_mutex, store_word,
+    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING, add_word,
+    load_word, make_mutex, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -89,7 +89,7 @@ cdef class Control:
         self.set_word(GENERATION, generation)
         for word in (
             WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
-            JOB_BEAT, SYNCED, ARRIVED, SPARSE,
+            JOB_BEAT, SYNCED, ARRIVED, SPARSE, TAKEN_OVER,
         ):
             self.set_word(word, 0)
         self.set_word(NEXT_ID, next_id)
@@ -164,6 +164,18 @@ cdef class Control:
     def segment(self) -> int:
         """The id of the segment that was begun last; 0: none."""
         return self.word(SEGMENT)
+
+    @property
+    def waits_for_name(self) -> bool:
+        """True if no segment may begin before the newest one is on disk.
+
+        It was begun because one who wrote was killed.  If that one's tail were left by a power cut,
+        and this segment not, but the next, what never was visible would pass for what came before.
+        """
+        taken_over = self.word(TAKEN_OVER)
+        return (
+            taken_over != 0 and taken_over == self.word(SEGMENT)
+            and self.word(NAMED) < taken_over)
 
     @property
     def named(self) -> int:

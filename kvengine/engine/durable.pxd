@@ -81,6 +81,8 @@ cdef class CommitGroup:
     cdef bint is_lost(self) noexcept nogil
     cdef int keep(self) except -1
     cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
+    cdef void start_over(
+        self, list unsynced, MappedFile file, uint64_t segment_id, uint64_t version) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1
     cdef list _plan(self, Plan *plan)
     cdef int _close_idle(self) except -1

@@ -87,15 +87,12 @@ cdef class CommitGroup:
         """The log goes on in a new segment; keep() was called."""
         self.active, self.active_id = file, segment_id
 
-    def go_on(self, file: MappedFile, segment_id: int) -> None:
-        """The log goes on in a segment, which may be the active one under another object."""
-        if segment_id != self.active_id:
-            self.keep()
-            self.go_on_in(file, segment_id)
-
-    def forget_synced(self, files: list) -> None:
-        """These need no sync any more: another process has brought them to disk."""
-        self._prune(files)
+    cdef void start_over(
+        self, list unsynced, MappedFile file, uint64_t segment_id, uint64_t version,
+    ) noexcept:
+        """Know the segments that may not be on disk under other objects, and all of them."""
+        self.unsynced, self.active, self.active_id = unsynced, file, segment_id
+        self.version = version
 
     def close_descriptors(self, files: list) -> None:
         """Give back the descriptors of files that need no sync any more, once none is under way."""

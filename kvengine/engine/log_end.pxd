@@ -48,4 +48,5 @@ cdef class LogEnd(Pen):
     cdef int prepare(self, uint64_t start, uint64_t end) noexcept
     cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1
+    cdef bint waits_for_name(self) noexcept
     cdef void go_on_in(self, NextSegment segment) noexcept

@@ -11,8 +11,8 @@ Invariants:
 from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, NEXT_ID, PREPARED, SEGMENT, SPARSE,
-    VERSION, WRITING, add_word, load_word, now_us, store_word,
+    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, NAMED, NEXT_ID, PREPARED, SEGMENT,
+    SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, store_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
@@ -262,6 +262,7 @@ cdef class LogEnd(Pen):
             or self.applied != load_word(&self.page[VERSION])
             or segment.id < load_word(&self.page[FLOOR])  # a manifest says that it names all below
             or segment.id <= load_word(&self.page[SEGMENT])
+            or self.waits_for_name()
         ):
             return FULL
         self.commits.keep()
@@ -277,11 +278,20 @@ cdef class LogEnd(Pen):
         store_word(&self.page[PREPARED], 0)
         store_word(&self.page[SPARSE], segment.file.sparse)
         store_word(&self.page[BEGUN], segment.first_version)
+        if torn:
+            store_word(&self.page[TAKEN_OVER], segment.id)
         store_word(&self.page[SEGMENT], segment.id)
         store_word(&self.page[WRITING], 0)
         self.go_on_in(segment)
         self.next_segment = None
         return DONE
+
+    cdef bint waits_for_name(self) noexcept:
+        """See Control.waits_for_name."""
+        cdef uint64_t taken_over = load_word(&self.page[TAKEN_OVER])
+        return (
+            taken_over != 0 and taken_over == load_word(&self.page[SEGMENT])
+            and load_word(&self.page[NAMED]) < taken_over)
 
     cdef void go_on_in(self, NextSegment segment) noexcept:
         self.rows = segment.begun

@@ -28,6 +28,7 @@ from kvengine.engine.scan import living
 from kvengine.engine.segment import NextSegment
 from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.store_files import StoreFiles
+from kvengine.engine.store_folder import newest_manifest
 from kvengine.engine.waiting import Waiting
 from kvengine.errors import again
 from kvengine.file.directory import Directory
@@ -106,6 +107,8 @@ class StoreParts(StoreFiles):
         made = self.next_segment
         page = self.control_page
         assert page is not None
+        if page.waits_for_name:
+            self.commits.sync(always=True)
         if (
             made is None
             or made.id < page.floor
@@ -342,9 +345,12 @@ class StoreParts(StoreFiles):
 
     def in_step(self) -> None:
         """As a job begins: know the files that make up the store by now."""
-        if self.is_behind_files():
-            assert self.follower is not None
-            self.follower.start_over()
+        if self.control_page is None or self.commits is None or self.follower is None:
+            return
+        # The page lags behind if a process was killed as it had just replaced the manifest.
+        with contextlib.suppress(FileNotFoundError):  # of a folder that is gone: the job says so
+            if newest_manifest(self.directory).generation != self.manifest.generation:
+                self.follower.start_over()
 
     def _convert(self) -> None:
         """Let the manifest say that the format is that of this version; then writes may begin."""

@@ -21,7 +21,8 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     whole = (  # what only passes the page on, and asks whether there is one
         "self.words = <uint64_t *>file.base", "commits.page, commits.keeper = self.words, self",
         "store.page = self.words", "self.page = self.no_page", "self.page = no_page",
-        "wait_for_pen(self.page,", "kv_acquire(self.published)", "self.published != NULL", "self.published = NULL",
+        "wait_for_pen(self.page,", "kv_acquire(self.published)", "self.published != NULL",
+        "self.published = NULL",
     )  # fmt: skip
     names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
     for name in names:
@@ -178,3 +179,15 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             assert reader.lost_after[1] == 7
             check_store(reader)
         store.directory.close()  # its log was cut: it is not to be written to any more
+
+
+def test_a_manifest_that_the_page_does_not_know_yet_is_built_upon(tmp_path):
+    """Who put it in place was killed before the page said so; others may have read it since."""
+    with Store(tmp_path, **OPTIONS) as first, Store(tmp_path, **OPTIONS) as second:
+        first.put(b"key", b"value")
+        assert second.get(b"key") == b"value"
+        first.maintenance.run(first.replace_manifest)
+        words_of(tmp_path)[5] -= 1
+        second.maintenance.run(second.replace_manifest)
+        assert second.manifest.generation == first.manifest.generation + 1
+        assert first.get(b"key") == b"value"

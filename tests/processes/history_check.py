@@ -119,8 +119,18 @@ class Check:
                 self.by_key[write.key].append(write)
             elif write.tag is None and write.call.ended == NEVER:
                 self.unknown_deletes[write.key].append(write)
+        self.seen_deletes()
         for writes in self.by_key.values():
             writes.sort(key=lambda write: write.version)
+
+    def seen_deletes(self) -> None:
+        """A delete that somebody has seen is one of those whose process died before it knew."""
+        known = {write.version for write in self.writes}
+        for version, (key, tag) in self.changes.items():
+            if tag is None and version not in known:
+                maybe = self.unknown_deletes[key]
+                assert maybe, f"nobody deleted {key}, and version {version} did"
+                self.by_key[key].append(Write(key, None, maybe[0].call, 0, version))
 
     def whole_batches(self) -> None:
         """A batch of which one change was seen is there as a whole, version by version."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
+from itertools import product, zip_longest
 from typing import NamedTuple
 
 FREE, HELD, DEAD = "free", "held", "dead"  # the pen: a robust mutex
@@ -39,7 +39,6 @@ class Segment(NamedTuple):
 
     id: int
     first: int = 0  # 0: made ahead, without a header
-    previous: int = 0  # the segment that was written to before
     records: tuple[Record, ...] = ()
     synced: int = 0  # 0: nothing; else the header and so many records less one
     is_named: bool = False  # the name is on disk
@@ -64,7 +63,6 @@ class Manifest(NamedTuple):
 
     generation: int
     next_id: int
-    begun: int  # the newest segment of the log that was begun before
     rows: tuple[Row, ...]
 
 
@@ -75,6 +73,7 @@ class Page(NamedTuple):
     writing: bool = False
     version: int = 0
     begun: int = 0
+    taken_over: int = 0  # a segment that was begun because one who wrote was killed
     floor: int = 1
     generation: int = 1
     next_id: int = 1
@@ -92,6 +91,8 @@ class Process(NamedTuple):
     version: int = 0
     ahead: int = 0  # the segment that it made ahead
     token: int = 0
+    is_heir: bool = False  # takes over from one who was killed
+    known: Manifest | None = None  # only for one mistake
     built: Manifest | None = None  # what its job began with
     draft: Manifest | None = None
     input: int = 0  # the segment that its job replaces
@@ -131,30 +132,26 @@ def replaced(files: tuple[Segment, ...], new: Segment) -> tuple[Segment, ...]:
 # -- reading
 
 
-def chain_of(
-    files: tuple[Segment, ...], manifest: Manifest, *, until: int = ANY, is_chained: bool = True
-) -> list[Segment]:
+def chain_of(files: tuple[Segment, ...], manifest: Manifest, until: int = ANY) -> list[Segment]:
     """Return the segments in which the log goes on behind a manifest, in order.
 
-    Each names the one before.  Of two that name the same, the one with the higher id counts: the
-    other one's writer died before it had begun.
+    Of two that begin with the same version, the one with the higher id counts: the other one's
+    writer died before it had written to it.
     """
     later = [
         file
         for file in files
         if manifest.next_id <= file.id <= until and file.first and file.is_log
     ]
-    if not is_chained:
-        return later
-    chain, last = [], manifest.begun
-    while follows := [file for file in later if file.previous == last and file.id > last]:
-        chain.append(follows[-1])
-        last = follows[-1].id
-    return chain
+    return [
+        file
+        for file, after in zip_longest(later, later[1:])
+        if after is None or file.first < after.first
+    ]
 
 
 def read_log(
-    files: tuple[Segment, ...], manifest: Manifest, *, until: int = ANY, is_chained: bool = True
+    files: tuple[Segment, ...], manifest: Manifest, until: int = ANY
 ) -> tuple[list[int], list[Row]]:
     """Return the put of each version that the files have, and the segments that have them.
 
@@ -171,8 +168,7 @@ def read_log(
         if file is None or not file.first:
             raise Wrong(f"the manifest names segment {row.id}, which is not there")
         pieces.append((file, row.last))
-    chain = chain_of(files, manifest, until=until, is_chained=is_chained)
-    pieces += [(file, 0) for file in chain]
+    pieces += [(file, 0) for file in chain_of(files, manifest, until)]
     for number, (file, last) in enumerate(pieces):
         follower = pieces[number + 1][0] if number + 1 < len(pieces) else None
         end = last or (follower.first - 1 if follower else ANY)
@@ -206,7 +202,7 @@ def _read_segment(file: Segment, end: int, log: list[int]) -> None:
 
 @cache
 def left_by_cut(
-    files: tuple[Segment, ...], manifests: tuple[Manifest, ...], is_chained: bool
+    files: tuple[Segment, ...], manifests: tuple[Manifest, ...]
 ) -> frozenset[tuple[tuple[int, ...], tuple[Segment, ...], Manifest]]:
     """Return what recovery may find after a power cut: log, files and manifest, each once.
 
@@ -217,7 +213,7 @@ def left_by_cut(
     for manifest in manifests:
         for left in product(*(list(_left_of(file)) for file in files)):
             there = tuple(file for file in left if file is not None)
-            log, rows = read_log(there, manifest, is_chained=is_chained)
+            log, rows = read_log(there, manifest)
             found.add((tuple(log), *recovered(there, manifest, rows)))
     return frozenset(found)
 
@@ -245,7 +241,7 @@ def recovered(
             kept.append(file._replace(records=records, is_named=True).on_disk())
             named.append(row)
     next_id = max([manifest.next_id, *(file.id + 1 for file in files)])
-    return tuple(sorted(kept)), Manifest(manifest.generation + 1, next_id, 0, tuple(named))
+    return tuple(sorted(kept)), Manifest(manifest.generation + 1, next_id, tuple(named))
 
 
 def check_recovered(log: tuple[int, ...], history: tuple[int, ...], durable: int) -> None:

@@ -58,9 +58,10 @@ class Protocol(Jobs):
         """Another process starts in its place; one that is alone recovers what is there."""
         writers = [one for one in state.processes if one.step not in {"look", "look_more"}]
         if any(one.step != "dead" for one in writers):
-            yield "starts, and joins", self.moved(state, number, Process())
+            known = self.known(state.manifests[-1])
+            yield "starts, and joins", self.moved(state, number, Process(known=known))
             return
-        log, rows = read_log(state.files, state.manifests[-1], is_chained=self.is_chained)
+        log, rows = read_log(state.files, state.manifests[-1])
         check_recovered(tuple(log), state.history, len(state.history))
         yield "starts alone", self.opened(state, number, log, rows)
 
@@ -80,7 +81,7 @@ class Protocol(Jobs):
 
     def cut(self, state: State) -> Steps:
         """Power is cut; then one process recovers what is left, and the others join."""
-        left = left_by_cut(state.files, state.manifests, self.is_chained)
+        left = left_by_cut(state.files, state.manifests)
         for log, files, manifest in sorted(left):
             page = page_of(manifest, len(log), state.page)
             if self.mistake == "a page of another boot is believed":
@@ -117,7 +118,7 @@ class Protocol(Jobs):
         version, begun = process.seen, state.page.begun
         if self.mistake == "readers load the segment before the version":
             version, begun = state.page.version, process.seen
-        log, _ = read_log(state.files, state.manifests[-1], until=begun, is_chained=self.is_chained)
+        log, _ = read_log(state.files, state.manifests[-1], until=begun)
         if tuple(log[:version]) != state.history[:version]:
             raise Wrong(f"a reader sees {log[:version]}, not {state.history[:version]}")
         yield "reads", self.moved(state, number, Process("look"))
@@ -146,13 +147,12 @@ def check(state: State, protocol: Protocol) -> None:
         state.files,
         state.manifests[-1],
         until=page.begun,
-        is_chained=protocol.is_chained,
     )
     if tuple(log[: page.version]) != state.history[: page.version]:
         raise Wrong(f"one sees {log[: page.version]}, and before {state.history}")
     if page.version != len(state.history):
         raise Wrong(f"version {page.version} is published after {len(state.history)}")
-    for left, _, _ in left_by_cut(state.files, state.manifests, protocol.is_chained):
+    for left, _, _ in left_by_cut(state.files, state.manifests):
         check_recovered(left, state.history, state.durable)
 
 

@@ -26,7 +26,7 @@ from tests.processes.pen_model import (
 )
 
 Steps = Iterator[tuple[str, State]]
-EMPTY = Manifest(1, 1, 0, ())
+EMPTY = Manifest(1, 1, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,6 @@ class Puts:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.mistake = scenario, scenario.mistake
-        self.is_chained = self.mistake != "segments do not name the one before"
 
     def moved(
         self, state: State, number: int, process: Process, page: Page | None = None, **more: Any
@@ -103,6 +102,11 @@ class Puts:
         """Begin a job; see pen_jobs.py."""
         raise NotImplementedError
 
+    def known(self, manifest: Manifest | None) -> Manifest | None:
+        """Return what a process remembers of a manifest: only one mistake needs that."""
+        mistake = "a job begins with the manifest that it knows"
+        return manifest if self.mistake == mistake else None
+
     def decide(self, state: State, number: int, process: Process) -> Steps:
         """Go on in the segment, or begin one; what must be made first is made without the pen."""
         page, ahead = state.page, process.ahead
@@ -117,6 +121,11 @@ class Puts:
         }
         if not (is_full or is_marked):
             yield "says that it writes", self.marked(state, number, process, "append")
+        elif self.must_wait(state) and (
+            self.mistake != "the next segment does not wait for one that was taken over"
+        ):
+            away = process._replace(step="name", has_pen=False)
+            yield "waits", self.moved(state, number, away, page._replace(pen=FREE))
         elif ahead and (ahead >= page.floor or self.mistake == "the floor is not looked at"):
             if self.mistake == "a segment begins before the mark":
                 yield (
@@ -145,9 +154,28 @@ class Puts:
 
     def marked(self, state: State, number: int, process: Process, step: str) -> State:
         """Return the state with the mark of a writer."""
-        return self.moved(
-            state, number, process._replace(step=step), state.page._replace(writing=True)
-        )
+        away = process._replace(step=step, is_heir=state.page.writing and step == "reserve")
+        return self.moved(state, number, away, state.page._replace(writing=True))
+
+    def must_wait(self, state: State) -> bool:
+        """True if the newest segment was taken over and may not be on disk: none may follow yet.
+
+        Else a power cut could leave the tail of the dead one and the next segment, but not this.
+        """
+        page = state.page
+        begun = file_of(state.files, page.begun)
+        is_on_disk = begun is None or (begun.is_named and begun.synced > 0)
+        return page.taken_over == page.begun != 0 and not is_on_disk
+
+    def name(self, state: State, number: int, process: Process) -> Steps:
+        """Bring the segment that was taken over to disk, without the pen."""
+        begun = file_of(state.files, state.page.begun)
+        if begun is not None and begun.synced < 1 + len(begun.records):
+            files = replaced(state.files, begun.on_disk())
+            yield "syncs a segment", self.moved(state, number, process, files=files)
+        else:
+            away = process._replace(step="idle")
+            yield "syncs the folder", self.folder_synced(state, number, away)
 
     def size_of(self, put: int) -> int:
         """Return how many records a put has."""
@@ -191,10 +219,15 @@ class Puts:
         file = file_of(state.files, ahead)
         if file is None:
             raise Wrong(f"segment {ahead}, made ahead, was removed")
-        return replaced(state.files, file._replace(first=page.version + 1, previous=page.begun))
+        return replaced(state.files, file._replace(first=page.version + 1))
 
     def begin(self, state: State, number: int, process: Process) -> Steps:
-        """Say that the log goes on there."""
+        """Say that the log goes on there, and before that whether it took over from a dead one."""
+        if process.is_heir:
+            page = state.page._replace(taken_over=process.ahead)
+            away = process._replace(is_heir=False)
+            yield "takes over", self.moved(state, number, away, page)
+            return
         page = state.page._replace(begun=process.ahead)
         step = "append"
         if self.mistake == "a segment begins before the mark":

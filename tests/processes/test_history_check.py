@@ -46,6 +46,11 @@ RIGHT = {
         write(5, 6, 3, B, expected=0),
     ],
     "a tail without what was overwritten": [FIRST, write(3, 4, 2, B), tail(5, 6, 0, (2, "x", "b"))],
+    "a tail with a delete that nobody acknowledged": [
+        FIRST,
+        write(3, NEVER, None, GONE),
+        tail(5, 6, 0, (2, "x", None)),
+    ],
     "a batch": [write(1, 2, 2, A, ("y", "a")), read(3, 4, x=[1, "a"], y=[2, "a"])],
     "increments that overlap": [add(1, 5, 2), add(2, 4, 1)],
 }
@@ -79,6 +84,7 @@ WRONG = {
         tail(7, 8, 0, (2, "x", "b")),
         read(9, 10, x=[1, "a"]),
     ],
+    "a delete that nobody has called": [FIRST, tail(3, 4, 0, (1, "x", "a"), (2, "x", None))],
     "nothing to delete": [FIRST, write(3, 4, 0, GONE)],
     "an old version": [FIRST, version(3, 4, 0)],
     "a tail that lacks a change": [FIRST, write(3, 4, 2, ("y", "b")), tail(5, 6, 0, (2, "y", "b"))],

@@ -20,7 +20,7 @@ RIGHT = {
     "killed at any step": Scenario(puts=3, kills=1, sizes=(2, 1)),
     "killed, and the next one too": Scenario(processes=3, puts=2, kills=2, capacity=1),
     "killed while others wait for the disk": Scenario(puts=3, kills=1, sizes=(1, 2), syncs=True),
-    "power is cut after a kill": Scenario(puts=3, kills=1, cuts=1, sizes=(1, 2)),
+    "power is cut after a kill": Scenario(puts=2, kills=1, cuts=1, sizes=(1, 2)),
     "power is cut twice": Scenario(puts=2, cuts=2, sizes=(2, 1), syncs=True),
     "readers without the pen": Scenario(puts=2, kills=1, readers=1, sizes=(2, 1)),
     "a job beside puts": Scenario(puts=2, jobs=1, kills=1, capacity=1),
@@ -28,6 +28,7 @@ RIGHT = {
     "a job, a kill and a power cut": Scenario(puts=1, jobs=2, kills=1, cuts=1, steals=1),
 }
 LARGE = {
+    "power is cut after a kill, and more puts": Scenario(puts=3, kills=1, cuts=1, sizes=(1, 2)),
     "a job among three": Scenario(processes=3, puts=2, jobs=1, kills=1, capacity=1),
     "two jobs, killed": Scenario(puts=2, jobs=2, kills=1, steals=1, capacity=1),
     "a compaction, killed and cut": Scenario(puts=2, jobs=2, kills=1, cuts=1, capacity=1),
@@ -43,9 +44,12 @@ MISTAKES = {
     "the floor is raised without the pen": Scenario(jobs=1),
     "segments are listed before the floor is raised": Scenario(jobs=1, capacity=1),
     "the lease is not looked at": Scenario(jobs=2, steals=1, capacity=1),
-    "the page is not brought up to the manifest": Scenario(puts=1, jobs=2, kills=1),
+    "the page must have the generation of the manifest": Scenario(puts=1, jobs=2, kills=1),
+    "a job begins with the manifest that it knows": Scenario(puts=1, jobs=2, kills=1),
     "only the active segment is synced": Scenario(capacity=1, syncs=True),
-    "segments do not name the one before": Scenario(puts=3, kills=1, sizes=(1, 2, 2)),
+    "the next segment does not wait for one that was taken over": Scenario(
+        puts=3, kills=1, sizes=(1, 2, 2)
+    ),
     "inputs are removed before the folder is synced": Scenario(processes=1, jobs=2, capacity=1),
     "a segment is named before it is on disk": Scenario(processes=1, jobs=1, capacity=1),
     "a page of another boot is believed": Scenario(cuts=1),
@@ -64,7 +68,8 @@ def test_the_search_finds(mistake):
     scenario = MISTAKES[mistake]
     with pytest.raises(Wrong):
         explore(scenario.with_mistake(mistake))
-    assert explore(scenario) > 30  # and without the mistake all is well
+    if LONG:
+        assert explore(scenario) > 30  # and without the mistake all is well
 
 
 def test_every_mistake_is_tried():

@@ -1,0 +1,111 @@
+"""One who writes is killed in the middle: the next one goes on in a new segment.
+
+What the dead one had appended and not made visible is never seen, not even after a power cut that
+follows; and a segment of which it had only written the header hides nothing.
+"""
+
+import pytest
+
+from kvengine import Store
+from kvengine.engine import segment_file
+from kvengine.testing.check import check_store
+from kvengine.testing.crashing import CrashedFolder, KeptDirectory
+from kvengine.testing.faulty import FaultyDirectory, Killed
+from kvengine.testing.history import content_of
+
+OPTIONS = {"durability": "os", "segment_bytes": 4096, "compaction": "manual"}
+FULL = bytes(5000)  # fills a segment
+
+
+def die_after_writing(file):
+    """Let the next write to a file be the last that its process does: it is whole on disk."""
+    before = file.hook
+
+    def hook(operation, path, offset, data):
+        file.hook = before
+        if operation == "write":
+            file.write(data, offset)
+            raise Killed
+        file.hook = hook
+
+    file.hook = hook
+
+
+def die_in_a_batch(store):
+    """Append a batch of two changes that never become visible."""
+    die_after_writing(store.segment_table.segment_file(store.rows[-1].id))
+    with pytest.raises(Killed), store.batch() as batch:
+        batch.put(b"dead", b"1")
+        batch.put(b"dead too", b"2")
+
+
+def reopened(path, **options):
+    with Store(path, **OPTIONS, **options) as store:
+        check_store(store)
+        return content_of(store)
+
+
+def test_a_tail_that_was_not_visible_is_never_seen(tmp_path):
+    with Store(tmp_path / "s", **OPTIONS) as store:
+        store.put(b"a", b"1")
+        die_in_a_batch(store)
+        segment = store.rows[-1].id
+        assert b"dead" not in store
+        with Store(tmp_path / "s", **OPTIONS) as other:
+            assert other.put(b"b", b"2") == 2
+            assert other.rows[-1].id > segment
+            assert store.put(b"c", b"3") == 3
+            expected = {b"a": (b"1", 1), b"b": (b"2", 2), b"c": (b"3", 3)}
+            assert content_of(store) == content_of(other) == expected
+            assert [change.version for change in other.tail(0)] == [1, 2, 3]
+    assert reopened(tmp_path / "s") == reopened(tmp_path / "s", rebuild=True) == expected
+
+
+def test_a_header_without_its_words_on_the_page_hides_nothing(tmp_path):
+    """The other process has made its segment ahead before, so that it has the lower id."""
+    with Store(tmp_path / "s", **OPTIONS) as store, Store(tmp_path / "s", **OPTIONS) as other:
+        store.put(b"a", FULL)
+        other.get(b"a")
+        other._make_segment()
+        ahead = other.next_segment.id
+        store._make_segment()
+        dead = store.next_segment.id
+        assert ahead < dead
+        die_after_writing(store.next_segment.file)
+        with pytest.raises(Killed):
+            store.put(b"b", b"never")
+        assert other.put(b"b", b"2") == 2
+        assert other.rows[-1].id > dead
+        assert other.put(b"c", FULL) == 3
+        assert other.put(b"d", b"4") == 4  # in a segment more
+    expected = {b"a": (FULL, 1), b"b": (b"2", 2), b"c": (FULL, 3), b"d": (b"4", 4)}
+    assert reopened(tmp_path / "s") == reopened(tmp_path / "s", rebuild=True) == expected
+
+
+def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins():
+    """Else a power cut could leave that tail and the next segment, and not what was in between."""
+    directory = FaultyDirectory(KeptDirectory())
+    store = Store.in_directory(directory, **OPTIONS)
+    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store.put(b"a", b"1")
+    die_in_a_batch(store)
+    states = {0: {}, 1: content_of(store)}
+    for version, value in ((2, b"2"), (3, FULL), (4, b"4"), (5, b"5")):
+        assert store.put(b"b", value) == version
+        states[version] = content_of(store)
+    taken_over, following = (segment_file.file_name(row.id) for row in store.rows[1:])
+    steps = directory.recording.steps
+    begun = next(
+        number
+        for number, step in enumerate(steps)
+        if (step.operation, step.name, step.offset) == ("write", following, 0)
+    )
+    assert any(CrashedFolder(directory.recording, begun).files("ordered")[taken_over])
+    dead = {b"dead": (b"1", 2), b"dead too": (b"2", 3), **states[1]}
+    for count in range(begun - 5, len(steps) + 1):
+        crashed = CrashedFolder(directory.recording, count)
+        for seed in range(20):
+            with Store.in_directory(crashed.folder("torn", seed), **OPTIONS) as again:
+                found = content_of(again)
+                assert found in (dead, states[again.version]), f"step {count}, seed {seed}"
+    store.close()
