@@ -59,8 +59,6 @@ cdef class Control:
     def prepare(self) -> None:
         """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
         self.set_word(PID, 0)
-        if self.is_foreign:
-            self.set_word(MAGIC_WORD, 0)
 
     def leave(self) -> None:
         """The last one goes; what was written stays to be read."""
@@ -82,6 +80,8 @@ cdef class Control:
             StorageError: this system has no mutexes that processes can share.
         """
         cdef int code
+        if self.is_foreign:
+            self.set_word(MAGIC_WORD, 0)
         if self.word(BOOT) == <uint64_t>boot and version < self.word(VERSION):
             self.take_back(version)
         self.set_word(VERSION, version)

@@ -89,6 +89,7 @@ def _begin_alone(store: StoreParts) -> None:
     kept = {segment_file.file_name(row.id) for row in store.rows}
     remove_strays(store.directory, names, store.manifest, kept)
     _connect(store, control)
+    store.note_manifest()
 
 
 def _join(store: StoreParts) -> None:

@@ -347,6 +347,8 @@ class StoreParts(StoreFiles):
         """As a job begins: know the files that make up the store by now."""
         if self.control_page is None or self.commits is None or self.follower is None:
             return
+        if self.is_same_manifest():
+            return
         # The page lags behind if a process was killed as it had just replaced the manifest.
         with contextlib.suppress(FileNotFoundError):  # of a folder that is gone: the job says so
             if newest_manifest(self.directory).generation != self.manifest.generation:

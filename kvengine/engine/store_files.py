@@ -54,6 +54,7 @@ class StoreFiles(Applier):
     loose: set[str]  # files that go once no manifest names them
     pins: Pins  # those who use files by name: none is removed meanwhile
     unfinished: Unfinished | None
+    manifest_seen: tuple[object, Manifest | None] = (None, None)  # what it was when, on disk
 
     def follow_further(self) -> None:
         """Take in what others have done, where that takes more than reading on in the log."""
@@ -106,6 +107,7 @@ class StoreFiles(Applier):
             self.resume()
             raise
         self._complete()
+        self.commits.refuse_failed()
 
     def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
@@ -145,9 +147,19 @@ class StoreFiles(Applier):
         """The manifest is in place: let the rest of the store follow."""
         if self.unfinished is not None:
             self.manifest = self.unfinished.manifest
+            self.note_manifest()
             self.is_old_format = False
             self.unfinished.finish()
             self.unfinished = None
+
+    def note_manifest(self) -> None:
+        """The manifest on disk is the one that this store knows; no descriptor is needed to see."""
+        self.manifest_seen = (self.directory.stamp(MANIFEST_NAME), self.manifest)
+
+    def is_same_manifest(self) -> bool:
+        """True if it still is."""
+        stamp, manifest = self.manifest_seen
+        return manifest is self.manifest and stamp == self.directory.stamp(MANIFEST_NAME)
 
     def _has_taken_place(self, unfinished: Unfinished) -> bool:
         """True if this manifest is in the folder; ask the disk.

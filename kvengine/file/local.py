@@ -61,6 +61,7 @@ class LocalDirectory:
     ) -> None:
         self.path = os.path.abspath(path)
         self._lock = FolderLock()
+        self._guard: Descriptor | None = None  # of opening()
         self._was_left_open = False
         self._folder: Folder | None = folder
         if folder is None:
@@ -281,8 +282,11 @@ class LocalDirectory:
 
         Green threads do not switch while this waits: another one would find the store half open.
         """
-        with refusals("open", self._at(OPENING_NAME)):
-            guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, self._to_change().fd)
+        folder, guard = self._to_change(), self._guard
+        if guard is None:  # kept from opening to closing, when there may be no descriptor to be had
+            with refusals("open", self._at(OPENING_NAME)):
+                guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
+            self._guard = guard
         try:
             until = time.monotonic() + OPENING_S
             while not _try_flock(guard, self._at(OPENING_NAME)):
@@ -291,7 +295,8 @@ class LocalDirectory:
                 rest(LOCK_PAUSE_S)
             yield
         finally:
-            guard.close()
+            with contextlib.suppress(ValueError):  # it was closed meanwhile
+                fcntl.flock(guard, fcntl.LOCK_UN)
 
     def lock(self, *, shared: bool = False) -> None:
         """Become the one who writes, or one of them; StoreLocked if another one is alone."""
@@ -371,10 +376,14 @@ class LocalDirectory:
     def after_fork_in_child(self) -> None:
         """Give up what belongs to the parent process, without disturbing it."""
         self._lock.forget()
+        if self._guard is not None:
+            self._guard.close()
 
     def close(self) -> None:
         """Give everything back."""
         self._lock.release(False)
+        if self._guard is not None:
+            self._guard.close()
         self._folder = None  # closed when the last call that uses it has returned
 
 

@@ -77,7 +77,7 @@ model, round = {}, 0
 calls = (
     lambda store: store.compact(),
     lambda store: store.checkpoint(),
-    lambda store: flush(store),
+    lambda store: store.maintenance.run(lambda: flush(store)),
     lambda store: store.backup(f"{folder}-{round}"),
     lambda store: store.verify(),
     roll, look, reopen, acknowledge,

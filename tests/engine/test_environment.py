@@ -154,7 +154,7 @@ def test_without_permission_to_write_one_can_read(public_path):
     before = content_of_folder(public_path)
     reading, writing = run_python(AS_NOBODY, public_path, NOBODY)
     assert reading == "{b'key': b'value'} True"
-    assert writing.startswith(f"StorageError [Errno {errno.EACCES}] cannot lock: Permission denied")
+    assert writing.startswith(f"StorageError [Errno {errno.EACCES}] cannot open: Permission denied")
     assert str(public_path / "OPENING") in writing
     assert content_of_folder(public_path) == before
 
