@@ -109,11 +109,14 @@ class Follower:
             self._store.close()
             raise
 
+    _is_forked = False
+
     def _after_fork(self) -> None:
         """In a child process: neither the thread nor the lock of the replica is there."""
         self._changed, self._thread = Changes(), None
         self._turn.after_fork_in_child()
         self._ended, self.error = True, StoreClosed(origin.FORKED)
+        self._is_forked = True
 
     def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
         return select(prefixes)
@@ -366,6 +369,8 @@ class Follower:
         with self._turn.held():
             if self._promoted:
                 return self._store
+            if self._is_forked and self.error is not None:  # the parent follows, and may promote
+                raise again(self.error)
             store = self.store
             store.check_usable()
             self._drop_intake()
