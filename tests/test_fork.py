@@ -206,7 +206,7 @@ def test_a_database_and_its_namespaces(path):
                 reader.close()
                 return found
 
-            assert in_child(look) == ("2", "1", [])
+            assert in_child(look) == ("2", "1", 2)
             assert kv.get("a") == "2"
             assert kv.increment("n") == 2
             kv.put("a", "3")
