@@ -14,7 +14,7 @@ import pytest
 
 import kvengine
 import kvengine.aio
-from kvengine import CachedStore, Follower, Store, StoreLocked, connect_log, serve_log
+from kvengine import CachedStore, Follower, Store, connect_log, serve_log
 from kvengine.testing.check import check_store
 from kvengine.testing.world import World
 from tests.forking import PATIENCE_S, error_of, in_child
@@ -28,50 +28,58 @@ def path(tmp_path):
     return tmp_path / "store"
 
 
-def test_a_store_opened_for_writing_before_a_fork_is_refused_in_the_child(path):
+def test_a_store_opened_for_writing_before_a_fork_opens_again_in_the_child(path):
+    """With batches, and iterators that were begun: each process goes on with a copy of its own."""
     store = Store(path, **SMALL)
     store.update({b"%d" % n: b"value" for n in range(2000)})  # with a thread in the background
     batch = store.batch()
-    batch.put(b"key", b"of the parent")
-    begun = [store.keys(), store.scan(), store.tail(), iter(store.items())]
+    batch.put(b"batch", b"of both")
+    begun = [store.keys(), iter(store.items()), store.scan(), store.tail()]
     for iterator in begun:
         next(iterator)
 
     def look():
-        calls = [
-            lambda: store.get(b"1"),
-            lambda: store.put(b"1", b""),
-            lambda: list(store.scan()),
-            lambda: store.version,
-            store.stats,
-            store.compact,
-            store.sync,
-            store.snapshot,
-            lambda: store.wait(0),
-            batch.commit,
-            batch.commit,  # which the first one has emptied
-            *(lambda iterator=iterator: next(iterator) for iterator in begun),
-        ]
-        errors = {error_of(call) for call in calls}
+        store.put(b"child", b"1")
+        batch.commit()
+        assert store.snapshot().get(b"child") == b"1"
+        store.compact()
+        store.sync()
+        assert store.wait(0) == store.version == 2002
+        rest = [sum(1 for _ in iterator) for iterator in begun]
+        with Store(path) as second:
+            assert second.get(b"batch") == b"of both"
+        check_store(store)
         store.close()
-        with Store(path, read_only=True) as reader:
-            return errors, error_of(lambda: Store(path)), reader.get(b"1999"), store.closed
+        return rest[3] >= 1999, error_of(lambda: store.get(b"1")), store.closed
 
-    errors, second, value, closed = in_child(look)
-    ((kind, text),) = errors
-    assert kind == "StoreClosed"
-    assert "opened for writing before a fork" in text
-    assert "read_only=True" in text
-    assert second[0] == "StoreLocked"
-    assert f"process {os.getpid()}" in second[1]
-    assert (value, closed) == (b"value", True)
+    assert in_child(look) == (True, ("StoreClosed", "the store is closed"), True)
+    assert store[b"child"] == b"1"
+    assert store.version == 2002
     store[b"after"] = b"the fork"
-    with pytest.raises(StoreLocked):
-        Store(path)
+    assert batch.commit() == 2004
     check_store(store)
     store.close()
     with Store(path) as again:
-        assert len(again) == 2001
+        assert len(again) == 2003
+
+
+def test_a_store_that_keeps_others_out_keeps_out_the_child(path):
+    with Store(path, exclusive=True, **SMALL) as store:
+        store[b"key"] = b"1"
+        batch = store.batch()
+        batch.put(b"key", b"2")
+
+        def look():
+            calls = (lambda: store.get(b"key"), batch.commit, lambda: store.put(b"key", b"2"))
+            errors = [error_of(call) for call in calls]
+            with Store(path, read_only=True) as reader:
+                return errors, reader.get(b"key")
+
+        errors, value = in_child(look)
+        assert {kind for kind, _ in errors} == {"StoreLocked"}
+        assert all(f"process {os.getpid()}" in text for _, text in errors)
+        assert value == b"1"
+        store[b"key"] = b"3"
 
 
 def test_a_reader_goes_on_in_a_child(path):
@@ -185,25 +193,22 @@ def test_a_database_and_its_namespaces(path):
             assert reading.get("a") == "1"
 
             def look():
-                calls = [
-                    lambda: kv.get("a"),
-                    lambda: kv.put("a", "2"),
-                    lambda: kv.increment("n"),
-                    kv.list,
-                    lambda: next(begun),
-                    lambda: db.namespace("other"),
-                    lambda: db.delete("flags"),
-                    db.usage,
-                    lambda: next(db.tail()),
-                    db.snapshot,
-                ]
-                errors = {error_of(call)[0] for call in calls}
+                assert kv.get("a") == "1"
+                kv.put("a", "2")
+                assert kv.increment("n") == 1
+                assert [key.name for key in kv.list().keys] == ["a", "n"]
+                db.namespace("other").put("b", "3")
+                db.delete("other")
+                assert [change.name for change in db.tail()][:1] == ["a"]
+                assert db.snapshot().namespace("flags").get("a") == "2"
+                found = reading.get("a"), reader.namespace("flags").get("n"), len(list(begun))
                 db.close()
-                found = reading.get("a"), reader.namespace("flags").get("a"), reader.usage()
                 reader.close()
-                return errors, found[:2]
+                return found
 
-            assert in_child(look) == ({"StoreClosed"}, ("1", "1"))
+            assert in_child(look) == ("2", "1", 2)
+            assert kv.get("a") == "2"
+            assert kv.increment("n") == 2
             kv.put("a", "3")
             assert reading.get("a") == kv.get("a") == "3"
 
@@ -230,13 +235,13 @@ def test_an_async_database(path):
     assert asyncio.run(read(reader)) == (200_000, 1)
 
     def look():
-        error = error_of(lambda: asyncio.run(write(db)))[0]
+        written = asyncio.run(write(db))
         asyncio.run(db.close())
         found = asyncio.run(read(reader))
         asyncio.run(reader.close())
-        return error, found
+        return written, found
 
-    assert in_child(look) == ("StoreClosed", (200_000, 1))
+    assert in_child(look) == (200_000, (200_000, 1))
     assert asyncio.run(write(db)) == 200_000
     asyncio.run(reader.close())
     asyncio.run(db.close())
@@ -250,19 +255,15 @@ def test_a_replica_stays_with_the_parent(path, tmp_path, background):
         follower.catch_up()
 
         def look():
-            calls = [
-                follower.catch_up,
-                lambda: follower.wait(9),
-                follower.promote,
-                lambda: follower.lag,
-            ]
+            calls = [follower.catch_up, lambda: follower.wait(9), follower.promote]
             errors = {error_of(call)[0] for call in calls}
-            errors.add(error_of(lambda: follower.store.get(b"a"))[0])
+            found = follower.store.get(b"a")
+            assert error_of(lambda: follower.store.put(b"a", b""))[0] == "StoreReadOnly"
             follower.close()
             with Store(tmp_path / "replica", read_only=True) as reader:
-                return errors, len(reader)
+                return errors, found, len(reader)
 
-        assert in_child(look) == ({"StoreClosed"}, 2)
+        assert in_child(look) == ({"StoreClosed"}, b"", 2)
         source[b"c"] = b""
         assert follower.wait(3, PATIENCE_S) if background else follower.catch_up() == 3
         assert len(follower.store) == 3
@@ -309,9 +310,11 @@ def test_caches(path):
         def look():
             found = double(4), double(5), cache["key"]
             cache["key"] = "child"
-            return found, calls, cached.get(b"key"), error_of(lambda: own.get(b"key"))[0]
+            own[b"key"] = b"2"
+            return found, calls, cached.get(b"key"), own.get(b"key")
 
-        assert in_child(look) == ((8, 10, "parent"), [4, 5], b"1", "StoreClosed")
+        assert in_child(look) == ((8, 10, "parent"), [4, 5], b"2", b"2")
+        assert own[b"key"] == cached[b"key"] == b"2"
         assert (cache["key"], calls) == ("parent", [4])
 
 

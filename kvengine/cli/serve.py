@@ -27,7 +27,7 @@ MEBIBYTE = 1 << 20
 @click.option("--unix-socket", metavar="PATH", help="Listen there instead.")
 @click.option(
     "--workers", default=0, show_default=True, type=click.IntRange(0, 256),
-    help="Processes that read, with one behind them that writes. 0: one process for all.",
+    help="Processes that serve, under one that watches them. 0: one process.",
 )  # fmt: skip
 @click.option(
     "--limits", default="strict", show_default=True, type=click.Choice(["strict", "relaxed"]),

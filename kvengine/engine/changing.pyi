@@ -1,5 +1,6 @@
 from typing_extensions import Buffer
 
+from kvengine.engine.compaction import PAUSE_MAX_S as PAUSE_MAX_S
 from kvengine.engine.writing import Writer
 from kvengine.options import METADATA_BYTES_MAX as METADATA_BYTES_MAX
 from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX

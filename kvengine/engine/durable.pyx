@@ -385,4 +385,3 @@ cdef class CommitGroup:
     def note_version(self, version: int) -> None:
         """Say which version these files go up to."""
         self.version = version
-

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvengine.clock import SystemClock
 from kvengine.engine.holding import Hold
@@ -47,6 +47,10 @@ REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 class JobStopped(Exception):
     """A job ended at a safe point because nobody wants it any more; it changed nothing."""
+
+
+class JobsLost(JobStopped):
+    """The same, because another process does the jobs: this one was not heard of for too long."""
 
 
 class Reports:
@@ -147,7 +151,18 @@ class JobThread:
             del store
         if self._closed is not None:
             raise again(self._closed)
-        task = Task(action)
+        while True:
+            task = Task(action)
+            with contextlib.suppress(
+                JobsLost
+            ):  # it changed nothing: once more, after the other one
+                result: T = self._result(task, reports)
+                return result
+            if self._closed is not None:
+                raise again(self._closed)
+
+    def _result(self, task: Task, reports: Reports | None) -> Any:
+        """Carry out a task, or have it carried out, and return what it returns."""
         if self._lock.is_mine() or (self._worker is not None and self._worker.is_current()):
             self._carry_out(task)
         else:
@@ -155,7 +170,7 @@ class JobThread:
         if reports is not None:
             reports.deliver()
         try:
-            return task.outcome()  # type: ignore[no-any-return]
+            return task.outcome()
         except JobStopped:
             if self._closed is None:
                 raise
@@ -189,7 +204,7 @@ class JobThread:
         """
         task, store = self._current, self._store()
         if store is not None and self._token and not store.still_has_jobs(self._token):
-            raise JobStopped("another process does the jobs of the store by now")
+            raise JobsLost("another process does the jobs of the store by now")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
             raise JobStopped("the job was stopped")
 

@@ -117,10 +117,15 @@ def open_again(store: StoreParts) -> None:
             return
         store.is_opening_again = True
         try:
-            directory = store.directory.reader()
+            directory, spare = store.directory.reader(), store.directory.reader()
             store.directory.close()
             store.begin_anew(directory)
-            open_store(store)
+            try:
+                open_store(store)
+            except BaseException:
+                store.directory = spare  # for the next attempt
+                raise
+            spare.close()
             store.is_forked = False
             store.refuse(None)
         finally:

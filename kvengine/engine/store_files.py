@@ -21,7 +21,7 @@ from kvengine.engine import index_file, segment_file
 from kvengine.engine import manifest as manifests
 from kvengine.engine.applying import Applier
 from kvengine.engine.holding import Pins
-from kvengine.engine.job_thread import JobStopped
+from kvengine.engine.job_thread import JobsLost
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.manifest import Manifest, SegmentRow
@@ -78,7 +78,7 @@ class StoreFiles(Applier):
             swap: segments, and the others that take their place.
 
         Raises:
-            JobStopped: another process does the jobs by now.
+            JobsLost: another process does the jobs by now.
         """
         self.resume()
         self.commits.check_present()
@@ -116,7 +116,7 @@ class StoreFiles(Applier):
                 act, folder, temporary, MANIFEST_NAME, self.token, before, floor
             )
             if code:
-                raise JobStopped(
+                raise JobsLost(
                     "another process does the jobs of the store by now"
                     if code == LOST_JOBS
                     else "another process has replaced the manifest"

@@ -88,7 +88,7 @@ class Follower:
         self._changed = Changes()  # of position, error and what ended
         self._turn = OwnedLock()  # who holds it may write to the replica
         self._is_whole = True  # False: a piece was being taken in
-        self._ended = self._promoted = False
+        self._ended = self._promoted = self._is_forked = False
         self._thread: threading.Thread | None = None
         self._intake: Intake | None = None
         self.error: BaseException | None = None  # why it does not go on, or went on only later
@@ -113,7 +113,8 @@ class Follower:
         """In a child process: neither the thread nor the lock of the replica is there."""
         self._changed, self._thread = Changes(), None
         self._turn.after_fork_in_child()
-        self._ended, self.error = True, StoreClosed(origin.FORKED)
+        self._ended = self._is_forked = True
+        self.error = StoreClosed(origin.FORKED)
 
     def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
         return select(prefixes)
@@ -354,9 +355,7 @@ class Follower:
     # -- the end
 
     def promote(self) -> Store:
-        """Follow no more, and let users write; return the store, which the caller closes.
-
-        It holds what the source held at `position`. Its versions go on behind that.
+        """Follow no more, let users write; return the store as at `position`, for the caller to close.
 
         Raises:
             NotCaughtUp: nothing whole has come yet.
@@ -366,6 +365,8 @@ class Follower:
         with self._turn.held():
             if self._promoted:
                 return self._store
+            if self._is_forked:  # the parent follows, and may promote
+                raise StoreClosed(origin.FORKED)
             store = self.store
             store.check_usable()
             self._drop_intake()

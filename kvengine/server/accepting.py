@@ -108,6 +108,8 @@ class Accepting:
 
     def close(self) -> None:
         """Accept no more connections; handshakes under way may end, with one request after them."""
+        if self._is_closed:
+            return
         self._is_closed = True
         self._loop.remove_reader(self.socket)
         self.socket.close()

@@ -16,8 +16,7 @@ from typing import Protocol
 
 from kvengine.namespace.layout import TOKENS
 from kvengine.server import tokens
-from kvengine.server.rate import Allowance
-from kvengine.server.rates import RateTable, SharedAllowance
+from kvengine.server.rates import Allowance, RateTable
 from kvengine.server.tokens import Token
 
 BEARER = b"bearer "  # the scheme is case-insensitive (RFC 9110 11.1)
@@ -55,7 +54,7 @@ class Principal:
     """A token in use."""
 
     token: Token
-    allowance: Allowance | SharedAllowance
+    allowance: Allowance
     record: bytes | None  # as it was when the token was understood; None: not in the store
     key: bytes = b""  # of the record
 
@@ -70,7 +69,7 @@ class Access:
         is_open: everybody may do everything.
         rate: requests a second of each token; None: any number.
         now: tells the time, in seconds, on a clock that all processes have.
-        rates: of all processes of the server; None: this is the only one.
+        rates: of all processes of the server.
 
     Thread-safety: for one event loop.
     """
@@ -84,7 +83,7 @@ class Access:
         is_open: bool,
         rate: float | None,
         now: Callable[[], float],
-        rates: RateTable | None = None,
+        rates: RateTable,
     ) -> None:
         self._rates = rates
         self._records, self._account, self._rate, self._now = records, account, rate, now
@@ -92,12 +91,8 @@ class Access:
         self._known: dict[bytes, Principal] = {}
         everything = Token("first", "first", account, write=True, admin=True)
         self._first_digest = None if first is None else tokens.digest(first.encode())
-        self._first = Principal(everything, self._allowance(self._first_digest or OPEN, rate), None)
-
-    def _allowance(self, digest: bytes, rate: float | None) -> Allowance | SharedAllowance:
-        if self._rates is None or rate is None:
-            return Allowance(rate)
-        return SharedAllowance(self._rates, digest, rate)
+        allowance = Allowance(rates, self._first_digest or OPEN, rate)
+        self._first = Principal(everything, allowance, None)
 
     def principal_at_hand(self, header: bytes | None) -> Principal | object | None:
         """Return whose request has this Authorization header, None, or WAIT."""
@@ -181,6 +176,6 @@ class Access:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
             rate = self._rate if token.rate is None else token.rate
-            allowance = self._allowance(digest, rate)
+            allowance = Allowance(self._rates, digest, rate)
             known = self._known[digest] = Principal(token, allowance, record, TOKENS + digest)
         return known if known.token.account == self._account else None

@@ -3,7 +3,7 @@
 Two data sets (developers.cloudflare.com/kv/observability/metrics-analytics):
 kvOperationsAdaptiveGroups with requests and latencies by date, action and namespace, and
 kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts are those of the
-library's metering.  Latencies are those that the server process has measured since it began, of all
+library's metering.  Latencies are those that the server has measured since it began, of all
 namespaces together, and shown for today.
 
 Invariants:
@@ -87,7 +87,7 @@ class Analytics:
 
     Args:
         backend: with a database.
-        figures: latencies of the process.
+        figures: latencies of the server.
     """
 
     def __init__(self, backend: Backend, figures: Figures) -> None:

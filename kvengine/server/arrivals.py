@@ -91,19 +91,20 @@ class Arrivals:
         self.version = max(self.version, version)
         self.count += 1
 
-    def told(self, name: str, report: Any) -> None:
+    def told(self, name: str, report: Any, now: float | None = None) -> None:
         """Note what a location says of itself.
 
         Args:
             name: of the location.
             report: position, a version; reached, a list of [version, seconds ago], the oldest
                 first; reads, hits and memory_bytes, whole numbers.
+            now: when it said so; None: now.
 
         Raises:
             InvalidRequest: it is something else, or there are too many locations.
         """
         position, reached, figures = checked(name, report)
-        now = self._now()
+        now = self._now() if now is None else now
         self._forget(now)
         told = self._told.get(name)
         if told is None:

@@ -21,11 +21,13 @@ from kvengine.errors import KvError, NamespaceNotFound
 from kvengine.namespace.limits import Limits
 from kvengine.server.access import Access, Principal
 from kvengine.server.admission import REQUESTS, Admission, Share
+from kvengine.server.figure_rows import HOT
 from kvengine.server.hot import HotDoor
 from kvengine.server.incoming import IN_MEMORY_BYTES
 from kvengine.server.messages import Request
 from kvengine.server.rate import KeyWrites
 from kvengine.server.rest.envelope import not_found_bytes
+from kvengine.server.shared import Shared
 
 
 class Backend:
@@ -37,6 +39,7 @@ class Backend:
         access: tells whose a request is.
         key_writes: how often a key may be written.
         admission: what may be under way.
+        shared: with the other processes of the server.
 
     Thread-safety: for one event loop.
     """
@@ -48,10 +51,11 @@ class Backend:
         access: Access,
         key_writes: KeyWrites,
         admission: Admission,
+        shared: Shared,
     ) -> None:
-        self.admission = admission
+        self.admission, self.shared = admission, shared
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
-        self.hot = HotDoor(account, access, time.monotonic, not_found_bytes())
+        self.hot = HotDoor(account, access, time.monotonic, not_found_bytes(), shared.own[HOT])
         self._one_large = asyncio.Semaphore(1)
         self.stopping = asyncio.Event()  # answers that go on end when it is set
 

@@ -1,52 +1,43 @@
-"""What a server process has done, counted: requests by surface, action and status, and their times.
+"""What the processes of a server have done, counted: requests by surface, action and status, and
+their times.
 
 Invariants:
 
 * A figure is about a kind of request; no key, value, token or path is in any.
-* Memory does not grow with what clients send: surfaces, actions and statuses are few.
+* Each process counts in its own row of shared memory, which figure_rows.py describes; what is shown
+  is the sum over all rows.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, NamedTuple
+from typing import Any
 
 from kvengine.database.edge import Edge
+from kvengine.server import figure_rows as rows
 from kvengine.server.backend import Backend
+from kvengine.server.figure_rows import BOUNDS_S, BUCKETS, KINDS, STATUSES, Kind
 from kvengine.server.messages import Request
 
-BOUNDS_S = (
-    0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.0001, 0.0002, 0.0005, 0.001, 0.002,
-    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
-)  # fmt: skip
 SURFACES = {"client": "rest", "workerd": "workerd", "v1": "v1", "console": "console"}
 METERED = {"read", "write", "delete", "list"}
-
-
-class Kind(NamedTuple):
-    """A kind of request."""
-
-    surface: str  # rest, workerd, v1, console, other
-    action: str  # read, write, delete, list, admin, health, other
+HOT_KIND = Kind("hot", "read")  # reads that were answered without a door
+# Behind the times of hot reads; see hot.pyx.
+HOT_READS = (("rest", 200), ("workerd", 200), ("rest", 404), ("workerd", 404))
+HOT_BITS = 64
 
 
 class Times:
     """How long requests of a kind took: counts by upper bound, the last without one."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.total_s = 0.0
+    def __init__(self, counts: list[int] | None = None, total_s: float = 0.0) -> None:
+        self.counts = [0] * BUCKETS if counts is None else counts
+        self.total_s = total_s
 
     def add(self, seconds: float, count: int = 1) -> None:
         """Count requests that took so long."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += count
         self.total_s += seconds * count
-
-    def copy(self) -> Times:
-        """Return the same counts, which stay as they are."""
-        twin = Times()
-        twin.counts, twin.total_s = list(self.counts), self.total_s
-        return twin
 
     def quantile(self, share: float) -> float:
         """Return a bound, in seconds, that this share of all is not above; 0.0 if there are none.
@@ -62,64 +53,50 @@ class Times:
 
 
 class Figures:
-    """The figures of a server process.
+    """The figures of a server.
 
     Args:
-        backend: whose hot reads are counted too.
+        backend: of this process; the others are those that it shares memory with.
 
-    Thread-safety: for one event loop.
+    Thread-safety: for one event loop; others may look.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.requests: dict[tuple[Kind, int], int] = {}
-        self._times: dict[Kind, Times] = {}
-        self._told: dict[tuple[Kind, int], int] = {}
-        self._told_times: dict[Kind, Times] = {}
-
-    def take(self) -> dict[str, Any]:
-        """Return what was counted since the last call, as JSON has it; for add() elsewhere."""
-        requests, times = self.all_requests(), self.all_times()
-        found: dict[str, Any] = {"requests": [], "times": []}
-        for (kind, status), count in requests.items():
-            new = count - self._told.get((kind, status), 0)
-            if new:
-                found["requests"].append([*kind, status, new])
-        for kind, time in times.items():
-            old = self._told_times.get(kind, Times())
-            counts = [now - then for now, then in zip(time.counts, old.counts, strict=True)]
-            if any(counts):
-                found["times"].append([*kind, counts, time.total_s - old.total_s])
-        self._told = requests
-        self._told_times = {kind: time.copy() for kind, time in times.items()}
-        return found
-
-    def add(self, taken: dict[str, Any]) -> None:
-        """Count what another process has counted."""
-        for surface, action, status, count in taken["requests"]:
-            key = (Kind(surface, action), status)
-            self.requests[key] = self.requests.get(key, 0) + count
-        for surface, action, counts, total_s in taken["times"]:
-            times = self._times.setdefault(Kind(surface, action), Times())
-            times.counts = [a + b for a, b in zip(times.counts, counts, strict=True)]
-            times.total_s += total_s
+        self._row, self._rows = backend.shared.own, backend.shared.rows
+        self.connections = 0
 
     def observe(self, request: Request, status: int, seconds: float) -> None:
         """Count a request that was answered."""
-        kind = Kind(SURFACES.get(request.surface, "other"), request.action)
-        self.requests[kind, status] = self.requests.get((kind, status), 0) + 1
-        self._times.setdefault(kind, Times()).add(seconds)
+        row = self._row
+        kind = rows.kind_number(SURFACES.get(request.surface, "other"), request.action)
+        row[rows.REQUESTS.start + kind * len(STATUSES) + rows.status_number(status)] += 1
+        row[rows.TIMES.start + kind * BUCKETS + bisect_left(BOUNDS_S, seconds)] += 1
+        row[rows.TOTALS.start + kind] += int(seconds * 1e9)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return sum(row[rows.CONNECTIONS] for row in self._rows)
+
+    @connections.setter
+    def connections(self, of_this_process: int) -> None:
+        self._row[rows.CONNECTIONS] = of_this_process
+
+    def _sums(self, part: slice) -> list[int]:
+        """Return a part of the rows, added up."""
+        found = [row[part].tolist() for row in self._rows]
+        return found[0] if len(found) == 1 else [sum(column) for column in zip(*found, strict=True)]
 
     def all_requests(self) -> dict[tuple[Kind, int], int]:
         """Return how many requests there were by kind and status, hot reads too."""
-        found = dict(self.requests)
-        hot = self.backend.hot
-        for surface, status, count in (
-            ("rest", 200, hot.hits - hot.workerd_hits),
-            ("workerd", 200, hot.workerd_hits),
-            ("rest", 404, hot.rest_absent),
-            ("workerd", 404, hot.absent),
-        ):
+        found = {}
+        for number, count in enumerate(self._sums(rows.REQUESTS)):
+            if count:
+                kind, status = divmod(number, len(STATUSES))
+                found[KINDS[kind], STATUSES[status]] = count
+        hot = self._sums(rows.HOT)[HOT_BITS:]
+        for (surface, status), count in zip(HOT_READS, hot, strict=True):
             if count:
                 key = (Kind(surface, "read"), status)
                 found[key] = found.get(key, 0) + count
@@ -127,13 +104,18 @@ class Figures:
 
     def all_times(self) -> dict[Kind, Times]:
         """Return how long requests took, by kind; hot reads are a kind of their own."""
-        found = dict(self._times)
-        hot = self._times.get(Kind("hot", "read"), Times()).copy()
-        for bits, count in enumerate(self.backend.hot.histogram()):
+        found = {}
+        counts, totals = self._sums(rows.TIMES), self._sums(rows.TOTALS)
+        for number, kind in enumerate(KINDS):
+            of_kind = counts[number * BUCKETS : (number + 1) * BUCKETS]
+            if any(of_kind):
+                found[kind] = Times(of_kind, totals[number] / 1e9)
+        hot = Times()
+        for bits, count in enumerate(self._sums(rows.HOT)[:HOT_BITS]):
             if count:
                 hot.add(2.0**bits * 1e-9, count)  # the upper end of what was counted there
         if any(hot.counts):
-            found[Kind("hot", "read")] = hot
+            found[HOT_KIND] = hot
         return found
 
     def of_action(self, action: str | None) -> Times:

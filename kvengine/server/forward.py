@@ -1,4 +1,4 @@
-"""Requests that another server answers: the center of a location, or the writer of a reader.
+"""Requests that the center of a location answers.
 
 Invariants:
 
@@ -62,12 +62,8 @@ class Forwarder:
     """A door to another server.
 
     Args:
-        url: where it is; with `uds` only the host that it is told, which without tokens is
-            localhost.
-        uds: the path of its Unix socket.
+        url: where it is.
         verify: True, or an ssl.SSLContext that says which servers to trust.
-        keep_alive: use a connection again.  Who restarts closes those that are idle, and a request
-            may be on its way then; a reader's writer does.
         after_write: awaited when a write was answered, before its client is.
 
     Thread-safety: for one event loop.
@@ -77,20 +73,17 @@ class Forwarder:
         self,
         url: str,
         *,
-        uds: str | None = None,
         verify: Any = True,
-        keep_alive: bool = True,
         after_write: AfterWrite | None = None,
     ) -> None:
         self._url, self._after_write = httpx.URL(url), after_write
         self._base = self._url.raw_path.partition(b"?")[0].rstrip(b"/")
-        kept = KEPT_MAX if keep_alive else 0
 
         def transport(connections: int, kept: int) -> httpx.AsyncHTTPTransport:
             limits = httpx.Limits(max_connections=connections, max_keepalive_connections=kept)
-            return httpx.AsyncHTTPTransport(uds=uds, verify=verify, limits=limits, trust_env=False)
+            return httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
 
-        self._transport = transport(CONNECTIONS_MAX, kept)
+        self._transport = transport(CONNECTIONS_MAX, KEPT_MAX)
         self._others = transport(OTHERS_MAX, 0)
 
     async def __call__(self, request: Request) -> Response:

@@ -3,8 +3,7 @@
 Invariants:
 
 * /health says that the process answers; /ready that it can do its work: the database is open and
-  takes what it is there for, its folder is still there, a location has heard from its center.  A
-  reader says what its writer, who takes the writes, said a second ago.
+  takes what it is there for, its folder is still there, a location has heard from its center.
 * What goes wrong in the background holds up no request: /ready tells of it, with status 200.
 """
 
@@ -41,16 +40,14 @@ class Ready:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.is_leaving = False  # the server is about to stop
-        self.writer_why: str | None = None  # of a reader: what its writer said of itself last
-        self.writer_warning: str | None = None
 
     async def __call__(self, request: Request) -> Response:
         """Answer 200, or 503 and why not."""
         request.action = "health"
-        why = "the server stops" if self.is_leaving else self.why_not() or self.writer_why
+        why = "the server stops" if self.is_leaving else self.why_not()
         if why is not None:
             return Response.json({"ready": False, "why": why}, 503)
-        warning = self.warning() or self.writer_warning
+        warning = self.warning()
         return Response.json(
             {"ready": True} if warning is None else {"ready": True, "warning": warning}
         )
@@ -81,10 +78,10 @@ class Ready:
                 return "the location is closed"
             return None if db._inner.tier.begun else "the location has not reached its center yet"
         store = db._inner.store
-        if store.refusal is not None and not store.options.read_only:
+        if store.refusal is not None:
             return f"the store takes no writes: {store.refusal}"
         try:
-            _ = store.version  # a reader looks whether its folder is still there
+            _ = store.version
             store.directory.check_present()
         except (KvError, OSError) as error:
             return f"the store can't be used: {error}"

@@ -9,9 +9,9 @@ cdef class HotDoor:
     cdef object access, now
     cdef public object is_own_host
     cdef readonly dict readers
-    cdef readonly uint64_t hits, workerd_hits, absent, rest_absent
     cdef bytes rest_not_found
-    cdef uint64_t[64] times
+    cdef object memory              # that has the counts
+    cdef uint64_t *counts           # of this process; others look at them
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers)
     cdef bytes value_of(

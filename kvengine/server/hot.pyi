@@ -4,23 +4,24 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 ANSWERS_BYTES_MAX: int
+HOT_WORDS: int
 VALUE_BYTES_MAX: int
 
 @disjoint_base
 class HotDoor:
     is_own_host: Callable[[str], bool] | None
     readers: dict[bytes, Any]
-    hits: int
-    workerd_hits: int
-    absent: int
-    rest_absent: int
 
     def __init__(
-        self, account: str, access: Any, now: Callable[[], float], rest_not_found: bytes
+        self,
+        account: str,
+        access: Any,
+        now: Callable[[], float],
+        rest_not_found: bytes,
+        counts: Any,
     ) -> None: ...
     def meet(self, namespace_id: str, reader: Any) -> None: ...
     def forget(self, namespace_id: str) -> None: ...
-    def histogram(self) -> list[int]: ...
 
 @disjoint_base
 class HotConnection:

@@ -16,6 +16,7 @@ Invariants:
   anything about the token of another.
 """
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport ceil
@@ -49,6 +50,13 @@ cdef bytes START = (
 )
 cdef bytes VERSION = b"\r\nkv-version: "
 cdef bytes REST_VERSION = b"\r\nx-content-type-options: nosniff" + VERSION
+# What is counted: answers that took up to 2**n nanoseconds, by n; then these.
+cdef enum:
+    REST_HITS = 64
+    WORKERD_HITS = 65
+    REST_ABSENT = 66
+    WORKERD_ABSENT = 67
+HOT_WORDS = 68
 cdef enum Surface:
     NONE
     REST
@@ -63,20 +71,28 @@ cdef class HotDoor:
         access: a kvengine.server.access.Access.
         rest_not_found: the whole answer to a REST read of an absent key.
         now: tells the time by which tokens are limited, in seconds.
+        counts: HOT_WORDS numbers of eight bytes, which go on from what they are.
 
     Thread-safety: for one event loop.
     """
 
-    def __init__(self, account: str, access, now, rest_not_found: bytes) -> None:
+    def __cinit__(self, account, access, now, rest_not_found, counts) -> None:
+        cdef Py_buffer view
+        self.memory = memoryview(counts)  # which keeps the memory where it is
+        PyObject_GetBuffer(self.memory, &view, PyBUF_WRITABLE)
+        self.counts = <uint64_t *>view.buf
+        size = view.len
+        PyBuffer_Release(&view)
+        if size != HOT_WORDS * 8:
+            raise ValueError(f"{HOT_WORDS} numbers are needed, not {size} bytes")
+
+    def __init__(self, account: str, access, now, rest_not_found: bytes, counts) -> None:
         self.rest_start = f"/client/v4/accounts/{account}/storage/kv/namespaces/".encode()
         self.workerd_start = f"/workerd/{account}/".encode()
         self.access, self.now = access, now
         self.is_own_host = None  # of a server without tokens: which names clients may call it by
         self.readers = {}
-        self.hits = self.workerd_hits = self.absent = self.rest_absent = 0
         self.rest_not_found = rest_not_found
-        for bucket in range(64):
-            self.times[bucket] = 0
 
     def meet(self, namespace_id: str, reader) -> None:
         """From now on answer reads of a namespace; `reader` has glance()."""
@@ -85,10 +101,6 @@ cdef class HotDoor:
     def forget(self, namespace_id: str) -> None:
         """Answer no more reads of a namespace."""
         self.readers.pop(namespace_id.encode(), None)
-
-    def histogram(self) -> list[int]:
-        """Return how many answers took up to 2**n nanoseconds, by n."""
-        return [self.times[bucket] for bucket in range(64)]
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers):
         """Return the answer to a request, or None if the doors must answer."""
@@ -150,9 +162,9 @@ cdef class HotDoor:
         found = reader.glance(key)
         if found is None:
             if surface == REST:
-                self.rest_absent += 1
+                self.counts[REST_ABSENT] += 1
                 return self.rest_not_found
-            self.absent += 1
+            self.counts[WORKERD_ABSENT] += 1
             return NOT_FOUND
         answer = None
         if type(found) is tuple and type(found[0]) is bytes:
@@ -163,9 +175,7 @@ cdef class HotDoor:
                 reader.meter.reads -= 1
                 reader.meter.bytes_out -= len(found[0])
             return None
-        self.hits += 1
-        if surface == WORKERD:
-            self.workerd_hits += 1
+        self.counts[REST_HITS if surface == REST else WORKERD_HITS] += 1
         return answer
 
     cdef bint is_guarded(self, Headers headers) except -1:
@@ -241,7 +251,7 @@ cdef class HotConnection:
         self.size = at
         if count == 0:
             return b""
-        self.door.times[bits((nanoseconds() - began) // count)] += count
+        self.door.counts[bits((nanoseconds() - began) // count)] += count
         answer = first if found is None else b"".join(found)
         return self.written(answer) if at_once and self.descriptor >= 0 else answer
 

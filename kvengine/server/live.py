@@ -2,8 +2,8 @@
 
     {"time": ..., "version": ..., "figures": {...}, "changes": [...], "locations": [...]}
 
-Figures are counted since the process began; a program that wants rates takes two lines.  Changes
-and locations are for tokens that may read everything; others get none.
+Figures are of all processes, counted since the server began; a program that wants rates takes two
+lines.  Changes and locations are for tokens that may read everything; others get none.
 
 Invariants:
 
@@ -16,20 +16,22 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
+from kvengine.errors import InvalidRequest
 from kvengine.namespace.layout import DATA, PREFIX_BYTES, data_number
 from kvengine.server.admission import WATCHES
 from kvengine.server.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.backend import Backend
-from kvengine.server.figures import BOUNDS_S, METERED, Figures, Kind, Times
+from kvengine.server.figure_rows import BOUNDS_S
+from kvengine.server.figures import HOT_KIND, METERED, Figures, Times
 from kvengine.server.going_on import until
 from kvengine.server.messages import Request, Response
 
 LINE_S = 1.0  # between two lines, at the most
 GAP_S = 0.05  # between two lines, at the least
 FAILURE = 500
-HOT = Kind("hot", "read")
 BOUNDS_MS = [round(bound * 1e3, 6) for bound in BOUNDS_S]
 
 
@@ -38,18 +40,26 @@ class Live:
 
     Args:
         backend: with a database.
-        figures: of the process.
+        figures: of the server.
     """
 
     def __init__(self, backend: Backend, figures: Figures) -> None:
         self._backend, self._figures = backend, figures
         self.arrivals = Arrivals(time.monotonic)
+        backend.shared.listen(self._told_elsewhere)
 
     # -- changes
 
     def told(self, name: str, report: Any) -> None:
         """Note what a location says of itself; see Arrivals.told()."""
-        self.arrivals.told(name, report)
+        now = time.monotonic()
+        self.arrivals.told(name, report, now)
+        self._backend.shared.tell(name, report, now)
+
+    def _told_elsewhere(self, name: str, report: Any, moment: float) -> None:
+        """Note what a location said to another process of this server."""
+        with suppress(InvalidRequest):
+            self.arrivals.told(name, report, moment)
 
     def _catch_up(self) -> None:
         """Note what changed since the last time; when it was made the board knows."""
@@ -133,7 +143,7 @@ def summed(figures: Figures) -> dict[str, Any]:
         if kind.action in requests:
             requests[kind.action] += count
             failed += count if status >= FAILURE else 0
-    hot = figures.all_times().get(HOT, Times())
+    hot = figures.all_times().get(HOT_KIND, Times())
     return {
         "requests": requests,
         "failed": failed,

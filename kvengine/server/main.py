@@ -31,14 +31,15 @@ from kvengine.server.edge_doors import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.listening import Listener
-from kvengine.server.rates import RateTable
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
+from kvengine.server.shared import Shared
 from kvengine.server.site import Site
 from kvengine.server.start import Start, first_start
 
 logger = logging.getLogger("kvengine.server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+USAGE_S = 1.0  # after which other processes, and the console there, see what was used here
 OTHER_FILES = 6000  # of the store, and connections to others
 Told = Callable[[str, Start], None]  # is told the URL, and what was made up
 
@@ -102,17 +103,27 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
 
 @asynccontextmanager
 async def center_site(
-    settings: ServerSettings, *, secret: str | None = None, rates: RateTable | None = None
+    settings: ServerSettings, shared: Shared | None = None, account: str | None = None
 ) -> AsyncIterator[tuple[Site, Start]]:
-    """Open the database of a center; give what serves it."""
+    """Open the database of a center; give what serves it.
+
+    Args:
+        settings: of the server.
+        shared: with its other processes; None: there are none.
+        account: whose it is, if another process has made what the server needs.
+    """
     async with aio.open(
-        settings.data, limits=settings.limits, durability=settings.durability
+        settings.data,
+        limits=settings.limits,
+        durability=settings.durability,
+        usage_interval_s=USAGE_S,
     ) as db:
-        start = await asyncio.to_thread(
-            first_start, db._inner, settings.account, settings.first_token
-        )
-        backend = make_backend(db, settings, start.account, rates)
-        yield Site(backend, settings, secret=secret), start
+        start = Start(account or "", None, None)
+        if account is None:
+            start = await asyncio.to_thread(
+                first_start, db._inner, settings.account, settings.first_token
+            )
+        yield Site(make_backend(db, settings, start.account, shared), settings), start
 
 
 @asynccontextmanager

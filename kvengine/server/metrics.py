@@ -8,7 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -20,7 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from kvengine.server.access import Refused
-from kvengine.server.figures import BOUNDS_S, Figures
+from kvengine.server.figure_rows import BOUNDS_S
+from kvengine.server.figures import Figures
 from kvengine.server.messages import Request, Response
 from kvengine.server.token_door import refused
 
@@ -28,8 +29,8 @@ from kvengine.server.token_door import refused
 class Collector:
     """Gives Prometheus' library the figures when it asks for them."""
 
-    def __init__(self, figures: Figures, connections: Callable[[], int]) -> None:
-        self._figures, self._connections = figures, connections
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
@@ -52,7 +53,7 @@ class Collector:
             times.add_metric(list(kind), buckets, found.total_s)
         yield times
         yield GaugeMetricFamily(
-            "kvengine_connections", "Connections that are open.", self._connections()
+            "kvengine_connections", "Connections that are open.", self._figures.connections
         )
         for name, value in self._figures.of_database().items():
             yield GaugeMetricFamily(f"kvengine_{name}", name.replace("_", " ") + ".", value)
@@ -63,13 +64,12 @@ class MetricsDoor:
 
     Args:
         figures: what is shown.
-        connections: tells how many are open.
     """
 
-    def __init__(self, figures: Figures, connections: Callable[[], int]) -> None:
+    def __init__(self, figures: Figures) -> None:
         self._backend = figures.backend
         self._registry = CollectorRegistry()
-        self._registry.register(Collector(figures, connections))
+        self._registry.register(Collector(figures))
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""

@@ -1,55 +1,17 @@
-"""How often: requests of a token, writes of a key.
+"""How often a key may be written.
 
 Invariants:
 
-* A token's bucket holds one second of its rate; what is refused takes nothing out of it.
+* What holds for a key holds for all processes of a server together.
 * Memory does not grow with the number of keys written.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 
-
-class Allowance:
-    """A bucket that fills with time.
-
-    Args:
-        rate: requests a second; None: any number.
-    """
-
-    __slots__ = ("_at", "_left", "_most", "_rate")
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._most = self._left = max(1.0, rate or 0.0)
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        """Take one request out; False if there is none left."""
-        if self._rate is None:
-            return True
-        self._left = min(self._most, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def give_back(self) -> None:
-        """Put a request back that was not answered here."""
-        self._left = min(self._most, self._left + 1)
-
-    @property
-    def is_unlimited(self) -> bool:
-        """True if it never refuses."""
-        return self._rate is None
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds until the next one."""
-        return 0.0 if self._rate is None else max(0.0, (1 - self._left) / self._rate)
+from kvengine.server.rates import RateTable
 
 
 class KeyWrites:
@@ -57,21 +19,20 @@ class KeyWrites:
 
     Args:
         interval_s: between two writes of a key; 0: none.
-        now: tells the time, in seconds.
+        now: tells the time, in seconds, on a clock that all processes have.
+        table: of all processes.
+        secret: of all processes: nobody else can tell which keys share a place in the table.
     """
 
-    def __init__(self, interval_s: float, now: Callable[[], float]) -> None:
-        self._interval, self._now = interval_s, now
-        self._last: OrderedDict[tuple[str, str], float] = OrderedDict()
+    def __init__(
+        self, interval_s: float, now: Callable[[], float], table: RateTable, secret: bytes
+    ) -> None:
+        self._interval, self._now, self._table, self._secret = interval_s, now, table, secret
 
     def take(self, namespace: str, key: str) -> bool:
         """Note a write; False if it comes too early after the one before."""
         if not self._interval:
             return True
-        now = self._now()
-        while self._last and next(iter(self._last.values())) <= now - self._interval:
-            self._last.popitem(last=False)
-        if (namespace, key) in self._last:
-            return False
-        self._last[namespace, key] = now
-        return True
+        name = f"{namespace}/{key}".encode("utf-8", "surrogatepass")
+        digest = blake2b(name, digest_size=8, key=self._secret).digest()
+        return self._table.take_only(digest, self._now(), self._interval)

@@ -2,18 +2,16 @@ from typing import Any, Self
 
 from typing_extensions import disjoint_base
 
-SLOTS: int
-TABLE_BYTES: int
-
 @disjoint_base
 class RateTable:
     def __new__(cls, memory: Any) -> Self: ...
+    def take_only(self, digest: bytes, now: float, interval_s: float) -> bool: ...
 
 @disjoint_base
-class SharedAllowance:
+class Allowance:
     is_unlimited: bool
 
-    def __init__(self, table: RateTable, digest: bytes, rate: float) -> None: ...
+    def __init__(self, table: RateTable, digest: bytes, rate: float | None) -> None: ...
     def take(self, now: float) -> bool: ...
     def give_back(self) -> None: ...
     @property

@@ -1,13 +1,13 @@
-"""How often tokens were used, in memory that the processes of a server share.
+"""How often tokens were used, and keys written, in memory that the processes of a server share.
 
-A slot is 16 bytes: the start of a token's digest, and the moment at which its bucket will be full
-again (GCRA: the bucket is as empty as that moment is far away).  Both change by compare-and-swap.
+A slot is 16 bytes: the start of a digest, and the moment at which its bucket will be full again
+(GCRA: the bucket is as empty as that moment is far away).  Both change by compare-and-swap.
 
 Invariants:
 
 * What a token may ask is asked of all processes together, however its connections are spread.
-* The table has a fixed size.  A token whose bucket is full needs no slot; if too many are in use at
-  once, one of those that were used least takes the place of another, and gets a full bucket.
+* A table has a fixed size.  A bucket that is full needs no slot; if too many are in use at once,
+  one of those that were used least gives its place to another, and is full again.
 * A process that dies at any moment leaves no lock and nothing half written.
 """
 
@@ -28,11 +28,7 @@ cdef extern from *:
     bint kv_swap(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept
 
 cdef enum:
-    PROBES = 8  # slots in which a token may lie
-
-SLOTS = 1 << 15
-TABLE_BYTES = SLOTS * 16
-cdef uint64_t MASK = SLOTS - 1
+    PROBES = 8  # slots in which a bucket may lie
 
 cdef struct Slot:
     uint64_t name       # 0: free
@@ -43,35 +39,37 @@ cdef class RateTable:
     """A table in shared memory.
 
     Args:
-        memory: TABLE_BYTES of it, zero at first; the same in each process.
+        memory: a power of two of bytes, zero at first; the same in each process.
 
     Thread-safety: threads and processes may share it.
     """
 
     cdef Py_buffer view
+    cdef uint64_t mask
     cdef bint is_held
 
     def __cinit__(self, memory) -> None:
         self.is_held = False
         PyObject_GetBuffer(memory, &self.view, PyBUF_WRITABLE)
         self.is_held = True
-        if self.view.len != TABLE_BYTES:
-            raise ValueError(f"a table of rates has {TABLE_BYTES} bytes, not {self.view.len}")
+        if self.view.len < 16 * PROBES or self.view.len & (self.view.len - 1):
+            raise ValueError(f"a table of rates has a power of two of bytes, not {self.view.len}")
+        self.mask = self.view.len // 16 - 1
 
     def __dealloc__(self) -> None:
         if self.is_held:
             PyBuffer_Release(&self.view)
 
     cdef Slot *slot_of(self, uint64_t name, uint64_t now):
-        """Return the slot of a token, which is made if there is none."""
+        """Return the slot of a bucket, which is made if there is none."""
         cdef Slot *slots = <Slot *>self.view.buf
         cdef Slot *slot
         cdef Slot *oldest
-        cdef uint64_t found, i
+        cdef uint64_t found, full_at, i
         while True:
             oldest = NULL
             for i in range(PROBES):
-                slot = &slots[(name + i) & MASK]
+                slot = &slots[(name + i) & self.mask]
                 found = kv_load(&slot.name)
                 if found == name:
                     return slot
@@ -80,20 +78,50 @@ cdef class RateTable:
                     break
                 if oldest == NULL or kv_load(&slot.full_at) < kv_load(&oldest.full_at):
                     oldest = slot
-            found = kv_load(&oldest.name)
+            found, full_at = kv_load(&oldest.name), kv_load(&oldest.full_at)
             if kv_swap(&oldest.name, found, name):
-                if found != 0:  # another token's, whose bucket is full or will be soon
-                    kv_swap(&oldest.full_at, kv_load(&oldest.full_at), now)
+                if full_at > now:  # another one's; unless this one was used meanwhile, elsewhere
+                    kv_swap(&oldest.full_at, full_at, now)
                 return oldest
 
+    cdef bint take_one(self, uint64_t name, uint64_t now, int64_t one, int64_t most):
+        """Take one out of a bucket; False if there is none left. All are nanoseconds."""
+        cdef Slot *slot = self.slot_of(name, now)
+        cdef uint64_t found, start
+        while True:
+            found = kv_load(&slot.full_at)
+            start = found if found > now else now
+            if <int64_t>(start + one - now) > most:
+                return False
+            if kv_swap(&slot.full_at, found, start + one):
+                return True
 
-cdef class SharedAllowance:
+    def take_only(self, digest: bytes, now: float, interval_s: float) -> bool:
+        """Take the only one that a bucket holds, which comes back after an interval.
+
+        Args:
+            digest: eight bytes that say whose it is.
+            now: seconds.
+        """
+        cdef int64_t one = <int64_t>(interval_s * 1e9)
+        return self.take_one(name_of(digest), <uint64_t>(now * 1e9), one, one)
+
+
+cdef uint64_t name_of(bytes digest) noexcept:
+    cdef uint64_t name = 0
+    memcpy(&name, <const char *>digest, min(8, len(digest)))
+    return name or 1
+
+
+cdef class Allowance:
     """A bucket that fills with time, of all processes together; it holds one second of its rate.
+
+    What is refused takes nothing out of it.
 
     Args:
         table: where it is.
         digest: of the token.
-        rate: requests a second.
+        rate: requests a second; None: any number.
     """
 
     cdef RateTable table
@@ -102,10 +130,9 @@ cdef class SharedAllowance:
     cdef uint64_t asked_at
     cdef readonly bint is_unlimited
 
-    def __init__(self, table: RateTable, digest: bytes, rate: float) -> None:
-        self.table, self.is_unlimited = table, False
-        memcpy(&self.name, <const char *>digest, 8)
-        self.name = self.name or 1
+    def __init__(self, table: RateTable, digest: bytes, rate: float | None) -> None:
+        self.table, self.name, self.is_unlimited = table, name_of(digest), rate is None
+        rate = 1.0 if rate is None else rate
         # Slower than one in 30 years is as slow.
         self.one = <int64_t>(1e9 / max(rate, 1e-9))
         self.most = <int64_t>(max(1.0, rate) * (1e9 / max(rate, 1e-9)))
@@ -113,19 +140,15 @@ cdef class SharedAllowance:
 
     def take(self, now: float) -> bool:
         """Take one request out at a moment, in seconds; False if there is none left."""
-        cdef uint64_t moment = <uint64_t>(now * 1e9), found, start
-        cdef Slot *slot = self.table.slot_of(self.name, moment)
-        self.asked_at = moment
-        while True:
-            found = kv_load(&slot.full_at)
-            start = found if found > moment else moment
-            if <int64_t>(start + self.one - moment) > self.most:
-                return False
-            if kv_swap(&slot.full_at, found, start + self.one):
-                return True
+        if self.is_unlimited:
+            return True
+        self.asked_at = <uint64_t>(now * 1e9)
+        return self.table.take_one(self.name, self.asked_at, self.one, self.most)
 
     def give_back(self) -> None:
         """Put a request back that was not answered here."""
+        if self.is_unlimited:
+            return
         cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)
         cdef uint64_t found
         while True:
@@ -136,6 +159,8 @@ cdef class SharedAllowance:
     @property
     def wait_s(self) -> float:
         """Seconds from the last question until the next request is there."""
+        if self.is_unlimited:
+            return 0.0
         cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)
         cdef int64_t left = <int64_t>(kv_load(&slot.full_at) - self.asked_at)
         return max(0, left + self.one - self.most) / 1e9

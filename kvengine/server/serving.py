@@ -25,9 +25,9 @@ from kvengine.server.backend import Backend
 from kvengine.server.listening import listening_socket
 from kvengine.server.protocol import Protocol, Room
 from kvengine.server.rate import KeyWrites
-from kvengine.server.rates import RateTable
 from kvengine.server.records import CopiedRecords, StoreRecords
 from kvengine.server.settings import ServerSettings
+from kvengine.server.shared import Shared
 from kvengine.server.site import Site
 
 LOOK_S = 1.0
@@ -35,7 +35,7 @@ LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 
 
 def make_backend(
-    db: Database | Edge, settings: ServerSettings, account: str, rates: RateTable | None = None
+    db: Database | Edge, settings: ServerSettings, account: str, shared: Shared | None = None
 ) -> Backend:
     """Return what the doors stand on.
 
@@ -43,8 +43,9 @@ def make_backend(
         db: open; the caller closes it.
         settings: of the server.
         account: whose server it is.
-        rates: of all processes of the server; None: this is the only one.
+        shared: with the other processes of the server; None: this is the only one.
     """
+    shared = Shared() if shared is None else shared
     records: Records = CopiedRecords(db._inner) if isinstance(db, Edge) else StoreRecords(db._inner)
     access = Access(
         records,
@@ -53,10 +54,12 @@ def make_backend(
         is_open=settings.is_open,
         rate=settings.rate,
         now=time.monotonic,
-        rates=rates,
+        rates=shared.tokens,
     )
-    key_writes = KeyWrites(settings.key_write_interval_s, time.monotonic)
-    return Backend(db, account, access, key_writes, Admission(settings))
+    key_writes = KeyWrites(
+        settings.key_write_interval_s, time.monotonic, shared.keys, shared.secret
+    )
+    return Backend(db, account, access, key_writes, Admission(settings), shared)
 
 
 class Server:
@@ -119,7 +122,7 @@ class Server:
         while True:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
-            self._site.connections = len(self.connections)
+            self._site.figures.connections = len(self.connections)
             for connection in list(self.connections):
                 connection.look(now, self._settings)
 
@@ -156,5 +159,6 @@ class Server:
                     connection.close_if_idle()
         for connection in list(self.connections):
             connection.transport.abort()
+        self._site.figures.connections = 0
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=1)

@@ -22,7 +22,7 @@ class ServerSettings:
     upstream_ca: str | None = None  # PEM file with who vouches for the center; None: the usual ones
     location: str = "edge"
     memory_bytes: int = 256 << 20  # for copies
-    workers: int = 0  # processes that read, beside one that writes; 0: one process does everything
+    workers: int = 0  # processes that serve; 0: this one does
     log_format: str = "text"
     access_log: bool = False  # a line for each request; reads are slower then
     host: str = "127.0.0.1"

@@ -12,13 +12,11 @@ import importlib.util
 import os
 from typing import Any
 
-from kvengine.aio.database import Database
 from kvengine.server import browsers
 from kvengine.server.analytics import Analytics
 from kvengine.server.app import App, Branch, Door, Observer
 from kvengine.server.backend import Backend
 from kvengine.server.console import Console
-from kvengine.server.counted import CountedDoor
 from kvengine.server.edge_doors import EdgeDoor
 from kvengine.server.figures import Figures
 from kvengine.server.forward import Admitted, not_admitted
@@ -43,9 +41,7 @@ class Site:
     Args:
         backend: what the doors stand on.
         settings: of the server.
-        center: answers what this process does not: the center of a location, or the writer of a
-            reader; None: this process answers everything.
-        secret: with which readers tell what they have counted; None: there are none.
+        center: of a location: answers what it does not answer itself.
     """
 
     def __init__(
@@ -53,15 +49,11 @@ class Site:
         backend: Backend,
         settings: ServerSettings,
         center: Door | None = None,
-        *,
-        secret: str | None = None,
     ) -> None:
         self.backend, self.settings = backend, settings
         self._center = None if center is None else Admitted(backend, center)
-        self._secret = secret
         self.figures = Figures(backend)
         self.ready = Ready(backend)
-        self.connections = 0
         self.observers: list[Observer] = [self.figures.observe]
         if settings.access_log:
             self.observers.append(log_request)
@@ -83,10 +75,8 @@ class Site:
             b"ready": self.ready,
             b"version": show_version,
             b"openapi.json": openapi_door,
-            b"metrics": MetricsDoor(self.figures, lambda: self.connections),
+            b"metrics": MetricsDoor(self.figures),
         }
-        if self._secret is not None:
-            doors[b"counted"] = CountedDoor(self.backend, self.figures, self._secret, self.ready)
         console = Console(nothing_here)
         doors |= {b"": console, b"console": console}
         if self._center is None:
@@ -94,8 +84,6 @@ class Site:
         else:
             rest, workerd = EdgeDoor(rest, self._center), EdgeDoor(workerd, self._center)
             doors[b"v1"] = self._center
-            if isinstance(self.backend.db, Database):  # a reader: the writer sums up
-                doors[b"metrics"] = self._center
         doors |= {b"client": rest, b"workerd": workerd}
         # A browser does not reach a Unix socket.
         is_exposed = self.settings.is_open and self.settings.unix_socket is None

@@ -12,7 +12,7 @@ import secrets
 from typing import NamedTuple
 
 from kvengine.database.database import Database
-from kvengine.errors import InvalidRequest
+from kvengine.errors import InvalidRequest, VersionConflict
 from kvengine.namespace.layout import ACCOUNT
 from kvengine.server.token_store import TokenStore
 
@@ -46,7 +46,10 @@ def account_of(db: Database, given: str | None) -> str:
     if kept is None:
         kept = secrets.token_hex(16).encode()
         if not db.store.is_read_only:
-            db.store.put(ACCOUNT, kept)
+            try:
+                db.store.put(ACCOUNT, kept, if_version=0)
+            except VersionConflict:  # another process has made one up meanwhile
+                return account_of(db, None)
     return kept.decode("ascii", "replace")
 
 

@@ -1,13 +1,13 @@
-"""Many processes: one that writes, some that read, and this one, which starts and watches them.
+"""Many processes that serve, all alike, and this one, which starts and watches them.
 
-    clients -> readers, all on one socket -> (what is no read) -> the writer, on a Unix socket
+    clients -> workers, all on one socket -> the store, which each of them has open
 
 Invariants:
 
-* This process holds both sockets, so while a process is replaced, who connects waits.
-* There is one writer at a time: the next one starts when the last has ended.
-* A process that dies is started again; when this one dies, all others end.
-* What tokens have asked is counted in memory that all share, which this process holds.
+* This process holds the socket, so while a process is replaced, who connects waits.
+* It opens no store: a worker that dies takes nothing with it but what it had under way.
+* A worker that dies is started again; when this process dies, all of them end.
+* What is counted lies in memory that all share, which this process holds.
 """
 
 from __future__ import annotations
@@ -19,21 +19,17 @@ import secrets
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from kvengine.errors import KvError
 from kvengine.file.child import python_running
-from kvengine.server.listening import unix_socket
-from kvengine.server.rates import TABLE_BYTES
 from kvengine.server.settings import ServerSettings
+from kvengine.server.shared import SECRET_BYTES, shared_memory, size_of
 from kvengine.server.start import Start
-from kvengine.server.writer_folder import SOCKET_NAME, writer_folder
 
 logger = logging.getLogger("kvengine.server")
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -44,26 +40,26 @@ MORE_S = 10.0  # than a process takes to stop
 
 
 class Child:
-    """A process of the server.
+    """A worker.
 
     Args:
-        order: what it does; see worker.py.
-        listener: what it listens on.
+        order: what it is told; see worker.py.
+        descriptors: that it gets.
     """
 
-    def __init__(self, order: dict[str, Any], listener: socket.socket) -> None:
-        self.order, self.listener = order, listener
+    def __init__(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        self.row: int = order["row"]
         self.began = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - the command is ours
             python_running("kvengine.server.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[listener.fileno(), order["rates"]],
+            pass_fds=descriptors,
             text=True,
         )
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it was killed already: wait_until_ready() says it
-            self.process.stdin.write(json.dumps({**order, "descriptor": listener.fileno()}) + "\n")
+            self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()  # it stays open: the process ends when this end is closed
 
     def wait_until_ready(self) -> Start:
@@ -76,28 +72,17 @@ class Child:
         line = self.process.stdout.readline()
         self.process.stdout.close()
         if not line.endswith("\n"):
-            raise KvError(f"the {self.order['role']} could not start")
+            raise KvError("a worker could not start")
         return Start(*json.loads(line))
 
-    def kill(self) -> None:
-        """End it, if it has not ended."""
-        self.process.kill()
-        self.process.wait()
-        self.let_go()
-
-    def stop(self, timeout_s: float) -> None:
-        """Let it finish what is under way."""
-        self.process.send_signal(signal.SIGTERM)
+    def end(self, timeout_s: float) -> None:
+        """Return when it has ended; after a time it is killed."""
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            logger.error("the %s did not stop and is killed", self.order["role"])
+            logger.error("a worker did not stop and is killed")
             self.process.kill()
             self.process.wait()
-        self.let_go()
-
-    def let_go(self) -> None:
-        """Close what leads to a process that has ended."""
         assert self.process.stdin is not None
         with suppress(OSError):
             self.process.stdin.close()
@@ -109,117 +94,103 @@ class Supervisor:
     Args:
         settings: of the server.
         listener: what clients connect to.
-        folder: for the writer's socket.
     """
 
-    def __init__(self, settings: ServerSettings, listener: socket.socket, folder: str) -> None:
-        self._settings, self._listener = settings, listener
-        self._path = str(Path(folder) / SOCKET_NAME)
-        self._writer_socket = unix_socket(self._path)
-        self._shared = shared_memory(TABLE_BYTES)
+    def __init__(self, settings: ServerSettings, listener: socket.socket) -> None:
+        self._listener = listener
+        self._count = settings.workers
+        self._timeout_s = settings.stop_timeout_s + MORE_S
+        self._free = list(range(self._count + 1))  # rows; one more, for who takes another's place
+        rows = len(self._free)
+        self._memory = shared_memory(size_of(rows))
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in self._free]
+        self._inboxes, self._outboxes = [one for one, _ in pairs], [one for _, one in pairs]
         self._order: dict[str, Any] = {
-            "settings": asdict(settings), "writer": self._path, "secret": secrets.token_hex(32),
-            "rates": self._shared,
+            "settings": asdict(settings), "descriptor": listener.fileno(), "memory": self._memory,
+            "rows": rows, "secret": secrets.token_hex(SECRET_BYTES), "account": None,
         }  # fmt: skip
-        self._writer: Child | None = None
-        self._readers: list[Child] = []
+        self._workers: list[Child] = []
 
     def start(self) -> Start:
-        """Start all processes; return what the writer started with.
+        """Start all workers; return what the first one started with.
 
         Raises:
             KvError: one could not start.
         """
-        self._writer = self._child("writer")
-        start = self._writer.wait_until_ready()
+        self._workers.append(self._child())
+        start = self._workers[0].wait_until_ready()
         self._order["account"] = start.account
-        self._readers = [self._child("reader") for _ in range(self._settings.workers)]
-        for reader in self._readers:
-            reader.wait_until_ready()
+        for _ in range(1, self._count):
+            self._workers.append(self._child())
+        for worker in self._workers[1:]:
+            worker.wait_until_ready()
         return start
 
-    def _child(self, role: str) -> Child:
-        listener = self._writer_socket if role == "writer" else self._listener
-        return Child({**self._order, "role": role}, listener)
+    def _child(self) -> Child:
+        row = self._free.pop(0)
+        inbox = self._inboxes[row].fileno()
+        outboxes = [one.fileno() for n, one in enumerate(self._outboxes) if n != row]
+        order = {**self._order, "row": row, "inbox": inbox, "outboxes": outboxes}
+        return Child(order, [self._listener.fileno(), self._memory, inbox, *outboxes])
 
-    def _successor(self, role: str) -> Child:
-        """Start a process in the place of another; again if it dies before it listens.
+    def _end(self, worker: Child, timeout_s: float) -> None:
+        worker.end(timeout_s)
+        self._free.insert(0, worker.row)  # it ends before another one counts there
+
+    def _successor(self) -> Child:
+        """Start a worker in the place of another; again if it dies before it listens.
 
         Raises:
             KvError: it can't start.
         """
-        for pause_s in PAUSES_S:
-            child = self._child(role)
+        for pause_s in (*PAUSES_S, None):
+            child = self._child()
             try:
                 child.wait_until_ready()
                 return child
             except KvError:
-                child.kill()
-                if signal.sigpending() & ENDING:
+                child.process.kill()
+                self._end(child, self._timeout_s)
+                if pause_s is None or signal.sigpending() & ENDING:
                     raise
-                logger.error("the new %s could not start: it is tried again", role)
+                logger.error("the new worker could not start: it is tried again")
                 time.sleep(pause_s)
-        child = self._child(role)
-        child.wait_until_ready()
-        return child
+        raise AssertionError  # not reached
 
     def stop(self) -> None:
-        """Stop the readers, then the writer."""
-        timeout_s = self._settings.stop_timeout_s + MORE_S
-        for reader in self._readers:
-            reader.process.send_signal(signal.SIGTERM)
-        for reader in self._readers:
-            reader.stop(timeout_s)
-        if self._writer is not None:
-            self._writer.stop(timeout_s)
-        self._writer_socket.close()
-        os.close(self._shared)
+        """Let the workers finish what is under way."""
+        for worker in self._workers:
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in self._workers:
+            worker.end(self._timeout_s)
+        os.close(self._memory)
+        for one in (*self._inboxes, *self._outboxes):
+            one.close()
 
     def replace(self) -> None:
-        """Replace every process by a new one; no connection is refused meanwhile."""
-        timeout_s = self._settings.stop_timeout_s + MORE_S
-        assert self._writer is not None
-        self._writer.stop(timeout_s)
-        self._writer = self._successor("writer")
-        for number, old in enumerate(self._readers):
-            self._readers[number] = self._successor("reader")
-            old.stop(timeout_s)
+        """Replace every worker by a new one; no connection is refused meanwhile."""
+        for number, old in enumerate(self._workers):
+            self._workers[number] = self._successor()
+            old.process.send_signal(signal.SIGTERM)
+            self._end(old, self._timeout_s)
 
     def look(self) -> None:
         """Start again what has died."""
-        assert self._writer is not None
-        for child in (self._writer, *self._readers):
-            if child.process.poll() is None:
+        for number, worker in enumerate(self._workers):
+            if worker.process.poll() is None:
                 continue
-            role = child.order["role"]
-            logger.error("a %s has died with %s and is started again", role, child.process.poll())
-            if time.monotonic() - child.began < SHORT_LIFE_S:
+            logger.error("a worker has died with %s and is started again", worker.process.poll())
+            if time.monotonic() - worker.began < SHORT_LIFE_S:
                 time.sleep(SHORT_LIFE_S)
-            child.let_go()
-            new = self._successor(role)
-            if role == "writer":
-                self._writer = new
-            else:
-                self._readers[self._readers.index(child)] = new
-
-
-def shared_memory(size: int) -> int:
-    """Return the descriptor of memory of zeros, which processes that are given it share."""
-    if hasattr(os, "memfd_create"):
-        found = os.memfd_create("kvengine-rates")
-        os.ftruncate(found, size)
-        return found
-    with tempfile.TemporaryFile() as file:
-        file.write(bytes(size))
-        file.flush()
-        return os.dup(file.fileno())
+            self._end(worker, self._timeout_s)
+            self._workers[number] = self._successor()
 
 
 def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start], None]) -> None:
     """Serve by many processes until a signal says otherwise.
 
     Args:
-        settings: of the server; `workers` of them read.
+        settings: of the server; `workers` says how many.
         listener: what clients connect to.
         told: called when all listen.
 
@@ -227,17 +198,16 @@ def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start
         KvError: a process can't start.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    with writer_folder() as folder:
-        processes = Supervisor(settings, listener, folder)
-        try:
-            told(processes.start())
-            while True:
-                number = signal.sigwait(WATCHED)
-                if number == signal.SIGHUP:
-                    if not signal.sigpending() & ENDING:
-                        processes.replace()
-                elif number != signal.SIGCHLD:
-                    return
-                processes.look()
-        finally:
-            processes.stop()
+    processes = Supervisor(settings, listener)
+    try:
+        told(processes.start())
+        while True:
+            number = signal.sigwait(WATCHED)
+            if number == signal.SIGHUP:
+                if not signal.sigpending() & ENDING:
+                    processes.replace()
+            elif number != signal.SIGCHLD:
+                return
+            processes.look()
+    finally:
+        processes.stop()

@@ -1,9 +1,9 @@
-"""A process of a server with workers: the writer, or a reader.  The supervisor starts it.
+"""A process of a server with workers, which all do the same.  The supervisor starts it.
 
-It gets its order as a line of JSON on standard input: role, settings, descriptor (of the socket it
-listens on), writer (the path of the writer's socket), secret, rates (the descriptor of the memory
-in which tokens are counted), and of a reader the account.  When it
-listens, it says on standard output what it started with.
+It gets its order as a line of JSON on standard input: settings, descriptor (of the socket that it
+listens on), what it shares with the others (memory, rows, row, secret, inbox, outboxes: shared.py),
+and the account, unless it is the first one.  When it listens, it says on standard output what it
+started with.
 
 Invariants:
 
@@ -13,34 +13,25 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
-import mmap
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import uvloop
 
-from kvengine import aio
 from kvengine.errors import KvError
 from kvengine.server import logs
-from kvengine.server.counted import Telling
-from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.main import center_site, signals
-from kvengine.server.rates import TABLE_BYTES, RateTable
-from kvengine.server.serving import Server, make_backend
+from kvengine.server.serving import Server
 from kvengine.server.settings import ServerSettings
-from kvengine.server.site import Site
-from kvengine.server.start import Start
+from kvengine.server.shared import Shared
 
 MORE_S = 5.0  # than stopping takes
 
@@ -49,15 +40,7 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
     """Serve until a signal says otherwise."""
     ending = signals()
     listener = socket.socket(fileno=order["descriptor"])
-    is_writer = order["role"] == "writer"
-    with os.fdopen(order["rates"], "r+b") as shared:
-        rates = RateTable(mmap.mmap(shared.fileno(), TABLE_BYTES))
-    making = (
-        center_site(settings, secret=order["secret"], rates=rates)
-        if is_writer
-        else reader(order, settings, rates)
-    )
-    async with making as (site, start):
+    async with center_site(settings, shared_of(order), order["account"]) as (site, start):
         server = Server(site, [listener])
         await server.start()
         gc.freeze()
@@ -68,23 +51,16 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
         await server.stop()
 
 
-@asynccontextmanager
-async def reader(
-    order: dict[str, Any], settings: ServerSettings, rates: RateTable
-) -> AsyncIterator[tuple[Site, Start]]:
-    """Open the database to read beside the writer; give what serves it."""
-    async with aio.open(settings.data, limits=settings.limits, read_only=True) as db:
-        backend = make_backend(db, settings, order["account"], rates)
-        forwarder = Forwarder("http://localhost", uds=order["writer"], keep_alive=False)
-        async with aclosing(forwarder):
-            site = Site(backend, settings, forwarder)
-            telling = Telling(backend, site.figures, order["writer"], order["secret"], site.ready)
-            task = asyncio.create_task(telling.run())
-            try:
-                yield site, Start(order["account"], None, None)
-            finally:
-                task.cancel()
-                await telling.close()
+def shared_of(order: dict[str, Any]) -> Shared:
+    """Return what a process shares with the others."""
+    return Shared(
+        order["rows"],
+        order["row"],
+        order["memory"],
+        bytes.fromhex(order["secret"]),
+        socket.socket(fileno=order["inbox"]),
+        [socket.socket(fileno=one) for one in order["outboxes"]],
+    )
 
 
 def end_with_supervisor(patience_s: float) -> None:

@@ -114,10 +114,10 @@ def test_a_task_waits_for_the_lease_of_another_process(tmp_path):
                 await kv.put("k4", "v")
                 assert list(there.changes()) == []
                 await kv.put("k5", "v")
-                given = here.changes()
-                assert (await anext(given)).name == "k4"
+                mine = here.changes()
+                assert (await anext(mine)).name == "k4"
                 await here.release()
-                assert [c async for c in given] == []
+                assert [c async for c in mine] == []
                 assert [c.name for c in there.changes()] == ["k4", "k5"]
 
     asyncio.run(main())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kvengine import CorruptData, Store
 from kvengine.engine import maintenance
+from kvengine.engine.compaction import PAUSES_MAX_S
 from kvengine.engine.key_order import choose_merge
 from kvengine.testing.check import check_store
 
@@ -128,7 +129,7 @@ def test_writers_wait_when_new_keys_take_too_much_memory(monkeypatch, compaction
         assert store.pause_s == 0
         store.update({b"%06d" % number: b"" for number in range(10_000, 30_000)})
         maintenance.pace(store)
-        assert store.pause_s == maintenance.PAUSES_MAX_S
+        assert store.pause_s == PAUSES_MAX_S
 
 
 def test_runs_survive_reopening(tmp_path):

@@ -13,7 +13,7 @@ import shutil
 import pytest
 
 from kvengine import StorageError, Store, StoreLocked, StoreReadOnly
-from kvengine.engine import joining
+from kvengine.engine import joining, store_folder
 
 SMALL = {"segment_bytes": 16384, "key_buffer_entries": 64}
 GONE = (StorageError, StoreReadOnly)
@@ -242,7 +242,7 @@ def test_removing_the_lock_file_lets_no_second_writer_in(path):
 def test_a_folder_that_is_replaced_while_it_is_opened(path, monkeypatch):
     """The lock was taken in a folder that is not at the path any more."""
     filled(path).close()
-    refuse = joining.refuse_other_folder
+    refuse = store_folder.refuse_other_folder
 
     def slow(directory, **options):
         refuse(directory, **options)

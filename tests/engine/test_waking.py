@@ -85,8 +85,13 @@ def test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own
     prepared = bells[0].prepare()
     version = writer.put(b"a", b"")
     bells[1].prepare()
+
+    def sleep() -> None:
+        for _ in range(int(2 * HANG_S)):
+            bells[0].sleep(prepared, version, 0.5)
+
     sleeper = threading.Thread(
-        target=lambda: [bells[0].sleep(prepared, version, 0.5) for _ in range(int(2 * HANG_S))],
+        target=sleep,
         daemon=True,
     )
     sleeper.start()
@@ -104,10 +109,12 @@ def test_no_waiter_misses_a_write_while_others_come_to_wait(tmp_path):
             subprocess.Popen([*command, kind], stdout=subprocess.PIPE, text=True, cwd=ROOT)
             for kind in ("reader", "writer", "reader", "writer")
         ]
-        heard, alarm = (
-            [0] * len(waiters),
-            threading.Timer(HANG_S, lambda: [w.kill() for w in waiters]),
-        )
+
+        def give_up() -> None:
+            for waiter in waiters:
+                waiter.kill()
+
+        heard, alarm = [0] * len(waiters), threading.Timer(HANG_S, give_up)
         alarm.start()
         try:
             # Those who have heard come back to wait, each in its time, while the next is written.
@@ -153,16 +160,15 @@ def test_one_thread_hears_for_all_and_ends_with_the_store(pair):
     writer, reader = pair
     before, version = threads(), reader.version
     heard = [Changes() for _ in range(20)]
-    for changes in heard:
-        context = reader.waiting.listening(reader, changes.notify)
+    contexts = [reader.waiting.listening(reader, changes.notify) for changes in heard]
+    for context in contexts:
         context.__enter__()
-        changes.context = context
     assert threads() == before + 1
     assert reader.waiters == 20
     writer.put(b"a", b"")
-    for changes in heard:
+    for changes, context in zip(heard, contexts, strict=True):
         assert changes.wait_for(lambda: reader.version > version, HANG_S)
-        changes.context.__exit__(None, None, None)
+        context.__exit__(None, None, None)
     assert reader.waiters == 0
     reader.close()
     until(lambda: threads() == before, "the thread ends")

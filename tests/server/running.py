@@ -14,12 +14,14 @@ import httpx
 
 import kvengine
 import kvengine.aio
-from kvengine.server.hot import HotDoor
+from kvengine.server.backend import Backend
+from kvengine.server.figure_rows import HOT
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site
 
 ACCOUNT = "ac" * 16
+HOT_READS = ("rest", "workerd", "rest absent", "workerd absent")  # as in hot.pyx
 SIZE = re.compile(rb"content-length: ([0-9]+)")
 TOKEN = "a token for tests"
 
@@ -27,12 +29,17 @@ TOKEN = "a token for tests"
 class Running:
     """A server that runs; `db` is its database, which tests may change from their own thread."""
 
-    def __init__(self, db: kvengine.Database, port: int, hot: HotDoor) -> None:
-        self.db, self.port, self.hot = db, port, hot
+    def __init__(self, db: kvengine.Database, port: int, backend: Backend) -> None:
+        self.db, self.port, self.backend = db, port, backend
         self.url = f"http://127.0.0.1:{port}"
         self.base_url = f"{self.url}/client/v4"
         self.headers = {"Authorization": f"Bearer {TOKEN}"}
         self.http = httpx.Client(base_url=self.url, headers=self.headers, timeout=30)
+
+    def hot_reads(self, *kinds: str) -> int:
+        """Return how many reads of some kinds were answered on the fast path."""
+        counts = self.backend.shared.own[HOT].tolist()[-len(HOT_READS) :]
+        return sum(counts[HOT_READS.index(kind)] for kind in kinds or HOT_READS)
 
     def namespace_id(self, title: str) -> str:
         """Return the id of a namespace, which is made if there is none."""
@@ -88,7 +95,7 @@ def running(*, limits: Any = "strict", **settings: Any) -> Iterator[Running]:
                 backend = make_backend(db, chosen, ACCOUNT)
                 server = Server(Site(backend, chosen))
                 await server.start()
-                box.append(Running(db._inner, server.port, backend.hot))
+                box.append(Running(db._inner, server.port, backend))
                 ready.set()
                 await leave.wait()
                 await server.stop()

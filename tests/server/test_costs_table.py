@@ -305,7 +305,7 @@ ROWS = {
     "forwarded": Row(
         held(80, lambda target: sized("PUT", f"{target.values}/k", 5_000_000) + bytes(1_100_000)),
         most=256,
-        kind="workers",
+        kind="location",
     ),
     "requests of unknown tokens that wait for a silent center": Row(silent_center, kind="location"),
     "seconds for a head": Row(held(200, lambda _: START + b"Host:")),
@@ -323,10 +323,7 @@ ROWS = {
 
 @contextmanager
 def target_of(kind: str, folder: Path) -> Iterator[Target]:
-    options = {
-        "small": ("--body-memory", "60", "--connections", "200"),
-        "workers": ("--workers", "1"),
-    }
+    options = {"small": ("--body-memory", "60", "--connections", "200")}
     with serving(folder / "data", "--limits", "relaxed", *options.get(kind, ())) as server:
         server.wait_until_ready()
         if kind != "location":

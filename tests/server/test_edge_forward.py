@@ -34,14 +34,14 @@ class Both:
             backend = make_backend(db, chosen, ACCOUNT)
             self.server = Server(Site(backend, chosen))
             await self.server.start()
-            self.center = Running(db._inner, self.server.port, backend.hot)
+            self.center = Running(db._inner, self.server.port, backend)
             edge = await open_edge(self.center.url, token=TOKEN, location="fra", retry_max_s=0.2)
             forwarder = Forwarder(self.center.url, after_write=wrote_here(edge))
             async with edge, contextlib.aclosing(forwarder):
                 near = make_backend(edge, chosen, ACCOUNT)
                 server = Server(Site(near, chosen, forwarder))
                 await server.start()
-                self.near = Running(db._inner, server.port, near.hot)
+                self.near = Running(db._inner, server.port, near)
                 self.edge = edge
                 self.ready.set()
                 await self.leave.wait()

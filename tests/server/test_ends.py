@@ -84,39 +84,6 @@ def hang_up(listener: socket.socket) -> None:
             listener.accept()[0].close()
 
 
-# -- what is left behind
-
-
-def test_a_killed_supervisor_leaves_nothing_for_ever(tmp_path: Path) -> None:
-    """The folder of its writer's socket is removed by the next one; others' folders are not."""
-    temporary = tmp_path / "tmp"
-    others = temporary / "kvengine-notes"
-    others.mkdir(parents=True)
-    (others / "writer").write_text("no socket")
-    in_use = temporary / "kvengine-in-use"
-    in_use.mkdir()
-    with unix_socket(str(in_use / "writer")):
-
-        def folders() -> set[str]:
-            return {one.name for one in temporary.iterdir()}
-
-        known = folders()
-        options = (tmp_path / "data", "--workers", "1")
-        with serving(*options, TMPDIR=str(temporary)) as server:
-            server.wait_until_ready()
-            started = children(server.process.pid)
-            (left,) = folders() - known
-            server.stop(signal.SIGKILL)
-            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
-            assert left in folders()
-        with serving(*options, TMPDIR=str(temporary)) as server:
-            server.wait_until_ready()
-            (new,) = folders() - known
-            assert new != left
-            assert server.stop() == 0
-        assert folders() == known
-
-
 # -- what is run
 
 
@@ -199,7 +166,7 @@ def test_the_socket_is_removed_by_the_program_that_took_over(tmp_path: Path) -> 
 def test_a_start_that_fails_leaves_no_socket(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with (
-        kvengine.open(tmp_path / "data"),
+        kvengine.open(tmp_path / "data", exclusive=True),
         serving(tmp_path / "data", "--unix-socket", str(path)) as server,
     ):
         server.process.communicate(timeout=60)
@@ -290,7 +257,6 @@ def test_ready_looks_at_the_folder(tmp_path: Path, workers: str) -> None:
         found = httpx.get(f"{server.url}/ready")  # it goes on; but a restart would begin anew
         assert found.status_code == 200
         assert "moved away" in found.json()["warning"]
-        (away / "MANIFEST").unlink()
+        (away / "CONTROL").unlink()
         wait_for(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
         assert httpx.get(f"{server.url}/health").status_code == 200
-        assert server.stop() == 0

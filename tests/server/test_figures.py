@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kvengine.errors import StoreReadOnly
 from kvengine.server import logs, spans
-from kvengine.server.figures import BOUNDS_S, Times
+from kvengine.server.figure_rows import BOUNDS_S
+from kvengine.server.figures import Times
 from kvengine.server.messages import Request
 from tests.server.rest.test_values import path
 from tests.server.running import Running, running

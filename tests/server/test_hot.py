@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from kvengine.errors import NamespaceNotFound
 from kvengine.server.access import Principal
 from kvengine.server.head import Headers
-from kvengine.server.hot import VALUE_BYTES_MAX, HotConnection, HotDoor
-from kvengine.server.rate import Allowance
+from kvengine.server.hot import HOT_WORDS, VALUE_BYTES_MAX, HotConnection, HotDoor
 from kvengine.server.tokens import Token
+from tests.server.buckets import allowance
 
 ACCOUNT, NAMESPACE = "a" * 32, "0" * 32
 HEAD = b"Host: x\r\nAuthorization: Bearer good\r\n"
@@ -43,7 +43,7 @@ class FakeAccess:
     def __init__(self) -> None:
         self.revoked = False
         token = Token("id", "name", ACCOUNT, (NAMESPACE,))
-        self.principal = Principal(token, Allowance(None), b"record")
+        self.principal = Principal(token, allowance(None), b"record")
 
     def is_still(self, principal: Principal) -> bool:
         assert principal is self.principal
@@ -59,6 +59,7 @@ def connection(**options: Any) -> HotConnection:
         options.get("access") or FakeAccess(),
         lambda: 0.0,
         b"HTTP/1.1 404 Not Found\r\n\r\n",
+        bytearray(HOT_WORDS * 8),
     )
     door.meet(NAMESPACE, Reader())
     return HotConnection(door, options.get("descriptor", -1))
@@ -177,7 +178,7 @@ def test_a_revoked_token() -> None:
 
 def test_a_token_that_asks_too_often() -> None:
     access = FakeAccess()
-    access.principal.allowance = Allowance(1)
+    access.principal.allowance = allowance(1)
     hot = connection(access=access)
     assert hot.answer(get(REST + b"key"), False)
     assert hot.answer(get(REST + b"key"), False) == b""

@@ -1,4 +1,4 @@
-"""Clients that leave, stall or close their side, in front of a writer or a center."""
+"""Clients that leave, stall or close their side, in front of workers or a center."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.server.processes import (
 )
 from tests.server.running import ACCOUNT, Running
 
-MANY = 250  # more than the connections to a center, or a writer, that requests share
+MANY = 250  # more than the connections to a center that requests share
 SIZE = b"Content-Length: %d"
 
 

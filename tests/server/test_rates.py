@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import sys
@@ -15,23 +14,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.server.rate import Allowance
-from kvengine.server.rates import SLOTS, TABLE_BYTES, RateTable, SharedAllowance
-from kvengine.server.supervisor import shared_memory
+from kvengine.server.rates import Allowance, RateTable
+from kvengine.server.shared import TOKENS_BYTES, shared_memory
 from kvengine.server.tokens import digest
+from tests.server.buckets import table
 from tests.server.processes import HEADERS, serving, values_of, wait_for
 
 TAKES = (
     "import mmap, sys\n"
     "from kvengine.server.rates import *\n"
-    "memory = mmap.mmap(int(sys.argv[1]), TABLE_BYTES)\n"
-    "bucket = SharedAllowance(RateTable(memory), b'x' * 32, 5000.0)\n"
+    "from kvengine.server.shared import TOKENS_BYTES\n"
+    "memory = mmap.mmap(int(sys.argv[1]), TOKENS_BYTES)\n"
+    "bucket = Allowance(RateTable(memory), b'x' * 32, 5000.0)\n"
     "print(sum(bucket.take(1000.0) for _ in range(4000)))\n"
 )
 
 
-def table() -> RateTable:
-    return RateTable(mmap.mmap(-1, TABLE_BYTES))
+SLOTS = TOKENS_BYTES // 16
+
+
+class Bucket:
+    """A bucket of one process, which fills with time: what the shared ones are compared with."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._most = self._left = max(1.0, rate)
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    @property
+    def wait_s(self) -> float:
+        return max(0.0, (1 - self._left) / self._rate)
 
 
 @given(
@@ -41,7 +61,7 @@ def table() -> RateTable:
 def test_it_gives_what_a_bucket_of_one_process_gives(
     rate: float, steps: list[tuple[float, str]]
 ) -> None:
-    shared, own = SharedAllowance(table(), digest(b"a"), rate), Allowance(rate)
+    shared, own = Allowance(table(), digest(b"a"), rate), Bucket(rate)
     now = 1000.0
     own.take(now)
     shared.take(now)
@@ -59,7 +79,7 @@ def test_it_gives_what_a_bucket_of_one_process_gives(
 
 
 def test_it_fills_again() -> None:
-    bucket = SharedAllowance(table(), digest(b"a"), 2.0)
+    bucket = Allowance(table(), digest(b"a"), 2.0)
     assert [bucket.take(1.0) for _ in range(3)] == [True, True, False]
     assert 0 < bucket.wait_s <= 0.5
     bucket.give_back()
@@ -70,7 +90,7 @@ def test_it_fills_again() -> None:
 
 def test_tokens_have_buckets_of_their_own_and_the_table_may_be_full() -> None:
     shared = table()
-    buckets = [SharedAllowance(shared, digest(b"%d" % number), 1.0) for number in range(2 * SLOTS)]
+    buckets = [Allowance(shared, digest(b"%d" % number), 1.0) for number in range(2 * SLOTS)]
     assert all(bucket.take(5.0) for bucket in buckets)
     assert sum(not bucket.take(5.0) for bucket in buckets) > 100
     assert all(bucket.take(7.0) for bucket in buckets[:100])
@@ -82,7 +102,7 @@ def test_a_table_of_another_size_is_refused() -> None:
 
 
 def test_processes_and_threads_take_from_one_bucket() -> None:
-    memory = shared_memory(TABLE_BYTES)
+    memory = shared_memory(TOKENS_BYTES)
     try:
         command = [sys.executable, "-c", TAKES, str(memory)]
         children = [

@@ -1,0 +1,106 @@
+"""What the processes of a server share: memory for rates and figures, and news for each other.
+
+    tokens' rates | writes of keys | a row of figures for each process
+
+Invariants:
+
+* A process that dies at any moment leaves nothing locked and nothing half written.
+* A row has one writer at a time.  It is handed on when its process has ended, and goes on from what
+  it was: totals, which are sums over all rows, never go back.
+* Nobody waits for another process: news for one that does not take them are dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from kvengine.server.figure_rows import ROW_BYTES
+from kvengine.server.rates import RateTable
+
+TOKENS_BYTES = 1 << 19  # 32,768 tokens in use at once
+KEYS_BYTES = 1 << 22  # 262,144 keys written in a second
+SECRET_BYTES = 16
+NEWS_BYTES_MAX = 1 << 16
+
+
+class Shared:
+    """What a process shares with the others of its server.
+
+    Args:
+        rows: of figures.
+        own: the number of the row that this process counts in.
+        descriptor: of the memory; None: this process is the only one.
+        secret: that all of them have.
+        inbox: where news for this process come; None: there are none.
+        outboxes: where those for the others go.
+    """
+
+    def __init__(
+        self,
+        rows: int = 1,
+        own: int = 0,
+        descriptor: int | None = None,
+        secret: bytes | None = None,
+        inbox: socket.socket | None = None,
+        outboxes: Sequence[socket.socket] = (),
+    ) -> None:
+        memory = mmap.mmap(-1 if descriptor is None else descriptor, size_of(rows))
+        whole = memoryview(memory)
+        self.tokens = RateTable(whole[:TOKENS_BYTES])
+        self.keys = RateTable(whole[TOKENS_BYTES : TOKENS_BYTES + KEYS_BYTES])
+        figures = whole[TOKENS_BYTES + KEYS_BYTES :]
+        self.rows = [
+            figures[start : start + ROW_BYTES].cast("Q")
+            for start in range(0, rows * ROW_BYTES, ROW_BYTES)
+        ]
+        self.own = self.rows[own]
+        self.secret = secrets.token_bytes(SECRET_BYTES) if secret is None else secret
+        self._inbox, self._outboxes = inbox, outboxes
+
+    # -- news
+
+    def tell(self, *news: Any) -> None:
+        """Tell the other processes something that JSON can say."""
+        data = json.dumps(news).encode()
+        for outbox in self._outboxes:
+            with suppress(OSError):  # nobody takes them, or too slowly
+                outbox.send(data, socket.MSG_DONTWAIT)
+
+    def listen(self, told: Callable[..., object]) -> None:
+        """From now on call `told` with what other processes tell."""
+        inbox = self._inbox
+        if inbox is None:
+            return
+
+        def take() -> None:
+            with suppress(BlockingIOError):
+                while True:
+                    told(*json.loads(inbox.recv(NEWS_BYTES_MAX)))
+
+        inbox.setblocking(False)
+        asyncio.get_running_loop().add_reader(inbox, take)
+
+
+def size_of(rows: int) -> int:
+    """Return how many bytes of memory are shared."""
+    return TOKENS_BYTES + KEYS_BYTES + rows * ROW_BYTES
+
+
+def shared_memory(size: int) -> int:
+    """Return the descriptor of memory of zeros, which processes that are given it share."""
+    if hasattr(os, "memfd_create"):
+        found = os.memfd_create("kvengine-server")
+        os.ftruncate(found, size)
+        return found
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        return os.dup(file.fileno())
