@@ -355,7 +355,7 @@ class Follower:
     # -- the end
 
     def promote(self) -> Store:
-        """Follow no more, let users write; return the store as at `position`, for the caller to close.
+        """Follow no more, let users write; return the store as at `position`, yours to close.
 
         Raises:
             NotCaughtUp: nothing whole has come yet.
