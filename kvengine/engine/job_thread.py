@@ -281,8 +281,8 @@ class JobThread:
                 self.rest(TURN_S)
             self._token = store.token
             self._hold = store.files.held()
+            store.resume()  # with what it knew when it began
             store.in_step()
-            store.resume()
 
     def _end(self, store: StoreParts | None) -> None:
         """A job is over: another process may do the next one."""

@@ -166,15 +166,16 @@ class StoreFiles(Applier):
 
         If it can't be known the store goes read-only, and no file is removed any more.
         """
-        before, manifest = unfinished.before, unfinished.manifest
+        before = unfinished.before
         if before is not None and self.directory.stamp(MANIFEST_NAME) == before:
             return False  # nothing need be opened to know that: descriptors may have run out
         try:
-            there = manifests.decode(self.directory.read(MANIFEST_NAME), MANIFEST_NAME)
+            there = self.directory.read(MANIFEST_NAME)
         except (OSError, KvError) as error:
             self.commits.fail(OSError(f"it is not known which manifest is in place: {error}"))
             return False
-        return (there.uuid, there.generation) == (manifest.uuid, manifest.generation)
+        # One of another process may have the same generation.
+        return there == unfinished.manifest.encode()
 
     def remove_loose(self) -> None:
         """Remove files that are not, or no longer, part of the store.

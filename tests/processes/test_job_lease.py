@@ -14,22 +14,23 @@ from kvengine.testing.check import check_store
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = {"durability": "os", "segment_bytes": 16384, "compaction": "manual"}
 
-# Has the jobs, and does nothing for them until it reads a line; then it compacts after all.
+# Has the jobs, and is about to replace the manifest, but waits for a line first.
 HOLDER = """
 import sys, kvengine
 from tests.processes.test_job_lease import OPTIONS
 store = kvengine.Store(sys.argv[1], **OPTIONS)
-turns = []
+done, replace = [], store.directory.replace
 
-def hang():
-    turns.append(1)
-    if len(turns) == 1:
+def slow(*arguments, **options):
+    if not done:
+        done.append("slow")
         print("in the job", flush=True)
         sys.stdin.readline()
-        store.replace_manifest()  # its lease is another's by now
-    return len(turns)
+    return replace(*arguments, **options)
 
-print(store.maintenance.run(hang), store.compact() >= 0, flush=True)
+store.directory.replace = slow
+store.maintenance.run(lambda: store.replace_manifest(lambda: done.append("finished")))
+print(*done, store.compact() >= 0, flush=True)
 store.close()
 """
 
@@ -60,7 +61,7 @@ def test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did(tmp_path
         generation = store.manifest.generation
         holder.stdin.write("go on\n")
         holder.stdin.flush()
-        assert holder.stdout.readline() == "2 True\n"  # it was told, and began again
+        assert holder.stdout.readline() == "slow finished True\n"  # it was told, and began again
         assert holder.wait() == 0
         assert store.control_page.generation > generation
         fill(store)
@@ -68,6 +69,20 @@ def test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did(tmp_path
         check_store(store)
     with Store(tmp_path / "store", rebuild=True, **OPTIONS) as store:
         assert len(store) == 50
+        check_store(store)
+
+
+def test_a_manifest_of_another_process_is_not_taken_for_the_own(tmp_path, holder):
+    """Both follow the same one, so they have the same generation."""
+    with Store(tmp_path / "store", **OPTIONS) as store:
+        store.put(b"a", b"1")
+        before = store.manifest.generation
+        store.maintenance.run(store.replace_manifest)
+        assert store.manifest.generation == before + 1
+        holder.stdin.write("go on\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == "slow finished True\n"
+        assert holder.wait() == 0
         check_store(store)
 
 
