@@ -162,7 +162,7 @@ class Database:
             meter = self._meters.setdefault(row.number, Meter())
             found = Namespace(self.store, data_prefix(row.number), self.limits, meter, id=row.id)
             # Not a method of the database: a cycle would keep it open until it is collected.
-            found.title_of = self._catalog.title_by_id
+            found.title_of = self._ledger.begins_with(self._catalog.title_by_id)
             found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
         return found
 

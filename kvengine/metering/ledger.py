@@ -107,6 +107,7 @@ class Ledger:
         self._stopping = Flag()  # first: __del__ sets it
         self._store, self._keys, self._meters, self._size = store, keys, meters, size
         self._interval_s = interval_s
+        self.is_forked = False  # begin() is to be called again, in a child process
         self._written: dict[int, Counts] = {}
         self._name, self._writes = secrets.token_hex(6), 0
         # The write that may be in the store: of which row, its number, and the counts it ends at.
@@ -116,6 +117,7 @@ class Ledger:
 
     def begin(self) -> None:
         """Write counts down from now on, in the background."""
+        self.is_forked = False
         if self._store.is_read_only:
             return
         with self._lock.held():
@@ -131,10 +133,23 @@ class Ledger:
                 with contextlib.suppress(RuntimeError):  # the program ends: stop() writes it down
                     thread.start()
 
+    def begins_with(self, title_of: Callable[[str], str]) -> Callable[[str], str]:
+        """Return `title_of`, as something that lets the ledger begin in a child process, too.
+
+        A namespace calls it at its first use there, and after changes of other processes.
+        """
+
+        def begin_and_look(namespace_id: str) -> str:
+            if self.is_forked:
+                self.begin()
+            return title_of(namespace_id)
+
+        return begin_and_look
+
     def after_fork(self) -> None:
         """In a child process: what was counted before, its parent writes down."""
         self._lock.after_fork_in_child()
-        self._thread, self._stopping = None, Flag()
+        self._thread, self._stopping, self.is_forked = None, Flag(), True
         self._name, self._begun = secrets.token_hex(6), None
         self._written = {number: Counts.of(meter) for number, meter in self._meters.items()}
 

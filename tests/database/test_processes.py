@@ -40,6 +40,22 @@ db = kvengine.open(sys.argv[1], durability="os")
 db.delete("ns")
 sys.stdin.readline()
 """
+FORKS = """
+import os, sys, time, kvengine
+db = kvengine.open(sys.argv[1], durability="os", usage_interval_s=0.05)
+kv = db.namespace("ns")
+kv.get("k")
+kv.put("a", "1")
+child = os.fork()
+if child == 0:
+    kv.put("b", "2")
+    kv.put("c", "3")
+    while db._ledger.pending(0):
+        time.sleep(0.01)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+db.close()
+"""
 
 
 @contextmanager
@@ -138,6 +154,14 @@ def test_a_process_that_stops_in_a_change_is_named(
         assert [info.title for info in db.namespaces()] == ["there"]
         lease.release()
         db.create_namespace("new")
+
+
+def test_a_forked_child_counts_what_it_does(tmp_path: Path) -> None:
+    """And nothing of what its parent did before: that one writes it down."""
+    with running(FORKS, tmp_path) as child:
+        assert child.wait(60) == 0
+    with kvengine.open(tmp_path, **QUICK) as db:
+        assert db.usage("ns").counts == Counts(reads=1, writes=3, bytes_in=3)
 
 
 def test_two_that_add_to_a_row_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
