@@ -26,6 +26,7 @@ from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.manifest import Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME
+from kvengine.engine.segment import SegmentTable
 from kvengine.errors import KvError
 from kvengine.file.directory import Directory
 from kvengine.file.folder import Folder
@@ -38,6 +39,7 @@ class Unfinished:
     manifest: Manifest
     before: object  # the stamp of the file that it replaces
     finish: Callable[[], None]  # may be called again when it was interrupted
+    table: SegmentTable  # of the store then: one that has started over since has nothing to finish
 
 
 def _nothing() -> None:
@@ -93,7 +95,9 @@ class StoreFiles(Applier):
         self.directory.sync()
         before = self.manifest
         manifest = before.next(segments=rows, next_id=floor, **changes)
-        unfinished = Unfinished(manifest, self.directory.stamp(MANIFEST_NAME), finish)
+        unfinished = Unfinished(
+            manifest, self.directory.stamp(MANIFEST_NAME), finish, self.segment_table
+        )
         self.unfinished = unfinished
         try:
             self._put_in_place(manifest, before.generation, floor)
@@ -146,10 +150,11 @@ class StoreFiles(Applier):
     def _complete(self) -> None:
         """The manifest is in place: let the rest of the store follow."""
         if self.unfinished is not None:
-            self.manifest = self.unfinished.manifest
-            self.note_manifest()
-            self.is_old_format = False
-            self.unfinished.finish()
+            if self.unfinished.table is self.segment_table:
+                self.manifest = self.unfinished.manifest
+                self.note_manifest()
+                self.is_old_format = False
+                self.unfinished.finish()
             self.unfinished = None
 
     def note_manifest(self) -> None:
