@@ -7,13 +7,14 @@ Invariants:
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import stat
 
-from kvengine.errors import NotAStore
-from kvengine.file.folder import Folder
-from kvengine.file.output import sync_folder
+from kvengine.errors import NotAStore, pass_on
+from kvengine.file.folder import Descriptor, Folder
+from kvengine.file.output import refusals, sync_folder
 
 FOLDER_MODE = 0o700
 OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
@@ -61,3 +62,14 @@ def warn_if_loose(folder: Folder) -> None:
             folder.path,
             stat.S_IMODE(found.st_mode),
         )
+
+
+def try_flock(file: Descriptor, path: str) -> bool:
+    """Lock a file for this process alone; False if another one has it."""
+    with refusals("lock", path):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pass_on(error)
+            return False
+    return True

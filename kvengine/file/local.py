@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from kvengine.errors import StorageError, StoreClosed, StoreLocked, pass_on
 from kvengine.file.directory import GUARD_NAME, Directory, Rename
 from kvengine.file.folder import Descriptor, Folder, FolderLock, rest
-from kvengine.file.folders import make_folder, open_folder, warn_if_loose
+from kvengine.file.folders import make_folder, open_folder, try_flock, warn_if_loose
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
     FILE_MODE,
@@ -289,7 +289,7 @@ class LocalDirectory:
             self._guard = guard
         try:
             until = time.monotonic() + OPENING_S
-            while not _try_flock(guard, self._at(OPENING_NAME)):
+            while not try_flock(guard, self._at(OPENING_NAME)):
                 if time.monotonic() > until:
                     raise StoreLocked(self.path, self.pid_of_holder())
                 rest(LOCK_PAUSE_S)
@@ -312,6 +312,12 @@ class LocalDirectory:
             with refusals("lock", self._at(LOCK_NAME)):
                 if self._lock.take(folder, LOCK_NAME, shared):
                     break
+                if not shared and self._lock.take(folder, LOCK_NAME, True):
+                    # From here on nobody can hold it to ask who has it: so others share it.
+                    if self._lock.take_alone():
+                        break
+                    self._lock.release(False)
+                    return False
         else:
             return False
         try:
@@ -385,13 +391,3 @@ class LocalDirectory:
         if self._guard is not None:
             self._guard.close()
         self._folder = None  # closed when the last call that uses it has returned
-
-
-def _try_flock(file: Descriptor, path: str) -> bool:
-    with refusals("lock", path):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pass_on(error)
-            return False
-    return True
