@@ -15,6 +15,7 @@ from kvengine.namespace.namespace import Namespace
 
 Found = tuple[int, bytes] | None  # version and value
 STORE_GROUPS = (b"k", 2)
+TRIPLE = ["t0", "t1", "t2"]  # written by batches of all three only
 
 
 class StoreFace:
@@ -92,6 +93,7 @@ class StoreFace:
         elif name == "snapshot":
             with self.store.snapshot() as frozen:
                 assert len(list(frozen.keys())) == len(frozen)
+                assert len(set(frozen.get_many([self.name(key) for key in TRIPLE]))) == 1
         else:
             getattr(self.store, name)()
 

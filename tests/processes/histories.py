@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes.faces import StoreFace, open_face
+from tests.processes.faces import TRIPLE, StoreFace, open_face
 from tests.processes.recording import Recorder, tag_of
-from tests.processes.workload import COUNTERS, KEYS, NUMBERS, TRIPLE, run_worker
+from tests.processes.workload import COUNTERS, KEYS, NUMBERS, run_worker
 
 HANG_S = 60
 OPTIONS = {

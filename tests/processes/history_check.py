@@ -8,7 +8,8 @@ Invariants of a right history, all checked by check():
 * A read sees a change that is at least as new as any that was acknowledged, or read, before it
   began, and none that was not begun before it ended; it never sees a value that nobody wrote.
 * A compare-and-set follows the version that it expected, with nothing in between.
-* Keys of one batch have one value; counters have counted each time.
+* Who reads keys of one batch one after the other finds none older than the one before; counters
+  have counted each time.
 """
 
 from __future__ import annotations
@@ -208,8 +209,15 @@ class Check:
             assert write.call.began < call.ended, f"{tag} was not written yet: {call}"
         for call in self.calls:
             if call.asked.get("same") and call.answer:
-                tags = {one and one[1] for one in call.answer["found"]}
-                assert len(tags) == 1, f"a batch is torn: {call}"
+                begun = list(self.batches(call))  # other threads may go on while it reads
+                assert begun == sorted(begun), f"a batch is torn: {call}"
+
+    def batches(self, call: Call) -> Iterator[int]:
+        """Yield the first version of the batch that wrote each value that was read."""
+        for key, found in zip(call.asked["keys"], call.answer["found"], strict=True):
+            write = self.by_tag[key, found[1]] if found else None
+            if write is None or write.version:
+                yield 0 if write is None else write.version - write.place
 
     def known_by_all(self, found: list[tuple[Call, str, int, str | None]]) -> Floor:
         """Return how far the store was seen to be, by time."""

@@ -119,7 +119,7 @@ def test_what_is_wrong_is_seen(name):
 
 def test_a_torn_batch_is_seen_in_one_read():
     calls = [write(1, 9, 2, A, ("y", "a")), write(2, 8, 4, B, ("y", "b"))]
-    torn = read(3, 4, x=[0, "a"], y=[0, "b"])
+    torn = read(3, 4, x=[0, "b"], y=[0, "a"])
     torn.asked["same"] = True
     with pytest.raises(AssertionError, match="torn"):
         Check([*calls, torn]).run()

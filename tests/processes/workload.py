@@ -19,11 +19,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kvengine import ChangesGone, VersionConflict
-from tests.processes.faces import AioFace, StoreFace, open_face
+from tests.processes.faces import TRIPLE, AioFace, StoreFace, open_face
 from tests.processes.recording import Recorder, tag_of, value_of
 
 KEYS = [f"k{group}{number}" for group in range(3) for number in range(6)]
-TRIPLE = ["t0", "t1", "t2"]  # written by batches of all three only
 COUNTERS = ["c0", "c1"]  # by compare-and-set
 NUMBERS = ["n0"]  # by increment(); of databases only
 DURABILITIES = ("os", "os", "os", "interval", "group", "sync")
