@@ -10,10 +10,10 @@ from kvengine import KvError
 PATIENCE_S = 60
 
 
-def in_child(action):
+def in_child(action, fork=os.fork):
     """Return what `action` returns in a forked child, which ends without any clean-up."""
     from_child, to_parent = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         signal.alarm(PATIENCE_S)  # who hangs is killed
         try:

@@ -38,7 +38,7 @@ from kvengine.errors import (
     UpstreamUnavailable,
     pass_on,
 )
-from kvengine.file.system import fork_watch, process_id
+from kvengine.file.system import fork_watch, process_id, tell_of_fork
 
 TIMEOUT_S = 10.0
 CONNECT_S = 5.0
@@ -121,6 +121,7 @@ class Connection:
         fork_watch(self, Connection._after_fork)
 
     def _begin(self) -> None:
+        self._process = process_id()
         self._idle: deque[tuple[Any, float]] = deque()  # clients, and when they were used
         self._sockets: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
@@ -137,6 +138,8 @@ class Connection:
         """Return a client that nobody else has: with the connection used last, or without one."""
         if self._closed:
             raise UpstreamUnavailable("the connection was closed")
+        if not self._is_of_this_process():  # forked by a program that does not tell Python
+            tell_of_fork(self._is_of_this_process)
         if not new:
             with contextlib.suppress(IndexError):
                 return self._idle.pop()[0]
@@ -148,6 +151,9 @@ class Connection:
         return http.Client(
             headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
         )
+
+    def _is_of_this_process(self) -> bool:
+        return self._process == process_id()
 
     def _give_back(self, client: Any) -> None:
         now = time.monotonic()

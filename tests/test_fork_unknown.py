@@ -1,0 +1,72 @@
+"""A fork by a program in C that does not tell Python, as uWSGI forks its workers."""
+
+import ctypes
+import os
+
+import kvengine
+from tests.forking import in_child
+from tests.server.running import TOKEN, running
+
+fork = ctypes.PyDLL(None).fork  # of the C library, while this thread has the interpreter
+
+
+def test_a_store_opens_again_at_its_first_write(tmp_path):
+    def child():
+        seen = store.get(b"parent")
+        version = store.put(b"child", b"1")
+        store.compact()  # with a thread of its own
+        store.close()
+        return seen, version
+
+    with kvengine.Store(tmp_path / "store") as store:
+        store.put(b"parent", b"1")
+        assert in_child(child, fork) == (b"1", 2)
+        assert store.get(b"child") == b"1"
+        assert store.put(b"parent", b"2") == 3
+        with kvengine.Store(tmp_path / "store") as other:
+            assert other.put(b"other", b"1") == 4
+        assert store.get(b"other") == b"1"
+    with kvengine.Store(tmp_path / "store", exclusive=True) as store:  # nobody has it any more
+        assert store.version == 4
+
+
+def test_a_child_that_only_reads_leaves_the_store_to_its_parent(tmp_path):
+    def child():
+        seen = store.get(b"key")
+        store.close()
+        return seen
+
+    with kvengine.Store(tmp_path / "store") as store:
+        store.put(b"key", b"1")
+        assert in_child(child, fork) == b"1"
+        assert store.put(b"key", b"2") == 2
+        with kvengine.Store(tmp_path / "store") as other:  # the lock is shared still
+            assert other.get(b"key") == b"2"
+    assert kvengine.verify(tmp_path / "store").ok
+
+
+def test_a_database_and_its_namespaces(tmp_path):
+    with kvengine.open(tmp_path / "db") as db:
+        kv = db.namespace("counters")
+        kv.increment("visits")
+        assert in_child(lambda: kv.increment("visits"), fork) == 2
+        assert kv.increment("visits") == 3
+
+
+def test_each_process_has_connections_of_its_own():
+    def all_are_right():
+        return all(kv.get(f"k{n}") == f"secret {n}" for n in range(60))
+
+    def child():
+        status = 1
+        try:
+            status = 0 if all_are_right() else 2
+        finally:
+            os._exit(status)
+
+    with running() as server, kvengine.connect(server.url, token=TOKEN) as db:
+        kv = db.namespace("n")
+        kv.put_many({f"k{n}": f"secret {n}" for n in range(60)})
+        pids = [fork() or child() for _ in range(3)]
+        assert all_are_right()
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0]
