@@ -142,5 +142,29 @@ ENGINE = (
         "engine/follower.py",
         "            store.directory.check_path()\n", "            pass\n",
         "engine/test_follower_places.py::test_a_reader_of_a_folder_that_was_replaced_says_so"),
+    bug("a segment hides one that is begun after it, though it was never begun itself",
+        "engine/log_end.pyx",
+        "        store_word(&self.page[FLOOR], segment.id + 1)\n", "",
+        "engine/test_taken_over.py::test_a_header_without_its_words_on_the_page_hides_nothing"),
+    bug("a dead tail outlives what came after it",
+        "engine/log_end.pyx",
+        "            or self.waits_for_name()\n", "",
+        "engine/test_taken_over.py::"
+        "test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins"),
+    bug("a manifest of another process is taken for the own one",
+        "engine/store_files.py",
+        "        return there == unfinished.manifest.encode()\n",
+        "        there = manifests.decode(there, MANIFEST_NAME)\n"
+        "        return there.generation == unfinished.manifest.generation\n",
+        "processes/test_job_lease.py::test_a_manifest_of_another_process_is_not_taken_for_the_own"),
+    bug("who lost the jobs does not try again",
+        "engine/job_thread.py",
+        "contextlib.suppress(JobsLost):", "contextlib.nullcontext():",
+        "processes/test_job_lease.py::"
+        "test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did"),
+    bug("the mark of a dead writer is ignored",
+        "engine/appending.pyx",
+        "        or is_torn  # whoever did it was killed: leave its tail alone\n", "",
+        "engine/test_taken_over.py::test_a_tail_that_was_not_visible_is_never_seen"),
 )
 # fmt: on

@@ -153,9 +153,7 @@ class JobThread:
             raise again(self._closed)
         while True:
             task = Task(action)
-            with contextlib.suppress(
-                JobsLost
-            ):  # it changed nothing: once more, after the other one
+            with contextlib.suppress(JobsLost):  # nothing has changed: once more, after the other
                 result: T = self._result(task, reports)
                 return result
             if self._closed is not None:
