@@ -14,6 +14,7 @@ import click
 from benchmarks import cache, driver, hits, locations, log, namespace
 from benchmarks.engines import ENGINES
 from benchmarks.http import http
+from benchmarks.http_workers import http_workers
 from benchmarks.options import Options
 from benchmarks.processes.command import processes
 from benchmarks.report import write_report
@@ -138,6 +139,7 @@ def namespace_layer(keys: int, repeats: int, directory: str | None, results: Pat
 
 main.add_command(world)
 main.add_command(http)
+main.add_command(http_workers)
 main.add_command(processes)
 
 

@@ -21,3 +21,15 @@ def test_reads_over_http():
         assert float(rate.removesuffix("/s").replace(",", "")) > 0
         assert float(ratio) > 0
     assert "get of a value of 25 MiB" in result.stdout
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="apt-get install wrk")
+def test_writes_and_reads_by_workers():
+    options = ["--workers", "0,1", "--seconds", "1", "--repeats", "1"]
+    result = CliRunner().invoke(main, ["http-workers", *options])
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["--workers", "0"], ["--workers", "1"]]
+    for row in rows:
+        for what in ("put", "get"):
+            assert float(row[row.index(what) + 1].removesuffix("/s").replace(",", "")) > 0
