@@ -5,13 +5,11 @@ Invariants:
 * Whatever goes wrong on the way is UpstreamUnavailable, never an error of the HTTP library.
 * No more is read of an answer than its limit allows, and no wait is without an end.
 * Another store than the first one that answered is refused.
-* A connection is used by one request at a time, with a client of the library of its own: no lock of
-  the library is wanted twice, whatever a signal handler or a finalizer asks in the middle of it.
-* Ctrl-C leaves no lock of the library locked: a client that serves one request at a time has none.
+* A connection is used by one request at a time, with a client of its own that has no locks: none is
+  wanted twice by a signal handler or a finalizer, nor left locked by Ctrl-C.
 * A connection is used again only after an answer that was read to its end.  One on which a request
   was interrupted is closed, so that nobody is given the answer of another request.
-* A forked child makes connections of its own.  It closes its copies of those of its parent, and
-  touches nothing else of them.
+* A forked child makes its own connections, closes its copies of its parent's, and touches no more.
 """
 
 from __future__ import annotations
@@ -138,8 +136,8 @@ class Connection:
         """Return a client that nobody else has: with the connection used last, or without one."""
         if self._closed:
             raise UpstreamUnavailable("the connection was closed")
-        if not self._is_of_this_process():  # forked by a program that does not tell Python
-            tell_of_fork(self._is_of_this_process)
+        if self._process != process_id():  # forked by a program that does not tell Python
+            tell_of_fork(lambda: self._process == process_id())
         if not new:
             with contextlib.suppress(IndexError):
                 return self._idle.pop()[0]
@@ -151,9 +149,6 @@ class Connection:
         return http.Client(
             headers=self._headers, timeout=self._timeout, transport=transport, trust_env=False
         )
-
-    def _is_of_this_process(self) -> bool:
-        return self._process == process_id()
 
     def _give_back(self, client: Any) -> None:
         now = time.monotonic()
