@@ -9,7 +9,7 @@
   x NamespaceExists      give another title
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, forked, or it was replaced)
-  x StoreLocked          another process has it open        (says which)
+  x StoreLocked          another process must be alone      (says which; exclusive=True)
   x ConsumerLocked       another process gets its changes   (says which)
   x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
@@ -113,12 +113,13 @@ class StoreBusy(KvError):
 
 
 class StoreLocked(KvError):
-    """Another process has the store open for writing."""
+    """Another process has the store open for writing, and one of the two wants to be alone."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"{path} is open for writing in {holder}; "
+            f"{path} is open for writing in {holder}; one of the two must be alone "
+            "(exclusive=True, rebuild=True, a replica that follows, or kvengine 0.1): "
             "open it with read_only=True, or close it there first"
         )
         self.path, self.pid = path, pid

@@ -19,6 +19,9 @@ from kvengine.cli.demo_report import Report
 from kvengine.cli.output import progress_bar
 from kvengine.cli.text import size_text
 
+# What the second process writes, one by one.
+SECOND_FILES = 50
+
 
 def kill_writer(report: Report, tree: Tree, path: str) -> Loader:
     """Load in a process that is killed when it has acknowledged about half of the files."""
@@ -129,6 +132,23 @@ def compact(report: Report, store: Store) -> None:
         "compaction lost no key and did not grow the store",
         after.keys == before.keys and after.log_bytes <= before.log_bytes,
         f"{before.keys:,} keys before, {after.keys:,} after",
+    )
+
+
+def second_writer(report: Report, tree: Tree, store: Store) -> None:
+    """Let another process write some files again, and look for each of them at once."""
+    before, unseen = store.version, 0
+    files = tree.files[:SECOND_FILES]
+    with Loader(store.path, tree.root, files, batch_files=1) as loader:
+        for done in loader.acknowledgements():
+            entries = (store.get_entry(file.key) for file in loader.loaded(done))
+            unseen += sum(entry is None or entry.version <= before for entry in entries)
+        loader.finish()
+        written = len(loader.loaded(loader.done))
+    report.check(
+        f"process {loader.pid} wrote {written:,} files beside this one; each was seen at once",
+        not unseen and store.version == before + written,
+        f"{unseen:,} were not; version {store.version:,}, not {before + written:,}",
     )
 
 

@@ -38,13 +38,13 @@ class Follower(StoreFollower):
             the replica, for its `retention_s`; None: who is too far behind begins anew.
         background: follow in a thread of its own; else only catch_up() does.
         anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
-        options: of the replica, as of Store.
+        options: of the replica, as of Store; other processes may read it with read_only=True.
 
     Raises:
         InvalidRequest: the folder holds a store that is no replica, or one of other keys.
         NamespaceNotFound: the source has no such namespace.
         ReplicaDiverged: the folder holds a replica of another store.
-        StoreLocked: another process has the folder open for writing.
+        StoreLocked: another process has the folder open, not with read_only=True.
 
     Thread-safety: threads may share it.
     """

@@ -65,6 +65,13 @@ def _promote(store: StoreParts, version: int) -> None:
         store.replace_manifest(finish, origin=None)
 
 
+def share(store: StoreParts) -> None:
+    """Let other processes write to a store that was opened for this one alone."""
+    with store.directory.opening():
+        store.directory.share_lock()
+    store.options = replace(store.options, exclusive=False)
+
+
 def _close_log(store: StoreParts) -> list[SegmentRow]:
     """Bring the log to disk; return its segments, all closed, without an empty one."""
 

@@ -6,7 +6,7 @@ Invariants:
   is complete there is nothing to read.
 * A replica that is too far behind begins anew beside what it holds, so no delete is missed.
 * A source that is another store, or lost what the replica has, is an error; nothing is overwritten.
-* Users can't write to the replica until promote(), after which nothing is taken over any more.
+* Until promote() no user and no other process can write to the replica; then it follows no more.
 * What an interrupted pull has left is thrown away before the next one.  Who comes again in the same
   thread, from a handler or a finalizer, is told so at once; in a forked child nothing is followed.
 """
@@ -62,12 +62,12 @@ class Follower:
             the replica, for its `retention_s`; None: who is too far behind begins anew.
         background: follow in a thread of its own; else only catch_up() does.
         anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
-        options: of the replica, as of Store.
+        options: of the replica, as of Store; other processes may read it with read_only=True.
 
     Raises:
         InvalidRequest: the folder holds a store that is no replica, or one of other keys.
         ReplicaDiverged: the folder holds a replica of another store.
-        StoreLocked: another process has the folder open for writing.
+        StoreLocked: another process has the folder open, not with read_only=True.
 
     Thread-safety: threads may share it.
     """
@@ -92,9 +92,8 @@ class Follower:
         self._thread: threading.Thread | None = None
         self._intake: Intake | None = None
         self.error: BaseException | None = None  # why it does not go on, or went on only later
-        if anew and path is not None:
-            replica.clear_folder(path)
-        self._store = Store.in_memory(**options) if path is None else Store(path, **options)
+        self._shares = not options.get("exclusive", False)  # as soon as it is promoted
+        self._store = origin.open_alone(path, options, anew=anew)
         try:
             self._selection = self._select(prefixes)
             self._begin()
@@ -373,6 +372,8 @@ class Follower:
             replica.promote(store, self.position)
             self._promoted = True
             self._end(None)
+            if self._shares:
+                replica.share(store)
         return store
 
     def close(self) -> None:

@@ -3,9 +3,12 @@
 Invariants:
 
 * Nothing that a user wrote is taken for what may be replaced.
+* One process alone writes to a replica: two would take the same changes over, each in its way.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from kvengine.engine import replica
 from kvengine.engine.consumer import Consumer
@@ -22,6 +25,15 @@ FORKED = (
     "the replica was opened before a fork, and stays with the parent process, which goes on "
     "following: read it here with Store(path, read_only=True), or open it after the fork"
 )
+
+
+def open_alone(path: Any, options: dict[str, Any], *, anew: bool) -> Store:
+    """Open the store that is to be a replica, or is one, and keep others from writing to it."""
+    if path is None:
+        return Store.in_memory(**options)
+    if anew:
+        replica.clear_folder(path)
+    return Store(path, **{**options, "exclusive": True})
 
 
 def check_not_inside(turn: OwnedLock) -> None:

@@ -29,10 +29,10 @@ def promote(path: Any, *, partial: bool = False) -> int:
     Raises:
         InvalidRequest: it is no replica, or holds only some of the keys.
         NotCaughtUp: nothing whole has come to it yet.
-        StoreLocked: another process, such as its Follower, has it open for writing.
+        StoreLocked: another process, such as its Follower, has it open, not with read_only=True.
         NotAStore: there is no store in the folder.
     """
-    with Store(path, create=False) as store:
+    with Store(path, create=False, exclusive=True) as store:
         origin = store.manifest.origin
         if origin is None:
             raise InvalidRequest(
