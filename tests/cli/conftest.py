@@ -16,10 +16,15 @@ from kvengine.cli.main import command
 Run = Callable[..., Result]
 Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
-HOLDER = "import sys, kvengine\nwith kvengine.Store(sys.argv[1]):\n print(flush=True)\n input()"
+HOLDER = """
+import sys, kvengine
+with kvengine.Store(sys.argv[1], exclusive=len(sys.argv) > 2):
+    print(flush=True)
+    input()
+"""
 DATABASE_HOLDER = """
 import sys, kvengine
-with kvengine.open(sys.argv[1]) as db:
+with kvengine.open(sys.argv[1], exclusive=len(sys.argv) > 2) as db:
     db.namespace("held").put("key", "value", metadata=[1])
     print(flush=True)
     input()
@@ -78,15 +83,27 @@ def holder_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
 
 
 @pytest.fixture
+def exclusive_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
+    """The same, and keeps others from writing."""
+    yield from held(HOLDER, data, environment, "exclusive")
+
+
+@pytest.fixture
 def database_holder_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
     """As holder_pid, but a database with a namespace "held" that has one key, "key"."""
     yield from held(DATABASE_HOLDER, data, environment)
 
 
-def held(program: str, data: str, environment: dict[str, str]) -> Iterator[int]:
+@pytest.fixture
+def exclusive_database_pid(data: str, environment: dict[str, str]) -> Iterator[int]:
+    """The same, and keeps others from writing."""
+    yield from held(DATABASE_HOLDER, data, environment, "exclusive")
+
+
+def held(program: str, data: str, environment: dict[str, str], *more: str) -> Iterator[int]:
     """Yield the id of a process that runs a program, which waits when it has begun."""
     with subprocess.Popen(
-        [sys.executable, "-c", program, data],
+        [sys.executable, "-c", program, data, *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

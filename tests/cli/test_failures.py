@@ -113,11 +113,11 @@ def test_a_folder_without_a_name_is_a_usage_error(run) -> None:
     assert run("list", "--data", "").exit_code == 2
 
 
-def test_a_store_in_use_names_the_process(run, data: str, holder_pid: int) -> None:
+def test_a_store_that_a_process_has_for_itself(run, data: str, exclusive_pid: int) -> None:
     for arguments in WRITERS:
         result = run(*arguments)
         assert (result.exit_code, result.stdout) == (5, "")
-        assert re.search(rf"\b{holder_pid}\b", result.stderr)
+        assert re.search(rf"\b{exclusive_pid}\b", result.stderr)
 
 
 def test_readers_work_beside_a_writer(run, holder_pid: int) -> None:

@@ -223,7 +223,7 @@ def test_all_keys_may_be_deleted(run, arguments: tuple[str, ...]) -> None:
     assert listed(run) == []
 
 
-# -- beside a writer
+# -- beside another process
 
 
 def test_readers_work_beside_a_writer(process, database_holder_pid: int) -> None:
@@ -236,7 +236,7 @@ def test_readers_work_beside_a_writer(process, database_holder_pid: int) -> None
     assert process("key", "delete", *held, "--all", "--dry-run").returncode == 0
 
 
-def test_a_second_writer_is_told_which_process_writes(process, database_holder_pid: int) -> None:
+def test_who_is_kept_out_is_told_by_which_process(process, exclusive_database_pid: int) -> None:
     held = ("--namespace", "held")
     for arguments in (
         ("key", "put", *held, "key", "mine"),
@@ -248,5 +248,5 @@ def test_a_second_writer_is_told_which_process_writes(process, database_holder_p
     ):
         result = process(*arguments, stdin=b'[{"key": "key", "value": "mine"}]')
         assert (result.returncode, result.stdout) == (5, b"")
-        assert str(database_holder_pid).encode() in result.stderr
+        assert str(exclusive_database_pid).encode() in result.stderr
     assert process("key", "get", *held, "key").stdout == b"value"

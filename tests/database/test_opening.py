@@ -56,11 +56,25 @@ def test_folders_that_are_no_store(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_one_process_writes(tmp_path):
-    with kvengine.open(tmp_path, **QUICK) as db:
-        db.namespace("ns")
+def test_it_may_be_open_any_number_of_times(tmp_path):
+    with kvengine.open(tmp_path, **QUICK) as db, kvengine.open(tmp_path, **QUICK) as other:
+        db.namespace("ns").put("key", "1")
+        assert other.namespace("ns").get("key") == "1"
+        other.namespace("ns").put("key", "2")
+        assert db.namespace("ns").get("key") == "2"
         with pytest.raises(StoreLocked):
+            kvengine.open(tmp_path, exclusive=True)
+
+
+def test_who_wants_to_be_alone_is(tmp_path):
+    with kvengine.open(tmp_path, exclusive=True, **QUICK) as db:
+        db.namespace("ns").put("key", "1")
+        with pytest.raises(StoreLocked, match="one of the two must be alone"):
             kvengine.open(tmp_path)
+        with kvengine.open(tmp_path, read_only=True) as reader:
+            assert reader.namespace("ns").get("key") == "1"
+    with kvengine.open(tmp_path) as db:
+        assert db.namespace("ns").count() == 1
 
 
 ROW = {"number": 0, "title": "ns", "created": 1, "state": "live"}

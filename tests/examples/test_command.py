@@ -205,7 +205,7 @@ def test_bad_options_are_one_clear_error(
 ) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("not ours")
-    with kvengine.open(tmp_path / "taken"):
+    with kvengine.open(tmp_path / "taken", exclusive=True):
         result = run("-m", f"kvengine.examples.{name}", *arguments, cwd=tmp_path)
     assert result.returncode == code
     assert message in result.stderr
