@@ -10,8 +10,8 @@
 Run one:  python -m kvengine.examples.flags          (--help says what to try)
 They need their frameworks:  pip install 'kvengine[examples]'
 
-One process writes to a database, so each of them runs one process: waitress with threads for
-Flask, one uvicorn worker for the others.  `gunicorn --workers 1 --threads 8` does as well.
+Each of them runs one process: waitress with threads for Flask, one uvicorn worker for the others.
+Any number of processes may write to a database, so `gunicorn --workers 4` does as well.
 """
 
 import sys

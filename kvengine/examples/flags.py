@@ -3,8 +3,8 @@
 A flag says for how many percent of the users a feature is on.  Every request asks and nothing is
 cached: a small value is read in about a microsecond, without leaving the event loop's thread.
 
-The kill switch turns every feature off from the next request on.  One process has the database
-open for writing, so others, a script or a person, throw the switch with a POST.
+The kill switch turns every feature off from the next request on.  A person throws it with a POST;
+a script on this machine may as well do it with `kvengine key put --namespace flags kill REASON`.
 
     AUTH="Authorization: Bearer $ADMIN_TOKEN"                  (the server prints ADMIN_TOKEN)
     curl "localhost:8000/checkout?user=ada"

@@ -139,10 +139,8 @@ class Follower:
             NotCaughtUp: nothing whole has come yet; see wait().
         """
         if not self._ready:
-            raise NotCaughtUp(
-                f"the replica in {self._store.path} has not caught up with its source for the "
-                "first time yet"
-            ) from self.error
+            text = "has not caught up with its source for the first time yet"
+            raise NotCaughtUp(f"the replica in {self._store.path} {text}") from self.error
         return self._store
 
     @property
