@@ -166,5 +166,17 @@ ENGINE = (
         "engine/appending.pyx",
         "        or is_torn  # whoever did it was killed: leave its tail alone\n", "",
         "engine/test_taken_over.py::test_a_tail_that_was_not_visible_is_never_seen"),
+    bug("a fork without Python is not noticed by who writes",
+        "engine/pen.pyx",
+        "            if self.forks != kv_forks:\n                self.notice_fork()\n", "",
+        "test_fork_unknown.py::test_a_store_opens_again_at_its_first_write"),
+    bug("a fork without Python is not noticed by who closes",
+        "engine/closing.py",
+        "    store.notice_fork()\n", "",
+        "test_fork_unknown.py::test_a_child_that_only_reads_leaves_the_store_to_its_parent"),
+    bug("a fork without Python is not noticed by a connection",
+        "client/connection.py",
+        "            tell_of_fork(lambda: self._process == process_id())\n", "            pass\n",
+        "test_fork_unknown.py::test_each_process_has_connections_of_its_own"),
 )
 # fmt: on
