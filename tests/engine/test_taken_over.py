@@ -109,3 +109,25 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins():
                 found = content_of(again)
                 assert found in (dead, states[again.version]), f"step {count}, seed {seed}"
     store.close()
+
+
+def test_who_starts_over_syncs_segments_that_it_never_followed_through():
+    """What lies in a segment that others filled meanwhile is durable, too, when a sync says so."""
+    directory = FaultyDirectory(KeptDirectory())
+    store = Store.in_directory(directory, **OPTIONS)
+    other = Store.in_directory(directory, **OPTIONS)
+    for one in (store, other):
+        one.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store.put(b"a", b"1")
+    for number in range(3):  # each in a segment of its own
+        other.put(b"b %d" % number, FULL)
+    store.follower.start_over()
+    assert len(store.rows) > 2
+    store.put(b"c", b"5", durability="sync")
+    expected = content_of(store)
+    assert store.control_page.durable_version == store.version == 5
+    left = CrashedFolder(directory.recording, len(directory.recording.steps)).folder("ordered")
+    with Store.in_directory(left, **OPTIONS) as again:
+        assert content_of(again) == expected
+    other.close()
+    store.close()
