@@ -145,7 +145,9 @@ cdef class CommitGroup:
         cdef list files
         while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
+            self.syncing += 1  # so long nobody closes its descriptor
             code = file.try_sync() if file.fd >= 0 else 0
+            self.syncing -= 1
             if code:
                 self._fail_with(code)
             self._prune([file])
