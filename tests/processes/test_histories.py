@@ -50,12 +50,15 @@ def run_history(folder, **settings):
     calls = load(folder)
     counts = Check(calls).run()
     check_numbers(calls, numbers)
-    check_derived(folder / "store", settings["kinds"][0] == "store")
-    return counts
+    generation = check_derived(folder / "store", settings["kinds"][0] == "store")
+    return {**counts, "generation": generation}
 
 
 def check_derived(path, has_groups):
-    """What was kept from change to change is what the log gives from its beginning."""
+    """What was kept from change to change is what the log gives from its beginning.
+
+    Return how often jobs have replaced the manifest.
+    """
     options = {**OPTIONS, "durability": "os", "compaction": "manual"}
     groups = STORE_GROUPS if has_groups else (b"d", 5)
     found = []
@@ -65,7 +68,9 @@ def check_derived(path, has_groups):
             names = {key[: groups[1]] for key in store.keys(groups[0])}
             sizes = {name: store.group_size(name) for name in names}
             found.append((store.digest(moment=0), sizes))
+            generation = store.manifest.generation
     assert found[0] == found[1]
+    return generation
 
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
@@ -73,3 +78,5 @@ def check_derived(path, has_groups):
 def test_all_processes_see_one_order(tmp_path, settings, turn):
     counts = run_history(tmp_path, **{"kills": KILLS, "seed": turn, **settings})
     assert counts["writes"] > 100
+    if "pause_s" in settings:  # time enough to take over jobs of those that were killed
+        assert counts["generation"] > 20
