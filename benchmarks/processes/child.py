@@ -2,8 +2,8 @@
 
 Invariants:
 * Orders and answers are lines of JSON; what an engine raises is an answer, never the end.
-* All that a timed loop needs is made before it; the processes begin at one moment of the monotonic
-  clock, which they share.
+* All that a timed loop needs is made before it.  Then the process says so, and is told when to
+  begin, by the monotonic clock, which all processes share.
 * What is put and got lies in shuffled order, which favors no kind of index.
 * One process can open any engine, so that no start of an interpreter lies between two engines.
 """
@@ -81,11 +81,11 @@ class Sharer:
         engine.before_writes()
         put = engine.put
         histogram, taken = Histogram(), list[int]()
-        start, end = order["start_ns"], order["start_ns"] + int(order["seconds"] * 1e9)
         ns_each = 1e9 / order["per_second"] if order.get("per_second") else 0.0
         done = at = now = 0
         with quiet_collector():
-            _wait_until(start)
+            start = _start()
+            end = start + int(order["seconds"] * 1e9)
             while now < end:
                 (key, value), *others = chunks[at]
                 began = perf_counter_ns()
@@ -114,10 +114,10 @@ class Sharer:
         keys = self._probes(_PROBES)
         chunks = [keys[at : at + CHUNK] for at in range(0, len(keys), CHUNK)]
         histogram, taken = Histogram(), list[int]()
-        start, end = order["start_ns"], order["start_ns"] + int(order["seconds"] * 1e9)
         done = at = now = 0
         with quiet_collector():
-            _wait_until(start)
+            start = _start()
+            end = start + int(order["seconds"] * 1e9)
             cpu = thread_time_ns()
             while now < end:
                 key, *others = chunks[at]
@@ -177,9 +177,12 @@ class Sharer:
         return self.space.keys(self.space.order.at(positions))
 
 
-def _wait_until(start_ns: int) -> None:
-    """Sleep until a moment of the monotonic clock."""
+def _start() -> int:
+    """Say that all is ready; wait until the moment to begin, and return it."""
+    print(json.dumps({"ready": True}), flush=True)
+    start_ns: int = json.loads(sys.stdin.readline())["start_ns"]
     time.sleep(max(0, start_ns - perf_counter_ns()) / 1e9)
+    return start_ns
 
 
 def _calls(call: Callable[..., object], arguments: list[Any]) -> None:
