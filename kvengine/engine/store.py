@@ -2,10 +2,10 @@
 
 Invariants:
 
-* One process writes to a store; any number of others may read it and follow the writer.
-* Background work (closing segments, key runs, compaction, saving the index) is done by one job at
-  a time, under the job lock; it never holds the writer's lock for longer than a moment.
-* After close(), and in a process forked after it was opened for writing, calls raise StoreClosed.
+* Any number of processes read and write a store, one write at a time; each follows the others.
+* Background work (closing segments, key runs, compaction, saving the index) is done by one job of
+  all processes at a time; it keeps writers out for no longer than a moment.
+* After close() calls raise StoreClosed.  A forked child opens its own at the first call.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Store(StoreParts, StoreMapping):
         options: see kvengine.options.Options.
 
     Raises:
-        StoreLocked: another process has the store open for writing.
+        StoreLocked: another process has it alone (`exclusive`), or this one asked for that.
         NotAStore: the path is a file or a folder with other things in it.
         CorruptData: the store is damaged; see kvengine.salvage.
         StorageError: the system refuses, or the folder is on a network file system; see
