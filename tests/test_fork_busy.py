@@ -59,22 +59,23 @@ def test_forks_while_threads_write_read_and_compact(path):
 
     def look():
         calls = [lambda: store.put(b"a", b""), lambda: store.delete(b"a"), lambda: store.get(b"a")]
-        calls += [store.compact, store.checkpoint, store.sync, store.stats, store.clear]
-        errors = {error_of(call)[0] for call in calls}
+        calls += [store.sync, store.stats, store.clear]
+        errors = {error_of(call) for call in calls}
+        store.put(b"of the child", b"1")
         store.close()
         before = reader.version
         found = len(reader), reader.version >= before, len(list(reader.tail(before))) >= 0
         reader.close()
         gc.collect()
-        return errors, found[0] <= 100, found[1:]
+        return errors, found[0] <= 101, found[1:]
 
-    for _ in range(15):
-        assert in_child(look) == ({"StoreClosed"}, True, (True, True))
+    for _ in range(3):
+        assert in_child(look) == ({"no error"}, True, (True, True))
     reading.set()
     thread.join(PATIENCE_S)
     end()
     store[b"after"] = b"1"
-    assert reader[b"after"] == b"1"
+    assert reader[b"after"] == store[b"of the child"] == b"1"
     reader.close()
     check_store(store)
     store.close()
@@ -89,8 +90,16 @@ def test_a_fork_while_another_thread_closes(path):
         store.update({b"%d" % n: b"x" * 500 for n in range(200)})
         closing = threading.Thread(target=store.close)
         closing.start()
-        kind, value = in_child(lambda store=store: (error_of(lambda: store.get(b"1"))[0], 7))
-        assert (kind, value) == ("StoreClosed", 7), turn
+
+        def look(store=store):
+            try:
+                return store.get(b"1") == b"x" * 500  # it was open still: it opens again
+            except kvengine.StoreClosed:
+                return True
+            finally:
+                store.close()
+
+        assert in_child(look), turn
         closing.join(PATIENCE_S)
         assert not closing.is_alive()
     with Store(path) as store:
@@ -100,11 +109,8 @@ def test_a_fork_while_another_thread_closes(path):
 def ask(number):
     """Run in a process of a pool: SHARED was opened before it was forked."""
     writer, reader = SHARED
-    try:
-        writer.put(b"from a child", b"")
-    except kvengine.StoreClosed:
-        return reader[b"%d" % number]
-    return b"written"
+    version = writer.put(b"from %d" % os.getpid(), b"%d" % number)
+    return version, os.getpid(), reader[b"from %d" % os.getpid()] == b"%d" % number
 
 
 SHARED: list[Store] = []
@@ -119,8 +125,10 @@ def test_a_pool_of_processes(path):
                 found = pool.map_async(ask, range(20)).get(PATIENCE_S)
         finally:
             SHARED.clear()
-        assert found == [b"value %d" % n for n in range(20)]
-        assert b"from a child" not in writer
+        assert sorted(version for version, _, _ in found) == list(range(21, 41))
+        assert all(is_seen for _, _, is_seen in found)
+        for pid in {pid for _, pid, _ in found}:
+            assert b"from %d" % pid in writer
 
 
 def test_the_end_of_a_child_does_not_disturb_the_parent(path):
@@ -143,8 +151,8 @@ def test_the_end_of_a_child_does_not_disturb_the_parent(path):
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     store[b"more"] = b"1"
-    with pytest.raises(StoreLocked):
-        Store(path)
+    with pytest.raises(StoreLocked):  # the lock is the parent's still
+        Store(path, exclusive=True)
     with Store(path, read_only=True) as reader:
         assert dict(reader) == dict(store)
     db.namespace("works").put("a", "1")

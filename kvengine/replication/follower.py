@@ -99,9 +99,8 @@ class Follower:
             self._begin()
             fork_watch(self, Follower._after_fork)
             if background:
-                self._thread = threading.Thread(
-                    target=self._run, name="kvengine-replica", daemon=True
-                )
+                name = "kvengine-replica"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
         except BaseException:
             self._ended = True
@@ -114,6 +113,8 @@ class Follower:
         self._turn.after_fork_in_child()
         self._ended = self._is_forked = True
         self.error = StoreClosed(origin.FORKED)
+        if not self._promoted:
+            origin.only_read(self._store)
 
     def _select(self, prefixes: Iterable[bytes] | None) -> Selection:
         return select(prefixes)

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kvengine.engine import replica
@@ -34,6 +35,11 @@ def open_alone(path: Any, options: dict[str, Any], *, anew: bool) -> Store:
     if anew:
         replica.clear_folder(path)
     return Store(path, **{**options, "exclusive": True})
+
+
+def only_read(store: Store) -> None:
+    """In a forked child, after the store has heard of it: open it to read when it is used."""
+    store.options = replace(store.options, read_only=True, exclusive=False)
 
 
 def check_not_inside(turn: OwnedLock) -> None:
