@@ -13,7 +13,7 @@ from kvengine.cli.text import size_text
 def compact(data: str, folder: str | None) -> None:
     """Rewrite the store without records that nobody can read anymore.
 
-    A store in use compacts itself; this is for one that is not.
+    A store in use compacts itself; this is for one that is not, and does no harm beside others.
     """
     with open_writer(folder or data) as store:
         before = store.stats()

@@ -48,7 +48,7 @@ Exit codes:
   2    usage: the command, an option, a key or a value is not acceptable
   3    not found: the key or the namespace is absent
   4    conflict: --if-version did not match, or the title is taken; nothing was written
-  5    unavailable: another process has the store, or the consumer; or the system refused
+  5    unavailable: another process has the store alone, or the consumer; or the system refused
   6    damage found in the files of the store
   130  interrupted (Ctrl-C)
   141  the reader of standard output went away

@@ -379,11 +379,11 @@ def open_database(
         path: the folder.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
         usage_interval_s: how often what was counted is written down.
-        options: as of Store: durability, read_only, clock, ...
+        options: as of Store: durability, exclusive, read_only, clock, ...
 
     Raises:
         NotAStore: the folder holds other files, or a store that no database made.
-        StoreLocked: another process has it open for writing.
+        StoreLocked: another process has it alone (`exclusive`), or this one asked for that.
         CorruptData: the store is damaged.
     """
     chosen = limits_of(limits)
