@@ -163,7 +163,9 @@ cdef class NamespaceReader(Naming):
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         size = self.name_of(key, name)
-        if kind_of(type) == STREAM or self.follows and self.store.news != self.seen:
+        if kind_of(type) == STREAM:
+            return blocked
+        if self.store.unusable is None and self.follows and self.store.news != self.seen:
             return blocked
         if self.store.unusable is None and self.store.would_block(
             xxh3(name, size, self.store.seed), name, size
