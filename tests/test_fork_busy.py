@@ -59,7 +59,7 @@ def test_forks_while_threads_write_read_and_compact(path):
 
     def look():
         calls = [lambda: store.put(b"a", b""), lambda: store.delete(b"a"), lambda: store.get(b"a")]
-        calls += [store.sync, store.stats, store.clear]
+        calls += [store.compact, store.checkpoint, store.sync, store.stats, store.clear]
         errors = {error_of(call) for call in calls}
         store.put(b"of the child", b"1")
         store.close()
@@ -69,7 +69,7 @@ def test_forks_while_threads_write_read_and_compact(path):
         gc.collect()
         return errors, found[0] <= 101, found[1:]
 
-    for _ in range(3):
+    for _ in range(8):
         assert in_child(look) == ({"no error"}, True, (True, True))
     reading.set()
     thread.join(PATIENCE_S)

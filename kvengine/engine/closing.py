@@ -17,7 +17,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, maintenance
-from kvengine.engine.job_thread import logger
+from kvengine.engine.job_thread import STALE_MS, logger
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
 from kvengine.engine.saved_index import SavedIndex
@@ -158,7 +158,8 @@ def _settle(store: StoreParts) -> None:
         return
     if _must_sync(store):
         store.commits.sync()
-    if _has_jobs(store):
+    # While another process does jobs, it will do these as well.
+    if _has_jobs(store) and store.claim_jobs(store.token, STALE_MS):
         store.maintenance.run(lambda: _last_jobs(store))
     store.commits.refuse_failed()
 

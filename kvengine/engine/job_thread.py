@@ -275,7 +275,7 @@ class JobThread:
         self._current = task
         self.check()
         if store is not None:
-            while not store.claim_jobs(store.token, STALE_MS):
+            while not store.claim_jobs(store.token, STALE_MS, True):
                 self.rest(TURN_S)
             self._token = store.token
             self._hold = store.files.held()
@@ -295,7 +295,7 @@ class JobThread:
         try:
             with self._lock.held(is_job=True):
                 store.follow_files()
-                if store.leaves_jobs_to_others():
+                if store.leaves_jobs_to_others() or not store.claim_jobs(store.token, STALE_MS):
                     return IDLE_S
                 try:
                     self._begin(None, store)

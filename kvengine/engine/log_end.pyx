@@ -11,7 +11,7 @@ Invariants:
 from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, NAMED, NEXT_ID, PREPARED, SEGMENT,
+    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED, SEGMENT,
     SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, store_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
@@ -176,10 +176,13 @@ cdef class LogEnd(Pen):
 
     # -- who does the jobs
 
-    def claim_jobs(self, token: int, stale_ms: int) -> bool:
+    def claim_jobs(self, token: int, stale_ms: int, waits: bool = False) -> bool:
         """Be the one store of all processes that does jobs; False if another one does.
 
         One that was not seen for so long is gone, or was stopped: what it still does is refused.
+
+        Args:
+            waits: the one that does jobs should know of this one; see jobs_are_wanted().
         """
         cdef uint64_t now = now_us() // 1000, mine = token, limit = stale_ms
         cdef uint64_t holder, seen
@@ -190,8 +193,15 @@ cdef class LogEnd(Pen):
         if holder == mine:
             store_word(&self.page[JOB_BEAT], now)
             store_word(&self.page[JOB_TOKEN], mine)
+        elif waits:
+            store_word(&self.page[JOB_WANTED], now)
         self.release()
         return holder == mine
+
+    def jobs_are_wanted(self, within_ms: int) -> bool:
+        """True if another store has waited so lately for this one to be done with its jobs."""
+        cdef uint64_t now = now_us() // 1000, limit = within_ms
+        return now <= load_word(&self.page[JOB_WANTED]) + limit
 
     def still_has_jobs(self, token: int) -> bool:
         """True if it does; from now on it was seen."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
+WANTED_MS = 100  # who waits for a turn says so every few milliseconds
 KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
@@ -61,6 +62,8 @@ def compact_in_background(store: StoreParts) -> None:
         while plan := compactor.plan_next(store):
             compactor.compact(store, plan)
             store.maintenance.check()
+            if store.jobs_are_wanted(WANTED_MS):
+                break  # it is the turn of another process; this one goes on in a second
     finally:
         store.is_compacting_in_background = False
 

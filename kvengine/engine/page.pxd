@@ -32,6 +32,7 @@ cdef enum:                      # words of 8 bytes
     LAYOUT = 34                 # of the mutexes: another C library may have another
     JOB_TOKEN = 35              # of the store object that does jobs; 0: none
     JOB_BEAT = 36               # when it was last seen, in milliseconds
+    JOB_WANTED = 37             # when another one last waited for it to end
     SYNCED = 40                 # 4 bytes: grows with each sync; who waits for one sleeps here
     ARRIVED = 41                # 4 bytes: how many came for the next sync,
     EXPECTED = 42               # how many had come for the last one,

@@ -29,7 +29,7 @@ with kvengine.open(sys.argv[1], durability="os", segment_bytes=65536) as db:
     def count():
         global counted
         try:
-            while not ended.wait(0.001):
+            while not ended.is_set():
                 counted = kv.increment("counter")
         except BaseException as error:
             failed.append(error)

@@ -94,3 +94,32 @@ def test_the_jobs_of_a_process_that_is_killed_or_stopped_are_done(tmp_path, hold
         store.compact()
         assert store.stats().log_bytes < before / 10
         check_store(store)
+
+
+# Has compaction to do all the time, one after the other.
+BUSY = """
+import sys, time, kvengine
+from kvengine.engine import compactor
+from tests.processes.test_job_lease import OPTIONS
+compactor.plan_next = lambda store: "more"
+compactor.compact = lambda store, plan: time.sleep(0.02)
+store = kvengine.Store(sys.argv[1], **{**OPTIONS, "compaction": "auto"})
+store.maintenance.wake()
+while store.maintenance._token == 0:
+    time.sleep(0.001)
+print("at work", flush=True)
+time.sleep(3600)
+"""
+
+
+def test_who_waits_for_the_jobs_gets_its_turn_from_one_that_always_has_more_to_do(tmp_path):
+    command = [sys.executable, "-c", BUSY, str(tmp_path / "store")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "at work\n"
+            with Store(tmp_path / "store", **OPTIONS) as store:
+                fill(store)
+                assert store.compact() > 0  # the timeout of the test tells if it never gets there
+            assert child.poll() is None
+        finally:
+            child.kill()
