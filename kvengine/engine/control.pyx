@@ -23,9 +23,9 @@ from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
-    JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN,
-    PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING, add_word,
-    load_word, make_mutex, store_word,
+    JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED,
+    NEXT_ID, PEN, PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING,
+    add_word, load_word, make_mutex, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error

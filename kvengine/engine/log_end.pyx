@@ -11,8 +11,8 @@ Invariants:
 from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED, SEGMENT,
-    SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, store_word,
+    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
+    SEGMENT, SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, store_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
