@@ -107,9 +107,11 @@ cdef class CommitGroup:
         return 0
 
     cdef int wait(self, uint64_t version, bint alone) except -1:
-        """Return when everything up to `version` is on disk.
+        """Return 0 when everything up to `version` is on disk.
 
         With `alone` the calling thread syncs itself, whatever others have done already.
+        Return STEPPED_BACK if the store has started over from an older index meanwhile: it must
+        follow the log up to that version first, or its segments are not those to sync.
 
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
@@ -131,6 +133,8 @@ cdef class CommitGroup:
                 self._prune(files)
             elif code > 0:
                 self._fail_with(code)
+            if code == 0 and plan.version < version and load_word(&self.page[DURABLE]) < version:
+                return STEPPED_BACK
             if code == 0 or code == SERVED:
                 return 0
         return 0
@@ -264,7 +268,7 @@ cdef class CommitGroup:
             self.leader = before
             add_count(&self.page[SYNCED])
             wake_all(&self.page[SYNCED])
-        return 0
+        return STEPPED_BACK if load_word(&self.page[DURABLE]) < version else 0
 
     cdef int _sync_in_python(self) except -1:
         """Sync whatever needs it; the same thread may come again in between, and do it, too."""
@@ -365,8 +369,10 @@ cdef class CommitGroup:
             self.fail(error)
             raise self._error_of_write() from error
 
-    def sync(self, always: bool = False) -> None:
-        """Return when everything written so far is on disk.
+    def sync(self, always: bool = False) -> bool:
+        """Return True when everything written so far is on disk.
+
+        False: the store has started over meanwhile; see wait().
 
         With `always` the segment being written is synced even if it holds no new record: its
         header and its name may be new.
@@ -376,8 +382,10 @@ cdef class CommitGroup:
         """
         # A segment may be left over though its records are on disk: of a writer that was killed.
         cdef bint alone = always or len(self.unsynced) > 0
-        if alone or load_word(&self.page[DURABLE]) < self.version or self.failure is not None:
-            self.wait(self.version, alone)
+        cdef uint64_t version = self.version
+        if alone or load_word(&self.page[DURABLE]) < version or self.failure is not None:
+            return self.wait(version, alone) == 0
+        return True
 
     @property
     def durable_version(self) -> int:

@@ -70,7 +70,13 @@ cdef extern from *:
     static inline void kv_give_mutex(void *place) {
         pthread_mutex_unlock((pthread_mutex_t *)place);
     }
-    #define KV_MUTEX_LAYOUT (sizeof(pthread_mutex_t) << 8 | sizeof(void *))
+    #ifdef __GLIBC__
+    #define KV_C_LIBRARY 1
+    #else
+    #define KV_C_LIBRARY 2
+    #endif
+    #define KV_MUTEX_LAYOUT \\
+        ((uint64_t)KV_C_LIBRARY << 32 | sizeof(pthread_mutex_t) << 8 | sizeof(void *))
 
     static inline uint64_t kv_load_word(const uint64_t *place) {
         return __atomic_load_n(place, __ATOMIC_ACQUIRE);

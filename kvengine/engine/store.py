@@ -151,7 +151,8 @@ class Store(StoreParts, StoreMapping):
         """Return when everything written so far is on disk; for a reader, all that it shows."""
         self.check_usable()
         if self.commits is not None:
-            self.commits.sync()
+            while not self.commits.sync():
+                self.keep_up()
         elif self.follower is not None:
             self.follower.sync()
 

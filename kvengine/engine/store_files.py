@@ -84,8 +84,11 @@ class StoreFiles(Applier):
         """
         self.resume()
         self.commits.check_present()
+        table = self.segment_table
         while not (floor := self.raise_floor()):
             self.follow_further()
+        if self.segment_table is not table:  # it has started over, so what the job knows is old
+            raise JobsLost("the files of the store were replaced during this job")
         given = changes.pop("segments", None)
         rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
         rows = tuple(row for row in rows if row.id < floor)  # others may have begun since

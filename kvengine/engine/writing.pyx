@@ -138,6 +138,10 @@ cdef class Writer(LogEnd):
         memset(&write, 0, sizeof(Write))
         write.numbered, write.if_version = True, -1
         while self.applied < upto:
+            if self.frozen and self.owner != kv_thread():
+                self.enter()
+                self.leave()
+                continue
             write.waits = True
             code = take_in(self, upto, &write)
             if code == BEHIND:
