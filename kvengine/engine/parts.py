@@ -322,7 +322,7 @@ class StoreParts(StoreFiles):
 
     def follow_files(self) -> None:
         """As background work: go over to files that others have made, when they are not new."""
-        if not self.is_behind_files():
+        if not self.is_behind_files() or self.unfinished is not None:  # or it made them itself
             self.behind_since = None
         elif self.behind_since is None:
             self.behind_since = time.monotonic()
