@@ -16,7 +16,7 @@ def test_a_write_whose_store_started_over_from_an_older_index_is_on_disk(tmp_pat
             started_over.append(store.applied_version)
             loading.recover(store, store.control_page, store.manifest, until=first)
 
-        store._has_begun = start_over
+        store._has_begun = start_over  # type: ignore[method-assign]
         version = first
         while not started_over:
             version = store.put(b"next", bytes(3000))
