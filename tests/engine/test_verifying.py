@@ -23,7 +23,7 @@ MARK = b"find me "
 @pytest.fixture
 def path(tmp_path):
     """A closed store with compacted, closed and open segments, a saved index and two key runs."""
-    with Store(tmp_path / "store", **OPTIONS) as store:
+    with Store(tmp_path / "store", **OPTIONS) as store, store.jobs:  # no background work
         for number in range(200):
             store.put(b"old %03d" % (number % 150), b"o" * 90)
         store.compact()
