@@ -191,10 +191,12 @@ cdef int follow(Writer self, Write *write) noexcept:
     cdef uint64_t version = load_word(&self.page[VERSION])
     if version == self.applied:
         return DONE
+    if load_word(&self.page[LOSSES]) != self.seen_losses:
+        return BEHIND
+    if version < self.applied:  # who put a newer state in place was killed before the page said so
+        return DONE
     # Loaded after: what this version stands for is in this segment, or the log has gone on.
-    if version < self.applied or self.active_slot == 0 or (
-        load_word(&self.page[LOSSES]) != self.seen_losses
-    ) or (
+    if self.active_slot == 0 or (
         load_word(&self.page[SEGMENT]) != self.segments.rows[self.active_slot].id
     ):
         return BEHIND

@@ -149,3 +149,17 @@ def test_a_reader_waits_for_a_store_that_is_being_made(path):
         store[b"key"] = b"value"
         assert seen[0][b"key"] == b"value"
         seen[0].close()
+
+
+def test_a_page_that_is_behind_the_manifest_holds_up_no_reader(tmp_path):
+    """A replica was killed after it had put a newer state in place, and before its page said so."""
+    with Store(tmp_path, durability="os") as store:
+        for number in range(20):
+            store.put(b"%d" % number, b"value")
+        store.checkpoint()
+    with (tmp_path / "CONTROL").open("r+b") as page:
+        page.seek(24)  # the version
+        page.write((5).to_bytes(8, "little"))
+    with Store(tmp_path, read_only=True) as reader:
+        assert reader.version == 20
+        assert reader[b"19"] == b"value"

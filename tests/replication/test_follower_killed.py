@@ -24,7 +24,7 @@ SMALL = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
 
 # Each batch gives the first three keys the same value.
 WRITER = """
-import random, sys, time, kvengine
+import random, sys, kvengine
 source = random.Random(int(sys.argv[2]))
 options = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
 with kvengine.Store(sys.argv[1], **options) as store:
@@ -39,7 +39,6 @@ with kvengine.Store(sys.argv[1], **options) as store:
                     batch.delete(key)
                 else:
                     batch.put(key, b"%d" % store.version)
-        time.sleep(0.001)  # one at full speed is ahead of a replica for good
         if source.random() < 0.002:
             store.compact()
 """
@@ -67,11 +66,6 @@ def start(code, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
 
 
-@pytest.mark.skipif(
-    os.environ.get("KVENGINE_LONG") != "1",
-    reason="a reader of a store that another process writes to at full speed starts over often: "
-    "minutes (issue 15): KVENGINE_LONG=1",
-)
 @pytest.mark.parametrize("keys", ["all", "some"])
 def test_it_goes_on_after_each_kill(tmp_path, keys):
     dice = random.Random(keys)
