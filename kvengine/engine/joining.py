@@ -91,7 +91,9 @@ def _begin_alone(store: StoreParts) -> None:
     )
     if recovery.end.segment_id and open_row is not None:
         file = store.segment_table.segment_file(open_row.id)
-        control.begin_in(open_row.id, open_row.first_version, file.size_bytes)
+        # Nobody knows whether it was begun because one who wrote was killed.
+        taken_over = any(row.size_bytes is None for row in store.rows[:-1])
+        control.begin_in(open_row.id, open_row.first_version, file.size_bytes, taken_over)
     kept = {segment_file.file_name(row.id) for row in store.rows}
     remove_strays(store.directory, names, store.manifest, kept)
     _connect(store, control)
