@@ -105,11 +105,14 @@ cdef class Control:
         self.set_word(PID, pid)  # at work
         ring(<uint32_t *>(self.file.base + BELL_OFFSET))
 
-    def begin_in(self, segment_id: int, first_version: int, allocated: int) -> None:
-        """Say in which segment the log goes on."""
+    def begin_in(
+        self, segment_id: int, first_version: int, allocated: int, taken_over: bool = False,
+    ) -> None:
+        """Say in which segment the log goes on; `taken_over`: see waits_for_name."""
         self.set_word(ALLOCATED, allocated)
         self.set_word(PREPARED, 0)
         self.set_word(BEGUN, first_version)
+        self.set_word(TAKEN_OVER, segment_id if taken_over else 0)
         self.set_word(SEGMENT, segment_id)
 
     # -- for everybody

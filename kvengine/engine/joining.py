@@ -6,6 +6,7 @@ Invariants:
   neither changes.
 * Only who is alone cuts the log, removes files and sets the control page up; all that come later
   believe the page.
+* That a sync has failed is forgotten only when what was found is written again, and on disk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from kvengine.engine.follower import Follower
 from kvengine.engine.loading import recover, recover_beside
 from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME
 from kvengine.engine.reserve import segment_bytes
+from kvengine.engine.segment import bytes_at
 from kvengine.engine.store_folder import (
     load_manifest,
     refuse_other_folder,
@@ -35,6 +37,8 @@ from kvengine.file.system import boot_id, process_id
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
+
+PIECE_BYTES = 1 << 20
 
 
 def open_to_write(store: StoreParts) -> None:
@@ -68,6 +72,8 @@ def _begin_alone(store: StoreParts) -> None:
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     control.prepare()
     recovery = recover(store, control, store.manifest, alone=True)
+    if control.is_valid and control.failed:
+        _write_again(store)
     store.reserve.begin()
     names = store.directory.names()
     next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
@@ -85,11 +91,24 @@ def _begin_alone(store: StoreParts) -> None:
     )
     if recovery.end.segment_id and open_row is not None:
         file = store.segment_table.segment_file(open_row.id)
-        control.begin_in(open_row.id, open_row.first_version, file.size_bytes)
+        # Nobody knows whether it was begun because one who wrote was killed.
+        taken_over = any(row.size_bytes is None for row in store.rows[:-1])
+        control.begin_in(open_row.id, open_row.first_version, file.size_bytes, taken_over)
     kept = {segment_file.file_name(row.id) for row in store.rows}
     remove_strays(store.directory, names, store.manifest, kept)
     _connect(store, control)
     store.note_manifest()
+
+
+def _write_again(store: StoreParts) -> None:
+    """A sync has failed: what was found may be in memory alone, where the kernel calls it clean."""
+    table = store.segment_table
+    for row in store.rows:
+        if row.size_bytes is None:
+            file, end = table.segment_file(row.id), table.counters(row.id)[1]
+            for at in range(0, end, PIECE_BYTES):
+                file.write(bytes_at(file, at, min(PIECE_BYTES, end - at)), at)
+            file.flush()
 
 
 def _join(store: StoreParts) -> None:

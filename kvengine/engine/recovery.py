@@ -78,7 +78,8 @@ class Recovery:
         self._control, self._must_reach, self._page_is_current = control, 0, False
         if control is not None and control.is_witness:
             self._page_is_current = control.boot == boot
-            self._must_reach = control.version if self._page_is_current else control.durable_version
+            is_whole = self._page_is_current and not control.failed  # else pages may be gone
+            self._must_reach = control.version if is_whole else control.durable_version
         self._must_reach = max(self._must_reach, manifest.version) if until is None else until
 
     def run(self) -> None:

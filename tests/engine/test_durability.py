@@ -230,6 +230,48 @@ def test_a_failed_sync_fails_all_who_wait_for_it():
     store.close()
 
 
+@pytest.mark.parametrize("is_closed", [False, True], ids=["killed", "closed"])
+def test_a_failed_sync_is_not_forgotten_with_the_processes_that_saw_it(is_closed):
+    """The pages that it was to write are clean to the kernel, and no later sync writes them."""
+    store, directory = opened(durability="group", segment_bytes=4096, compaction="manual")
+    store.put(b"filled", bytes(4000), durability="os")
+
+    def fail(step: Step) -> None:
+        if step.operation == "sync":
+            raise OSError(errno.EIO, "no more")
+
+    directory.before = fail
+    with pytest.raises(StoreReadOnly):
+        store.put(b"visible", b"not on disk")
+    assert len(store.rows) > 1
+    if is_closed:
+        store.close()
+    with pytest.raises(kvengine.StorageError):  # nor with one that could not write them again
+        kvengine.Store.in_directory(directory)
+    directory.before = None
+    with kvengine.Store.in_directory(directory, durability="group") as after:
+        after.put(b"last", b"on disk")
+        expected = {key: value for key, (value, _) in content_of(after).items()}
+        assert b"visible" in expected  # the folder of this test forgets no clean pages
+        assert after_power_cut(directory) == expected
+    store.close()
+
+
+def test_what_a_failed_sync_has_lost_is_no_damage_to_the_next_one(tmp_path):
+    """The kernel may have dropped the pages by then, and the disk has what was there before."""
+    store = kvengine.Store(tmp_path, durability="group", log_writes="pwrite")
+    store.put(b"first", b"on disk")
+    store.put(b"second", b"in memory", durability="os")
+    row = store.rows[-1]
+    _, end, *_ = store.segment_table.counters(row.id)
+    store.commits.fail(OSError(errno.EIO, "no more"))
+    file = store.segment_table.segment_file(row.id)
+    file.write(bytes(40), end - 40)
+    store.directory.close()  # as if it were killed
+    with kvengine.Store(tmp_path) as after:
+        assert dict(after) == {b"first": b"on disk"}
+
+
 def test_a_new_segment_has_its_name_synced_before_a_write_counts():
     store, directory = opened(durability="group", segment_bytes=4096, compaction="manual")
     for number in range(30):

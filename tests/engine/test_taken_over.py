@@ -82,17 +82,26 @@ def test_a_header_without_its_words_on_the_page_hides_nothing(tmp_path):
     assert reopened(tmp_path / "s") == reopened(tmp_path / "s", rebuild=True) == expected
 
 
-def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins():
-    """Else a power cut could leave that tail and the next segment, and not what was in between."""
-    directory = FaultyDirectory(KeptDirectory())
+def opened(directory):
     store = Store.in_directory(directory, **OPTIONS)
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    return store
+
+
+@pytest.mark.parametrize("all_die", [False, True], ids=["others are there", "all are killed"])
+def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins(all_die):
+    """Else a power cut could leave that tail and the next segment, and not what was in between."""
+    directory = FaultyDirectory(KeptDirectory())
+    store, killed = opened(directory), []
     store.put(b"a", b"1")
     die_in_a_batch(store)
     states = {0: {}, 1: content_of(store)}
     for version, value in ((2, b"2"), (3, FULL), (4, b"4"), (5, b"5")):
         assert store.put(b"b", value) == version
         states[version] = content_of(store)
+        if all_die and version == 2:
+            killed.append(store)  # it is not dropped, which would close it
+            store = opened(directory)
     taken_over, following = (segment_file.file_name(row.id) for row in store.rows[1:])
     steps = directory.recording.steps
     begun = next(
@@ -108,7 +117,8 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins():
             with Store.in_directory(crashed.folder("torn", seed), **OPTIONS) as again:
                 found = content_of(again)
                 assert found in (dead, states[again.version]), f"step {count}, seed {seed}"
-    store.close()
+    for one in (store, *killed):
+        one.close()
 
 
 def test_who_starts_over_syncs_segments_that_it_never_followed_through():
