@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store
-from kvengine.engine import loading, opening
+from kvengine.engine import loading
 from kvengine.testing.check import check_store
 
 ROOT = Path(__file__).parents[2] / "kvengine" / "engine"
@@ -223,15 +223,15 @@ def test_changes_that_are_taken_back_while_a_reader_opens(tmp_path, monkeypatch)
     segment = store.rows[-1].id
     end = store.segment_table.counters(segment)[1]
     store.put(b"lost", b"")
-    recover_beside = opening.recover_beside
+    recover_beside = loading.recover_beside
 
-    def recover_just_before(*args: object) -> None:
-        recover_beside(*args)  # type: ignore[arg-type]
+    def recover_just_before(*args):
+        recover_beside(*args)
         lose_all_after(store, 1, tmp_path / f"{segment:08x}.log", end)
         with Store(tmp_path, **OPTIONS) as other:
             other.update({b"1": b"new", b"2": b"new"})
 
-    monkeypatch.setattr(opening, "recover_beside", recover_just_before)
+    monkeypatch.setattr("kvengine.engine.opening.recover_beside", recover_just_before)
     with Store(tmp_path, read_only=True) as reader:
         assert set(reader) == {b"kept", b"1", b"2"}
         check_store(reader)
