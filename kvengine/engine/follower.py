@@ -75,7 +75,6 @@ class Follower:
         if page is None:
             follow_nobody_yet(self._store)
         else:
-            self._store.seen_losses = page.control.losses
             page.control.connect_reader(self._store)
 
     def catch_up(self) -> None:
@@ -234,6 +233,7 @@ class Follower:
         if self._page is None:
             page = open_page(store.directory)
             if page is not None:
+                store.seen_losses = page.control.losses  # none of what was read is among them
                 self._connect(page)
                 self.start_over()
             elif is_foreign(store.directory):

@@ -89,6 +89,7 @@ def _begin_alone(store: StoreParts) -> None:
         next_id,
         store.manifest.next_id,
     )
+    store.seen_losses = control.losses
     if recovery.end.segment_id and open_row is not None:
         file = store.segment_table.segment_file(open_row.id)
         # Nobody knows whether it was begun because one who wrote was killed.

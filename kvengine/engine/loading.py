@@ -88,17 +88,17 @@ def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifes
     """
     control = None if page is None else page.control
     for attempt in range(READ_ATTEMPTS + 1):
-        if control is not None:
-            store.seen_losses = control.losses  # before the version: it is taken back after
+        losses = 0 if control is None else control.losses  # before the version: it goes back after
         until = page.control.version if page is not None and page.is_trusted() else None
         try:
             recover(store, control, manifest, until=until)
+            store.seen_losses = losses  # not before: an index that has what is lost may stay
             return
         except (FileNotFoundError, CorruptData):
             # Another process may have replaced files since the manifest was read, or lost changes.
             newest = newest_manifest(store.directory)
             is_news = newest.generation != manifest.generation or (
-                control is not None and control.losses != store.seen_losses
+                control is not None and control.losses != losses
             )
             if not is_news or attempt == READ_ATTEMPTS:
                 raise

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store
+from kvengine.engine import loading
 from kvengine.testing.check import check_store
 
 ROOT = Path(__file__).parents[2] / "kvengine" / "engine"
@@ -179,6 +180,61 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             assert reader.lost_after[1] == 7
             check_store(reader)
         store.directory.close()  # its log was cut: it is not to be written to any more
+
+
+def lose_all_after(store, version, path, end):
+    """End like a process that was killed, with a log that lacks what was visible."""
+    store.control_page.take_back(version)
+    store.directory.close()
+    os.truncate(path, end)
+
+
+def test_an_interrupted_start_over_keeps_no_changes_that_were_taken_back(tmp_path, monkeypatch):
+    """Not even when others have written as many since."""
+    store = Store(tmp_path, **OPTIONS)
+    store.put(b"kept", b"")
+    segment = store.rows[-1].id
+    end = store.segment_table.counters(segment)[1]
+    with Store(tmp_path, read_only=True) as reader:
+        store.put(b"lost", b"")
+        assert b"lost" in reader
+        lose_all_after(store, 1, tmp_path / f"{segment:08x}.log", end)
+        recover = loading.recover
+
+        def interrupted(*_args: object, **_options: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(loading, "recover", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.get(b"lost")
+        monkeypatch.setattr(loading, "recover", recover)
+        with Store(tmp_path, **OPTIONS) as other:
+            for number in range(3):
+                other.put(b"%d" % number, b"new")
+            assert dict(reader) == dict(other)
+            assert reader.lost_after is not None
+            check_store(reader)
+
+
+def test_changes_that_are_taken_back_while_a_reader_opens(tmp_path, monkeypatch):
+    """Between reading the files and following the page."""
+    store = Store(tmp_path, **OPTIONS)
+    store.put(b"kept", b"")
+    segment = store.rows[-1].id
+    end = store.segment_table.counters(segment)[1]
+    store.put(b"lost", b"")
+    recover_beside = loading.recover_beside
+
+    def recover_just_before(*args):
+        recover_beside(*args)
+        lose_all_after(store, 1, tmp_path / f"{segment:08x}.log", end)
+        with Store(tmp_path, **OPTIONS) as other:
+            other.update({b"1": b"new", b"2": b"new"})
+
+    monkeypatch.setattr("kvengine.engine.opening.recover_beside", recover_just_before)
+    with Store(tmp_path, read_only=True) as reader:
+        assert set(reader) == {b"kept", b"1", b"2"}
+        check_store(reader)
 
 
 def test_a_manifest_that_the_page_does_not_know_yet_is_built_upon(tmp_path):
