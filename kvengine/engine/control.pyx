@@ -23,16 +23,20 @@ from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
-    JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED,
-    NEXT_ID, PEN, PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING,
-    add_word, load_word, make_mutex, store_word,
+    INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD,
+    MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK,
+    TAKEN_OVER, VERSION, WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word,
+    make_mutex, now_us, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
 
+from kvengine.file.folder import rest
+
 PAGE_BYTES = 4096
+LOOK_S = 0.0001  # between two looks at who is inside
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
 cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
@@ -99,6 +103,8 @@ cdef class Control:
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
             raise storage_error(code, "cannot share a mutex with other processes", self.file.name)
+        self.set_word(INSIDE, 0)
+        self.set_word(SHARED, 0 if has_barrier() else IS_SHARED)
         self.set_word(EPOCH, secrets.randbits(64) | 1)
         self.set_word(BOOT, boot)  # from now on the version is trusted
         self.set_word(MAGIC_WORD, MAGIC)
@@ -116,6 +122,24 @@ cdef class Control:
         self.set_word(SEGMENT, segment_id)
 
     # -- for everybody
+
+    def share(self, seconds: float) -> bool:
+        """Let the pen be shared; False if the one who is alone has been writing for so long.
+
+        Then it was stopped or killed in the middle of it.
+        """
+        cdef uint64_t until = now_us() + <uint64_t>(<double>seconds * 1e6)
+        if self.word(SHARED) == IS_SHARED:
+            return True
+        self.set_word(SHARED, WILL_BE_SHARED)
+        with nogil:
+            barrier()
+        while self.word(INSIDE) != 0:
+            if now_us() > until:
+                return False
+            rest(LOOK_S)
+        self.set_word(SHARED, IS_SHARED)
+        return True
 
     def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
         """Let a store write together with others."""

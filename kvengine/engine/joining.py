@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,12 +34,15 @@ from kvengine.engine.store_folder import (
 )
 from kvengine.engine.writer_page import WriterPage, open_control
 from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
+from kvengine.file.directory import Directory
 from kvengine.file.system import boot_id, process_id
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
 PIECE_BYTES = 1 << 20
+SHARE_S = 0.2  # so long one waits for a write, until one looks whether who makes it is there
+PATIENCE_S = 60.0
 
 
 def open_to_write(store: StoreParts) -> None:
@@ -50,7 +54,7 @@ def open_to_write(store: StoreParts) -> None:
         if not alone:
             if options.exclusive or options.rebuild:
                 raise StoreLocked(directory.path, directory.pid_of_holder())
-            directory.lock(shared=True)
+            alone = not _share(directory)
         store.manifest = load_manifest(directory, create=options.create and alone)
         size = segment_bytes(directory, options.segment_bytes)
         if size != options.segment_bytes:
@@ -62,6 +66,26 @@ def open_to_write(store: StoreParts) -> None:
         if alone and not options.exclusive:
             directory.share_lock()
     _begin_work(store)
+
+
+def _share(directory: Directory) -> bool:
+    """Be one of those who write; False if there is nobody else any more.
+
+    Raises:
+        StoreLocked: somebody is alone, and wants to be; or was stopped in the middle of a write.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        directory.lock(shared=True)
+        control = open_control(directory, writable=True)
+        if control is None or not control.is_valid or control.share(SHARE_S):
+            return True
+        # Who wrote alone was killed in the middle, or was stopped.
+        directory.unlock(False)
+        if directory.try_lock():
+            return False
+        if time.monotonic() > until:
+            raise StoreLocked(directory.path, directory.pid_of_holder())
 
 
 def _begin_alone(store: StoreParts) -> None:

@@ -37,8 +37,14 @@ cdef enum:                      # words of 8 bytes
     ARRIVED = 41                # 4 bytes: how many came for the next sync,
     EXPECTED = 42               # how many had come for the last one,
     GATHERING = 43              # and not 0 while one waits for as many
+    SHARED = 44                 # 0: one store alone writes, and needs no mutex;
+    INSIDE = 45                 # not 0 while one that takes no mutex writes
     PEN = 48                    # a mutex, of at most 64 bytes
     SYNC_LOCK = 56              # another one
+
+cdef enum:                      # the states of `shared`, after 0
+    WILL_BE_SHARED = 1          # who was alone is about to learn that it is not any more
+    IS_SHARED = 2               # all take the mutex
 
 cdef extern from *:
     """
@@ -77,6 +83,26 @@ cdef extern from *:
     #endif
     #define KV_MUTEX_LAYOUT \\
         ((uint64_t)KV_C_LIBRARY << 32 | sizeof(pthread_mutex_t) << 8 | sizeof(void *))
+
+    /* Who is alone stores `inside`, then loads `shared`, with nothing in between that keeps the
+     * processor from doing it the other way around.  Who stores `shared` makes up for that, by a
+     * barrier in every thread that runs, which takes milliseconds. */
+    #if defined(__linux__)
+    #include <linux/membarrier.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    static int kv_has_barrier(void) {
+        return (syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0) & MEMBARRIER_CMD_GLOBAL) > 0;
+    }
+    static void kv_barrier(void) { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0); }
+    #else
+    static int kv_has_barrier(void) { return 0; }
+    static void kv_barrier(void) {}
+    #endif
+    static inline void kv_step_inside(uint64_t *place) {
+        __atomic_store_n(place, 1, __ATOMIC_RELAXED);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    }
 
     static inline uint64_t kv_load_word(const uint64_t *place) {
         return __atomic_load_n(place, __ATOMIC_ACQUIRE);
@@ -149,6 +175,9 @@ cdef extern from *:
     int try_mutex "kv_try_mutex"(void *place) noexcept nogil
     void give_mutex "kv_give_mutex"(void *place) noexcept nogil
     uint64_t MUTEX_LAYOUT "KV_MUTEX_LAYOUT"
+    bint has_barrier "kv_has_barrier"() noexcept nogil
+    void barrier "kv_barrier"() noexcept nogil
+    void step_inside "kv_step_inside"(uint64_t *place) noexcept nogil
     uint64_t load_word "kv_load_word"(const uint64_t *place) noexcept nogil
     void store_word "kv_store_word"(uint64_t *place, uint64_t value) noexcept nogil
     uint64_t add_word "kv_add_word"(uint64_t *place, uint64_t value) noexcept nogil

@@ -17,6 +17,7 @@ cdef class Pen(Reader):
     cdef unsigned int forks         # of the process, when the store was opened
     cdef uint64_t *page             # words of the control page; never NULL: it may be `no_page`
     cdef uint64_t[PAGE_WORDS] no_page
+    cdef bint is_alone              # it has the pen without the mutex
     cdef uint64_t given_way         # to which time stamp of one who was hungry
 
     cdef void _make_door(self) noexcept

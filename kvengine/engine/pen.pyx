@@ -10,6 +10,9 @@ Invariants:
   While a write is under way no Python code runs: nothing is called, nothing raised, no object made
   that the collector counts.  So a signal handler or a finalizer that writes never finds its own
   thread in the way, but inside exclusively(), where it gets StoreBusy at once.
+* While no other store has joined (`shared` is 0), one takes no mutex: it says that it is inside,
+  and looks once more that it is alone.  The first that joins says that the pen is shared, lets
+  every processor see that, and waits until nobody is inside; from then on all take the mutex.
 * Passing the pen from process to process costs more than a put, so who finds it taken sleeps for
   some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
   says so, and the others give way once.
@@ -25,7 +28,8 @@ from kvengine.engine.durable cimport (
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.page cimport (
-    HELD, HUNGRY, PEN, give_mutex, load_word, now_us, store_word, try_mutex, wait_for_pen,
+    HELD, HUNGRY, INSIDE, PEN, SHARED, give_mutex, load_word, now_us, step_inside, store_word,
+    try_mutex, wait_for_pen,
 )
 from kvengine.file.mapped cimport storage_error
 
@@ -126,8 +130,15 @@ cdef class Pen(Reader):
 
     cdef bint take_pen(self) except -1:
         """Take the pen if it is free; if not leave(), and return False."""
-        cdef uint64_t hungry = load_word(&self.page[HUNGRY])
+        cdef uint64_t hungry
         cdef int code = EBUSY
+        if load_word(&self.page[SHARED]) == 0:
+            step_inside(&self.page[INSIDE])
+            if load_word(&self.page[SHARED]) == 0:
+                self.is_alone = True
+                return True
+            store_word(&self.page[INSIDE], 0)
+        hungry = load_word(&self.page[HUNGRY])
         if hungry == 0 or hungry == self.given_way:
             code = try_mutex(&self.page[PEN])
         else:
@@ -145,6 +156,10 @@ cdef class Pen(Reader):
         return False
 
     cdef void give_pen(self) noexcept nogil:
+        if self.is_alone:
+            self.is_alone = False
+            store_word(&self.page[INSIDE], 0)
+            return
         store_word(&self.page[HELD], 0)
         give_mutex(&self.page[PEN])
 
@@ -219,6 +234,7 @@ cdef class Pen(Reader):
         """In a child: the threads that wrote, or waited to, are not here."""
         self._make_door()
         self.owner = self.sleepers = self.frozen = 0
+        self.is_alone = False
         self.forks = kv_forks
 
 
