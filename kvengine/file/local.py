@@ -336,7 +336,7 @@ class LocalDirectory:
         self._lock.share()
 
     def is_last(self) -> bool:
-        """True if nobody else writes; if somebody does, unlock() must follow; inside opening()."""
+        """True if nobody else writes; then nobody can, until share_lock(); inside opening()."""
         return self._lock.take_alone()
 
     def pid_of_holder(self) -> int | None:
