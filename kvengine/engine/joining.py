@@ -51,6 +51,7 @@ def open_to_write(store: StoreParts) -> None:
             if options.exclusive or options.rebuild:
                 raise StoreLocked(directory.path, directory.pid_of_holder())
             directory.lock(shared=True)
+            alone = directory.is_last()  # who had it may be gone since
         store.manifest = load_manifest(directory, create=options.create and alone)
         size = segment_bytes(directory, options.segment_bytes)
         if size != options.segment_bytes:
