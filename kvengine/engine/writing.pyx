@@ -74,6 +74,9 @@ cdef class Writer(LogEnd):
                 self.leave()
             if code <= NOTHING:
                 break
+            if write.begun:  # what it was begun for may fail now
+                write.begun = False
+                self._has_begun()
             try:
                 if code == FULL:
                     self._make_segment()
