@@ -291,7 +291,7 @@ class LocalDirectory:
             until = time.monotonic() + OPENING_S
             while not try_flock(guard, self._at(OPENING_NAME)):
                 if time.monotonic() > until:
-                    raise StoreLocked(self.path, self.pid_of_holder())
+                    raise StoreLocked(self.path, self.pid_of_holder(), OPENING_S)
                 rest(LOCK_PAUSE_S)
             yield
         finally:
