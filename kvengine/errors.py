@@ -113,15 +113,27 @@ class StoreBusy(KvError):
 
 
 class StoreLocked(KvError):
-    """Another process has the store open for writing, and one of the two wants to be alone."""
+    """Another process has the store open for writing, and one of the two wants to be alone.
 
-    def __init__(self, path: str, pid: int | None) -> None:
+    Or another one has been about to open or close it for too long.
+    """
+
+    def __init__(self, path: str, pid: int | None, waited_s: float | None = None) -> None:
         holder = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"{path} is open for writing in {holder}; one of the two must be alone "
-            "(exclusive=True, rebuild=True, a replica that follows, or kvengine 0.1): "
-            "open it with read_only=True, or close it there first"
-        )
+        if waited_s is None:
+            message = (
+                f"{path} is open for writing in {holder}; one of the two must be alone "
+                "(exclusive=True, rebuild=True, a replica that follows, or kvengine 0.1): "
+                "open it with read_only=True, or close it there first"
+            )
+        else:
+            last = f" (process {pid} came last)" if pid else ""
+            message = (
+                f"another process{last} has been opening or closing {path} for {waited_s:.0f} "
+                "seconds, and others wait for it: it reads a long log (rebuild=True does), or was "
+                "stopped; open the store again when it is done, or end that process"
+            )
+        super().__init__(message)
         self.path, self.pid = path, pid
 
 

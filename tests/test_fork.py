@@ -5,6 +5,8 @@ process was answered, never a hang.
 """
 
 import asyncio
+import ctypes
+import errno
 import os
 import re
 import threading
@@ -61,6 +63,31 @@ def test_a_store_opened_for_writing_before_a_fork_opens_again_in_the_child(path)
     store.close()
     with Store(path) as again:
         assert len(again) == 2003
+
+
+@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["Python", "C"])
+def test_a_store_that_had_failed_writes_again_in_a_child_once_all_have_closed_it(path, fork):
+    closed, tell = os.pipe()
+    store = Store(path)
+    store.put(b"key", b"1")
+    store.commits.fail(OSError(errno.EIO, "no more"))
+    assert error_of(lambda: store.put(b"key", b"2"))[0] == "StoreReadOnly"
+
+    def fork_and_close():
+        pid = fork()
+        if pid:
+            store.close()
+            os.write(tell, b".")
+        return pid
+
+    def write():
+        os.read(closed, 1)
+        store.put(b"key", b"3")
+        return store.get(b"key")
+
+    assert in_child(write, fork_and_close) == b"3"
+    os.close(closed)
+    os.close(tell)
 
 
 def test_a_store_that_keeps_others_out_keeps_out_the_child(path):

@@ -173,7 +173,8 @@ cdef class Applier(Changer):
         self.index, self.segments, self.seed = other.index, other.segments, other.seed
         self.clock, self.is_system_clock = other.clock, other.is_system_clock
         self.verify_always = other.verify_always
-        self.groups, self.digest_changes = other.groups, None
+        self._keep_digest(other.applied)
+        self.groups = other.groups
         self.removals, self.applied = other.removals, other.applied
         self.rows = rows
         self.news += 1
@@ -182,6 +183,17 @@ cdef class Applier(Changer):
         (<object>self).key_order = order
         (<object>self).manifest = manifest
         return 0
+
+    cdef void _keep_digest(self, uint64_t applied) noexcept:
+        """The index is replaced by one that goes up to a version: go on counting if that can be.
+
+        An older one holds the same but for changes that come once more, and are not counted twice.
+        """
+        if self.digest_changes is not None:
+            if applied > self.applied:
+                self.digest_changes = None  # what came between was not counted
+            elif self.applied > self.digest_changes.counted_to:
+                self.digest_changes.counted_to = self.applied
 
 
 def packed(changes: tuple, after: int, salt: int, start: int) -> bytes:

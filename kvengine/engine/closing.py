@@ -7,8 +7,8 @@ Invariants:
 * After a sync that failed, nothing that may not be on disk is left to be found by the next open.
 * One thread closes; another that tries meanwhile waits until it has.  Nobody writes, and no job
   runs, once the lock of the folder is given back.
-* An interrupted close leaves the store open and in use, or closed but for the folder; the next
-  one goes on from there.
+* An interrupted close leaves the store open and in use, with its lock as it was, or closed but for
+  the folder; the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -82,13 +82,23 @@ def _release(store: StoreParts) -> None:
         return
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(store.directory.opening())
-            last = store.directory.is_last()
-        except (StorageError, StoreClosed, StoreLocked) as error:
-            # The folder is gone, or somebody has been opening the store for a minute.
-            logger.warning("closed without looking for other processes: %s", error)
-            last = False
-        _end(store, last=last)
+            last = _is_last(store, stack)
+            _end(store, last=last)
+        except BaseException:
+            if not store.is_refused and not store.options.exclusive:  # it goes on
+                store.directory.share_lock()
+            raise
+
+
+def _is_last(store: StoreParts, stack: contextlib.ExitStack) -> bool:
+    """True if nobody else has the store open; as long as `stack` lasts, nobody comes or goes."""
+    try:
+        stack.enter_context(store.directory.opening())
+        return store.directory.is_last()
+    except (StorageError, StoreClosed, StoreLocked) as error:
+        # The folder is gone, or somebody has been opening the store for a minute.
+        logger.warning("closed without looking for other processes: %s", error)
+        return False
 
 
 def _end(store: StoreParts, *, last: bool) -> None:

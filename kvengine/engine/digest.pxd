@@ -14,6 +14,7 @@ cdef class DigestSum:
     cdef uint64_t low, high     # of records that never expire
     cdef dict moments           # {second: (keys, low, high)} of those that do
     cdef readonly bint stale    # the sum is not that of the index
+    cdef readonly uint64_t counted_to   # changes up to here are in it, though they come once more
 
     cdef void add_record(self, const Header *header, int sign) noexcept
     cdef int _merge(self, DigestSum other) except -1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kvengine.engine import opening
 from kvengine.engine.digest import DigestSum
 from kvengine.engine.digest_scan import RangeWalk
+from kvengine.engine.job_thread import JobsLost
 from kvengine.entry import Digest
 from kvengine.errors import InvalidRequest
 
@@ -32,9 +33,9 @@ def digest(store: Store, start: bytes, end: bytes | None, moment: int | None) ->
     if not start and end is None and not store.options.read_only:
         return _of_everything(store, moment)
     if not store.is_frozen:
-        before = store.version
+        before, table = store.version, store.segment_table
         found = RangeWalk(store, store.key_order, start, end).summed()
-        if store.version == before:
+        if store.version == before and store.segment_table is table:
             return Digest(before, moment, *found.total(moment))
         with store.snapshot() as frozen:  # others write; hold still
             return digest(frozen, start, end, moment)
@@ -44,30 +45,45 @@ def digest(store: Store, start: bytes, end: bytes | None, moment: int | None) ->
 
 def _of_everything(store: Store, moment: int) -> Digest:
     """Return the digest that goes along with the changes; begin it if there is none."""
-    while True:
-        found = store.undisturbed(lambda: _current(store, moment))
-        if found is not None:
-            return found
-        _begin(store)
+    return store.undisturbed(lambda: _current(store, moment)) or _begin(store, moment)
 
 
 def _current(store: Store, moment: int) -> Digest | None:
-    if store.digest_sum is None or store.digest_sum.stale:
+    found = store.digest_sum
+    if found is None or found.stale or store.applied_version < found.counted_to:
         return None
-    return Digest(store.applied_version, moment, *store.digest_sum.total(moment))
+    return Digest(store.applied_version, moment, *found.total(moment))
 
 
-def _begin(store: Store) -> None:
+def _begin(store: Store, moment: int) -> Digest:
     """Scan the store as of one moment, and count what changes from that moment on."""
+    changes, frozen = store.maintenance.run(lambda: _count_from_here(store))
+    with frozen:
+        found = RangeWalk(frozen, frozen.key_order, b"", None).summed()
+        version = frozen.applied_version
+    total = found.total(moment)
+    changes.merge(found)
+    if store.digest_changes is changes:
+        store.digest_sum = changes
+    return Digest(version, moment, *total)
+
+
+def _count_from_here(store: Store) -> tuple[DigestSum, Store]:
+    """Return a sum that counts every change from now on, and the store as it is now.
+
+    This is a job, so nobody compacts away meanwhile what the store holds now.
+
+    Raises:
+        JobsLost: another process did, since it took over the jobs.
+    """
     changes = DigestSum()
-    store.check_usable()
-    store.refuse_inside()
-    with store.jobs.held():  # nobody else begins, and no compaction comes between
-        version = store.count_changes(changes)
-        with opening.snapshot(store, version) as frozen:
-            if frozen.applied_version != version:
-                raise InvalidRequest("the store can't be summed while its writer is starting")
-            found = RangeWalk(frozen, frozen.key_order, b"", None).summed()
-        changes.merge(found)
-        if store.digest_changes is changes:
-            store.digest_sum = changes
+    store.keep_up()
+    version = store.count_changes(changes)
+    frozen = opening.snapshot(store, version)
+    if frozen.manifest.generation != store.manifest.generation:
+        frozen.close()
+        raise JobsLost("another process does the jobs of the store by now")
+    if frozen.applied_version != version:
+        frozen.close()
+        raise InvalidRequest("the store can't be summed while its writer is starting")
+    return changes, frozen

@@ -192,6 +192,8 @@ class Follower:
         made.fit(rows, begun, header.first_version)
         if not store.follow_into(made):  # another thread was quicker
             made.drop()
+        elif store.commits is not None and len(begun) > 1:
+            store.maintenance.watch()  # who filled the last one may be killed before it closes it
 
     def refresh(self) -> bool:
         """Start over if files that this process knows were replaced; return whether they were."""

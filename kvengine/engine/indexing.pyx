@@ -125,6 +125,8 @@ cdef bint show(LogEnd self, const Change *change) noexcept:
     cdef Segment *row = &self.segments.rows[self.active_slot]
     cdef uint64_t address = make_address(self.active_slot, change.offset)
     cdef uint64_t size = change.size
+    cdef bint sums = (
+        self.digest_changes is not None and change.version > self.digest_changes.counted_to)
     if entry == &DAMAGED:
         return False
     if change.kind == PUT:
@@ -133,7 +135,7 @@ cdef bint show(LogEnd self, const Change *change) noexcept:
             self.groups.add(
                 change.key, change.key_size, change.metadata_size + change.value_size,
                 change.expires_at, 1)
-        if self.digest_changes is not None:
+        if sums:
             self.digest_changes.add_record(<const Header *>(row.base + change.offset), 1)
         if change.expires_at:
             row.expiring_bytes += size
@@ -143,7 +145,7 @@ cdef bint show(LogEnd self, const Change *change) noexcept:
         row.tombstone_bytes += size
         self.removals += 1
     if entry != NULL:
-        count_out(self, entry[0] & ADDRESS_MASK)
+        count_out(self, entry[0] & ADDRESS_MASK, sums)
         if change.kind == PUT:
             self.index.replace(entry, change.hash, address)
         else:
@@ -154,7 +156,7 @@ cdef bint show(LogEnd self, const Change *change) noexcept:
     return True
 
 
-cdef void count_out(LogEnd self, uint64_t address) noexcept:
+cdef void count_out(LogEnd self, uint64_t address, bint sums) noexcept:
     """The record at an address is dead from now on."""
     cdef Segment *row = &self.segments.rows[slot_of(address)]
     cdef const Header *header = <const Header *>(row.base + offset_of(address))
@@ -162,7 +164,7 @@ cdef void count_out(LogEnd self, uint64_t address) noexcept:
     row.live_bytes -= size
     if self.groups is not None:
         self.groups.add_record(header, -1)
-    if self.digest_changes is not None:
+    if sums:
         self.digest_changes.add_record(header, -1)
     if flags_of(header) & EXPIRES:
         row.expiring_bytes -= size

@@ -133,6 +133,12 @@ class JobThread:
         if not self.is_stopping:
             self._thread().wake()  # where none can be started, the next wake() tries again
 
+    def watch(self) -> None:
+        """The same, in a moment: another process has made the work, and may do it itself."""
+        if not self._is_watching:
+            self._retry_at = time.monotonic() + IDLE_S
+            self.wake()
+
     def run(self, action: Callable[[], T], reports: Reports | None = None) -> T:
         """Call `action` on the thread and return what it returns, or raise what it raises.
 
@@ -302,6 +308,8 @@ class JobThread:
                     self._work(store)
                 finally:
                     self._end(store)
+        except JobsLost:
+            return IDLE_S  # the other one may be killed before it has done them
         except JobStopped:
             return None
         except BaseException as error:  # noqa: BLE001  # nothing may end the thread

@@ -75,17 +75,14 @@ def _share(directory: Directory) -> bool:
         StoreLocked: somebody is alone, and wants to be; or was stopped in the middle of a write.
     """
     until = time.monotonic() + PATIENCE_S
-    while True:
-        directory.lock(shared=True)
+    directory.lock(shared=True)
+    while not directory.is_last():  # who had it may be gone since, or die while it writes alone
         control = open_control(directory, writable=True)
         if control is None or not control.is_valid or control.share(SHARE_S):
             return True
-        # Who wrote alone was killed in the middle, or was stopped.
-        directory.unlock(False)
-        if directory.try_lock():
-            return False
         if time.monotonic() > until:
             raise StoreLocked(directory.path, directory.pid_of_holder())
+    return False
 
 
 def _begin_alone(store: StoreParts) -> None:

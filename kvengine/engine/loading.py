@@ -72,9 +72,12 @@ def recover(
         reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
     if recovery.end.segment_id:
         recovery.rows[-1] = recovery.rows[-1].ended(None)
+    if store.digest_changes is not None and store.follower is not None:
+        store.read_active(reader.applied_version)  # so that the digest goes on from here
     store.take_over(reader, order, recovery.rows, manifest, recovery.end.segment_id)
     store.known_segment = max(begun, recovery.end.segment_id)
-    store.digest_sum = None
+    if store.digest_changes is None:
+        store.digest_sum = None
     store.is_old_format = manifest.format != manifests.FORMAT
     store.retired_slots = recovery.retired_slots
     store.saved_version = recovery.saved.version if recovery.saved else 0

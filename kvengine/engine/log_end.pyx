@@ -12,7 +12,8 @@ from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.page cimport (
     ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
-    SEGMENT, SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, store_word,
+    SEGMENT, SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, raise_word,
+    store_word, swap_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
@@ -204,20 +205,23 @@ cdef class LogEnd(Pen):
         return now <= load_word(&self.page[JOB_WANTED]) + limit
 
     def still_has_jobs(self, token: int) -> bool:
-        """True if it does; from now on it was seen."""
+        """True if it does, and others know it for a while.
+
+        One that was stopped in here may tell it of another, once: that one lasts longer then.
+        """
         cdef uint64_t mine = token
         if load_word(&self.page[JOB_TOKEN]) != mine:
             return False
-        store_word(&self.page[JOB_BEAT], now_us() // 1000)
-        return True
+        raise_word(&self.page[JOB_BEAT], now_us() // 1000)
+        return load_word(&self.page[JOB_TOKEN]) == mine
 
     def end_jobs(self, token: int) -> None:
-        """Let another store do jobs."""
+        """Let another store do jobs, unless one has claimed them already."""
         cdef uint64_t mine = token
         self.enter()
         if load_word(&self.page[JOB_TOKEN]) == mine:
-            store_word(&self.page[JOB_BEAT], now_us() // 1000)
-            store_word(&self.page[JOB_TOKEN], 0)
+            raise_word(&self.page[JOB_BEAT], now_us() // 1000)
+            swap_word(&self.page[JOB_TOKEN], mine, 0)
         self.leave()
 
     def jobs_seen_ms(self) -> int:

@@ -165,6 +165,7 @@ def _after_fork(store: StoreParts) -> None:
     if store.options.read_only or store.is_released:
         return
     store.refuse(error)
+    store.refuse_writes(None)  # a sync that failed is the parent's; the page says what counts here
     store.is_settled = store.is_released = True
     store.directory.after_fork_in_child()
     store.is_forked = not in_memory

@@ -119,6 +119,11 @@ cdef extern from *:
         while (found < value && !__atomic_compare_exchange_n(
             place, &found, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     }
+    /* Put one value in the place of another; 0: it is a third one. */
+    static inline int kv_swap_word(uint64_t *place, uint64_t from, uint64_t to) {
+        return __atomic_compare_exchange_n(
+            place, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
     /* Counts of 4 bytes, on which one can sleep. */
     static inline uint32_t kv_load_count(const uint64_t *place) {
         return __atomic_load_n((const uint32_t *)place, __ATOMIC_SEQ_CST);
@@ -183,6 +188,7 @@ cdef extern from *:
     uint64_t add_word "kv_add_word"(uint64_t *place, uint64_t value) noexcept nogil
     uint64_t now_us "kv_now_us"() noexcept nogil
     void raise_word "kv_raise_word"(uint64_t *place, uint64_t value) noexcept nogil
+    bint swap_word "kv_swap_word"(uint64_t *place, uint64_t from_, uint64_t to) noexcept nogil
     uint32_t load_count "kv_load_count"(const uint64_t *place) noexcept nogil
     uint32_t add_count "kv_add_count"(uint64_t *place) noexcept nogil
     uint32_t take_count "kv_take_count"(uint64_t *place) noexcept nogil

@@ -62,7 +62,9 @@ cdef class Writer(LogEnd):
         cdef bint tried = False
         while True:
             if self.refusal is not None:  # who only reads can't even take the pen
-                self._fail(write, REFUSED)
+                self.notice_fork()
+                if self.refusal is not None:
+                    self._fail(write, REFUSED)
             self.acquire()
             try:
                 code = attempt(self, write)  # raises only what a hook of tests does
@@ -72,6 +74,9 @@ cdef class Writer(LogEnd):
                 self.leave()
             if code <= NOTHING:
                 break
+            if write.begun:  # what it was begun for may fail now
+                write.begun = False
+                self._has_begun()
             try:
                 if code == FULL:
                     self._make_segment()

@@ -195,7 +195,7 @@ class Directory(Protocol):
         ...
 
     def is_last(self) -> bool:
-        """True if nobody else writes; if somebody does, unlock() must follow; inside opening()."""
+        """True if nobody else writes; then nobody can, until share_lock(); inside opening()."""
         ...
 
     def unlock(self, last: bool = True) -> None:

@@ -319,9 +319,19 @@ cdef class FolderLock:
         flock(self.file_fd, LOCK_SH)
 
     def take_alone(self) -> bool:
-        """True if nobody shares the lock any more; if not, it may be lost: then release() it."""
-        return flock(self.folder_fd, LOCK_EX | LOCK_NB) == 0 and (
-            flock(self.file_fd, LOCK_EX | LOCK_NB) == 0)
+        """True if nobody shares the lock any more; if not, it stays shared.
+
+        A change that the system refuses loses the lock, so it is taken again at once: who is there
+        shares it, or holds it for a moment to ask.
+        """
+        cdef bint alone
+        with nogil:
+            alone = flock(self.folder_fd, LOCK_EX | LOCK_NB) == 0 and (
+                flock(self.file_fd, LOCK_EX | LOCK_NB) == 0)
+            if not alone:
+                flock(self.folder_fd, LOCK_SH)
+                flock(self.file_fd, LOCK_SH)
+        return alone
 
     def is_taken(self, folder: Folder, name: str) -> bool:
         """True if somebody has the lock; asking holds it for a moment."""

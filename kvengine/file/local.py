@@ -291,7 +291,7 @@ class LocalDirectory:
             until = time.monotonic() + OPENING_S
             while not try_flock(guard, self._at(OPENING_NAME)):
                 if time.monotonic() > until:
-                    raise StoreLocked(self.path, self.pid_of_holder())
+                    raise StoreLocked(self.path, self.pid_of_holder(), OPENING_S)
                 rest(LOCK_PAUSE_S)
             yield
         finally:
@@ -336,7 +336,7 @@ class LocalDirectory:
         self._lock.share()
 
     def is_last(self) -> bool:
-        """True if nobody else writes; if somebody does, unlock() must follow; inside opening()."""
+        """True if nobody else writes; then nobody can, until share_lock(); inside opening()."""
         return self._lock.take_alone()
 
     def pid_of_holder(self) -> int | None:

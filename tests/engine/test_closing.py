@@ -228,6 +228,38 @@ def interrupt_with(error):
     return interrupt
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["beside another", "the last"])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_store_whose_close_was_interrupted_has_its_lock(tmp_path, monkeypatch, last, exclusive):
+    """Also of the folder: the file LOCK may be removed by whoever believes it to be stale."""
+    store = Store(tmp_path, exclusive=exclusive)
+    if not last and not exclusive:
+        store.put(b"other", b"")
+        with Store(tmp_path):
+            interrupt_close(store, monkeypatch)
+    else:
+        interrupt_close(store, monkeypatch)
+    (tmp_path / "LOCK").unlink()
+    with pytest.raises(StoreLocked):
+        Store(tmp_path, exclusive=True)
+    if exclusive:
+        with pytest.raises(StoreLocked):
+            Store(tmp_path)
+    else:
+        with Store(tmp_path) as other:
+            other.put(b"key", b"value")
+            assert store[b"key"] == b"value"
+    store.close()
+    Store(tmp_path, exclusive=True).close()
+
+
+def interrupt_close(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(store.maintenance, "close", interrupt_with(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+
+
 def test_a_store_that_is_dropped_after_an_interrupted_close_gives_its_lock_back(
     tmp_path, monkeypatch
 ):

@@ -10,6 +10,7 @@ import pytest
 
 from kvengine import StorageError, Store
 from kvengine.engine import loading
+from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
 
 ROOT = Path(__file__).parents[2] / "kvengine" / "engine"
@@ -125,6 +126,25 @@ def test_a_page_that_is_gone_lets_nobody_join(tmp_path):
         os.rename(tmp_path / "CONTROL.tmp", tmp_path / "CONTROL")
         with Store(tmp_path, **OPTIONS) as other:
             assert other.get(b"key") == b"value"
+
+
+def test_who_has_the_store_goes_while_another_one_opens_it(tmp_path, monkeypatch):
+    """As 0.1 does, and one that is killed before its page is set up."""
+    with Store(tmp_path, **OPTIONS) as store:
+        store.put(b"key", b"value")
+    (tmp_path / "CONTROL").unlink()
+    holder = LocalDirectory(str(tmp_path))
+    holder.lock()
+    lock = LocalDirectory.lock
+
+    def lock_later(self, *, shared=False):
+        holder.close()
+        lock(self, shared=shared)
+
+    monkeypatch.setattr(LocalDirectory, "lock", lock_later)
+    with Store(tmp_path, **OPTIONS) as store, Store(tmp_path, **OPTIONS) as other:
+        other.put(b"more", b"value")
+        assert set(store) == {b"key", b"more"}
 
 
 # -- changes that are taken back

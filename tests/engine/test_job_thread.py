@@ -115,6 +115,37 @@ def test_the_background_survives_any_exception(tmp_path, monkeypatch, caplog, er
     assert len(messages) == 1  # logged once, not with each attempt
 
 
+def test_the_background_goes_on_when_another_store_has_taken_its_jobs(tmp_path):
+    """That one may be killed before it has done them."""
+    begun, again = [], threading.Event()
+    with Store(tmp_path, durability="os") as store, Store(tmp_path) as other:
+
+        def work(store):
+            if begun:
+                again.set()
+            begun.append("work")
+            until(lambda: other.claim_jobs(other.token, 0), "one millisecond is over")
+            store.maintenance.check()
+            pytest.fail("it has no lease any more")
+
+        store.maintenance._work = work
+        store.maintenance.wake()
+        until(lambda: begun, "it begins")
+        other.end_jobs(other.token)
+        until(again.is_set, "it comes back, and nobody woke it")
+
+
+def test_who_only_follows_does_what_the_writer_left(tmp_path):
+    """The writer's own thread does nothing, as if it were killed."""
+    options = {"durability": "os", "segment_bytes": 4096}
+    with Store(tmp_path, **options) as writer, Store(tmp_path, **options) as other:
+        writer.maintenance.wake = lambda: None  # type: ignore[method-assign]
+        for number in range(3):
+            writer.put(b"%d" % number, bytes(4096))
+        assert len(other) == 3
+        until(lambda: other.manifest.segments, "it closes the segments that are full")
+
+
 def test_attempts_come_later_each_time():
     failures = job_thread.Failures()
     pauses = []

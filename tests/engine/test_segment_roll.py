@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from kvengine import KvError, Store, StoreReadOnly
+from kvengine import KvError, Store, StoreReadOnly, VersionConflict
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step
@@ -141,3 +141,14 @@ def test_two_threads_begin_one_segment(monkeypatch):
     with Store.in_directory(directory.inner, **OPTIONS) as reopened:
         check_store(reopened)
         assert len(reopened) == 12
+
+
+def test_a_segment_that_was_begun_for_a_refused_write_wakes_the_jobs():
+    """There is one more to close, whatever came of the write."""
+    store, _ = full_store()
+    woken: list[int] = []
+    store.maintenance.wake = lambda: woken.append(len(store.rows))  # type: ignore[method-assign]
+    with pytest.raises(VersionConflict):
+        store.put(b"before 1", b"", if_version=99)
+    assert woken == [3]
+    store.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvengine.errors import StoreLocked
+from kvengine.file import local
 from kvengine.file.local import LocalDirectory
 from tests.waiting import meanwhile
 
@@ -165,3 +166,19 @@ def test_asking_who_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
 def test_asking_makes_no_lock_file(tmp_path: Path) -> None:
     assert not LocalDirectory(str(tmp_path)).lock_is_held()
     assert os.listdir(tmp_path) == []
+
+
+def test_who_waits_in_vain_for_one_that_opens_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not told to open the store in another way: nobody may have it to himself."""
+    monkeypatch.setattr(local, "OPENING_S", 0.0)
+    first, second = LocalDirectory(str(tmp_path)), LocalDirectory(str(tmp_path))
+    with first.opening():
+        first.lock(shared=True)
+        with pytest.raises(StoreLocked, match="has been opening or closing") as caught:
+            second.opening().__enter__()
+    assert caught.value.pid == os.getpid()
+    assert "exclusive" not in str(caught.value)
+    with second.opening():
+        assert second.try_lock(shared=True)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,5 +122,35 @@ def test_who_waits_for_the_jobs_gets_its_turn_from_one_that_always_has_more_to_d
                 fill(store)
                 assert store.compact() > 0  # the timeout of the test tells if it never gets there
             assert child.poll() is None
+        finally:
+            child.kill()
+
+
+# Ends its lease whenever it is one millisecond old, which is when another takes it.
+ENDING = """
+import sys, kvengine
+store = kvengine.Store(sys.argv[1])
+print("open", flush=True)
+while True:
+    if store.claim_jobs(store.token, 60_000):
+        while store.jobs_seen_ms() == 0:
+            pass
+        store.end_jobs(store.token)
+"""
+
+
+def test_who_ends_its_lease_does_not_end_that_of_another(tmp_path):
+    command = [sys.executable, "-c", ENDING, str(tmp_path / "store")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "open\n"
+            with Store(tmp_path / "store", **OPTIONS) as store:
+                token = store.token
+                for _ in range(2000):
+                    time.sleep(0.0001)
+                    while not store.claim_jobs(token, 0):
+                        pass
+                    assert all(store.still_has_jobs(token) for _ in range(100))
+                    store.end_jobs(token)
         finally:
             child.kill()
