@@ -22,10 +22,10 @@ from kvengine.engine.bell cimport BELL_OFFSET, ring
 from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
-    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
-    JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED,
-    NEXT_ID, PEN, PID, PREPARED, SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING,
-    add_word, load_word, make_mutex, store_word,
+    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
+    GATHERING, GENERATION, HUNGRY, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LED_SINCE, LOSSES,
+    LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED, SEGMENT, SPARSE,
+    SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING, add_word, load_word, make_mutex, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -89,7 +89,8 @@ cdef class Control:
         self.set_word(GENERATION, generation)
         for word in (
             WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
-            JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, SPARSE, TAKEN_OVER,
+            JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, EXPECTED, GATHERING, GATHERED, LED_SINCE,
+            SPARSE, TAKEN_OVER,
         ):
             self.set_word(word, 0)
         self.set_word(NEXT_ID, next_id)
