@@ -25,7 +25,7 @@ from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
 from kvengine.engine.change cimport Change, Write
 
-from kvengine.engine.durable import level_of
+from kvengine.engine.durability import level_of
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.options import BATCH_BYTES_MAX
 

@@ -24,7 +24,7 @@ from kvengine.engine.writing cimport Writer
 from time import sleep
 
 from kvengine.engine.compaction import PAUSE_MAX_S
-from kvengine.engine.durable import level_of
+from kvengine.engine.durability import level_of
 from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, again
 from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 

@@ -22,11 +22,11 @@ from kvengine.engine.bell cimport BELL_OFFSET, ring
 from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
-    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, FAILED, FLOOR, GENERATION, HUNGRY,
-    INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LOSSES, LOST_AFTER, MAGIC_WORD,
-    MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK,
-    TAKEN_OVER, VERSION, WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word,
-    make_mutex, now_us, store_word,
+    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
+    GATHERING, GENERATION, HUNGRY, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
+    LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED,
+    SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, VERSION, WILL_BE_SHARED, WRITING,
+    add_word, barrier, has_barrier, load_word, make_mutex, now_us, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -93,7 +93,8 @@ cdef class Control:
         self.set_word(GENERATION, generation)
         for word in (
             WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
-            JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, SPARSE, TAKEN_OVER,
+            JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, EXPECTED, GATHERING, GATHERED, LED_SINCE,
+            SPARSE, TAKEN_OVER,
         ):
             self.set_word(word, 0)
         self.set_word(NEXT_ID, next_id)

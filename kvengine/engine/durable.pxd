@@ -90,6 +90,8 @@ cdef class CommitGroup:
     cdef list _plan(self, Plan *plan)
     cdef int _close_idle(self) except -1
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil
+    cdef int _lead_or_sleep(self, Plan *plan, uint64_t version, uint64_t since) noexcept nogil
+    cdef bint _is_stuck(self, uint64_t since) noexcept nogil
     cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil
     cdef int _sync(self, Plan *plan) noexcept nogil
     cdef void _gather(self) noexcept nogil

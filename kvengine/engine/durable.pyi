@@ -6,10 +6,6 @@ from typing_extensions import disjoint_base
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 
-LEVELS: dict[str, int]
-
-def level_of(durability: object) -> int: ...
-
 @disjoint_base
 class CommitGroup:
     is_sync_due: bool

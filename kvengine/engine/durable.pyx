@@ -3,8 +3,8 @@
 Invariants:
 
 * wait(version) returns only after a sync that began when all changes up to `version` were written.
-* One at a time syncs for all; the others sleep.  The lock for that only saves syncs: who has waited
-  for longer than a sync takes (its holder may have been stopped) syncs on its own.
+* One at a time syncs for all; the others sleep.  The lock for that only saves syncs: if it was held
+  for longer than a sync takes (its holder may have been stopped) each syncs on its own.
 * Before it syncs, it waits for as many as shared the last sync, but no longer than a part of what a
   sync takes: those who write in a loop come back together, and one that is alone never waits.
 * Nothing is reported durable in a folder that is gone, or holds another store by now.
@@ -17,14 +17,14 @@ Invariants:
 from libc.errno cimport EBUSY, ESTALE, errno
 
 from kvengine.engine.page cimport (
-    ARRIVED, DURABLE, EXPECTED, FAILED, GATHERING, NAMED, SEGMENT, SYNCED, SYNC_LOCK, VERSION,
-    add_count, give_mutex, load_count, load_word, now_us, raise_word, sleep_on, store_word,
-    take_count, try_mutex, wake_all,
+    ARRIVED, DURABLE, EXPECTED, FAILED, GATHERED, GATHERING, LED_SINCE, NAMED, SEGMENT, SYNCED,
+    SYNC_LOCK, VERSION, add_count, give_mutex, load_count, load_word, lower_count, now_us,
+    raise_word, sleep_on, store_word, take_count, try_mutex, wake_all,
 )
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
-from kvengine.errors import InvalidRequest, KvError, StoreClosed, StoreReadOnly, again
+from kvengine.errors import KvError, StoreClosed, StoreReadOnly, again
 from kvengine.file.local import LocalDirectory
 
 cdef extern from "<unistd.h>" nogil:
@@ -36,24 +36,9 @@ cdef enum:
     REFUSED = -2                # a sync has failed before
     GATHER_PERCENT = 30         # of the time of a sync: the longest wait for company
     LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
-    PATIENCE_US = 20000         # and this many, and four syncs, until it syncs on its own
+    PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
 cdef uint64_t[64] no_page       # of a group that has not begun
-
-LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
-
-
-def level_of(durability: object) -> int:
-    """Return the number of a durability.
-
-    Raises:
-        InvalidRequest: there is no such durability.
-    """
-    try:
-        return LEVELS[durability]
-    except (KeyError, TypeError):
-        raise InvalidRequest(
-            f"durability must be one of {', '.join(LEVELS)}, not {durability!r}") from None
 
 
 cdef class CommitGroup:
@@ -176,11 +161,19 @@ cdef class CommitGroup:
     cdef int _take_part(self, Plan *plan, uint64_t version) noexcept nogil:
         """Sync for all, or sleep while another does; return 0, SERVED, REFUSED or an error."""
         cdef uint64_t since = now_us()
-        cdef uint32_t seen
+        cdef uint32_t gathered = load_count(&self.page[GATHERED])
         cdef int code
         add_count(&self.page[ARRIVED])
         if load_count(&self.page[GATHERING]):
             wake_all(&self.page[ARRIVED])
+        code = self._lead_or_sleep(plan, version, since)
+        if load_count(&self.page[GATHERED]) == gathered:
+            lower_count(&self.page[ARRIVED])  # it did not come for the next sync, but for this one
+        return code
+
+    cdef int _lead_or_sleep(self, Plan *plan, uint64_t version, uint64_t since) noexcept nogil:
+        cdef uint32_t seen
+        cdef int code
         while True:
             seen = load_count(&self.page[SYNCED])
             if load_word(&self.page[DURABLE]) >= version:
@@ -189,14 +182,23 @@ cdef class CommitGroup:
                 return REFUSED
             code = try_mutex(&self.page[SYNC_LOCK])
             if code == 0:
+                store_word(&self.page[LED_SINCE], now_us())
                 code = self._lead(plan, version)
+                store_word(&self.page[LED_SINCE], 0)
                 add_count(&self.page[SYNCED])
                 give_mutex(&self.page[SYNC_LOCK])
                 wake_all(&self.page[SYNCED])
                 return code
-            if code != EBUSY or now_us() - since > PATIENCE_US + self.sync_ns // 250:
+            if code != EBUSY or self._is_stuck(since):
                 return self._sync(plan)
             sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+
+    cdef bint _is_stuck(self, uint64_t since) noexcept nogil:
+        """True if the one that syncs for all takes too long; one waits for it since `since`."""
+        cdef uint64_t now = now_us(), led_since = load_word(&self.page[LED_SINCE])
+        if led_since == 0 or led_since > now:  # it has just taken the lock, or has another clock
+            led_since = since
+        return now - led_since > PATIENCE_US + self.sync_ns // 250
 
     cdef int _lead(self, Plan *plan, uint64_t version) noexcept nogil:
         if load_word(&self.page[DURABLE]) >= version:
@@ -220,6 +222,7 @@ cdef class CommitGroup:
                 now = now_us()
             take_count(&self.page[GATHERING])
         store_word(&self.page[EXPECTED], take_count(&self.page[ARRIVED]))
+        add_count(&self.page[GATHERED])
 
     cdef int _sync(self, Plan *plan) noexcept nogil:
         """Bring to disk what a plan says, and say so to all; return the number of an error."""

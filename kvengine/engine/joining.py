@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from kvengine.engine import maintenance, positions, segment_file
 from kvengine.engine.control import Control
-from kvengine.engine.durable import CommitGroup, level_of
+from kvengine.engine.durability import level_of
+from kvengine.engine.durable import CommitGroup
 from kvengine.engine.follower import Follower
 from kvengine.engine.loading import recover, recover_beside
 from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME

@@ -37,8 +37,10 @@ cdef enum:                      # words of 8 bytes
     ARRIVED = 41                # 4 bytes: how many came for the next sync,
     EXPECTED = 42               # how many had come for the last one,
     GATHERING = 43              # and not 0 while one waits for as many
-    SHARED = 44                 # 0: one store alone writes, and needs no mutex;
-    INSIDE = 45                 # not 0 while one that takes no mutex writes
+    GATHERED = 44               # 4 bytes: how often those who came were counted
+    LED_SINCE = 45              # when the one that syncs for all took the lock; 0: nobody has it
+    SHARED = 46                 # 0: one store alone writes, and needs no mutex;
+    INSIDE = 47                 # not 0 while one that takes no mutex writes
     PEN = 48                    # a mutex, of at most 64 bytes
     SYNC_LOCK = 56              # another one
 
@@ -134,6 +136,11 @@ cdef extern from *:
     static inline uint32_t kv_take_count(uint64_t *place) {
         return __atomic_exchange_n((uint32_t *)place, 0, __ATOMIC_SEQ_CST);
     }
+    static inline void kv_lower_count(uint64_t *place) {
+        uint32_t found = __atomic_load_n((uint32_t *)place, __ATOMIC_SEQ_CST);
+        while (found && !__atomic_compare_exchange_n(
+            (uint32_t *)place, &found, found - 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    }
     #if defined(__linux__)
     #include <limits.h>
     #include <linux/futex.h>
@@ -192,6 +199,7 @@ cdef extern from *:
     uint32_t load_count "kv_load_count"(const uint64_t *place) noexcept nogil
     uint32_t add_count "kv_add_count"(uint64_t *place) noexcept nogil
     uint32_t take_count "kv_take_count"(uint64_t *place) noexcept nogil
+    void lower_count "kv_lower_count"(uint64_t *place) noexcept nogil
     void sleep_on "kv_sleep_on"(uint64_t *place, uint32_t value, uint64_t ns) noexcept nogil
     void wake_all "kv_wake_all"(uint64_t *place) noexcept nogil
     void wait_for_pen "kv_wait_for_pen"(uint64_t *page, int spins, long sleep_us) noexcept nogil

@@ -13,7 +13,7 @@ import pytest
 from kvengine import Store, VersionConflict
 
 ROOT = Path(__file__).parent.parent.parent
-SHARED, INSIDE = 44 * 8, 45 * 8  # on the control page
+SHARED, INSIDE = 46 * 8, 47 * 8  # on the control page
 
 # Counts as fast as it can, alone at first, and says how far it came when its input ends.
 COUNTER = """

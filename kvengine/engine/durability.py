@@ -1,0 +1,19 @@
+"""How far a write has got when its call returns, as a number: compiled code compares those."""
+
+from __future__ import annotations
+
+from kvengine.errors import InvalidRequest
+
+LEVELS = {"sync": 0, "group": 1, "interval": 2, "os": 3}
+
+
+def level_of(durability: object) -> int:
+    """Return the number of a durability.
+
+    Raises:
+        InvalidRequest: there is no such durability.
+    """
+    found = LEVELS.get(durability) if isinstance(durability, str) else None
+    if found is None:
+        raise InvalidRequest(f"durability must be one of {', '.join(LEVELS)}, not {durability!r}")
+    return found
