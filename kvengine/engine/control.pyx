@@ -24,8 +24,9 @@ from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT, LED_SINCE, LOSSES,
-    LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED, SEGMENT, SPARSE,
-    SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING, add_word, load_word, make_mutex, store_word,
+    LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PID_NAMESPACE, PREPARED,
+    SEGMENT, SPARSE, SYNC_LOCK, SYNCED, TAKEN_OVER, VERSION, WRITING, add_word, load_word,
+    make_mutex, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -72,7 +73,7 @@ cdef class Control:
 
     def set_up(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int,
-        next_id: int, floor: int,
+        next_id: int, floor: int, pid_namespace: int,
     ) -> None:
         """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
 
@@ -96,6 +97,7 @@ cdef class Control:
         self.set_word(NEXT_ID, next_id)
         self.set_word(FLOOR, floor)
         self.set_word(LAYOUT, MUTEX_LAYOUT)
+        self.set_word(PID_NAMESPACE, pid_namespace)
         memset(&self.words[PEN], 0, 128)
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
@@ -149,6 +151,11 @@ cdef class Control:
     def fits(self) -> bool:
         """True if what is shared here is what this process takes it for."""
         return self.word(LAYOUT) == MUTEX_LAYOUT
+
+    @property
+    def pid_namespace(self) -> int:
+        """The PID namespace of those who share the page; 0: not known."""
+        return self.word(PID_NAMESPACE)
 
     def take_id(self) -> int:
         """Return a number that no file of this store had before."""
