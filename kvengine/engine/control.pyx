@@ -24,9 +24,10 @@ from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
-    LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID, PREPARED,
-    SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, VERSION, WILL_BE_SHARED, WRITING,
-    add_word, barrier, has_barrier, load_word, make_mutex, now_us, store_word,
+    LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
+    PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, VERSION,
+    WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word, make_mutex, now_us,
+    store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -76,7 +77,7 @@ cdef class Control:
 
     def set_up(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int,
-        next_id: int, floor: int,
+        next_id: int, floor: int, pid_namespace: int,
     ) -> None:
         """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
 
@@ -100,6 +101,7 @@ cdef class Control:
         self.set_word(NEXT_ID, next_id)
         self.set_word(FLOOR, floor)
         self.set_word(LAYOUT, MUTEX_LAYOUT)
+        self.set_word(PID_NAMESPACE, pid_namespace)
         memset(&self.words[PEN], 0, 128)
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
@@ -173,6 +175,11 @@ cdef class Control:
     def fits(self) -> bool:
         """True if what is shared here is what this process takes it for."""
         return self.word(LAYOUT) == MUTEX_LAYOUT
+
+    @property
+    def pid_namespace(self) -> int:
+        """The PID namespace of those who share the page; 0: not known."""
+        return self.word(PID_NAMESPACE)
 
     def take_id(self) -> int:
         """Return a number that no file of this store had before."""

@@ -36,7 +36,7 @@ from kvengine.engine.store_folder import (
 from kvengine.engine.writer_page import WriterPage, open_control
 from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
 from kvengine.file.directory import Directory
-from kvengine.file.system import boot_id, process_id
+from kvengine.file.system import boot_id, pid_namespace, process_id
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -110,6 +110,7 @@ def _begin_alone(store: StoreParts) -> None:
         store.manifest.generation,
         next_id,
         store.manifest.next_id,
+        pid_namespace(),
     )
     store.seen_losses = control.losses
     if recovery.end.segment_id and open_row is not None:
@@ -146,6 +147,16 @@ def _join(store: StoreParts) -> None:
             errno.ENOENT,
             f"another process has the store open, and the file {CONTROL_NAME} that they share "
             "is missing, or was made with another C library: close the store in all processes",
+            store.directory.path,
+        )
+    mine = pid_namespace()
+    if mine and control.pid_namespace not in (0, mine):
+        raise StorageError(
+            errno.EXDEV,
+            "a process in another PID namespace (of another container) has the store open, and "
+            "two can't write together, since the kernel tells by numbers of threads who has died: "
+            "let the containers share one (docker run --pid=container:NAME, in Kubernetes "
+            "shareProcessNamespace: true), or open the store with read_only=True",
             store.directory.path,
         )
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)

@@ -45,6 +45,15 @@ def process_id() -> int:
     return os.getpid()
 
 
+def pid_namespace() -> int:
+    """Return a number that tells the PID namespace (of a container) from others; 0: not known."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError as error:
+        pass_on(error)
+        return 0
+
+
 def text_path(path: Any) -> str:
     """Return a path as text.
 

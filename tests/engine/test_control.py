@@ -4,6 +4,9 @@ import mmap
 import os
 import re
 import secrets
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,54 @@ def test_a_page_of_another_c_library_is_refused_beside_others(tmp_path):
         with Store(tmp_path, **OPTIONS) as other:
             other.put(b"key", b"value")
         assert store.get(b"key") == b"value"
+
+
+def test_a_page_of_another_pid_namespace_is_refused_beside_others(tmp_path, monkeypatch):
+    """A thread that dies in one would let go of the pen that one of the same number has in another.
+
+    Where one of the two is not known nobody is refused.
+    """
+    with Store(tmp_path, **OPTIONS) as store:
+        words = words_of(tmp_path)
+        before = words[38]
+        words[38] = 7
+        with pytest.raises(StorageError, match="PID namespace"):
+            Store(tmp_path, **OPTIONS)
+        with Store(tmp_path, read_only=True) as reader:
+            assert reader.version == 0
+        words[38] = 0
+        with Store(tmp_path, **OPTIONS) as other:
+            other.put(b"key", b"value")
+        words[38] = 7
+        with monkeypatch.context() as patch:
+            patch.setattr("kvengine.engine.joining.pid_namespace", lambda: 0)
+            with Store(tmp_path, **OPTIONS) as other:
+                assert other.get(b"key") == b"value"
+        words[38] = before
+        assert store.get(b"key") == b"value"
+    with Store(tmp_path, **OPTIONS):
+        assert words_of(tmp_path)[38] == before
+
+
+JOIN = """
+import sys, kvengine
+try:
+    kvengine.Store(sys.argv[1])
+except kvengine.StorageError as error:
+    print(error)
+"""
+
+
+def test_a_process_in_a_pid_namespace_of_its_own_is_refused_beside_others(tmp_path):
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("no PID namespace can be made here")
+    join = [*unshare, sys.executable, "-c", JOIN, str(tmp_path)]
+    with Store(tmp_path, **OPTIONS):
+        told = subprocess.run(join, check=True, capture_output=True, text=True, timeout=60)
+        assert "PID namespace" in told.stdout
+    told = subprocess.run(join, check=True, capture_output=True, text=True, timeout=60)
+    assert told.stdout == ""  # it is alone
 
 
 def test_a_page_that_is_gone_lets_nobody_join(tmp_path):
