@@ -85,6 +85,9 @@ ENGINE = (
         "            return self.failures.pause_s()\n",
         "            return None\n",
         "engine/test_job_thread.py::test_the_background_survives_any_exception"),
+    bug("a process that is slow in a job loses it",
+        "engine/job_lease.py", "return BEAT_S if", "return None if",
+        "processes/test_job_lease.py::test_a_process_that_is_slow_in_a_job_keeps_it"),
     bug("a failed sync of the interval is not told",
         "engine/job_thread.py",
         "            self.failures.note(error)\n            return None\n",
@@ -161,7 +164,7 @@ ENGINE = (
         "engine/job_thread.py",
         "contextlib.suppress(JobsLost):", "contextlib.nullcontext():",
         "processes/test_job_lease.py::"
-        "test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did"),
+        "test_a_process_that_is_stopped_in_a_job_does_not_finish_what_another_did"),
     bug("the mark of a dead writer is ignored",
         "engine/appending.pyx",
         "        or is_torn  # whoever did it was killed: leave its tail alone\n", "",

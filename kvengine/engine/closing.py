@@ -17,7 +17,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from kvengine.engine import checkpoint, maintenance
-from kvengine.engine.job_thread import STALE_MS, logger
+from kvengine.engine.job_lease import STALE_MS
+from kvengine.engine.job_thread import logger
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
 from kvengine.engine.saved_index import SavedIndex

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvengine.clock import SystemClock
 from kvengine.engine.holding import Hold
+from kvengine.engine.job_lease import JobLease
 from kvengine.engine.worker import Task, Worker
 from kvengine.errors import InvalidRequest, StoreReadOnly, again
 from kvengine.file.folder import rest
@@ -41,7 +42,6 @@ GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
 PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
 TURN_S = 0.01  # how often one looks whether another process has done its job
-STALE_MS = 2000  # a process that was not seen at its job for so long is gone, or was stopped
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 
@@ -121,7 +121,7 @@ class JobThread:
         self._worker: Worker | None = None
         self._is_watching = False  # wake() was called: there may be work at any time
         self._retry_at = 0.0
-        self._token = 0  # of the store, while it has the jobs of all processes
+        self.lease = JobLease(store)
         self._hold: Hold | None = None  # so long nothing else changes which files there are
         self._closed: BaseException | None = None
         self.is_stopping = False  # no background work: the store is being closed
@@ -206,8 +206,8 @@ class JobThread:
         Raises:
             JobStopped: it should stop here.
         """
-        task, store = self._current, self._store()
-        if store is not None and self._token and not store.still_has_jobs(self._token):
+        task = self._current
+        if self.lease.has_gone():
             raise JobsLost("another process does the jobs of the store by now")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
             raise JobStopped("the job was stopped")
@@ -229,6 +229,7 @@ class JobThread:
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.stop()
+        self.lease.stop()
         self._carry_out_all()  # nobody may be left waiting
 
     def reopen(self) -> None:
@@ -240,6 +241,7 @@ class JobThread:
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.after_fork_in_child()
+        self.lease.after_fork_in_child()
         self._tasks.clear()
 
     # -- on the thread
@@ -273,7 +275,7 @@ class JobThread:
                 task.carry_out(self._begin, store)
             finally:
                 self._current = None
-                self._end(store)
+                self._end()
         del store
 
     def _begin(self, task: Task | None, store: StoreParts | None) -> None:
@@ -281,18 +283,16 @@ class JobThread:
         self._current = task
         self.check()
         if store is not None:
-            while not store.claim_jobs(store.token, STALE_MS, True):
+            while not self.lease.claim(True):
                 self.rest(TURN_S)
-            self._token = store.token
             self._hold = store.files.held()
             store.resume()  # with what it knew when it began
             store.in_step()
 
-    def _end(self, store: StoreParts | None) -> None:
+    def _end(self) -> None:
         """A job is over: another process may do the next one."""
-        self._token, self._hold = 0, None
-        if store is not None and not store.is_refused:
-            store.end_jobs(store.token)
+        self._hold = None
+        self.lease.end()
 
     def _background(self) -> float | None:
         store = self._store()
@@ -301,13 +301,13 @@ class JobThread:
         try:
             with self._lock.held(is_job=True):
                 store.follow_files()
-                if store.leaves_jobs_to_others() or not store.claim_jobs(store.token, STALE_MS):
+                if store.leaves_jobs_to_others() or not self.lease.claim():
                     return IDLE_S
                 try:
                     self._begin(None, store)
                     self._work(store)
                 finally:
-                    self._end(store)
+                    self._end()
         except JobsLost:
             return IDLE_S  # the other one may be killed before it has done them
         except JobStopped:

@@ -34,7 +34,8 @@ def test_close_leaves_no_thread(tmp_path, durability):
     before = threads()
     with filled(tmp_path, durability=durability) as store:
         store.compact()
-        assert threads() == before + 1 + (durability == "interval")
+        count = before + 1 + (durability == "interval")
+        until(lambda: threads() == count, "the thread that tells others of the job ends")
     until(lambda: threads() == before, "its thread ends")
 
 

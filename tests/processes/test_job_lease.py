@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from kvengine import Store
 from kvengine.testing.check import check_store
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = {"durability": "os", "segment_bytes": 16384, "compaction": "manual"}
@@ -54,14 +56,33 @@ def holder(tmp_path):
         child.kill()
 
 
-def test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did(tmp_path, holder):
+def go_on(holder):
+    holder.stdin.write("go on\n")
+    holder.stdin.flush()
+    os.kill(holder.pid, signal.SIGCONT)
+
+
+def test_a_process_that_is_slow_in_a_job_keeps_it(tmp_path, holder):
+    with Store(tmp_path / "store", **OPTIONS) as store:
+        seen_ms = [0]
+
+        def is_at_work():
+            seen_ms.append(store.jobs_seen_ms())
+            return sum(after < before for before, after in pairwise(seen_ms)) > 2
+
+        until(is_at_work, "it is seen again and again")
+        go_on(holder)
+        assert holder.stdout.readline() == "slow finished True\n"
+
+
+def test_a_process_that_is_stopped_in_a_job_does_not_finish_what_another_did(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGSTOP)
     with Store(tmp_path / "store", **OPTIONS) as store:
         before = fill(store)
         store.compact()  # waits until nobody has heard of the other one for two seconds
         assert store.stats().log_bytes < before / 10
         generation = store.manifest.generation
-        holder.stdin.write("go on\n")
-        holder.stdin.flush()
+        go_on(holder)
         assert holder.stdout.readline() == "slow finished True\n"  # it was told, and began again
         assert holder.wait() == 0
         assert store.control_page.generation > generation
@@ -75,13 +96,13 @@ def test_a_process_that_hangs_in_a_job_does_not_finish_what_another_did(tmp_path
 
 def test_a_manifest_of_another_process_is_not_taken_for_the_own(tmp_path, holder):
     """Both follow the same one, so they have the same generation."""
+    os.kill(holder.pid, signal.SIGSTOP)
     with Store(tmp_path / "store", **OPTIONS) as store:
         store.put(b"a", b"1")
         before = store.manifest.generation
         store.maintenance.run(store.replace_manifest)
         assert store.manifest.generation == before + 1
-        holder.stdin.write("go on\n")
-        holder.stdin.flush()
+        go_on(holder)
         assert holder.stdout.readline() == "slow finished True\n"
         assert holder.wait() == 0
         check_store(store)
@@ -106,7 +127,7 @@ compactor.plan_next = lambda store: "more"
 compactor.compact = lambda store, plan: time.sleep(0.02)
 store = kvengine.Store(sys.argv[1], **{**OPTIONS, "compaction": "auto"})
 store.maintenance.wake()
-while store.maintenance._token == 0:
+while store.maintenance.lease.token == 0:
     time.sleep(0.001)
 print("at work", flush=True)
 time.sleep(3600)
