@@ -6,7 +6,7 @@ Invariants:
 * `writing` on the page is not 0 while there may be bytes behind the end of the log that are not
   visible yet.  Who finds it so begins a new segment, and leaves them where they are.
 * The version is stored after its records are whole, and after the index has them; only of a large
-  write the index follows later.
+  write the index follows then.
 """
 
 from cpython.object cimport PyObject
@@ -125,7 +125,7 @@ cdef int append(LogEnd self, Write *write) except -1:
 
 
 cdef int pass_on_large(LogEnd self, Write *write, char *buffer, uint8_t first) noexcept:
-    """Append and publish without the GIL, and pass the pen on: the index follows later."""
+    """Append and publish without the GIL, and pass the pen on: the index follows then."""
     cdef Segment *row = &self.segments.rows[self.active_slot]
     cdef MappedFile active = self.active
     cdef uint64_t start = row.end, salt = row.salt, before = self.applied, end
@@ -143,25 +143,35 @@ cdef int pass_on_large(LogEnd self, Write *write, char *buffer, uint8_t first) n
     if code:
         return refused(self, write, code, active, "write")
     write.version, write.done, write.passed_on = version, True, True
-    return DONE
+    if self.applied != before:  # another thread, which read meanwhile, has taken some of it in
+        return DONE
+    row = &self.segments.rows[self.active_slot]
+    row.end = start + end
+    self.taken_in += end
+    return show_all(self, write)
 
 
 cdef int publish(LogEnd self, Write *write) noexcept:
     """Let the index point to the records, which are in the log; nothing may fail any more."""
+    cdef int code = show_all(self, write)
+    store_word(&self.page[VERSION], self.applied)
+    store_word(&self.page[WRITING], 0)
+    write.done = True
+    return code
+
+
+cdef int show_all(LogEnd self, Write *write) noexcept:
     cdef Py_ssize_t i
-    cdef bint right = True
+    cdef int code = DONE
     for i in range(write.n):
         if not show(self, &write.changes[i]):
             # Rather no more writes than a version that is given twice.
             self.refusal = INDEX_BEHIND_LOG
-            right = False
+            code = LOST
             break
     self.applied = write.version = write.changes[write.n - 1].version
     self.commits.version = self.applied
-    store_word(&self.page[VERSION], self.applied)
-    store_word(&self.page[WRITING], 0)
-    write.done = True
-    return DONE if right else LOST
+    return code
 
 
 cdef uint64_t lay_out(
