@@ -25,9 +25,9 @@ from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
     LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
-    PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, VERSION,
-    WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word, make_mutex, now_us,
-    store_word,
+    PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, TIGHT,
+    VERSION, WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word, make_mutex,
+    now_us, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -95,7 +95,7 @@ cdef class Control:
         for word in (
             WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
             JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, EXPECTED, GATHERING, GATHERED, LED_SINCE,
-            SPARSE, TAKEN_OVER,
+            SPARSE, TAKEN_OVER, TIGHT,
         ):
             self.set_word(word, 0)
         self.set_word(NEXT_ID, next_id)

@@ -96,7 +96,6 @@ def _begin_alone(store: StoreParts) -> None:
     recovery = recover(store, control, store.manifest, alone=True)
     if control.is_valid and control.failed:
         _write_again(store)
-    store.reserve.begin()
     names = store.directory.names()
     next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
     version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None

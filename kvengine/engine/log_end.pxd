@@ -39,7 +39,6 @@ cdef class LogEnd(Pen):
     cdef public list rows           # SegmentRow of each segment, in the order of their versions
     cdef uint64_t segment_bytes
     cdef readonly uint64_t taken_in  # bytes of the log that came since it was opened
-    cdef public bint is_tight       # the disk is full: only deletes may take more of it
     cdef bint store_to_mapping      # else every record goes through pwrite
     cdef public bint is_old_format  # the manifest says that of 0.1
     cdef int level                  # of durability, when a call does not say

@@ -12,7 +12,7 @@ from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.page cimport (
     ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
-    SEGMENT, SPARSE, TAKEN_OVER, VERSION, WRITING, add_word, load_word, now_us, raise_word,
+    SEGMENT, SPARSE, TAKEN_OVER, TIGHT, VERSION, WRITING, add_word, load_word, now_us, raise_word,
     store_word, swap_word,
 )
 from kvengine.engine.segment cimport SEGMENT_HEADER_BYTES
@@ -228,6 +228,21 @@ cdef class LogEnd(Pen):
         """Return how many milliseconds ago a store was seen doing jobs."""
         return max(now_us() // 1000 - load_word(&self.page[JOB_BEAT]), 0)
 
+    # -- disk
+
+    @property
+    def is_tight(self) -> bool:
+        """True if the disk is full: only deletes may take more of it, in every process."""
+        return load_word(&self.page[TIGHT]) != 0
+
+    @is_tight.setter
+    def is_tight(self, value: bool) -> None:
+        store_word(&self.page[TIGHT], value)
+
+    def begin_tightness(self) -> bool:
+        """Let `is_tight` be true; False if it was."""
+        return add_word(&self.page[TIGHT], 1) == 0
+
     def offer_segment(self, made: NextSegment | None) -> NextSegment | None:
         """Keep a segment to go on in when this one is full; return the one that was kept."""
         kept, self.next_segment = self.next_segment, made
@@ -238,10 +253,11 @@ cdef class LogEnd(Pen):
         cdef uint64_t allocated = load_word(&self.page[ALLOCATED])
         cdef uint64_t step = min(allocated, <uint64_t>GROW_STEP_BYTES_MAX)
         cdef int code = ENOSPC
-        if self.is_tight and not deletes:
+        cdef bint tight = load_word(&self.page[TIGHT]) != 0
+        if tight and not deletes:
             return ENOSPC
         self.active.size_bytes = allocated
-        if not self.is_tight:
+        if not tight:
             code = self.active.try_reserve(
                 max(end, allocated + max(step, <uint64_t>GROW_STEP_BYTES_MIN)), True)
         if code == ENOSPC or code == EDQUOT:  # then only what is needed

@@ -96,7 +96,6 @@ class StoreParts(StoreFiles):
         self.interval_sync = IntervalSync()
         self.reserve = Reserve(directory)
         self.follower = None
-        self.is_tight = False
         self.next_segment = None
 
     def _make_segment(self) -> None:
@@ -156,13 +155,12 @@ class StoreParts(StoreFiles):
 
     def keep_reserve(self) -> None:
         """Keep back some of the disk, if there is room for it."""
-        self.is_tight = not self.reserve.keep(self.log_bytes())
+        self.is_tight = not self.reserve.keep(self.log_bytes(), self.is_tight)
 
     def _find_space(self, deletes: bool) -> bool:
         """The disk is full: True if a write may try again, deletes in what was kept back."""
         if deletes:
-            self.is_tight = True
-            return self.reserve.give_half()
+            return self.begin_tightness() and self.reserve.give_half()
         if self.is_tight:
             self.keep_reserve()
             return not self.is_tight

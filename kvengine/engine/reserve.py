@@ -7,7 +7,7 @@ Invariants:
 
 * The reserve is a file of blocks that hold nothing.  Whoever removes it loses nothing else.
 * One half is given up for deletes, the other for compaction.  Until all is there again, a put that
-  needs more of the disk is refused, however much room there seems to be.
+  needs more of the disk is refused, in every process, however much room there seems to be.
 * Small stores have none.
 """
 
@@ -48,40 +48,46 @@ def segment_bytes(directory: Directory, wanted: int) -> int:
 class Reserve:
     """The reserve of one store.
 
+    All processes share it, so each asks the disk how large it is.  That the disk is full
+    (`is_tight`) is said on the control page.
+
     Thread-safety: threads may share it; the worst that two at once do is to make it twice.
     """
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self.is_real = directory.folder is not None  # in memory there is no disk to be full
-        self._bytes = 0  # that are kept back, as far as this process knows
-        self._is_whole = True
+        self._is_refused = False  # for another reason than that the disk is full
 
-    def begin(self) -> None:
-        """Look at what the last process left."""
-        if self.is_real:
-            self._bytes = self._directory.allocated(RESERVE_NAME)
+    def _bytes(self) -> int:
+        return self._directory.allocated(RESERVE_NAME)
 
     def is_due(self, log_bytes: int) -> bool:
         """True if there should be more than there is."""
-        if not self.is_real:
+        if not self.is_real or self._is_refused:
             return False
-        return not self._is_whole or self._bytes * 4 < wanted_bytes(log_bytes) * 3
+        return self._bytes() * 4 < wanted_bytes(log_bytes) * 3
 
-    def keep(self, log_bytes: int) -> bool:
-        """Keep back what a log of this size should have; False if there is no room for it."""
-        wanted = wanted_bytes(log_bytes)
-        if self._bytes > 2 * wanted:  # the log has become smaller
-            self.give()
-            self._is_whole = True
-        if not self.is_due(log_bytes):
+    def keep(self, log_bytes: int, is_tight: bool) -> bool:
+        """Keep back what a log of this size should have; False if there is no room for it.
+
+        Args:
+            is_tight: a part of it was given up.
+        """
+        if not self.is_real or self._is_refused:
             return True
-        wanted = max(wanted, self._bytes)
-        self._is_whole = self._allocate(wanted)
-        if not self._is_whole and (folder := self._directory.folder) is not None:
+        wanted, found = wanted_bytes(log_bytes), self._bytes()
+        if found > 2 * wanted:  # the log has become smaller
+            self.give()
+            is_tight, found = False, 0
+        if not wanted or not (is_tight or self.is_due(log_bytes)):
+            return True
+        wanted = max(wanted, found)
+        is_whole = self._allocate(wanted)
+        if not is_whole and (folder := self._directory.folder) is not None:
             # Of little space one half is for compaction, too: the rest may go to deletes.
-            self._allocate(max(self._bytes, folder.disk_bytes()[1] // 2))
-        return self._is_whole
+            self._allocate(max(found, folder.disk_bytes()[1] // 2))
+        return is_whole
 
     def _allocate(self, size: int) -> bool:
         try:
@@ -93,22 +99,21 @@ class Reserve:
             return False
         except StorageError as error:  # one can do without it
             logger.warning("no disk space is kept back: %s", error)
-        self._bytes = size
+            self._is_refused = True
         return True
 
     def give_half(self) -> bool:
-        """Give up what is for deletes; False if that is done already."""
-        if not self._bytes or not self._is_whole:
+        """Give up what is for deletes; False if there is nothing."""
+        found = self._bytes()
+        if not found:
             return False
-        self._bytes, self._is_whole = self._bytes // 2, False
         with contextlib.suppress(StorageError, FileNotFoundError):
             file = self._directory.open(RESERVE_NAME, writable=True, map_bytes=BYTES_MAX)
-            file.shorten(self._bytes)
+            file.shorten(found // 2)
         return True
 
     def give(self) -> None:
         """Give up everything."""
-        self._bytes, self._is_whole = 0, False
         if self.is_real:
             with contextlib.suppress(StorageError):
                 self._directory.remove(RESERVE_NAME)

@@ -192,3 +192,26 @@ def test_the_reserve_becomes_smaller_with_the_store(tmp_path):
         store.compact()
         assert not (tmp_path / "store" / "RESERVE").exists()
         assert store.stats().disk_bytes < 200_000
+
+
+def test_a_full_disk_is_full_for_every_process(disk):
+    options = {"durability": "os", "compaction": "manual"}
+    with Store(disk / "store", **options) as store, Store(disk / "store", **options) as other:
+        model = fill(store, 1000)
+        kept = (disk / "store" / "RESERVE").stat().st_blocks * 512
+        deleted = 0
+        while (disk / "store" / "RESERVE").stat().st_blocks * 512 == kept:
+            store.delete(b"key%d" % deleted)
+            deleted += 1
+        left = (disk / "store" / "RESERVE").stat().st_blocks * 512
+        assert kept // 3 < left < kept
+        assert is_refused(other, 4096)
+        with Store(disk / "store", **options) as third:
+            assert is_refused(third, 4096)
+        for number in range(deleted, len(model)):
+            other.delete(b"key%d" % number)
+        assert (disk / "store" / "RESERVE").stat().st_blocks * 512 == left  # for compaction
+        other.compact()
+        assert not is_refused(store, 4096)
+        assert not is_refused(other, 4096)
+        assert not (disk / "store" / "RESERVE").exists()  # nothing is left that would need one
