@@ -61,7 +61,7 @@ def test_a_version_is_stored_after_what_it_stands_for():
     steps = {
         "append": ["store_word(&self.page[WRITING], 1)", "lay_out(", "try_write("],
         "pass_on_large": ["lay_out(", "write_fully(", "[VERSION]", "[WRITING], 0", "give_pen()"],
-        "publish": ["show(", "self.page[VERSION]", "self.page[WRITING], 0"],
+        "publish": ["show_all(", "self.page[VERSION]", "self.page[WRITING], 0"],
     }
     for name, body in bodies.items():
         assert body is not None
