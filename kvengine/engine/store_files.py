@@ -119,6 +119,7 @@ class StoreFiles(Applier):
     def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
             folder = folder if self.directory.folder is folder else None
+            stamp = self.directory.stamp(temporary)
             code = self.commit_manifest(
                 act, folder, temporary, MANIFEST_NAME, self.token, before, floor
             )
@@ -128,6 +129,8 @@ class StoreFiles(Applier):
                     if code == LOST_JOBS
                     else "another process has replaced the manifest"
                 )
+            # Not a look at what is in place: another process may have replaced it meanwhile.
+            self.manifest_seen = (stamp, manifest)
 
         self.directory.replace(
             MANIFEST_NAME,
@@ -155,7 +158,6 @@ class StoreFiles(Applier):
         if self.unfinished is not None:
             if self.unfinished.table is self.segment_table:
                 self.manifest = self.unfinished.manifest
-                self.note_manifest()
                 self.is_old_format = False
                 self.unfinished.finish()
             self.unfinished = None
