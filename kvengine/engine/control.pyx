@@ -38,6 +38,7 @@ from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
 LOOK_S = 0.0001  # between two looks at who is inside
+DRAIN_S = 0.1  # no processor keeps a store to itself for so long
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
 cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
@@ -132,11 +133,14 @@ cdef class Control:
         Then it was stopped or killed in the middle of it.
         """
         cdef uint64_t until = now_us() + <uint64_t>(<double>seconds * 1e6)
+        cdef bint done
         if self.word(SHARED) == IS_SHARED:
             return True
         self.set_word(SHARED, WILL_BE_SHARED)
         with nogil:
-            barrier()
+            done = barrier()
+        if not done:  # forbidden to this process, but not to the other one
+            rest(DRAIN_S)
         while self.word(INSIDE) != 0:
             if now_us() > until:
                 return False

@@ -98,10 +98,12 @@ cdef extern from *:
     static int kv_has_barrier(void) {
         return (syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0) & MEMBARRIER_CMD_GLOBAL) > 0;
     }
-    static void kv_barrier(void) { syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0); }
+    static int kv_barrier(void) {
+        return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) == 0;
+    }
     #else
     static int kv_has_barrier(void) { return 0; }
-    static void kv_barrier(void) {}
+    static int kv_barrier(void) { return 0; }
     #endif
     static inline void kv_step_inside(uint64_t *place) {
         __atomic_store_n(place, 1, __ATOMIC_RELAXED);
@@ -190,7 +192,7 @@ cdef extern from *:
     void give_mutex "kv_give_mutex"(void *place) noexcept nogil
     uint64_t MUTEX_LAYOUT "KV_MUTEX_LAYOUT"
     bint has_barrier "kv_has_barrier"() noexcept nogil
-    void barrier "kv_barrier"() noexcept nogil
+    bint barrier "kv_barrier"() noexcept nogil
     void step_inside "kv_step_inside"(uint64_t *place) noexcept nogil
     uint64_t load_word "kv_load_word"(const uint64_t *place) noexcept nogil
     void store_word "kv_store_word"(uint64_t *place, uint64_t value) noexcept nogil
