@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, VersionConflict
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED, INSIDE = 46 * 8, 47 * 8  # on the control page
@@ -109,8 +110,7 @@ def test_who_joins_waits_until_nobody_is_inside(tmp_path):
         opened = []
         thread = threading.Thread(target=lambda: opened.append(Store(tmp_path, durability="os")))
         thread.start()
-        while word(tmp_path, SHARED) == 0:
-            time.sleep(0.001)
+        until(lambda: word(tmp_path, SHARED) == 1, "it says that it joins")
         for _ in range(400):  # longer than it takes to look whether that one is there still
             time.sleep(0.001)
             assert opened == []
