@@ -158,7 +158,7 @@ class JobThread:
         if self._closed is not None:
             raise again(self._closed)
         while True:
-            task = Task(action)
+            task = Task(lambda: self._unless_lost(action))
             with contextlib.suppress(JobsLost):  # nothing has changed: once more, after the other
                 result: T = self._result(task, reports)
                 return result
@@ -211,6 +211,15 @@ class JobThread:
             raise JobsLost("another process does the jobs of the store by now")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
             raise JobStopped("the job was stopped")
+
+    def _unless_lost(self, action: Callable[[], T]) -> T:
+        """Call `action`; it lost the jobs if it fails because another process removed its files."""
+        try:
+            return action()
+        except OSError as error:
+            if self.lease.has_gone():
+                raise JobsLost("another process does the jobs of the store by now") from error
+            raise
 
     def rest(self, seconds: float) -> None:
         """Let a job sleep; raise JobStopped as check() does."""
@@ -305,7 +314,7 @@ class JobThread:
                     return IDLE_S
                 try:
                     self._begin(None, store)
-                    self._work(store)
+                    self._unless_lost(lambda: self._work(store))
                 finally:
                     self._end()
         except JobsLost:

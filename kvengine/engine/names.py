@@ -43,9 +43,14 @@ def is_data(name: str) -> bool:
     return _DATA.fullmatch(name) is not None
 
 
+def is_manifest_to_be(name: str) -> bool:
+    """True if this is the name of a manifest that is being written, or was never put in place."""
+    return _MANIFEST_TMP.fullmatch(name) is not None
+
+
 def is_own(name: str) -> bool:
     """True if this is the name of a file that belongs to a store."""
-    if name in (GUARD_NAME, RESERVE_NAME, OPENING_NAME) or _MANIFEST_TMP.fullmatch(name):
+    if name in (GUARD_NAME, RESERVE_NAME, OPENING_NAME) or is_manifest_to_be(name):
         return True
     if consumer_of(name.removesuffix(".tmp")) is not None:
         return True

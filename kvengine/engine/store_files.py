@@ -25,11 +25,12 @@ from kvengine.engine.job_thread import JobsLost
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.log_end import LOST_JOBS
 from kvengine.engine.manifest import Manifest, SegmentRow
-from kvengine.engine.names import MANIFEST_NAME
+from kvengine.engine.names import MANIFEST_NAME, id_of, is_manifest_to_be
 from kvengine.engine.segment import SegmentTable
 from kvengine.errors import KvError
 from kvengine.file.directory import Directory
 from kvengine.file.folder import Folder
+from kvengine.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def _nothing() -> None:
 class StoreFiles(Applier):
     """An Applier whose files are those that a manifest names."""
 
+    options: Options
     directory: Directory
     key_order: KeyOrder
     manifest: Manifest
@@ -115,6 +117,7 @@ class StoreFiles(Applier):
             raise
         self._complete()
         self.commits.refuse_failed()
+        self._find_strays()
 
     def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
@@ -195,13 +198,37 @@ class StoreFiles(Applier):
         """
         if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
             return
-        named = {segment_file.file_name(row.id) for row in self.manifest.segments}
-        named |= {segment_file.file_name(row.id) for row in list(self.rows)}
-        named |= {*self.manifest.key_runs, *self.key_order.run_names()}
-        if self.manifest.index is not None:
-            named.add(index_file.file_name(self.manifest.index[0]))
+        named = self._named()
         for name in sorted(self.loose):
             with contextlib.suppress(OSError):
                 if name not in named:
                     self.directory.remove(name)
                 self.loose.discard(name)
+
+    def _named(self) -> set[str]:
+        """Return the names of the files that are in use."""
+        named = {segment_file.file_name(row.id) for row in self.manifest.segments}
+        named |= {segment_file.file_name(row.id) for row in list(self.rows)}
+        named |= {*self.manifest.key_runs, *self.key_order.run_names()}
+        if self.manifest.index is not None:
+            named.add(index_file.file_name(self.manifest.index[0]))
+        return named
+
+    def _find_strays(self) -> None:
+        """A manifest has just taken its place: what was killed before left files, which go now.
+
+        Those below the floor that it does not name never will be: no segment among them may begin
+        any more, and no job that made one may replace this manifest.  Only a replica makes files
+        for later, and has the store for itself.
+        """
+        floor = self.manifest.next_id
+        if self.options.exclusive or self.manifest.origin is not None:
+            return
+        with contextlib.suppress(OSError):
+            names = self.directory.names()
+            self.loose |= {name for name in names if (id_of(name) or floor) < floor} - self._named()
+            if not self.still_has_jobs(self.token):
+                return
+            for name in names:  # nobody else is about to replace the manifest
+                if is_manifest_to_be(name):
+                    self.directory.remove(name)

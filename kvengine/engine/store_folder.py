@@ -6,7 +6,7 @@ Invariants:
 * Making a store is atomic: until its manifest is in place there is nothing to open, and a creation
   that was cut short is done again.
 * Files that no manifest names (left by a crash between two steps) are removed by who opens the
-  store alone.
+  store alone, or replaces the manifest (store_files.py).
 """
 
 from __future__ import annotations

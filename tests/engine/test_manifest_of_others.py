@@ -3,9 +3,16 @@
 Each store object here stands for a process: they share nothing but the folder.
 """
 
+import os
+import secrets
+
 import pytest
 
 from kvengine import Store
+from kvengine.engine import segment_file
+from kvengine.engine.manifest import LOG
+from kvengine.engine.names import id_of, is_manifest_to_be
+from kvengine.engine.segment_file import SegmentHeader
 from kvengine.testing.check import check_store
 
 MANUAL = {"durability": "os", "compaction": "manual", "segment_bytes": 8192}
@@ -37,3 +44,59 @@ def test_a_manifest_that_came_after_the_own_is_not_taken_for_it(stores, monkeypa
     assert store.manifest.generation > other.manifest.generation
     check_store(store)
     check_store(other)
+
+
+def leave_files(store):
+    """Leave what a process leaves that is killed in a job, and while it makes a segment."""
+    path = store.directory.path
+    for kind in ("keys", "index", "log"):
+        with open(f"{path}/{store.take_id():08x}.{kind}", "xb") as file:
+            file.write(bytes(1000))
+    number = store.take_id()
+    header = SegmentHeader(LOG, store.manifest.uuid, number, store.version + 1, secrets.randbits(64))
+    segment_file.make(store.directory, number).write(header.encode(), 0)
+    with open(f"{path}/MANIFEST.{secrets.randbits(60):x}.tmp", "xb") as file:
+        file.write(b"manif")
+
+
+def in_use(store):
+    names = {segment_file.file_name(row.id) for row in store.manifest.segments}
+    return {*names, *store.manifest.key_runs, f"{store.manifest.index[0]:08x}.index"}
+
+
+@pytest.mark.parametrize("job", ["checkpoint", "compact"])
+def test_files_of_killed_jobs_go_while_others_have_the_store_open(stores, job):
+    store, other = stores
+    other.put(b"1", b"of the other")
+    store.checkpoint()
+    leave_files(other)
+    while other.next_segment is None:  # made ahead, and not begun before the manifest
+        other._make_segment()
+    store.put(b"1", b"")
+    getattr(store, job)()
+    names = os.listdir(store.directory.path)
+    assert not any(is_manifest_to_be(name) for name in names)
+    assert {name for name in names if id_of(name)} == in_use(store)
+    for one in (store, other):
+        one.update({b"%d" % number: bytes(900) for number in range(20)})
+    check_store(store)
+    check_store(other)
+    other.compact()
+    check_store(store)
+
+
+def test_files_of_a_job_that_another_process_does_now_may_be_gone(stores):
+    store, _ = stores
+    turns = []
+
+    def job():
+        turns.append(None)
+        if len(turns) == 1:
+            store.end_jobs(store.token)
+            raise FileNotFoundError
+        return "done"
+
+    assert store.maintenance.run(job) == "done"
+    assert len(turns) == 2
+    with pytest.raises(FileNotFoundError):
+        store.maintenance.run(lambda: store.directory.size("00000000.keys"))
