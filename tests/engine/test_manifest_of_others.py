@@ -53,7 +53,8 @@ def leave_files(store):
         with open(f"{path}/{store.take_id():08x}.{kind}", "xb") as file:
             file.write(bytes(1000))
     number = store.take_id()
-    header = SegmentHeader(LOG, store.manifest.uuid, number, store.version + 1, secrets.randbits(64))
+    uuid, first = store.manifest.uuid, store.version + 1
+    header = SegmentHeader(LOG, uuid, number, first, secrets.randbits(64))
     segment_file.make(store.directory, number).write(header.encode(), 0)
     with open(f"{path}/MANIFEST.{secrets.randbits(60):x}.tmp", "xb") as file:
         file.write(b"manif")
