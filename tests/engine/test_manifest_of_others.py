@@ -46,6 +46,28 @@ def test_a_manifest_that_came_after_the_own_is_not_taken_for_it(stores, monkeypa
     check_store(other)
 
 
+def test_a_job_does_not_finish_what_it_began_before_its_store_started_over(stores, monkeypatch):
+    """Another process was killed as it began a segment, so the log does not go on from here."""
+    store, _ = stores
+    raise_floor, floors, finished = store.raise_floor, [], []
+
+    def start_over_first():
+        if not floors:
+            store.follower.start_over()
+        floors.append(raise_floor() if floors else 0)
+        return floors[-1]
+
+    def job():
+        table = store.segment_table
+        store.replace_manifest(lambda: finished.append(store.segment_table is table))
+
+    monkeypatch.setattr(store, "raise_floor", start_over_first)
+    store.maintenance.run(job)
+    assert finished == [True]
+    assert len(floors) > 1
+    check_store(store)
+
+
 def leave_files(store):
     """Leave what a process leaves that is killed in a job, and while it makes a segment."""
     path = store.directory.path
