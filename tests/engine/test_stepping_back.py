@@ -5,6 +5,8 @@ import time
 
 from kvengine import Store
 from kvengine.engine import loading
+from kvengine.engine.log_walk import Selector
+from kvengine.engine.tail import Tail
 
 
 def test_a_write_whose_store_started_over_from_an_older_index_is_on_disk(tmp_path):
@@ -43,3 +45,18 @@ def test_nobody_reads_on_in_the_log_while_others_are_kept_out(tmp_path):
         thread.join()
         assert set(seen) == {1}
         assert other.applied_version == 2
+
+
+def test_a_tail_does_not_take_a_store_that_starts_over_for_one_that_lost_changes(tmp_path):
+    with Store(tmp_path, durability="os") as store, Store(tmp_path, durability="os") as other:
+        for number in range(10):
+            other.put(b"key", b"%d" % number)
+        places = [Tail(store, after, Selector(b"")) for after in (0, 7, 10)]
+        assert [len(list(tail.news())) for tail in places] == [10, 3, 0]
+        for tail in places:
+            loading.recover(store, store.control_page, store.manifest, until=5)
+            assert store.applied_version == 5
+            assert list(tail.news()) == []
+        other.put(b"key", b"new")
+        assert store.version == 11
+        assert [[change.version for change in tail.news()] for tail in places] == [[11]] * 3
