@@ -95,6 +95,7 @@ cdef class OwnedLock:
     cdef unsigned long owner
     cdef Py_ssize_t depth
     cdef readonly bint is_busy      # it is held by a job
+    cdef readonly Py_ssize_t waiting  # so many threads want it
 
     def __cinit__(self) -> None:
         self.lock = new_lock()
@@ -105,7 +106,11 @@ cdef class OwnedLock:
 
     cdef int acquire(self) except -1:
         if not self.is_mine():
-            take(self.lock, -1)
+            self.waiting += 1
+            try:
+                take(self.lock, -1)
+            finally:
+                self.waiting -= 1
             self.owner = PyThread_get_thread_ident()
         self.depth += 1
         return 0
@@ -137,7 +142,7 @@ cdef class OwnedLock:
         """Free it, unless this is the thread that held it: that one goes on and gives it back."""
         if not self.is_mine():
             self.lock = new_lock()
-            self.depth = 0
+            self.depth = self.waiting = 0
             self.is_busy = False
 
 

@@ -206,7 +206,9 @@ class JobThread:
         Raises:
             JobStopped: it should stop here.
         """
-        task = self._current
+        task, store = self._current, self._store()
+        if store is not None and self._hold is not None and store.files.waiting:
+            raise JobsLost("the store starts over: all its threads wait for that")
         if self.lease.has_gone():
             raise JobsLost("another process does the jobs of the store by now")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):

@@ -5,6 +5,8 @@ Each store object here stands for a process: they share nothing but the folder.
 
 import os
 import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +16,7 @@ from kvengine.engine.manifest import LOG
 from kvengine.engine.names import id_of, is_manifest_to_be
 from kvengine.engine.segment_file import SegmentHeader
 from kvengine.testing.check import check_store
+from tests.waiting import HANG_S
 
 MANUAL = {"durability": "os", "compaction": "manual", "segment_bytes": 8192}
 
@@ -65,6 +68,26 @@ def test_a_job_does_not_finish_what_it_began_before_its_store_started_over(store
     store.maintenance.run(job)
     assert finished == [True]
     assert len(floors) > 1
+    check_store(store)
+
+
+def test_a_job_gives_way_to_a_thread_that_starts_over(stores):
+    store, _ = stores
+    begun, turns = threading.Event(), []
+
+    def job():
+        turns.append(None)
+        begun.set()
+        if len(turns) == 1:
+            store.maintenance.rest(HANG_S / 4)
+            return "was not told"
+        return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(store.maintenance.run, job)
+        begun.wait()
+        store.follower.start_over()
+        assert result.result() == "done"
     check_store(store)
 
 
