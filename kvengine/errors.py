@@ -9,7 +9,7 @@
   x NamespaceExists      give another title
   x VersionConflict      read again, then decide            (says expected and found)
   x StoreClosed          open the store again               (closed, forked, or it was replaced)
-  x StoreLocked          another process must be alone      (says which; exclusive=True)
+  x StoreLocked          close it there, or only read      (exclusive=True; says which process)
   x ConsumerLocked       another process gets its changes   (says which)
   x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
   x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
@@ -113,38 +113,53 @@ class StoreBusy(KvError):
 
 
 class StoreLocked(KvError):
-    """Another process has the store open for writing, and one of the two wants to be alone.
+    """Another process has the store open for writing, and one of the two wants no other writer.
 
-    Or another one has been about to open or close it for too long.
+    That is one with ``exclusive=True`` or ``rebuild=True``, a Follower that keeps its copy there,
+    promote(), or kvengine 0.1.  Or another process has been opening or closing the store for more
+    than a minute.
+
+    Attributes:
+        path: of the store.
+        pid: of a process that has it open, or None.  With several writers it is one of them.
     """
 
     def __init__(self, path: str, pid: int | None, waited_s: float | None = None) -> None:
         holder = f"process {pid}" if pid else "another process"
         if waited_s is None:
             message = (
-                f"{path} is open for writing in {holder}; one of the two must be alone "
-                "(exclusive=True, rebuild=True, a replica that follows, or kvengine 0.1): "
-                "open it with read_only=True, or close it there first"
+                f"{path} is open for writing in {holder}, and one of the two wants no other "
+                "writer (exclusive=True, rebuild=True, a Follower's copy, promote, kvengine 0.1): "
+                "close it in every other process first, or open it with read_only=True"
             )
         else:
             last = f" (process {pid} came last)" if pid else ""
             message = (
                 f"another process{last} has been opening or closing {path} for {waited_s:.0f} "
-                "seconds, and others wait for it: it reads a long log (rebuild=True does), or was "
-                "stopped; open the store again when it is done, or end that process"
+                "seconds, and this one waited that long for its turn: it is reading a long log "
+                "(rebuild=True does that), or it is stopped; try again later, or end that process"
             )
         super().__init__(message)
         self.path, self.pid = path, pid
 
 
 class ConsumerLocked(KvError):
-    """Another process has the lease of a consumer: it gets the changes, and moves the position."""
+    """Another process is using the consumer of this name, and one at a time can.
+
+    Raised by what moves a consumer's position, such as acknowledge() and restart().  changes() does
+    not raise it: it waits with ``follow=True``, and ends otherwise.
+
+    Attributes:
+        name: of the consumer.
+        pid: of the process that uses it, or None if that is not known.
+    """
 
     def __init__(self, name: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"consumer {name!r} gives its changes to {holder} now; those that were not "
-            "acknowledged come again to whoever has its lease then"
+            f"consumer {name!r} is in use in {holder}, and only one process at a time can use it: "
+            "call release() or close the store there, or use another name; changes that were not "
+            "acknowledged are given again to the process that takes over"
         )
         self.name, self.pid = name, pid
 

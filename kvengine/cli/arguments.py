@@ -15,6 +15,7 @@ import click
 
 from kvengine import Store
 from kvengine.cli.failures import CommandFailed
+from kvengine.cli.output import message
 from kvengine.database.catalog_rows import is_database
 from kvengine.options import VALUE_BYTES_MAX
 
@@ -106,6 +107,15 @@ class InputFile(click.File):
 def open_reader(folder: str) -> Store:
     """Open the store in *folder* beside whoever writes to it."""
     return Store(folder, read_only=True)
+
+
+def note_database(folder: str, store: Store) -> None:
+    """Say so if a command for a plain store reads the records of a database."""
+    if is_database(store):
+        message(
+            f'{folder} is a database with namespaces; read it with "kvengine key get" and '
+            '"kvengine key list"'
+        )
 
 
 def open_writer(folder: str, *, create: bool = False) -> Store:

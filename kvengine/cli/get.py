@@ -2,7 +2,14 @@
 
 import click
 
-from kvengine.cli.arguments import data_option, hex_option, json_option, key_bytes, open_reader
+from kvengine.cli.arguments import (
+    data_option,
+    hex_option,
+    json_option,
+    key_bytes,
+    note_database,
+    open_reader,
+)
 from kvengine.cli.output import output
 from kvengine.cli.text import entry_fields, json_line
 from kvengine.errors import KeyNotFound
@@ -22,6 +29,8 @@ def get(data: str, key: str, as_hex: bool, as_json: bool) -> None:
     name = key_bytes(key, as_hex)
     with open_reader(data) as store:
         entry = store.get_entry(name)
+        if entry is None:
+            note_database(data, store)
     if entry is None:
         raise KeyNotFound(name)
     output().write(json_line(entry_fields(entry)) if as_json else entry.value)

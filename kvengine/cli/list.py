@@ -9,6 +9,7 @@ from kvengine.cli.arguments import (
     data_option,
     json_option,
     key_bytes,
+    note_database,
     null_option,
     open_reader,
 )
@@ -46,6 +47,7 @@ def list_keys(
     after = None if start_after is None else key_bytes(start_after, as_hex, "--start-after")
     shape = _Shape(as_hex=as_hex, as_json=as_json, values=values, null=null)
     with open_reader(data) as store:
+        note_database(data, store)
         answer = output()
         for line in shape.lines(store, start, after, limit, reverse):
             answer.write(line)

@@ -39,6 +39,7 @@ from kvengine.errors import (
 )
 from kvengine.file.folder import rest
 from kvengine.file.lease import Lease, holder, take
+from kvengine.file.system import fork_watch
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
 ID_BYTES = 16
@@ -67,6 +68,7 @@ class Catalog:
         self._by_number: dict[int, Row] = {}
         self._next_number = 0
         self._begin()
+        fork_watch(self, Catalog.after_fork)  # namespaces keep it, also without their database
 
     def _begin(self) -> None:
         if not is_database(self._store):

@@ -88,9 +88,7 @@ class Database:
             self._remover.begin()
 
     def _after_fork(self) -> None:
-        """In a child process: whoever held a lock is not there; the store says what goes on."""
-        for part in (self._catalog, self._remover, self._ledger):
-            part.after_fork()
+        """In a child process: whoever held the lock is not there; each part sees to its own."""
         self._lock.after_fork_in_child()
         self._forget_center()  # its threads are not there either
 
@@ -375,6 +373,8 @@ def open_database(
 ) -> Database:
     """Open the database in a folder; both are made if there is none.
 
+    Any number of processes may open it and write; see Store, also for what else is raised.
+
     Args:
         path: the folder.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
@@ -383,8 +383,7 @@ def open_database(
 
     Raises:
         NotAStore: the folder holds other files, or a store that no database made.
-        StoreLocked: another process has it alone (`exclusive`), or this one asked for that.
-        CorruptData: the store is damaged.
+        StoreLocked: another process has it open with ``exclusive=True``, or this call wants to.
     """
     chosen = limits_of(limits)
     store = Store(path, groups=GROUPS, **options)

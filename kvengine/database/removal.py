@@ -29,6 +29,7 @@ from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed, StoreReadOnly
 from kvengine.file.lease import take
+from kvengine.file.system import fork_watch
 from kvengine.namespace.layout import data_prefix, import_prefix
 
 logger = logging.getLogger("kvengine")
@@ -48,6 +49,7 @@ class Remover:
         self._store, self._catalog = store, catalog
         self._lock = OwnedLock()
         self._renew()
+        fork_watch(self, Remover.after_fork)
 
     def _renew(self) -> None:
         self._thread: threading.Thread | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import maintenance
@@ -58,12 +58,24 @@ def make_options(**options: Any) -> Options:
     """Return the options of a store.
 
     Raises:
-        InvalidRequest: a name or a value is not one of those in kvengine.options.Options.
+        InvalidRequest: a name or a value is not one of those in kvengine.options.Options, or two
+            contradict each other.
     """
-    try:
-        return Options(**options)
-    except TypeError as error:
-        raise InvalidRequest(f"unknown option: {error}") from None
+    known = [setting.name for setting in fields(Options)]
+    for name in options:
+        if name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415  # 1 ms of each start
+
+            near = get_close_matches(name, known, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ", see kvengine.options.Options"
+            raise InvalidRequest(f"unknown option {name!r}{meant}")
+    made = Options(**options)
+    if made.read_only and made.exclusive:
+        raise InvalidRequest(
+            "read_only=True and exclusive=True exclude each other: only a store that is open for "
+            "writing keeps other writers out"
+        )
+    return made
 
 
 def folder_path(path: Any) -> str:

@@ -39,21 +39,29 @@ Progress = Callable[[int, int], None]
 class Store(StoreParts, StoreMapping):
     """A store in a folder.
 
+    Any number of processes of one machine may have it open, and all of them may write: a read sees
+    every write that had returned before, in whatever process.  In a forked child it opens itself
+    again at its first use.
+
     Args:
         path: the folder; made if it does not exist.
-        durability: how far a write has got when the call returns: "group" (on disk; threads that
-            wait at the same time share one sync), "sync" (on disk by a sync of its own),
-            "interval" (on disk within `sync_interval_s`), "os" (safe from the death of the
+        durability: how far a write has got when the call returns: "group" (on disk; threads and
+            processes that wait at the same time share one sync), "sync" (on disk by a sync of its
+            own), "interval" (on disk within `sync_interval_s`), "os" (safe from the death of the
             process, not of the machine).
-        read_only: do not write; works beside a writer in another process and follows it.
-        options: see kvengine.options.Options.
+        read_only: do not write; it sees what other processes write.
+        options: see kvengine.options.Options; with ``exclusive=True`` no other process can write
+            while this one has the store open.
 
     Raises:
-        StoreLocked: another process has it alone (`exclusive`), or this one asked for that.
+        StoreLocked: another process has it open with ``exclusive=True``, or this call has
+            ``exclusive=True`` and another process has it open for writing.
         NotAStore: the path is a file or a folder with other things in it.
+        UnsupportedFormat: another version of kvengine wrote it, or has it open.
         CorruptData: the store is damaged; see kvengine.salvage.
-        StorageError: the system refuses, or the folder is on a network file system; see
-            `allow_network_filesystem` in kvengine.options.Options.
+        StorageError: the system refuses; or the folder is on a network file system, see
+            `allow_network_filesystem` in kvengine.options.Options; or a process in a container with
+            another PID namespace or C library has it open for writing.
 
     Thread-safety: threads may share a store; writes are done one at a time.
     """
@@ -204,6 +212,8 @@ class Store(StoreParts, StoreMapping):
 
     def consumer(self, name: str) -> Consumer[Change]:
         """Return the consumer of a name, at the position that the store keeps; new ones at 0.
+
+        Several processes may ask for the same name: one at a time gets the changes; see Consumer.
 
         Raises:
             InvalidRequest: the name is not 1 to 64 ASCII letters, digits, "-" and "_".

@@ -211,7 +211,10 @@ class Directory(Protocol):
         ...
 
     def pid_of_holder(self) -> int | None:
-        """Return the process that opened the store for writing last; None if that is not known."""
+        """Return a process that has the store open for writing, or None if none is known.
+
+        It is the one that came last, as long as that one is there.
+        """
         ...
 
     def was_left_open(self) -> bool:

@@ -17,6 +17,7 @@ from kvengine.file.folder import Descriptor, Folder
 from kvengine.file.output import refusals, sync_folder
 
 FOLDER_MODE = 0o700
+LOCKS = "/proc/locks"
 OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 logger = logging.getLogger("kvengine")
@@ -73,3 +74,21 @@ def try_flock(file: Descriptor, path: str) -> bool:
             pass_on(error)
             return False
     return True
+
+
+def still_locking(folder: Folder, name: str, noted: int) -> int:
+    """Return `noted` if that process has a file locked, else another one that has.
+
+    Where the system does not list locks, or not this one, it is `noted`.
+    """
+    try:
+        found = os.stat(name, dir_fd=folder.fd)
+        with open(LOCKS, encoding="ascii") as file:
+            rows = [row.split() for row in file]
+    except (OSError, UnicodeDecodeError) as error:
+        pass_on(error)
+        return noted
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    # "1: FLOCK ADVISORY WRITE 4711 fe:00:4638970 0 EOF"; one that waits has "->" before FLOCK.
+    pids = {int(row[4]) for row in rows if row[1:2] == ["FLOCK"] and row[5:6] == [place]}
+    return noted if noted in pids or not pids else max(pids)

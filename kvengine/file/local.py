@@ -21,7 +21,13 @@ from collections.abc import Callable, Iterator
 from kvengine.errors import StorageError, StoreClosed, StoreLocked, pass_on
 from kvengine.file.directory import GUARD_NAME, Directory, Rename
 from kvengine.file.folder import Descriptor, Folder, FolderLock, rest
-from kvengine.file.folders import make_folder, open_folder, try_flock, warn_if_loose
+from kvengine.file.folders import (
+    make_folder,
+    open_folder,
+    still_locking,
+    try_flock,
+    warn_if_loose,
+)
 from kvengine.file.mapped import MappedFile
 from kvengine.file.output import (
     FILE_MODE,
@@ -340,9 +346,9 @@ class LocalDirectory:
         return self._lock.take_alone()
 
     def pid_of_holder(self) -> int | None:
-        """Return the process that opened the store for writing last; None if that is not known."""
+        """Return a process that has the store open for writing, or None if none is known."""
         text = self._lock_text().split(b"\n")[0]
-        return int(text) if text.isdigit() else None
+        return still_locking(self.folder, LOCK_NAME, int(text)) if text.isdigit() else None
 
     def _lock_text(self) -> bytes:
         try:

@@ -79,7 +79,7 @@ def tell_of_fork(has_heard: Callable[[], bool]) -> None:
 
 
 def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:
-    """Call ``at_exit(thing)`` when the program ends while `thing` lives."""
+    """Call ``at_exit(thing)`` when the program ends while `thing` lives; the newest thing first."""
     _watch(_at_exit, thing, at_exit)
 
 
@@ -105,9 +105,10 @@ def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
     watched[key] = (weakref.ref(thing, functools.partial(watched.pop, key)), call)
 
 
-def _tell(watched: _Watched) -> None:
+def _tell(watched: _Watched, *, last_first: bool = False) -> None:
     failure: BaseException | None = None
-    for reference, call in list(watched.values()):
+    calls = list(watched.values())
+    for reference, call in reversed(calls) if last_first else calls:
         thing = reference()
         if thing is not None:
             try:
@@ -120,4 +121,4 @@ def _tell(watched: _Watched) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _tell(_at_fork))
-atexit.register(_tell, _at_exit)
+atexit.register(lambda: _tell(_at_exit, last_first=True))

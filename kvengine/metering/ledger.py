@@ -6,8 +6,8 @@ Invariants:
   at most what was counted within one interval is in the row of the next day.
 * Any number of processes add to a row: each writes it only if it is still the one that it read.
 * Reading never writes: a thread looks at the meters every few seconds, and writes the rows of those
-  that moved.  After `kill -9` at most the counts of one interval are lost; what is stored is not
-  counted here, so it is exact.
+  that moved, and so does the end of the program.  After `kill -9` at most the counts of one
+  interval are lost; what is stored is not counted here, so it is exact.
 * A write that was interrupted may be in the store or not: a row says which ledgers wrote it last,
   and how often each has written.
 * The thread refers to the ledger weakly: a database that nobody holds any more goes away.
@@ -30,6 +30,7 @@ from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
 from kvengine.errors import CorruptData, KvError, VersionConflict, pass_on
+from kvengine.file.system import exit_watch, fork_watch
 from kvengine.metering.usage import KINDS, Counts, Meter
 
 DAY_S = 86400
@@ -114,6 +115,9 @@ class Ledger:
         self._begun: tuple[bytes, int, int, Counts] | None = None
         self._lock = OwnedLock()
         self._thread: threading.Thread | None = None
+        # By itself: namespaces keep the ledger, also when nobody keeps their database.
+        fork_watch(self, Ledger.after_fork)
+        exit_watch(self, Ledger.stop)
 
     def begin(self) -> None:
         """Write counts down from now on, in the background."""

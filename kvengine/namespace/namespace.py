@@ -112,8 +112,9 @@ class Namespace(NamespaceWriter):
     ) -> Iterator[KeyChange]:
         """Return an iterator over the changes of keys with a prefix, as they come.
 
-        It waits, without doing anything, until the next change; in the process that writes it is
-        woken at once, elsewhere within milliseconds.
+        It sleeps until the next change, in whatever process that is made, and is woken within a
+        millisecond.  Each watcher gets every change, in each process; for work that one of them
+        should do, see Database.consumer.
 
         Args:
             prefix: only keys that begin so.

@@ -204,3 +204,14 @@ def test_a_plain_store_may_have_the_key_of_the_catalog(run, value: str) -> None:
     assert run("put", "key", "value").exit_code == 0
     assert run("namespace", "list").exit_code == 1
     assert run("delete", "c").exit_code == 0
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("get", "key"), 3), (("list",), 0)])
+def test_plain_readers_say_that_it_is_a_database(
+    run, arguments: tuple[str, ...], code: int
+) -> None:
+    """The key is there, in a namespace: "not in the store" alone would mislead."""
+    run("namespace", "create", "flags")
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert 'is a database with namespaces; read it with "kvengine key get"' in result.stderr

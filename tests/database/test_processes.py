@@ -56,6 +56,31 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 db.close()
 """
+FORKS_WITHOUT_DATABASE = """
+import os, sys, time, kvengine
+kv = kvengine.open(sys.argv[1], durability="os", usage_interval_s=0.05).namespace("ns")
+kv.get("k")
+kv.put("a", "1")
+child = os.fork()
+if child == 0:
+    kv.get("k")
+    for name in "bcd":
+        kv.put(name, "2")
+    time.sleep(60)
+    os._exit(1)
+db = kvengine.open(sys.argv[1], read_only=True)
+until = time.monotonic() + 30
+while db.usage("ns").counts.writes < 4 and time.monotonic() < until:
+    time.sleep(0.01)
+os.kill(child, 9)
+os.waitpid(child, 0)
+"""
+ENDS_WITHOUT_CLOSE = """
+import sys, kvengine
+kv = kvengine.open(sys.argv[1], durability="os", usage_interval_s=3600).namespace("ns")
+kv.put("a", "1")
+kv.get("a")
+"""
 
 
 @contextmanager
@@ -162,6 +187,21 @@ def test_a_forked_child_counts_what_it_does(tmp_path: Path) -> None:
         assert child.wait(60) == 0
     with kvengine.open(tmp_path, **QUICK) as db:
         assert db.usage("ns").counts == Counts(reads=1, writes=3, bytes_in=3)
+
+
+def test_a_child_of_a_program_that_keeps_only_a_namespace_counts_too(tmp_path: Path) -> None:
+    """As in the README: ``visits = kvengine.open(path).namespace("visits")``, then workers."""
+    with running(FORKS_WITHOUT_DATABASE, tmp_path) as child:
+        assert child.wait(60) == 0
+    with kvengine.open(tmp_path, **QUICK) as db:
+        assert db.usage("ns").counts == Counts(reads=2, writes=4, bytes_in=4)
+
+
+def test_a_program_that_ends_without_close_writes_down_what_it_counted(tmp_path: Path) -> None:
+    with running(ENDS_WITHOUT_CLOSE, tmp_path) as child:
+        assert child.wait(60) == 0
+    with kvengine.open(tmp_path, **QUICK) as db:
+        assert db.usage("ns").counts == Counts(reads=1, writes=1, bytes_in=1, bytes_out=1)
 
 
 def test_two_that_add_to_a_row_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

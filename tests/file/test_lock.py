@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvengine.errors import StoreLocked
-from kvengine.file import local
+from kvengine.file import folders, local
 from kvengine.file.local import LocalDirectory
 from tests.waiting import meanwhile
 
@@ -20,14 +20,14 @@ HOLDER = """
 import sys
 from kvengine.file.local import LocalDirectory
 directory = LocalDirectory(sys.argv[1])
-directory.lock()
+directory.lock(shared=len(sys.argv) > 2)
 print("locked", flush=True)
 sys.stdin.readline()
 """
 
 
-def start_holder(child: Child, path: Path) -> subprocess.Popen[str]:
-    process = child(HOLDER, str(path))
+def start_holder(child: Child, path: Path, *, shared: bool = False) -> subprocess.Popen[str]:
+    process = child(HOLDER, str(path), *["shared"] * shared)
     assert process.stdout is not None
     assert process.stdout.readline() == "locked\n"
     return process
@@ -63,6 +63,33 @@ def test_the_same_process_is_refused_too(tmp_path: Path) -> None:
     first.close()
     second.lock()
     second.close()
+
+
+def test_of_several_that_share_it_one_that_is_still_there_is_named(
+    tmp_path: Path, child: Child
+) -> None:
+    """The one that came last may be gone: LOCK alone names it all the same."""
+    holder = start_holder(child, tmp_path, shared=True)
+    last = LocalDirectory(str(tmp_path))
+    last.lock(shared=True)
+    directory = LocalDirectory(str(tmp_path))
+    assert directory.pid_of_holder() == os.getpid()
+    last.unlock(last=False)
+    assert (tmp_path / "LOCK").read_text().split() == [str(os.getpid())]
+    assert directory.pid_of_holder() == holder.pid
+    last.close()
+
+
+def test_where_the_system_lists_no_locks_the_last_one_is_named(
+    tmp_path: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_holder(child, tmp_path)
+    (tmp_path / "LOCK").write_text("4711\n")
+    monkeypatch.setattr(folders, "LOCKS", str(tmp_path / "none"))
+    assert LocalDirectory(str(tmp_path)).pid_of_holder() == 4711
+    (tmp_path / "locks").write_text("1: FLOCK ADVISORY WRITE 77 00:00:1 0 EOF\n\n2: -> FLOCK\n")
+    monkeypatch.setattr(folders, "LOCKS", str(tmp_path / "locks"))
+    assert LocalDirectory(str(tmp_path)).pid_of_holder() == 4711
 
 
 @pytest.mark.parametrize("text", [b"", b"garbage", b"\xff\n12"])
