@@ -6,11 +6,14 @@ Invariants:
 * A damaged record costs only itself: the walk goes on at the next whole one.
 * What a later operation would stumble over is found here: versions that do not grow, an index that
   is not that of the log, keys that are in no run.
+* Files that another process replaced meanwhile are no damage.  So problems count if the files are
+  still the same, or if two passes in a row find them; what processes do can't go on for ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -161,17 +164,20 @@ class Verification:
 
 def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
     """Verify a store that is in use; its jobs go on, but leave the files that are looked at."""
+    before = VerifyReport(0, 0, 0, ())
     with store.pins.pin():
         while True:
             moment = store.as_of_now()
             report = Verification(store.directory, moment.manifest, progress).run(moment.ends)
             report = merged(report, index_problems(store.directory, moment, store.options.clock))
-            # Files that another process has replaced are no damage: look at the new ones.
             if report.ok or store.follower is None:
                 return report
             is_newest = moment.manifest.generation == store.manifest.generation
             if is_newest and not store.follower.refresh():
                 return report
+            if found := found_in_both(report, before):
+                return replace(report, problems=found)
+            before = report
 
 
 def index_problems(directory: Directory, moment: Moment, clock: Any) -> list[CorruptData]:
@@ -240,13 +246,17 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
         NotAStore: there is no store at `path`.
     """
     directory = LocalDirectory(opening.folder_path(path), create=False)
+    before = VerifyReport(0, 0, 0, ())
     try:
         while True:
             manifest, report = _verify_once(path, directory, progress)
             if report.ok:
                 return report
             if store_folder.newest_manifest(directory).generation == manifest.generation:
-                return report  # else a writer has replaced files meanwhile
+                return report
+            if found := found_in_both(report, before):
+                return replace(report, problems=found)
+            before = report
     except CorruptData as error:
         return VerifyReport(1, 0, 0, (error,))
     finally:
@@ -277,6 +287,12 @@ def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
     places = {_place(problem) for problem in report.problems}
     new = [problem for problem in more if _place(problem) not in places]
     return VerifyReport(report.files, report.records, report.bytes, (*report.problems, *new))
+
+
+def found_in_both(report: VerifyReport, before: VerifyReport) -> tuple[CorruptData, ...]:
+    """Return the problems of a pass that the one before it had found, too."""
+    places = {_place(problem) for problem in before.problems}
+    return tuple(problem for problem in report.problems if _place(problem) in places)
 
 
 def _place(problem: CorruptData) -> tuple[str, int]:

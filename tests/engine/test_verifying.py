@@ -322,3 +322,21 @@ def test_a_reader_that_has_caught_up_verifies_the_files_that_there_are(tmp_path)
             writer.put(b"last", b"")
             assert reader.get(b"last") == b""
             assert reader.verify().problems == ()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_damage_is_found_however_often_another_process_replaces_files(path, is_open):
+    change(oldest(path, "*.log"), 4096)
+    with Store(path, **OPTIONS) as other, Store(path, **OPTIONS) as store:
+        passes = []
+
+        def replace_files(done, total):
+            if done == total:
+                passes.append(done)
+                assert len(passes) < 10, "it goes round for ever"
+                other.put(b"last", b"%d" % len(passes))
+                other.checkpoint()
+
+        report = store.verify(replace_files) if is_open else verify(path, replace_files)
+    assert [Path(problem.file).name for problem in report.problems] == [oldest(path, "*.log").name]
+    assert len(passes) == 2
