@@ -116,21 +116,33 @@ class StoreLocked(KvError):
     """Another process has the store open for writing, and one of the two wants no other writer.
 
     That is one with ``exclusive=True`` or ``rebuild=True``, a Follower that keeps its copy there,
-    promote(), or kvengine 0.1.  Or another process has been opening or closing the store for more
-    than a minute.
+    promote(), or kvengine 0.1.  Or another process has been opening or closing the store, or in
+    the middle of a write, for more than a minute.
 
     Attributes:
         path: of the store.
         pid: of a process that has it open, or None.  With several writers it is one of them.
     """
 
-    def __init__(self, path: str, pid: int | None, waited_s: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        pid: int | None,
+        waited_s: float | None = None,
+        *,
+        is_writing: bool = False,
+    ) -> None:
         holder = f"process {pid}" if pid else "another process"
         if waited_s is None:
             message = (
                 f"{path} is open for writing in {holder}, and one of the two wants no other "
                 "writer (exclusive=True, rebuild=True, a Follower's copy, promote, kvengine 0.1): "
                 "close it in every other process first, or open it with read_only=True"
+            )
+        elif is_writing:
+            message = (
+                f"{holder} has been in the middle of a write to {path} for {waited_s:.0f} seconds: "
+                "it was stopped there (SIGSTOP, a debugger); let it go on, or end it"
             )
         else:
             last = f" (process {pid} came last)" if pid else ""

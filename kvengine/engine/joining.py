@@ -73,7 +73,7 @@ def _share(directory: Directory) -> bool:
     """Be one of those who write; False if there is nobody else any more.
 
     Raises:
-        StoreLocked: somebody is alone, and wants to be; or was stopped in the middle of a write.
+        StoreLocked: somebody is alone, and wants to be; or was stopped in mid-write.
     """
     until = time.monotonic() + PATIENCE_S
     directory.lock(shared=True)
@@ -82,7 +82,8 @@ def _share(directory: Directory) -> bool:
         if control is None or not control.is_valid or control.share(SHARE_S):
             return True
         if time.monotonic() > until:
-            raise StoreLocked(directory.path, directory.pid_of_holder())
+            pid = directory.pid_of_holder()
+            raise StoreLocked(directory.path, pid, PATIENCE_S, is_writing=True)
     return False
 
 

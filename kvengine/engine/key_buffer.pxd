@@ -28,12 +28,12 @@ cdef extern from *:
     #include <sys/mman.h>
     /* Memory that goes back to the system at once when it is large: malloc would keep it. */
     #define KV_LARGE (128u << 10)
-    static void *kv_take(size_t size) {
+    static inline void *kv_take(size_t size) {
         if (size < KV_LARGE) return malloc(size);
         void *start = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return start == MAP_FAILED ? NULL : start;
     }
-    static void kv_give(void *start, size_t size) {
+    static inline void kv_give(void *start, size_t size) {
         if (start == NULL) return;
         if (size < KV_LARGE) free(start); else munmap(start, size);
     }

@@ -58,7 +58,7 @@ cdef extern from *:
     #include <time.h>
 
     /* A mutex that processes share, and that falls from the hand of a thread that ends. */
-    static int kv_make_mutex(void *place) {
+    static inline int kv_make_mutex(void *place) {
         pthread_mutexattr_t attributes;
         int code = pthread_mutexattr_init(&attributes);
         if (code) return code;
@@ -95,15 +95,15 @@ cdef extern from *:
     #include <linux/membarrier.h>
     #include <sys/syscall.h>
     #include <unistd.h>
-    static int kv_has_barrier(void) {
+    static inline int kv_has_barrier(void) {
         return (syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0) & MEMBARRIER_CMD_GLOBAL) > 0;
     }
-    static int kv_barrier(void) {
+    static inline int kv_barrier(void) {
         return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) == 0;
     }
     #else
-    static int kv_has_barrier(void) { return 0; }
-    static int kv_barrier(void) { return 0; }
+    static inline int kv_has_barrier(void) { return 0; }
+    static inline int kv_barrier(void) { return 0; }
     #endif
     static inline void kv_step_inside(uint64_t *place) {
         __atomic_store_n(place, 1, __ATOMIC_RELAXED);
@@ -178,7 +178,7 @@ cdef extern from *:
     /* Wait until the pen looks free, but not longer than some microseconds: who has it may be gone
      * without having said so.  Passing it on costs more than a put, so a waiter that found it taken
      * sleeps meanwhile, and lets its holder make some more. */
-    static void kv_wait_for_pen(uint64_t *page, int spins, long sleep_us) {
+    static inline void kv_wait_for_pen(uint64_t *page, int spins, long sleep_us) {
         struct timespec rest = {0, sleep_us * 1000};
         for (int i = 0; i < spins; i++) {
             if (!__atomic_load_n(&page[17], __ATOMIC_RELAXED)) return;

@@ -1,5 +1,6 @@
 """A store that writes alone takes no mutex; the first that joins changes that, in mid-write too."""
 
+import os
 import signal
 import struct
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kvengine import Store, VersionConflict
+from kvengine import Store, StoreLocked, VersionConflict
+from kvengine.engine import joining
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -119,3 +121,17 @@ def test_who_joins_waits_until_nobody_is_inside(tmp_path):
         opened[0].put(b"key", b"2")
         assert store[b"key"] == b"2"
         opened[0].close()
+
+
+def test_who_joins_is_told_of_one_that_was_stopped_in_mid_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
+    with Store(tmp_path, durability="os") as store:
+        store.put(b"key", b"1")
+        set_word(tmp_path, SHARED, 0)
+        set_word(tmp_path, INSIDE, 1)
+        with pytest.raises(StoreLocked, match=f"process {os.getpid()} has been in the middle of a"):
+            Store(tmp_path)
+        set_word(tmp_path, INSIDE, 0)
+        store.put(b"key", b"2")
+        with Store(tmp_path) as other:
+            assert other[b"key"] == b"2"
