@@ -148,6 +148,11 @@ cdef class Control:
         self.set_word(SHARED, IS_SHARED)
         return True
 
+    def disown(self) -> None:
+        """The one who was alone is dead, so it is not inside any more."""
+        self.set_word(INSIDE, 0)
+        self.set_word(SHARED, IS_SHARED)
+
     def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
         """Let a store write together with others."""
         commits.page, commits.keeper = self.words, self

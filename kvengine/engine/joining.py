@@ -36,7 +36,7 @@ from kvengine.engine.store_folder import (
 from kvengine.engine.writer_page import WriterPage, open_control
 from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
 from kvengine.file.directory import Directory
-from kvengine.file.system import boot_id, pid_namespace, process_id
+from kvengine.file.system import boot_id, pid_namespace, process_id, process_is_gone
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -81,10 +81,22 @@ def _share(directory: Directory) -> bool:
         control = open_control(directory, writable=True)
         if control is None or not control.is_valid or control.share(SHARE_S):
             return True
+        if _is_orphan(control):
+            control.disown()
+            return True
         if time.monotonic() > until:
             pid = directory.pid_of_holder()
             raise StoreLocked(directory.path, pid, PATIENCE_S, is_writing=True)
     return False
+
+
+def _is_orphan(control: Control) -> bool:
+    """True if who was alone has died in the middle of a write.
+
+    Its locks are held on by a child of which it did not know: some program in C has forked.
+    """
+    mine = pid_namespace()
+    return mine != 0 and control.pid_namespace == mine and process_is_gone(control.pid)
 
 
 def _begin_alone(store: StoreParts) -> None:

@@ -31,8 +31,10 @@ cdef class Folder:
 
 cdef class Descriptor:
     cdef readonly int fd            # -1 once given away or closed
+    cdef object __weakref__
 
     cdef int take(self) noexcept
+    cdef int _open_at_once(self, bytes name, int flags, int mode, int folder) except -1
 
 
 cdef class FolderLock:

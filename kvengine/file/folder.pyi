@@ -22,7 +22,12 @@ class Descriptor:
     fd: int
 
     def __new__(
-        cls, name: str, flags: int, mode: int = 0o600, folder: int | None = None
+        cls,
+        name: str,
+        flags: int,
+        mode: int = 0o600,
+        folder: int | None = None,
+        locks: bool = False,
     ) -> Self: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc_info: object) -> None: ...

@@ -17,6 +17,7 @@ from libc.stdint cimport uint64_t
 import os
 
 from kvengine.errors import StorageError
+from kvengine.file.system import fork_watch
 
 cdef extern from "<sys/stat.h>" nogil:
     struct stat_t "stat":
@@ -225,13 +226,21 @@ cdef class Descriptor:
         flags: as of os.open().
         mode: who may use a file that is made.
         folder: the descriptor of the folder that `name` is relative to; None: the current one.
+        locks: it is to be locked, so a forked child closes its copy before other code runs there.
 
     Raises:
         OSError: the system refuses.
     """
 
-    def __cinit__(self, name: str, flags: int, mode: int = FILE_MODE, folder: int | None = None):
+    def __cinit__(
+        self, name: str, flags: int, mode: int = FILE_MODE, folder: int | None = None,
+        locks: bool = False,
+    ):
         self.fd = -1
+        if locks:  # opened with the GIL, so that no fork comes before the number is known
+            fork_watch(self, Descriptor.close)
+            self._open_at_once(os.fsencode(name), flags, mode, folder)
+            return
         self.fd = os.open(name, flags | O_CLOEXEC, mode, dir_fd=folder)
 
     def __dealloc__(self) -> None:
@@ -242,6 +251,12 @@ cdef class Descriptor:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+    cdef int _open_at_once(self, bytes name, int flags, int mode, int folder) except -1:
+        self.fd = openat(folder, <const char *>name, flags | O_CLOEXEC, mode)
+        if self.fd < 0:
+            raise OSError(errno, os.strerror(errno), os.fsdecode(name))
+        return 0
 
     cdef int take(self) noexcept:
         """Give the descriptor away, to an object that closes it."""
@@ -284,9 +299,8 @@ cdef class FolderLock:
         cdef bytes text = os.fsencode(name)
         cdef const char *start = text
         cdef int operation = (LOCK_SH if shared else LOCK_EX) | LOCK_NB
-        cdef int code
-        with nogil:
-            code = self._take(folder.fd, start, operation)
+        # With the GIL: a child that was forked in here would have copies that it doesn't know of.
+        cdef int code = self._take(folder.fd, start, operation)
         if code == 0:
             return True
         if code == EAGAIN:
@@ -337,11 +351,9 @@ cdef class FolderLock:
         """True if somebody has the lock; asking holds it for a moment."""
         cdef bytes text = os.fsencode(name)
         cdef const char *start = text
-        cdef bint taken
-        with nogil:
-            taken = is_locked(openat(folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) or \
-                is_locked(openat(folder.fd, start, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
-        return taken
+        # With the GIL, as in take().
+        return is_locked(openat(folder.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) or \
+            is_locked(openat(folder.fd, start, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
     def note(self, text: bytes) -> None:
         """Write down who has the lock; on a full disk that is left out: the lock counts."""
@@ -382,5 +394,6 @@ cdef bint is_locked(int fd) noexcept nogil:
     cdef bint taken = False
     if fd >= 0:
         taken = flock(fd, LOCK_EX | LOCK_NB) != 0 and errno == EAGAIN
+        flock(fd, LOCK_UN)  # a child that was forked just now has a copy
         close(fd)
     return taken

@@ -4,6 +4,8 @@ Invariants:
 
 * A folder that is made here is for its owner alone, whatever the umask, and is durable with those
   above it; the mode of one that was there is kept.
+* What locks a file for a moment unlocks it, rather than only closing it: a child that was forked
+  meanwhile has a copy of the descriptor, and would hold the lock on.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import stat
 
 from kvengine.errors import NotAStore, pass_on
 from kvengine.file.folder import Descriptor, Folder
-from kvengine.file.output import refusals, sync_folder
+from kvengine.file.output import FILE_MODE, refusals, sync_folder
 
 FOLDER_MODE = 0o700
 LOCKS = "/proc/locks"
@@ -63,6 +65,18 @@ def warn_if_loose(folder: Folder) -> None:
             folder.path,
             stat.S_IMODE(found.st_mode),
         )
+
+
+def open_to_lock(name: str, folder: Folder) -> Descriptor:
+    """Open a file to lock it for moments; made if it is missing."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    return Descriptor(name, flags, FILE_MODE, folder.fd, locks=True)
+
+
+def unlock(file: Descriptor) -> None:
+    """Give back the lock of a file, which may have been closed meanwhile."""
+    with contextlib.suppress(ValueError):
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def try_flock(file: Descriptor, path: str) -> bool:

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from kvengine.errors import pass_on
 from kvengine.file.folder import Descriptor
+from kvengine.file.folders import unlock
 from kvengine.file.output import FILE_MODE, refusals
 from kvengine.file.system import fork_watch, process_id
 
@@ -35,11 +36,12 @@ class Lease:
     Thread-safety: threads may share it.
     """
 
-    __slots__ = ("__weakref__", "_file", "_folder", "_name", "is_over", "users")
+    __slots__ = ("__weakref__", "_file", "_folder", "_name", "_pid", "is_over", "users")
 
     def __init__(self, name: str, folder: Folder | None) -> None:
         self._name, self._folder = name, folder
         self._file: Descriptor | None = None
+        self._pid = process_id()
         self.is_over = False  # it was given back, or stayed with the parent process
         self.users: WeakSet[object] = WeakSet()
         fork_watch(self, Lease.release)
@@ -68,6 +70,8 @@ class Lease:
         """Let others take it; releasing twice is no error."""
         self.is_over = True
         if self._file is not None:
+            if self._pid == process_id():  # a child of which nobody was told has a copy
+                unlock(self._file)
             self._file.close()
         self._folder = None
 
@@ -78,7 +82,7 @@ class Lease:
             OSError: the system refuses.
         """
         # A fork from here on finds it in its place, and closes the child's copy.
-        self._file = Descriptor(self._name, FLAGS, FILE_MODE, folder.fd)
+        self._file = Descriptor(self._name, FLAGS, FILE_MODE, folder.fd, locks=True)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

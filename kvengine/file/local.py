@@ -24,8 +24,10 @@ from kvengine.file.folder import Descriptor, Folder, FolderLock, rest
 from kvengine.file.folders import (
     make_folder,
     open_folder,
+    open_to_lock,
     still_locking,
     try_flock,
+    unlock,
     warn_if_loose,
 )
 from kvengine.file.mapped import MappedFile
@@ -38,11 +40,11 @@ from kvengine.file.output import (
     refusals,
     send,
 )
+from kvengine.file.system import fork_watch
 
 LOCK_NAME = "LOCK"
 OPENING_NAME = "OPENING"  # held with flock by who opens or closes the store
 OPENING_S = 60.0  # the longest wait for another process that does
-UPDATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 READ_BYTES = 1 << 16
 LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
 LOCK_PAUSE_S = 0.002
@@ -58,18 +60,13 @@ class LocalDirectory:
     Thread-safety: threads may share it, also while one of them closes it.
     """
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        create: bool = True,
-        folder: Folder | None = None,
-    ) -> None:
+    def __init__(self, path: str, *, create: bool = True, folder: Folder | None = None) -> None:
         self.path = os.path.abspath(path)
         self._lock = FolderLock()
         self._guard: Descriptor | None = None  # of opening()
         self._was_left_open = False
         self._folder: Folder | None = folder
+        fork_watch(self, LocalDirectory.after_fork_in_child)  # also while it is being opened
         if folder is None:
             with refusals("use the folder", self.path):
                 if create and not os.path.lexists(self.path):
@@ -183,7 +180,7 @@ class LocalDirectory:
         """Replace a small file by what `change` makes of it, while nobody else does."""
         folder, path = self._to_change(), self._at(GUARD_NAME)
         with refusals("lock", path):
-            guard = Descriptor(GUARD_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
+            guard = open_to_lock(GUARD_NAME, folder)
         try:
             with refusals("lock", path):
                 fcntl.flock(guard, fcntl.LOCK_EX)
@@ -195,6 +192,7 @@ class LocalDirectory:
             if changed is not None:
                 self.replace(name, changed, durable=durable)
         finally:
+            unlock(guard)
             guard.close()
 
     def create(self, name: str) -> LocalOutput:
@@ -291,7 +289,7 @@ class LocalDirectory:
         folder, guard = self._to_change(), self._guard
         if guard is None:  # kept from opening to closing, when there may be no descriptor to be had
             with refusals("open", self._at(OPENING_NAME)):
-                guard = Descriptor(OPENING_NAME, UPDATE_FLAGS, FILE_MODE, folder.fd)
+                guard = open_to_lock(OPENING_NAME, folder)
             self._guard = guard
         try:
             until = time.monotonic() + OPENING_S
@@ -301,8 +299,7 @@ class LocalDirectory:
                 rest(LOCK_PAUSE_S)
             yield
         finally:
-            with contextlib.suppress(ValueError):  # it was closed meanwhile
-                fcntl.flock(guard, fcntl.LOCK_UN)
+            unlock(guard)
 
     def lock(self, *, shared: bool = False) -> None:
         """Become the one who writes, or one of them; StoreLocked if another one is alone."""
@@ -390,6 +387,7 @@ class LocalDirectory:
         self._lock.forget()
         if self._guard is not None:
             self._guard.close()
+            self._guard = None
 
     def close(self) -> None:
         """Give everything back."""

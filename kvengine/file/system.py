@@ -45,6 +45,18 @@ def process_id() -> int:
     return os.getpid()
 
 
+def process_is_gone(pid: int) -> bool:
+    """True if no process of this PID namespace has the id; False also if that can't be told."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError as error:
+        pass_on(error)
+        return True
+    except (OSError, OverflowError) as error:
+        pass_on(error)
+    return False
+
+
 def pid_namespace() -> int:
     """Return a number that tells the PID namespace (of a container) from others; 0: not known."""
     try:

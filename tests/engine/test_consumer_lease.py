@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import ConsumerLocked, InvalidRequest, StorageError, Store
+from kvengine.file import lease
 from tests.forking import in_child
 from tests.waiting import HANG_S, until
 
@@ -307,14 +308,11 @@ def test_who_lost_the_lease_does_not_move_the_position(store, other):
 def test_who_may_not_write_to_the_folder_gets_nothing(store, other, monkeypatch):
     store.consumer("jobs")
     consumer = other.consumer("jobs")
-    open_file = os.open
 
-    def refused(path, flags, *rest, **options):
-        if str(path).endswith(".lease"):
-            raise PermissionError(13, "Permission denied", path)
-        return open_file(path, flags, *rest, **options)
+    def refused(name, *rest, **options):
+        raise PermissionError(13, "Permission denied", name)
 
-    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(lease, "Descriptor", refused)
     with pytest.raises(StorageError, match="take the lease"):
         list(consumer.changes())
 
