@@ -261,6 +261,9 @@ def abandon(store: StoreParts) -> None:
     if store.is_released or is_finalizing():
         return
     try:
+        store.maintenance.belong_to(store)
+        if store.follower is not None:
+            store.follower.belong_to(store)
         close_store(store)
     except Exception as error:  # noqa: BLE001  # nobody is left to hear it
         logger.warning("a store was not closed, and closing it failed: %s", error)

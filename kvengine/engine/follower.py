@@ -70,6 +70,10 @@ class Follower:
         assert store is not None
         return store
 
+    def belong_to(self, store: StoreParts) -> None:
+        """Know the store again, which is about to go: the collector has cut what was weak."""
+        self._reference = weakref.ref(store)
+
     def _connect(self, page: WriterPage | None) -> None:
         self._page = page
         if page is None:

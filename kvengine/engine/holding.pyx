@@ -95,7 +95,7 @@ cdef class OwnedLock:
     cdef unsigned long owner
     cdef Py_ssize_t depth
     cdef readonly bint is_busy      # it is held by a job
-    cdef readonly Py_ssize_t waiting  # so many threads want it
+    cdef Py_ssize_t waiting         # so many threads want it
 
     def __cinit__(self) -> None:
         self.lock = new_lock()
@@ -160,6 +160,10 @@ cdef class Hold:
 
     def __dealloc__(self) -> None:
         self.end()
+
+    def is_wanted(self) -> bool:
+        """True if another thread waits for the lock."""
+        return self.lock.waiting > 0
 
     cdef void end(self) noexcept:
         if self.active:

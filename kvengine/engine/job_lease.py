@@ -29,13 +29,13 @@ class JobLease:
     """
 
     def __init__(self, store: StoreParts) -> None:
-        self._store = weakref.ref(store)
+        self.store = weakref.ref(store)
         self._worker = Worker(self._beat)  # its thread is there while a job runs
         self.token = 0  # of the store, from claim() to end()
 
     def claim(self, waits: bool = False) -> bool:
         """Have the lease from now on; False if another store has it.  See LogEnd.claim_jobs()."""
-        store = self._store()
+        store = self.store()
         if store is None or not store.claim_jobs(store.token, STALE_MS, waits):
             return False
         self.token = store.token
@@ -44,12 +44,12 @@ class JobLease:
 
     def has_gone(self) -> bool:
         """True if another store has taken it over."""
-        store = self._store()
+        store = self.store()
         return store is not None and self.token != 0 and not store.still_has_jobs(self.token)
 
     def end(self) -> None:
         """Another process may do the next job."""
-        store, token, self.token = self._store(), self.token, 0
+        store, token, self.token = self.store(), self.token, 0
         if store is not None and token and not store.is_refused:
             store.end_jobs(token)
         self.stop()

@@ -127,6 +127,10 @@ class JobThread:
         self.is_stopping = False  # no background work: the store is being closed
         self.failures = Failures()
 
+    def belong_to(self, store: StoreParts) -> None:
+        """Know the store again, which is about to go: the collector has cut what was weak."""
+        self._store = self.lease.store = weakref.ref(store)
+
     def wake(self) -> None:
         """There may be work; start the thread if there is none yet."""
         self._is_watching = True
@@ -206,8 +210,8 @@ class JobThread:
         Raises:
             JobStopped: it should stop here.
         """
-        task, store = self._current, self._store()
-        if store is not None and self._hold is not None and store.files.waiting:
+        task = self._current
+        if self._hold is not None and self._hold.is_wanted():
             raise JobsLost("the store starts over: all its threads wait for that")
         if self.lease.has_gone():
             raise JobsLost("another process does the jobs of the store by now")

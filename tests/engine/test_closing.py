@@ -1,5 +1,6 @@
 """Closing: the next open has next to nothing to do; two threads, an interruption, a failure."""
 
+import gc
 import os
 import signal
 import threading
@@ -271,6 +272,25 @@ def test_a_store_that_is_dropped_after_an_interrupted_close_gives_its_lock_back(
             store.close()
     del store
     Store(tmp_path).close()
+
+
+def test_a_store_that_the_collector_drops_is_closed_like_any_other(tmp_path, caplog):
+    """What refers to it weakly does no more then; another process has replaced the manifest."""
+    options = {"durability": "os", "compaction": "manual"}
+    with Store(tmp_path, **options) as other:
+        store = Store(tmp_path, **options)
+        other.checkpoint()
+        store.update({b"%d" % number: b"" for number in range(KEYS)})
+        cycle = [store]
+        cycle.append(cycle)
+        del store, cycle
+        gc.collect()
+        assert other.claim_jobs(other.token, 60_000)  # it has given them back
+        other.end_jobs(other.token)
+        assert other.follower.refresh()  # it has saved its index
+        assert len(other) == KEYS
+        assert other.directory.is_last()
+    assert caplog.text == ""
 
 
 def test_a_close_that_fails_gives_the_folder_back(tmp_path, monkeypatch):
