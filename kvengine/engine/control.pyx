@@ -118,7 +118,7 @@ cdef class Control:
     def begin_in(
         self, segment_id: int, first_version: int, allocated: int, taken_over: bool = False,
     ) -> None:
-        """Say in which segment the log goes on; `taken_over`: see waits_for_name."""
+        """Say in which segment the log goes on; `taken_over`: see LogEnd.waits_for_name()."""
         self.set_word(ALLOCATED, allocated)
         self.set_word(PREPARED, 0)
         self.set_word(BEGUN, first_version)
@@ -190,15 +190,6 @@ cdef class Control:
         """The PID namespace of those who share the page; 0: not known."""
         return self.word(PID_NAMESPACE)
 
-    def take_id(self) -> int:
-        """Return a number that no file of this store had before."""
-        return add_word(&self.words[NEXT_ID], 1)
-
-    @property
-    def next_id(self) -> int:
-        """The next number of a file."""
-        return self.word(NEXT_ID)
-
     @property
     def floor(self) -> int:
         """No segment with a lower number may begin any more."""
@@ -208,18 +199,6 @@ cdef class Control:
     def segment(self) -> int:
         """The id of the segment that was begun last; 0: none."""
         return self.word(SEGMENT)
-
-    @property
-    def waits_for_name(self) -> bool:
-        """True if no segment may begin before the newest one is on disk.
-
-        It was begun because one who wrote was killed.  If that one's tail were left by a power cut,
-        and this segment not, but the next, what never was visible would pass for what came before.
-        """
-        taken_over = self.word(TAKEN_OVER)
-        return (
-            taken_over != 0 and taken_over == self.word(SEGMENT)
-            and self.word(NAMED) < taken_over)
 
     @property
     def named(self) -> int:

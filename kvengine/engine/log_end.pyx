@@ -138,7 +138,7 @@ cdef class LogEnd(Pen):
 
     def commit_manifest(
         self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
-        before: int, floor: int,
+        before: int,
     ) -> int:
         """Put a manifest in place, if this store still has the jobs and nobody replaced it.
 
@@ -243,6 +243,11 @@ cdef class LogEnd(Pen):
         """Let `is_tight` be true; False if it was."""
         return add_word(&self.page[TIGHT], 1) == 0
 
+    @property
+    def is_unnamed(self) -> bool:
+        """True if a sync with names must come before the next segment; see waits_for_name()."""
+        return self.waits_for_name()
+
     def offer_segment(self, made: NextSegment | None) -> NextSegment | None:
         """Keep a segment to go on in when this one is full; return the one that was kept."""
         kept, self.next_segment = self.next_segment, made
@@ -317,7 +322,11 @@ cdef class LogEnd(Pen):
         return DONE
 
     cdef bint waits_for_name(self) noexcept:
-        """See Control.waits_for_name."""
+        """True if no segment may begin before the newest one is on disk.
+
+        It was begun because one who wrote was killed.  If that one's tail were left by a power cut,
+        and this segment not, but the next, what never was visible would pass for what came before.
+        """
         cdef uint64_t taken_over = load_word(&self.page[TAKEN_OVER])
         return (
             taken_over != 0 and taken_over == load_word(&self.page[SEGMENT])

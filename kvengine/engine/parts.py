@@ -106,7 +106,7 @@ class StoreParts(StoreFiles):
         made = self.next_segment
         page = self.control_page
         assert page is not None
-        if page.waits_for_name:
+        if self.is_unnamed:
             self.commits.sync(always=True)
         if (
             made is None
@@ -327,13 +327,9 @@ class StoreParts(StoreFiles):
         elif time.monotonic() - self.behind_since >= IN_STEP_S and self.follower is not None:
             self.follower.start_over()
 
-    def follow_further(self) -> None:
-        """Take in what others have done, where that takes more than reading on in the log."""
+    def _follow_further(self) -> None:
         assert self.follower is not None
         self.follower.follow_further()
-
-    def _follow_further(self) -> None:
-        self.follow_further()
 
     def leaves_jobs_to_others(self) -> bool:
         """True if another process does jobs now, or has just done one, and this one would have to

@@ -217,19 +217,6 @@ cdef class Pen(Reader):
             self.frozen -= 1
             self.leave()
 
-    def with_pen(self, action: object, *args: object) -> object:
-        """The same, and no other process writes either: for the shortest of steps."""
-        self.acquire()
-        self.frozen += 1
-        cdef bint collects = PyGC_Disable()
-        try:
-            return action(*args)
-        finally:
-            if collects:
-                PyGC_Enable()
-            self.frozen -= 1
-            self.release()
-
     def after_fork(self) -> None:
         """In a child: the threads that wrote, or waited to, are not here."""
         self._make_door()

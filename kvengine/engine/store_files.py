@@ -60,10 +60,6 @@ class StoreFiles(Applier):
     unfinished: Unfinished | None
     manifest_seen: tuple[object, Manifest | None] = (None, None)  # what it was when, on disk
 
-    def follow_further(self) -> None:
-        """Take in what others have done, where that takes more than reading on in the log."""
-        raise NotImplementedError
-
     def replace_manifest(
         self,
         finish: Callable[[], None] = _nothing,
@@ -88,7 +84,7 @@ class StoreFiles(Applier):
         self.commits.check_present()
         table = self.segment_table
         while not (floor := self.raise_floor()):
-            self.follow_further()
+            self._follow_further()
         if self.segment_table is not table:  # it has started over, so what the job knows is old
             raise JobsLost("the files of the store were replaced during this job")
         given = changes.pop("segments", None)
@@ -105,7 +101,7 @@ class StoreFiles(Applier):
         )
         self.unfinished = unfinished
         try:
-            self._put_in_place(manifest, before.generation, floor)
+            self._put_in_place(manifest, before.generation)
         except OSError as error:
             if not self._has_taken_place(unfinished):
                 self.unfinished = None
@@ -119,12 +115,12 @@ class StoreFiles(Applier):
         self.commits.refuse_failed()
         self._find_strays()
 
-    def _put_in_place(self, manifest: Manifest, before: int, floor: int) -> None:
+    def _put_in_place(self, manifest: Manifest, before: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
             folder = folder if self.directory.folder is folder else None
             stamp = self.directory.stamp(temporary)
             code = self.commit_manifest(
-                act, folder, temporary, MANIFEST_NAME, self.token, before, floor
+                act, folder, temporary, MANIFEST_NAME, self.token, before
             )
             if code:
                 raise JobsLost(

@@ -28,6 +28,12 @@ class Jobs(Puts):
 
     # -- jobs
 
+    def idle(self, state: State, number: int, process: Process) -> Steps:
+        """Nothing to do, or a put, or a job."""
+        yield from super().idle(state, number, process)
+        if state.jobs and not process.put and state.page.pen != HELD:
+            yield from self.claim(state, number, process)
+
     def claim(self, state: State, number: int, process: Process) -> Steps:
         """Take the lease of nobody, of one who is dead, or of one who was not heard of for long."""
         page = state.page

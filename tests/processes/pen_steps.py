@@ -95,12 +95,6 @@ class Puts:
                 "takes the pen",
                 self.moved(state, number, taken, page._replace(pen=HELD), started=started),
             )
-        if state.jobs and not process.put:
-            yield from self.claim(state, number, process)
-
-    def claim(self, state: State, number: int, process: Process) -> Steps:
-        """Begin a job; see pen_jobs.py."""
-        raise NotImplementedError
 
     def known(self, manifest: Manifest | None) -> Manifest | None:
         """Return what a process remembers of a manifest: only one mistake needs that."""
