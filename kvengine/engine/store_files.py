@@ -119,9 +119,7 @@ class StoreFiles(Applier):
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
             folder = folder if self.directory.folder is folder else None
             stamp = self.directory.stamp(temporary)
-            code = self.commit_manifest(
-                act, folder, temporary, MANIFEST_NAME, self.token, before
-            )
+            code = self.commit_manifest(act, folder, temporary, MANIFEST_NAME, self.token, before)
             if code:
                 raise JobsLost(
                     "another process does the jobs of the store by now"
