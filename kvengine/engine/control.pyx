@@ -26,7 +26,7 @@ from kvengine.engine.page cimport (
     GATHERING, GENERATION, HUNGRY, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
     LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
     PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, TIGHT,
-    VERSION, WILL_BE_SHARED, WRITING, add_word, barrier, has_barrier, load_word, make_mutex,
+    VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex,
     now_us, store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
