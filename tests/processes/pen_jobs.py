@@ -237,10 +237,15 @@ class Jobs(Puts):
         yield "syncs the folder", self.folder_synced(state, number, process._replace(step="remove"))
 
     def remove(self, state: State, number: int, process: Process) -> Steps:
-        """Remove what was replaced, and nothing else; then the job is over."""
+        """Remove what was replaced, and what others who were killed left; then the job is over."""
+        assert process.draft is not None
+        named = {row.id for row in process.draft.rows}
+        floor = process.draft.next_id
+        if self.mistake == "files above the floor are taken for those of the dead":
+            floor = state.page.next_id
         files = tuple(
-            file._replace(is_removed=True) if file.id == process.input else file
+            file._replace(is_removed=True) if file.id < floor and file.id not in named else file
             for file in state.files
         )
         over = Process(ahead=process.ahead, token=process.token, known=self.known(process.draft))
-        yield "removes what it replaced", self.moved(state, number, over, files=files)
+        yield "removes what no manifest will name", self.moved(state, number, over, files=files)

@@ -51,6 +51,7 @@ MISTAKES = {
         puts=3, kills=1, sizes=(1, 2, 2)
     ),
     "inputs are removed before the folder is synced": Scenario(processes=1, jobs=2, capacity=1),
+    "files above the floor are taken for those of the dead": Scenario(jobs=1, capacity=1),
     "a segment is named before it is on disk": Scenario(processes=1, jobs=1, capacity=1),
     "a page of another boot is believed": Scenario(cuts=1),
     "the pen stays with the dead": Scenario(kills=1),  # as if it were told by a pid: that is reused
