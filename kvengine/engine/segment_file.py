@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 
 from kvengine.engine.hash import xxh3_64
-from kvengine.engine.manifest import COMPACTED
+from kvengine.engine.manifest import COMPACTED, LOG
 from kvengine.engine.segment import MAP_BYTES
 from kvengine.errors import CorruptData, UnsupportedFormat
 from kvengine.file.directory import Directory
@@ -23,7 +23,7 @@ MAGIC = b"kvengine"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQ")
 HEADER_BYTES = HEADER.size + 8
-KNOWN_BYTES = 40  # of the header of a segment of the log: what follows is said nowhere else
+KNOWN_BYTES = 40  # of the header of a new segment: what follows is said nowhere else
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def decode(data: bytes, file: str) -> SegmentHeader:
 
 
 def is_torn(data: bytes, segment_id: int, uuid: bytes) -> bool:
-    """True if this is what a power cut may leave of the header of a new segment of the log.
+    """True if this is what a power cut, or a kill, may leave of the header of a new segment.
 
     The header is written once, before anything else is, and is on disk as a whole after the first
     sync of the file.  So if only its beginning is there and zeros follow, or zeros and then its
@@ -124,7 +124,14 @@ def is_torn(data: bytes, segment_id: int, uuid: bytes) -> bool:
     must be, byte for byte, what was written, as far as that can be known.
     """
     data = data.ljust(HEADER_BYTES, b"\0")
-    known = HEADER.pack(MAGIC, FORMAT, 0, uuid, segment_id, 0, 0)[:KNOWN_BYTES]
+    return any(
+        _is_part(data, HEADER.pack(MAGIC, FORMAT, kind, uuid, segment_id, 0, 0)[:KNOWN_BYTES])
+        for kind in (LOG, COMPACTED)
+    )
+
+
+def _is_part(data: bytes, known: bytes) -> bool:
+    """True if this is a part of a header that begins with what is known."""
     begun = data.rstrip(b"\0")
     if len(begun) < HEADER_BYTES:
         checksum = struct.pack("<Q", xxh3_64(data[: HEADER.size]))[: max(len(begun) - 56, 0)]

@@ -7,6 +7,7 @@ import pytest
 from kvengine import CorruptData, Store
 from kvengine.engine import segment_file
 from kvengine.engine.hash import xxh3_64
+from kvengine.engine.manifest import COMPACTED
 from kvengine.testing.crashing import folder_of
 from kvengine.testing.history import content_of
 
@@ -59,6 +60,21 @@ def test_a_header_that_is_torn_at_any_byte_is_as_none(files, end, rest):
         content = opened(files, data)
         assert b"in the second" not in content
         assert len(content) == 41
+
+
+@pytest.mark.parametrize("end", ["beginning", "end"])
+def test_a_torn_header_of_a_segment_that_compaction_began_is_as_none(files, end):
+    with Store.in_directory(folder_of(files), **OPTIONS) as store:
+        uuid, expected = store.manifest.uuid, content_of(store)
+    header = segment_file.SegmentHeader(COMPACTED, uuid, 9, 1, 1 << 63 | 1).encode()
+    for cut in range(HEADER_BYTES):
+        part = bytes(cut + 1) + header[cut + 1 :]
+        if end == "beginning":
+            part = header[:cut] + bytes(HEADER_BYTES - cut)
+        folder = folder_of({**files, "00000009.log": part})
+        with Store.in_directory(folder, **OPTIONS) as store:
+            assert content_of(store) == expected
+            assert "00000009.log" not in folder.names()
 
 
 def test_other_damage_to_the_header_is_damage(files):
