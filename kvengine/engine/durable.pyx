@@ -109,6 +109,7 @@ cdef class CommitGroup:
             if not self.is_plain:
                 return self._wait_in_python(version, alone)
             files = self._plan(&plan)
+            _active = self.active  # stays open; once it is filled it needs a sync that begins later
             self.syncing += 1
             with nogil:
                 code = self._sync(&plan) if alone else self._take_part(&plan, version)
@@ -129,7 +130,7 @@ cdef class CommitGroup:
         return self.held is not None and self.held.state() != PRESENT
 
     cdef list _plan(self, Plan *plan):
-        """Say what must be synced; the result keeps the files open meanwhile."""
+        """Say what must be synced; return the segments that were filled before."""
         cdef MappedFile file
         cdef list files
         while len(self.unsynced) > FILES_AT_ONCE:
@@ -150,7 +151,6 @@ cdef class CommitGroup:
         if self.active is not None:
             file = self.active
             plan.active = file.fd
-            files.append(file)
         plan.folder = self.held.fd if load_word(&self.page[NAMED]) < self.active_id else -1
         return files
 
