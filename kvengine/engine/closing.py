@@ -170,7 +170,7 @@ def _settle(store: StoreParts) -> None:
     if _must_sync(store):
         store.commits.sync()
     # While another process does jobs, it will do these as well.
-    if _has_jobs(store) and store.claim_jobs(store.token, STALE_MS):
+    if _has_jobs(store) and _claim_jobs(store):
         store.maintenance.run(lambda: _last_jobs(store))
     store.commits.refuse_failed()
 
@@ -186,6 +186,12 @@ def _has_jobs(store: StoreParts) -> bool:
         or any(row.size_bytes is None for row in store.rows[:-1])
         or _next_open_is_slow(store)
     )
+
+
+def _claim_jobs(store: StoreParts) -> bool:
+    """Have the jobs; a job that has lost them does not get them back by this."""
+    with store.jobs.held():
+        return store.claim_jobs(store.token, STALE_MS)
 
 
 def _last_jobs(store: StoreParts) -> None:

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kvengine import Store
-from kvengine.engine import segment_file
+from kvengine import Store, StoreClosed
+from kvengine.engine import closing, segment_file
 from kvengine.engine.manifest import LOG
 from kvengine.engine.names import id_of, is_manifest_to_be
 from kvengine.engine.segment_file import SegmentHeader
+from kvengine.file.folder import rest
 from kvengine.testing.check import check_store
 from tests.waiting import HANG_S
 
@@ -89,6 +90,31 @@ def test_a_job_gives_way_to_a_thread_that_starts_over(stores):
         store.follower.start_over()
         assert result.result() == "done"
     check_store(store)
+
+
+def test_who_closes_does_not_give_a_job_back_what_it_has_lost(stores, monkeypatch):
+    store, _ = stores
+    begun, closes, seen = threading.Event(), threading.Event(), []
+
+    def job():
+        if not begun.is_set():
+            store.end_jobs(store.token)
+            begun.set()
+            closes.wait()
+            seen.extend(store.still_has_jobs(store.token) or rest(0.001) for _ in range(100))
+            store.maintenance.check()
+
+    def has_jobs(_):
+        closes.set()
+        return True
+
+    monkeypatch.setattr(closing, "_has_jobs", has_jobs)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(store.maintenance.run, job)
+        begun.wait()
+        store.close()
+        assert set(seen) == {None}
+        assert isinstance(result.exception(), StoreClosed | None)
 
 
 def leave_files(store):
