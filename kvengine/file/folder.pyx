@@ -7,6 +7,7 @@ Invariants:
 * The file that is watched is held open: as long as its inode is found under its name, the folder
   holds the store that was opened.  A folder that was moved still does.
 * A descriptor has an owner from the call that opens it on: no exception comes in between.
+* What root makes in a folder is its owner's.
 * A lock is taken as a whole or not at all, in one call that nothing interrupts, and given back by
   the process that took it; a forked child just closes its copy.
 """
@@ -24,6 +25,7 @@ cdef extern from "<sys/stat.h>" nogil:
         uint64_t st_dev
         uint64_t st_ino
         uint64_t st_nlink
+        unsigned int st_uid, st_gid
     int fstat(int fd, stat_t *found)
     int fstatat(int fd, const char *name, stat_t *found, int flags)
 
@@ -39,6 +41,8 @@ cdef extern from "<sys/file.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int getpid()
+    unsigned int geteuid()
+    int fchown(int fd, unsigned int owner, unsigned int group)
     int ftruncate(int fd, long long size)
     ssize_t pwrite(int fd, const void *data, size_t size, long long offset)
 
@@ -65,6 +69,17 @@ cdef extern from *:
     void kv_sleep(double seconds) nogil
 
 cdef int FILE_MODE = 0o600
+
+cdef void _give_to_owner(int folder, int fd) noexcept nogil:
+    """Let a file that root made in the folder of somebody else be theirs.
+
+    Else a command of root would keep out the service whose folder it is.  One with another name as
+    well may have been put here by a link, and is left as it is.
+    """
+    cdef stat_t where, made
+    if geteuid() == 0 and fstat(folder, &where) == 0 and fstat(fd, &made) == 0:
+        if made.st_uid == 0 and where.st_uid != 0 and made.st_nlink == 1:
+            fchown(fd, where.st_uid, where.st_gid)  # not in every namespace of users
 
 
 def rest(seconds: float) -> None:
@@ -242,6 +257,8 @@ cdef class Descriptor:
             self._open_at_once(os.fsencode(name), flags, mode, folder)
             return
         self.fd = os.open(name, flags | O_CLOEXEC, mode, dir_fd=folder)
+        if folder is not None and flags & O_CREAT:
+            _give_to_owner(folder, self.fd)
 
     def __dealloc__(self) -> None:
         give_back(self.fd)
@@ -324,6 +341,7 @@ cdef class FolderLock:
             give_back(file_fd)
             give_back(folder_fd)
             return code
+        _give_to_owner(folder_fd, file_fd)
         self.folder_fd, self.file_fd, self.pid = folder_fd, file_fd, getpid()
         return 0
 

@@ -39,6 +39,15 @@ PAUSES_S = (0.2, 1.0, 2.0, 4.0, 8.0)  # before one that could not start is tried
 MORE_S = 10.0  # than a process takes to stop
 
 
+def ended(returncode: int) -> str:
+    """Return how a process ended, in words."""
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    with suppress(ValueError):  # a signal without a name, as those for real time are
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"was killed by signal {-returncode}"
+
+
 class Child:
     """A worker.
 
@@ -179,7 +188,11 @@ class Supervisor:
         for number, worker in enumerate(self._workers):
             if worker.process.poll() is None:
                 continue
-            logger.error("a worker has died with %s and is started again", worker.process.poll())
+            logger.error(
+                "worker process %d %s; another one is started",
+                worker.process.pid,
+                ended(worker.process.returncode),
+            )
             if time.monotonic() - worker.began < SHORT_LIFE_S:
                 time.sleep(SHORT_LIFE_S)
             self._end(worker, self._timeout_s)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 import kvengine
+from kvengine.server import supervisor
 from tests.server.processes import certificate_in, children, serving, wait_for
 from tests.server.running import ACCOUNT, TOKEN
 
@@ -255,14 +256,32 @@ def test_workers(data: Path) -> None:
             client.delete(f"{server.url}/v1/tokens/{secret['token']['id']}")
             for _ in range(4):
                 assert httpx.get(f"{values}/k", headers=reader).status_code == 401
-            for pid in children(server.process.pid):
+            killed = children(server.process.pid)
+            for pid in killed:
                 os.kill(pid, signal.SIGKILL)
             wait_for(lambda: client.get(f"{server.url}/ready").status_code == 200)
             wait_for(lambda: client.put(f"{values}/after", content=b"v").status_code == 200)
             assert len(children(server.process.pid)) == 2
         assert server.stop() == 0
+        assert server.process.stderr is not None
+        said = server.process.stderr.read()
+    for pid in killed:
+        assert f"worker process {pid} was killed by SIGKILL; another one is started" in said
     with kvengine.open(data) as db:
         assert db.namespace("default").get("after") == "v"
+
+
+@pytest.mark.parametrize(
+    ("returncode", "words"),
+    [
+        (0, "exited with code 0"),
+        (3, "exited with code 3"),
+        (-15, "was killed by SIGTERM"),
+        (-40, "was killed by signal 40"),
+    ],
+)
+def test_the_log_says_how_a_worker_ended(returncode: int, words: str) -> None:
+    assert supervisor.ended(returncode) == words
 
 
 def test_what_workers_counted(data: Path) -> None:
