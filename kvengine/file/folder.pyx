@@ -15,6 +15,8 @@ Invariants:
 from libc.errno cimport EAGAIN, ENOENT, ESTALE, errno
 from libc.stdint cimport uint64_t
 
+from kvengine.file.owner cimport give_to_owner
+
 import os
 
 from kvengine.errors import StorageError
@@ -25,7 +27,6 @@ cdef extern from "<sys/stat.h>" nogil:
         uint64_t st_dev
         uint64_t st_ino
         uint64_t st_nlink
-        unsigned int st_uid, st_gid
     int fstat(int fd, stat_t *found)
     int fstatat(int fd, const char *name, stat_t *found, int flags)
 
@@ -41,8 +42,6 @@ cdef extern from "<sys/file.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
     int getpid()
-    unsigned int geteuid()
-    int fchown(int fd, unsigned int owner, unsigned int group)
     int ftruncate(int fd, long long size)
     ssize_t pwrite(int fd, const void *data, size_t size, long long offset)
 
@@ -52,12 +51,6 @@ cdef extern from *:
         return __atomic_load_n(turn, __ATOMIC_SEQ_CST);
     }
     static inline void kv_next_turn(int *turn) { __atomic_fetch_add(turn, 1, __ATOMIC_SEQ_CST); }
-    """
-    int kv_load_turn(const int *turn) noexcept nogil
-    void kv_next_turn(int *turn) noexcept nogil
-
-cdef extern from *:
-    """
     #include <time.h>
     static void kv_sleep(double seconds) {
         struct timespec rest;
@@ -66,20 +59,11 @@ cdef extern from *:
         nanosleep(&rest, NULL);
     }
     """
+    int kv_load_turn(const int *turn) noexcept nogil
+    void kv_next_turn(int *turn) noexcept nogil
     void kv_sleep(double seconds) nogil
 
 cdef int FILE_MODE = 0o600
-
-cdef void _give_to_owner(int folder, int fd) noexcept nogil:
-    """Let a file that root made in the folder of somebody else be theirs.
-
-    Else a command of root would keep out the service whose folder it is.  One with another name as
-    well may have been put here by a link, and is left as it is.
-    """
-    cdef stat_t where, made
-    if geteuid() == 0 and fstat(folder, &where) == 0 and fstat(fd, &made) == 0:
-        if made.st_uid == 0 and where.st_uid != 0 and made.st_nlink == 1:
-            fchown(fd, where.st_uid, where.st_gid)  # not in every namespace of users
 
 
 def rest(seconds: float) -> None:
@@ -248,17 +232,16 @@ cdef class Descriptor:
     """
 
     def __cinit__(
-        self, name: str, flags: int, mode: int = FILE_MODE, folder: int | None = None,
-        locks: bool = False,
+        self, name: str, flags: int, mode: int = FILE_MODE, folder: int | None = None, locks=False
     ):
         self.fd = -1
         if locks:  # opened with the GIL, so that no fork comes before the number is known
             fork_watch(self, Descriptor.close)
             self._open_at_once(os.fsencode(name), flags, mode, folder)
-            return
-        self.fd = os.open(name, flags | O_CLOEXEC, mode, dir_fd=folder)
+        else:
+            self.fd = os.open(name, flags | O_CLOEXEC, mode, dir_fd=folder)
         if folder is not None and flags & O_CREAT:
-            _give_to_owner(folder, self.fd)
+            give_to_owner(folder, self.fd)
 
     def __dealloc__(self) -> None:
         give_back(self.fd)
@@ -341,7 +324,7 @@ cdef class FolderLock:
             give_back(file_fd)
             give_back(folder_fd)
             return code
-        _give_to_owner(folder_fd, file_fd)
+        give_to_owner(folder_fd, file_fd)
         self.folder_fd, self.file_fd, self.pid = folder_fd, file_fd, getpid()
         return 0
 
