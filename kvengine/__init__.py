@@ -70,7 +70,7 @@ from kvengine.replication.remote import RemoteSource, connect_log
 from kvengine.tier.cached_store import CachedStore
 from kvengine.tier.memory import Cache
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "RELAXED",

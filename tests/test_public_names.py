@@ -1,6 +1,9 @@
 """The public door: what ``kvengine`` exports, exactly, and that each name explains itself."""
 
 import inspect
+import re
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -122,6 +125,15 @@ def test_exports_are_these_and_no_others() -> None:
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert visible == NAMES
+
+
+def test_the_version_is_that_of_the_changelog() -> None:
+    """Errors tell kvengine 0.1 apart, so what says ``--version`` must not be 0.1 by mistake."""
+    root = Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    newest = re.search(r"^## (\S+)", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert kvengine.__version__ == project["version"] == newest[1]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

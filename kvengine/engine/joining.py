@@ -157,18 +157,20 @@ def _join(store: StoreParts) -> None:
     if control is None or not control.is_valid or not control.fits:
         raise StorageError(
             errno.ENOENT,
-            f"another process has the store open, and the file {CONTROL_NAME} that they share "
-            "is missing, or was made with another C library: close the store in all processes",
+            f"another process has the store open for writing, and the file {CONTROL_NAME} that they "
+            "share is missing, or was made with another C library (as glibc of Debian and musl of "
+            "Alpine are): close the store in all processes, or let all of them use one C library",
             store.directory.path,
         )
     mine = pid_namespace()
     if mine and control.pid_namespace not in (0, mine):
         raise StorageError(
             errno.EXDEV,
-            "a process in another PID namespace (of another container) has the store open, and "
-            "two can't write together, since the kernel tells by numbers of threads who has died: "
-            "let the containers share one (docker run --pid=container:NAME, in Kubernetes "
-            "shareProcessNamespace: true), or open the store with read_only=True",
+            "a process in another PID namespace (of another container, or of the host) has the "
+            "store open for writing. Their lock tells by the id of its thread whether who has it "
+            "is alive, and these ids hold in one namespace: let the containers share one (docker "
+            "run --pid=container:NAME, in Kubernetes shareProcessNamespace: true), run commands "
+            "in the container (docker exec), or open the store with read_only=True",
             store.directory.path,
         )
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)

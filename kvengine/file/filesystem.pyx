@@ -78,10 +78,10 @@ def refuse_shared(path: str) -> None:
         raise StorageError(
             EOPNOTSUPP,
             f"the folder is on a network file system ({name}). The processes that use a store, "
-            "also those that only read, share memory and locks, and neither works between "
+            "including those that only read, share memory and locks, and neither works between "
             "machines: put the store on a local disk, and let other machines use it through "
-            "kvengine serve or an edge. If processes of this machine alone ever open it, "
-            "allow_network_filesystem=True lets them",
+            "kvengine serve or kvengine.Edge. If only processes of this machine ever open it, "
+            "allow_network_filesystem=True permits it",
             path,
         )
 
