@@ -157,8 +157,8 @@ def _join(store: StoreParts) -> None:
     if control is None or not control.is_valid or not control.fits:
         raise StorageError(
             errno.ENOENT,
-            f"another process has the store open for writing, and the file {CONTROL_NAME} that they "
-            "share is missing, or was made with another C library (as glibc of Debian and musl of "
+            f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
+            "share, is missing, or was made with another C library (as glibc of Debian and musl of "
             "Alpine are): close the store in all processes, or let all of them use one C library",
             store.directory.path,
         )
