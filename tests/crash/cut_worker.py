@@ -30,6 +30,7 @@ from kvengine.testing.history import Change, State, apply, random_changes
 from tests.crash.recorded_calls import Recordings
 
 LEVELS = (("group", "group", "sync", "os"), ("group", *["os"] * 9))  # a process has one of these
+LARGE_BYTES = 70_000
 OPTIONS = {
     "segment_bytes": 4096,
     "key_buffer_entries": 16,
@@ -44,8 +45,11 @@ def mark(**what: Any) -> None:
 
 
 def changes_of(seed: int) -> list[Change]:
-    """Return the changes of the write with a seed."""
-    return random_changes(random.Random(seed))
+    """Return the changes of the write with a seed: rarely a value written without the GIL."""
+    source = random.Random(seed)
+    if source.random() < 0.04:
+        return [(b"large", source.randbytes(LARGE_BYTES))]
+    return random_changes(source)
 
 
 def sync_on_and_on(store: Store, end: threading.Event) -> None:
