@@ -32,7 +32,7 @@ def usage(
     prices: BinaryIO | None,
     as_json: bool,
 ) -> None:
-    """Print what was used in a month, and what Workers KV would take for it.
+    """Print what was used in a month, and what Workers KV would cost.
 
     A process that writes keeps its counts every few seconds; what it counted since is not
     shown. Processes that only read keep none.

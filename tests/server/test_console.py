@@ -236,7 +236,7 @@ def test_read_only(page: Any, server: Running) -> None:
     page.get_by_text("reader: read-only").wait_for()
     page.get_by_role("button", name="k", exact=True).click()
     page.get_by_text("This token is read-only.").wait_for()
-    for name in ("Edit", "Delete", "New key", "Delete by prefix", "Make"):
+    for name in ("Edit", "Delete", "New key", "Delete by prefix", "Create"):
         assert page.get_by_role("button", name=name, exact=True).count() == 0
     assert page.get_by_role("link", name="other").count() == 0
     page.get_by_role("link", name="Usage").click()
@@ -278,7 +278,7 @@ def test_live(page: Any, server: Running) -> None:
     here.put("dark", "off")
     sign_in(page, server)
     page.get_by_role("link", name="Live").click()
-    page.get_by_text("None has told of itself").wait_for()
+    page.get_by_text("No location has reported yet").wait_for()
     edges = [kvengine.Edge(server.url, name, token=TOKEN) for name in ("fra", "sin")]
     try:
         page.locator("#locations th", has_text="sin").wait_for()

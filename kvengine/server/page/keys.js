@@ -31,7 +31,7 @@ export class KeysView {
       title.value = "";
       say(`The namespace ${made.title} was made.`);
       location.hash = `#/keys/${made.id}`;
-    }) }, h("label", {}, "New namespace ", title), h("button", {}, "Make"));
+    }) }, h("label", {}, "New namespace ", title), h("button", {}, "Create"));
     return h("aside", { "aria-label": "Namespaces" }, h("h2", {}, "Namespaces"), this.list, form);
   }
 

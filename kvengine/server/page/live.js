@@ -27,8 +27,8 @@ export class LiveView {
     this.changes = h("tbody", { id: "changes" });
     section.replaceChildren(
       h("h2", {}, "Requests"),
-      table(["", "#a second", "#in all", "#p50", "#p90", "#p99"], this.rates), this.hits,
-      h("figure", {}, h("figcaption", {}, "Reads a second, the last minute"), this.chart),
+      table(["", "#per second", "#total", "#p50", "#p90", "#p99"], this.rates), this.hits,
+      h("figure", {}, h("figcaption", {}, "Reads per second, the last minute"), this.chart),
       ...(seesAll ? [
         h("h2", {}, "Locations"),
         table(["Location", "#Version", "#Lag", "#Lag, versions", "#Last change took", "#Hit ratio", "#Copies"],
@@ -36,7 +36,7 @@ export class LiveView {
         h("h2", {}, "Changes, and how long each took to arrive"),
         h("table", {}, h("thead", {}, this.changeHead), this.changes),
         h("p", { class: "note" }, "From the write at the center until the center heard that the ",
-          "location has it, so the way back is in it."),
+          "location has it: the return trip is included."),
       ] : [h("p", {}, "This token sees some namespaces only; locations carry all of them.")]));
   }
 
@@ -149,7 +149,7 @@ export class LiveView {
         ...cells.map((text) => h("td", { class: "number" }, text)));
     });
     this.locations.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td",
-      { colSpan: 7, class: "empty" }, "None has told of itself. Start one: kvengine serve --upstream URL"))]));
+      { colSpan: 7, class: "empty" }, "No location has reported yet. Start one: kvengine serve --upstream URL"))]));
   }
 
   drawChanges(line, names) {

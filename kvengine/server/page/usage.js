@@ -23,7 +23,7 @@ export class UsageView {
     const used = await api.usage(this.month.value);
     const total = `$${used.bill.total}`;
     this.found.replaceChildren(
-      h("h2", {}, `What Workers KV would take for ${used.month}: `, h("strong", { id: "total" }, total)),
+      h("h2", {}, `What Workers KV would cost for ${used.month}: `, h("strong", { id: "total" }, total)),
       rows(["", "#used", "#included", "#amount"], used.bill.lines.map((line) =>
         [line.what, number(Number(line.used)), number(Number(line.included)),
           `$${Number(line.amount).toFixed(2)}`])),
