@@ -16,6 +16,11 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+if sys.platform != "linux":
+    sys.exit(
+        f"kvengine runs on Linux only, not on {sys.platform}: its processes share robust mutexes "
+        "and futexes.  Use a container, a virtual machine or WSL 2."
+    )
 build = os.environ.get("KVENGINE_BUILD", "release")
 if build not in {"release", "debug", "coverage", "sanitize"}:
     sys.exit(f"KVENGINE_BUILD must be release, debug, coverage or sanitize, not {build!r}")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,6 +163,16 @@ def test_each_of_the_first_two_commands_works_alone(number: int, ends_with: str)
     assert environment == "python3 -m venv .venv"
     assert install == ".venv/bin/pip install -q -e '.[test]'"
     assert run == f".venv/bin/{ends_with}"
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_elsewhere_the_build_says_that_it_needs_linux(
+    monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """And not with an error of the C compiler."""
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(SystemExit, match=f"runs on Linux only, not on {system}"):
+        runpy.run_path(str(ROOT / "setup.py"))
 
 
 LONG_CYTHON = '''
