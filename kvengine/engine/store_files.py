@@ -213,10 +213,11 @@ class StoreFiles(Applier):
 
         Those below the floor that it does not name never will be: no segment among them may begin
         any more, and no job that made one may replace this manifest.  Only a replica makes files
-        for later, and has the store for itself.
+        for later, and has the store for itself.  In memory nobody else was ever there.
         """
         floor = self.manifest.next_id
-        if self.options.exclusive or self.manifest.origin is not None:
+        is_shared = self.directory.folder is not None and not self.options.exclusive
+        if not is_shared or self.manifest.origin is not None:
             return
         with contextlib.suppress(OSError):
             names = self.directory.names()

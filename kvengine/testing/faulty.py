@@ -171,11 +171,13 @@ class FaultyDirectory:
     ) -> MappedFile:
         """Open and map a file."""
         recorded = name not in UNRECORDED
+        made = None
         if recorded and (new or (create and name not in self._inodes)):
-            self._new(name)
+            made = self._new(name)
         file = self.inner.open(name, create=create, new=new, writable=writable, map_bytes=map_bytes)
         if recorded:  # one that is only read can be synced as well
-            file.hook = self._hook(name, self._inodes[name])
+            # Another thread may have removed one that was just made.
+            file.hook = self._hook(name, self._inodes[name] if made is None else made)
         return file
 
     def create(self, name: str) -> "FaultyOutput":

@@ -174,3 +174,14 @@ def test_files_of_a_job_that_another_process_does_now_may_be_gone(stores):
     assert len(turns) == 2
     with pytest.raises(FileNotFoundError):
         store.maintenance.run(lambda: store.directory.size("00000000.keys"))
+
+
+def test_a_store_in_memory_makes_segments_while_its_manifest_is_replaced():
+    """Nobody else was there, so none of its files is one that was left."""
+    with Store.in_memory(durability="os", compaction="manual") as store:
+        store.put(b"key", b"value")
+        name = segment_file.file_name(store.take_id())
+        store.directory.open(name, new=True, writable=True, map_bytes=4096)  # as another thread
+        store.maintenance.run(store.replace_manifest)
+        store.maintenance.run(store.remove_loose)
+        assert name in store.directory.names()
