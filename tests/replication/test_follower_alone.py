@@ -23,7 +23,7 @@ def test_nobody_else_writes_to_a_replica(source, tmp_path):
             lambda: Follower(source, path, anew=True),
             lambda: promote(path),
         ):
-            with pytest.raises(StoreLocked, match="a replica that follows"):
+            with pytest.raises(StoreLocked, match="a Follower's copy"):
                 refused()
         with Store(path, read_only=True) as reader:
             assert reader[b"key"] == b"value"
