@@ -50,8 +50,8 @@ class Store(StoreParts, StoreMapping):
             own), "interval" (on disk within `sync_interval_s`), "os" (safe from the death of the
             process, not of the machine).
         read_only: do not write; it sees what other processes write.
-        options: see kvengine.options.Options; with ``exclusive=True`` no other process can write
-            while this one has the store open.
+        exclusive: let no other process open it for writing until this one has closed it.
+        options: see kvengine.options.Options.
 
     Raises:
         StoreLocked: another process has it open with ``exclusive=True``, or this call has
@@ -67,9 +67,17 @@ class Store(StoreParts, StoreMapping):
     """
 
     def __init__(
-        self, path: Any, *, durability: Any = "group", read_only: bool = False, **options: Any
+        self,
+        path: Any,
+        *,
+        durability: Any = "group",
+        read_only: bool = False,
+        exclusive: bool = False,
+        **options: Any,
     ) -> None:
-        settings = opening.make_options(durability=durability, read_only=read_only, **options)
+        settings = opening.make_options(
+            durability=durability, read_only=read_only, exclusive=exclusive, **options
+        )
         folder = opening.folder_path(path)
         if not settings.allow_network_filesystem:
             refuse_shared(folder)
