@@ -15,6 +15,7 @@ Invariants:
 * What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
 """
 
+from libc.errno cimport EIO
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -23,7 +24,7 @@ from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
-    GATHERING, GENERATION, HUNGRY, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
+    GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
     LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
     PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, TIGHT,
     VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex,
@@ -32,6 +33,7 @@ from kvengine.engine.page cimport (
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
 
+import os
 import secrets
 
 from kvengine.file.folder import rest
@@ -53,6 +55,7 @@ cdef class Control:
     def __cinit__(self, file: MappedFile) -> None:
         self.file = file
         self.words = <uint64_t *>file.base
+        self.inode = os.fstat(file.fd).st_ino
 
     cdef uint64_t word(self, int which) noexcept nogil:
         return load_word(&self.words[which])
@@ -103,6 +106,7 @@ cdef class Control:
         self.set_word(FLOOR, floor)
         self.set_word(LAYOUT, MUTEX_LAYOUT)
         self.set_word(PID_NAMESPACE, pid_namespace)
+        self.set_word(INODE, self.inode)
         memset(&self.words[PEN], 0, 128)
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
@@ -153,6 +157,21 @@ cdef class Control:
         self.set_word(INSIDE, 0)
         self.set_word(SHARED, IS_SHARED)
 
+    def check(self, applied: int, seen_losses: int, known_id: int) -> None:
+        """Raise StorageError if somebody else has written to the page.
+
+        Args:
+            applied, seen_losses: what a store has read; so far, at least, the page was once.
+            known_id: an id that a file has.
+        """
+        cdef uint64_t version = self.word(VERSION)
+        if self.word(MAGIC_WORD) == MAGIC and self.word(NEXT_ID) > <uint64_t>known_id and (
+                version >= <uint64_t>applied or self.word(LOSSES) != <uint64_t>seen_losses):
+            return
+        raise storage_error(
+            EIO, "another program has written to this file, which the processes that have the "
+            "store open share: close it in all of them, and open it again", self.file.name)
+
     def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
         """Let a store write together with others."""
         commits.page, commits.keeper = self.words, self
@@ -184,6 +203,11 @@ cdef class Control:
     def fits(self) -> bool:
         """True if what is shared here is what this process takes it for."""
         return self.word(LAYOUT) == MUTEX_LAYOUT
+
+    @property
+    def is_copy(self) -> bool:
+        """True if this is a copy of the file that was set up: others, if any, share that one."""
+        return self.word(INODE) != self.inode
 
     @property
     def pid_namespace(self) -> int:

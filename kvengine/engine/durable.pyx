@@ -325,7 +325,7 @@ cdef class CommitGroup:
         """
         cdef int code
         if self.failure is None:
-            code = <int>load_word(&self.page[FAILED])
+            code = <int>(load_word(&self.page[FAILED]) & 0x7FFFFFFF)
             if code == 0:
                 return
             self.fail(storage_error(code, "cannot sync (another process)", "the log"))

@@ -95,6 +95,7 @@ class Follower:
         """Take the next step: into the next segment, or over again from the newest files."""
         assert self._page is not None
         store, control = self._store, self._page.control
+        control.check(store.applied_version, store.seen_losses, store.known_segment)
         if control.losses != store.seen_losses:
             self.start_over()
             return

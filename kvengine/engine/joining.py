@@ -79,7 +79,7 @@ def _share(directory: Directory) -> bool:
     directory.lock(shared=True)
     while not directory.is_last():  # who had it may be gone since, or die while it writes alone
         control = open_control(directory, writable=True)
-        if control is None or not control.is_valid or control.share(SHARE_S):
+        if control is None or not control.is_valid or control.is_copy or control.share(SHARE_S):
             return True
         if _is_orphan(control):
             control.disown()
@@ -154,12 +154,13 @@ def _join(store: StoreParts) -> None:
         StorageError: the control page is missing, or none that this process can use.
     """
     control = open_control(store.directory, writable=True)
-    if control is None or not control.is_valid or not control.fits:
+    if control is None or not control.is_valid or control.is_copy or not control.fits:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, or was made with another C library (as glibc of Debian and musl of "
-            "Alpine are): close the store in all processes, or let all of them use one C library",
+            "share, is missing, was replaced, or was made with another C library (as glibc of Debian "
+            "and musl of Alpine are): close the store in all processes, or let all of them use one C "
+            "library",
             store.directory.path,
         )
     mine = pid_namespace()

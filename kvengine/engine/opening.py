@@ -204,7 +204,8 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
     """
     page = open_page(directory)
     for look in range(OPENING_LOOKS):
-        if (page is not None and page.is_trusted()) or not directory.lock_is_held():
+        at_work = page is not None and not page.control.is_copy and page.is_trusted()
+        if at_work or not directory.lock_is_held():
             return page
         if look == FOREIGN_LOOKS and page is None and is_foreign(directory):
             raise UnsupportedFormat(
@@ -215,12 +216,12 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
         # A writer is deciding where the log ends, or makes the store.
         time.sleep(OPENING_PAUSE_S)
         page = page or open_page(directory)
-    if directory.stamp(CONTROL_NAME) is None:
+    if directory.stamp(CONTROL_NAME) is None or (page is not None and page.control.is_copy):
         raise StorageError(
             errno.ENOENT,
-            f"the file {CONTROL_NAME} was removed from the folder of a store that is open for "
-            "writing, and readers can't follow a writer without it: close the store in the process "
-            "that writes, and open it there again",
+            f"the file {CONTROL_NAME} was removed or replaced in the folder of a store that is "
+            "open for writing, and readers can't follow a writer without it: close the store in "
+            "the process that writes, and open it there again",
             directory.path,
         )
     return page

@@ -35,6 +35,7 @@ cdef enum:                      # words of 8 bytes
     JOB_BEAT = 36               # when it was last seen, in milliseconds
     JOB_WANTED = 37             # when another one last waited for it to end
     PID_NAMESPACE = 38          # of those who share the page; 0: not known
+    INODE = 39                  # of the file when it was set up: a copy of it has another
     SYNCED = 40                 # 4 bytes: grows with each sync; who waits for one sleeps here
     ARRIVED = 41                # 4 bytes: how many came for the next sync,
     EXPECTED = 42               # how many had come for the last one,

@@ -106,6 +106,7 @@ class StoreParts(StoreFiles):
         made = self.next_segment
         page = self.control_page
         assert page is not None
+        page.check(self.applied_version, self.seen_losses, self.known_segment)
         if self.is_unnamed:
             self.commits.sync(always=True)
         if (

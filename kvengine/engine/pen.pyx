@@ -19,7 +19,7 @@ Invariants:
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBUSY
+from libc.errno cimport EBUSY, EIO
 from libc.stdint cimport uint64_t
 
 from kvengine.engine.durable cimport (
@@ -28,8 +28,8 @@ from kvengine.engine.durable cimport (
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.page cimport (
-    HELD, HUNGRY, INSIDE, PEN, SHARED, give_mutex, load_word, now_us, step_inside, store_word,
-    try_mutex, wait_for_pen,
+    HELD, HUNGRY, INSIDE, LAYOUT, MUTEX_LAYOUT, PEN, SHARED, give_mutex, load_word, now_us,
+    step_inside, store_word, try_mutex, wait_for_pen,
 )
 from kvengine.file.mapped cimport storage_error
 
@@ -177,6 +177,10 @@ cdef class Pen(Reader):
         if waited > PATIENT_US:  # a large write, or one that was stopped in the middle
             sleep_us = LONG_SLEEP_US
             PyErr_CheckSignals()
+            if load_word(&self.page[LAYOUT]) != MUTEX_LAYOUT:
+                raise storage_error(
+                    EIO, "another program has written to this file, which the processes that have "
+                    "the store open share: close it in all of them, and open it again", "CONTROL")
         with nogil:
             wait_for_pen(self.page, SPINS, sleep_us)
         return 0

@@ -85,6 +85,14 @@ class StoreFiles(Applier):
         table = self.segment_table
         while not (floor := self.raise_floor()):
             self._follow_further()
+        page = self.control_page
+        assert page is not None
+        # With a floor that is too low it would leave out segments that it should name.
+        page.check(
+            self.applied_version,
+            self.seen_losses,
+            max(self.known_segment, self.manifest.next_id - 1),
+        )
         if self.segment_table is not table:  # it has started over, so what the job knows is old
             raise JobsLost("the files of the store were replaced during this job")
         given = changes.pop("segments", None)

@@ -33,8 +33,9 @@ def open_control(directory: Directory, *, writable: bool) -> Control | None:
         if not writable:
             return None
         file.allocate(PAGE_BYTES)
+    control = Control(file)
     file.close_descriptor()  # the mapping is enough, also for a store that is closed and kept
-    return Control(file)
+    return control
 
 
 class WriterPage:
