@@ -24,16 +24,15 @@ from kvengine.engine.durable cimport CommitGroup
 from kvengine.engine.log_end cimport LogEnd
 from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
-    GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED, LAYOUT,
-    LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
+    GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
+    LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
     PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, TIGHT,
-    VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex,
-    now_us, store_word,
+    VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
+    store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
 
-import os
 import secrets
 
 from kvengine.file.folder import rest
@@ -55,7 +54,7 @@ cdef class Control:
     def __cinit__(self, file: MappedFile) -> None:
         self.file = file
         self.words = <uint64_t *>file.base
-        self.inode = os.fstat(file.fd).st_ino
+        self.inode = file.inode
 
     cdef uint64_t word(self, int which) noexcept nogil:
         return load_word(&self.words[which])

@@ -83,16 +83,7 @@ class StoreFiles(Applier):
         self.resume()
         self.commits.check_present()
         table = self.segment_table
-        while not (floor := self.raise_floor()):
-            self._follow_further()
-        page = self.control_page
-        assert page is not None
-        # With a floor that is too low it would leave out segments that it should name.
-        page.check(
-            self.applied_version,
-            self.seen_losses,
-            max(self.known_segment, self.manifest.next_id - 1),
-        )
+        floor = self._raise_floor()
         if self.segment_table is not table:  # it has started over, so what the job knows is old
             raise JobsLost("the files of the store were replaced during this job")
         given = changes.pop("segments", None)
@@ -122,6 +113,18 @@ class StoreFiles(Applier):
         self._complete()
         self.commits.refuse_failed()
         self._find_strays()
+
+    def _raise_floor(self) -> int:
+        """Return raise_floor(), once the log was followed so far.
+
+        With one that is too low a manifest would leave out segments that it should name.
+        """
+        while not (floor := self.raise_floor()):
+            self._follow_further()
+        page, known = self.control_page, max(self.known_segment, self.manifest.next_id - 1)
+        assert page is not None
+        page.check(self.applied_version, self.seen_losses, known)
+        return floor
 
     def _put_in_place(self, manifest: Manifest, before: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:

@@ -33,9 +33,8 @@ def open_control(directory: Directory, *, writable: bool) -> Control | None:
         if not writable:
             return None
         file.allocate(PAGE_BYTES)
-    control = Control(file)
     file.close_descriptor()  # the mapping is enough, also for a store that is closed and kept
-    return control
+    return Control(file)
 
 
 class WriterPage:

@@ -21,6 +21,7 @@ cdef class MappedFile:
     cdef char *base
     cdef uint64_t mapped_bytes      # of address space; may be more than the file has
     cdef public uint64_t size_bytes  # of the file, as far as it is allocated
+    cdef readonly uint64_t inode    # of the file
     cdef public object hook         # None, or called before each operation; for tests
     cdef readonly bint sparse       # space can't be allocated ahead here: do not store into the map
 

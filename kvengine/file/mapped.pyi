@@ -7,6 +7,7 @@ from kvengine.file.folder import Descriptor
 class MappedFile:
     name: str
     size_bytes: int
+    inode: int
     sparse: bool
     hook: Callable[[str, str, int, bytes | None], int | None] | None
 

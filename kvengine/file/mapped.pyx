@@ -92,7 +92,8 @@ cdef class MappedFile:
         self.is_own = True
         self.fd = (<Descriptor>file).take() if isinstance(file, Descriptor) else fd
         self.name, self.writable, self.by_size = name, writable, size == 0
-        self.size_bytes = os.fstat(self.fd).st_size
+        found = os.fstat(self.fd)
+        self.size_bytes, self.inode = found.st_size, found.st_ino
         self._map(self.size_bytes if self.by_size else size)
 
     cdef int _map(self, uint64_t size) except -1:

@@ -19,7 +19,7 @@ from kvengine.file import local
 
 # Says the number of the child, which waits until its standard input ends.
 FORKS = """
-import ctypes, os, signal, sys
+import ctypes, mmap, os, signal, sys
 import kvengine
 from kvengine.file.local import LocalDirectory
 def fork_and_die(fork):
@@ -52,7 +52,11 @@ def test_one_that_was_alone_is_killed_in_a_write(tmp_path):
     code = """
 store = kvengine.Store(sys.argv[1], durability="os")
 store.put(b"key", b"1")
-store.with_pen(fork_and_die, in_c)
+with open(sys.argv[1] + "/CONTROL", "r+b") as file:
+    words = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+assert words[46:48].tolist() == [0, 0]
+words[47] = 1  # as in a write of one that is alone
+fork_and_die(in_c)
 """
     with die(tmp_path / "store", code), kvengine.Store(tmp_path / "store") as store:
         assert store.put(b"key", b"2", if_version=1) == 2
