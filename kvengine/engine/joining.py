@@ -158,9 +158,9 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced, or was made with another C library (as glibc of Debian "
-            "and musl of Alpine are): close the store in all processes, or let all of them use one C "
-            "library",
+            "share, is missing, was replaced, or was made with another C library (as glibc of "
+            "Debian and musl of Alpine are): close the store in all processes, or let all of them "
+            "use one C library",
             store.directory.path,
         )
     mine = pid_namespace()

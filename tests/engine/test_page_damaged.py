@@ -21,7 +21,7 @@ def test_a_copy_of_the_page_in_its_place_is_refused_beside_others(tmp_path, monk
         shutil.copy2(tmp_path / "CONTROL", tmp_path / "copy")
         (tmp_path / "copy").replace(tmp_path / "CONTROL")
         for options in ({}, {"read_only": True}):
-            with pytest.raises(StorageError, match=r"CONTROL .*replaced"):
+            with pytest.raises(StorageError, match=r"CONTROL.*replaced"):
                 Store(tmp_path, **OPTIONS, **options)
     for options in ({"read_only": True}, {}):
         with Store(tmp_path, **OPTIONS, **options) as store:
