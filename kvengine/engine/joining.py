@@ -85,8 +85,8 @@ def _share(directory: Directory) -> bool:
             control.disown()
             return True
         if time.monotonic() > until:
-            pid = directory.pid_of_holder()
-            raise StoreLocked(directory.path, pid, PATIENCE_S, is_writing=True)
+            # Not the one that came last: that is this process.
+            raise StoreLocked(directory.path, control.pid or None, PATIENCE_S, is_writing=True)
     return False
 
 

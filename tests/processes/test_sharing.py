@@ -123,6 +123,15 @@ def test_who_joins_waits_until_nobody_is_inside(tmp_path):
         opened[0].close()
 
 
+def test_who_joins_is_told_which_process_was_stopped_in_mid_write(tmp_path, monkeypatch, counter):
+    monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
+    counter.send_signal(signal.SIGSTOP)
+    set_word(tmp_path, SHARED, 0)
+    set_word(tmp_path, INSIDE, 1)
+    with pytest.raises(StoreLocked, match=f"process {counter.pid} has been in the middle of"):
+        Store(tmp_path, durability="os")
+
+
 def test_who_joins_is_told_of_one_that_was_stopped_in_mid_write(tmp_path, monkeypatch):
     monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
     with Store(tmp_path, durability="os") as store:
