@@ -172,8 +172,8 @@ def verify_open(store: StoreParts, progress: Progress | None) -> VerifyReport:
             report = merged(report, index_problems(store.directory, moment, store.options.clock))
             if report.ok or store.follower is None:
                 return report
-            is_newest = moment.manifest.generation == store.manifest.generation
-            if is_newest and not store.follower.refresh():
+            store.follower.refresh()  # else the next pass may miss a file that is gone already
+            if moment.manifest.generation == store.manifest.generation:
                 return report
             if found := found_in_both(report, before):
                 return replace(report, problems=found)

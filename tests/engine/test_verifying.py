@@ -340,3 +340,20 @@ def test_damage_is_found_however_often_another_process_replaces_files(path, is_o
         report = store.verify(replace_files) if is_open else verify(path, replace_files)
     assert [Path(problem.file).name for problem in report.problems] == [oldest(path, "*.log").name]
     assert len(passes) == 2
+
+
+def test_what_others_replace_while_a_thread_of_the_store_starts_over_is_no_damage(path):
+    with Store(path, **OPTIONS) as other, Store(path, **OPTIONS) as store:
+        passes = []
+
+        def replace_files(done, total):
+            if not passes:
+                other.maintenance.run(other.replace_manifest)
+                store.follower.start_over()
+                other.put(b"last", b"")
+                other.checkpoint()
+            if not passes or done == total:
+                passes.append(done)
+
+        assert store.verify(replace_files).problems == ()
+        assert len(passes) == 3
