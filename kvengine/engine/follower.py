@@ -19,7 +19,10 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import weakref
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -101,7 +104,9 @@ class Follower:
             return
         rows = store.rows
         try:
-            self._go_on(self._next(control), control.version)
+            with self._files_there():
+                following = self._next(control)
+            self._go_on(following, control.version)
         except KeyError:  # of a segment that went meanwhile
             if store.rows is rows:
                 raise
@@ -224,11 +229,27 @@ class Follower:
         store = self._store
         with store.files.held():  # no job of this store comes between
             self._ahead, before = (0, []), store.seen_losses
-            store.reload(self._page)
+            with self._files_there():
+                store.reload(self._page)
         if self._page is not None and store.seen_losses != before:
             store.lost_after = (store.seen_losses, self._page.control.lost_after)
 
     # -- whose folder it is
+
+    @contextlib.contextmanager
+    def _files_there(self) -> Iterator[None]:
+        """Say of a file that is gone, though the store needs it, what that means."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            directory = self._store.directory
+            directory.check_present()
+            raise StorageError(
+                errno.ENOENT,
+                f"the file {error.filename} was removed from the folder of the store while it was "
+                "open; read or back up from here what is still needed, then close it",
+                directory.path,
+            ) from error
 
     def _look(self) -> None:
         """See whether this is still the store that was opened, and who writes to it.
