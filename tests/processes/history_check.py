@@ -184,6 +184,9 @@ class Check:
             found = 0 if before is None or before.tag is None else before.version
             if expected == 0 and self.unknown_deletes[key]:
                 continue  # one of them may lie in between
+            if write.tag is None and write.call.ended == NEVER:  # or another one of those
+                others = {one.call.asked["expected"] for one in self.unknown_deletes[key]}
+                expected = found if others & {found, None} else expected
             assert found == expected, f"{key} had version {found}: {write.call}"
             if write.tag and "#" in write.tag:
                 count = 0 if before is None else int(str(before.tag).split("#")[1])

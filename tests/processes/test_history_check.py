@@ -51,6 +51,13 @@ RIGHT = {
         write(3, NEVER, None, GONE),
         tail(5, 6, 0, (2, "x", None)),
     ],
+    "a tail with a delete of one of two that died": [
+        FIRST,
+        write(3, 4, 2, B),
+        write(5, NEVER, None, GONE, expected=1),
+        write(5, NEVER, None, GONE, expected=2),
+        tail(7, 8, 0, (2, "x", "b"), (3, "x", None)),
+    ],
     "a batch": [write(1, 2, 2, A, ("y", "a")), read(3, 4, x=[1, "a"], y=[2, "a"])],
     "increments that overlap": [add(1, 5, 2), add(2, 4, 1)],
 }
@@ -83,6 +90,12 @@ WRONG = {
         read(5, 6, y=[3, "b"]),
         tail(7, 8, 0, (2, "x", "b")),
         read(9, 10, x=[1, "a"]),
+    ],
+    "a delete of one that died and expected another version": [
+        FIRST,
+        write(3, 4, 2, B),
+        write(5, NEVER, None, GONE, expected=1),
+        tail(7, 8, 0, (2, "x", "b"), (3, "x", None)),
     ],
     "a delete that nobody has called": [FIRST, tail(3, 4, 0, (1, "x", "a"), (2, "x", None))],
     "nothing to delete": [FIRST, write(3, 4, 0, GONE)],
