@@ -179,7 +179,7 @@ cdef class Control:
 
     def connect_reader(self, store: LogEnd) -> None:
         """Let a store see with one load that others have gone on."""
-        store.control_page = self
+        store.control_page, store.followed = self, 0
         store.page = self.words
         store.published = &self.words[VERSION]
 

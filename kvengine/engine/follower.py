@@ -84,15 +84,17 @@ class Follower:
         else:
             page.control.connect_reader(self._store)
 
-    def catch_up(self) -> None:
-        """Take in what others have made visible since the last time."""
+    def catch_up(self) -> bool:
+        """Take in what others have made visible; False if nobody has said how far that is."""
         store = self._store
         looks = store.looks and look_is_due(store, LOOK_MS)
         if looks:
             self._look()
         # After a power cut the page means nothing until a writer was there.
-        if self._page is not None and self._page.is_trusted(ask=looks):
-            store.keep_up()
+        if self._page is None or not self._page.is_trusted(ask=looks):
+            return False
+        store.keep_up()
+        return True
 
     def follow_further(self) -> None:
         """Take the next step: into the next segment, or over again from the newest files."""

@@ -305,10 +305,14 @@ class StoreParts(StoreFiles):
     # -- other processes
 
     def _follow(self) -> None:
-        if self.follower is not None:
-            self.follower.catch_up()
-            if self.is_behind_files():
-                self.maintenance.wake()
+        if self.follower is None:
+            return
+        generation = self.control_page.generation if self.control_page is not None else 0
+        is_believed = self.follower.catch_up()
+        if self.is_behind_files():
+            self.maintenance.wake()
+        elif is_believed:
+            self.has_followed(generation)
 
     def is_behind_files(self) -> bool:
         """True if another process has made, or removed, files of the store since."""

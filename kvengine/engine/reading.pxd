@@ -80,6 +80,7 @@ cdef class Reader:
     cdef public uint64_t removals    # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1
+    cdef bint take_news(self) noexcept
     cdef double now(self) except? -1
     cdef bint asks_system(self) noexcept
     cdef object damaged(self, uint64_t address)

@@ -67,11 +67,15 @@ cdef class Reader:
         if self.unusable is not None:
             self._refuse_use()
         if self.published != NULL and (
-            kv_acquire(self.published) != self.applied
+            kv_acquire(self.published) != self.applied and not self.take_news()
             or self.looks and coarse_ms() >= self.look_at_ms
         ):
             self._follow()
         return 0
+
+    cdef bint take_news(self) noexcept:
+        """Take in what the writer has written, if that is to be had without Python."""
+        return False
 
     def _refuse_use(self) -> None:
         """Raise why the store can't be used; a store that can be opened again overrides it."""

@@ -1,7 +1,5 @@
 """The writer's state as C sees it."""
 
-from libc.stdint cimport uint64_t
-
 from kvengine.engine.change cimport Write
 from kvengine.engine.log_end cimport LogEnd
 

@@ -26,7 +26,7 @@ from kvengine.engine.log_end cimport (
     BAD_RECORD, BAD_SHARD, BEHIND, CONFLICT, DONE, FULL, GONE, NO_MEMORY, NOTHING, OLD_FORMAT,
     ON_DISK, OUT_OF_ORDER, REFUSED, SYSTEM, UNSYNCED,
 )
-from kvengine.engine.page cimport FAILED, LOSSES, SEGMENT, VERSION, load_word
+from kvengine.engine.page cimport FAILED, GENERATION, LOSSES, SEGMENT, VERSION, load_word
 from kvengine.engine.record cimport BAD_CHECKSUM, HEADER_BYTES, aligned
 from kvengine.engine.segment cimport offset_of, slot_of
 from kvengine.file.mapped cimport MappedFile, storage_error
@@ -106,6 +106,23 @@ cdef class Writer(LogEnd):
             end = self.segments.rows[slot_of(where)].end
             if end > offset:  # else the segment went meanwhile
                 self.segments.file(slot_of(where)).check_readable(offset, min(4096, end - offset))
+
+    cdef bint take_news(self) noexcept:
+        """Read on in the active segment; False: there is more to see to than that."""
+        cdef Write write
+        cdef bint is_done
+        if self.frozen or self.followed != load_word(&self.page[GENERATION]) + 1:
+            return False
+        memset(&write, 0, sizeof(Write))
+        write.numbered, write.if_version = True, -1
+        is_done = follow(self, &write) == DONE
+        if write.file != NULL:  # damage: keep_up() tells of it
+            Py_DECREF(<object>write.file)
+        return is_done
+
+    def has_followed(self, generation: int) -> None:
+        """While the files of the page's generation are known here, reads may use take_news()."""
+        self.followed = <uint64_t>generation + 1
 
     cpdef bint keep_up(self) except -1:
         """Take in what was written, here or by others; False inside exclusively().

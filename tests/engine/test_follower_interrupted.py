@@ -87,7 +87,7 @@ def test_an_exception_anywhere(pair, change, opcodes):
         if not interruption.place:
             break
         at += step
-    assert at > (10 if change is append else 30)
+    assert (at > 30) == (change is not append)  # what is only appended is read without Python
     assert [change.version for change in reader.tail(writer.version - 2)] == [
         writer.version - 1,
         writer.version,
