@@ -1,13 +1,32 @@
 """Helps tests to look at what an object does in a forked child."""
 
 import ast
+import ctypes
 import os
 import signal
+import sys
+import time
 import traceback
 
 from kvengine import KvError
 
 PATIENCE_S = 60
+_fork = ctypes.PyDLL(None).fork  # of the C library, while this thread has the interpreter
+
+
+def fork_in_c():
+    """Fork as a program in C does that does not tell Python; return the pid of the child, or 0.
+
+    When a thread has asked for the interpreter, the one that has it waits until it was taken over.
+    In a child nobody takes it over, and Python was not told of that.  So nobody asks meanwhile.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        time.sleep(0.02)  # those who wait know of it
+        return _fork()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def in_child(action, fork=os.fork):

@@ -5,7 +5,6 @@ process was answered, never a hang.
 """
 
 import asyncio
-import ctypes
 import errno
 import os
 import re
@@ -19,7 +18,7 @@ import kvengine.aio
 from kvengine import CachedStore, Follower, Store, connect_log, serve_log
 from kvengine.testing.check import check_store
 from kvengine.testing.world import World
-from tests.forking import PATIENCE_S, error_of, in_child
+from tests.forking import PATIENCE_S, error_of, fork_in_c, in_child
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
@@ -65,7 +64,7 @@ def test_a_store_opened_for_writing_before_a_fork_opens_again_in_the_child(path)
         assert len(again) == 2003
 
 
-@pytest.mark.parametrize("fork", [os.fork, ctypes.PyDLL(None).fork], ids=["Python", "C"])
+@pytest.mark.parametrize("fork", [os.fork, fork_in_c], ids=["Python", "C"])
 def test_a_store_that_had_failed_writes_again_in_a_child_once_all_have_closed_it(path, fork):
     closed, tell = os.pipe()
     store = Store(path)

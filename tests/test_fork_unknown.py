@@ -1,13 +1,10 @@
 """A fork by a program in C that does not tell Python, as uWSGI forks its workers."""
 
-import ctypes
 import os
 
 import kvengine
-from tests.forking import in_child
+from tests.forking import fork_in_c, in_child
 from tests.server.running import TOKEN, running
-
-fork = ctypes.PyDLL(None).fork  # of the C library, while this thread has the interpreter
 
 
 def test_a_store_opens_again_at_its_first_write(tmp_path):
@@ -20,7 +17,7 @@ def test_a_store_opens_again_at_its_first_write(tmp_path):
 
     with kvengine.Store(tmp_path / "store") as store:
         store.put(b"parent", b"1")
-        assert in_child(child, fork) == (b"1", 2)
+        assert in_child(child, fork_in_c) == (b"1", 2)
         assert store.get(b"child") == b"1"
         assert store.put(b"parent", b"2") == 3
         with kvengine.Store(tmp_path / "store") as other:
@@ -38,7 +35,7 @@ def test_a_child_that_only_reads_leaves_the_store_to_its_parent(tmp_path):
 
     with kvengine.Store(tmp_path / "store") as store:
         store.put(b"key", b"1")
-        assert in_child(child, fork) == b"1"
+        assert in_child(child, fork_in_c) == b"1"
         assert store.put(b"key", b"2") == 2
         with kvengine.Store(tmp_path / "store") as other:  # the lock is shared still
             assert other.get(b"key") == b"2"
@@ -49,7 +46,7 @@ def test_a_database_and_its_namespaces(tmp_path):
     with kvengine.open(tmp_path / "db") as db:
         kv = db.namespace("counters")
         kv.increment("visits")
-        assert in_child(lambda: kv.increment("visits"), fork) == 2
+        assert in_child(lambda: kv.increment("visits"), fork_in_c) == 2
         assert kv.increment("visits") == 3
 
 
@@ -67,6 +64,6 @@ def test_each_process_has_connections_of_its_own():
     with running() as server, kvengine.connect(server.url, token=TOKEN) as db:
         kv = db.namespace("n")
         kv.put_many({f"k{n}": f"secret {n}" for n in range(60)})
-        pids = [fork() or child() for _ in range(3)]
+        pids = [fork_in_c() or child() for _ in range(3)]
         assert all_are_right()
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0]

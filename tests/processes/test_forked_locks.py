@@ -5,21 +5,24 @@ goes on living.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import kvengine
 from kvengine.engine import joining
 from kvengine.file import local
+from tests.forking import fork_in_c
+
+ROOT = Path(__file__).parent.parent.parent
 
 # Says the number of the child, which waits until its standard input ends.
 FORKS = """
-import ctypes, mmap, os, signal, sys
+import mmap, os, signal, sys
 import kvengine
 from kvengine.file.local import LocalDirectory
 def fork_and_die(fork):
@@ -28,14 +31,14 @@ def fork_and_die(fork):
         sys.stdin.read()
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
-in_c = ctypes.PyDLL(None).fork  # Python is not told
+from tests.forking import fork_in_c as in_c  # Python is not told
 """
 
 
 def die(path, code):
     """Run `code`, which calls fork_and_die(), and return the child's standard input."""
     process = subprocess.Popen(
-        [sys.executable, "-c", FORKS + code, str(path)], stdin=subprocess.PIPE, env=os.environ
+        [sys.executable, "-c", FORKS + code, str(path)], stdin=subprocess.PIPE, cwd=ROOT
     )
     assert process.wait() == -signal.SIGKILL
     return process.stdin
@@ -114,7 +117,7 @@ def children():
     pids = []
 
     def fork():
-        pids.append(ctypes.PyDLL(None).fork())
+        pids.append(fork_in_c())
         if pids[-1] == 0:
             os.close(from_parent)
             os.read(to_child, 1)
