@@ -23,11 +23,14 @@ Turn = dict[str, dict[str, float]]  # of an operation, the nanoseconds by the cl
 def alone_on_a_store(
     settings: Settings, crew: Crew, folder: Path, engines: Sequence[Contender], say: Say
 ) -> dict[str, Any]:
-    """Put, get and batch of one process, turn by turn; also of another kvengine if there is one."""
-    other = Crew(settings.task(settings.beside), 1)
+    """Put, get and batch of one process, turn by turn; also of another kvengine if there is one.
+
+    Two that are compared to some percent have processes alike, in which nothing else has run.
+    """
     crews = {label(one): (one, crew) for one in engines}
-    if settings.beside is not None:
-        crews[BESIDE] = ((OURS, "default"), other)
+    own = [Crew(settings.task(folder), 1) for folder in (None, settings.beside) if settings.beside]
+    if own:
+        crews[OURS], crews[BESIDE] = (((OURS, "default"), each) for each in own)
     turns: dict[str, list[Turn]] = {name: [] for name in crews}
     errors: dict[str, str] = {}
     try:
@@ -39,7 +42,8 @@ def alone_on_a_store(
                     except ChildFailed as error:
                         errors[name] = str(error)
     finally:
-        other.stop()
+        for each in own:
+            each.stop()
     rows = {name: _medians(turns[name], "ns") for name in crews if name not in errors}
     for name, row in rows.items():
         say(f"alone: {name}: " + ", ".join(f"{do} {ns:,.0f} ns" for do, ns in row.items()))

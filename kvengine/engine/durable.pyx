@@ -34,7 +34,7 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     SERVED = -1                 # by the sync of another
     REFUSED = -2                # a sync has failed before
-    GATHER_PERCENT = 30         # of the time of a sync: the longest wait for company
+    GATHER_PERCENT = 60         # of the time of a sync: the longest wait for company
     LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
     PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
