@@ -38,8 +38,8 @@ import secrets
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
-LOOK_S = 0.0001  # between two looks at who is inside
-DRAIN_S = 0.1  # no processor keeps a store to itself for so long
+cdef double LOOK_S = 0.0001  # between two looks at who is inside
+cdef double DRAIN_S = 0.1  # no processor keeps a store to itself for so long
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
 cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words

@@ -17,6 +17,8 @@ from kvengine.engine import joining, store_folder
 
 SMALL = {"segment_bytes": 16384, "key_buffer_entries": 64}
 GONE = (StorageError, StoreReadOnly)
+# The store may have looked when only a part of the folder was gone.
+REMOVED = r"was removed (from the folder of the store )?while it was open"
 
 
 @pytest.fixture
@@ -140,9 +142,9 @@ def test_no_put_is_reported_durable_in_a_folder_that_is_gone(path, durability, s
     """Whether it would begin a segment, or fits into what was allocated ahead."""
     store = filled(path, durability=durability, segment_bytes=segment_bytes)
     remove(path)
-    with pytest.raises(GONE, match="was removed while it was open"):
+    with pytest.raises(GONE, match=REMOVED):
         store[b"key"] = b"value"
-    with pytest.raises(StoreReadOnly, match="was removed while it was open"):
+    with pytest.raises(StoreReadOnly, match=REMOVED):
         store[b"key"] = b"value"
     with pytest.raises(StoreReadOnly):
         store.compact()
