@@ -30,7 +30,7 @@ from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.store_files import StoreFiles
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.engine.waiting import Waiting
-from kvengine.errors import again
+from kvengine.errors import StoreClosed, again
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
@@ -134,7 +134,7 @@ class StoreParts(StoreFiles):
 
     def _drop(self, made: NextSegment | None) -> None:
         if made is not None and made.drop():
-            with contextlib.suppress(OSError):  # the next open removes it
+            with contextlib.suppress(OSError, StoreClosed):  # the next open removes it
                 self.directory.remove(segment_file.file_name(made.id))
 
     def _has_begun(self) -> None:

@@ -361,6 +361,7 @@ def test_who_uses_a_store_while_it_is_closed_is_told_so(tmp_path):
     for name in calls:
         store = Store(path)
         store.put(b"key", b"value")
+        store._make_segment()  # as background work may have done
         store.directory.close()  # what closing does just before it marks the store as closed
         with pytest.raises(StoreClosed):
             for _ in range(2):
