@@ -276,7 +276,7 @@ def test_a_child_of_a_fork_hears_through_a_thread_of_its_own(pair):
     ended = threading.Event()
 
     def write():
-        while not ended.wait(0.01):
+        while not ended.wait(0.2):
             writer.put(b"a", b"")
 
     writing = threading.Thread(target=write)
