@@ -14,6 +14,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.driver import human_ns
 from benchmarks.report.lookup import OURS, Lookup
@@ -175,8 +176,10 @@ def draw_lines(
             axis.set_xscale("log", base=2)
             axis.set_xticks(places, [str(x) for x in places])
             axis.set_xlabel(x_name)
-            _finish(axis, title)
+            _finish(axis, title, columns=2)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         figure.set_layout_engine("constrained", rect=(0, 0.04, 1, 0.94))
         figure.text(0.995, 0.005, caption, ha="right", va="bottom", fontsize=6)
         written = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
@@ -200,13 +203,14 @@ def _line(axis: Axes, peer: str, label: str, x: list[Any], y: list[float]) -> No
     )
 
 
-def _finish(axis: Axes, title: str) -> None:
+def _finish(axis: Axes, title: str, columns: int = 4) -> None:
     axis.set_yscale("log")
     axis.set_title(title, loc="left", fontsize=9)
     axis.grid(visible=True, axis="y", color="#e5e5e5", linewidth=0.6)
     if axis.get_title(loc="left").startswith("Latency"):
         axis.yaxis.set_major_formatter(lambda value, _place: human_ns(value))
-    axis.legend(fontsize=7, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    place = (0.5, -0.14)
+    axis.legend(fontsize=7, frameon=False, ncols=columns, loc="upper center", bbox_to_anchor=place)
 
 
 _FIGURES = {"overview": overview, "workloads": bars, "latency": latency, "size": against_size}
