@@ -6,8 +6,8 @@ Invariants:
 * A damaged record costs only itself: the walk goes on at the next whole one.
 * What a later operation would stumble over is found here: versions that do not grow, an index that
   is not that of the log, keys that are in no run.
-* Files that another process replaced meanwhile are no damage.  So problems count if the files are
-  still the same, or if two passes in a row find them; what processes do can't go on for ever.
+* Files that another process replaced meanwhile are no damage.  So problems count if the manifest is
+  still the same, or if two passes in a row find them in a file that is there.
 """
 
 from __future__ import annotations
@@ -290,9 +290,16 @@ def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
 
 
 def found_in_both(report: VerifyReport, before: VerifyReport) -> tuple[CorruptData, ...]:
-    """Return the problems of a pass that the one before it had found, too."""
+    """Return the problems of a pass that the one before it had found, too, in files that are there.
+
+    What is not there may have been replaced again.
+    """
     places = {_place(problem) for problem in before.problems}
-    return tuple(problem for problem in report.problems if _place(problem) in places)
+    return tuple(
+        problem
+        for problem in report.problems
+        if problem.found != "none" and _place(problem) in places
+    )
 
 
 def _place(problem: CorruptData) -> tuple[str, int]:
