@@ -9,6 +9,7 @@ Invariants:
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF
 from libc.math cimport isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -18,12 +19,18 @@ from kvengine.engine.bell cimport ring
 from kvengine.engine.changing cimport Changer, set_bytes
 from kvengine.engine.digest cimport DigestSum
 from kvengine.engine.durable cimport STEPPED_BACK, kv_thread
+from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
+from kvengine.engine.indexing cimport take_in
+from kvengine.engine.key_index cimport KeyIndex
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.keys cimport checked_key
+from kvengine.engine.log_end cimport DONE
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
 from kvengine.engine.change cimport Change, Write
+from kvengine.engine.segment cimport SegmentTable
+from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.durability import level_of
 from kvengine.errors import InvalidRequest, InvalidType
@@ -59,7 +66,7 @@ cdef class Changes:
             raise MemoryError
         for i in range(self.count):
             change = &self.all[i]
-            take_in(change, given[i], seed)
+            read_change(change, given[i], seed)
             if change.version <= newest:
                 raise InvalidRequest(f"version {change.version} does not come after {newest}")
             newest = change.version
@@ -70,7 +77,7 @@ cdef class Changes:
         free(self.all)
 
 
-cdef int take_in(Change *change, object given, uint64_t seed) except -1:
+cdef int read_change(Change *change, object given, uint64_t seed) except -1:
     """Point a change at what it was given as; everything is checked."""
     version, kind, key, value, metadata, expires_at = given
     if type(key) is not bytes or type(value) is not bytes or type(metadata) is not bytes:
@@ -141,13 +148,18 @@ cdef class Applier(Changer):
 
     def take_over(
         self, other: Reader, order: KeyOrder, rows: list, manifest: object, active_id: int,
-    ) -> None:
+        goes_back: bool = True,
+    ) -> bool:
         """Read from now on what another reader has prepared; other threads see all or nothing.
 
         No Python code runs in here, so the GIL stays.  Nobody writes meanwhile.
 
         Args:
             active_id: of the segment that is written to; 0: there is none.
+            goes_back: it may be older than what was read so far; else it reads on up to there.
+
+        Returns:
+            False: it would have to go back, and nothing has changed.
         """
         cdef bint mine = self.owner == kv_thread()  # from inside exclusively()
         cdef list unsynced = [
@@ -156,33 +168,55 @@ cdef class Applier(Changer):
         if not mine:
             self.enter()
         try:
-            self._take_over(other, order, rows, manifest, active_id, unsynced)
+            if not self._change_index(other, order, active_id, goes_back):
+                return False
+            self.clock, self.is_system_clock = other.clock, other.is_system_clock
+            self.verify_always = other.verify_always
+            self.rows = rows
+            self.news += 1
+            if self.commits is not None:
+                self.commits.start_over(unsynced, self.active, active_id, self.applied)
+            (<object>self).key_order = order
+            (<object>self).manifest = manifest
+            return True
         finally:
             if not mine:
                 self.leave()
 
-    cdef int _take_over(
-        self, Reader other, KeyOrder order, list rows, object manifest, uint64_t active_id,
-        list unsynced,
+    cdef bint _change_index(
+        self, Reader other, KeyOrder order, uint64_t active_id, bint goes_back
     ) except -1:
-        self.order = order
+        cdef KeyOrder old_order = self.order
+        cdef KeyIndex old_index = self.index
+        cdef SegmentTable old_segments = self.segments
+        cdef GroupSizes old_groups = self.groups
+        cdef MappedFile old_active = self.active
+        cdef uint64_t old_slot = self.active_slot, old_seed = self.seed
+        cdef uint64_t old_removals = self.removals, known = self.applied
+        cdef Write write
         self.active, self.active_slot = None, 0
         if active_id:
             self.active_slot = other.segments.slots[active_id]
             self.active = other.segments.file(self.active_slot)
-        self.index, self.segments, self.seed = other.index, other.segments, other.seed
-        self.clock, self.is_system_clock = other.clock, other.is_system_clock
-        self.verify_always = other.verify_always
         self._keep_digest(other.applied)
-        self.groups = other.groups
+        self.order, self.index, self.segments = order, other.index, other.segments
+        self.groups, self.seed = other.groups, other.seed
         self.removals, self.applied = other.removals, other.applied
-        self.rows = rows
-        self.news += 1
+        if goes_back or self.applied >= known:
+            return True
+        memset(&write, 0, sizeof(Write))
+        write.numbered, write.if_version, write.waits = True, -1, True
+        if take_in(self, known, &write) == DONE:
+            return True
+        if write.file != NULL:
+            Py_DECREF(<object>write.file)
+        self.order, self.index, self.segments = old_order, old_index, old_segments
+        self.groups, self.seed = old_groups, old_seed
+        self.active, self.active_slot = old_active, old_slot
+        self.removals, self.applied = old_removals, known
         if self.commits is not None:
-            self.commits.start_over(unsynced, self.active, active_id, self.applied)
-        (<object>self).key_order = order
-        (<object>self).manifest = manifest
-        return 0
+            self.commits.version = known
+        return False
 
     cdef void _keep_digest(self, uint64_t applied) noexcept:
         """The index is replaced by one that goes up to a version: go on counting if that can be.

@@ -106,7 +106,7 @@ def _begin_alone(store: StoreParts) -> None:
     # Others may replace the manifest, nobody this file.
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     control.prepare()
-    recovery = recover(store, control, store.manifest, alone=True)
+    recover(store, control, store.manifest, alone=True)
     if control.is_valid and control.failed:
         _write_again(store)
     names = store.directory.names()
@@ -125,7 +125,7 @@ def _begin_alone(store: StoreParts) -> None:
         pid_namespace(),
     )
     store.seen_losses = control.losses
-    if recovery.end.segment_id and open_row is not None:
+    if open_row is not None:
         file = store.segment_table.segment_file(open_row.id)
         # Nobody knows whether it was begun because one who wrote was killed.
         taken_over = any(row.size_bytes is None for row in store.rows[:-1])

@@ -3,11 +3,14 @@
 Invariants:
 
 * A store reads from what it had until the new index is whole; then it has all of it at once.
+* What a read has shown, the next one shows, too: an index that others have outrun meanwhile is read
+  on up to what was known here, or not used.
 * What others replace meanwhile is only a reason to look again.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvengine.engine import manifest as manifests
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
+OUTRUN_MAX = 3  # then nobody reads on, or writes, in this process until the index is there
 
 
 def recover(
@@ -37,12 +41,17 @@ def recover(
     *,
     alone: bool = False,
     until: int | None = None,
-) -> Recovery:
+    goes_back: bool = True,
+) -> bool:
     """Fill a new index from the files and let the store read from it; if that fails, as before.
 
     Args:
         alone: no other process has the store open; leave nothing behind the end of the log.
         until: a version up to which others, at work beside this process, have made changes visible.
+        goes_back: what the store knows may be newer, and is not to count any more.
+
+    Returns:
+        False: threads of this process have followed the log into another segment meanwhile.
     """
     options, seed = store.options, manifest.seed
     is_first = alone and store.follower is None  # then the page is an old one
@@ -74,14 +83,16 @@ def recover(
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     if store.digest_changes is not None and store.follower is not None:
         store.read_active(reader.applied_version)  # so that the digest goes on from here
-    store.take_over(reader, order, recovery.rows, manifest, recovery.end.segment_id)
+    end = recovery.end.segment_id
+    if not store.take_over(reader, order, recovery.rows, manifest, end, goes_back):
+        return False
     store.known_segment = max(begun, recovery.end.segment_id)
     if store.digest_changes is None:
         store.digest_sum = None
     store.is_old_format = manifest.format != manifests.FORMAT
     store.retired_slots = recovery.retired_slots
     store.saved_version = recovery.saved.version if recovery.saved else 0
-    return recovery
+    return True
 
 
 def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifest) -> None:
@@ -90,13 +101,14 @@ def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifes
     The store's manifest changes together with the index, not before.
     """
     control = None if page is None else page.control
+    outrun = 0
     for attempt in range(READ_ATTEMPTS + 1):
-        losses = 0 if control is None else control.losses  # before the version: it goes back after
-        until = page.control.version if page is not None and page.is_trusted() else None
+        losses = 0 if control is None else control.losses
+        once = partial(_recover_once, store, page, manifest)
         try:
-            recover(store, control, manifest, until=until)
-            store.seen_losses = losses  # not before: an index that has what is lost may stay
-            return
+            if once() if outrun < OUTRUN_MAX else store.exclusively(once):
+                return
+            outrun += 1
         except (FileNotFoundError, CorruptData):
             # Another process may have replaced files since the manifest was read, or lost changes.
             newest = newest_manifest(store.directory)
@@ -106,6 +118,18 @@ def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifes
             if not is_news or attempt == READ_ATTEMPTS:
                 raise
             manifest = newest
+
+
+def _recover_once(store: StoreParts, page: WriterPage | None, manifest: Manifest) -> bool:
+    control = None if page is None else page.control
+    losses = 0 if control is None else control.losses  # before the version: it goes back after
+    known = store.applied_version
+    until = page.control.version if page is not None and page.is_trusted() else None
+    goes_back = until is None or until < known or losses != store.seen_losses
+    if not recover(store, control, manifest, until=until, goes_back=goes_back):
+        return False
+    store.seen_losses = losses  # not before: an index that has what is lost may stay
+    return True
 
 
 def reload(store: StoreParts, page: WriterPage | None) -> None:

@@ -86,9 +86,6 @@ class Tail:
         if self.seen == 0:
             self.base = base
         walks, version, end = self._walks()
-        while self.seen > version and self._store.version >= self.seen:
-            # It had just started over from files that were older: nothing was lost.
-            walks, version, end = self._walks()
         # Only now: what a compaction forgot is known before its segments are seen.
         forgotten = self._store.manifest.forgotten
         if 0 < self.seen < forgotten and self.base < forgotten:
