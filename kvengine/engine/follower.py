@@ -276,14 +276,15 @@ class Follower:
             store.directory.check_path()
         except StorageError as error:
             self._give_up("was removed or replaced", error)
+        known = store.manifest  # before the file is read: another thread may start over meanwhile
         stamp = store.directory.stamp(MANIFEST_NAME)
         if stamp is None:
             self._give_up("was emptied")
         if stamp != self._stamp:
             manifest = manifests.decode(store.directory.read(MANIFEST_NAME), MANIFEST_NAME)
-            if manifest.uuid != store.manifest.uuid:
+            if manifest.uuid != known.uuid:
                 self._give_up("holds another store now")
-            if manifest.generation < store.manifest.generation:
+            if manifest.generation < known.generation:
                 self._give_up("was set back to an older state")
             self._stamp = stamp
         self.refresh()

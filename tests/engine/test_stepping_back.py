@@ -106,3 +106,24 @@ def test_nobody_reads_on_in_the_log_while_others_are_kept_out(tmp_path):
         thread.join()
         assert set(seen) == {1}
         assert other.applied_version == 2
+
+
+def test_a_reader_that_starts_over_while_another_thread_looks_is_not_set_back(
+    tmp_path, monkeypatch
+):
+    with Store(tmp_path, durability="os") as writer, Store(tmp_path, read_only=True) as reader:
+        writer.put(b"key", b"1")
+        writer.checkpoint()
+        read = reader.directory.read
+
+        def read_then_start_over(name):
+            found = read(name)
+            monkeypatch.undo()
+            writer.put(b"key", b"2")
+            writer.checkpoint()
+            reader.follower.start_over()
+            return found
+
+        monkeypatch.setattr(reader.directory, "read", read_then_start_over)
+        reader.follower._look()
+        assert reader[b"key"] == b"2"
