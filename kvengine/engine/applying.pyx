@@ -26,6 +26,7 @@ from kvengine.engine.key_index cimport KeyIndex
 from kvengine.engine.key_order cimport KeyOrder
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.log_end cimport DONE
+from kvengine.engine.page cimport SEGMENT, load_word
 from kvengine.engine.reading cimport Reader
 from kvengine.engine.record cimport DELETE, EXPIRES, HEADER_BYTES, PUT, aligned, encode
 from kvengine.engine.change cimport Change, Write
@@ -206,7 +207,11 @@ cdef class Applier(Changer):
             return True
         memset(&write, 0, sizeof(Write))
         write.numbered, write.if_version, write.waits = True, -1, True
-        if take_in(self, known, &write) == DONE:
+        # Behind the end of a segment in which the log does not go on is what nobody may read, or
+        # nothing: a file that others have closed is shorter than it was.
+        if active_id and load_word(&self.page[SEGMENT]) == active_id and (
+            take_in(self, known, &write) == DONE
+        ):
             return True
         if write.file != NULL:
             Py_DECREF(<object>write.file)

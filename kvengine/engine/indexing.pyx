@@ -175,6 +175,9 @@ cdef void count_out(LogEnd self, uint64_t address, bint sums) noexcept:
 cdef int take_in(LogEnd self, uint64_t upto, Write *write) noexcept:
     """Follow the log of the active segment up to a version, which is there and visible.
 
+    Where the log has gone on since in another segment, the caller knows that this one has the
+    version: what comes behind its last record was never visible, and may be cut off at any moment.
+
     Returns DONE; BEHIND: this segment has no more records; ON_DISK; or what is wrong.
     """
     cdef int code

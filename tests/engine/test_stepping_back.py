@@ -6,7 +6,9 @@ import time
 import pytest
 
 from kvengine import Store, StoreBusy
-from kvengine.engine import loading
+from kvengine.engine import loading, segment_file
+from kvengine.engine.applying import packed
+from kvengine.engine.segment import bytes_at
 from kvengine.testing.check import check_store
 
 
@@ -63,6 +65,23 @@ def test_an_index_that_is_a_segment_behind_is_not_used(tmp_path):
         store.follower.start_over()
         assert store.applied_version == last
         check_store(store)
+
+
+def test_what_a_killed_writer_left_behind_a_segment_is_not_read_on_in(tmp_path):
+    with Store(tmp_path, segment_bytes=4096, durability="os", compaction="manual") as store:
+        first = store.put(b"first", bytes(3000))
+        last = store.put(b"second", bytes(3000))
+        segment = store.rows[-1]
+        _, end, _, _, _ = store.segment_table.counters(segment.id)
+        file = store.segment_table.segment_file(segment.id)
+        header = bytes_at(file, 0, segment_file.HEADER_BYTES)
+        salt = segment_file.decode(header, segment_file.file_name(segment.id)).salt
+        never = (last + 1, "put", b"key", b"never visible", b"", None)
+        file.write(packed((never,), last, salt, end), end)
+        store.put(b"key", b"1")
+        assert store.rows[-1].id != segment.id
+        assert not start_over_at(store, first)
+        assert store[b"key"] == b"1"
 
 
 def test_who_is_outrun_again_and_again_keeps_writers_out(tmp_path, monkeypatch):
