@@ -239,7 +239,7 @@ class FaultyDirectory:
         """Remove a file; it is no error if it is gone already."""
         if name in self._inodes:
             self._step("remove", name, inode=self._inodes[name])
-            del self._inodes[name]
+            self._inodes.pop(name, None)  # a job, or a handler, may have removed it meanwhile
         self.inner.remove(name)
 
     def sync(self) -> None:

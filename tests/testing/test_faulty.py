@@ -134,6 +134,19 @@ def test_a_failed_step_changes_nothing() -> None:
         assert content(inner) == {"log": b"data"}
 
 
+def test_a_file_may_go_twice_at_once() -> None:
+    directory = FaultyDirectory(MemoryDirectory())
+    directory.create("a").close()
+
+    def remove(_step: Step) -> None:
+        directory.before = None
+        directory.remove("a")
+
+    directory.before = remove
+    directory.remove("a")
+    assert directory.names() == []
+
+
 def test_a_write_can_get_through_in_part() -> None:
     inner = MemoryDirectory()
     directory = FaultyDirectory(inner)
