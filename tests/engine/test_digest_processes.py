@@ -39,6 +39,18 @@ def hook(monkeypatch, owner, name, action):
     return calls
 
 
+def lose_jobs_once(monkeypatch, store, other, job):
+    """Let another process write and do a job when the first snapshot is about to be taken."""
+
+    def lose_the_jobs(turn):
+        if turn == 1:
+            store.end_jobs(store.token)
+            other.put(b"7", b"new")
+            job()
+
+    return hook(monkeypatch, opening, "snapshot", lose_the_jobs)
+
+
 def test_what_other_processes_have_written_is_in_it(stores):
     store, other = stores
     for _ in range(2):
@@ -49,14 +61,7 @@ def test_what_other_processes_have_written_is_in_it(stores):
 
 def test_no_other_process_compacts_away_what_is_summed(stores, monkeypatch):
     store, other = stores
-
-    def lose_the_jobs(turn):
-        if turn == 1:
-            store.end_jobs(store.token)
-            other.put(b"7", b"new")
-            other.compact()
-
-    calls = hook(monkeypatch, opening, "snapshot", lose_the_jobs)
+    calls = lose_jobs_once(monkeypatch, store, other, other.compact)
     store.digest()
     monkeypatch.undo()
     assert len(calls) == 2
@@ -65,14 +70,7 @@ def test_no_other_process_compacts_away_what_is_summed(stores, monkeypatch):
 
 def test_nor_saves_an_index_of_later_changes(stores, monkeypatch):
     store, other = stores
-
-    def lose_the_jobs(turn):
-        if turn == 1:
-            store.end_jobs(store.token)
-            other.put(b"7", b"new")
-            other.checkpoint()
-
-    hook(monkeypatch, opening, "snapshot", lose_the_jobs)
+    lose_jobs_once(monkeypatch, store, other, other.checkpoint)
     assert store.digest().version == other.version
     monkeypatch.undo()
     check(store)

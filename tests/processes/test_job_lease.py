@@ -2,19 +2,16 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from kvengine import Store
 from kvengine.testing.check import check_store
+from tests.processes.running import running
 from tests.waiting import until
 
-ROOT = Path(__file__).parent.parent.parent
 OPTIONS = {"durability": "os", "segment_bytes": 16384, "compaction": "manual"}
 
 # Has the jobs, and is about to replace the manifest, but waits for a line first.
@@ -47,13 +44,8 @@ def fill(store):
 @pytest.fixture
 def holder(tmp_path):
     """Return a process that has the jobs of a store, and hangs."""
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "store")]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout.readline() == "in the job\n"
-        yield child
-        child.kill()
+    with running(HOLDER, tmp_path / "store", "in the job") as process:
+        yield process
 
 
 def go_on(holder):
@@ -135,16 +127,11 @@ time.sleep(3600)
 
 
 def test_who_waits_for_the_jobs_gets_its_turn_from_one_that_always_has_more_to_do(tmp_path):
-    command = [sys.executable, "-c", BUSY, str(tmp_path / "store")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout.readline() == "at work\n"
-            with Store(tmp_path / "store", **OPTIONS) as store:
-                fill(store)
-                assert store.compact() > 0  # the timeout of the test tells if it never gets there
-            assert child.poll() is None
-        finally:
-            child.kill()
+    with running(BUSY, tmp_path / "store", "at work") as busy:
+        with Store(tmp_path / "store", **OPTIONS) as store:
+            fill(store)
+            assert store.compact() > 0  # the timeout of the test tells if it never gets there
+        assert busy.poll() is None
 
 
 # Ends its lease whenever it is one millisecond old, which is when another takes it.
@@ -161,17 +148,12 @@ while True:
 
 
 def test_who_ends_its_lease_does_not_end_that_of_another(tmp_path):
-    command = [sys.executable, "-c", ENDING, str(tmp_path / "store")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout.readline() == "open\n"
-            with Store(tmp_path / "store", **OPTIONS) as store:
-                token = store.token
-                for _ in range(2000):
-                    time.sleep(0.0001)
-                    while not store.claim_jobs(token, 0):
-                        pass
-                    assert all(store.still_has_jobs(token) for _ in range(100))
-                    store.end_jobs(token)
-        finally:
-            child.kill()
+    path = tmp_path / "store"
+    with running(ENDING, path, "open"), Store(path, **OPTIONS) as store:
+        token = store.token
+        for _ in range(2000):
+            time.sleep(0.0001)
+            while not store.claim_jobs(token, 0):
+                pass
+            assert all(store.still_has_jobs(token) for _ in range(100))
+            store.end_jobs(token)

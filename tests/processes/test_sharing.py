@@ -3,19 +3,16 @@
 import os
 import signal
 import struct
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from kvengine import Store, StoreLocked, VersionConflict
 from kvengine.engine import joining
+from tests.processes.running import running
 from tests.waiting import until
 
-ROOT = Path(__file__).parent.parent.parent
 SHARED, INSIDE = 46 * 8, 47 * 8  # on the control page
 
 # Counts as fast as it can, alone at first, and says how far it came when its input ends.
@@ -60,13 +57,8 @@ def set_word(path, offset, value):
 @pytest.fixture
 def counter(tmp_path):
     """Return a process that writes alone."""
-    command = [sys.executable, "-c", COUNTER, str(tmp_path)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout.readline() == "open\n"
-        yield child
-        child.kill()
+    with running(COUNTER, tmp_path, "open") as process:
+        yield process
 
 
 @pytest.mark.parametrize("turn", range(5))
