@@ -230,11 +230,9 @@ class Follower:
         """Load the newest saved index and replay what came after it."""
         store = self._store
         with store.files.held():  # no job of this store comes between
-            self._ahead, before = (0, []), store.seen_losses
+            self._ahead = (0, [])
             with self._files_there():
                 store.reload(self._page)
-        if self._page is not None and store.seen_losses != before:
-            store.lost_after = (store.seen_losses, self._page.control.lost_after)
 
     # -- whose folder it is
 
