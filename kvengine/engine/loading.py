@@ -52,8 +52,7 @@ def recover(
         alone: no other process has the store open; leave nothing behind the end of the log.
         until: a version up to which others, at work beside this process, have made changes visible.
         goes_back: what the store knows may be newer, and is not to count any more.
-        begun: the newest segment of all, as of a moment before `until`: else what is between the
-            two would count as known.
+        begun: the newest segment of all, read before `until`: what comes between is not known.
         beside: what else is to change together with the index; see take_over().
 
     Returns:
@@ -82,14 +81,9 @@ def recover(
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     if store.digest_changes is not None and store.follower is not None:
         store.read_active(reader.applied_version)  # so that the digest goes on from here
-    end = recovery.end.segment_id
+    rows, end = recovery.rows, recovery.end.segment_id
     return store.take_over(
-        reader,
-        order,
-        recovery.rows,
-        manifest,
-        end,
-        goes_back,
+        *(reader, order, rows, manifest, end, goes_back),
         known_segment=max(begun, end),
         is_old_format=manifest.format != manifests.FORMAT,
         retired_slots=recovery.retired_slots,
