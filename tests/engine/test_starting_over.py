@@ -5,8 +5,9 @@ import os
 import pytest
 
 from kvengine import ChangesGone, Store
-from kvengine.engine import compactor, loading
+from kvengine.engine import compactor, loading, maintenance
 from kvengine.testing.check import check_store
+from tests.forking import in_child
 
 SMALL = {"segment_bytes": 4096, "durability": "os", "compaction": "manual"}
 
@@ -116,3 +117,42 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
             assert b"lost" not in reader
             with pytest.raises(ChangesGone):
                 next(tail.news())
+
+
+def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_were_lost(tmp_path):
+    """It looked whether any were just before; touching what is not there would be SIGBUS."""
+
+    def lose_and_go_on(path, store, end):
+        segment = store.rows[-1].id
+        store.control_page.take_back(1)
+        store.directory.close()
+        os.truncate(path / f"{segment:08x}.log", end)
+        with Store(path, **SMALL) as other:
+            other.put(b"new", b"")
+            other.put(b"new", bytes(5000))
+            other.put(b"next", b"")
+            other.maintenance.run(lambda: maintenance.close_filled_segments(other))
+            assert other.rows[0].id == segment
+            assert len(other.rows) == 2
+
+    def look():
+        store = Store(tmp_path, **SMALL)
+        store.put(b"kept", b"")
+        _, end, *_ = store.segment_table.counters(store.rows[-1].id)
+        with Store(tmp_path, read_only=True) as reader:
+            store.put(b"lost", bytes(9000))
+            assert b"lost" in reader
+            find, found = reader.follower._next, []
+
+            def lose_first(control):
+                if not found:
+                    lose_and_go_on(tmp_path, store, end)
+                found.append(find(control))
+                return found[-1]
+
+            reader.follower._next = lose_first
+            reader.follower.follow_further()
+            assert found[0] is not None
+            return sorted(reader)
+
+    assert in_child(look) == [b"kept", b"new", b"next"]
