@@ -150,7 +150,7 @@ def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_wer
                 found.append(find(control))
                 return found[-1]
 
-            reader.follower._next = lose_first
+            reader.follower._next = lose_first  # type: ignore[method-assign]
             reader.follower.follow_further()
             assert found[0] is not None
             return sorted(reader)
