@@ -15,7 +15,6 @@ Invariants:
 * What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
 """
 
-from libc.errno cimport EIO
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -35,6 +34,7 @@ from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
 
+from kvengine.engine.pen import written_over
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
@@ -168,15 +168,14 @@ cdef class Control:
         if self.word(MAGIC_WORD) == MAGIC and self.word(NEXT_ID) > <uint64_t>known_id and (
                 version >= <uint64_t>applied or self.word(LOSSES) != <uint64_t>seen_losses):
             return
-        raise storage_error(
-            EIO, "another program has written to this file, which the processes that have the "
-            "store open share: close it in all of them, and open it again", self.file.name)
+        raise written_over(self.file.name)
 
     def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
         """Let a store write together with others."""
         commits.page, commits.keeper = self.words, self
         store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
         self.connect_reader(store)
+        store.connect_pen(self.words)
 
     def connect_reader(self, store: LogEnd) -> None:
         """Let a store see with one load that others have gone on."""

@@ -109,7 +109,7 @@ def _is_orphan(control: Control) -> bool:
 
 def _begin_alone(store: StoreParts) -> None:
     """Recover a store that no other process has open, and set up what they will share."""
-    control = open_control(store.directory, writable=True)
+    control = open_control(store.directory, writable=True, alone=True)
     assert control is not None
     # Others may replace the manifest, nobody this file.
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
@@ -167,9 +167,9 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced, or was made with another C library (as glibc of "
-            "Debian and musl of Alpine are): close the store in all processes, or let all of them "
-            "use one C library",
+            "share, is missing, was replaced or cut short, or was made with another C library (as "
+            "glibc of Debian and musl of Alpine are): close the store in all processes, or let all "
+            "of them use one C library",
             store.directory.path,
         )
     mine = pid_namespace()

@@ -23,7 +23,7 @@ from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.engine.pen import FORKED
 from kvengine.engine.store_folder import load_manifest
-from kvengine.engine.writer_page import WriterPage, is_foreign, open_page
+from kvengine.engine.writer_page import WriterPage, is_foreign, open_page, page_is_whole
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -229,12 +229,12 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
         # A writer is deciding where the log ends, or makes the store.
         time.sleep(OPENING_PAUSE_S)
         page = page or open_page(directory)
-    if directory.stamp(CONTROL_NAME) is None or (page is not None and page.control.is_copy):
+    if not page_is_whole(directory) or (page is not None and page.control.is_copy):
         raise StorageError(
             errno.ENOENT,
-            f"the file {CONTROL_NAME} was removed or replaced in the folder of a store that is "
-            "open for writing, and readers can't follow a writer without it: close the store in "
-            "the process that writes, and open it there again",
+            f"the file {CONTROL_NAME} was removed, cut short or replaced in the folder of a store "
+            "that is open for writing, and readers can't follow a writer without it: close the "
+            "store in the processes that write, and open it there again",
             directory.path,
         )
     return page
