@@ -74,7 +74,7 @@ def written_over(name: str) -> StorageError:
     """Return the error for a control page that somebody else has changed."""
     return storage_error(
         EIO, "another program has written to this file, or has cut it short, and the processes "
-        "that have the store open share it: close the store in all of them, and open it again", name)
+        "that have the store open share it: close it in all of them, and open it again", name)
 
 
 cdef class Pen(Reader):
