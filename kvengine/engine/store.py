@@ -167,8 +167,7 @@ class Store(StoreParts, StoreMapping):
         """Return when everything written so far is on disk; for a reader, all that it shows."""
         self.check_usable()
         if self.commits is not None:
-            while not self.commits.sync():
-                self.keep_up()
+            self.commits.sync()
         elif self.follower is not None:
             self.follower.sync()
 
