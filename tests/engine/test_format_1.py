@@ -146,15 +146,20 @@ def test_its_consumer_goes_on_where_it_was(old):
 # -- while a process of 0.1 has it open
 
 
-@pytest.fixture
-def in_use(old):
-    """Lock the folder as a process of 0.1 does that has the store open, on this boot."""
-    held = [os.open(old, os.O_RDONLY), os.open(old / "LOCK", os.O_RDWR)]
+@pytest.fixture(params=["LOCK alone", "the folder too"])
+def in_use(request, old):
+    """Lock the store as a process of 0.1 does that has it open, on this boot.
+
+    It locks the file LOCK alone; with the folder, which 0.2 locks too, it must be the same.
+    """
+    held = [os.open(old / "LOCK", os.O_RDWR)]
+    if request.param == "the folder too":
+        held.append(os.open(old, os.O_RDONLY))
     try:
         for file in held:
             fcntl.flock(file, fcntl.LOCK_EX)
-        os.ftruncate(held[1], 0)
-        os.pwrite(held[1], b"4711\n", 0)
+        os.ftruncate(held[0], 0)
+        os.pwrite(held[0], b"4711\n", 0)
         page = bytearray((old / "CONTROL").read_bytes())
         assert page[:8] == b"VKCTRL01"
         page[8:32] = struct.pack("<3Q", boot_id(), 4711, LAST[old.name])
@@ -165,14 +170,28 @@ def in_use(old):
             os.close(file)
 
 
-@pytest.mark.parametrize("exclusive", [False, True])
-def test_nobody_else_writes_to_it(in_use, exclusive):
+@pytest.mark.parametrize("options", [{}, {"exclusive": True}, {"rebuild": True}])
+def test_nobody_else_writes_to_it(in_use, options):
     before = files(in_use)
     # Where the system lists the locks, as here, it tells who has this one; 4711 is long gone.
     holder = os.getpid() if Path("/proc/locks").exists() else 4711
-    with pytest.raises(StoreLocked, match=f"in process {holder}"):
-        Store(in_use, exclusive=exclusive)
+    advice = r"kvengine 0\.1.*: close it in every other process first"
+    with pytest.raises(StoreLocked, match=f"in process {holder}, .*{advice}") as refusal:
+        Store(in_use, **options)
+    assert refusal.value.pid == holder
     assert files(in_use) == {"OPENING": b""} | before
+
+
+def test_a_process_of_0_1_is_kept_out_as_well(old):
+    """It tries to lock LOCK for itself alone."""
+    with open(old / "LOCK", "r+b") as lock:
+        with Store(old) as store, Store(old) as other:
+            for _ in range(2):
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.close()
+            check(store, old)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_nobody_follows_it(in_use):
