@@ -372,5 +372,5 @@ class StoreParts(StoreFiles):
             size = self.directory.size(segment_file.file_name(row.id))
         except FileNotFoundError:  # closed and compacted since the last look
             return False
-        self.segment_table.segment_file(row.id).size_bytes = size
+        self.segment_table.set_size(row.id, size)
         return self.keep_up_to(version)

@@ -292,6 +292,11 @@ cdef class SegmentTable:
         cdef uint64_t slot = self.slots[segment_id]
         self.rows[slot].end = end
 
+    def set_size(self, segment_id: int, size: int) -> None:
+        """Say how large a file was found: others may have cut it, or threads gone on since."""
+        cdef uint64_t slot = self.slots[segment_id]
+        (<MappedFile>self.files[slot]).size_bytes = max(<uint64_t>size, self.rows[slot].end)
+
     def salt(self, segment_id: int) -> int:
         """Return the salt of a segment's checksums."""
         cdef uint64_t slot = self.slots[segment_id]

@@ -333,3 +333,21 @@ def test_a_large_record_in_room_that_another_process_has_made(tmp_path):
         store.put(b"large", bytes(100_000))
         assert store.backup(tmp_path / "backup") == 2
         assert entries(tmp_path / "backup") == list(store.scan())
+
+
+def test_records_that_came_while_another_thread_asked_how_large_the_file_is(tmp_path, monkeypatch):
+    """A store that starts over does so, if its digest is to go along."""
+    with Store(tmp_path / "store", durability="os") as store:
+        store.put(b"key", b"1")
+        size = store.directory.size
+
+        def write_meanwhile(name):
+            monkeypatch.undo()
+            found = size(name)
+            store.put(b"large", bytes(100_000))
+            return found
+
+        monkeypatch.setattr(store.directory, "size", write_meanwhile)
+        store.read_active(1)
+        assert store.backup(tmp_path / "backup") == 2
+        assert entries(tmp_path / "backup") == list(store.scan())
