@@ -6,7 +6,9 @@ Invariants:
   a close cut short goes on at the next open.
 * A removal that fails (the disk is full, say) is tried again, later each time, and at once when
   another namespace is deleted.
-* One process at a time removes, by a lease; the others look now and then whether it still does.
+* One process at a time removes, by a lease; the others look now and then whether it still does. If
+  nothing was removed for two seconds it was stopped, and another one puts a lease of its own in
+  the place of that.  Should both be at it for a moment, both delete keys that nobody needs.
 * A removal waits between its batches for as long as they took, so that it takes half of what
   writers could have at most.
 * The thread refers to store and catalog only while it is at work, never to the database; it ends
@@ -28,7 +30,7 @@ from kvengine.engine.changes import Changes, Flag
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed, StoreReadOnly
-from kvengine.file.lease import take
+from kvengine.file.lease import Lease, take
 from kvengine.file.system import fork_watch
 from kvengine.namespace.layout import data_prefix, import_prefix
 
@@ -37,6 +39,7 @@ BATCH_KEYS = 1000
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 LEASE_NAME = "REMOVAL.lock"
 OTHERS_S = 0.25  # between two looks at what another process removes
+STUCK_S = 2.0  # one that has removed nothing for so long was stopped
 
 
 class Remover:
@@ -55,6 +58,8 @@ class Remover:
         self._thread: threading.Thread | None = None
         self._stopping, self._wanted, self._ended = Flag(), Flag(), Changes()
         self._failures = 0  # in a row
+        self._lease: Lease | None = None
+        self._seen: tuple[object, float] = (None, 0.0)  # how far another process was, since when
 
     def begin(self) -> None:
         """Remove what is to be removed, in the background."""
@@ -134,18 +139,39 @@ class Remover:
 
     def _work(self) -> float | None:
         """Remove what there is, unless another process is at it."""
-        if not self._next():
+        row = self._next()
+        if row is None:
             return None
-        lease = take(self._store.directory, LEASE_NAME)
-        if lease is None:
+        directory = self._store.directory
+        self._lease = take(directory, LEASE_NAME)
+        if self._lease is None and self._is_stuck(row):
+            directory.remove(LEASE_NAME)
+            self._lease = take(directory, LEASE_NAME)
+        if self._lease is None:
             return OTHERS_S
+        self._seen = (None, 0.0)
         try:
             while row := self._next():
+                if not self._lease.is_held:
+                    return OTHERS_S
                 self._remove(row)
                 self._failures = 0
             return None
         finally:
-            lease.release()
+            self._lease.release()
+
+    def _is_stuck(self, row: Row) -> bool:
+        """True if the process that removes a namespace has not come on for a while."""
+        first = [next(iter(self._store.keys(p, limit=1)), None) for p in prefixes(row)]
+        now, (before, since) = time.monotonic(), self._seen
+        if before != (row.number, first):
+            self._seen = ((row.number, first), now)
+            return False
+        return now - since >= STUCK_S
+
+    def _goes_on(self) -> bool:
+        """False if this thread is to end, or another process has put itself in its place."""
+        return not self._stopping.is_set() and (self._lease is None or self._lease.is_held)
 
     def _next(self) -> Row | None:
         """Return what to remove now; with None the thread ends."""
@@ -162,16 +188,16 @@ class Remover:
 
     def _remove(self, row: Row) -> None:
         """Delete what there is of a namespace, unless stopped before the end."""
-        for prefix in (data_prefix(row.number), import_prefix(row.number)):
+        for prefix in prefixes(row):
             while self._sweep(prefix):
                 pass  # once more: a writer that was slow may have left something
-        if not self._stopping.is_set():
+        if self._goes_on():
             self._catalog.end_removal(row)
 
     def _sweep(self, prefix: bytes) -> int:
         """Delete the keys with a prefix; return how many there were."""
         found, last = 0, None
-        while not self._stopping.is_set():
+        while self._goes_on():
             began = time.monotonic()
             # Behind the last one: the start is ever more keys that are gone.
             keys = list(self._store.keys(prefix, start_after=last, limit=BATCH_KEYS))
@@ -183,6 +209,11 @@ class Remover:
             found, last = found + len(keys), keys[-1]
             self._stopping.wait(time.monotonic() - began)
         return found
+
+
+def prefixes(row: Row) -> tuple[bytes, bytes]:
+    """Return with what the keys of a namespace begin."""
+    return data_prefix(row.number), import_prefix(row.number)
 
 
 def _work(reference: weakref.ref[Remover], wanted: Flag) -> None:
