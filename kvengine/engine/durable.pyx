@@ -394,7 +394,3 @@ cdef class CommitGroup:
     def durable_version(self) -> int:
         """Changes up to this version are on disk."""
         return load_word(&self.page[DURABLE])
-
-    def note_version(self, version: int) -> None:
-        """Say which version these files go up to."""
-        self.version = version

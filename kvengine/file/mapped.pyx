@@ -26,7 +26,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t size, int protection, int flags, int fd, int64_t offset)
     int munmap(void *address, size_t size)
     int madvise(void *address, size_t size, int advice)
-    int MADV_DONTNEED, MADV_RANDOM
+    int MADV_DONTNEED
     int mincore(void *address, size_t size, unsigned char *pages)
 
 cdef extern from "<unistd.h>" nogil:
@@ -379,10 +379,6 @@ cdef class MappedFile:
         madvise(self.base, self.mapped_bytes, MADV_DONTNEED)  # pages in use are not forgotten
         if self.fd >= 0:
             posix_fadvise(self.fd, 0, 0, POSIX_FADV_DONTNEED)
-
-    def advise_random(self) -> None:
-        """Tell the system that reads jump about, so that it reads nothing ahead."""
-        madvise(self.base, self.mapped_bytes, MADV_RANDOM)
 
     cdef void fit(self) noexcept:
         """Give back the address space behind the end of a file that grows no more, by nobody."""

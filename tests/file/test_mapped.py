@@ -158,7 +158,6 @@ def test_advice_changes_no_bytes(tmp_path: Path) -> None:
     file = make(tmp_path)
     data = os.urandom(50_000)
     file.write(data, 0)
-    file.advise_random()
     file.drop_cache()
     assert bytes_at(file, 0, 50_000) == data
     file.flush()
