@@ -221,5 +221,14 @@ ENGINE = (
         "client/connection.py",
         "            tell_of_fork(lambda: self._process == process_id())\n", "            pass\n",
         "test_fork_unknown.py::test_each_process_has_connections_of_its_own"),
+    bug("a process is known by its number alone",
+        "file/system.py", "return start != 0 and process_start(pid) not in {0, start}",
+        "return False", "file/test_system.py"),
+    bug("who has others beside it believes a page that says it is alone",
+        "engine/pen.pyx", "        self.shared = &ALWAYS\n", "        pass\n",
+        "processes/test_page_cut.py::test_nobody_writes_alone_after_others_have_joined"),
+    bug("a removal waits for a process that was stopped",
+        "database/removal.py", "if self._lease is None and self._is_stuck(row):", "if False:",
+        "processes/test_jobs_taken_over.py::test_removal_of_a_namespace"),
 )
 # fmt: on
