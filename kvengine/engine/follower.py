@@ -259,17 +259,21 @@ class Follower:
             StoreClosed: it is not; every call raises that from now on.
         """
         store = self._store
-        if self._page is None:
-            page = open_page(store.directory)
-            if page is not None:
-                store.seen_losses = page.control.losses  # none of what was read is among them
-                self._connect(page)
-                self.start_over()
-            elif is_foreign(store.directory):
-                self._strangers += 1
-                if self._strangers > 1:  # once: somebody may be about to convert what they left
-                    self._give_up("is written to by another version of kvengine")
-            return
+        page = open_page(store.directory) if self._page is None else None
+        self._check_folder()  # then the page is that of the same store
+        if self._page is not None:
+            self.refresh()
+        elif page is not None:
+            store.seen_losses = page.control.losses  # none of what was read is among them
+            self._connect(page)
+            self.start_over()
+        elif is_foreign(store.directory):
+            self._strangers += 1
+            if self._strangers > 1:  # once: somebody may be about to convert what they left
+                self._give_up("is written to by another version of kvengine")
+
+    def _check_folder(self) -> None:
+        store = self._store
         try:
             store.directory.check_present()
             store.directory.check_path()
@@ -286,7 +290,6 @@ class Follower:
             if manifest.generation < known.generation:
                 self._give_up("was set back to an older state")
             self._stamp = stamp
-        self.refresh()
 
     def _give_up(self, what: str, cause: BaseException | None = None) -> NoReturn:
         error = StoreClosed(

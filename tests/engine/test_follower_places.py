@@ -68,12 +68,16 @@ def another_manifest(path):
 @pytest.mark.parametrize(
     "replace", [remade, moved_away, restored, emptied, removed, set_back, another_manifest]
 )
-def test_a_reader_of_a_folder_that_was_replaced_says_so(path, replace):
+@pytest.mark.parametrize("has_page", [True, False], ids=["used", "no-page"])
+def test_a_reader_of_a_folder_that_was_replaced_says_so(path, replace, has_page):
+    """Also one in which nobody ever wrote, as a backup: there is no control page."""
     with Store(path, **SMALL) as store:
         store[b"key"] = b"old"
         store.backup(path.with_name("backup"))
         store.checkpoint()
         store.checkpoint()
+    if not has_page:
+        (path / "CONTROL").unlink()
     reader = Store(path, read_only=True)
     assert reader[b"key"] == b"old"
     new = replace(path)
