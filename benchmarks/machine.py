@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,26 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def git_commit() -> str:
-    """The commit of this checkout, with ``+`` when files differ from it; "" outside of git."""
+def git_commit(folder: Path = _HERE.parent) -> str:
+    """The commit of a checkout, with ``+`` when files differ from it; "" outside of git."""
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--", "kvengine") else "")
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git(folder, "status", "--porcelain", "--", "kvengine") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def another_kvengine(folder: Path) -> dict[str, str]:
+    """Version and commit of the one in another folder; "" for what can't be told."""
+    code = "import kvengine; print(kvengine.__version__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    is_checkout = (folder / ".git").exists()  # not just within that of something else
+    return {
+        "version": found.stdout.strip(),
+        "commit": git_commit(folder) if is_checkout else "",
+    }
 
 
 def file_system(folder: Path) -> str:
@@ -51,9 +65,9 @@ def file_system(folder: Path) -> str:
     return kind
 
 
-def _git(*arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     result = subprocess.run(
-        ["git", *arguments], cwd=_HERE, capture_output=True, text=True, check=True
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
     return result.stdout.strip()
 

@@ -41,6 +41,7 @@ class Sharer:
         self._orders: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "open": self.open,
             "put": self.put,
+            "put once": self.put_once,
             "get": self.get,
             "alone": self.alone,
             "check": self.check,
@@ -106,6 +107,12 @@ class Sharer:
             "latencies_ns": histogram.summary(),
             "last": last.hex(),
         }
+
+    def put_once(self, _order: dict[str, Any]) -> dict[str, Any]:
+        """Put a pair; say when that was acknowledged."""
+        key, value = self._pairs[0][0]
+        self.engine.put(key, value)
+        return {"ended_ns": perf_counter_ns()}
 
     def get(self, order: dict[str, Any]) -> dict[str, Any]:
         """Get loaded keys at random until the time is up, each as new as can be."""

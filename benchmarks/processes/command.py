@@ -14,7 +14,7 @@ import click
 from benchmarks.engines import ENGINES
 from benchmarks.processes.measure import measure
 from benchmarks.processes.report import PEERS, draw, report
-from benchmarks.processes.settings import Contender, Settings
+from benchmarks.processes.settings import ROWS, Contender, Settings
 from benchmarks.report.lookup import OURS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -44,6 +44,14 @@ def _counts(_context: click.Context, _option: click.Parameter, text: str) -> tup
     return counts
 
 
+def _rows(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...]:
+    chosen = [part.strip() for part in text.split(",")]
+    for name in chosen:
+        if name not in ROWS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(ROWS)}")
+    return tuple(name for name in ROWS if name in chosen)
+
+
 @click.command()
 @click.option(
     "--engines",
@@ -52,6 +60,7 @@ def _counts(_context: click.Context, _option: click.Parameter, text: str) -> tup
     show_default=True,
     help="as lmdb:tuned",
 )
+@click.option("--rows", default=",".join(ROWS), callback=_rows, show_default=True)
 @click.option("--processes", default="1,2,4,8", callback=_counts, show_default=True)
 @click.option("--seconds", type=float, default=0.5, show_default=True, help="of a round")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
@@ -59,6 +68,8 @@ def _counts(_context: click.Context, _option: click.Parameter, text: str) -> tup
 @click.option("--loaded", type=click.IntRange(1000), default=100_000, show_default=True)
 @click.option("--own", type=click.IntRange(16), default=50_000, show_default=True)
 @click.option("--operations", type=click.IntRange(1), default=20_000, show_default=True)
+@click.option("--kills", type=click.IntRange(1), default=25, show_default=True)
+@click.option("--wakes", type=click.IntRange(1), default=300, show_default=True, help="of each way")
 @click.option(
     "--beside",
     type=click.Path(exists=True, file_okay=False, resolve_path=True),
@@ -75,7 +86,7 @@ def processes(engines: list[Contender], results: Path, **given: Any) -> None:
     target.write_text(json.dumps(result, indent=1) + "\n")
     text = report(result)
     try:
-        written = draw(target.with_suffix(""), result)
+        written = draw(target.with_suffix(""), result) if result["together"] else []
     except ImportError as error:
         text += f"\n\nNo plot: {error}."
     else:

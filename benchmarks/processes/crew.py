@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.child import Child, ChildFailed
 
 _LEAD_S = 0.05  # from the order to the beginning
-_PATIENCE_S = 60.0  # who takes so much longer than asked hangs
+PATIENCE_S = 60.0  # who takes so much longer than asked hangs
 
 
 class Crew:
@@ -77,7 +77,7 @@ class Crew:
         if len(chosen) < len(orders):
             raise ChildFailed("the processes have ended")
         seconds = max(order.get("seconds", 0.0) for order in orders)
-        hung = threading.Timer(seconds + _PATIENCE_S, _kill, [chosen])
+        hung = threading.Timer(seconds + PATIENCE_S, _kill, [chosen])
         hung.start()
         try:
             for child, order in zip(chosen, orders, strict=True):

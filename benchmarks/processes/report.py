@@ -6,6 +6,7 @@ tuned ones; what failed shows its error, and a goal that this run cannot judge s
 """
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.driver import human_ns
@@ -69,6 +70,9 @@ def report(result: dict[str, Any]) -> str:
     found, machine = Found(result), result["machine"]
     options, versions = result["options"], result["versions"]
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if other := result["another"]:
+        names += f", beside kvengine {other['version'] or 'unknown'}"
+        names += f" (commit {other['commit'] or 'unknown'})"
     head = (
         f"{machine['cpus']} CPUs, {machine['cpu']}, {machine['kernel']}, {machine['file_system']},"
         f" {machine['python']}; commit {machine['commit'] or 'unknown'}; {names}. Keys of 16 bytes,"
@@ -76,32 +80,40 @@ def report(result: dict[str, Any]) -> str:
         f" {options['repeats']} repeats; all processes together."
     )
     parts = [head, _goals(found)]
-    parts += [_together(found, do, kind) for do, kind in _TITLES]
-    parts += [_waits(found), _reading(found), _alone(found), _errors(found)]
+    if result["together"]:
+        parts += [_together(found, do, kind) for do, kind in _TITLES]
+    parts += [_waits(found), _reading(found), _alone(found), _kills(found)]
+    parts += [_wakes(found), _errors(found)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _goals(found: Found) -> str:
     if OURS not in found.engines:
         return ""
-    ratios = found.result["alone"]["ratios"]
-    goals: list[tuple[str, float, float | None, bool]] = [
-        ('puts of 4 processes, "os", against the best peer', 3, _four(found, "os"), False),
-        ('puts of 4 processes, "group", against the best peer', 4, _four(found, "group"), False),
+    result = found.result
+    goals: list[tuple[str, float, float | None, str]] = [
+        ('puts of 4 processes, "os", against the best peer', 3, _four(found, "os"), "≥ x"),
+        ('puts of 4 processes, "group", against the best peer', 4, _four(found, "group"), "≥ x"),
     ]
     for mode in ("2 MB/s", "full speed"):
         about = f"a get beside 3 writers ({mode}), against a quiet one"
-        goals.append((about, 1.3, found.reading_slower(OURS, mode), True))
+        goals.append((about, 1.3, found.reading_slower(OURS, mode), "≤ x"))
     for name in ("put", "get", "batch"):
         about = f"{name}, alone on a store, against the other kvengine"
-        goals.append((about, 1.03, ratios.get(name), True))
+        goals.append((about, 1.03, result["alone"]["ratios"].get(name), "≤ x"))
+    kills, wakes = result["kills"].get("rows"), result["wakes"].get("ns")
+    longest = max(row["ns"] for row in kills) / 1e6 if kills else None
+    slowest = max(row["p50"] for row in wakes.values()) / 1e6 if wakes else None
+    goals.append(("the next put after a kill in mid-write, the longest", 10, longest, "≤ ms"))
+    goals.append(("from a write to who waits, the median of each way", 1, slowest, "≤ ms"))
     rows = []
-    for about, limit, seen, at_most in goals:
-        sign, word, shown = "≤" if at_most else "≥", "not measured", ""
+    for about, limit, seen, kind in goals:
+        sign, unit = kind.split()
+        word, shown = "not measured", ""
         if seen is not None:
-            is_met = seen <= limit if at_most else seen >= limit
-            word, shown = "pass" if is_met else "**miss**", f"{seen:.3g} x"
-        rows.append([about, f"{sign} {limit:g} x", shown, word])
+            is_met = seen <= limit if sign == "≤" else seen >= limit
+            word, shown = "pass" if is_met else "**miss**", f"{seen:.3g} {unit}"
+        rows.append([about, f"{sign} {limit:g} {unit}", shown, word])
     return markdown(["goal", "limit", "seen", ""], rows)
 
 
@@ -158,6 +170,28 @@ def _alone(found: Found) -> str:
     return markdown(['alone on a store, "os"', "put", "get", "batch, a pair"], rows) if rows else ""
 
 
+def _kills(found: Found) -> str:
+    all_rows = found.result["kills"].get("rows", [])
+    rows = []
+    for about, due in (("the next put", False), ("the same, where a sync was due first", True)):
+        taken = [row["ns"] for row in all_rows if row["sync_is_due"] == due]
+        if taken:
+            rows.append([about, human_ns(median(taken)), human_ns(max(taken)), f"{len(taken)}"])
+    head = ["kvengine, after a process was killed in mid-write", "median", "longest", "kills"]
+    return markdown(head, rows) if rows else ""
+
+
+def _wakes(found: Found) -> str:
+    rows = [
+        [way, *(human_ns(row[name]) for name in ("p50", "p99", "max"))]
+        for way, row in found.result["wakes"].get("ns", {}).items()
+    ]
+    if not rows:
+        return ""
+    head = ["kvengine, from a write to who waits in another process", "p50", "p99", "longest"]
+    return markdown(head, rows)
+
+
 def _errors(found: Found) -> str:
     result = found.result
     lines = [
@@ -171,6 +205,10 @@ def _errors(found: Found) -> str:
         if "error" in row
     ]
     lines += [f"* {name}, alone: {error}" for name, error in result["alone"]["errors"].items()]
+    if "error" in result["kills"]:
+        lines.append(f"* the next put after a kill: {result['kills']['error']}")
+    wakes = result["wakes"].get("errors", {})
+    lines += [f"* from a write to {way}: {error}" for way, error in wakes.items()]
     lines += [f"* without {name}: {reason}" for name, reason in result["missing"].items()]
     return "\n".join(lines)
 

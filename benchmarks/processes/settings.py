@@ -15,6 +15,7 @@ from benchmarks.report.lookup import OURS
 
 Say = Callable[[str], None]
 WRITERS = 3  # beside a reader
+ROWS = ("rounds", "reading", "alone", "kills", "wakes")  # what is measured
 Contender = tuple[str, str]  # engine, settings
 
 
@@ -29,7 +30,10 @@ class Settings:
     repeats: int = 3
     turns: int = 15  # of each engine alone
     operations: int = 20_000  # in such a turn
+    kills: int = 25  # of a process in the middle of a put
+    wakes: int = 300  # in each way to wait
     processes: tuple[int, ...] = (1, 2, 4, 8)
+    rows: tuple[str, ...] = ROWS
     seed: int = 1
     directory: str | None = None
     beside: str | None = None  # a folder with another kvengine, built

@@ -142,6 +142,7 @@ cdef int pass_on_large(LogEnd self, Write *write, char *buffer, uint8_t first) n
             self.give_pen()
     if code:
         return refused(self, write, code, active, "write")
+    active.size_bytes = max(active.size_bytes, start + end)  # others may have let it grow
     write.version, write.done, write.passed_on = version, True, True
     if self.applied != before:  # another thread, which read meanwhile, has taken some of it in
         return DONE

@@ -25,6 +25,7 @@ class Applier(Changer):
         manifest: Manifest,
         active_id: int,
         goes_back: bool = True,
+        **beside: object,
     ) -> bool: ...
     def apply(self, changes: tuple[Change, ...], durability: str | None = None) -> int: ...
 

@@ -149,7 +149,7 @@ cdef class Applier(Changer):
 
     def take_over(
         self, other: Reader, order: KeyOrder, rows: list, manifest: object, active_id: int,
-        goes_back: bool = True,
+        goes_back: bool = True, **beside,
     ) -> bool:
         """Read from now on what another reader has prepared; other threads see all or nothing.
 
@@ -158,6 +158,7 @@ cdef class Applier(Changer):
         Args:
             active_id: of the segment that is written to; 0: there is none.
             goes_back: it may be older than what was read so far; else it reads on up to there.
+            beside: attributes of the store that belong to what is taken over.
 
         Returns:
             False: it would have to go back, and nothing has changed.
@@ -179,6 +180,8 @@ cdef class Applier(Changer):
                 self.commits.start_over(unsynced, self.active, active_id, self.applied)
             (<object>self).key_order = order
             (<object>self).manifest = manifest
+            for name, value in beside.items():
+                setattr(self, name, value)
             return True
         finally:
             if not mine:

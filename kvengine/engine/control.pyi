@@ -35,6 +35,8 @@ class Control:
     @property
     def pid(self) -> int: ...
     @property
+    def pid_start(self) -> int: ...
+    @property
     def losses(self) -> int: ...
     @property
     def lost_after(self) -> int: ...
@@ -52,6 +54,7 @@ class Control:
         next_id: int,
         floor: int,
         pid_namespace: int,
+        pid_start: int,
     ) -> None: ...
     def begin_in(
         self, segment_id: int, first_version: int, allocated: int, taken_over: bool = False

@@ -15,7 +15,6 @@ Invariants:
 * What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
 """
 
-from libc.errno cimport EIO
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -26,8 +25,8 @@ from kvengine.engine.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
     LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
-    PID_NAMESPACE, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER, TIGHT,
-    VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
+    PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
+    TIGHT, VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
     store_word,
 )
 from kvengine.engine.reading cimport Reader, coarse_ms
@@ -35,6 +34,7 @@ from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
 
+from kvengine.engine.pen import written_over
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
@@ -80,7 +80,7 @@ cdef class Control:
 
     def set_up(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int,
-        next_id: int, floor: int, pid_namespace: int,
+        next_id: int, floor: int, pid_namespace: int, pid_start: int,
     ) -> None:
         """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
 
@@ -105,6 +105,7 @@ cdef class Control:
         self.set_word(FLOOR, floor)
         self.set_word(LAYOUT, MUTEX_LAYOUT)
         self.set_word(PID_NAMESPACE, pid_namespace)
+        self.set_word(PID_START, pid_start)
         self.set_word(INODE, self.inode)
         memset(&self.words[PEN], 0, 128)
         code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
@@ -167,15 +168,14 @@ cdef class Control:
         if self.word(MAGIC_WORD) == MAGIC and self.word(NEXT_ID) > <uint64_t>known_id and (
                 version >= <uint64_t>applied or self.word(LOSSES) != <uint64_t>seen_losses):
             return
-        raise storage_error(
-            EIO, "another program has written to this file, which the processes that have the "
-            "store open share: close it in all of them, and open it again", self.file.name)
+        raise written_over(self.file.name)
 
     def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
         """Let a store write together with others."""
         commits.page, commits.keeper = self.words, self
         store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
         self.connect_reader(store)
+        store.connect_pen(self.words)
 
     def connect_reader(self, store: LogEnd) -> None:
         """Let a store see with one load that others have gone on."""
@@ -251,6 +251,11 @@ cdef class Control:
     def pid(self) -> int:
         """The process that set it up; 0: nobody has the store open for writing."""
         return self.word(PID)
+
+    @property
+    def pid_start(self) -> int:
+        """When that process began, see process_start(); 0: not known."""
+        return self.word(PID_START)
 
     @property
     def losses(self) -> int:

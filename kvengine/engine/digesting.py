@@ -50,7 +50,9 @@ def _of_everything(store: Store, moment: int) -> Digest:
 
 def _current(store: Store, moment: int) -> Digest | None:
     found = store.digest_sum
-    if found is None or found.stale or store.applied_version < found.counted_to:
+    if found is None or found is not store.digest_changes or found.stale:
+        return None  # there is none, or not of all changes since
+    if store.applied_version < found.counted_to:
         return None
     return Digest(store.applied_version, moment, *found.total(moment))
 

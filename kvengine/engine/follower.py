@@ -139,12 +139,13 @@ class Follower:
 
     def _next(self, control: Control) -> Ahead | None:
         """Return the segment in which the log goes on; None: it is not there."""
-        newest = self._store.rows[-1].id if self._store.rows else 0
+        rows, ahead = self._store.rows, self._ahead  # other threads replace them meanwhile
+        newest = rows[-1].id if rows else 0
         begun = control.segment
-        if self._ahead[0] != begun or not any(one.id == newest for one in self._ahead[1]):
-            self._ahead = (begun, self._list(control, newest, begun))
-        place = next((at for at, one in enumerate(self._ahead[1], 1) if one.id == newest), None)
-        return None if place is None else next(iter(self._ahead[1][place:]), None)
+        if ahead[0] != begun or not any(one.id == newest for one in ahead[1]):
+            self._ahead = ahead = (begun, self._list(control, newest, begun))
+        place = next((at for at, one in enumerate(ahead[1], 1) if one.id == newest), None)
+        return None if place is None else next(iter(ahead[1][place:]), None)
 
     def _list(self, control: Control, newest: int, begun: int) -> list[Ahead]:
         """List the segments of the log from one on, those that count, each behind the other.
@@ -230,11 +231,9 @@ class Follower:
         """Load the newest saved index and replay what came after it."""
         store = self._store
         with store.files.held():  # no job of this store comes between
-            self._ahead, before = (0, []), store.seen_losses
+            self._ahead = (0, [])
             with self._files_there():
                 store.reload(self._page)
-        if self._page is not None and store.seen_losses != before:
-            store.lost_after = (store.seen_losses, self._page.control.lost_after)
 
     # -- whose folder it is
 

@@ -199,6 +199,8 @@ cdef int take_in_batch(LogEnd self, uint64_t upto, Write *write) noexcept:
     cdef uint64_t limit = self.active.size_bytes
     if load_word(&self.page[SEGMENT]) == row.id:
         limit = self.active.size_bytes = max(limit, load_word(&self.page[ALLOCATED]))
+    if limit < offset:  # what was read here was lost, and cut off
+        return BEHIND
     cdef const Header *header
     cdef int64_t size
     while n < GROUP and version < upto:

@@ -36,7 +36,13 @@ from kvengine.engine.store_folder import (
 from kvengine.engine.writer_page import WriterPage, open_control
 from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
 from kvengine.file.directory import Directory
-from kvengine.file.system import boot_id, pid_namespace, process_id, process_is_gone
+from kvengine.file.system import (
+    boot_id,
+    pid_namespace,
+    process_id,
+    process_is_gone,
+    process_start,
+)
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -96,12 +102,14 @@ def _is_orphan(control: Control) -> bool:
     Its locks are held on by a child of which it did not know: some program in C has forked.
     """
     mine = pid_namespace()
-    return mine != 0 and control.pid_namespace == mine and process_is_gone(control.pid)
+    if mine == 0 or control.pid_namespace != mine:
+        return False
+    return process_is_gone(control.pid, control.pid_start)
 
 
 def _begin_alone(store: StoreParts) -> None:
     """Recover a store that no other process has open, and set up what they will share."""
-    control = open_control(store.directory, writable=True)
+    control = open_control(store.directory, writable=True, alone=True)
     assert control is not None
     # Others may replace the manifest, nobody this file.
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
@@ -123,6 +131,7 @@ def _begin_alone(store: StoreParts) -> None:
         next_id,
         store.manifest.next_id,
         pid_namespace(),
+        process_start(process_id()),
     )
     store.seen_losses = control.losses
     if open_row is not None:
@@ -158,9 +167,9 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced, or was made with another C library (as glibc of "
-            "Debian and musl of Alpine are): close the store in all processes, or let all of them "
-            "use one C library",
+            "share, is missing, was replaced or cut short, or was made with another C library (as "
+            "glibc of Debian and musl of Alpine are): close the store in all processes, or let all "
+            "of them use one C library",
             store.directory.path,
         )
     mine = pid_namespace()

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A store reads from what it had until the new index is whole; then it has all of it at once.
+* A store reads from what it had until the new index is whole; then it has all of it at once, with
+  what else is true of this index only.  So no exception, and no other thread, comes in between.
 * What a read has shown, the next one shows, too: an index that others have outrun meanwhile is read
   on up to what was known here, or not used.
 * What others replace meanwhile is only a reason to look again.
@@ -11,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvengine.engine import manifest as manifests
 from kvengine.engine.control import Control
@@ -42,6 +43,8 @@ def recover(
     alone: bool = False,
     until: int | None = None,
     goes_back: bool = True,
+    begun: int = 0,
+    **beside: Any,
 ) -> bool:
     """Fill a new index from the files and let the store read from it; if that fails, as before.
 
@@ -49,19 +52,14 @@ def recover(
         alone: no other process has the store open; leave nothing behind the end of the log.
         until: a version up to which others, at work beside this process, have made changes visible.
         goes_back: what the store knows may be newer, and is not to count any more.
+        begun: the newest segment of all, read before `until`: what comes between is not known.
+        beside: what else is to change together with the index; see take_over().
 
     Returns:
         False: threads of this process have followed the log into another segment meanwhile.
     """
-    options, seed = store.options, manifest.seed
-    is_first = alone and store.follower is None  # then the page is an old one
-    begun = 0 if control is None or is_first else control.segment  # before the folder is listed
-    table = SegmentTable()
+    options, reader = store.options, _new_reader(store, manifest.seed)
     order = KeyOrder(options.key_buffer_entries)
-    reader = Reader()
-    reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
-    if options.groups is not None:
-        reader.groups = GroupSizes(*options.groups)
     if until is not None and store.frozen_at is not None:
         until = min(until, store.frozen_at)
     recovery = Recovery(
@@ -83,16 +81,24 @@ def recover(
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     if store.digest_changes is not None and store.follower is not None:
         store.read_active(reader.applied_version)  # so that the digest goes on from here
-    end = recovery.end.segment_id
-    if not store.take_over(reader, order, recovery.rows, manifest, end, goes_back):
-        return False
-    store.known_segment = max(begun, recovery.end.segment_id)
-    if store.digest_changes is None:
-        store.digest_sum = None
-    store.is_old_format = manifest.format != manifests.FORMAT
-    store.retired_slots = recovery.retired_slots
-    store.saved_version = recovery.saved.version if recovery.saved else 0
-    return True
+    rows, end = recovery.rows, recovery.end.segment_id
+    return store.take_over(
+        *(reader, order, rows, manifest, end, goes_back),
+        known_segment=max(begun, end),
+        is_old_format=manifest.format != manifests.FORMAT,
+        retired_slots=recovery.retired_slots,
+        saved_version=recovery.saved.version if recovery.saved else 0,
+        **beside,
+    )
+
+
+def _new_reader(store: StoreParts, seed: int) -> Reader:
+    """Return what has an empty index, and reads as the store does."""
+    options, table, reader = store.options, SegmentTable(), Reader()
+    reader.configure(SavedIndex(table), table, seed, options.clock, options.verify)
+    if options.groups is not None:
+        reader.groups = GroupSizes(*options.groups)
+    return reader
 
 
 def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifest) -> None:
@@ -123,13 +129,23 @@ def recover_beside(store: StoreParts, page: WriterPage | None, manifest: Manifes
 def _recover_once(store: StoreParts, page: WriterPage | None, manifest: Manifest) -> bool:
     control = None if page is None else page.control
     losses = 0 if control is None else control.losses  # before the version: it goes back after
+    begun = 0 if control is None else control.segment
     known = store.applied_version
     until = page.control.version if page is not None and page.is_trusted() else None
-    goes_back = until is None or until < known or losses != store.seen_losses
-    if not recover(store, control, manifest, until=until, goes_back=goes_back):
-        return False
-    store.seen_losses = losses  # not before: an index that has what is lost may stay
-    return True
+    is_set_back = losses != store.seen_losses
+    lost_after = store.lost_after
+    if is_set_back and control is not None and store.follower is not None:  # it has shown them
+        lost_after = (losses, control.lost_after)
+    return recover(
+        store,
+        control,
+        manifest,
+        until=until,
+        goes_back=until is None or until < known or is_set_back,
+        begun=begun,
+        seen_losses=losses,
+        lost_after=lost_after,
+    )
 
 
 def reload(store: StoreParts, page: WriterPage | None) -> None:

@@ -19,10 +19,11 @@ from kvengine.engine.closing import abandon
 from kvengine.engine.follower import Follower
 from kvengine.engine.joining import open_to_write
 from kvengine.engine.loading import recover_beside
+from kvengine.engine.manifest import Manifest
 from kvengine.engine.names import CONTROL_NAME
 from kvengine.engine.pen import FORKED
 from kvengine.engine.store_folder import load_manifest
-from kvengine.engine.writer_page import WriterPage, is_foreign, open_page
+from kvengine.engine.writer_page import WriterPage, is_foreign, open_page, page_is_whole
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -96,8 +97,12 @@ def folder_path(path: Any) -> str:
     return text
 
 
-def open_store(store: StoreParts) -> None:
-    """Open what `store.directory` holds, or make it."""
+def open_store(store: StoreParts, known: Manifest | None = None) -> None:
+    """Open what `store.directory` holds, or make it.
+
+    Raises:
+        StoreClosed: it is not the store that `known` is a manifest of.
+    """
     directory = store.directory
     try:
         store.is_released = False
@@ -107,6 +112,11 @@ def open_store(store: StoreParts) -> None:
             _begin_reader(store)
         else:
             open_to_write(store)
+        if known is not None and store.manifest.uuid != known.uuid:
+            raise StoreClosed(
+                f"the folder {directory.path} holds another store now than the one that was open "
+                "before the fork: open it again in the child"
+            )
         fork_watch(store, _after_fork)
         exit_watch(store, abandon)
     except BaseException as error:
@@ -121,6 +131,7 @@ def open_again(store: StoreParts) -> None:
 
     Raises:
         StoreLocked: the parent has it for itself alone (exclusive=True).
+        StoreClosed: the folder holds another store by now.
     """
     if store.maintenance.is_inside():
         raise StoreBusy("the process was forked in the middle of this job")
@@ -129,13 +140,15 @@ def open_again(store: StoreParts) -> None:
             return
         store.is_opening_again = True
         try:
+            known = store.manifest
+            store.options = replace(store.options, create=False, rebuild=False)  # that was done
             directory, spare = store.directory.reader(), store.directory.reader()
             store.directory.close()
             store.begin_anew(directory)
             try:
-                open_store(store)
+                open_store(store, known)
             except BaseException:
-                store.directory = spare  # for the next attempt
+                store.directory, store.manifest = spare, known  # for the next attempt
                 raise
             spare.close()
             store.is_forked = False
@@ -216,12 +229,12 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
         # A writer is deciding where the log ends, or makes the store.
         time.sleep(OPENING_PAUSE_S)
         page = page or open_page(directory)
-    if directory.stamp(CONTROL_NAME) is None or (page is not None and page.control.is_copy):
+    if not page_is_whole(directory) or (page is not None and page.control.is_copy):
         raise StorageError(
             errno.ENOENT,
-            f"the file {CONTROL_NAME} was removed or replaced in the folder of a store that is "
-            "open for writing, and readers can't follow a writer without it: close the store in "
-            "the process that writes, and open it there again",
+            f"the file {CONTROL_NAME} was removed, cut short or replaced in the folder of a store "
+            "that is open for writing, and readers can't follow a writer without it: close the "
+            "store in the processes that write, and open it there again",
             directory.path,
         )
     return page

@@ -28,6 +28,7 @@ cdef enum:                      # words of 8 bytes
     SPARSE = 25                 # not 0: its disk is not allocated ahead; do not store to a mapping
     TAKEN_OVER = 26             # a segment that was begun because one who wrote was killed
     TIGHT = 27                  # not 0: the disk is full, only deletes may take more of it
+    PID_START = 28              # when the process that set it up began: its id may be given again
     HUNGRY = 32                 # a time stamp of one who has waited long for the pen
     EPOCH = 33                  # which setting-up of the page this is
     LAYOUT = 34                 # of the mutexes: another C library may have another

@@ -365,9 +365,9 @@ class StoreParts(StoreFiles):
 
     def read_active(self, version: int) -> bool:
         """Read on in the segment being read up to a version; False: it does not go so far."""
-        if not self.has_open_segment:
+        rows = self.rows
+        if not rows or (row := rows[-1]).last_version is not None:
             return False
-        row = self.rows[-1]
         try:
             size = self.directory.size(segment_file.file_name(row.id))
         except FileNotFoundError:  # closed and compacted since the last look

@@ -18,6 +18,7 @@ cdef class Pen(Reader):
     cdef uint64_t *page             # words of the control page; never NULL: it may be `no_page`
     cdef uint64_t[PAGE_WORDS] no_page
     cdef bint is_alone              # it has the pen without the mutex
+    cdef uint64_t *shared           # `shared` on the page, or one that is never 0: it was not 0
     cdef uint64_t given_way         # to which time stamp of one who was hungry
 
     cdef void _make_door(self) noexcept
@@ -26,5 +27,7 @@ cdef class Pen(Reader):
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef bint take_pen(self) except -1
+    cdef void connect_pen(self, uint64_t *page) noexcept
+    cdef bint _is_written_over(self) noexcept nogil
     cdef void give_pen(self) noexcept nogil
     cdef void release(self) noexcept

@@ -13,6 +13,8 @@ Invariants:
 * While no other store has joined (`shared` is 0), one takes no mutex: it says that it is inside,
   and looks once more that it is alone.  The first that joins says that the pen is shared, lets
   every processor see that, and waits until nobody is inside; from then on all take the mutex.
+  Who has seen that once believes no page that says otherwise: somebody has cut the file short, or
+  written over it, and nobody writes any more.
 * Passing the pen from process to process costs more than a put, so who finds it taken sleeps for
   some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
   says so, and the others give way once.
@@ -28,12 +30,12 @@ from kvengine.engine.durable cimport (
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.page cimport (
-    HELD, HUNGRY, INSIDE, LAYOUT, MUTEX_LAYOUT, PEN, SHARED, give_mutex, load_word, now_us,
-    step_inside, store_word, try_mutex, wait_for_pen,
+    HELD, HUNGRY, INSIDE, IS_SHARED, LAYOUT, MUTEX_LAYOUT, PEN, SHARED, give_mutex, load_word,
+    now_us, step_inside, store_word, try_mutex, wait_for_pen,
 )
 from kvengine.file.mapped cimport storage_error
 
-from kvengine.errors import StoreBusy, StoreClosed
+from kvengine.errors import StorageError, StoreBusy, StoreClosed
 from kvengine.file.system import tell_of_fork
 
 cdef extern from "Python.h":
@@ -58,6 +60,8 @@ cdef enum:
     PATIENT_US = 20000          # and after this looks less often
     LONG_SLEEP_US = 500
 
+cdef uint64_t ALWAYS = IS_SHARED
+
 FORKED = (
     "the process was forked by code that Python does not know of since the store was opened: open "
     "it again in the child")
@@ -66,12 +70,20 @@ cdef str BUSY = (
     "for example from another thread")
 
 
+def written_over(name: str) -> StorageError:
+    """Return the error for a control page that somebody else has changed."""
+    return storage_error(
+        EIO, "another program has written to this file, or has cut it short, and the processes "
+        "that have the store open share it: close it in all of them, and open it again", name)
+
+
 cdef class Pen(Reader):
     """A Reader that may take the pen."""
 
     def __cinit__(self, *args, **kwargs) -> None:
         self._make_door()
         self.page = self.no_page
+        self.shared = &self.no_page[SHARED]
         self.forks = kv_forks
 
     cdef void _make_door(self) noexcept:
@@ -128,16 +140,22 @@ cdef class Pen(Reader):
             pthread_cond_signal(&self.opened)
             pthread_mutex_unlock(&self.door)
 
+    cdef void connect_pen(self, uint64_t *page) noexcept:
+        """Use the pen on a page."""
+        self.page = page
+        self.shared = &page[SHARED] if load_word(&page[SHARED]) == 0 else &ALWAYS
+
     cdef bint take_pen(self) except -1:
         """Take the pen if it is free; if not leave(), and return False."""
         cdef uint64_t hungry
         cdef int code = EBUSY
-        if load_word(&self.page[SHARED]) == 0:
+        if load_word(self.shared) == 0:
             step_inside(&self.page[INSIDE])
-            if load_word(&self.page[SHARED]) == 0:
+            if load_word(self.shared) == 0:
                 self.is_alone = True
                 return True
             store_word(&self.page[INSIDE], 0)
+        self.shared = &ALWAYS
         hungry = load_word(&self.page[HUNGRY])
         if hungry == 0 or hungry == self.given_way:
             code = try_mutex(&self.page[PEN])
@@ -147,6 +165,9 @@ cdef class Pen(Reader):
             store_word(&self.page[HELD], 1)
             if hungry:
                 store_word(&self.page[HUNGRY], 0)
+            if self._is_written_over():
+                self.release()
+                raise written_over("CONTROL")
             return True
         self.leave()
         if code != EBUSY:
@@ -154,6 +175,11 @@ cdef class Pen(Reader):
                 code, "cannot take the pen; close the store in all processes and open it again",
                 "CONTROL")
         return False
+
+    cdef bint _is_written_over(self) noexcept nogil:
+        """True if the page that processes share is not that which was set up."""
+        return (
+            load_word(&self.page[LAYOUT]) != MUTEX_LAYOUT or load_word(&self.page[SHARED]) == 0)
 
     cdef void give_pen(self) noexcept nogil:
         if self.is_alone:
@@ -177,10 +203,8 @@ cdef class Pen(Reader):
         if waited > PATIENT_US:  # a large write, or one that was stopped in the middle
             sleep_us = LONG_SLEEP_US
             PyErr_CheckSignals()
-            if load_word(&self.page[LAYOUT]) != MUTEX_LAYOUT:
-                raise storage_error(
-                    EIO, "another program has written to this file, which the processes that have "
-                    "the store open share: close it in all of them, and open it again", "CONTROL")
+            if self._is_written_over():
+                raise written_over("CONTROL")
         with nogil:
             wait_for_pen(self.page, SPINS, sleep_us)
         return 0

@@ -106,16 +106,16 @@ cdef class Reader:
 
     cdef uint64_t *locate(self, uint64_t hash, const char *key, uint64_t size) except? NULL:
         """Return the index entry of a key, or NULL."""
-        cdef uint64_t where = 0, end
+        cdef uint64_t where = 0
+        cdef SegmentTable table
         cdef uint64_t *entry = seek(self, hash, key, size, &where)
         if entry == &DAMAGED:
             self.index.verify_shard(
                 <Table *>table_of(self.index, hash), shard_of(table_of(self.index, hash), hash))
             raise self.damaged(where)
         if entry == &COLD:
-            end = self.segments.rows[slot_of(where)].end
-            self.segments.file(slot_of(where)).check_readable(
-                offset_of(where), min(<uint64_t>4096, end - offset_of(where)))
+            table = self.segments  # a follower may get another one meanwhile
+            table.bring_in(where)
             return self.locate(hash, key, size)  # now it can be read
         return entry
 

@@ -99,7 +99,8 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
 def _rebuild(store: StoreParts) -> None:
     """Make the index anew from the files that the manifest names, and go on with it."""
     try:
-        loading.recover(store, store.control_page, store.manifest, alone=True)
+        begun = store.known_segment  # nobody else writes
+        loading.recover(store, store.control_page, store.manifest, alone=True, begun=begun)
         version = store.applied_version
         store.commits.begin(store.directory, [], None, 0, version)
         store.saved_taken_in = store.taken_in

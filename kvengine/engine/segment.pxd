@@ -70,6 +70,7 @@ cdef class SegmentTable:
     cdef void fit(self) noexcept
     cdef bint _may_grow(self, uint64_t slot) noexcept
     cdef bint warm(self, uint64_t address) noexcept
+    cdef int bring_in(self, uint64_t address) except -1
     cpdef bint may_expire(self) noexcept
     cdef int _fill(
         self, uint64_t slot, MappedFile file, uint64_t segment_id, uint64_t salt, uint64_t end,

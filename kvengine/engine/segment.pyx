@@ -131,6 +131,15 @@ cdef class SegmentTable:
             code = file.load(offset, size)
         return code == 0
 
+    cdef int bring_in(self, uint64_t address) except -1:
+        """The same; raise CorruptData if it can't be read.  The caller holds the table."""
+        cdef uint64_t offset = offset_of(address), end
+        if not self.warm(address):
+            end = self.rows[slot_of(address)].end
+            if end > offset:  # else the segment went meanwhile
+                self.file(slot_of(address)).fetch(offset, min(<uint64_t>4096, end - offset))
+        return 0
+
     def place(
         self, slot: int, file: MappedFile, segment_id: int, salt: int, end: int,
     ) -> None:

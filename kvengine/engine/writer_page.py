@@ -17,24 +17,36 @@ from kvengine.file.directory import Directory
 from kvengine.file.system import boot_id
 
 
-def open_control(directory: Directory, *, writable: bool) -> Control | None:
-    """Map the control page; None if there is none and it can't be made."""
+def open_control(directory: Directory, *, writable: bool, alone: bool = False) -> Control | None:
+    """Map the control page; None if there is none, or somebody has cut it short.
+
+    Args:
+        alone: no other process has the store open, so the page is made, or made whole.
+    """
     if not writable:
         directory.watch(CONTROL_NAME)  # no writer replaces it
     try:
-        file = directory.open(
-            CONTROL_NAME, create=writable, writable=writable, map_bytes=PAGE_BYTES
-        )
-    except (FileNotFoundError, StorageError):
+        file = directory.open(CONTROL_NAME, create=alone, writable=writable, map_bytes=PAGE_BYTES)
+    except FileNotFoundError:
+        return None
+    except StorageError:
         if writable:
             raise
         return None
     if file.size_bytes < PAGE_BYTES:
-        if not writable:
+        if not alone:
             return None
         file.allocate(PAGE_BYTES)
     file.close_descriptor()  # the mapping is enough, also for a store that is closed and kept
     return Control(file)
+
+
+def page_is_whole(directory: Directory) -> bool:
+    """True if there is a control page, of its full size, whatever is in it."""
+    try:
+        return directory.size(CONTROL_NAME) >= PAGE_BYTES
+    except FileNotFoundError:
+        return False
 
 
 class WriterPage:

@@ -28,7 +28,7 @@ from kvengine.engine.log_end cimport (
 )
 from kvengine.engine.page cimport FAILED, GENERATION, LOSSES, SEGMENT, VERSION, load_word
 from kvengine.engine.record cimport BAD_CHECKSUM, HEADER_BYTES, aligned
-from kvengine.engine.segment cimport offset_of, slot_of
+from kvengine.engine.segment cimport SegmentTable
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 from kvengine.engine.record import damage
@@ -60,6 +60,7 @@ cdef class Writer(LogEnd):
         """
         cdef int code, looks = 0
         cdef bint tried = False
+        cdef SegmentTable table
         while True:
             if self.refusal is not None:  # who only reads can't even take the pen
                 self.notice_fork()
@@ -83,7 +84,8 @@ cdef class Writer(LogEnd):
                 elif code == ON_DISK:
                     looks += 1
                     write.waits = looks > LOOKS_WITHOUT_WAIT
-                    self._bring_in(write.offset)
+                    table = self.segments  # another thread may start over meanwhile
+                    table.bring_in(write.offset)
                 else:
                     self._fail(write, code)
             except StorageFull:
@@ -97,15 +99,6 @@ cdef class Writer(LogEnd):
         if write.grown:
             self._has_grown()
         return 0
-
-    def _bring_in(self, address: int) -> None:
-        """Read the beginning of a record from the disk while other threads run."""
-        cdef uint64_t where = address
-        cdef uint64_t offset = offset_of(where), end
-        if not self.segments.warm(where):
-            end = self.segments.rows[slot_of(where)].end
-            if end > offset:  # else the segment went meanwhile
-                self.segments.file(slot_of(where)).check_readable(offset, min(4096, end - offset))
 
     cdef bint take_news(self) noexcept:
         """Read on in the active segment; False: there is more to see to than that."""
@@ -130,6 +123,7 @@ cdef class Writer(LogEnd):
         What a record that is damaged, or no memory, forbids is raised.
         """
         cdef Write write
+        cdef SegmentTable table
         cdef int code, looks = 0
         memset(&write, 0, sizeof(Write))
         write.numbered, write.if_version = True, -1
@@ -148,7 +142,8 @@ cdef class Writer(LogEnd):
             elif code == ON_DISK:
                 looks += 1
                 write.waits = looks > LOOKS_WITHOUT_WAIT
-                self._bring_in(write.offset)
+                table = self.segments  # another thread may start over meanwhile
+                table.bring_in(write.offset)
             else:
                 self._fail(&write, code)
 

@@ -21,6 +21,7 @@ from typing import Any
 from kvengine.errors import pass_on
 
 _BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
+_FIRST_TIME_NAMESPACE = 0xEFFFFFFA  # another one may shift the times at which processes began
 _own_boot_id: list[int] = []
 _Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
 _at_fork: _Watched = {}
@@ -45,8 +46,30 @@ def process_id() -> int:
     return os.getpid()
 
 
-def process_is_gone(pid: int) -> bool:
-    """True if no process of this PID namespace has the id; False also if that can't be told."""
+def process_start(pid: int) -> int:
+    """Return a number that tells a process from others that had, or will have, its id.
+
+    It is when the process began, in ticks of this boot; 0: not known.
+    """
+    try:
+        if os.stat("/proc/self/ns/time").st_ino != _FIRST_TIME_NAMESPACE:
+            return 0
+    except FileNotFoundError as error:  # the system has none
+        pass_on(error)
+    except OSError as error:
+        pass_on(error)
+        return 0
+    found = _look_at_process(pid)
+    return 0 if found is None else found[1]
+
+
+def process_is_gone(pid: int, start: int = 0) -> bool:
+    """True if a process has ended; False also if that can't be told.
+
+    Args:
+        pid: its id in this PID namespace.
+        start: what process_start() returned for it; 0: not known, then any that has the id is it.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError as error:
@@ -54,7 +77,23 @@ def process_is_gone(pid: int) -> bool:
         return True
     except (OSError, OverflowError) as error:
         pass_on(error)
-    return False
+    found = _look_at_process(pid)
+    if found is not None and found[0]:
+        return True  # its parent did not ask yet what became of it
+    return start != 0 and process_start(pid) not in {0, start}
+
+
+def _look_at_process(pid: int) -> tuple[bool, int] | None:
+    """Return whether a process has ended, and when it began; None if the system doesn't tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name of the program may hold anything.
+            fields = file.read().rpartition(b")")[2].decode("ascii").split()
+        # One whose first thread has ended, and others have not, is in state Z as well.
+        return fields[0] in {"Z", "X"} and fields[17] == "1", int(fields[19])
+    except (OSError, ValueError, IndexError) as error:
+        pass_on(error)
+        return None
 
 
 def pid_namespace() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kvengine import CorruptData, InvalidRequest, Store
+from kvengine import CorruptData, InvalidRequest, Store, VersionConflict
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.model import Model
@@ -322,3 +322,14 @@ def test_a_source_that_is_a_directory_object(tmp_path):
         store.checkpoint()
         store.backup(tmp_path / "copy")
         assert entries(tmp_path / "copy") == list(store.scan())
+
+
+def test_a_large_record_in_room_that_another_process_has_made(tmp_path):
+    path = tmp_path / "store"
+    with Store(path, durability="os") as store, Store(path, durability="os") as other:
+        store.put(b"key", b"1")
+        with pytest.raises(VersionConflict):
+            other.put(b"key", bytes(3_000_000), if_version=99)
+        store.put(b"large", bytes(100_000))
+        assert store.backup(tmp_path / "backup") == 2
+        assert entries(tmp_path / "backup") == list(store.scan())

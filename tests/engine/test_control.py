@@ -27,8 +27,8 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     whole = (  # what only passes the page on, and asks whether there is one
         "self.words = <uint64_t *>file.base", "commits.page, commits.keeper = self.words, self",
         "store.page = self.words", "self.page = self.no_page", "self.page = no_page",
-        "wait_for_pen(self.page,", "kv_acquire(self.published)", "self.published != NULL",
-        "self.published = NULL",
+        "self.page = page", "wait_for_pen(self.page,", "kv_acquire(self.published)",
+        "self.published != NULL", "self.published = NULL", "store.connect_pen(self.words)",
     )  # fmt: skip
     names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
     for name in names:

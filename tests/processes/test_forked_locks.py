@@ -35,13 +35,21 @@ from tests.forking import fork_in_c as in_c  # Python is not told
 """
 
 
-def die(path, code):
-    """Run `code`, which calls fork_and_die(), and return the child's standard input."""
+@contextlib.contextmanager
+def die(path, code, *, is_reaped=True):
+    """Run `code`, which calls fork_and_die(); its child lives until the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", FORKS + code, str(path)], stdin=subprocess.PIPE, cwd=ROOT
     )
-    assert process.wait() == -signal.SIGKILL
-    return process.stdin
+    if is_reaped:
+        assert process.wait() == -signal.SIGKILL
+    else:  # as in a container whose first process is not made for that
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        process.wait()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +59,8 @@ def little_patience(monkeypatch):
     monkeypatch.setattr(joining, "PATIENCE_S", 0.5)
 
 
-def test_one_that_was_alone_is_killed_in_a_write(tmp_path):
+@pytest.mark.parametrize("is_reaped", [True, False], ids=["reaped", "not reaped"])
+def test_one_that_was_alone_is_killed_in_a_write(tmp_path, is_reaped):
     code = """
 store = kvengine.Store(sys.argv[1], durability="os")
 store.put(b"key", b"1")
@@ -61,7 +70,8 @@ assert words[46:48].tolist() == [0, 0]
 words[47] = 1  # as in a write of one that is alone
 fork_and_die(in_c)
 """
-    with die(tmp_path / "store", code), kvengine.Store(tmp_path / "store") as store:
+    held = die(tmp_path / "store", code, is_reaped=is_reaped)
+    with held, kvengine.Store(tmp_path / "store") as store:
         assert store.put(b"key", b"2", if_version=1) == 2
         with kvengine.Store(tmp_path / "store") as other:
             assert other.get(b"key") == b"2"

@@ -10,10 +10,11 @@ import pytest
 
 from kvengine import Store, StoreLocked, VersionConflict
 from kvengine.engine import joining
+from kvengine.file.system import process_start
 from tests.processes.running import running
 from tests.waiting import until
 
-SHARED, INSIDE = 46 * 8, 47 * 8  # on the control page
+PID_START, SHARED, INSIDE = 28 * 8, 46 * 8, 47 * 8  # on the control page
 
 # Counts as fast as it can, alone at first, and says how far it came when its input ends.
 COUNTER = """
@@ -91,6 +92,20 @@ def test_who_is_killed_in_a_write_that_it_made_alone_keeps_nobody_out(tmp_path, 
     counter.kill()
     counter.wait()
     with Store(tmp_path, durability="os") as store:
+        before = int(store.get(b"counter", b"0"))
+        assert increment(store)
+        assert int(store[b"counter"]) == before + 1
+
+
+def test_one_that_has_the_number_of_who_was_killed_alone_is_not_taken_for_it(tmp_path, counter):
+    """Its lock is held by somebody else: here by the one that has the number now."""
+    counter.send_signal(signal.SIGSTOP)
+    assert word(tmp_path, PID_START) == process_start(counter.pid) > 0
+    set_word(tmp_path, PID_START, process_start(counter.pid) - 1)
+    set_word(tmp_path, SHARED, 0)
+    set_word(tmp_path, INSIDE, 1)
+    with Store(tmp_path, durability="os") as store:
+        assert (word(tmp_path, SHARED), word(tmp_path, INSIDE)) == (2, 0)
         before = int(store.get(b"counter", b"0"))
         assert increment(store)
         assert int(store[b"counter"]) == before + 1
