@@ -46,7 +46,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "inherited-members": True}
-maximum_signature_line_length = 88
+maximum_signature_line_length = 140
 
 
 def setup(app: Any) -> None:
