@@ -18,7 +18,7 @@ from libc.string cimport memset
 from kvengine.engine.bell cimport ring
 from kvengine.engine.changing cimport Changer, set_bytes
 from kvengine.engine.digest cimport DigestSum
-from kvengine.engine.durable cimport STEPPED_BACK, kv_thread
+from kvengine.engine.durable cimport kv_thread
 from kvengine.engine.group_sizes cimport GroupSizes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.indexing cimport take_in
@@ -130,8 +130,7 @@ cdef class Applier(Changer):
         self.perform(&write)
         self.announce()
         if level <= 1:
-            while self.commits.wait(write.version, level == 0) == STEPPED_BACK:
-                self.keep_up()
+            self.commits.wait(write.version, level == 0)
         elif level == 2 and not self.commits.is_sync_due:
             self._sync_soon()
         return write.version

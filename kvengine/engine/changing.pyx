@@ -18,7 +18,6 @@ from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
 from kvengine.engine.change cimport Change, Write
-from kvengine.engine.durable cimport STEPPED_BACK
 from kvengine.engine.writing cimport Writer
 
 from time import sleep
@@ -220,8 +219,7 @@ cdef class Changer(Writer):
         if self.waiters:
             self._wake()
         if level <= 1:
-            while self.commits.wait(write.version, level == 0) == STEPPED_BACK:
-                self.keep_up()
+            self.commits.wait(write.version, level == 0)
         elif level == 2 and not self.commits.is_sync_due:
             self._sync_soon()
         return write.version

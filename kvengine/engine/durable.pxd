@@ -52,9 +52,6 @@ cdef extern from *:
 cdef enum:
     FILES_AT_ONCE = 8           # filled segments that one sync takes along
 
-cdef enum:
-    STEPPED_BACK = 1            # what comes of a wait for the disk, besides 0
-
 cdef struct Plan:               # what a sync has to bring to disk
     int[FILES_AT_ONCE] fds      # segments that were filled before,
     int n

@@ -14,7 +14,7 @@ Invariants:
   have dropped the dirty pages and would call the next sync a success.
 """
 
-from libc.errno cimport EBUSY, ESTALE, errno
+from libc.errno cimport EBUSY, EIO, ESTALE, errno
 
 from kvengine.engine.page cimport (
     ARRIVED, DURABLE, EXPECTED, FAILED, GATHERED, GATHERING, LED_SINCE, NAMED, SEGMENT, SYNCED,
@@ -38,6 +38,9 @@ cdef enum:
     LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
     PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
+cdef str TAKEN_BACK = (
+    "a change was taken back before it was on disk, perhaps because another program has written to "
+    "this file; close the store in all processes, open it again and look what it holds")
 cdef uint64_t[64] no_page       # of a group that has not begun
 
 
@@ -95,12 +98,11 @@ cdef class CommitGroup:
         """Return 0 when everything up to `version` is on disk.
 
         With `alone` the calling thread syncs itself, whatever others have done already.
-        Return STEPPED_BACK if the store has started over from an older index meanwhile: it must
-        follow the log up to that version first, or its segments are not those to sync.
 
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
             StoreClosed: it is not on disk, and nobody syncs any more.
+            StorageError: it was taken back meanwhile.
         """
         cdef Plan plan
         cdef int code
@@ -119,8 +121,9 @@ cdef class CommitGroup:
                 self._prune(files)
             elif code > 0:
                 self._fail_with(code)
+            # A store never goes back while somebody can write to it: the page was damaged.
             if code == 0 and plan.version < version and load_word(&self.page[DURABLE]) < version:
-                return STEPPED_BACK
+                raise storage_error(EIO, TAKEN_BACK, "CONTROL")
             if code == 0 or code == SERVED:
                 return 0
         return 0
@@ -271,7 +274,7 @@ cdef class CommitGroup:
             self.leader = before
             add_count(&self.page[SYNCED])
             wake_all(&self.page[SYNCED])
-        return STEPPED_BACK if load_word(&self.page[DURABLE]) < version else 0
+        return 0
 
     cdef int _sync_in_python(self) except -1:
         """Sync whatever needs it; the same thread may come again in between, and do it, too."""
@@ -372,23 +375,20 @@ cdef class CommitGroup:
             self.fail(error)
             raise self._error_of_write() from error
 
-    def sync(self, always: bool = False) -> bool:
-        """Return True when everything written so far is on disk.
-
-        False: the store has started over meanwhile; see wait().
+    def sync(self, always: bool = False) -> None:
+        """Return when everything written so far is on disk.
 
         With `always` the segment being written is synced even if it holds no new record: its
         header and its name may be new.
 
         Raises:
-            StoreReadOnly: a sync failed, this one or one before.
+            StoreReadOnly, StoreClosed, StorageError: see wait().
         """
         # A segment may be left over though its records are on disk: of a writer that was killed.
         cdef bint alone = always or len(self.unsynced) > 0
         cdef uint64_t version = self.version
         if alone or load_word(&self.page[DURABLE]) < version or self.failure is not None:
-            return self.wait(version, alone) == 0
-        return True
+            self.wait(version, alone)
 
     @property
     def durable_version(self) -> int:

@@ -171,6 +171,9 @@ cdef class Pen(Reader):
             return True
         self.leave()
         if code != EBUSY:
+            # Not recoverable, or no mutex any more: another program has had it.  The C library
+            # tells so once, and then that it is taken, so all others hear of it here.
+            store_word(&self.page[LAYOUT], 0)
             raise storage_error(
                 code, "cannot take the pen; close the store in all processes and open it again",
                 "CONTROL")

@@ -3,6 +3,7 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
+from kvengine.engine.group_sizes import GroupSizes
 from kvengine.engine.key_order import KeyOrder
 from kvengine.engine.reading import Reader
 from kvengine.engine.selection import Selection
@@ -36,7 +37,7 @@ def heads_page(
     limit: int,
     examine: int,
 ) -> tuple[list[tuple[bytes, bytes, float | None, int, int]], bytes | None]: ...
-def recount_groups(reader: Reader, order: KeyOrder) -> None: ...
+def recount_groups(reader: Reader) -> GroupSizes: ...
 def visit_records(
     reader: Reader,
     order: KeyOrder,

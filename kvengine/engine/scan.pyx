@@ -296,9 +296,10 @@ cdef bint is_alive(
         hash, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), &address) != NULL
 
 
-def recount_groups(reader: Reader, order: KeyOrder) -> None:
-    """Count the keys of groups anew; nobody else reads or writes the store meanwhile."""
+def recount_groups(reader: Reader) -> GroupSizes:
+    """Count the keys of groups anew, and return them; nobody else changes the store meanwhile."""
     cdef GroupSizes groups = reader.groups
+    cdef KeyOrder order = (<object>reader).key_order
     cdef Selection selection = Selection(CHUNK)
     cdef const char *key
     cdef uint64_t *entry
@@ -316,7 +317,7 @@ def recount_groups(reader: Reader, order: KeyOrder) -> None:
                 if entry != NULL:
                     groups.add_record(reader.checked(entry[0] & ADDRESS_MASK), 1)
             if selection.count < selection.room:
-                return
+                return groups
             after = selection.key(selection.count - 1)
     except BaseException:
         groups.doubt()

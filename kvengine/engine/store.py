@@ -167,8 +167,7 @@ class Store(StoreParts, StoreMapping):
         """Return when everything written so far is on disk; for a reader, all that it shows."""
         self.check_usable()
         if self.commits is not None:
-            while not self.commits.sync():
-                self.keep_up()
+            self.commits.sync()
         elif self.follower is not None:
             self.follower.sync()
 
@@ -332,11 +331,12 @@ class Store(StoreParts, StoreMapping):
             InvalidRequest: keys are not counted, or not by this group.
         """
         self.check_usable()
-        if self.groups is None:
+        groups = self.groups  # another thread may start over meanwhile
+        if groups is None:
             raise InvalidRequest("keys are not counted; open the store with groups=(start, size)")
-        if self.groups.stale:
-            self.exclusively(recount_groups, self, self.key_order)
-        return self.groups.sizes(bytes_of("group", group), self.options.clock.time())
+        if groups.stale:
+            groups = self.exclusively(recount_groups, self)
+        return groups.sizes(bytes_of("group", group), self.options.clock.time())
 
     def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:
         """Return Digest(version, moment, keys, sum): two stores that hold the same have the same.

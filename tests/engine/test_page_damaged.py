@@ -1,5 +1,7 @@
 """The page that processes share is written over, or replaced by a copy, while they have it open."""
 
+import contextlib
+import errno
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,51 @@ def test_a_copy_of_the_page_in_its_place_is_refused_beside_others(tmp_path, monk
     for options in ({"read_only": True}, {}):
         with Store(tmp_path, **OPTIONS, **options) as store:
             assert store.get(b"key") == b"1"
+
+
+MUTEX = """
+import ctypes, mmap, os, sys
+with open(sys.argv[1] + "/CONTROL", "r+b") as file:
+    page = mmap.mmap(file.fileno(), 4096)
+mutex = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page)) + int(sys.argv[2]))
+library = ctypes.CDLL(None)
+if os.fork() == 0:
+    library.pthread_mutex_lock(mutex)
+    os._exit(0)
+os.wait()
+assert library.pthread_mutex_lock(mutex) == errno.EOWNERDEAD
+library.pthread_mutex_unlock(mutex)  # and did not say that what it guards is right
+""".replace("errno.EOWNERDEAD", str(errno.EOWNERDEAD))
+
+
+def test_a_pen_that_is_not_recoverable_is_told_to_all(tmp_path):
+    """By each write: the C library says so to the first one, and that it is taken to the others."""
+    store, other = Store(tmp_path, **OPTIONS), Store(tmp_path, **OPTIONS)
+    assert (store.put(b"key", b"1"), other.put(b"key", b"2")) == (1, 2)
+    subprocess.run([sys.executable, "-c", MUTEX, str(tmp_path), "384"], check=True, timeout=30)
+    for one in (store, other, store, other):
+        with pytest.raises(StorageError, match=r"close .* in all"):
+            one.put(b"never", b"written")
+    with pytest.raises(StorageError, match="CONTROL"):
+        Store(tmp_path)
+    for one in (store, other):
+        with contextlib.suppress(StorageError):
+            one.close()
+    with Store(tmp_path, **OPTIONS) as store, Store(tmp_path, **OPTIONS) as other:
+        assert other.put(b"more", b"3") == 3
+        assert {*store} == {b"key", b"more"}
+        check_store(store)
+
+
+@pytest.mark.parametrize("durability", ["group", "sync"])
+def test_a_lock_of_syncs_that_is_not_recoverable_stops_nobody(tmp_path, durability):
+    with Store(tmp_path, **OPTIONS) as store, Store(tmp_path, **OPTIONS) as other:
+        other.put(b"key", b"1")
+        subprocess.run([sys.executable, "-c", MUTEX, str(tmp_path), "448"], check=True, timeout=30)
+        for one in (store, other, store, other):
+            version = one.put(b"key", b"value", durability=durability)
+            assert one.control_page is not None
+            assert one.control_page.durable_version == version
 
 
 WRITTEN_OVER = """

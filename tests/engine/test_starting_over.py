@@ -156,3 +156,44 @@ def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_wer
             return sorted(reader)
 
     assert in_child(look) == [b"kept", b"new", b"next"]
+
+
+def test_groups_are_counted_anew_by_the_keys_of_the_new_index(tmp_path, monkeypatch):
+    """Another thread lets the store start over while this one waits for its turn to count."""
+    options = {**SMALL, "groups": (b"d", 1)}
+    with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
+        store.put(b"d1", b"")
+        store.groups.doubt()
+        other.put(b"d2", b"")
+        other.checkpoint()
+        exclusively = store.exclusively
+
+        def start_over_first(action, *args):
+            monkeypatch.undo()
+            store.follower.start_over()
+            store.groups.doubt()
+            return exclusively(action, *args)
+
+        monkeypatch.setattr(store, "exclusively", start_over_first)
+        monkeypatch.setattr(store, "check_usable", lambda: None)
+        assert store.group_size(b"d").keys == 2
+
+
+def test_groups_that_are_in_doubt_again_are_not_shown(tmp_path, monkeypatch):
+    options = {**SMALL, "groups": (b"d", 1)}
+    with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
+        other.put(b"d1", b"")
+        assert store.group_size(b"d").keys == 1
+        store.groups.doubt()
+        exclusively = store.exclusively
+
+        def start_over_after(action, *args):
+            monkeypatch.undo()
+            found = exclusively(action, *args)
+            store.follower.start_over()
+            store.groups.clear()
+            store.groups.doubt()
+            return found
+
+        monkeypatch.setattr(store, "exclusively", start_over_after)
+        assert store.group_size(b"d").keys == 1

@@ -2,32 +2,37 @@
 
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
-from kvengine import Store, StoreBusy
+from kvengine import StorageError, Store, StoreBusy
 from kvengine.engine import loading, segment_file
 from kvengine.engine.applying import packed
 from kvengine.engine.segment import bytes_at
 from kvengine.testing.check import check_store
 
 
-def test_a_write_whose_store_started_over_from_an_older_index_is_on_disk(tmp_path):
+@pytest.mark.parametrize("goes_back", [True, False])
+def test_a_write_whose_store_starts_over_from_an_older_index_is_on_disk(tmp_path, goes_back):
+    """Or the call says that it may be lost: only a damaged page lets a store go back."""
     with Store(tmp_path, segment_bytes=4096) as store:
         first = store.put(b"first", bytes(3000))
-        started_over = []
+        seen = []
 
         def start_over():
-            started_over.append(store.applied_version)
-            loading.recover(store, store.control_page, store.manifest, until=first)
+            seen.append(store.applied_version)
+            loading.recover(
+                store, store.control_page, store.manifest, until=first, goes_back=goes_back
+            )
 
         store._has_begun = start_over  # type: ignore[method-assign]
-        version = first
-        while not started_over:
-            version = store.put(b"next", bytes(3000))
-        assert started_over == [version]
-        assert store.commits.durable_version >= version
-        assert store.version == version
+        expected = pytest.raises(StorageError, match="taken back") if goes_back else nullcontext()
+        with expected:
+            while not seen:
+                store.put(b"next", bytes(3000))
+        assert (store.commits.durable_version >= seen[0]) == (not goes_back)
+        assert store.version == seen[0]
 
 
 def start_over_at(store, version):
