@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "kvengine"
 ROWS = (
+    ("docs",),  # documents, and how Sphinx makes pages of them
     ("cli", "examples"),
     ("server", "integrations", "testing"),  # neighbors: none uses another
     ("aio",),
@@ -34,7 +35,7 @@ MAY_USE_TESTING = re.compile(r"cli/(demo|replay)\w*\.py")
 # What meets the operating system, and the parts that may use it.
 SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile"}
 # (The server has sockets, processes and certificates; the files of stores are not its business.)
-MAY_USE_SYSTEM = {"file", "cli", "testing", "examples", "server"}
+MAY_USE_SYSTEM = {"file", "cli", "docs", "testing", "examples", "server"}
 # Examples show what users can do, so these parts are all that they may import.
 PUBLIC_PARTS = {"aio", "examples"}
 # What tells the time of day; clock.pyx alone may ask.

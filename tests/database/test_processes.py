@@ -190,7 +190,7 @@ def test_a_forked_child_counts_what_it_does(tmp_path: Path) -> None:
 
 
 def test_a_child_of_a_program_that_keeps_only_a_namespace_counts_too(tmp_path: Path) -> None:
-    """As in the README: ``visits = kvengine.open(path).namespace("visits")``, then workers."""
+    """As in the guide: ``visits = kvengine.open(path).namespace("visits")``, then workers."""
     with running(FORKS_WITHOUT_DATABASE, tmp_path) as child:
         assert child.wait(60) == 0
     with kvengine.open(tmp_path, **QUICK) as db:

@@ -1,6 +1,6 @@
 """Compaction in the long run: stores of millions of bytes, counted instead of written.
 
-Space amplification, write amplification and the number of segments are promises of the README;
+Space amplification, write amplification and the number of segments are promises of the documents;
 here they are kept by the choice alone, so a test takes a second and always gives the same figures.
 """
 

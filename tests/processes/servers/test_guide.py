@@ -1,4 +1,4 @@
-"""The README's section "gunicorn, uvicorn, Celery": its files, run by its commands, all at once."""
+"""The guide to Flask and FastAPI: its files, run by its commands, all at once."""
 
 import re
 import shlex
@@ -14,8 +14,9 @@ from tests.waiting import until
 
 pytest.importorskip("celery")
 pytest.importorskip("fastapi")
+pytest.importorskip("flask")
 pytest.importorskip("gunicorn")
-HEADING = "## gunicorn, uvicorn, Celery\n"
+GUIDE = ROOT / "kvengine/docs/guides/web-frameworks.md"
 FILES = {"shop.py", "gunicorn.conf.py", "web.py", "tasks.py"}
 VISITS = 40
 BROKER = """
@@ -25,22 +26,19 @@ app.conf.broker_transport_options = folders | {"control_folder": "control"}
 """
 
 
-def section():
-    """Return the files of the section and the command that each names."""
-    text = (ROOT / "README.md").read_text()
-    text = text[text.index(HEADING) :]
-    text = text[: text.index("\n## ", 1)]
+def shown():
+    """Return the files of the guide and the command that each names."""
     block = re.compile(
         r"^```python\n# (\S+?)(?:, for: ([^\n]*))?\n(.*?)^```", re.MULTILINE | re.DOTALL
     )
-    blocks = block.findall(text)
+    blocks = block.findall(GUIDE.read_text())
     return {name: code for name, _, code in blocks}, {name: run for name, run, _ in blocks if run}
 
 
 @pytest.fixture
 def start(tmp_path):
     """Write the files, with another database and broker; start a command beside them."""
-    files, commands = section()
+    files, commands = shown()
     assert set(files) == FILES
     for name, code in files.items():
         code = code.replace("/srv/shop/db", str(tmp_path / "db"))
@@ -83,7 +81,7 @@ def visit(path, page="/home"):
         connection.close()
 
 
-def test_all_of_the_section_at_once(start, tmp_path):
+def test_all_of_the_guide_at_once(start, tmp_path):
     sockets = [tmp_path / "gunicorn.sock", tmp_path / "uvicorn.sock"]
     running = [
         start("shop.py", "--no-control-socket", "--bind", f"unix:{sockets[0]}"),
@@ -91,7 +89,9 @@ def test_all_of_the_section_at_once(start, tmp_path):
         start("tasks.py", "--without-mingle"),
     ]
     for path in sockets:
-        until(lambda path=path: running[0]() and running[1]() and visit(path, "/"), "no answer")
+        until(
+            lambda path=path: running[0]() and running[1]() and visit(path, "/start"), "no answer"
+        )
     send = f"import tasks\nfor _ in range({VISITS}): tasks.visit.delay('/home')"
     own = environment(tmp_path / "db")
     with subprocess.Popen([sys.executable, "-c", send], cwd=tmp_path, env=own) as sender:
