@@ -75,7 +75,7 @@ class LimitExceeded(InvalidRequest):
 
 
 class KeyNotFound(KvError, KeyError):
-    """``store[key]`` or ``del store[key]`` of a key that is not there."""
+    """A key that is not there is needed: ``store[key]``, ``del kv[key]``, ``kv.pop(key)``."""
 
     def __str__(self) -> str:
         return f"key {self.args[0]!r} is not in the store"

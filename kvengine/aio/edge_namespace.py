@@ -13,26 +13,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
-from kvengine.aio import filling
-from kvengine.aio.runner import Runner, forwarded
-from kvengine.aio.streams import ValueStream, collected
+from kvengine.aio.base import NamespaceBase
+from kvengine.aio.runner import Runner
+from kvengine.aio.streams import ValueStream
 from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
 from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_AT_HAND
 from kvengine.errors import UpstreamUnavailable, again
-from kvengine.namespace.limits import Limits
-from kvengine.namespace.reading import Meter
-from kvengine.namespace.results import KeyChange, KeyInfo
+from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
 
 
-class EdgeNamespace:
+class EdgeNamespace(NamespaceBase):
     """A namespace at an async location; see kvengine.EdgeNamespace, which has the same methods.
 
     Thread-safety: for one event loop at a time.
@@ -47,21 +45,6 @@ class EdgeNamespace:
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.EdgeNamespace {self.id} at {self._edge.location!r}>"
-
-    @property
-    def id(self) -> str:
-        """32 hex digits, never changes."""
-        return self._inner.id
-
-    @property
-    def limits(self) -> Limits:
-        """What is accepted."""
-        return self._inner.limits
-
-    @property
-    def meter(self) -> Meter:
-        """What was used of it in this process."""
-        return self._inner.meter
 
     # -- reads
 
@@ -225,66 +208,16 @@ class EdgeNamespace:
                 raise again(result)
         return results
 
-    # -- changes
-
-    async def put(self, key: str, value: Any, **options: Any) -> int:
-        """Store a value at the center and return its version; see kvengine.Namespace.put.
-
-        The value may be an async iterable of bytes, or have an async `read(n)`, too.
-        """
-        value = await collected(self.limits, value)
-        return await self._runner.run(self._inner.put, key, value, **options)
-
-    delete = forwarded(sync.EdgeNamespace.delete)
-    touch = forwarded(sync.EdgeNamespace.touch)
-    increment = forwarded(sync.EdgeNamespace.increment)
-    put_many = forwarded(sync.EdgeNamespace.put_many)
-    delete_many = forwarded(sync.EdgeNamespace.delete_many)
-    delete_prefix = forwarded(sync.EdgeNamespace.delete_prefix)
-
     # -- what only the center knows
-
-    export = forwarded(sync.EdgeNamespace.export)
-    import_ = forwarded(sync.EdgeNamespace.import_)
-    list = forwarded(sync.EdgeNamespace.list)
-    count = forwarded(sync.EdgeNamespace.count)
-    size = forwarded(sync.EdgeNamespace.size)
-
-    def keys(self, *args: Any, **options: Any) -> AsyncIterator[KeyInfo]:
-        """Return an async iterator over keys, from the center; see Namespace.keys()."""
-        return self._runner.iterate(lambda: self._inner.keys(*args, **options))
 
     def history(self, key: str) -> AsyncIterator[KeyChange]:
         """Return an async iterator over the changes of a key; see Namespace.history()."""
         return self._runner.iterate(lambda: self._inner.history(key))
 
-    async def watch(self, *args: Any, **options: Any) -> AsyncGenerator[KeyChange, None]:
+    async def watch(
+        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
+    ) -> AsyncGenerator[KeyChange, None]:
         """Yield changes as they come, from the center; see Namespace.watch()."""
         self._edge.check_usable()
-        async for change in self._origin.watch(*args, **options):
+        async for change in self._origin.watch(prefix, after=after, timeout=timeout):
             yield change
-
-    # -- filling
-
-    async def get_or_set(
-        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
-    ) -> Any:
-        """Return the value of a key; if there is none, call or await `make` and store its result.
-
-        Of several tasks that miss the key at once only one calls `make`.
-        """
-        return await filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
-
-    def memoize(
-        self,
-        *,
-        expiration_ttl: float | None = None,
-        type: str = "json",
-        key: Callable[..., str] | None = None,
-        name: str | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function, async or not, returns in this namespace.
-
-        The decorated function is async.  See kvengine.Namespace.memoize.
-        """
-        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]

@@ -22,11 +22,11 @@ from kvengine.tier.flights import Flight
 from kvengine.tier.memoize import is_async, kept
 
 if TYPE_CHECKING:
-    from kvengine.aio.namespace import Namespace
+    from kvengine.aio.base import NamespaceBase
 
 
 async def get_or_set(
-    namespace: Namespace, key: str, make: Any, kind: str, options: dict[str, Any]
+    namespace: NamespaceBase, key: str, make: Any, kind: str, options: dict[str, Any]
 ) -> Any:
     """Return a value, made if it is missing; Namespace.get_or_set has the arguments."""
     inner, run = namespace._inner, namespace._runner.run
@@ -47,7 +47,7 @@ async def get_or_set(
 
 
 def memoize(
-    namespace: Namespace,
+    namespace: NamespaceBase,
     kind: str,
     key: Callable[..., str] | None,
     name: str | None,

@@ -10,22 +10,19 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Self
 
-from kvengine.aio import filling
+from kvengine.aio.base import NamespaceBase
 from kvengine.aio.remote_streams import followed, streamed
 from kvengine.aio.runner import THREADS, Runner, forwarded
-from kvengine.aio.streams import ValueStream, collected
 from kvengine.client import database as sync
 from kvengine.client import namespace as sync_namespace
-from kvengine.namespace import values
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.reading import Meter
-from kvengine.namespace.results import DatabaseChange, KeyChange, KeyInfo
+from kvengine.namespace.results import DatabaseChange, KeyChange
 
 
-class RemoteNamespace:
+class RemoteNamespace(NamespaceBase):
     """A namespace on a server; see kvengine.RemoteNamespace, which has the same methods.
 
     Thread-safety: for one event loop at a time.
@@ -39,21 +36,6 @@ class RemoteNamespace:
     def __repr__(self) -> str:
         return f"<kvengine.aio.RemoteNamespace {self.id}>"
 
-    @property
-    def id(self) -> str:
-        """32 hex digits, never changes."""
-        return self._inner.id
-
-    @property
-    def limits(self) -> Limits:
-        """What is accepted."""
-        return self._inner.limits
-
-    @property
-    def meter(self) -> Meter:
-        """What a location counts of its own reads."""
-        return self._inner.meter
-
     async def get(self, key: Any, type: str = "text", *, cache_ttl: int | None = None) -> Any:
         """Return the value of a key, or None; for a list of keys a dict."""
         found = await self._runner.run(self._inner.get, key, type, cache_ttl=cache_ttl)
@@ -61,9 +43,11 @@ class RemoteNamespace:
             return {name: self._streamed(value) for name, value in found.items()}
         return self._streamed(found)
 
-    async def get_many(self, keys: Any, type: str = "text") -> dict[str, Any]:
+    async def get_many(
+        self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
+    ) -> dict[str, Any]:
         """Return a dict from each key to its value, None for each that is absent."""
-        found: dict[str, Any] = await self.get(list(keys), type)
+        found: dict[str, Any] = await self.get(list(keys), type, cache_ttl=cache_ttl)
         return found
 
     async def get_with_metadata(
@@ -80,31 +64,7 @@ class RemoteNamespace:
             for name, one in found.items()
         }
 
-    def _streamed(self, value: Any) -> Any:
-        return ValueStream(value, self._runner) if isinstance(value, values.ValueStream) else value
-
-    async def put(self, key: str, value: Any, **options: Any) -> int:
-        """Store a value and return the version; see kvengine.aio.Namespace.put()."""
-        if hasattr(value, "__aiter__") or hasattr(value, "read"):
-            await self._runner.run(lambda: self._inner.limits)  # asked once, not on this thread
-            value = await collected(self.limits, value)
-        return await self._runner.run(self._inner.put, key, value, **options)
-
     get_metadata = forwarded(sync_namespace.RemoteNamespace.get_metadata)
-    delete = forwarded(sync_namespace.RemoteNamespace.delete)
-    touch = forwarded(sync_namespace.RemoteNamespace.touch)
-    increment = forwarded(sync_namespace.RemoteNamespace.increment)
-    put_many = forwarded(sync_namespace.RemoteNamespace.put_many)
-    delete_many = forwarded(sync_namespace.RemoteNamespace.delete_many)
-    delete_prefix = forwarded(sync_namespace.RemoteNamespace.delete_prefix)
-    export = forwarded(sync_namespace.RemoteNamespace.export)
-    list = forwarded(sync_namespace.RemoteNamespace.list)
-    count = forwarded(sync_namespace.RemoteNamespace.count)
-    size = forwarded(sync_namespace.RemoteNamespace.size)
-
-    def keys(self, *args: Any, **options: Any) -> AsyncIterator[KeyInfo]:
-        """Return an async iterator over the keys of all pages."""
-        return self._runner.iterate(lambda: self._inner.keys(*args, **options))
 
     async def history(self, key: str) -> AsyncGenerator[KeyChange, None]:
         """Yield the changes of a key that the log still has, oldest first."""
@@ -119,23 +79,6 @@ class RemoteNamespace:
         path = f"ns/{self.id}/watch"
         async for item in followed(self._database, path, {"prefix": prefix}, first, timeout, 0):
             yield KeyChange(*item)
-
-    async def get_or_set(
-        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
-    ) -> Any:
-        """Return the value of a key; if there is none, call or await `make` and store it."""
-        return await filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
-
-    def memoize(
-        self,
-        *,
-        expiration_ttl: float | None = None,
-        type: str = "json",
-        key: Callable[..., str] | None = None,
-        name: str | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function returns in this namespace."""
-        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
 
 class RemoteDatabase:

@@ -80,11 +80,12 @@ class Runner:
 def forwarded(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """Return the async form of a method of the object inside: of `_inner`, on `_runner`."""
+    """Return the async form of the method of this name of `_inner`, called on `_runner`."""
+    name = method.__name__
 
     @functools.wraps(method)
     async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = await self._runner.run(method, self._inner, *args, **kwargs)
+        result: T = await self._runner.run(getattr(self._inner, name), *args, **kwargs)
         return result
 
     return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)

@@ -12,7 +12,7 @@ from kvengine.cli.place import Commands, Place, place_options, utf8
 from kvengine.cli.text import counted, json_array, json_line
 from kvengine.errors import KeyNotFound
 from kvengine.namespace.limits import RELAXED
-from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.mapping import Key
 
 
 @click.group(cls=Commands)
@@ -97,8 +97,9 @@ def list_keys(place: Place, prefix: str) -> None:
         output().writelines(json_array(map(_fields, kv.keys(prefix))))
 
 
-def _fields(info: KeyInfo) -> dict[str, Any]:
-    return {name: value for name, value in info._asdict().items() if value is not None}
+def _fields(key: Key) -> dict[str, Any]:
+    shown = {"name": key.name, "expiration": key.expiration, "metadata": key.metadata}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 @key.command()

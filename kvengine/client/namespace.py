@@ -10,16 +10,25 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from kvengine.client.packing import pack
+from kvengine.client.arguments import (
+    described,
+    given,
+    keys_sent,
+    pair_sent,
+    streamed,
+    type_name,
+)
 from kvengine.client.transfer import export
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
+from kvengine.namespace.bulk import Progress
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.pairs import PAIR_FIELDS
+from kvengine.namespace.listing import text_bytes
+from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import (
     BulkReport,
@@ -28,16 +37,15 @@ from kvengine.namespace.results import (
     KeyDetails,
     KeyInfo,
     ListResult,
-    ValueWithMetadata,
 )
-from kvengine.namespace.values import ValueStream, encode_value, parse_json, to_json
+from kvengine.namespace.values import encode_value, parse_json, to_json
 from kvengine.tier.flights import Flights
 
 if TYPE_CHECKING:
     from kvengine.client.database import RemoteDatabase
 
 
-class RemoteNamespace:
+class RemoteNamespace(NamespaceMapping):
     """A namespace on a server, with the methods of kvengine.Namespace but import_().
 
     Thread-safety: threads may share it.
@@ -80,19 +88,23 @@ class RemoteNamespace:
 
     # -- reads
 
-    def get(self, key: Any, type: str = "text", *, cache_ttl: int | None = None) -> Any:
+    def get(  # type: ignore[override]  # it has a type
+        self, key: Any, type: str = "text", *, cache_ttl: int | None = None
+    ) -> Any:
         """Return the value of a key, or None; for a list of keys a dict; see Namespace.get()."""
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
-        found = self._call("get", _keys(key), type, **named)
+        found = self._call("get", keys_sent(key), type, **named)
         if type == "stream" and not isinstance(key, str):
-            return {name: _streamed(value) for name, value in found.items()}
-        return _streamed(found) if type == "stream" else found
+            return {name: streamed(value) for name, value in found.items()}
+        return streamed(found) if type == "stream" else found
 
-    def get_many(self, keys: Iterable[str], type: str = "text") -> dict[str, Any]:
+    def get_many(
+        self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
+    ) -> dict[str, Any]:
         """Return a dict from each key to its value, None for each that is absent."""
         if isinstance(keys, str):
             raise InvalidType("keys must be a list of str, not one str")
-        found: dict[str, Any] = self.get(list(keys), type)
+        found: dict[str, Any] = self.get(list(keys), type, cache_ttl=cache_ttl)
         return found
 
     def get_with_metadata(
@@ -100,83 +112,122 @@ class RemoteNamespace:
     ) -> Any:
         """Return ValueWithMetadata; for a list a dict; see Namespace.get_with_metadata()."""
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
-        found = self._call("get_with_metadata", _keys(key), type, **named)
+        found = self._call("get_with_metadata", keys_sent(key), type, **named)
         if isinstance(key, str):
-            return _described(found, type)
-        return {name: one and _described(one, type) for name, one in found.items()}
+            return described(found, type)
+        return {name: one and described(one, type) for name, one in found.items()}
 
     def get_metadata(self, key: str) -> KeyDetails | None:
         """Return KeyDetails(name, expiration, metadata, version, size), or None."""
         found = self._call("get_metadata", key)
         return None if found is None else KeyDetails(*found)
 
-    def __contains__(self, key: str) -> bool:
-        return self.get_metadata(key) is not None
+    def __contains__(self, key: object) -> bool:
+        return self._call("get_metadata", key) is not None
 
     # -- changes
 
     def put(
         self,
-        /,
         key: str,
         value: Any,
         *,
         type: str | None = None,
-        size: int | None = None,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
         metadata: Any = None,
-        **options: Any,
+        if_version: int | None = None,
+        size: int | None = None,
+        durability: Any = None,
     ) -> int:
         """Store a value and return the version of the change; see Namespace.put()."""
         data = encode_value(self.limits, value, type, size)
         if metadata is not None:
-            options["metadata"] = parse_json(to_json("metadata", metadata).decode())
-        return int(self._call("put", key, data, **options))
+            metadata = parse_json(to_json("metadata", metadata).decode())
+        named = given(
+            expiration=expiration,
+            expiration_ttl=expiration_ttl,
+            metadata=metadata,
+            if_version=if_version,
+            durability=durability,
+        )
+        return int(self._call("put", key, data, **named))
 
-    def delete(self, /, key: str, **options: Any) -> int:
+    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key and return the version; see Namespace.delete()."""
         self._flights.forget(key)
-        return int(self._call("delete", key, **options))
+        named = given(if_version=if_version, durability=durability)
+        return int(self._call("delete", key, **named))
 
-    def touch(self, /, key: str, **options: Any) -> int:
-        """Give a key another end; see Namespace.touch()."""
-        return int(self._call("touch", key, **options))
+    def touch(
+        self,
+        key: str,
+        *,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        if_version: int | None = None,
+    ) -> int:
+        """Change when a key expires; see Namespace.touch()."""
+        named = given(expiration=expiration, expiration_ttl=expiration_ttl, if_version=if_version)
+        return int(self._call("touch", key, **named))
 
-    def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
+    def persist(self, key: str) -> int:
+        """Let a key never expire; see Namespace.persist()."""
+        return int(self._call("persist", key))
+
+    def increment(
+        self,
+        key: str,
+        by: int = 1,
+        *,
+        initial: int = 0,
+        expiration_ttl: float | None = None,
+        must_exist: bool = False,
+    ) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
-        return int(self._call("increment", key, by, **options))
+        named = given(initial=initial, expiration_ttl=expiration_ttl, must_exist=must_exist)
+        return int(self._call("increment", key, by, **named))
 
     def put_many(
-        self, /, pairs: Any, *, progress: Callable[[int, int], None] | None = None, **options: Any
+        self,
+        pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
+        *,
+        atomic: bool = True,
+        if_version: int | None = None,
+        progress: Progress | None = None,
+        durability: Any = None,
     ) -> BulkReport:
         """Store many values; see Namespace.put_many().  `progress` is called once, at the end."""
         if isinstance(pairs, Mapping):
             pairs = pairs.items()
         elif isinstance(pairs, (str, bytes, bytearray)) or not isinstance(pairs, Iterable):
-            raise InvalidType(f"give an iterable of pairs, not {_name(pairs)}")
-        return self._bulk("put_many", map(_pair, pairs), progress, options)
+            raise InvalidType(f"give an iterable of pairs, not {type_name(pairs)}")
+        named = given(atomic=atomic, if_version=if_version, durability=durability)
+        return self._bulk("put_many", map(pair_sent, pairs), progress, named)
 
     def delete_many(
         self,
-        /,
         keys: Iterable[str],
         *,
-        progress: Callable[[int, int], None] | None = None,
-        **options: Any,
+        atomic: bool = True,
+        progress: Progress | None = None,
+        durability: Any = None,
     ) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
         if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
-            raise InvalidType(f"give an iterable of keys, not {_name(keys)}")
+            raise InvalidType(f"give an iterable of keys, not {type_name(keys)}")
         self._flights.forget_where(lambda key: True)
-        return self._bulk("delete_many", iter(keys), progress, options)
+        named = given(atomic=atomic, durability=durability)
+        return self._bulk("delete_many", iter(keys), progress, named)
 
     def _bulk(
-        self, method: str, items: Iterator[Any], progress: Any, options: dict[str, Any]
+        self, method: str, items: Iterator[Any], progress: Any, named: dict[str, Any]
     ) -> BulkReport:
         found = []
         for number, item in enumerate(items, 1):
             self.limits.check_bulk_count(number)
             found.append(item)
-        report = BulkReport(**self._call(method, found, **options))
+        report = BulkReport(**self._call(method, found, **named))
         if progress is not None:
             progress(report.successful_key_count, report.successful_key_count)
         return report
@@ -186,7 +237,7 @@ class RemoteNamespace:
         prefix: str,
         *,
         dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
         if not dry_run:
@@ -200,24 +251,26 @@ class RemoteNamespace:
 
     def list(
         self,
-        /,
         prefix: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
-        **options: Any,
+        *,
+        reverse: bool = False,
+        start_after: str | None = None,
+        delimiter: str | None = None,
     ) -> ListResult:
         """Return a page of keys; see Namespace.list()."""
-        keys, complete, after, folders = self._call("list", prefix, limit, cursor, **options)
+        named = given(reverse=reverse, start_after=start_after, delimiter=delimiter)
+        keys, complete, after, folders = self._call("list", prefix, limit, cursor, **named)
         return ListResult([KeyInfo(*one) for one in keys], complete, after, tuple(folders))
 
-    def keys(
-        self, prefix: str | None = None, *, reverse: bool = False, start_after: str | None = None
-    ) -> Iterator[KeyInfo]:
-        """Return an iterator over the keys of all pages; see Namespace.keys()."""
-        page = self.list(prefix, reverse=reverse, start_after=start_after)
-        return self._pages(page, prefix, reverse)
+    def _list_all(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
+        text_bytes("prefix", prefix)
+        text_bytes("start_after", start_after)
+        return self._pages(prefix, reverse, start_after)
 
-    def _pages(self, page: ListResult, prefix: str | None, reverse: bool) -> Iterator[KeyInfo]:
+    def _pages(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
+        page = self.list(prefix, reverse=reverse, start_after=start_after)
         while True:
             yield from page.keys
             if page.list_complete:
@@ -238,11 +291,11 @@ class RemoteNamespace:
         self,
         file: Any,
         *,
-        format: str = "ndjson",
+        format: Literal["ndjson", "wrangler"] = "ndjson",
         prefix: str = "",
         start_after: str | None = None,
         resume: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> ExportReport:
         """Write all pairs to a file on this machine; see Namespace.export().
 
@@ -250,7 +303,16 @@ class RemoteNamespace:
         """
         return export(self, file, format, prefix, start_after, resume, progress)
 
-    def import_(self, file: Any, **options: Any) -> NoReturn:
+    def import_(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] | None = None,
+        atomic: bool = False,
+        resume: bool = False,
+        on_error: Literal["stop", "skip"] = "stop",
+        progress: Progress | None = None,
+    ) -> NoReturn:
         """Refuse: an import keeps its place in the store.
 
         Raises:
@@ -286,9 +348,21 @@ class RemoteNamespace:
     # -- filling
 
     def get_or_set(
-        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        type: str = "text",
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
     ) -> Any:
         """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
+        options = {
+            "expiration": expiration,
+            "expiration_ttl": expiration_ttl,
+            "metadata": metadata,
+        }
         return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(
@@ -301,44 +375,3 @@ class RemoteNamespace:
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
         return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
-
-
-def _keys(key: Any) -> Any:
-    """Return one key as it is, keys as a list."""
-    if isinstance(key, (str, bytes, bytearray)) or not hasattr(key, "__iter__"):
-        return key
-    return list(key)
-
-
-def _streamed(value: bytes | None) -> ValueStream | None:
-    return None if value is None else ValueStream(memoryview(value))
-
-
-def _described(found: list[Any], type: str) -> ValueWithMetadata:
-    one = ValueWithMetadata(*found)
-    return one._replace(value=_streamed(one.value)) if type == "stream" else one
-
-
-def _pair(item: Any) -> Any:
-    """Return a pair with a value that can be sent; what else is wrong the server says."""
-    if isinstance(item, Mapping):
-        return {**item, "value": _value(item["value"])} if "value" in item else dict(item)
-    if isinstance(item, (tuple, list)) and len(item) == len(PAIR_FIELDS[:2]):
-        return [item[0], _value(item[1])]
-    return item
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, (str, bytes)):
-        return value
-    if hasattr(value, "read"):
-        return value.read()
-    try:
-        return bytes(memoryview(value))
-    except TypeError:
-        pack(value)  # raises if it can't be sent; else the server refuses it
-        return value
-
-
-def _name(value: Any) -> str:
-    return type(value).__name__

@@ -40,7 +40,7 @@ def export(
     if resume:
         raise InvalidRequest("an export over the network can't be resumed; give start_after")
     version = namespace._database.version
-    infos = namespace.keys(prefix or None, start_after=start_after)
+    infos = namespace._list_all(prefix, False, start_after)
     total = 0 if progress is None else namespace.count(prefix)
     if hasattr(file, "write"):
         return _write(namespace, infos, writer_of(file), format, version, progress, total)

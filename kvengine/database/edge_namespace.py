@@ -181,10 +181,16 @@ class EdgeNamespace(EdgeWriter):
         found = value_read(None, shown)
         return KeyDetails(key, found.expiration, found.metadata, found.version, len(shown.value))
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return self._read(key, None, 0, None).version != 0
 
-    def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
+    def _expires_at_of(self, key: str) -> float | None:
+        return self._read(key, None, 0, None).expires_at
+
+    def _now(self) -> float:
+        return float(self._edge.clock.time())
+
+    def _read(self, key: Any, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
         edge, name = self._edge, self.name(key)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
         if not self.is_known:
@@ -235,9 +241,21 @@ class EdgeNamespace(EdgeWriter):
     # -- filling
 
     def get_or_set(
-        self, key: str, make: Callable[[], Any], *, type: str = "text", **options: Any
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        type: str = "text",
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
     ) -> Any:
         """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
+        options = {
+            "expiration": expiration,
+            "expiration_ttl": expiration_ttl,
+            "metadata": metadata,
+        }
         return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
 
     def memoize(

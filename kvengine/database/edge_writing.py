@@ -9,13 +9,15 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kvengine.database.edge_reading import EdgeReader
 from kvengine.entry import GroupSize
-from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
+from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
+from kvengine.namespace.bulk import Progress
+from kvengine.namespace.mapping import ABSENT, NamespaceMapping
 from kvengine.namespace.results import (
     BulkReport,
     ExportReport,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from kvengine.database.edge import Edge
 
 NOTHING = -1
+ABSENT_HERE: Any = object()
 
 
 def gives_version(result: int) -> int:
@@ -38,7 +41,7 @@ def gives_version(result: int) -> int:
     return result
 
 
-class EdgeWriter(EdgeReader):
+class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() has a type
     """The part of a namespace at a location that the center answers.
 
     Thread-safety: threads may share it.
@@ -77,45 +80,184 @@ class EdgeWriter(EdgeReader):
 
     # -- writing
 
-    def put(self, /, key: str, value: Any, **options: Any) -> int:
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
+        if_version: int | None = None,
+        size: int | None = None,
+        durability: Any = None,
+    ) -> int:
         """Store a value at the center and return its version; see Namespace.put()."""
-        return int(
-            self._writing(key, lambda: self.origin.put(key, value, **options), gives_version)
-        )
 
-    def delete(self, /, key: str, **options: Any) -> int:
+        def write() -> int:
+            return int(
+                self.origin.put(
+                    key,
+                    value,
+                    type=type,
+                    expiration=expiration,
+                    expiration_ttl=expiration_ttl,
+                    metadata=metadata,
+                    if_version=if_version,
+                    size=size,
+                    durability=durability,
+                )
+            )
+
+        return int(self._writing(key, write, gives_version))
+
+    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
         self._flights.forget(key)
-        return int(self._writing(key, lambda: self.origin.delete(key, **options), gives_version))
+        return int(
+            self._writing(
+                key,
+                lambda: self.origin.delete(key, if_version=if_version, durability=durability),
+                gives_version,
+            )
+        )
 
-    def touch(self, /, key: str, **options: Any) -> int:
-        """Change when a key ends; see Namespace.touch()."""
-        return int(self._writing(key, lambda: self.origin.touch(key, **options), gives_version))
+    def touch(
+        self,
+        key: str,
+        *,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        if_version: int | None = None,
+    ) -> int:
+        """Change when a key expires; see Namespace.touch()."""
 
-    def increment(self, /, key: str, by: int = 1, **options: Any) -> int:
+        def write() -> int:
+            return int(
+                self.origin.touch(
+                    key,
+                    expiration=expiration,
+                    expiration_ttl=expiration_ttl,
+                    if_version=if_version,
+                )
+            )
+
+        return int(self._writing(key, write, gives_version))
+
+    def persist(self, key: str) -> int:
+        """Let a key never expire; see Namespace.persist()."""
+        return int(self._writing(key, lambda: self.origin.persist(key), gives_version))
+
+    def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
+        """Delete a key at the center and return the value that it had; see Namespace.pop()."""
+        self._flights.forget(key)
+        found = self._writing(key, lambda: self.origin.pop(key, ABSENT_HERE, type=type))
+        if found is not ABSENT_HERE:
+            return found
+        if default is ABSENT:
+            raise KeyNotFound(key)
+        return default
+
+    def increment(
+        self,
+        key: str,
+        by: int = 1,
+        *,
+        initial: int = 0,
+        expiration_ttl: float | None = None,
+        must_exist: bool = False,
+    ) -> int:
         """Add to a number and return the sum; see Namespace.increment()."""
-        return int(self._writing(key, lambda: self.origin.increment(key, by, **options)))
 
-    def put_many(self, /, pairs: Any, **options: Any) -> BulkReport:
+        def write() -> int:
+            return int(
+                self.origin.increment(
+                    key,
+                    by,
+                    initial=initial,
+                    expiration_ttl=expiration_ttl,
+                    must_exist=must_exist,
+                )
+            )
+
+        return int(self._writing(key, write))
+
+    def put_many(
+        self,
+        pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
+        *,
+        atomic: bool = True,
+        if_version: int | None = None,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
         """Store many values; see Namespace.put_many()."""
-        report: BulkReport = self._writing(None, lambda: self.origin.put_many(pairs, **options))
+        report: BulkReport = self._writing(
+            None,
+            lambda: self.origin.put_many(
+                pairs,
+                atomic=atomic,
+                if_version=if_version,
+                progress=progress,
+                durability=durability,
+            ),
+        )
         return report
 
-    def delete_many(self, /, keys: Iterable[str], **options: Any) -> BulkReport:
+    def delete_many(
+        self,
+        keys: Iterable[str],
+        *,
+        atomic: bool = True,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
         self._flights.forget_where(lambda key: True)
-        report: BulkReport = self._writing(None, lambda: self.origin.delete_many(keys, **options))
+        report: BulkReport = self._writing(
+            None,
+            lambda: self.origin.delete_many(
+                keys, atomic=atomic, progress=progress, durability=durability
+            ),
+        )
         return report
 
-    def delete_prefix(self, /, prefix: str, **options: Any) -> int:
+    def delete_prefix(
+        self, prefix: str, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
-        if not options.get("dry_run"):
+        if not dry_run:
             self._flights.forget_where(lambda key: True)
-        return int(self._writing(None, lambda: self.origin.delete_prefix(prefix, **options)))
+        return int(
+            self._writing(
+                None,
+                lambda: self.origin.delete_prefix(prefix, dry_run=dry_run, progress=progress),
+            )
+        )
 
-    def import_(self, /, file: Any, **options: Any) -> ImportReport:
+    def import_(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] | None = None,
+        atomic: bool = False,
+        resume: bool = False,
+        on_error: Literal["stop", "skip"] = "stop",
+        progress: Progress | None = None,
+    ) -> ImportReport:
         """Write the pairs of a file; see Namespace.import_()."""
-        report: ImportReport = self._writing(None, lambda: self.origin.import_(file, **options))
+        report: ImportReport = self._writing(
+            None,
+            lambda: self.origin.import_(
+                file,
+                format=format,
+                atomic=atomic,
+                resume=resume,
+                on_error=on_error,
+                progress=progress,
+            ),
+        )
         return report
 
     def _writing(
@@ -152,14 +294,29 @@ class EdgeWriter(EdgeReader):
 
     # -- what only the center knows
 
-    def list(self, /, *args: Any, **options: Any) -> ListResult:
+    def list(
+        self,
+        prefix: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        reverse: bool = False,
+        start_after: str | None = None,
+        delimiter: str | None = None,
+    ) -> ListResult:
         """Return a page of keys, from the center: no read here is fresher; see Namespace.list()."""
-        page: ListResult = self.origin.list(*args, **options)
+        page: ListResult = self.origin.list(
+            prefix,
+            limit,
+            cursor,
+            reverse=reverse,
+            start_after=start_after,
+            delimiter=delimiter,
+        )
         return page
 
-    def keys(self, /, *args: Any, **options: Any) -> Iterator[KeyInfo]:
-        """Return an iterator over keys, from the center; see Namespace.keys()."""
-        found: Iterator[KeyInfo] = self.origin.keys(*args, **options)
+    def _list_all(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
+        found: Iterator[KeyInfo] = self.origin._list_all(prefix, reverse, start_after)
         return found
 
     def count(self, prefix: str = "") -> int:
@@ -176,12 +333,30 @@ class EdgeWriter(EdgeReader):
         found: Iterator[KeyChange] = self.origin.history(key)
         return found
 
-    def export(self, /, file: Any, **options: Any) -> ExportReport:
+    def export(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] = "ndjson",
+        prefix: str = "",
+        start_after: str | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
         """Write all pairs to a file, as the center has them; see Namespace.export()."""
-        report: ExportReport = self.origin.export(file, **options)
+        report: ExportReport = self.origin.export(
+            file,
+            format=format,
+            prefix=prefix,
+            start_after=start_after,
+            resume=resume,
+            progress=progress,
+        )
         return report
 
-    def watch(self, /, *args: Any, **options: Any) -> Iterator[KeyChange]:
+    def watch(
+        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
+    ) -> Iterator[KeyChange]:
         """Return an iterator over changes, from the center; see Namespace.watch()."""
-        found: Iterator[KeyChange] = self.origin.watch(*args, **options)
+        found: Iterator[KeyChange] = self.origin.watch(prefix, after=after, timeout=timeout)
         return found

@@ -9,10 +9,10 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 
-from kvengine.engine.changing cimport Changer, copied, set_bytes
+from kvengine.engine.changing cimport Changer, checked_version, copied, set_bytes
 from kvengine.engine.hash cimport xxh3
 from kvengine.engine.keys cimport checked_key
 from kvengine.engine.record cimport DELETE, PUT
@@ -139,20 +139,27 @@ cdef class Batch:
         """Bytes that the batch takes in the log, about."""
         return self.size
 
-    def commit(self) -> int:
+    def commit(self, *, if_version=None) -> int:
         """Write everything added so far and return the version of the last change.
 
         Whether that succeeds or not, the batch is empty afterwards.
+
+        Args:
+            if_version: write only if each of the keys has this version now (0: if none is there).
+
+        Raises:
+            VersionConflict: a key has another version; nothing was written.
         """
+        cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
         cdef Batch taken = Batch(self.store)  # what is added meanwhile is for the next commit
         taken.makes_room = self.makes_room
         taken.changes, taken.owned, taken.count = self.changes, self.owned, self.count
         self._forget()
-        self.version = taken._write(self.durability)
+        self.version = taken._write(wanted, self.durability)
         return self.version
 
-    cdef uint64_t _write(self, object durability) except? 0:
-        return self.store.commit(self.changes, self.count, durability, self.makes_room)
+    cdef uint64_t _write(self, int64_t if_version, object durability) except? 0:
+        return self.store.commit(self.changes, self.count, if_version, durability, self.makes_room)
 
     def __enter__(self) -> Batch:
         return self

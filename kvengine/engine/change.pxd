@@ -20,7 +20,7 @@ cdef struct Write:              # what is asked for:
     Change *changes
     Py_ssize_t n
     bint numbered               # the changes have their versions
-    int64_t if_version          # -1, or what the first key's version must be
+    int64_t if_version          # -1, or what the version of each key must be
     # By which that, and deletes, see what has expired: the clock is Python code, which must not run
     # under the lock.
     double moment

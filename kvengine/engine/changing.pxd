@@ -13,7 +13,10 @@ cdef class Changer(Writer):
         bint makes_room,
     ) except? 0
     cdef uint64_t commit(
-        self, Change *changes, Py_ssize_t n, object durability, bint makes_room) except? 0
+        self, Change *changes, Py_ssize_t n, int64_t if_version, object durability,
+        bint makes_room,
+    ) except? 0
 
 cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1
+cdef int64_t checked_version(object if_version) except -2
 cdef bytes copied(object value, str what, uint64_t limit)

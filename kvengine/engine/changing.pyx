@@ -179,7 +179,8 @@ cdef class Changer(Writer):
         return self.write(change, 1, if_version, moment, level, False)
 
     cdef uint64_t commit(
-        self, Change *changes, Py_ssize_t n, object durability, bint makes_room
+        self, Change *changes, Py_ssize_t n, int64_t if_version, object durability,
+        bint makes_room,
     ) except? 0:
         """Write changes, all checked, as one batch; return the version of the last."""
         cdef int level = self.level if durability is None else level_of(durability)
@@ -187,9 +188,9 @@ cdef class Changer(Writer):
         if n == 0:
             self.check_usable()
             return self.applied
-        if n == 1 and changes[0].kind == DELETE:
+        if if_version >= 0 or n == 1 and changes[0].kind == DELETE:
             moment = self.now()
-        return self.write(changes, n, -1, moment, level, makes_room) or self.applied
+        return self.write(changes, n, if_version, moment, level, makes_room) or self.applied
 
     cdef uint64_t write(
         self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,

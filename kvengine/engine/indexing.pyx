@@ -49,13 +49,13 @@ cdef int look_up(LogEnd self, Write *write) noexcept:
         code = seek_entry(self, write, change, &entry)
         if code != DONE:
             return code
-        if not write.numbered and i == 0 and (
+        if not write.numbered and (
             write.if_version >= 0 or change.kind == DELETE and write.n == 1
         ):
             write.found = version_at(self.segments.rows, entry, write.moment)
             if write.if_version >= 0 and write.found != <uint64_t>write.if_version:
                 return CONFLICT
-            if write.found == 0 and change.kind == DELETE:
+            if write.found == 0 and change.kind == DELETE and write.n == 1:
                 return NOTHING
     return reserve(self, write.changes, write.n)
 

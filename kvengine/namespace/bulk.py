@@ -63,6 +63,7 @@ class Bulk:
         self._namespace, self._durability = namespace, durability
         self._part_changes, self._part_bytes = part_changes, part_bytes
         self._parts = [Part(namespace, durability)]
+        self.if_version: int | None = None  # what each key must have
         self.changes = 0
         self.size = 0  # bytes of keys, values and metadata
 
@@ -144,7 +145,7 @@ class Bulk:
     def _write(self, part: Part) -> None:
         namespace = self._namespace
         namespace.check_usable()
-        part.batch.commit()
+        part.batch.commit(if_version=self.if_version)
         namespace.meter.writes += part.writes
         namespace.meter.deletes += len(part.names) - part.writes
         namespace.meter.bytes_in += part.bytes_in
@@ -155,10 +156,18 @@ class Bulk:
 
 
 def put_many(
-    namespace: Namespace, pairs: Any, atomic: bool, progress: Progress | None, durability: Any
+    namespace: Namespace,
+    pairs: Any,
+    atomic: bool,
+    if_version: int | None,
+    progress: Progress | None,
+    durability: Any,
 ) -> BulkReport:
     """Write many pairs; Namespace.put_many has the arguments."""
+    if if_version is not None and not atomic:
+        raise InvalidRequest("put_many() with if_version writes all or nothing: give atomic=True")
     bulk = _bulk(namespace, atomic, durability)
+    bulk.if_version = if_version
     if isinstance(pairs, Mapping):
         pairs = pairs.items()
     return _run(namespace, bulk, bulk.put, _each("pairs", pairs), atomic, progress)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
 from kvengine.namespace.call_keys import CallKeys
+from kvengine.namespace.limits import without_alias
 from kvengine.namespace.values import decode_json, encode_value
 from kvengine.tier.flights import Flight
 from kvengine.tier.memoize import is_async, kept, name_of
@@ -37,7 +38,7 @@ def read(namespace: Namespace, key: str, kind: str, least: int = 0) -> Any:
         kind: one of TYPES.
         least: a version that a location has to know.
     """
-    if kind not in TYPES:
+    if without_alias(kind) not in TYPES:
         raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")
     asked = {"min_version": least} if least and hasattr(namespace, "origin") else {}
     found = namespace.get_with_metadata(key, kind, **asked)
@@ -61,9 +62,9 @@ def write(
         found = read(namespace, key, kind, conflict.found)
         if found is not ABSENT:
             return found
-    if kind == "bytes":
-        return data
-    return decode_json(key, data) if kind == "json" else data.decode("utf-8", "replace")
+    if kind == "json":
+        return decode_json(key, data)
+    return data.decode("utf-8", "replace") if kind == "text" else data
 
 
 def get_or_set(

@@ -43,6 +43,11 @@ def utf8(what: str, text: str) -> bytes:
         ) from None
 
 
+def without_alias(kind: Any) -> Any:
+    """Return the type of a value as it is called here: Workers call bytes "arrayBuffer"."""
+    return "bytes" if kind == "arrayBuffer" else kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the namespaces of a database accept.
@@ -192,7 +197,7 @@ class Limits:
 
     def check_get_type(self, kind: Any) -> None:
         """Refuse a type that a get of many does not give."""
-        if kind not in self.get_types:
+        if without_alias(kind) not in self.get_types:
             *most, last = (f'"{name}"' for name in sorted(self.get_types))
             names = f"{', '.join(most)} or {last}" if most else last
             raise InvalidRequest(f'"{kind}" is not a valid type. Use {names}')

@@ -14,6 +14,7 @@ from kvengine.namespace import bulk, filling, listing, watching
 from kvengine.namespace.bulk import Progress
 from kvengine.namespace.export import export
 from kvengine.namespace.import_ import import_
+from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.results import (
     BulkReport,
     ExportReport,
@@ -26,7 +27,7 @@ from kvengine.namespace.writing import NamespaceWriter
 from kvengine.tier.flights import Flights
 
 
-class Namespace(NamespaceWriter):
+class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get() has a type
     """A namespace of a database; see Database.namespace().
 
     Keys are text of 1 to 512 bytes as UTF-8.  Values are bytes, or text as UTF-8.
@@ -52,6 +53,15 @@ class Namespace(NamespaceWriter):
         """
         self._flights.forget(key)
         return super().delete(key, if_version=if_version, durability=durability)
+
+    # -- what NamespaceMapping needs
+
+    def _now(self) -> float:
+        return self.store.options.clock.time()
+
+    def _expires_at_of(self, key: str) -> float | None:
+        found = self.entry(key)
+        return None if found is None else found[2]
 
     # -- lists
 
@@ -82,10 +92,7 @@ class Namespace(NamespaceWriter):
         """
         return listing.list_page(self, prefix, limit, cursor, reverse, start_after, delimiter)
 
-    def keys(
-        self, prefix: str | None = None, *, reverse: bool = False, start_after: str | None = None
-    ) -> Iterator[KeyInfo]:
-        """Return an iterator over the keys of all pages; see list()."""
+    def _list_all(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
         return listing.all_keys(self, prefix, reverse, start_after)
 
     def count(self, prefix: str = "") -> int:
@@ -205,6 +212,7 @@ class Namespace(NamespaceWriter):
         pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
         *,
         atomic: bool = True,
+        if_version: int | None = None,
         progress: Progress | None = None,
         durability: Any = None,
     ) -> BulkReport:
@@ -219,16 +227,19 @@ class Namespace(NamespaceWriter):
                 put(), and "base64": True for a value that is bytes in base64.
             atomic: write all pairs together or, if one can't be written, none; the error says
                 which.  Else those that can't be written are in the report, the others are written.
+            if_version: write only if each key has this version now (0: if all are absent); only
+                with `atomic`.
             progress: called with (pairs written, pairs to write).
             durability: "group", "sync", "interval" or "os", instead of the database's.
 
         Raises:
             InvalidRequest: a pair can't be written, and `atomic`; or an argument is not valid.
             LimitExceeded: the call is too large; nothing was written.
+            VersionConflict: a key has another version than `if_version`; nothing was written.
             StorageFull: there is no room; nothing was written.  Without `atomic`, when some
                 pairs were written before, it is in the report of the others instead.
         """
-        return bulk.put_many(self, pairs, atomic, progress, durability)
+        return bulk.put_many(self, pairs, atomic, if_version, progress, durability)
 
     def delete_many(
         self,

@@ -135,8 +135,9 @@ cdef class NamespaceReader(Naming):
 
         Args:
             key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
-            type: "text" (UTF-8; what is not is replaced by U+FFFD), "json", "bytes", or "stream"
-                (a binary file that copies only what is read).
+            type: "text" (UTF-8; what is not is replaced by U+FFFD), "json", "bytes" (or
+                "arrayBuffer", as in a Worker), or "stream" (a binary file that copies only what
+                is read).
             cache_ttl: seconds for which a location may keep the value; checked here, and of no
                 other effect: a database is not a cache.
 
@@ -264,11 +265,13 @@ cdef class NamespaceReader(Naming):
 
     # -- many keys
 
-    def get_many(self, keys, type="text") -> dict:
+    def get_many(self, keys, type="text", *, cache_ttl=None) -> dict:
         """Return a dict from each key to its value, None for each that is absent.
 
-        Much faster a key than get().  See get() for types and errors.
+        Much faster a key than get().  See get() for arguments and errors.
         """
+        if cache_ttl is not None:
+            self.limits.check_cache_ttl(cache_ttl)
         cdef list wanted = self.checked_keys(keys, type)
         cdef Kind kind = kind_of(type)
         cdef list values
@@ -340,7 +343,7 @@ cdef Kind kind_of(object type) except *:
     if isinstance(type, str):
         if type == "text":
             return TEXT
-        if type == "bytes":
+        if type == "bytes" or type == "arrayBuffer":
             return BYTES
         if type == "json":
             return JSON

@@ -16,6 +16,7 @@ from typing import Any
 from kvengine.errors import (
     InvalidRequest,
     InvalidType,
+    KeyNotFound,
     KvError,
     NamespaceNotFound,
     StoreClosed,
@@ -146,13 +147,41 @@ class NamespaceWriter(NamespaceReader):
         expiration_ttl: float | None = None,
         if_version: int | None = None,
     ) -> int:
-        """Give a key another end, or none, and return the new version; 0 if the key is absent.
+        """Change when a key expires and return the new version; 0 if the key is absent.
 
         Value and metadata stay.  It counts as a write.
 
+        Args:
+            expiration, expiration_ttl: one of them, as for put(); persist() removes the expiration.
+
         Raises:
+            InvalidRequest: an argument is not valid.
             VersionConflict: the key has another version than `if_version`.
         """
+        self.name(key)  # what is wrong with it comes first
+        if expiration is None and expiration_ttl is None:
+            raise InvalidRequest(
+                "touch() needs expiration or expiration_ttl; persist() removes the expiration"
+            )
+        return self._change_expiration(key, expiration, expiration_ttl, if_version)
+
+    def persist(self, key: str) -> int:
+        """Let a key never expire and return the new version.
+
+        Value and metadata stay.  It counts as a write, if anything is written.
+
+        Returns:
+            0 if there is nothing to change: the key is absent, or has no expiration.
+        """
+        return self._change_expiration(key, None, None, None)
+
+    def _change_expiration(
+        self,
+        key: str,
+        expiration: int | None,
+        expiration_ttl: float | None,
+        if_version: int | None,
+    ) -> int:
         name = self.name(key)
         _check_version(if_version)
         self.check_usable()
@@ -164,6 +193,8 @@ class NamespaceWriter(NamespaceReader):
                 raise VersionConflict(if_version, found)
             if entry is None:
                 self.check_usable()  # absent, or its namespace was deleted meanwhile
+                return 0
+            if expires_at is None and entry.expires_at is None:
                 return 0
             try:
                 version: int = self.store.put(
@@ -191,14 +222,19 @@ class NamespaceWriter(NamespaceReader):
         *,
         initial: int = 0,
         expiration_ttl: float | None = None,
+        must_exist: bool = False,
     ) -> int:
         """Add to a number and return the sum; of an absent key the number is `initial`.
 
         The value is the number as text.  Expiration and metadata of the key stay; the lifetime is
         given to a key that is made.  It counts as a read and a write.
 
+        Args:
+            must_exist: make no key.
+
         Raises:
-            InvalidType: `by` or `initial` is no int.
+            KeyNotFound: the key is absent, and `must_exist`.
+            InvalidType: `by` or `initial` is not an int.
             InvalidRequest: the value is no number, or the sum has more than 64 bits.
         """
         for what, number in (("by", by), ("initial", initial)):
@@ -211,6 +247,9 @@ class NamespaceWriter(NamespaceReader):
             entry = self.store.get_entry(name)
             if entry is not None:
                 end = entry.expires_at
+            elif must_exist:
+                self.check_usable()
+                raise KeyNotFound(key)
             total = by + (initial if entry is None else _number(key, entry.value))
             if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
                 raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")

@@ -56,6 +56,7 @@ NAMESPACE_CALLS = {
     "put": Call("write", write=True, writes_key=True),
     "delete": Call("delete", write=True),
     "touch": Call("write", write=True, writes_key=True),
+    "persist": Call("write", write=True, writes_key=True),
     "increment": Call("write", write=True, writes_key=True),
     "put_many": Call("write", write=True),
     "delete_many": Call("delete", write=True),

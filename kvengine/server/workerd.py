@@ -126,7 +126,9 @@ class WorkerdDoor:
 
     async def _put(self, request: Request, namespace_id: str, key: str) -> Response:
         limits, query = self._backend.limits, request.query
-        times = {name: number(query, name) for name in ("expiration", "expiration_ttl")}
+        times: dict[str, Any] = {
+            name: number(query, name) for name in ("expiration", "expiration_ttl")
+        }
         limits.expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
         value = Incoming(limits.value_bytes, request.take, request.content_length)

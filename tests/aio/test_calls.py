@@ -15,9 +15,6 @@ from kvengine.testing.clock import ManualClock
 from tests.aio.running import run
 
 NOT_ASYNC = {  # what the engine and the database need of a namespace, and no user calls
-    "Namespace": {
-        "check_usable", "entry", "get_resident", "glance", "is_there", "name", "refuse"
-    },
     "Database": {"shown"},
 }  # fmt: skip
 
@@ -26,7 +23,7 @@ def public(cls):
     return {name for name, _ in inspect.getmembers(cls, callable) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("name", ["Database", "Namespace"])
+@pytest.mark.parametrize("name", ["Database"])
 def test_every_method_is_there_with_the_same_parameters(name):
     here, there = getattr(kvengine.aio, name), getattr(kvengine, name)
     assert public(there) - NOT_ASYNC[name] == public(here)

@@ -110,7 +110,7 @@ CALLS = {
     "delete": lambda ns: (ns.delete("text") > 0, ns.delete("text"), ns.get("text")),
     "touch": lambda ns: (
         ns.touch("text", expiration=9_999_999_999) > 0, ns.get_metadata("text").expiration,
-        ns.touch("nothing"),
+        ns.touch("nothing", expiration_ttl=60),
     ),
     "increment": lambda ns: (
         ns.increment("number"), ns.increment("fresh", 3, initial=4), ns.get("number")

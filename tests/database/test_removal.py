@@ -46,7 +46,7 @@ def test_it_is_out_of_reach_at_once():
             lambda: "key00001" in kv,
             lambda: kv.put("key", "value"),
             lambda: kv.delete("key00001"),
-            lambda: kv.touch("key00001"),
+            lambda: kv.touch("key00001", expiration_ttl=60),
             lambda: kv.increment("key"),
             kv.list,
             kv.keys,

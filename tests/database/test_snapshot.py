@@ -61,7 +61,7 @@ def test_nothing_can_be_written(db):
             lambda: view.put("k", "w"),
             lambda: view.delete("k"),
             lambda: view.increment("n"),
-            lambda: view.touch("k"),
+            lambda: view.touch("k", expiration_ttl=60),
             lambda: frozen.delete("a"),
             lambda: frozen.rename("a", "b"),
             lambda: frozen.create_namespace("c"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kvengine import Store, StoreReadOnly
+from kvengine import InvalidType, Store, StoreReadOnly, VersionConflict
 from kvengine.errors import StorageError
 from kvengine.file.memory import MemoryDirectory
 from kvengine.testing.check import check_store
@@ -98,6 +98,36 @@ def test_a_batch_can_be_used_again(store):
     batch.delete(b"a")
     assert batch.commit() == 2
     assert dict(store) == {}
+
+
+def test_a_batch_is_written_only_if_each_key_has_a_version():
+    clock = ManualClock(1000.0)
+    with Store.in_memory(clock=clock) as store:
+        first = store.put(b"b", b"1")
+        store.put(b"ended", b"1", expires_at=1000.5)
+        clock.advance(1)
+        for keys, wanted, found in (
+            ((b"a", b"b"), 0, first),
+            ((b"b", b"a"), first, 0),
+            ((b"a", b"c", b"b"), 0, first),
+        ):
+            batch = store.batch()
+            for key in keys:
+                batch.put(key, b"2")
+            with pytest.raises(VersionConflict) as caught:
+                batch.commit(if_version=wanted)
+            assert (caught.value.expected, caught.value.found) == (wanted, found)
+            assert (len(batch), list(store), store.version) == (0, [b"b"], 2)
+        batch.put(b"b", b"2")
+        batch.put(b"b", b"3")  # compared with what was there before the batch
+        assert batch.commit(if_version=first) == store.version
+        batch.put(b"a", b"1")
+        batch.put(b"ended", b"2")
+        batch.delete(b"never")
+        batch.commit(if_version=0)
+        assert dict(store) == {b"a": b"1", b"b": b"3", b"ended": b"2"}
+        with pytest.raises(InvalidType):
+            batch.commit(if_version="1")
 
 
 def test_a_commit_that_fails_writes_nothing_and_leaves_nothing():

@@ -135,7 +135,7 @@ def test_versions(kv, call):
     changes = {
         "put": lambda wanted: kv.put("key", "other", if_version=wanted),
         "delete": lambda wanted: kv.delete("key", if_version=wanted),
-        "touch": lambda wanted: kv.touch("key", if_version=wanted),
+        "touch": lambda wanted: kv.touch("key", expiration_ttl=60, if_version=wanted),
     }
     change = changes[call]
     for wrong in ("1", 1.0, True, False, [version]):

@@ -25,7 +25,7 @@ CALLS = {
     "get_resident": lambda kv, key: kv.get_resident(key),
     "get_with_metadata": lambda kv, key: kv.get_with_metadata(key),
     "get_metadata": lambda kv, key: kv.get_metadata(key),
-    "touch": lambda kv, key: kv.touch(key),
+    "touch": lambda kv, key: kv.touch(key, expiration_ttl=60),
     "increment": lambda kv, key: kv.increment(key),
     "contains": lambda kv, key: key in kv,
     "delete": lambda kv, key: kv.delete(key),

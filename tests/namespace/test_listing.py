@@ -171,7 +171,7 @@ def test_keys_goes_through_all_pages(kv, clock):
     wanted = [f"{number:04d}" for number in range(2500)]
     for number, name in enumerate(wanted):
         kv.put(name, "", expiration_ttl=10 if number % 5 == 0 else None, metadata=number)
-    assert [info.name for info in kv.keys(None)] == wanted
+    assert [info.name for info in kv.keys("")] == wanted
     assert [info.name for info in kv.keys(reverse=True)] == wanted[::-1]
     assert [info.metadata for info in kv.keys("1")] == list(range(1000, 2000))
     assert [info.name for info in kv.keys("1", start_after="1998")] == ["1999"]

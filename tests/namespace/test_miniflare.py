@@ -340,5 +340,5 @@ def test_get_with_an_unknown_type(kv):
         'Unknown response type. Possible types are "text", "bytes", "json", and "stream", not {}.'
     )
     for get in (kv.get, kv.get_with_metadata):
-        fails(lambda: get("key", "arrayBuffer"), text.format("'arrayBuffer'"))  # noqa: B023
+        fails(lambda: get("key", "blob"), text.format("'blob'"))  # noqa: B023
         fails(lambda: get("key", None), text.format("None"))  # noqa: B023

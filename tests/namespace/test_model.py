@@ -5,9 +5,7 @@ import json
 import math
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -25,6 +23,7 @@ from kvengine import (
     InvalidRequest,
     KeyDetails,
     KeyInfo,
+    KeyNotFound,
     NamespaceExists,
     NamespaceNotFound,
     VersionConflict,
@@ -32,6 +31,7 @@ from kvengine import (
 from kvengine import open as open_database
 from kvengine.namespace import listing
 from kvengine.testing.clock import ManualClock
+from tests.namespace.model import Item, Model, end_of
 
 MEMORY = Path("/dev/shm")
 TINY = {"segment_bytes": 4096, "key_buffer_entries": 16, "checkpoint_records": 50}
@@ -47,68 +47,6 @@ values = st.one_of(
     st.sampled_from([{"a": 1}, [None], "json", 7]).map(lambda value: ("json", value)),
     st.binary(max_size=40).map(lambda data: ("stream", data)),
 )
-
-
-@dataclass
-class Item:
-    """What the model knows of a key."""
-
-    data: bytes
-    metadata: Any
-    end: float | None
-    version: int
-
-    @property
-    def shown_end(self):
-        """The whole second that callers are shown."""
-        return None if self.end is None else math.ceil(self.end)
-
-
-def end_of(now, lifetime):
-    """When a key ends: not before its lifetime is over, with a second or within 10 ms."""
-    if lifetime is None:
-        return None
-    return math.ceil(now + lifetime) if lifetime >= 60 else math.ceil((now + lifetime) * 100) / 100
-
-
-class Model:
-    """One namespace as a dict."""
-
-    def __init__(self, clock):
-        self.clock, self.items = clock, {}
-
-    def find(self, key):
-        item = self.items.get(key)
-        if item is not None and item.end is not None and item.end <= self.clock.time():
-            return None
-        return item
-
-    def version(self, key):
-        item = self.find(key)
-        return item.version if item else 0
-
-    def living(self):
-        found = ((key, self.find(key)) for key in self.items)
-        return {key: item for key, item in sorted(found, key=lambda pair: pair[0].encode()) if item}
-
-    def page(self, prefix, reverse=False, start_after=None):
-        infos = [
-            KeyInfo(key, item.shown_end, item.metadata)
-            for key, item in self.living().items()
-            if key.startswith(prefix)
-        ]
-        if reverse:
-            infos.reverse()
-        return [
-            info
-            for info in infos
-            if start_after is None
-            or (
-                info.name.encode() < start_after.encode()
-                if reverse
-                else info.name.encode() > start_after.encode()
-            )
-        ]
 
 
 def as_type(data, kind):
@@ -150,7 +88,8 @@ class NamespaceMachine(RuleBasedStateMachine):
         for title, model in self.model.items():
             kv = db.namespace(title)
             assert kv.title == title
-            assert list(kv.keys()) == model.page("")
+            found = [KeyInfo(key, key.expiration, key.metadata) for key in kv.keys("")]
+            assert found == model.page("")
             found = kv.get(list(model.items), "bytes") if model.items else {}
             assert {key: value for key, value in found.items() if value is not None} == {
                 key: item.data for key, item in model.living().items()
@@ -209,7 +148,45 @@ class NamespaceMachine(RuleBasedStateMachine):
             with pytest.raises(VersionConflict):
                 kv.delete(key, if_version=wanted)
 
-    @rule(title=titles, key=keys, lifetime=lifetimes, wrong=st.sampled_from([None, 10**6]))
+    @rule(title=titles, key=keys)
+    def persist(self, title, key):
+        kv, model = self.both(title)
+        item, before = model.find(key), self.db.version
+        version = kv.persist(key)
+        if item is None or item.end is None:
+            assert (version, self.db.version) == (0, before)
+        else:
+            assert version > before
+            item.end, item.version = None, version
+
+    @rule(title=titles, key=keys, value=st.binary(max_size=40), lifetime=lifetimes)
+    def add(self, title, key, value, lifetime):
+        kv, model = self.both(title)
+        is_absent, end = model.find(key) is None, end_of(self.clock.time(), lifetime)
+        assert kv.add(key, value, expiration_ttl=lifetime) == is_absent
+        if is_absent:
+            model.items[key] = Item(value, None, end, kv.get_metadata(key).version)
+
+    @rule(title=titles, key=keys)
+    def pop(self, title, key):
+        kv, model = self.both(title)
+        item = model.find(key)
+        assert kv.exists(key) == (item is not None)
+        expires_at = item.end if item else None
+        ttl = kv.ttl(key)
+        assert ttl == (None if expires_at is None else expires_at - self.clock.time())
+        if item is None:
+            with pytest.raises(KeyNotFound):
+                kv.pop(key)
+        assert kv.pop(key, None, type="bytes") == (item.data if item else None)
+        model.items.pop(key, None)
+
+    @rule(
+        title=titles,
+        key=keys,
+        lifetime=lifetimes.filter(lambda lifetime: lifetime is not None),
+        wrong=st.sampled_from([None, 10**6]),
+    )
     def touch(self, title, key, lifetime, wrong):
         kv, model = self.both(title)
         item = model.find(key)

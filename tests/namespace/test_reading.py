@@ -97,7 +97,7 @@ def test_a_key_may_be_of_a_class_that_is_a_str(kv):
         assert kv.get_resident(key) == "red"
         assert key in kv
         assert kv.increment(Name("n")) > 0
-        assert kv.touch(key)
+        assert kv.touch(key, expiration_ttl=60)
         assert kv.delete(key)
 
 
@@ -264,7 +264,7 @@ def test_after_close_every_call_says_so(kv, db):
         lambda: "key" in kv,
         lambda: kv.put("key", "value"),
         lambda: kv.delete("key"),
-        lambda: kv.touch("key"),
+        lambda: kv.touch("key", expiration_ttl=60),
         lambda: kv.increment("key"),
         kv.list,
         kv.keys,

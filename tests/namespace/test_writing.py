@@ -60,13 +60,13 @@ def test_touch_changes_the_end_and_nothing_else(kv, clock):
     assert kv.get_metadata("key") == ("key", NOW + 100, {"a": 1}, version, 6000)
     assert kv.get("key", "bytes") == b"\xffvalue" * 1000
     assert kv.touch("key", expiration=NOW + 50) == version + 1
-    assert kv.touch("key") == version + 2
+    assert kv.persist("key") == version + 2
     clock.advance(1000)
     assert kv.get_metadata("key").expiration is None
     kv.touch("key", expiration_ttl=1)
     clock.advance(1)
     before = kv.store.version
-    assert kv.touch("key") == kv.touch("no", if_version=0) == 0
+    assert kv.persist("key") == kv.touch("no", expiration_ttl=9, if_version=0) == 0
     assert (kv.store.version, kv.get("key")) == (before, None)
 
 

@@ -35,7 +35,8 @@ async def put(call: Call) -> Response:
     namespace = await call.own_namespace()
 
     def write(file: BinaryIO) -> BulkReport:
-        return namespace._inner.put_many(pairs(file), atomic=True)
+        report: BulkReport = namespace._inner.put_many(pairs(file), atomic=True)
+        return report
 
     return await _from_body(call, namespace, write)
 
@@ -45,7 +46,8 @@ async def delete(call: Call) -> Response:
     namespace = await call.own_namespace()
 
     def write(file: BinaryIO) -> BulkReport:
-        return namespace._inner.delete_many(names(file), atomic=True)
+        report: BulkReport = namespace._inner.delete_many(names(file), atomic=True)
+        return report
 
     return await _from_body(call, namespace, write)
 

@@ -60,7 +60,8 @@ async def put(call: Call) -> Response:
     query = request.query
     namespace = await call.own_namespace()
     namespace._inner.name(call.key_name)  # a key that is none is refused before the body is read
-    options = {name: whole(query, name) for name in ("expiration", "expiration_ttl", "if_version")}
+    names = ("expiration", "expiration_ttl", "if_version")
+    options: dict[str, Any] = {name: whole(query, name) for name in names}
     now = call.backend.database.clock.time()
     limits.expires_at(now, options["expiration"], options["expiration_ttl"])
     declared = request.content_length or 0

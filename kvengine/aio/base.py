@@ -1,0 +1,165 @@
+"""What the namespaces for asyncio have in common.
+
+Invariants:
+
+* Arguments, results and errors are those of the namespace inside, which is called on a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from kvengine.aio import filling
+from kvengine.aio.runner import Runner, forwarded
+from kvengine.aio.streams import ValueStream, collected
+from kvengine.namespace import namespace as sync
+from kvengine.namespace import values
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.mapping import ABSENT, Key
+from kvengine.namespace.reading import Meter
+
+
+class NamespaceBase:
+    """The methods that Namespace, EdgeNamespace and RemoteNamespace share.
+
+    Thread-safety: for one event loop at a time.
+    """
+
+    _inner: Any
+    _runner: Runner
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, never changes."""
+        return str(self._inner.id)
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted."""
+        limits: Limits = self._inner.limits
+        return limits
+
+    @property
+    def meter(self) -> Meter:
+        """What was used of it through this object."""
+        meter: Meter = self._inner.meter
+        return meter
+
+    async def title(self) -> str:
+        """Return what the namespace is called now.
+
+        Raises:
+            NamespaceNotFound: it was deleted.
+        """
+        return await self._runner.run(lambda: str(self._inner.title))
+
+    def _streamed(self, value: Any) -> Any:
+        return ValueStream(value, self._runner) if isinstance(value, values.ValueStream) else value
+
+    # -- one key
+
+    async def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
+        if_version: int | None = None,
+        size: int | None = None,
+        durability: Any = None,
+    ) -> int:
+        """Store a value and return the version of the change; see kvengine.Namespace.put.
+
+        The value may be an async iterable of bytes, or have an async `read(n)`, too.
+        """
+        if hasattr(value, "__aiter__") or hasattr(value, "read"):
+            limits = await self._runner.run(lambda: self._inner.limits)  # may be asked for
+            value = await collected(limits, value)
+        version: int = await self._runner.run(
+            self._inner.put,
+            key,
+            value,
+            type=type,
+            expiration=expiration,
+            expiration_ttl=expiration_ttl,
+            metadata=metadata,
+            if_version=if_version,
+            size=size,
+            durability=durability,
+        )
+        return version
+
+    async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
+        """Delete a key and return the value that it had, or `default`; see kvengine.Namespace."""
+        return self._streamed(await self._runner.run(self._inner.pop, key, default, type=type))
+
+    exists = forwarded(sync.Namespace.exists)
+    add = forwarded(sync.Namespace.add)
+    ttl = forwarded(sync.Namespace.ttl)
+    persist = forwarded(sync.Namespace.persist)
+    delete = forwarded(sync.Namespace.delete)
+    touch = forwarded(sync.Namespace.touch)
+    increment = forwarded(sync.Namespace.increment)
+
+    # -- many keys
+
+    put_many = forwarded(sync.Namespace.put_many)
+    delete_many = forwarded(sync.Namespace.delete_many)
+    delete_prefix = forwarded(sync.Namespace.delete_prefix)
+    list = forwarded(sync.Namespace.list)
+    count = forwarded(sync.Namespace.count)
+    size = forwarded(sync.Namespace.size)
+
+    def keys(
+        self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
+    ) -> AsyncIterator[Key]:
+        """Return an async iterator over the keys; see kvengine.Namespace.keys."""
+        return self._runner.iterate(
+            lambda: iter(self._inner.keys(prefix, reverse=reverse, start_after=start_after))
+        )
+
+    # -- files
+
+    export = forwarded(sync.Namespace.export)
+    import_ = forwarded(sync.Namespace.import_)
+
+    # -- filling
+
+    async def get_or_set(
+        self,
+        key: str,
+        make: Callable[[], Any],
+        *,
+        type: str = "text",
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
+    ) -> Any:
+        """Return the value of a key; if there is none, call or await `make` and store its result.
+
+        Of several tasks that miss the key at once only one calls `make`.
+        """
+        options = {
+            "expiration": expiration,
+            "expiration_ttl": expiration_ttl,
+            "metadata": metadata,
+        }
+        return await filling.get_or_set(self, key, make, type, options)
+
+    def memoize(
+        self,
+        *,
+        expiration_ttl: float | None = None,
+        type: str = "json",
+        key: Callable[..., str] | None = None,
+        name: str | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that keeps what a function, async or not, returns in this namespace.
+
+        The decorated function is async.  See kvengine.Namespace.memoize.
+        """
+        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})

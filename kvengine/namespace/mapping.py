@@ -1,0 +1,265 @@
+"""A namespace as a dict, and the calls that users of redis-py and diskcache expect.
+
+Invariants:
+
+* Everything here is made of a few methods that each namespace has: local, edge and remote.
+* pop, popitem, setdefault and add change what they have seen, or look again: no two callers get the
+  same value from pop(), and of several add() one returns True.
+* A key that is deleted while a view is iterated is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
+from itertools import islice
+from typing import Any, Self
+
+from kvengine.clock import SystemClock
+from kvengine.errors import InvalidType, KeyNotFound, VersionConflict
+from kvengine.namespace.results import KeyInfo
+
+ABSENT: Any = object()
+PAIRS_AT_ONCE = 1000
+
+
+class Key(str):
+    """The name of a key, with what a list knows of it.
+
+    It is a str, equal to any str with the same characters.
+    """
+
+    __slots__ = ("expiration", "metadata")
+
+    expiration: int | None  # seconds since the epoch; None: never
+    metadata: Any  # what JSON gives; None: there is none
+
+    def __new__(cls, info: KeyInfo) -> Self:
+        """Make one of a row of a list."""
+        key = super().__new__(cls, info.name)
+        key.expiration, key.metadata = info.expiration, info.metadata
+        return key
+
+    @property
+    def name(self) -> str:
+        """The name alone, as in KeyInfo."""
+        return str(self)
+
+
+class Items(ItemsView[str, Any]):
+    """The (key, value) pairs of a namespace, in the order of the keys."""
+
+    def __init__(self, namespace: NamespaceMapping) -> None:
+        super().__init__(namespace)
+        self._namespace = namespace
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return self._pairs(iter(self._namespace))
+
+    def __reversed__(self) -> Iterator[tuple[str, Any]]:
+        return self._pairs(reversed(self._namespace))
+
+    def _pairs(self, keys: Iterator[str]) -> Iterator[tuple[str, Any]]:
+        for key in keys:
+            value = self._namespace.get(key)
+            if value is not None:
+                yield key, value
+
+    def __repr__(self) -> str:
+        return f"<items of {self._namespace!r}>"
+
+
+class Values(ValuesView[Any]):
+    """The values of a namespace, as text, in the order of their keys."""
+
+    def __init__(self, namespace: NamespaceMapping) -> None:
+        super().__init__(namespace)
+        self._namespace = namespace
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in Items(self._namespace))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return (value for _, value in reversed(Items(self._namespace)))
+
+    def __contains__(self, wanted: object) -> bool:
+        return any(value == wanted for value in self)
+
+    def __repr__(self) -> str:
+        return f"<values of {self._namespace!r}>"
+
+
+class NamespaceMapping(MutableMapping[str, Any]):
+    """What every namespace offers over its own get, put, delete and list.
+
+    Values that come from here are text, unless a `type` says otherwise.
+
+    Thread-safety: threads may share it.
+    """
+
+    get_with_metadata: Any
+    get_metadata: Any
+    get: Any
+    put: Any
+    put_many: Any
+    delete: Any
+    delete_prefix: Any
+    count: Any
+    _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
+
+    # Of two namespaces one is the other or is not: to compare their pairs would read them all.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    # -- one key
+
+    def exists(self, key: str) -> bool:
+        """Return True if a key has a value."""
+        return key in self
+
+    def add(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
+        size: int | None = None,
+        durability: Any = None,
+    ) -> bool:
+        """Store a value if the key has none; return True if it was stored.
+
+        See put() for the arguments and errors.
+        """
+        try:
+            self.put(
+                key,
+                value,
+                type=type,
+                expiration=expiration,
+                expiration_ttl=expiration_ttl,
+                metadata=metadata,
+                if_version=0,
+                size=size,
+                durability=durability,
+            )
+        except VersionConflict:
+            return False
+        return True
+
+    def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
+        """Delete a key and return the value that it had, or `default`.
+
+        Args:
+            type: "text", "json", "bytes" or "stream".
+
+        Raises:
+            KeyNotFound: there is no value, and no default.
+        """
+        while (found := self.get_with_metadata(key, type)).version:
+            try:
+                if self.delete(key, if_version=found.version):
+                    return found.value
+            except VersionConflict:
+                continue  # another writer was faster
+        if default is ABSENT:
+            raise KeyNotFound(key)
+        return default
+
+    def ttl(self, key: str) -> float | None:
+        """Return the seconds until a key expires; None if it never does, or has no value."""
+        expires_at = self._expires_at_of(key)
+        return None if expires_at is None else max(expires_at - self._now(), 0.0)
+
+    def _expires_at_of(self, key: str) -> float | None:
+        found = self.get_metadata(key)
+        return None if found is None else found.expiration
+
+    def _now(self) -> float:
+        return SystemClock().time()
+
+    # -- as a dict
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.get(key)
+        if value is None:
+            raise KeyNotFound(key)
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        if not self.delete(key):
+            raise KeyNotFound(key)
+
+    def __len__(self) -> int:
+        return int(self.count())
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __reversed__(self) -> Iterator[str]:
+        return self.keys(reverse=True)
+
+    def keys(  # type: ignore[override]  # an iterator: list() would ask a view for its length
+        self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
+    ) -> Iterator[Key]:
+        """Return an iterator over the keys, in the order of their UTF-8 bytes.
+
+        Each is a str that also has `expiration` and `metadata`; see Key.
+
+        Args:
+            prefix: only keys that begin with it.
+            reverse: the last key first.
+            start_after: only keys behind this one, in the direction of the iterator.
+
+        Raises:
+            InvalidType: an argument is not a str.
+            InvalidRequest: an argument is not text that UTF-8 can encode.
+        """
+        if not isinstance(prefix, str):
+            raise InvalidType(f"prefix must be a str, not {type(prefix).__name__}")
+        return map(Key, self._list_all(prefix, reverse, start_after))
+
+    def items(self) -> Items:
+        """Return a view of the (key, value) pairs, in the order of the keys; see also export()."""
+        return Items(self)
+
+    def values(self) -> Values:
+        """Return a view of the values, in the order of their keys."""
+        return Values(self)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Delete the first key and return it with its value.
+
+        Raises:
+            KeyError: the namespace is empty.
+        """
+        for key in self:
+            value = self.pop(key, None)
+            if value is not None:
+                return key, value
+        raise KeyError("the namespace is empty")
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key; store `default` first if there is none."""
+        while (found := self.get(key)) is None:
+            if self.add(key, default):
+                return default
+        return found
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store many pairs, a thousand at a time; put_many() stores all of them or none."""
+        if not isinstance(other, Mapping) and hasattr(other, "keys"):
+            other = {key: other[key] for key in other.keys()}  # noqa: SIM118
+        pairs = iter(other.items() if isinstance(other, Mapping) else other)
+        while some := dict(islice(pairs, PAIRS_AT_ONCE)):
+            self.put_many(some)
+        if more:
+            self.put_many(more)
+
+    def clear(self) -> None:
+        """Delete every key; see delete_prefix()."""
+        self.delete_prefix("")
