@@ -255,7 +255,10 @@ class ChangesGone(KvError):
     """The log does not reach back, or not on, to the version asked for; ``oldest`` still works."""
 
     def __init__(self, after: int, oldest: int) -> None:
-        reason = f"changes after version {after} are gone: deletes up to {oldest} were forgotten"
+        reason = (
+            f"changes after version {after} are gone: deletes up to version {oldest} have been "
+            "compacted away"
+        )
         if after > oldest:
             reason = (
                 f"the log does not have version {after}: it went on from version {oldest}, so "

@@ -59,7 +59,7 @@ def _parsed(where: str, text: str) -> Any:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def pair_fields(item: Any, ignored: set[str]) -> dict[str, Any]:

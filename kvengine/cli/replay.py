@@ -31,7 +31,7 @@ def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
     """A number of bytes, as 500kB or 8MB."""
     found = SIZE.fullmatch(text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is no size; expected for example 500kB or 8MB")
+        raise click.BadParameter(f"{text!r} is not a size; expected for example 500kB or 8MB")
     return int(float(found[1]) * FACTORS[found[2].lower()])
 
 

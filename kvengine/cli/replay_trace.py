@@ -264,7 +264,7 @@ def _requests(
             raise InvalidRequest(f"{name}, line {rows.line_num}: {error}") from None
         except csv.Error as error:
             line = max(rows.line_num, 1)
-            raise InvalidRequest(f"{name}, line {line}: this is no CSV: {error}") from None
+            raise InvalidRequest(f"{name}, line {line}: this is not CSV: {error}") from None
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             line = rows.line_num + 1
             raise InvalidRequest(

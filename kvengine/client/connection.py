@@ -100,7 +100,7 @@ class Connection:
         try:
             parts = self._http.URL(url)
         except (TypeError, self._http.InvalidURL) as error:
-            raise InvalidRequest(f"{url!r} is no URL: {error}") from None
+            raise InvalidRequest(f"{url!r} is not a valid URL: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
             raise InvalidRequest("give a URL such as http://127.0.0.1:8787, without a password")
         self.url, self._timeout = str(parts).rstrip("/"), timeout
@@ -252,7 +252,7 @@ class Connection:
         """
         found = response.headers.get(STORE_HEADER)
         if found is None:
-            raise UpstreamUnavailable(f"what answers at {self.url} is no server of kvengine")
+            raise UpstreamUnavailable(f"what answers at {self.url} is not a kvengine server")
         known = self._store.setdefault(STORE_HEADER, found)
         if found != known:
             raise UpstreamUnavailable(

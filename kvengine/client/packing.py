@@ -38,7 +38,7 @@ def pack(value: Any) -> bytes:
         text = json.dumps(_packed(value, blobs), separators=(",", ":"))
     except (ValueError, RecursionError) as error:
         pass_on(error)
-        raise InvalidType(f"an argument can't be sent: {error}") from None
+        raise InvalidType(f"cannot serialize an argument: {error}") from None
     head = len(text).to_bytes(SIZE_BYTES, "little") + text.encode("ascii")
     return b"".join([head, *blobs])
 
@@ -70,7 +70,7 @@ def _packed(value: Any, blobs: list[Any]) -> Any:
         return str(value)
     if hasattr(value, "read"):
         return _packed(value.read(), blobs)
-    raise InvalidType(f"a {type(value).__name__} can't be sent")
+    raise InvalidType(f"cannot serialize a value of type {type(value).__name__}")
 
 
 def json_of(data: bytes) -> bytes:

@@ -214,7 +214,7 @@ def _refuse_nonsense(found: Manifest) -> None:
 
 def _number(value: object, limit: int = NUMBER_LIMIT) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
-        raise ValueError(f"{value!r} is no number from 0 to {limit - 1}")
+        raise ValueError(f"{value!r} is not a number from 0 to {limit - 1}")
     return value
 
 

@@ -190,7 +190,7 @@ class Waiting:
 
 
 def check_timeout(timeout: object) -> None:
-    """Refuse what is no number of seconds."""
+    """Refuse what is not a number of seconds."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:

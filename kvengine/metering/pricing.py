@@ -44,7 +44,7 @@ class PriceTable:
     Each may be given as a Decimal, an int, or a text; a float is refused, for it is not exact.
 
     Raises:
-        InvalidRequest: a price is no number from 0 on.
+        InvalidRequest: a price is not a number from 0 on.
     """
 
     base: Decimal = Decimal(5)
@@ -68,7 +68,7 @@ class PriceTable:
         """Return the table of a mapping; a price that it does not have is that of SEED_PRICES.
 
         Raises:
-            InvalidRequest: it has another name, or a price is no number.
+            InvalidRequest: it has another name, or a price is not a number.
         """
         known = [price.name for price in fields(cls)]
         if not isinstance(prices, Mapping):
@@ -83,7 +83,7 @@ class PriceTable:
         """Return the table of a JSON object.
 
         Raises:
-            InvalidRequest: it is no JSON, or no table.
+            InvalidRequest: it is not JSON, or no table.
         """
         try:
             found = json.loads(text, parse_float=Decimal, parse_int=Decimal)

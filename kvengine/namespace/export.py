@@ -181,7 +181,7 @@ def _last_key(line: bytes, shape: Shape, prefix: bytes, path: str) -> bytes:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         pass_on(error)
         raise InvalidRequest(
-            f"{path}.part is no unfinished export of this format; remove it to begin anew"
+            f"{path}.part is not an unfinished export of this format; remove it to begin anew"
         ) from None
     if not key.startswith(prefix):
         raise InvalidRequest(

@@ -52,7 +52,7 @@ def json_type(value: Any) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -137,7 +137,7 @@ class Limits:
         A lifetime wins over a moment when both are given.
 
         Raises:
-            InvalidType: a time is no number, or none of whole seconds where that is wanted.
+            InvalidType: a time is not a number, or none of whole seconds where that is wanted.
             InvalidRequest: a time is too early, or not a positive number.
         """
         moment = math.floor(now)

@@ -70,4 +70,4 @@ cdef list page_metadata(list heads):
             return found
     except (ValueError, RecursionError) as error:
         pass_on(error)
-    return [decode_metadata(text) for text in texts]  # says which is no JSON
+    return [decode_metadata(text) for text in texts]  # says which is not JSON

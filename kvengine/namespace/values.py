@@ -156,7 +156,7 @@ def decode_json(key: str, data: Any) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 parse_json = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.loads() takes NaN

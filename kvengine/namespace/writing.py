@@ -235,7 +235,7 @@ class NamespaceWriter(NamespaceReader):
         Raises:
             KeyNotFound: the key is absent, and `must_exist`.
             InvalidType: `by` or `initial` is not an int.
-            InvalidRequest: the value is no number, or the sum has more than 64 bits.
+            InvalidRequest: the value is not a number, or the sum has more than 64 bits.
         """
         for what, number in (("by", by), ("initial", initial)):
             if isinstance(number, bool) or not isinstance(number, int):
@@ -310,4 +310,4 @@ def _number(key: str, value: bytes) -> int:
 
 
 def _contention(key: str) -> KvError:
-    return KvError(f"other writers changed {key!r} {ATTEMPTS} times in between; try again")
+    return KvError(f"gave up on {key!r} after {ATTEMPTS} conflicting writes; try again")

@@ -132,7 +132,7 @@ class Access:
         """
         principal = await self.principal(header)
         if principal is None:
-            raise Refused(401, "no token, or one that is not valid here")
+            raise Refused(401, "missing or invalid token")
         if not principal.allowance.take(self._now()):
             wait_s = max(1, math.ceil(principal.allowance.wait_s))
             raise Refused(429, "too many requests with this token", wait_s)

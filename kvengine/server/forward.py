@@ -258,7 +258,7 @@ class Admitted:
         try:
             principal = await self._backend.access.principal(header)
             if principal is None:
-                raise Refused(401, "no token, or one that is not valid here")
+                raise Refused(401, "missing or invalid token")
             self._backend.begin(request, principal)
             kind = stream_kind(request)
             if kind is not None:

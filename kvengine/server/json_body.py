@@ -34,7 +34,7 @@ BLANK = b" \t\r\n"
 
 
 async def json_of(request: Request, most: int, refusal: str) -> Any:
-    """Return what the body of a request says; None if it is no JSON.
+    """Return what the body of a request says; None if it is not JSON.
 
     Args:
         request: whose body it is.
@@ -137,7 +137,7 @@ def _object(data: bytes, parts: list[tuple[int, int, bool]]) -> dict[str, Any]:
             mark = colon(data, start, end)
             name = json.loads(data[start:mark].decode())
             if not isinstance(name, str):
-                raise ValueError("a name is no string")
+                raise ValueError("a name is not a string")
             found[name] = _part(data, mark + 1, end)
             continue
         some = json.loads("{" + data[start:end].decode() + "}")

@@ -117,7 +117,7 @@ def unix_socket(path: str) -> socket.socket:
     """
     left = identity(path)
     if left is None and os.path.lexists(path):
-        raise OSError(errno.EEXIST, "what is there is no socket, and is not removed")
+        raise OSError(errno.EEXIST, "the path exists and is not a socket; it was not removed")
     if left is not None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PROBE_S)

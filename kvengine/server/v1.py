@@ -125,7 +125,7 @@ class V1Door:
         try:
             report = unpack(body)
         except (ProtocolError, TypeError, ValueError) as error:
-            raise InvalidRequest(f"this is no report of a location: {error}") from None
+            raise InvalidRequest(f"this is not a report of a location: {error}") from None
         self._live.told(name, report)
         return Response(200, pack(None), [BINARY])
 
@@ -153,7 +153,7 @@ class V1Door:
         except TypeError as error:  # an argument that the method does not have
             if isinstance(error, KvError):
                 raise
-            raise InvalidRequest(f"the call does not fit the method: {error}") from None
+            raise InvalidRequest(f"invalid arguments: {error}") from None
 
     async def _namespace(self, request: Request, namespace_id: str, method: str) -> Response:
         call = calls.NAMESPACE_CALLS.get(method) or calls.NAMESPACE_STREAMS.get(method)

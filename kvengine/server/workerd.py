@@ -204,7 +204,7 @@ def metadata_of(header: bytes | None, limits: Limits) -> Any:
 
     Raises:
         LimitExceeded: it is too long.
-        InvalidRequest: it is no JSON.
+        InvalidRequest: it is not JSON.
     """
     if not header:
         return None

@@ -270,7 +270,7 @@ cdef class Flights:
 cdef int check(Flight flight, tuple chain, object key) except -1:
     """Refuse to wait for a flight that this thread or task leads."""
     if flight in chain:
-        raise InvalidRequest(f"the value of {key!r} needs itself to be made")
+        raise InvalidRequest(f"recursive get_or_set() for key {key!r}")
     return 0
 
 

@@ -23,7 +23,7 @@ BROKEN = [
     (b'[{"key": "a", "value": "1"},\n oh]', "line 2, column 2 is not JSON: Expecting value"),
     (lines(PAIRS[:1]) + b'\n{"key": "b",\n', "line 3, column 13 is not JSON: "),
     (lines(PAIRS[:1]) + b'{"key": "b", "value": "\xff"}', "standard input, line 2 is not UTF-8"),
-    (b'[{"key": "a", "value": "1", "metadata": NaN}]', "is not JSON: NaN is no number"),
+    (b'[{"key": "a", "value": "1", "metadata": NaN}]', "is not JSON: NaN is not a number"),
     (b"[" * 100_000, "is not JSON: "),
     (b"{\n}", "line 1, column 2 is not JSON: "),
     (b'{"pairs": []}', 'line 1: the pair has no "key"'),

@@ -151,7 +151,7 @@ def test_without_matplotlib_nothing_is_begun(run, trace: str, tmp_path: Path, wi
     [
         (("--plot", "a.pdf"), "ends in neither .png nor .svg"),
         (("--plot", "/nowhere/a.png"), "is in no folder that exists"),
-        (("--memory", "much"), "'much' is no size; expected for example 500kB or 8MB"),
+        (("--memory", "much"), "'much' is not a size; expected for example 500kB or 8MB"),
         (("--locations", "0"), "0 is not in the range"),
         (("--rate", "0"), "0"),
     ],

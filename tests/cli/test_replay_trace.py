@@ -105,7 +105,7 @@ def test_a_damaged_trace_is_refused_or_read_never_a_crash(found, data):
         ("1,get,a,1\nnan,get,a,1\n", "line 2: a time is a number"),
         ("1,get,,1\n", "line 1: a key has 1 to 1,024 bytes, not 0"),
         ("1,get," + "k" * 1025 + ",1\n", "line 1: a key has 1 to 1,024 bytes, not 1,025"),
-        ('a,1\n"b\n', "line 2: this is no CSV"),
+        ('a,1\n"b\n', "line 2: this is not CSV"),
         ("key,id\n", "line 1: two columns are named key"),
         ("when,op,key\n1,get,a,1\n", "line 2: expected 3 columns (when, op, key), found 4"),
     ],

@@ -42,7 +42,7 @@ from tests.namespace.import_files import content, lines, pair, positions
         (b'{"key":"a","value":"b","expiration":true}\n', "not bool"),
         (b'{"key":"a","value":"b","expiration":1' + b"0" * 20 + b"}\n", "must end before"),
         (b'{"key":"a","value":"b","expiration_ttl":0}\n', "Invalid expiration_ttl of 0"),
-        (b'{"key":"a","value":"b","metadata":NaN}\n', "not JSON: NaN is no number"),
+        (b'{"key":"a","value":"b","metadata":NaN}\n', "not JSON: NaN is not a number"),
         (b'{"key":"a","value":"b","metadata":1e999}\n', "metadata must be JSON"),
         (b'{"key":"a","value":"b","metadata":' + b"[" * 10**5 + b"]" * 10**5 + b"}\n", "not JSON"),
         (b'{"key":"a","value":"b","metadata":' + b"1" * 5000 + b"}\n", "not JSON"),

@@ -38,7 +38,7 @@ export class KeysView {
   browser() {
     const search = h("form", { class: "row", onsubmit: careful(() => this.go(this.prefixBox.value)) },
       h("label", {}, "Prefix ", this.prefixBox),
-      h("label", {}, "Folders end at ", this.delimiterBox),
+      h("label", {}, "Delimiter ", this.delimiterBox),
       h("button", {}, "List"));
     this.tools = h("div", { class: "row", id: "tools", hidden: true },
       h("button", { type: "button", onclick: () => this.panel.fresh(this.id, this.prefix) }, "New key"),

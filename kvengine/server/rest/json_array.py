@@ -49,7 +49,7 @@ def items(file: BinaryIO) -> Iterator[Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 class _Text:

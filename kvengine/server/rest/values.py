@@ -120,7 +120,7 @@ def metadata_of(data: bytes) -> object:
     """Return the metadata of a form: JSON, whatever type the part says it has.
 
     Raises:
-        InvalidRequest: it is no JSON.
+        InvalidRequest: it is not JSON.
     """
     try:
         return json.loads(data, parse_constant=_refuse_constant)
@@ -129,7 +129,7 @@ def metadata_of(data: bytes) -> object:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def written(version: int) -> Response:

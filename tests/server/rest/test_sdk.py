@@ -72,7 +72,7 @@ def test_metadata_of_every_kind(
 
 
 def test_none_as_metadata_is_refused_as_at_cloudflare(sdk: Cloudflare, here: str) -> None:
-    """The SDK sends an empty part for None, which is no JSON; leave the argument out."""
+    """The SDK sends an empty part for None, which is not JSON; leave the argument out."""
     with pytest.raises(cloudflare.BadRequestError, match="metadata must be JSON"):
         sdk.kv.namespaces.values.update(
             "k", account_id=ACCOUNT, namespace_id=here, value=b"v", metadata=None
