@@ -9,6 +9,8 @@ b'hello'
 >>> store.close()
 """
 
+from typing import Any as _Any
+
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.namespace import RemoteNamespace
 from kvengine.database.database import Database
@@ -23,7 +25,6 @@ from kvengine.engine.verifying import verify
 from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     AccessDenied,
-    ChangesGone,
     ConsumerLocked,
     CorruptData,
     InvalidRequest,
@@ -31,6 +32,7 @@ from kvengine.errors import (
     KeyNotFound,
     KvError,
     LimitExceeded,
+    LogCompacted,
     NamespaceExists,
     NamespaceNotFound,
     NotAStore,
@@ -82,7 +84,6 @@ __all__ = [
     "Cache",
     "CachedStore",
     "Change",
-    "ChangesGone",
     "Consumer",
     "ConsumerInfo",
     "ConsumerLocked",
@@ -108,6 +109,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "ListResult",
+    "LogCompacted",
     "LogServer",
     "Namespace",
     "NamespaceExists",
@@ -148,3 +150,10 @@ __all__ = [
     "serve_log",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """Know an error by its name in 0.1."""
+    if name == "ChangesGone":
+        return LogCompacted
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

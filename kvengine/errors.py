@@ -19,7 +19,7 @@
     x StorageFull        make room, then try again
   x CorruptData          restore or salvage                 (says file, offset, expected, found)
   x ProtocolError        connect again                    (says what came, and at which byte)
-  x ChangesGone          start again from a snapshot        (the log begins later)
+  x LogCompacted          start again from a snapshot        (the log begins later)
   x NotCaughtUp          wait                             (a replica holds nothing whole yet)
   x ReplicaDiverged      see which one is right           (a replica and its source disagree)
   x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
@@ -251,7 +251,7 @@ class ReplicaDiverged(KvError):
     """
 
 
-class ChangesGone(KvError):
+class LogCompacted(KvError):
     """The log does not reach back, or not on, to the version asked for; ``oldest`` still works."""
 
     def __init__(self, after: int, oldest: int) -> None:
@@ -324,3 +324,10 @@ def _translated(error: BaseException) -> BaseException | None:
     # Else its caller is in an except clause, whose error is older than the step.
     module = str(found.__traceback__.tb_frame.f_globals.get("__name__"))
     return found if module.partition(".")[0] in HTTP_LIBRARIES else None
+
+
+def __getattr__(name: str) -> Any:
+    """Know an error by its name in 0.1."""
+    if name == "ChangesGone":
+        return LogCompacted
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

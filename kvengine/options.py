@@ -47,7 +47,7 @@ class Options:
     verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
     clock: Clock = field(default_factory=SystemClock)
     # Deletes are kept for a consumer that has not come forward for so long; after that it gets
-    # ChangesGone.  A week: a machine that was off over a few days goes on where it was.
+    # LogCompacted.  A week: a machine that was off over a few days goes on where it was.
     retention_s: float = 7 * 86400.0
     # Deletes newer than this are kept for those who follow the log.
     oldest_needed: Callable[[], int] | None = None

@@ -14,7 +14,7 @@ from kvengine import errors
 ERRORS = {
     "AccessDenied",
     "UpstreamUnavailable",
-    "ChangesGone",
+    "LogCompacted",
     "ConsumerLocked",
     "CorruptData",
     "InvalidRequest",

@@ -124,8 +124,9 @@ class NamespaceBase:
 
     # -- files
 
-    export = forwarded(sync.Namespace.export)
-    import_ = forwarded(sync.Namespace.import_)
+    export_file = forwarded(sync.Namespace.export_file)
+    import_file = forwarded(sync.Namespace.import_file)
+    export, import_ = export_file, import_file  # the names in 0.1
 
     # -- filling
 

@@ -26,7 +26,7 @@ from kvengine.cli.text import counted
 SECONDS_MIN = 4.0
 REGIONS = {"europe": ("ams", "lon", "fra"), "asia": ("sin", "nrt"), "america": ("iad", "gru")}
 CUT = "gru"
-CUT_AT, MENDED_AT, BOUND = 0.3, 0.8, 0.3  # shares of the time; so the bound ends while it is cut
+CUT_AT, HEALED_AT, BOUND = 0.3, 0.8, 0.3  # shares of the time; so the bound ends while it is cut
 FLIPS = 16
 STEP_S = 0.05
 COME_S = 10.0  # how long the demo waits for what should come at once
@@ -71,8 +71,8 @@ class Demo:
                 self.places[name] = place = Place(edge, name, **settings)
                 cleanup.callback(place.close)
         self.flips: list[Flip] = []
-        self.cut_at = self.mended_at = 0.0
-        self.version_at_mend = 0
+        self.cut_at = self.healed_at = 0.0
+        self.version_at_heal = 0
         self._chance = random.Random(1)
         self.started = monotonic()
 
@@ -95,10 +95,10 @@ class Demo:
         self.places[CUT].edge.way.is_cut = True
         self.cut_at = monotonic()
 
-    def mend(self) -> None:
+    def heal(self) -> None:
         """Let news reach it again."""
-        self.version_at_mend = self.flips[-1].version
-        self.mended_at = monotonic()
+        self.version_at_heal = self.flips[-1].version
+        self.healed_at = monotonic()
         self.places[CUT].edge.way.is_cut = False
 
     def delays(self, flip: Flip) -> dict[str, float]:
@@ -172,8 +172,8 @@ def _act(demo: Demo, show: Screen) -> None:
             demo.wait_until(share + 0.2 / FLIPS, show)
             demo.cut()
             show.say(f"{CUT} is cut off. It keeps what it has, for {demo.bound_s:.1f} s.")
-        elif not demo.mended_at and share >= MENDED_AT:
-            demo.mend()
+        elif not demo.healed_at and share >= HEALED_AT:
+            demo.heal()
             show.say(f"{CUT} is connected again.")
     demo.wait_until(1.0, show)
 
@@ -195,9 +195,9 @@ def _judge(demo: Demo, report: Report) -> None:
             f"{1000 * delays[len(delays) // 2]:.1f} ms (p50), {1000 * delays[-1]:.1f} ms (max)"
         )
     back = [
-        moment - demo.mended_at
+        moment - demo.healed_at
         for version, moment in lone.seen.items()
-        if version >= demo.version_at_mend
+        if version >= demo.version_at_heal
     ]
     if back:
         report.figure(f"{CUT} was current {1000 * min(back):.1f} ms after it was connected again")

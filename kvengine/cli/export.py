@@ -42,7 +42,7 @@ def export(
         raise click.UsageError('--json and "-" both want standard output')
     target = output() if file == "-" else file
     with place.reader() as kv, progress_bar("export") as progress:
-        report = kv.export(
+        report = kv.export_file(
             target,
             format=shape,  # type: ignore[arg-type]  # click has checked it
             prefix=prefix,

@@ -45,7 +45,7 @@ def import_pairs(
         place.writer(create=True, keep=True) as kv,
         progress_bar("import") as progress,
     ):
-        report = kv.import_(
+        report = kv.import_file(
             source,
             format=shape,  # type: ignore[arg-type]  # click has checked it
             atomic=atomic,

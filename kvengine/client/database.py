@@ -55,7 +55,7 @@ LONG_CALLS = frozenset(
 class RemoteDatabase:
     """A database on a server, with the methods of kvengine.Database.
 
-    Not there: snapshot() and consumer(), which belong to a store; import_() of its namespaces.
+    Not there: snapshot() and consumer(), which belong to a store; import_file() of its namespaces.
 
     Args:
         connection: to the server; it is closed with this.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class RemoteNamespace(NamespaceMapping):
-    """A namespace on a server, with the methods of kvengine.Namespace but import_().
+    """A namespace on a server, with the methods of kvengine.Namespace but import_file().
 
     Thread-safety: threads may share it.
     """
@@ -287,7 +287,7 @@ class RemoteNamespace(NamespaceMapping):
 
     # -- files
 
-    def export(
+    def export_file(
         self,
         file: Any,
         *,
@@ -297,13 +297,13 @@ class RemoteNamespace(NamespaceMapping):
         resume: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write all pairs to a file on this machine; see Namespace.export().
+        """Write all pairs to a file on this machine; see Namespace.export_file().
 
         They are read one by one, so they are not all as of one moment, and it can't be resumed.
         """
         return export(self, file, format, prefix, start_after, resume, progress)
 
-    def import_(
+    def import_file(
         self,
         file: Any,
         *,

@@ -34,7 +34,7 @@ def export(
     resume: bool,
     progress: Callable[[int, int], None] | None,
 ) -> ExportReport:
-    """Write the pairs of a namespace to a file; Namespace.export has the arguments."""
+    """Write the pairs of a namespace to a file; Namespace.export_file has the arguments."""
     if not isinstance(format, str) or format not in SHAPES:
         raise InvalidRequest(f"format must be {' or '.join(map(repr, SHAPES))}, not {format!r}")
     if resume:

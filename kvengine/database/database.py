@@ -267,7 +267,7 @@ class Database:
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone: deletes behind `after` have been forgotten; start again from 0.
+            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
         """
         if follow:
             return self._changes(self.store.follow(after, DATA, timeout))

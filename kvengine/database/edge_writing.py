@@ -236,7 +236,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
             )
         )
 
-    def import_(
+    def import_file(
         self,
         file: Any,
         *,
@@ -246,10 +246,10 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         on_error: Literal["stop", "skip"] = "stop",
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Write the pairs of a file; see Namespace.import_()."""
+        """Write the pairs of a file; see Namespace.import_file()."""
         report: ImportReport = self._writing(
             None,
-            lambda: self.origin.import_(
+            lambda: self.origin.import_file(
                 file,
                 format=format,
                 atomic=atomic,
@@ -333,7 +333,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         found: Iterator[KeyChange] = self.origin.history(key)
         return found
 
-    def export(
+    def export_file(
         self,
         file: Any,
         *,
@@ -343,8 +343,8 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         resume: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write all pairs to a file, as the center has them; see Namespace.export()."""
-        report: ExportReport = self.origin.export(
+        """Write all pairs to a file, as the center has them; see Namespace.export_file()."""
+        report: ExportReport = self.origin.export_file(
             file,
             format=format,
             prefix=prefix,

@@ -22,7 +22,7 @@ from kvengine.engine.log_walk import Selector
 from kvengine.engine.positions import Position
 from kvengine.engine.tail import Stretch, Tail
 from kvengine.entry import Change
-from kvengine.errors import ChangesGone, InvalidRequest
+from kvengine.errors import InvalidRequest, LogCompacted
 from kvengine.file.lease import Lease
 from kvengine.file.system import fork_watch
 
@@ -116,7 +116,7 @@ class Consumer(Generic[C]):
         Raises:
             ConsumerLocked: the lease was lost: its file was removed.
             StorageError: this process may not write to the folder.
-            ChangesGone: deletes behind the position were forgotten, or changes before it were lost
+            LogCompacted: deletes behind the position were forgotten, or changes before it were lost
                 (a power cut, a backup that was restored); see restart().
         """
         for lease, stretch in self._stretches(SIZE, follow, timeout):
@@ -168,7 +168,7 @@ class Consumer(Generic[C]):
         Raises:
             InvalidRequest: the version was not given out by this object since it has the lease.
             ConsumerLocked: the lease was lost, and with it the right to move the position.
-            ChangesGone: changes that were given out were lost since; go on behind the position.
+            LogCompacted: changes that were given out were lost since; go on behind the position.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 0:
             raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
@@ -185,7 +185,7 @@ class Consumer(Generic[C]):
         if store.options.durability != "os":
             store.sync()  # a position must not survive a power cut that its changes do not
         if store.lost_after != self._lost:
-            raise ChangesGone(version, store.lost_after[1] if store.lost_after else 0)
+            raise LogCompacted(version, store.lost_after[1] if store.lost_after else 0)
 
         def move(old: Position) -> Position:
             if not lease.is_held:
@@ -313,9 +313,9 @@ class Consumer(Generic[C]):
         start = self._load()
         self._lost = self._store.lost_after
         if start.lost is not None:  # and others may have been given their versions since
-            raise ChangesGone(start.position, start.lost)
+            raise LogCompacted(start.position, start.lost)
         if start.position > self._store.version:
-            raise ChangesGone(start.position, self._store.version)
+            raise LogCompacted(start.position, self._store.version)
         return Tail(self._store, start.position, self._keys, start.forgotten)
 
     def stretches(self, tail: Tail, size: int) -> Iterator[Stretch]:

@@ -193,7 +193,7 @@ class Store(StoreParts, StoreMapping):
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone: deletes after `after` have been forgotten, or the store is not as far as
+            LogCompacted: deletes after `after` have been forgotten, or the store is not as far as
                 `after`, so changes were lost; start again from 0.
         """
         if follow:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvengine.engine.log_walk import LogWalk, Selector, walks_behind
 from kvengine.entry import Change
-from kvengine.errors import ChangesGone
+from kvengine.errors import LogCompacted
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store
@@ -50,7 +50,7 @@ class Tail:
         version = store.version
         self._lost = store.lost_after
         if after > version:
-            raise ChangesGone(after, version)
+            raise LogCompacted(after, version)
         if after == version:
             _, version, end = self._walks()
             if after == version:
@@ -60,7 +60,7 @@ class Tail:
         """Return an iterator over what came since, up to what is there now.
 
         Raises:
-            ChangesGone: deletes that were not seen have been forgotten.
+            LogCompacted: deletes that were not seen have been forgotten.
         """
         return self._one_by_one(self.stretches(CHANGES_AT_ONCE))
 
@@ -79,7 +79,7 @@ class Tail:
             most_bytes: and its records are larger than this only by the last one.
 
         Raises:
-            ChangesGone: deletes that were not seen have been forgotten, or changes that were seen
+            LogCompacted: deletes that were not seen have been forgotten, or changes that were seen
                 were lost.
         """
         base = self._store.manifest.forgotten  # before the segments are seen: too low is harmless
@@ -89,10 +89,10 @@ class Tail:
         # Only now: what a compaction forgot is known before its segments are seen.
         forgotten = self._store.manifest.forgotten
         if 0 < self.seen < forgotten and self.base < forgotten:
-            raise ChangesGone(self.seen, forgotten)
+            raise LogCompacted(self.seen, forgotten)
         lost = self._store.lost_after
         if self.seen > version or (lost != self._lost and lost is not None and self.seen > lost[1]):
-            raise ChangesGone(self.seen, version if lost is None else lost[1])
+            raise LogCompacted(self.seen, version if lost is None else lost[1])
         self._lost = lost
         return self._read(walks, version, end, most, most_bytes)
 

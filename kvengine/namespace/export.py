@@ -59,7 +59,7 @@ def export(
     resume: bool,
     progress: Progress | None,
 ) -> ExportReport:
-    """Write the pairs of a namespace to a file; Namespace.export has the arguments."""
+    """Write the pairs of a namespace to a file; Namespace.export_file has the arguments."""
     shape = SHAPES.get(format) if isinstance(format, str) else None
     if shape is None:
         raise InvalidRequest(f"format must be {' or '.join(map(repr, SHAPES))}, not {format!r}")

@@ -54,7 +54,7 @@ def import_(
     on_error: str,
     progress: Progress | None,
 ) -> ImportReport:
-    """Write the pairs of a file to a namespace; Namespace.import_ has the arguments."""
+    """Write the pairs of a file to a namespace; Namespace.import_file has the arguments."""
     if format is not None and format not in FORMATS:
         raise InvalidRequest(f"format must be {' or '.join(map(repr, FORMATS))}, not {format!r}")
     if on_error not in ("stop", "skip"):

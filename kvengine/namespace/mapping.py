@@ -103,6 +103,8 @@ class NamespaceMapping(MutableMapping[str, Any]):
     put_many: Any
     delete: Any
     delete_prefix: Any
+    export_file: Any
+    import_file: Any
     count: Any
     _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
 
@@ -224,7 +226,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
         return map(Key, self._list_all(prefix, reverse, start_after))
 
     def items(self) -> Items:
-        """Return a view of the (key, value) pairs, in the order of the keys; see also export()."""
+        """Return a view of the (key, value) pairs, in key order; see also export_file()."""
         return Items(self)
 
     def values(self) -> Values:
@@ -263,3 +265,13 @@ class NamespaceMapping(MutableMapping[str, Any]):
     def clear(self) -> None:
         """Delete every key; see delete_prefix()."""
         self.delete_prefix("")
+
+    # -- the names in 0.1
+
+    def export(self, *args: Any, **named: Any) -> Any:
+        """Call export_file()."""
+        return self.export_file(*args, **named)
+
+    def import_(self, *args: Any, **named: Any) -> Any:
+        """Call import_file()."""
+        return self.import_file(*args, **named)

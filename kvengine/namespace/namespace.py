@@ -129,7 +129,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
             timeout: end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone: deletes behind `after` have been forgotten: list, then watch from there.
+            LogCompacted: deletes behind `after` have been forgotten: list, then watch from there.
             NamespaceNotFound: the namespace was deleted.
             StoreClosed: the database was closed.
         """
@@ -277,7 +277,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
 
     # -- files
 
-    def export(
+    def export_file(
         self,
         file: Any,
         *,
@@ -309,7 +309,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
         """
         return export(self, file, format, prefix, start_after, resume, progress)
 
-    def import_(
+    def import_file(
         self,
         file: Any,
         *,
@@ -319,7 +319,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
         on_error: Literal["stop", "skip"] = "stop",
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Write the pairs of a file, as export() or wrangler made it, over those that are there.
+        """Write the pairs of a file, made by export_file() or wrangler, over those that are there.
 
         Each pair is checked as put() does it, with "expiration_ttl" as another field, and counts as
         a write.  Pairs that have ended are left out.  Pairs are written in batches, and with each

@@ -25,10 +25,10 @@ from kvengine.engine.changes import Changes
 from kvengine.engine.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
-    ChangesGone,
     ConsumerLocked,
     CorruptData,
     InvalidRequest,
+    LogCompacted,
     NotCaughtUp,
     ReplicaDiverged,
     StoreClosed,
@@ -247,7 +247,7 @@ class Follower:
             try:
                 self._take_all(source.pieces(after, follow=follow), intake, overlap)
                 return
-            except ChangesGone:
+            except LogCompacted:
                 if after < intake.seen:  # only the versions to compare with are gone
                     compares = False
                     continue

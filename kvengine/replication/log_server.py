@@ -17,7 +17,7 @@ import time
 from typing import Any, Self
 
 from kvengine.engine.store import Store
-from kvengine.errors import ChangesGone, InvalidType, KvError
+from kvengine.errors import InvalidType, KvError, LogCompacted
 from kvengine.file.system import fork_watch
 from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE, ASK_BYTES, Ask, decode_ask
@@ -111,7 +111,7 @@ class LogServer:
             return
         try:
             stream.send(source, write, ask.after, uuid=source.uuid, follow=ask.follow)
-        except ChangesGone:  # the stream says so by beginning with 0
+        except LogCompacted:  # the stream says so by beginning with 0
             stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ class RemoteSource:
 
         Raises:
             UpstreamUnavailable: the connection could not be made, or broke.
-            ChangesGone: deletes behind `after` have been forgotten; start again from 0.
+            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
             ReplicaDiverged: another store answers.
         """
         connection, far = self._open(Ask(after, follow, self._uuid))
@@ -125,7 +125,7 @@ class RemoteSource:
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            ChangesGone, ReplicaDiverged: as of pieces(); without `follow` UpstreamUnavailable too.
+            LogCompacted, ReplicaDiverged: as of pieces(); without `follow` UpstreamUnavailable too.
         """
         pause, heard = FIRST_PAUSE_S, time.monotonic()
         while True:

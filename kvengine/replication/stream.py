@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kvengine.engine.hash import xxh3_64
-from kvengine.errors import ChangesGone, InvalidRequest, ProtocolError
+from kvengine.errors import InvalidRequest, LogCompacted, ProtocolError
 from kvengine.replication import codec
 from kvengine.replication.codec import Head, Kind
 from kvengine.replication.messages import Piece, Source
@@ -40,7 +40,7 @@ def send(
         follow: go on with what comes; pieces without changes are heartbeats.
 
     Raises:
-        ChangesGone: nothing was written; the receiver must begin with 0.
+        LogCompacted: nothing was written; the receiver must begin with 0.
     """
     if len(uuid) != codec.UUID_BYTES:
         raise InvalidRequest(f"a uuid has {codec.UUID_BYTES} bytes, this one {len(uuid)}")
@@ -108,12 +108,12 @@ class Receiver:
         Raises:
             ProtocolError: bytes were lost or changed, or the stream was cut.
             InvalidRequest: the sender was asked for less.
-            ChangesGone: it was asked for the whole, in which forgotten deletes are left out.
+            LogCompacted: it was asked for the whole, in which forgotten deletes are left out.
         """
         if after < self.after:
             raise InvalidRequest(f"the stream begins behind version {self.after}, not {after}")
         if after > 0 == self.after:
-            raise ChangesGone(after, self._version)
+            raise LogCompacted(after, self._version)
         return self._pieces(OrderGuard(after), follow)
 
     def _pieces(self, guard: OrderGuard, follow: bool) -> Iterator[Piece]:

@@ -26,7 +26,7 @@ from kvengine.client.connection import version_said
 from kvengine.client.questions import reader
 from kvengine.engine.store import Store
 from kvengine.engine.tail import Stretch, Tail
-from kvengine.errors import ChangesGone, InvalidRequest, KvError, ProtocolError
+from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
 from kvengine.options import VERSION_LIMIT
 from kvengine.replication import stream
 from kvengine.replication.ask import ANY_STORE
@@ -204,7 +204,7 @@ def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow
         try:
             stream.send(source, write, after, uuid=source.uuid, follow=follow)
             return
-        except ChangesGone:
+        except LogCompacted:
             pass
     stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 

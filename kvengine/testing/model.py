@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from kvengine.clock import Clock, SystemClock
 from kvengine.entry import Change, Entry
-from kvengine.errors import ChangesGone, InvalidRequest, InvalidType, KeyNotFound, VersionConflict
+from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, LogCompacted, VersionConflict
 from kvengine.options import (
     DURABILITIES,
     KEY_BYTES_MAX,
@@ -204,10 +204,10 @@ class Model:
             forgotten: deletes up to this version are no longer in the log.
 
         Raises:
-            ChangesGone: `after` lies before what was forgotten.
+            LogCompacted: `after` lies before what was forgotten.
         """
         if 0 < after < forgotten:
-            raise ChangesGone(after, forgotten)
+            raise LogCompacted(after, forgotten)
         newest = {change.key: change for change in self.history}
         for change in sorted(newest.values()):
             if change.version > after:

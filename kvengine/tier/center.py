@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from kvengine.engine.changes import Flag
 from kvengine.engine.store import Store
 from kvengine.entry import Change
-from kvengine.errors import ChangesGone, KvError
+from kvengine.errors import KvError, LogCompacted
 from kvengine.tier.board import NOTICES_AT_ONCE, Board, Later
 from kvengine.tier.messages import Answer, Done, News, Notice, Want
 from kvengine.tier.settings import Settings
@@ -143,7 +143,7 @@ class Center:
         """Return what is new in the log; None: a compaction came first, and deletes are gone."""
         try:
             changes = self._tail.news()
-        except ChangesGone:
+        except LogCompacted:
             return None
         # A tail from 0 is never refused: who has nothing misses no deletes.  A location that has
         # heard nothing may have copies, so it does.
@@ -173,7 +173,7 @@ class Center:
                 if len(found) == NOTICES_AT_ONCE:
                     upto, age = found[-1].version, float("inf")
                     break
-        except ChangesGone:
+        except LogCompacted:
             return News(after, newest, 0.0, gone=True)
         if after < self.store.manifest.forgotten:  # from 0; see _new_notices
             return News(after, newest, 0.0, gone=True)

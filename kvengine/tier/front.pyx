@@ -17,7 +17,7 @@ from kvengine.engine.reading cimport Reader
 from kvengine.tier.cache cimport CacheCore, TOO_LARGE
 
 from kvengine.engine.holding import OwnedLock
-from kvengine.errors import ChangesGone
+from kvengine.errors import LogCompacted
 
 
 cdef class Expiring:
@@ -69,7 +69,7 @@ cdef class Front:
                 for change in self.tail.news():
                     self.cache.delete(change.key)
                 self.seen = self.tail.seen
-            except ChangesGone:
+            except LogCompacted:
                 self.begin_again()
             except BaseException:
                 self.cache.clear()

@@ -98,7 +98,7 @@ def test_options_of_the_store_do_not_go_with_locations(run, tmp_path: Path) -> N
 def test_a_location_that_never_comes_back_fails_the_demo(
     run, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_locations.Demo, "mend", lambda self: None)
+    monkeypatch.setattr(demo_locations.Demo, "heal", lambda self: None)
     monkeypatch.setattr(demo_locations, "COME_S", 0.5)
     result = run("demo", "--seconds", "4")
     assert result.exit_code == 1

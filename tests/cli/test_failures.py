@@ -44,7 +44,7 @@ def test_the_help_lists_every_exit_code(run) -> None:
         (errors.StorageError(13, "?", "file"), 5),
         (errors.StorageFull(28, "?", "file"), 5),
         (errors.CorruptData("?", file="file", offset=1, expected=2, found=3), 6),
-        (errors.ChangesGone(1, 2), 1),
+        (errors.LogCompacted(1, 2), 1),
         (FileNotFoundError(2, "?", "file"), 1),
     ],
     ids=lambda value: type(value).__name__,

@@ -200,10 +200,10 @@ def test_export_at_a_location_of_a_server(server, tmp_path):
     own.put("a", "1")
     for options in ({}, {"format": "wrangler"}, {"prefix": "b"}, {"start_after": "a"}):
         here, there = io.BytesIO(), io.BytesIO()
-        report = own.export(here, **options)
+        report = own.export_file(here, **options)
         with Edge(server.url, token=TOKEN) as edge:
-            found = edge.namespace("pairs").export(there, **options)
-            edge.namespace("pairs").export(tmp_path / "file", **options)
+            found = edge.namespace("pairs").export_file(there, **options)
+            edge.namespace("pairs").export_file(tmp_path / "file", **options)
         assert there.getvalue() == here.getvalue() == (tmp_path / "file").read_bytes()
         assert (found.keys, found.bytes, found.last_key) == (
             report.keys,
@@ -212,4 +212,4 @@ def test_export_at_a_location_of_a_server(server, tmp_path):
         )
         assert found.version >= report.version
     with Edge(server.url, token=TOKEN) as edge, pytest.raises(InvalidRequest, match="put_many"):
-        edge.namespace("pairs").import_(io.BytesIO(b""))
+        edge.namespace("pairs").import_file(io.BytesIO(b""))

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from kvengine import ChangesGone, CorruptData, Store
+from kvengine import CorruptData, LogCompacted, Store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 
@@ -73,7 +73,7 @@ def check(left, follower, where, *, may_be_lost):
         try:
             consumer = store.consumer(name)
             given = [change.version for change in consumer.changes()]
-        except ChangesGone:
+        except LogCompacted:
             assert may_be_lost, where
             assert consumer.position > found, where
             return "told"

@@ -10,10 +10,10 @@ import pytest
 
 import kvengine
 from kvengine import (
-    ChangesGone,
     ConsumerInfo,
     CorruptData,
     InvalidRequest,
+    LogCompacted,
     StorageError,
     Store,
     StoreBusy,
@@ -141,9 +141,9 @@ def test_one_that_does_not_come_forward_is_told_so_and_begins_anew(store):
     consumer.acknowledge(1)
     store.options.clock.advance(store.options.retention_s + 1)
     delete_and_forget(store)
-    with pytest.raises(ChangesGone):
+    with pytest.raises(LogCompacted):
         list(consumer.changes())
-    with pytest.raises(ChangesGone):
+    with pytest.raises(LogCompacted):
         next(consumer.batches(follow=True))
     assert consumer.position == 1
     consumer.restart()

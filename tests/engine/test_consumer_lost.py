@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from kvengine import ChangesGone, CorruptData, InvalidRequest, Store, StoreReadOnly
+from kvengine import CorruptData, InvalidRequest, LogCompacted, Store, StoreReadOnly
 from kvengine.engine.hash import xxh3_64
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
@@ -53,7 +53,7 @@ def lost_tail(tmp_path):
 
 
 def test_a_position_of_lost_changes_is_not_gone_on_from(tmp_path):
-    with Store(lost_tail(tmp_path)) as store, pytest.raises(ChangesGone):
+    with Store(lost_tail(tmp_path)) as store, pytest.raises(LogCompacted):
         list(store.consumer("one").changes())
 
 
@@ -65,12 +65,12 @@ def test_other_changes_with_the_versions_that_were_acknowledged_are_not_passed_o
     with Store(path) as store:
         consumer = store.consumer("one")
         for read in (consumer.changes, consumer.batches, consumer.tail):
-            with pytest.raises(ChangesGone, match=r"does not have version 2: .* from version 1"):
+            with pytest.raises(LogCompacted, match=r"does not have version 2: .* from version 1"):
                 list(read())
         with pytest.raises(InvalidRequest):
             consumer.acknowledge(3)
         assert consumer.position == 2
-    with Store(path, read_only=True) as reader, pytest.raises(ChangesGone):
+    with Store(path, read_only=True) as reader, pytest.raises(LogCompacted):
         list(reader.consumer("one").changes())
     with Store(path) as store:
         consumer = store.consumer("one")
@@ -99,9 +99,9 @@ def test_what_a_reader_saw_and_the_writer_lost_is_not_acknowledged(tmp_path):
         assert again.version == 1
         assert reader[b"a"] == b"1"
         again.update({b"b": b"", b"c": b""})
-        with pytest.raises(ChangesGone, match="does not have version 2"):
+        with pytest.raises(LogCompacted, match="does not have version 2"):
             consumer.acknowledge(2)
-        with pytest.raises(ChangesGone, match="does not have version 2"):
+        with pytest.raises(LogCompacted, match="does not have version 2"):
             list(following.news())
         assert dict(reader) == dict(again) == {b"a": b"1", b"b": b"", b"c": b""}
         assert versions(consumer.changes()) == [1, 2, 3]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvengine import Change, ChangesGone, CorruptData, InvalidRequest, Store, StoreReadOnly
+from kvengine import Change, CorruptData, InvalidRequest, LogCompacted, Store, StoreReadOnly
 from kvengine.engine import replica
 from kvengine.engine.manifest import Origin
 from kvengine.engine.record import encode_record
@@ -189,7 +189,7 @@ def test_staged_changes_appear_at_once(tmp_path, keep, in_memory):
     assert store.manifest.origin.position == 1005
     check_store(store)
     if not keep:
-        with pytest.raises(ChangesGone):
+        with pytest.raises(LogCompacted):
             list(store.tail(3))
     reader.close()
     store.close()

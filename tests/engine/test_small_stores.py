@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kvengine import ChangesGone, Store, StoreClosed, VersionConflict
+from kvengine import LogCompacted, Store, StoreClosed, VersionConflict
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
 
@@ -203,7 +203,7 @@ def scenario(store, clock):
     said += [str(caught.value), list(store.tail(290))]
     clock.advance(1)
     said += [store.compact(), list(store.tail()), list(store.scan()), len(store)]
-    with pytest.raises(ChangesGone) as gone:
+    with pytest.raises(LogCompacted) as gone:
         store.tail(1)
     view = store.get_view(b"large")
     said += [

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kvengine import ChangesGone, Store
+from kvengine import LogCompacted, Store
 from kvengine.engine import compactor, loading, maintenance
 from kvengine.testing.check import check_store
 from tests.forking import in_child
@@ -115,7 +115,7 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
             with pytest.raises(KeyboardInterrupt):
                 reader.get(b"lost")
             assert b"lost" not in reader
-            with pytest.raises(ChangesGone):
+            with pytest.raises(LogCompacted):
                 next(tail.news())
 
 

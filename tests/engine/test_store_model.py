@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kvengine import ChangesGone, KvError, Store
+from kvengine import KvError, LogCompacted, Store
 from kvengine.engine import maintenance
 from kvengine.entry import Change
 from kvengine.testing.check import check_store
@@ -203,7 +203,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert forgotten <= self.model.version
         try:
             self.compare_tail(self.store, after)
-        except ChangesGone as error:
+        except LogCompacted as error:
             # The background thread may have gone on between the two looks.
             assert 0 < after < error.oldest <= self.store.manifest.forgotten
             assert forgotten <= error.oldest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine import ChangesGone, InvalidRequest, Store, StoreReadOnly
+from kvengine import InvalidRequest, LogCompacted, Store, StoreReadOnly
 from kvengine.entry import Change, Entry
 from kvengine.file.local import LocalDirectory
 from kvengine.file.memory import MemoryDirectory
@@ -115,7 +115,7 @@ def test_a_follower_who_reads_on_has_what_the_store_has(changes, compact_at, sha
                 store.compact()
         try:
             news = list(store.tail(seen))
-        except ChangesGone as error:
+        except LogCompacted as error:
             assert seen < error.oldest <= store.version
             state, news = {}, list(store.tail(0))
         state.update({change.key: change for change in news})
@@ -205,7 +205,7 @@ def test_deletes_are_kept_as_long_as_someone_needs_them(tmp_path):
             )
             assert all(change.kind == "delete" for change in store.tail(needed))
             if needed > 11:
-                with pytest.raises(ChangesGone) as caught:
+                with pytest.raises(LogCompacted) as caught:
                     store.tail(needed - 1)
                 assert (caught.value.after, caught.value.oldest) == (needed - 1, needed)
                 assert f"after version {needed - 1} are gone" in str(caught.value)
@@ -223,7 +223,7 @@ def test_without_followers_compaction_forgets_and_says_so(tmp_path):
         store.compact()
         with Store(tmp_path / "store", read_only=True) as reader:
             for each in (store, reader):
-                with pytest.raises(ChangesGone, match="start again from tail"):
+                with pytest.raises(LogCompacted, match="start again from tail"):
                     each.tail(newest_delete - 1)
                 everything = list(each.tail(0))
                 behind = [c for c in everything if c.version > newest_delete]
@@ -247,7 +247,7 @@ def test_no_delete_is_missing_while_compaction_replaces_the_segments():
                 return
             try:
                 changes = list(store.tail(50))
-            except ChangesGone as error:
+            except LogCompacted as error:
                 answers.append(error.oldest)
             else:
                 assert [change.version for change in changes] == list(range(51, 91))
@@ -306,7 +306,7 @@ def test_a_version_that_the_store_does_not_have(follow):
     with Store.in_memory() as store:
         store.update({b"a": b"", b"b": b""})
         for after in (3, 12, (1 << 48) - 1):
-            with pytest.raises(ChangesGone, match=f"does not have version {after}: .* version 2"):
+            with pytest.raises(LogCompacted, match=f"does not have version {after}: .* version 2"):
                 store.tail(after, follow=follow, timeout=1.0)
         for wrong in (1 << 48, 1 << 64, -1, 1.0, "1", True, None):
             with pytest.raises(InvalidRequest, match="after must be a version"):

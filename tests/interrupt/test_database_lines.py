@@ -80,7 +80,7 @@ def read(db):
 
 def export(db):
     out = io.BytesIO()
-    db.namespace("users").export(out)
+    db.namespace("users").export_file(out)
 
 
 def use_snapshot(db):

@@ -44,7 +44,7 @@ def kv(db) -> kvengine.Namespace:
 
 def exported(kv, **options) -> bytes:
     file = io.BytesIO()
-    report = kv.export(file, **options)
+    report = kv.export_file(file, **options)
     assert report.bytes == len(file.getvalue())
     return file.getvalue()
 
@@ -76,10 +76,10 @@ def test_a_part_of_the_keys(kv, options: dict, lines: tuple) -> None:
 
 
 def test_the_report(kv, db) -> None:
-    report = kv.export(io.BytesIO())
+    report = kv.export_file(io.BytesIO())
     assert (report.keys, report.bytes) == (4, len(ALL["ndjson"]))
     assert (report.last_key, report.version) == ("é", db.version)
-    empty = kv.export(io.BytesIO(), prefix="none")
+    empty = kv.export_file(io.BytesIO(), prefix="none")
     assert (empty.keys, empty.bytes, empty.last_key) == (0, 0, None)
 
 
@@ -92,16 +92,16 @@ def test_it_counts_as_a_read_for_each_key_and_a_list_for_each_thousand(db) -> No
     kv = db.namespace("many")
     for number in range(1001):
         kv.put(f"{number}", "12")
-    kv.export(io.BytesIO())
+    kv.export_file(io.BytesIO())
     assert (kv.meter.reads, kv.meter.lists, kv.meter.bytes_out) == (1001, 2, 2002)
-    kv.export(io.BytesIO(), prefix="none")
+    kv.export_file(io.BytesIO(), prefix="none")
     assert (kv.meter.reads, kv.meter.lists) == (1001, 3)
 
 
 def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "BLOCK_BYTES", 40)
     seen: list[tuple[int, int]] = []
-    kv.export(io.BytesIO(), progress=lambda done, total: seen.append((done, total)))
+    kv.export_file(io.BytesIO(), progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (2, 4)
     assert seen[-1] == (4, 4)
 
@@ -123,7 +123,7 @@ def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bad_arguments(kv, file, options: dict) -> None:
     with pytest.raises(InvalidRequest):
-        kv.export(file, **options)
+        kv.export_file(file, **options)
 
 
 # -- files
@@ -133,7 +133,7 @@ def test_bad_arguments(kv, file, options: dict) -> None:
 def test_a_path(kv, tmp_path: Path, shape: str) -> None:
     path = tmp_path / "pairs"
     path.write_bytes(b"old")
-    kv.export(path, format=shape)
+    kv.export_file(path, format=shape)
     assert path.read_bytes() == ALL[shape]
     assert os.listdir(tmp_path) == ["pairs"]
 
@@ -150,19 +150,19 @@ def test_a_file_that_takes_little_at_once(kv) -> None:
             return min(len(data), 7)
 
     with Slow() as slow:
-        kv.export(slow)
+        kv.export_file(slow)
         assert slow.data == ALL["ndjson"]
 
 
 def test_a_text_file_is_refused(kv, tmp_path: Path) -> None:
     with (tmp_path / "text").open("w") as file, pytest.raises(InvalidType, match="'wb'"):
-        kv.export(file)
+        kv.export_file(file)
 
 
 def test_a_folder_and_an_absent_folder_are_refused(kv, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent" / "file"):
         with pytest.raises(StorageError):
-            kv.export(path)
+            kv.export_file(path)
     assert os.listdir(tmp_path) == []
 
 
@@ -171,10 +171,10 @@ def test_a_namespace_that_is_deleted_meanwhile_ends_it(
 ) -> None:
     monkeypatch.setattr(exporting, "BLOCK_BYTES", 1)
     with pytest.raises(NamespaceNotFound):
-        kv.export(tmp_path / "pairs", progress=lambda done, total: db.delete("full"))
+        kv.export_file(tmp_path / "pairs", progress=lambda done, total: db.delete("full"))
     assert os.listdir(tmp_path) == ["pairs.part"]
     with pytest.raises(NamespaceNotFound):
-        kv.export(tmp_path / "pairs")
+        kv.export_file(tmp_path / "pairs")
 
 
 def test_other_keys_may_change_meanwhile(db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_other_keys_may_change_meanwhile(db, monkeypatch: pytest.MonkeyPatch) ->
         kv.delete(f"{done - 1:05}")
         kv.put(f"new {done}", "w")
 
-    kv.export(file, progress=change)
+    kv.export_file(file, progress=change)
     found = [json.loads(line)["key"] for line in file.getvalue().splitlines()]
     assert [key for key in found if not key.startswith("new")] == [f"{n:05}" for n in range(5000)]
 
@@ -202,7 +202,7 @@ def test_an_export_is_of_one_moment(kv, monkeypatch: pytest.MonkeyPatch) -> None
         kv.put("b/2", "changed")
         kv.put("c", "new")
 
-    report = kv.export(file, progress=change)
+    report = kv.export_file(file, progress=change)
     assert file.getvalue() == ALL["ndjson"]
     assert report.version == before
 
@@ -216,7 +216,7 @@ def test_an_export_that_was_cut_at_any_byte_goes_on(kv, tmp_path: Path, shape: s
     whole = ALL[shape]
     for size in range(len(whole) + 1):
         part.write_bytes(whole[:size])
-        report = kv.export(path, format=shape, resume=True)
+        report = kv.export_file(path, format=shape, resume=True)
         assert path.read_bytes() == whole, size
         assert report.keys == 4 - whole[:size].count(b"\n")
         assert not part.exists()
@@ -225,37 +225,37 @@ def test_an_export_that_was_cut_at_any_byte_goes_on(kv, tmp_path: Path, shape: s
 def test_it_goes_on_behind_keys_that_are_gone(kv, tmp_path: Path) -> None:
     (tmp_path / "pairs.part").write_bytes(LINES[0] + LINES[1] + LINES[2][:5])
     kv.delete("b/1")
-    kv.export(tmp_path / "pairs", resume=True)
+    kv.export_file(tmp_path / "pairs", resume=True)
     assert (tmp_path / "pairs").read_bytes() == ALL["ndjson"]
 
 
 def test_a_start_behind_what_is_there_counts(kv, tmp_path: Path) -> None:
     path = tmp_path / "pairs"
     (tmp_path / "pairs.part").write_bytes(LINES[0])
-    kv.export(path, start_after="b/1", resume=True)
+    kv.export_file(path, start_after="b/1", resume=True)
     assert path.read_bytes() == LINES[0] + LINES[2] + LINES[3]
 
 
 def test_without_resume_it_begins_anew(kv, tmp_path: Path) -> None:
     (tmp_path / "pairs.part").write_bytes(b'{"key":"y","value":"of something else"}\n')
-    kv.export(tmp_path / "pairs")
+    kv.export_file(tmp_path / "pairs")
     assert (tmp_path / "pairs").read_bytes() == ALL["ndjson"]
 
 
 def test_with_nothing_to_resume_it_begins(kv, tmp_path: Path) -> None:
-    kv.export(tmp_path / "pairs", resume=True)
+    kv.export_file(tmp_path / "pairs", resume=True)
     assert (tmp_path / "pairs").read_bytes() == ALL["ndjson"]
 
 
 @pytest.mark.parametrize(
     ("part", "options", "said"),
     [
-        (ALL["ndjson"], {"format": "wrangler"}, "no unfinished export of this format"),
-        (ALL["wrangler"][:-1], {"format": "ndjson"}, "no unfinished export of this format"),
-        (b"something else\n", {}, "no unfinished export of this format"),
-        (b'{"value":"v"}\n', {}, "no unfinished export of this format"),
-        (b'{"key":5}\n', {}, "no unfinished export of this format"),
-        (b"[]\n", {}, "no unfinished export of this format"),
+        (ALL["ndjson"], {"format": "wrangler"}, "not an unfinished export of this format"),
+        (ALL["wrangler"][:-1], {"format": "ndjson"}, "not an unfinished export of this format"),
+        (b"something else\n", {}, "not an unfinished export of this format"),
+        (b'{"value":"v"}\n', {}, "not an unfinished export of this format"),
+        (b'{"key":5}\n', {}, "not an unfinished export of this format"),
+        (b"[]\n", {}, "not an unfinished export of this format"),
         (LINES[0], {"prefix": "b"}, "another prefix"),
     ],
 )
@@ -264,7 +264,7 @@ def test_another_unfinished_file_is_left_alone(
 ) -> None:
     (tmp_path / "pairs.part").write_bytes(part + b"and a rest")
     with pytest.raises(InvalidRequest, match=said):
-        kv.export(tmp_path / "pairs", resume=True, **options)
+        kv.export_file(tmp_path / "pairs", resume=True, **options)
     assert os.listdir(tmp_path) == ["pairs.part"]
     assert (tmp_path / "pairs.part").read_bytes() == part + b"and a rest"
 

@@ -72,7 +72,7 @@ def test_files_that_are_wrong(
 ) -> None:
     monkeypatch.setattr(source, "READ_BYTES", read_bytes)
     with pytest.raises(InvalidRequest, match=said) as caught:
-        kv.import_(io.BytesIO(text))
+        kv.import_file(io.BytesIO(text))
     assert str(caught.value).startswith("the stream, line ")
     assert set(content(kv)) <= {"a"}
 
@@ -84,7 +84,7 @@ def test_what_comes_before_a_broken_line_is_kept(kv, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importing, "BATCH_PAIRS", 4)
     texts = [json.dumps(pair(str(n))) for n in range(10)]
     with pytest.raises(InvalidRequest, match=r"line 8: .*; pairs imported before it: 7"):
-        kv.import_(lines(*texts[:7], '{"key":', *texts[8:]))
+        kv.import_file(lines(*texts[:7], '{"key":', *texts[8:]))
     assert list(content(kv)) == list("0123456")
 
 
@@ -93,21 +93,21 @@ def test_an_atomic_import_is_whole_or_absent(kv, form, monkeypatch: pytest.Monke
     pairs = [pair(str(n)) for n in range(10)]
     before = kv.store.version
     with pytest.raises(InvalidRequest, match="nothing was imported"):
-        kv.import_(form(*pairs, {}), atomic=True)
+        kv.import_file(form(*pairs, {}), atomic=True)
     assert kv.store.version == before
-    assert kv.import_(form(*pairs), atomic=True).keys == 10
+    assert kv.import_file(form(*pairs), atomic=True).keys == 10
     assert kv.store.version == before + 10
 
 
 def test_an_atomic_import_that_is_too_large(kv) -> None:
     text = json.dumps(pair("k", "v" * (25 << 20)))
     with pytest.raises(InvalidRequest, match=r"line 6: a batch has at most .*; nothing was"):
-        kv.import_(lines(*[text] * 6), atomic=True, on_error="skip")
+        kv.import_file(lines(*[text] * 6), atomic=True, on_error="skip")
     assert content(kv) == {}
 
 
 def test_skipping(kv, form) -> None:
-    report = kv.import_(form(pair("a"), {"key": 5}, pair("b"), {}), on_error="skip")
+    report = kv.import_file(form(pair("a"), {"key": 5}, pair("b"), {}), on_error="skip")
     assert (report.keys, report.skipped) == (2, 2)
     errors = [refused["error"] for refused in report.refused]
     assert errors == ['the pair has no "value"', 'the pair has no "key"']
@@ -115,7 +115,7 @@ def test_skipping(kv, form) -> None:
 
 
 def test_skipping_lines_that_are_no_json(kv) -> None:
-    report = kv.import_(
+    report = kv.import_file(
         lines(json.dumps(pair("a")), "", "{", json.dumps(pair("b"))), on_error="skip"
     )
     assert [refused["line"] for refused in report.refused] == [3]
@@ -123,7 +123,7 @@ def test_skipping_lines_that_are_no_json(kv) -> None:
 
 
 def test_a_report_names_a_thousand_lines_at_most(kv) -> None:
-    report = kv.import_(lines(*["x"] * 1500), on_error="skip")
+    report = kv.import_file(lines(*["x"] * 1500), on_error="skip")
     assert (report.skipped, len(report.refused)) == (1500, 1000)
 
 
@@ -133,13 +133,13 @@ def test_the_end_of_a_file_is_never_skipped(kv, text: bytes) -> None:
     with pytest.raises(
         InvalidRequest, match=r"line 2: .*; the file ends in this line; pairs .*: 1"
     ):
-        kv.import_(file, on_error="skip")
+        kv.import_file(file, on_error="skip")
 
 
 def test_a_broken_object_in_an_array_is_never_skipped(kv) -> None:
     file = io.BytesIO(b'[{"key":"a","value":"v"}, {"key":"b" "value":""}, {}]')
     with pytest.raises(InvalidRequest, match=r"line 1, pair 2: .*not JSON"):
-        kv.import_(file, on_error="skip")
+        kv.import_file(file, on_error="skip")
     assert list(content(kv)) == ["a"]
 
 
@@ -155,7 +155,7 @@ def test_a_stream_that_raises_leaves_whole_batches(kv, monkeypatch: pytest.Monke
 
     file = Broken(lines(*[json.dumps(pair(str(n))) for n in range(10)]).getvalue())
     with pytest.raises(ConnectionError):
-        kv.import_(file)
+        kv.import_file(file)
     assert list(content(kv)) == list("0123")
     assert positions(kv) == 1
 
@@ -166,7 +166,7 @@ def test_a_namespace_that_is_deleted_meanwhile_keeps_nothing(
     monkeypatch.setattr(importing, "BATCH_PAIRS", 4)
     texts = [json.dumps(pair(str(n))) for n in range(10)]
     with pytest.raises(NamespaceNotFound):
-        kv.import_(lines(*texts), progress=lambda done, total: db.delete(kv.id))
+        kv.import_file(lines(*texts), progress=lambda done, total: db.delete(kv.id))
     db._remover.wait()
     assert list(kv.store.keys(kv.prefix)) == []
     assert positions(kv) == 0

@@ -81,10 +81,10 @@ def test_after_an_interrupt(
     monkeypatch.setattr(source, "READ_BYTES", read_bytes)
     path.write_bytes(form(PAIRS))
     with pytest.raises(KeyboardInterrupt):
-        kv.import_(path, progress=stop_after(batches))
+        kv.import_file(path, progress=stop_after(batches))
     assert keys(kv) == names(0, 3 * batches)
     kv.delete("00")
-    report = kv.import_(path, resume=True)
+    report = kv.import_file(path, resume=True)
     assert report.keys == COUNT - 3 * batches
     assert report.resumed_at > 0
     assert keys(kv) == names(1, COUNT)
@@ -94,29 +94,29 @@ def test_after_an_interrupt(
 def test_without_resume_it_begins_again(kv, form, path: Path) -> None:
     path.write_bytes(form(PAIRS))
     with pytest.raises(KeyboardInterrupt):
-        kv.import_(path, progress=stop_after(1))
-    report = kv.import_(path)
+        kv.import_file(path, progress=stop_after(1))
+    report = kv.import_file(path)
     assert (report.keys, report.resumed_at, positions(kv)) == (COUNT, 0, 0)
 
 
 def test_resuming_what_is_complete_or_was_never_begun_begins(kv, form, path: Path) -> None:
     path.write_bytes(form(PAIRS))
-    assert kv.import_(path, resume=True).keys == COUNT
-    assert kv.import_(path, resume=True).keys == COUNT
+    assert kv.import_file(path, resume=True).keys == COUNT
+    assert kv.import_file(path, resume=True).keys == COUNT
 
 
 def test_a_broken_pair_can_be_corrected(kv, form, path: Path) -> None:
     wrong = [*PAIRS[:7], {"key": "07"}, *PAIRS[8:]]
     path.write_bytes(form(wrong))
     with pytest.raises(InvalidRequest, match="pairs imported before it: 7"):
-        kv.import_(path)
+        kv.import_file(path)
     assert keys(kv) == names(0, 7)
     with pytest.raises(InvalidRequest, match="pairs imported before it: 0") as caught:
-        kv.import_(path, resume=True)
+        kv.import_file(path, resume=True)
     line = form(wrong)[: form(wrong).index(b'"07"')].count(b"\n") + (form is ndjson)
     assert f"line {line}" in str(caught.value)
     path.write_bytes(form(PAIRS))
-    assert kv.import_(path, resume=True).keys == COUNT - 7
+    assert kv.import_file(path, resume=True).keys == COUNT - 7
     assert keys(kv) == names(0, COUNT)
 
 
@@ -125,11 +125,11 @@ def test_a_file_that_was_cut_can_be_completed(kv, form, path: Path) -> None:
     for size in range(1, len(whole), 7):
         path.write_bytes(whole[:size])
         try:
-            kv.import_(path)
+            kv.import_file(path)
         except InvalidRequest:
             assert keys(kv) == names(0, len(keys(kv)))
         path.write_bytes(whole)
-        kv.import_(path, resume=True)
+        kv.import_file(path, resume=True)
         assert keys(kv) == names(0, COUNT)
         for name in keys(kv):
             kv.delete(name)
@@ -139,15 +139,15 @@ def test_a_file_whose_beginning_has_changed_is_refused(kv, form, path: Path) -> 
     text = form(PAIRS)
     path.write_bytes(text)
     with pytest.raises(KeyboardInterrupt):
-        kv.import_(path, progress=stop_after(2))
+        kv.import_file(path, progress=stop_after(2))
     for other in (text.replace(b'"00"', b'"xx"'), text[:50], b"", b" " + text):
         path.write_bytes(other)
         with pytest.raises(InvalidRequest, match=r"is not what it was: its first \d+ bytes"):
-            kv.import_(path, resume=True)
+            kv.import_file(path, resume=True)
     path.write_bytes(text)
     with pytest.raises(InvalidRequest, match="was imported as"):
-        kv.import_(path, resume=True, format="wrangler" if form is ndjson else "ndjson")
-    assert kv.import_(path, resume=True).keys == COUNT - 6
+        kv.import_file(path, resume=True, format="wrangler" if form is ndjson else "ndjson")
+    assert kv.import_file(path, resume=True).keys == COUNT - 6
 
 
 def test_files_and_namespaces_have_positions_of_their_own(kv, path: Path, tmp_path: Path) -> None:
@@ -156,11 +156,11 @@ def test_files_and_namespaces_have_positions_of_their_own(kv, path: Path, tmp_pa
     other.write_bytes(ndjson(PAIRS))
     for file, batches in ((path, 1), (other, 2)):
         with pytest.raises(KeyboardInterrupt):
-            kv.import_(file, progress=stop_after(batches))
+            kv.import_file(file, progress=stop_after(batches))
     assert positions(kv) == 2
-    assert kv.import_(path, resume=True).keys == COUNT - 3
+    assert kv.import_file(path, resume=True).keys == COUNT - 3
     os.symlink(other, tmp_path / "link")
-    assert kv.import_(tmp_path / "link", resume=True).keys == COUNT - 6  # the same file
+    assert kv.import_file(tmp_path / "link", resume=True).keys == COUNT - 6  # the same file
     assert positions(kv) == 0
 
 
@@ -169,16 +169,16 @@ def test_a_stream_is_read_again_up_to_the_place(kv, form) -> None:
         name = "<stdin>"
 
     with pytest.raises(KeyboardInterrupt):
-        kv.import_(Pipe(form(PAIRS)), progress=stop_after(2))
-    report = kv.import_(Pipe(form(PAIRS)), resume=True)
+        kv.import_file(Pipe(form(PAIRS)), progress=stop_after(2))
+    report = kv.import_file(Pipe(form(PAIRS)), resume=True)
     assert report.keys == COUNT - 6
 
 
 def test_skipped_pairs_do_not_confuse_it(kv, form, path: Path) -> None:
     path.write_bytes(form([{}, *PAIRS[:5], {}, *PAIRS[5:], {}]))
     with pytest.raises(KeyboardInterrupt):
-        kv.import_(path, on_error="skip", progress=stop_after(2))
-    report = kv.import_(path, on_error="skip", resume=True)
+        kv.import_file(path, on_error="skip", progress=stop_after(2))
+    report = kv.import_file(path, on_error="skip", resume=True)
     assert (report.keys, report.skipped) == (COUNT - 6, 1)
     assert keys(kv) == names(0, COUNT)
 
@@ -191,7 +191,7 @@ from kvengine.namespace import import_
 import_.BATCH_PAIRS = 7
 with kvengine.open(sys.argv[1], durability="os") as db:
     print("open", flush=True)
-    db.namespace("n").import_(
+    db.namespace("n").import_file(
         sys.argv[2], resume=True, progress=lambda done, total: print(done, flush=True))
 """
 
@@ -220,7 +220,7 @@ def test_killed_again_and_again_it_ends_with_what_the_file_says(
         kills += 1
     with kvengine.open(tmp_path / "db") as db:
         kv = db.namespace("n")
-        report: ImportReport = kv.import_(path, resume=True)
+        report: ImportReport = kv.import_file(path, resume=True)
         assert report.resumed_at > 0
         assert report.keys < len(pairs)
         found = {info.name: kv.get(info.name) for info in kv.keys("")}

@@ -92,9 +92,9 @@ def test_over_a_connection_too():
 def test_exported_and_imported_it_does_not_end_before(db, clock, tmp_path):
     kv, other = db.namespace("n"), db.namespace("other")
     kv.put("k", "v", expiration_ttl=0.5)
-    kv.export(tmp_path / "file")
+    kv.export_file(tmp_path / "file")
     assert json.loads((tmp_path / "file").read_text())["expiration"] == 1002
-    other.import_(tmp_path / "file")
+    other.import_file(tmp_path / "file")
     clock.advance(START + 0.499 - clock.time())
     assert other.get("k") == "v"
 

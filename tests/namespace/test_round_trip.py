@@ -55,7 +55,7 @@ def test_nothing_changes_on_the_way(shape: str, pairs: dict) -> None:
         before, after = db.namespace("before"), db.namespace("after")
         fill(before, pairs)
         file = io.BytesIO()
-        assert before.export(file, format=shape).keys == len(content(before))
+        assert before.export_file(file, format=shape).keys == len(content(before))
         entries = (
             json.loads(file.getvalue())
             if shape == "wrangler"
@@ -69,7 +69,7 @@ def test_nothing_changes_on_the_way(shape: str, pairs: dict) -> None:
             assert (base64.b64decode(text) if "base64" in entry else text.encode()) == value
             assert (entry.get("expiration"), entry.get("metadata")) == (expiration, metadata)
         file.seek(0)
-        report = after.import_(file)
+        report = after.import_file(file)
         assert (report.keys, report.expired, report.skipped) == (len(entries), 0, 0)
         assert content(after) == content(before)
 
@@ -83,10 +83,10 @@ def test_a_large_namespace(tmp_path) -> None:
             before.put(f"{number * 7919 % 10_000:05}", value, metadata=number)
         for number in range(0, 10_000, 3):
             before.delete(f"{number:05}")
-        report = before.export(tmp_path / "pairs")
+        report = before.export_file(tmp_path / "pairs")
         assert report.keys == 6666
         assert (tmp_path / "pairs").stat().st_size == report.bytes
-        assert after.import_(tmp_path / "pairs").keys == 6666
+        assert after.import_file(tmp_path / "pairs").keys == 6666
         expected = list(before.store.scan(before.prefix))
         found = list(after.store.scan(after.prefix))
         assert [e.key[5:] for e in found] == [e.key[5:] for e in expected]

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* Any error but VersionConflict and ChangesGone ends the process, and is written down.
+* Any error but VersionConflict and LogCompacted ends the process, and is written down.
 * A process ends when it is told to, or by itself after some calls; then it closes the store.
 """
 
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kvengine import ChangesGone, VersionConflict
+from kvengine import LogCompacted, VersionConflict
 from tests.processes.faces import TRIPLE, AioFace, StoreFace, open_face
 from tests.processes.recording import Recorder, tag_of, value_of
 
@@ -205,7 +205,7 @@ class Actor:
         self.record.began("tail", after=after)
         try:
             changes = await self.face.tail(after)
-        except ChangesGone:
+        except LogCompacted:
             self.record.ended(changes=None)
             return
         self.record.ended(

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from kvengine import ChangesGone, Store
+from kvengine import LogCompacted, Store
 from kvengine.replication import local_source
 from kvengine.replication.local_source import LocalSource
 
@@ -82,6 +82,6 @@ def test_forgotten_deletes_are_refused(store):
     store.put(b"kept", b"")
     store.checkpoint()
     store.compact()
-    with pytest.raises(ChangesGone):
+    with pytest.raises(LogCompacted):
         list(LocalSource(store).pieces(version - 50))
     check(list(LocalSource(store).pieces(0)), 0, version + 1)

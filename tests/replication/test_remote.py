@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from kvengine import (
-    ChangesGone,
     Database,
     Follower,
     InvalidType,
+    LogCompacted,
     ProtocolError,
     ReplicaDiverged,
     Store,
@@ -110,7 +110,7 @@ def test_changes_that_are_gone(tmp_path):
         assert store.manifest.forgotten > 20
         with serve_log(store, str(tmp_path / "log")) as server:
             far = connect_log(server.address)
-            with pytest.raises(ChangesGone):
+            with pytest.raises(LogCompacted):
                 list(far.tail(5))
             assert [change.key for change in far.tail(0)] == [c.key for c in store.tail(0)]
 

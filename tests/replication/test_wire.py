@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine import ChangesGone, InvalidRequest, ProtocolError, Store
+from kvengine import InvalidRequest, LogCompacted, ProtocolError, Store
 from kvengine.entry import Change
 from kvengine.replication import codec, stream
 from kvengine.replication.messages import Piece
@@ -153,7 +153,7 @@ def test_going_on_behind_a_version():
     assert received(sent(PIECES[1:], 3), 4) == [PIECES[1]._replace(after=4), PIECES[2]]
     with pytest.raises(InvalidRequest, match="behind version 3"):
         received(sent(PIECES[1:], 3), 2)
-    with pytest.raises(ChangesGone):  # forgotten deletes are left out for who begins with nothing
+    with pytest.raises(LogCompacted):  # forgotten deletes are left out for who begins with nothing
         received(DATA, 3)
 
 

@@ -21,7 +21,7 @@ steps = st.lists(
     st.one_of(
         st.just(("publish",)),
         st.tuples(st.just("read"), st.sampled_from(PLACES)),
-        st.tuples(st.sampled_from(["cut", "mend", "crash", "begin"]), st.sampled_from(PLACES)),
+        st.tuples(st.sampled_from(["cut", "heal", "crash", "begin"]), st.sampled_from(PLACES)),
         st.tuples(st.just("run"), st.sampled_from([0.05, 0.2, 1.0, 20.0, 61.0])),
     ),
     max_size=40,

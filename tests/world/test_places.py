@@ -71,7 +71,7 @@ def test_a_cut_in_one_direction():
     assert arrived == ["down"]
     with pytest.raises(UpstreamUnavailable):
         world.read("loc-0", b"key-1")
-    world.mend("loc-0")
+    world.heal("loc-0")
     world.run(10)  # the polls come again
     assert world.read("loc-0", b"key-1").value is not None
 
@@ -173,7 +173,7 @@ def test_what_a_world_can_not_be(wrong):
 
 def test_places_that_are_not_there_are_said():
     world = World(locations=1)
-    for call in (world.cut, world.crash, world.begin, world.mend):
+    for call in (world.cut, world.crash, world.begin, world.heal):
         with pytest.raises(InvalidRequest, match="no place 'nowhere'"):
             call("nowhere")
     with pytest.raises(InvalidRequest, match="no place 'nowhere'"):

@@ -166,7 +166,7 @@ def test_a_location_that_is_cut_off_shows_nothing_older_than_the_bound():
         world.read("loc-0", b"flag")
     assert world.read("loc-0", b"flag", stale_if_error=600.0).status == "STALE"
     assert world.read("loc-1", b"flag").value == b"off"
-    world.mend("loc-0")
+    world.heal("loc-0")
     world.run(10)
     assert world.read("loc-0", b"flag").value == b"off"
     assert world.report().violations == []
@@ -191,8 +191,8 @@ def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
     world.cut("center", "reg-0", one_way=True)  # nor do news, so the tier holds the old value
     with pytest.raises(UpstreamUnavailable):
         world.write("loc-0", b"key-1", value)
-    world.mend("center", "loc-0")
-    world.mend("center", "reg-0")
+    world.heal("center", "loc-0")
+    world.heal("center", "reg-0")
     assert world.read("loc-0", b"key-1").value == value
     assert world.report().violations == []
 

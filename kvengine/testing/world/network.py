@@ -64,7 +64,7 @@ class Network:
         if not one_way:
             self._cut.add((other, one))
 
-    def mend(self, one: str, other: str) -> None:
+    def heal(self, one: str, other: str) -> None:
         """Let messages pass again, in both directions."""
         self._cut -= {(one, other), (other, one)}
 

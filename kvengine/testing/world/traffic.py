@@ -144,7 +144,7 @@ class Traffic:
             strike: Any = world.crash
             if is_cut:
                 strike = functools.partial(world.cut, one_way=chance.random() < one_way_share)
-            heal = world.mend if is_cut else world.begin
+            heal = world.heal if is_cut else world.begin
             world.time.later(moment, functools.partial(strike, place))
             world.time.later(moment + lasts, functools.partial(heal, place))
             moment += chance.expovariate(1 / every_s)

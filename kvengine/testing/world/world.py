@@ -51,7 +51,7 @@ class World(Clients):
     >>> world.read("loc-2", b"flag")
     Traceback (most recent call last):
     kvengine.errors.UpstreamUnavailable: the upstream does not answer: no answer to a poll
-    >>> world.mend("loc-2")
+    >>> world.heal("loc-2")
     >>> world.run(10)
     >>> world.read("loc-2", b"flag").value
     b'off'
@@ -217,17 +217,23 @@ class World(Clients):
         """
         self.network.cut(place, other or self._upstream(place), one_way=one_way)
 
-    def mend(self, place: str, other: str | None = None) -> None:
-        """Let messages pass again."""
-        self.network.mend(place, other or self._upstream(place))
-
     def partition(self, places: Iterable[str]) -> None:
         """Let nothing pass between some places and all others."""
         self._split(places, self.network.cut)
 
-    def heal(self, places: Iterable[str]) -> None:
-        """Let messages pass again between some places and all others."""
-        self._split(places, self.network.mend)
+    def heal(self, place: str | Iterable[str], other: str | None = None) -> None:
+        """Let messages pass again.
+
+        Args:
+            place: what was cut(), or the places that were given to partition().
+            other: as for cut().
+        """
+        if isinstance(place, str):
+            self.network.heal(place, other or self._upstream(place))
+        else:
+            self._split(place, self.network.heal)
+
+    mend = heal  # the name in 0.1
 
     def _split(self, places: Iterable[str], strike: Callable[[str, str], None]) -> None:
         inside = {self.place(name).name for name in places}
