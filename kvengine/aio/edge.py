@@ -8,17 +8,18 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.remote import RemoteDatabase, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
-from kvengine.database import edge as sync
+from kvengine.database import edge as sync_edge
 from kvengine.database.edge_arguments import check_arguments, make_settings
 from kvengine.errors import StoreClosed
 from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import DatabaseChange
 
 
 class Edge:
@@ -64,8 +65,8 @@ class Edge:
         self.upstream: Database | Edge | RemoteDatabase = upstream
         self._options = {"path": path, "always_current": always_current, **settings}
         self._runner = Runner(threads)
-        self._opening: asyncio.Future[sync.Edge] | None = None
-        self._edge: sync.Edge | None = None
+        self._opening: asyncio.Future[sync_edge.Edge] | None = None
+        self._edge: sync_edge.Edge | None = None
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._closed = False
 
@@ -80,7 +81,7 @@ class Edge:
         return self._closed or (self._edge is not None and self._edge.closed)
 
     @property
-    def _inner(self) -> sync.Edge:
+    def _inner(self) -> sync_edge.Edge:
         if self._edge is None:
             raise StoreClosed("the location is not open: await it, or use it in `async with`")
         return self._edge
@@ -99,11 +100,13 @@ class Edge:
         self._edge.check_usable()
         return self
 
-    async def _begin(self) -> sync.Edge:
+    async def _begin(self) -> sync_edge.Edge:
         upstream = self.upstream
         if isinstance(upstream, Edge):
             await upstream._open()
-        return await self._runner.run(sync.Edge, upstream._inner, self.location, **self._options)
+        return await self._runner.run(
+            sync_edge.Edge, upstream._inner, self.location, **self._options
+        )
 
     async def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none."""
@@ -134,7 +137,25 @@ class Edge:
             upstream = upstream.upstream
         return isinstance(upstream, RemoteDatabase)
 
-    stats = forwarded(sync.Edge.stats)
+    stats = forwarded(sync_edge.Edge.stats)
+
+    # -- what it leaves to the database behind it
+
+    create_namespace = forwarded(sync_edge.Edge.create_namespace)
+    namespaces = forwarded(sync_edge.Edge.namespaces)
+    rename = forwarded(sync_edge.Edge.rename)
+    delete = forwarded(sync_edge.Edge.delete)
+    wait_for_removals = forwarded(sync_edge.Edge.wait_for_removals)
+    usage = forwarded(sync_edge.Edge.usage)
+    sync = forwarded(sync_edge.Edge.sync)
+
+    async def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> AsyncGenerator[DatabaseChange, None]:
+        """Yield the changes of all namespaces above a version; see kvengine.Database.tail()."""
+        await self._open()
+        async for change in self.upstream.tail(after, follow=follow, timeout=timeout):
+            yield change
 
     async def close(self) -> None:
         """Wait for what is under way, then stop listening; the upstream stays open."""

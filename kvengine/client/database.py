@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from random import SystemRandom
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from kvengine.client.connection import TIMEOUT_S, Connection, Stream
 from kvengine.client.items import Items
@@ -178,9 +178,17 @@ class RemoteDatabase:
         """Make a namespace and return NamespaceInfo(id, title)."""
         return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
 
-    def namespaces(self, /, **options: Any) -> list[NamespaceInfo]:
+    def namespaces(
+        self,
+        *,
+        page: int = 1,
+        per_page: int | None = None,
+        order: Literal["id", "title"] = "title",
+        direction: Literal["asc", "desc"] = "asc",
+    ) -> list[NamespaceInfo]:
         """Return NamespaceInfo(id, title) of the namespaces; see Database.namespaces()."""
-        return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], options)]
+        named = {"page": page, "per_page": per_page, "order": order, "direction": direction}
+        return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], named)]
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
         """Give a namespace another title; its id stays."""

@@ -27,6 +27,7 @@ from kvengine.client.upstream import RemoteUpstream
 from kvengine.database.database import Database
 from kvengine.database.edge_arguments import check_arguments, make_settings
 from kvengine.database.edge_namespace import EdgeNamespace
+from kvengine.database.edge_upstream import UpstreamCalls
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
@@ -62,7 +63,7 @@ class EdgeStats(NamedTuple):
     error: str | None = None  # why the last poll was not answered
 
 
-class Edge:
+class Edge(UpstreamCalls):
     """A location: reads are answered here, from copies that are kept current by the log.
 
     A new key can be read at once, a changed value is shown within 60 seconds at the latest and
