@@ -90,7 +90,7 @@ class Connection:
         verify: True, or an ssl.SSLContext that says whom to trust.
 
     Raises:
-        InvalidRequest: it is no URL, or httpx is not installed.
+        InvalidRequest: it is not a valid URL, or httpx is not installed.
 
     Thread-safety: threads may share it.  In a forked child it works, with connections of its own.
     """

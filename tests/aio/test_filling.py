@@ -69,7 +69,7 @@ def test_a_maker_that_needs_itself_is_an_error():
         async def make():
             return await kv.get_or_set("k", make)
 
-        with pytest.raises(InvalidRequest, match="needs itself"):
+        with pytest.raises(InvalidRequest, match="recursive get_or_set"):
             await kv.get_or_set("k", make)
 
     run(test)
