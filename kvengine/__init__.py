@@ -1,4 +1,4 @@
-"""kvengine: an embeddable, self-hostable Workers KV.  This is the public door.
+"""kvengine: an embeddable, self-hostable Workers KV.  This is the public interface.
 
 >>> import kvengine
 >>> store = kvengine.Store.in_memory()

@@ -1,4 +1,4 @@
-"""The public door: what ``kvengine`` exports, exactly, and that each name explains itself."""
+"""The public interface: what ``kvengine`` exports, exactly, and that each name explains itself."""
 
 import inspect
 import re

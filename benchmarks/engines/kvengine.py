@@ -1,4 +1,4 @@
-"""kvengine itself, through its public door and with its default options.
+"""kvengine itself, through its public interface and with its default options.
 
 Invariants: no setting but the durability is given, so the figures are those of a user who reads
 nothing.

@@ -54,7 +54,7 @@ cdef bint take(PyThread_type_lock lock, double seconds) except -1:
 
 
 cdef class Latch:
-    """A door that opens once; threads may wait for it.
+    """An event that happens once; threads may wait for it.
 
     Thread-safety: any number of threads may wait; open() may be called by any.
     """

@@ -11,7 +11,7 @@ cdef enum:
 cdef class Pen(Reader):
     cdef uint64_t owner             # the thread that writes, or keeps writers out; 0: none
     cdef int sleepers               # threads that wait until it does not any more,
-    cdef pthread_mutex_t door       # and where they sleep
+    cdef pthread_mutex_t queue      # and where they sleep
     cdef pthread_cond_t opened
     cdef int frozen                 # nobody may change the index: exclusively() is at work
     cdef unsigned int forks         # of the process, when the store was opened
@@ -21,7 +21,7 @@ cdef class Pen(Reader):
     cdef uint64_t *shared           # `shared` on the page, or one that is never 0: it was not 0
     cdef uint64_t given_way         # to which time stamp of one who was hungry
 
-    cdef void _make_door(self) noexcept
+    cdef void _make_queue(self) noexcept
     cdef int _wait_for_pen(self, uint64_t *since) except -1
     cdef int acquire(self) except -1
     cdef int enter(self) except -1

@@ -81,18 +81,18 @@ cdef class Pen(Reader):
     """A Reader that may take the pen."""
 
     def __cinit__(self, *args, **kwargs) -> None:
-        self._make_door()
+        self._make_queue()
         self.page = self.no_page
         self.shared = &self.no_page[SHARED]
         self.forks = kv_forks
 
-    cdef void _make_door(self) noexcept:
-        pthread_mutex_init(&self.door, NULL)
+    cdef void _make_queue(self) noexcept:
+        pthread_mutex_init(&self.queue, NULL)
         pthread_cond_init(&self.opened, NULL)
 
     def __dealloc__(self) -> None:
         pthread_cond_destroy(&self.opened)
-        pthread_mutex_destroy(&self.door)
+        pthread_mutex_destroy(&self.queue)
 
     cdef int acquire(self) except -1:
         """Become the one thread that writes; from here to release() no Python code may run."""
@@ -116,10 +116,10 @@ cdef class Pen(Reader):
                 raise StoreBusy(BUSY)
             self.sleepers += 1
             with nogil:
-                pthread_mutex_lock(&self.door)
+                pthread_mutex_lock(&self.queue)
                 if kv_load(&self.owner) != 0:
-                    pthread_cond_wait(&self.opened, &self.door)
-                pthread_mutex_unlock(&self.door)
+                    pthread_cond_wait(&self.opened, &self.queue)
+                pthread_mutex_unlock(&self.queue)
             self.sleepers -= 1
         self.owner = kv_thread()
         return 0
@@ -136,9 +136,9 @@ cdef class Pen(Reader):
     cdef void leave(self) noexcept:
         self.owner = 0
         if self.sleepers:
-            pthread_mutex_lock(&self.door)
+            pthread_mutex_lock(&self.queue)
             pthread_cond_signal(&self.opened)
-            pthread_mutex_unlock(&self.door)
+            pthread_mutex_unlock(&self.queue)
 
     cdef void connect_pen(self, uint64_t *page) noexcept:
         """Use the pen on a page."""
@@ -250,7 +250,7 @@ cdef class Pen(Reader):
 
     def after_fork(self) -> None:
         """In a child: the threads that wrote, or waited to, are not here."""
-        self._make_door()
+        self._make_queue()
         self.owner = self.sleepers = self.frozen = 0
         self.is_alone = False
         self.forks = kv_forks

@@ -1,1 +1,1 @@
-"""The doors on the network: Cloudflare's REST API, workerd's KV protocol, locations, a console."""
+"""The server: Cloudflare's REST API, workerd's KV protocol, locations, a console."""

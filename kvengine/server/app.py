@@ -1,10 +1,10 @@
-"""The application: from a request to the door that answers it.
+"""The application: from a request to the endpoint that answers it.
 
 Invariants:
 
 * A request with the header KV-Namespace is of workerd's protocol, whatever its path: a key may be
   called "health".
-* The surface of a request is the name of a door, never what a client made up.
+* The surface of a request is the name of an endpoint, never what a client made up.
 * What a request has taken up is given back when it ends, also if its answer never began.
 * An answer that is in memory as a whole counts as memory of its token until the client has taken
   it.
@@ -32,51 +32,51 @@ from kvengine.server.messages import (
 
 logger = logging.getLogger("kvengine.server")
 
-Door = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 Guard = Callable[[Request], Response | None]
 Observer = Callable[[Request, int, float], None]  # request, status, seconds
 TurnedAway = Callable[[Request, Refused], Response]
 
 
 class Branch:
-    """A door behind which there are others, by the next part of the path.
+    """An endpoint behind which there are others, by the next part of the path.
 
     Args:
-        doors: by the second part of the path.
+        endpoints: by the second part of the path.
         other: takes the rest.
     """
 
-    def __init__(self, doors: dict[bytes, Door], other: Door) -> None:
-        self._doors, self._other = doors, other
+    def __init__(self, endpoints: dict[bytes, Endpoint], other: Endpoint) -> None:
+        self._endpoints, self._other = endpoints, other
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
         second = request.raw_parts[1] if len(request.raw_parts) > 1 else b""
-        return await self._doors.get(second, self._other)(request)
+        return await self._endpoints.get(second, self._other)(request)
 
 
 class App:
-    """An ASGI application of doors.
+    """An ASGI application of endpoints.
 
     Args:
-        doors: by the first part of the path, such as b"client"; b"" is what all else goes to.
+        endpoints: by the first part of the path, such as b"client"; b"" is what all else goes to.
         workerd: takes requests with the header KV-Namespace.
         observers: are told of each answer.
-        guard: gives the answer to a request that no door is to see; None: all may be seen.
+        guard: gives the answer to a request that no endpoint is to see; None: all may be seen.
         turned_away: gives the answer to a request for whose answer there is no room.
     """
 
     def __init__(
         self,
-        doors: dict[bytes, Door],
-        workerd: Door,
+        endpoints: dict[bytes, Endpoint],
+        workerd: Endpoint,
         observers: Sequence[Observer] = (),
         guard: Guard | None = None,
         turned_away: TurnedAway = lambda _request, refused: Response.text(
             refused.status, refused.why
         ),
     ) -> None:
-        self._doors, self._workerd, self._observers = doors, workerd, observers
+        self._endpoints, self._workerd, self._observers = endpoints, workerd, observers
         self._guard, self._turned_away = guard, turned_away
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class App:
             try:
                 response = None if self._guard is None else self._guard(request)
                 if response is None:
-                    response = await self._door_of(request)(request)
+                    response = await self._endpoint_of(request)(request)
                 await request.drain()
                 size = len(response.body) if isinstance(response.body, bytes) else 0
                 if size > PIECE_BYTES and request.method != "HEAD":
@@ -114,12 +114,12 @@ class App:
         for observe in self._observers:
             observe(request, response.status, seconds)
 
-    def _door_of(self, request: Request) -> Door:
+    def _endpoint_of(self, request: Request) -> Endpoint:
         if request.header(b"kv-namespace") is not None:
             request.surface = "workerd"
             return self._workerd
         first = request.raw_parts[0] if request.raw_parts else b""  # "OPTIONS *" has no path
-        if first not in self._doors:
-            return self._doors[b""]  # its name stays unsaid: it may be anything
+        if first not in self._endpoints:
+            return self._endpoints[b""]  # its name stays unsaid: it may be anything
         request.surface = first.decode()
-        return self._doors[first]
+        return self._endpoints[first]

@@ -1,8 +1,8 @@
-"""What the doors of a process stand on: a database or a location, and who may use it.
+"""What the endpoints of a process stand on: a database or a location, and who may use it.
 
 Invariants:
 
-* A door names a namespace by its id; titles are for people.
+* An endpoint names a namespace by its id; titles are for people.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kvengine.namespace.limits import Limits
 from kvengine.server.access import Access, Principal
 from kvengine.server.admission import REQUESTS, Admission, Share
 from kvengine.server.figure_rows import HOT
-from kvengine.server.hot import HotDoor
+from kvengine.server.hot import HotEndpoint
 from kvengine.server.incoming import IN_MEMORY_BYTES
 from kvengine.server.messages import Request
 from kvengine.server.rate import KeyWrites
@@ -31,7 +31,7 @@ from kvengine.server.shared import Shared
 
 
 class Backend:
-    """A database or a location of one, as doors use it.
+    """A database or a location of one, as endpoints use it.
 
     Args:
         db: where keys are read; of an edge server the location.
@@ -55,13 +55,13 @@ class Backend:
     ) -> None:
         self.admission, self.shared = admission, shared
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
-        self.hot = HotDoor(account, access, time.monotonic, not_found_bytes(), shared.own[HOT])
+        self.hot = HotEndpoint(account, access, time.monotonic, not_found_bytes(), shared.own[HOT])
         self._one_large = asyncio.Semaphore(1)
         self.stopping = asyncio.Event()  # answers that go on end when it is set
 
     @property
     def database(self) -> Database:
-        """The database; an edge server has none, and its doors forward what needs it."""
+        """The database; an edge server has none, and its endpoints forward what needs it."""
         if isinstance(self.db, Edge):
             raise KvError("a location does not answer this itself")  # a mistake of ours
         return self.db

@@ -1,7 +1,7 @@
 """The console: one page at /, and the files that it is made of under /console/.
 
-The page holds no data.  It asks for a token, and then uses the doors that everybody uses; what the
-token does not allow, the page can't do.
+The page holds no data.  It asks for a token, and then uses the endpoints that everybody uses; what
+the token does not allow, the page can't do.
 
 Invariants:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from kvengine.server.app import Door
+from kvengine.server.app import Endpoint
 from kvengine.server.messages import Request, Response
 
 TYPES = {
@@ -37,13 +37,13 @@ HEADERS = (
 
 
 class Console:
-    """The door of the console.
+    """The endpoint of the console.
 
     Args:
         other: answers what is not part of it.
     """
 
-    def __init__(self, other: Door) -> None:
+    def __init__(self, other: Endpoint) -> None:
         self._other = other
         self._files = files()
 

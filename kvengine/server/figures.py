@@ -21,7 +21,7 @@ from kvengine.server.messages import Request
 
 SURFACES = {"client": "rest", "workerd": "workerd", "v1": "v1", "console": "console"}
 METERED = {"read", "write", "delete", "list"}
-HOT_KIND = Kind("hot", "read")  # reads that were answered without a door
+HOT_KIND = Kind("hot", "read")  # reads that were answered without an endpoint
 # Behind the times of hot reads; see hot.pyx.
 HOT_READS = (("rest", 200), ("workerd", 200), ("rest", 404), ("workerd", 404))
 HOT_BITS = 64

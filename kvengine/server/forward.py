@@ -30,11 +30,11 @@ from kvengine.errors import KvError, UpstreamUnavailable
 from kvengine.server import calls
 from kvengine.server.access import Refused
 from kvengine.server.admission import DOWNLOADS, MEMORY, UPLOADS, stream_kind
-from kvengine.server.app import Door
+from kvengine.server.app import Endpoint
 from kvengine.server.backend import Backend
 from kvengine.server.going_on import until
 from kvengine.server.messages import ClientLeft, Request, Response, credentials
-from kvengine.server.rest.door import GRAPHQL
+from kvengine.server.rest.endpoint import GRAPHQL
 from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, api_error, failure
 from kvengine.server.v1 import turned_away
 from kvengine.server.workerd import refusal
@@ -59,7 +59,7 @@ KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
 class Forwarder:
-    """A door to another server.
+    """An endpoint to another server.
 
     Args:
         url: where it is.
@@ -241,14 +241,14 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
 
 
 class Admitted:
-    """A door to another server, for those who have a token that is valid here.
+    """An endpoint to another server, for those who have a token that is valid here.
 
     Args:
         backend: of this server.
         center: a Forwarder.
     """
 
-    def __init__(self, backend: Backend, center: Door) -> None:
+    def __init__(self, backend: Backend, center: Endpoint) -> None:
         self._backend, self._center = backend, center
 
     async def __call__(self, request: Request) -> Response:

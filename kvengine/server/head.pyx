@@ -2,7 +2,7 @@
 
 Invariants:
 
-* What is not understood completely is not hot: the doors, and the library that reads HTTP for
+* What is not understood completely is not hot: the endpoints, and the library that reads HTTP for
   them, say what it means.
 """
 

@@ -1,4 +1,4 @@
-"""Doors for who watches over servers: /health, /ready, /version.  They need no token.
+"""Endpoints for who watches over servers: /health, /ready, /version.  They need no token.
 
 Invariants:
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.server.head cimport Headers
 
-cdef class HotDoor:
+cdef class HotEndpoint:
     cdef bytes rest_start, workerd_start
     cdef object access, now
     cdef public object is_own_host
@@ -21,7 +21,7 @@ cdef class HotDoor:
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1
 
 cdef class HotConnection:
-    cdef HotDoor door
+    cdef HotEndpoint endpoint
     cdef int descriptor
     cdef Headers headers            # of the last request
     cdef readonly Py_ssize_t size   # bytes that the last call of answer() has answered

@@ -8,7 +8,7 @@ HOT_WORDS: int
 VALUE_BYTES_MAX: int
 
 @disjoint_base
-class HotDoor:
+class HotEndpoint:
     is_own_host: Callable[[str], bool] | None
     readers: dict[bytes, Any]
 
@@ -27,5 +27,5 @@ class HotDoor:
 class HotConnection:
     size: int
 
-    def __init__(self, door: HotDoor, descriptor: int) -> None: ...
+    def __init__(self, endpoint: HotEndpoint, descriptor: int) -> None: ...
     def answer(self, data: bytes, at_once: bool) -> bytes: ...

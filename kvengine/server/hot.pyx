@@ -2,16 +2,16 @@
 
 A keep-alive client sends the same headers with each request, so they are understood once for a
 connection, and compared after that.  What is not a plain GET of a value that is at hand is left to
-the doors, which give the same answers.
+the endpoints, which give the same answers.
 
 Invariants:
 
-* A request is answered here only if it is whole, has no body, and a door would answer it with 200
+* A request is answered here only if it is whole, has no body, and an endpoint would answer it with 200
   or, of an absent key, with 404.
-* A request is metered, and taken from its token's rate, once: what is left to the doors is not
+* A request is metered, and taken from its token's rate, once: what is left to the endpoints is not
   counted here.
 * The token's record is looked for on each request, so a revoked token opens nothing any more.
-* Without tokens, what the guard of browsers.py would look at is left to the doors.
+* Without tokens, what the guard of browsers.py would look at is left to the endpoints.
 * Headers are compared only with those of the same connection: how long that takes tells nobody
   anything about the token of another.
 """
@@ -63,7 +63,7 @@ cdef enum Surface:
     WORKERD
 
 
-cdef class HotDoor:
+cdef class HotEndpoint:
     """Answers reads of the namespaces that a server has met.
 
     Args:
@@ -103,7 +103,7 @@ cdef class HotDoor:
         self.readers.pop(namespace_id.encode(), None)
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers):
-        """Return the answer to a request, or None if the doors must answer."""
+        """Return the answer to a request, or None if the endpoints must answer."""
         cdef const char *start = PyBytes_AS_STRING(data) + at + 4
         cdef Py_ssize_t size = line - 4 - LINE_END_BYTES, prefix, key_size
         cdef const char *end = start + size
@@ -169,7 +169,7 @@ cdef class HotDoor:
         answer = None
         if type(found) is tuple and type(found[0]) is bytes:
             answer = response(surface, <tuple>found)
-        if answer is None:  # it has to be waited for, or is large: the doors count it
+        if answer is None:  # it has to be waited for, or is large: the endpoints count it
             headers.principal.allowance.give_back()
             if type(found) is tuple:
                 reader.meter.reads -= 1
@@ -202,12 +202,12 @@ cdef class HotConnection:
     """The hot reads of one connection.
 
     Args:
-        door: what answers.
+        endpoint: what answers.
         descriptor: of a socket to which answers can be written at once; -1: they are handed back.
     """
 
-    def __init__(self, HotDoor door not None, int descriptor) -> None:
-        self.door, self.descriptor, self.headers, self.size = door, descriptor, None, 0
+    def __init__(self, HotEndpoint endpoint not None, int descriptor) -> None:
+        self.endpoint, self.descriptor, self.headers, self.size = endpoint, descriptor, None, 0
 
     def answer(self, bytes data, bint at_once) -> bytes:
         """Answer the first `size` bytes of what came; return what is still to be written.
@@ -233,10 +233,10 @@ cdef class HotConnection:
             if not headers.is_hot:
                 break
             try:
-                answer = self.door.read(data, at, line, headers)
+                answer = self.endpoint.read(data, at, line, headers)
             except KvError:
                 headers.principal.allowance.give_back()
-                break  # the doors say it better
+                break  # the endpoints say it better
             if answer is None:
                 break
             count += 1
@@ -251,7 +251,7 @@ cdef class HotConnection:
         self.size = at
         if count == 0:
             return b""
-        self.door.counts[bits((nanoseconds() - began) // count)] += count
+        self.endpoint.counts[bits((nanoseconds() - began) // count)] += count
         answer = first if found is None else b"".join(found)
         return self.written(answer) if at_once and self.descriptor >= 0 else answer
 
@@ -281,7 +281,7 @@ cdef int decimal(char *into, uint64_t number) noexcept nogil:
 
 
 cdef bytes response(int surface, tuple found):
-    """Return the answer that holds a value, as the doors give it; None if it is too large."""
+    """Return the answer that holds a value, as the endpoints give it; None if it is too large."""
     cdef bytes value = <bytes>found[0], metadata = <bytes>found[1]
     cdef Py_ssize_t size = PyBytes_GET_SIZE(value), extra = PyBytes_GET_SIZE(metadata)
     cdef char[2048] head

@@ -134,7 +134,7 @@ class Live:
 def summed(figures: Figures) -> dict[str, Any]:
     """Return figures by action: how many requests, how many failed, how long they took.
 
-    `hot` is how many of the reads were answered without a door: of keys that are at hand in memory.
+    `hot` is how many of the reads were answered without an endpoint: of keys that are in memory.
     `times` are counts by upper bound in milliseconds, the last without one.
     """
     requests = dict.fromkeys(sorted(METERED), 0)

@@ -1,4 +1,4 @@
-"""A server from its start to its end: the database, the doors, the signals.
+"""A server from its start to its end: the database, the endpoints, the signals.
 
 Invariants:
 
@@ -27,7 +27,7 @@ import uvloop
 from kvengine import aio
 from kvengine.errors import InvalidRequest
 from kvengine.server import logs, supervisor
-from kvengine.server.edge_doors import open_edge, wrote_here
+from kvengine.server.edge_endpoints import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
 from kvengine.server.incoming import give_back_large_blocks
 from kvengine.server.listening import Listener
@@ -150,8 +150,8 @@ async def location_site(
     await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
     opening.cancel()  # if it is not done
     edge = await opening
-    door = Forwarder(url, verify=verify, after_write=wrote_here(edge))
-    async with edge, aclosing(door) as forwarder:
+    endpoint = Forwarder(url, verify=verify, after_write=wrote_here(edge))
+    async with edge, aclosing(endpoint) as forwarder:
         remote: Any = edge.upstream._inner
         account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
         backend = make_backend(edge, settings, account)

@@ -1,12 +1,12 @@
-"""A request and a response, as the doors see them; over ASGI, with nothing decoded twice.
+"""A request and a response, as the endpoints see them; over ASGI, with nothing decoded twice.
 
 Invariants:
 
 * The path is split before it is decoded, and each part is decoded once: "%2F" in a key is no slash.
 * What a request takes up is bounded before it is taken: parts of the path, fields of the query, and
   with Share.take() bytes of the body.
-* A body is read once, as a stream; what a door does not read is read and dropped before it answers,
-  so that a client that writes all before it reads (workerd) hears the answer.
+* A body is read once, as a stream; what an endpoint does not read is read and dropped before it
+  answers, so that a client that writes all before it reads (workerd) hears the answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENDED = "kvengine.ended"  # in the scope: what Protocol sets when the client sen
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
 DRAIN_S = 60.0  # so long a body is read that nobody wants
 REVOKED_S = 1.0  # between two looks at the token of an answer that goes on
-PARTS_MAX = 16  # of a path; no door has as many
+PARTS_MAX = 16  # of a path; no endpoint has as many
 FIELDS_MAX = 100  # of a query
 PIECE_BYTES = 1 << 18  # of a large answer; what has at most as much is not counted
 
@@ -56,8 +56,8 @@ class Request:
         self.is_revoked: Callable[[], bool] = lambda: False  # whether its token was, since
         self.stopping: asyncio.Event | None = None  # set when the server stops
         self._query: dict[str, str] | None = None
-        self.surface = ""  # which door it goes to, for logs and metrics
-        self.action = "other"  # read, write, delete, list, ...; the door says it
+        self.surface = ""  # which endpoint it goes to, for logs and metrics
+        self.action = "other"  # read, write, delete, list, ...; the endpoint says it
         self.namespace_id: str | None = None
 
     @property
@@ -67,7 +67,7 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, decoded; for doors whose paths hold no keys."""
+        """The path, decoded; for endpoints whose paths hold no keys."""
         return str(self._scope["path"])
 
     @property

@@ -23,7 +23,7 @@ from kvengine.server.access import Refused
 from kvengine.server.figure_rows import BOUNDS_S
 from kvengine.server.figures import Figures
 from kvengine.server.messages import Request, Response
-from kvengine.server.token_door import refused
+from kvengine.server.token_endpoint import refused
 
 
 class Collector:
@@ -59,8 +59,8 @@ class Collector:
             yield GaugeMetricFamily(f"kvengine_{name}", name.replace("_", " ") + ".", value)
 
 
-class MetricsDoor:
-    """The door for Prometheus; any valid token opens it.
+class MetricsEndpoint:
+    """The endpoint for Prometheus; any valid token opens it.
 
     Args:
         figures: what is shown.

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* Each call of `rest/door.py` is in it, and nothing else under its path; a test compares the two.
+* Each call of `rest/endpoint.py` is in it, and nothing else under its path; a test compares both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def document() -> Schema:
     }
 
 
-async def openapi_door(request: Request) -> Response:
+async def openapi_endpoint(request: Request) -> Response:
     """Answer with the document."""
     request.action = "health"
     return Response.json(document())

@@ -26,7 +26,7 @@ from uvicorn.protocols.http import httptools_impl as base
 
 from kvengine.server.framing import Body
 from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX, HOST
-from kvengine.server.hot import HotConnection, HotDoor
+from kvengine.server.hot import HotConnection, HotEndpoint
 from kvengine.server.messages import ENDED, LENGTH
 from kvengine.server.pace import Pace
 from kvengine.server.refusals import (
@@ -102,7 +102,7 @@ class Room:
 class Protocol(base.HttpToolsProtocol):
     """A connection of the server."""
 
-    hot: HotDoor | None = None
+    hot: HotEndpoint | None = None
     room = Room(1 << 20)  # a server has its own
     hot_connection: HotConnection | None = None
     waits = False  # for a request, of which nothing has come

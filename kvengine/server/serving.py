@@ -37,7 +37,7 @@ LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
 def make_backend(
     db: Database | Edge, settings: ServerSettings, account: str, shared: Shared | None = None
 ) -> Backend:
-    """Return what the doors stand on.
+    """Return what the endpoints stand on.
 
     Args:
         db: open; the caller closes it.

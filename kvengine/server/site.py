@@ -1,8 +1,8 @@
-"""A site: a backend with its doors, and what watches it.
+"""A site: a backend with its endpoints, and what watches it.
 
 Invariants:
 
-* Which door answers is decided here, and in the application that uses the doors, nowhere else.
+* Which endpoint answers is decided here, and in the application that uses them, nowhere else.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from typing import Any
 
 from kvengine.server import browsers
 from kvengine.server.analytics import Analytics
-from kvengine.server.app import App, Branch, Door, Observer
+from kvengine.server.app import App, Branch, Endpoint, Observer
 from kvengine.server.backend import Backend
 from kvengine.server.console import Console
-from kvengine.server.edge_doors import EdgeDoor
+from kvengine.server.edge_endpoints import EdgeEndpoint
 from kvengine.server.figures import Figures
 from kvengine.server.forward import Admitted, not_admitted
 from kvengine.server.health import Ready, health, show_version
-from kvengine.server.hot import HotDoor
-from kvengine.server.json_door import ANSWERS_IN_JSON, JsonDoor
+from kvengine.server.hot import HotEndpoint
+from kvengine.server.json_endpoint import ANSWERS_IN_JSON, JsonEndpoint
 from kvengine.server.live import Live
 from kvengine.server.logs import log_request
 from kvengine.server.messages import Request, Response
-from kvengine.server.metrics import MetricsDoor
-from kvengine.server.openapi import openapi_door
-from kvengine.server.rest.door import RestDoor
+from kvengine.server.metrics import MetricsEndpoint
+from kvengine.server.openapi import openapi_endpoint
+from kvengine.server.rest.endpoint import RestEndpoint
 from kvengine.server.settings import ServerSettings
-from kvengine.server.token_door import TokenDoor
-from kvengine.server.v1 import V1Door
-from kvengine.server.workerd import WorkerdDoor
+from kvengine.server.token_endpoint import TokenEndpoint
+from kvengine.server.v1 import V1Endpoint
+from kvengine.server.workerd import WorkerdEndpoint
 
 
 class Site:
-    """A backend with its doors: the application, and what it is watched by.
+    """A backend with its endpoints: the application, and what it is watched by.
 
     Args:
-        backend: what the doors stand on.
+        backend: what the endpoints stand on.
         settings: of the server.
         center: of a location: answers what it does not answer itself.
     """
@@ -48,7 +48,7 @@ class Site:
         self,
         backend: Backend,
         settings: ServerSettings,
-        center: Door | None = None,
+        center: Endpoint | None = None,
     ) -> None:
         self.backend, self.settings = backend, settings
         self._center = None if center is None else Admitted(backend, center)
@@ -62,41 +62,41 @@ class Site:
             self.observers.append(make_spans())
 
     @property
-    def hot(self) -> HotDoor | None:
+    def hot(self) -> HotEndpoint | None:
         """What answers before the application; None if each request is to be seen."""
         return None if self.settings.access_log or self.is_traced else self.backend.hot
 
     def app(self) -> App:
         """Return the application."""
-        rest: Door = RestDoor(self.backend, Analytics(self.backend, self.figures))
-        workerd: Door = WorkerdDoor(self.backend)
-        doors: dict[bytes, Door] = {
+        rest: Endpoint = RestEndpoint(self.backend, Analytics(self.backend, self.figures))
+        workerd: Endpoint = WorkerdEndpoint(self.backend)
+        endpoints: dict[bytes, Endpoint] = {
             b"health": health,
             b"ready": self.ready,
             b"version": show_version,
-            b"openapi.json": openapi_door,
-            b"metrics": MetricsDoor(self.figures),
+            b"openapi.json": openapi_endpoint,
+            b"metrics": MetricsEndpoint(self.figures),
         }
         console = Console(nothing_here)
-        doors |= {b"": console, b"console": console}
+        endpoints |= {b"": console, b"console": console}
         if self._center is None:
-            doors[b"v1"] = self._v1()
+            endpoints[b"v1"] = self._v1()
         else:
-            rest, workerd = EdgeDoor(rest, self._center), EdgeDoor(workerd, self._center)
-            doors[b"v1"] = self._center
-        doors |= {b"client": rest, b"workerd": workerd}
+            rest, workerd = EdgeEndpoint(rest, self._center), EdgeEndpoint(workerd, self._center)
+            endpoints[b"v1"] = self._center
+        endpoints |= {b"client": rest, b"workerd": workerd}
         # A browser does not reach a Unix socket.
         is_exposed = self.settings.is_open and self.settings.unix_socket is None
         self.backend.hot.is_own_host = browsers.is_own if is_exposed else None
         guard = browsers.refusal if is_exposed else None
-        return App(doors, workerd, self.observers, guard, not_admitted)
+        return App(endpoints, workerd, self.observers, guard, not_admitted)
 
-    def _v1(self) -> Door:
+    def _v1(self) -> Endpoint:
         live = Live(self.backend, self.figures)
-        plain: Door = JsonDoor(self.backend, live)
-        branches: dict[bytes, Door] = dict.fromkeys(ANSWERS_IN_JSON, plain)
-        branches[b"tokens"] = TokenDoor(self.backend)
-        return Branch(branches, V1Door(self.backend, live))
+        plain: Endpoint = JsonEndpoint(self.backend, live)
+        branches: dict[bytes, Endpoint] = dict.fromkeys(ANSWERS_IN_JSON, plain)
+        branches[b"tokens"] = TokenEndpoint(self.backend)
+        return Branch(branches, V1Endpoint(self.backend, live))
 
 
 def spans_are_wanted() -> bool:
@@ -114,5 +114,5 @@ def make_spans() -> Observer:
 
 
 async def nothing_here(request: Request) -> Response:
-    """Answer what no door is for."""
+    """Answer what no endpoint is for."""
     return Response.text(404, "there is nothing here")

@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span for each request that the doors answer, and a histogram of their times.
+"""OpenTelemetry: a span for each request that the endpoints answer, and a histogram of their times.
 
 It takes part when OpenTelemetry is installed (`pip install 'kvengine[otel]'`) and an exporter is
 named in the environment (OTEL_EXPORTER_OTLP_ENDPOINT, or one set up by the program).  Reads are
-then answered by the doors too, so that each has its span.
+then answered by the endpoints too, so that each has its span.
 
 Names are the semantic conventions' for databases and HTTP (opentelemetry.io/docs/specs/semconv).
 

@@ -1,4 +1,4 @@
-"""The door under /v1: kvengine's own protocol, for kvengine.connect() and locations.
+"""The endpoint under /v1: kvengine's own protocol, for kvengine.connect() and locations.
 
 Invariants:
 
@@ -33,7 +33,7 @@ from kvengine.server.calls import Call
 from kvengine.server.going_on import Write, written
 from kvengine.server.json_body import loads, understood
 from kvengine.server.live import Live
-from kvengine.server.log_door import BINARY, LogDoor
+from kvengine.server.log_endpoint import BINARY, LogEndpoint
 from kvengine.server.messages import Request, Response, decoded
 from kvengine.server.tokens import Token
 
@@ -43,7 +43,7 @@ REPORT_BYTES_MAX = 1 << 12
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
 
-class V1Door:
+class V1Endpoint:
     """Kvengine's own protocol, over a backend with a database.
 
     Args:
@@ -53,8 +53,8 @@ class V1Door:
 
     def __init__(self, backend: Backend, live: Live) -> None:
         self._backend, self._live = backend, live
-        log = LogDoor(backend)
-        self._doors: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
+        log = LogEndpoint(backend)
+        self._endpoints: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "log": ("GET", log.log),
             "fetch": ("POST", log.fetch),
             "news": ("GET", log.news),
@@ -81,11 +81,13 @@ class V1Door:
     async def _answer(self, request: Request) -> Response:
         parts = [decoded(part) for part in request.raw_parts[1:]]
         match parts:
-            case [str(name)] if name in self._doors:
-                method, door = self._doors[name]
+            case [str(name)] if name in self._endpoints:
+                method, endpoint = self._endpoints[name]
                 is_open = name == "version" and LOCATION not in request.query
                 await self._admit(request, None, Call("read"), any_namespace=is_open)
-                return await door(request) if request.method == method else _wrong_method(method)
+                return (
+                    await endpoint(request) if request.method == method else _wrong_method(method)
+                )
             case ["location", str(name)]:
                 await self._admit(request, None, Call("read"))
                 return await self._told(request, name)

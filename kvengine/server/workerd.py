@@ -1,4 +1,4 @@
-"""The door of workerd: the protocol in which a Worker's KV binding asks.
+"""The endpoint of workerd: the protocol in which a Worker's KV binding asks.
 
     GET     /KEY?urlencoded=true[&cache_ttl=N]      the value; CF-KV-Metadata
     PUT     /KEY?urlencoded=true[&expiration=N][&expiration_ttl=N]
@@ -48,7 +48,7 @@ PREFIX_PARTS = 3  # "workerd", account, namespace
 OCTETS = (b"content-type", b"application/octet-stream")
 
 
-class WorkerdDoor:
+class WorkerdEndpoint:
     """workerd's KV protocol, over a backend.
 
     Args:

@@ -75,7 +75,7 @@ def test_a_folder_that_holds_something_else(tmp_path, read_only):
 def test_other_files_in_a_store_are_neither_read_nor_removed(path):
     with Store(path, **SMALL) as store:
         store[b"key"] = b"value"
-    strangers = {"server.log", "book.index", "door.keys", "notes.tmp", "readme", "1.log"}
+    strangers = {"server.log", "book.index", "endpoint.keys", "notes.tmp", "readme", "1.log"}
     for name in strangers:
         (path / name).write_bytes(b"precious")
     (path / "folder.log").mkdir()

@@ -9,7 +9,7 @@ import contextlib
 import sys
 
 import kvengine.aio
-from kvengine.server.edge_doors import open_edge, wrote_here
+from kvengine.server.edge_endpoints import open_edge, wrote_here
 from kvengine.server.forward import Forwarder
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings

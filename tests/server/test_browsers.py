@@ -40,7 +40,7 @@ def test_foreign_pages(server: Running) -> None:
 
 
 def test_the_fast_path_is_guarded_too(server: Running) -> None:
-    """The same answers for a read that is answered without a door (S7)."""
+    """The same answers for a read that is answered without an endpoint (S7)."""
     where = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{server.namespace_id('here')}"
     path, own = f"{where}/values/k", f"127.0.0.1:{server.port}"
     assert httpx.get(server.url + path).status_code == 200  # from now on at hand

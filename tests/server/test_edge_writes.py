@@ -9,9 +9,9 @@ from kvengine import Edge, UpstreamUnavailable
 from kvengine.client.packing import pack
 from kvengine.server import calls
 from kvengine.server.forward import is_write
-from kvengine.server.json_door import JsonDoor
+from kvengine.server.json_endpoint import JsonEndpoint
 from kvengine.server.messages import Request
-from kvengine.server.rest.door import CALLS
+from kvengine.server.rest.endpoint import CALLS
 from tests.server.proxy import Proxy
 from tests.server.running import ACCOUNT, TOKEN, running
 from tests.server.test_edge_forward import Both
@@ -144,7 +144,7 @@ def all_routes():
         yield "POST", f"/v1/ns/x/{name}", call.write
     for name, call in (calls.DATABASE_CALLS | calls.DATABASE_STREAMS).items():
         yield "POST", f"/v1/db/{name}", call.write or name == "namespace"
-    for method, name in JsonDoor(None, None)._answers:
+    for method, name in JsonEndpoint(None, None)._answers:
         yield method, f"/v1/{name}" + "/x" * (name == "delete-prefix"), method != "GET"
     yield from (
         ("GET", "/v1/tokens", False),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvengine.errors import NamespaceNotFound
 from kvengine.server.access import Principal
 from kvengine.server.head import Headers
-from kvengine.server.hot import HOT_WORDS, VALUE_BYTES_MAX, HotConnection, HotDoor
+from kvengine.server.hot import HOT_WORDS, VALUE_BYTES_MAX, HotConnection, HotEndpoint
 from kvengine.server.tokens import Token
 from tests.server.buckets import allowance
 
@@ -54,15 +54,15 @@ class FakeAccess:
 
 
 def connection(**options: Any) -> HotConnection:
-    door = HotDoor(
+    endpoint = HotEndpoint(
         ACCOUNT,
         options.get("access") or FakeAccess(),
         lambda: 0.0,
         b"HTTP/1.1 404 Not Found\r\n\r\n",
         bytearray(HOT_WORDS * 8),
     )
-    door.meet(NAMESPACE, Reader())
-    return HotConnection(door, options.get("descriptor", -1))
+    endpoint.meet(NAMESPACE, Reader())
+    return HotConnection(endpoint, options.get("descriptor", -1))
 
 
 def get(path: bytes, head: bytes = HEAD) -> bytes:
@@ -137,7 +137,7 @@ WORKERD = f"/workerd/{ACCOUNT}/{NAMESPACE}/".encode()
         ),
     ],
 )  # fmt: skip
-def test_what_is_left_to_the_doors(data: bytes) -> None:
+def test_what_is_left_to_the_endpoints(data: bytes) -> None:
     assert answered(data) == (b"", 0)
 
 

@@ -37,14 +37,14 @@ async def forwarded(answer: bytes) -> tuple[int, bytes]:
     async def after_write(_request: Request, version: int | None) -> None:
         wrote.append(version)
 
-    door = Forwarder(f"http://127.0.0.1:{port}", after_write=after_write)
+    endpoint = Forwarder(f"http://127.0.0.1:{port}", after_write=after_write)
     try:
-        response = await door(Request(scope, receive))
+        response = await endpoint(Request(scope, receive))
         body = response.body
         data = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
         return response.status, data
     finally:
-        await door.aclose()
+        await endpoint.aclose()
         center.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kvengine.server.openapi import BASE, document
-from kvengine.server.rest.door import CALLS
+from kvengine.server.rest.endpoint import CALLS
 from tests.server.running import ACCOUNT, Running
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")

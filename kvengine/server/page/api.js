@@ -1,4 +1,4 @@
-// What the page asks the server: the REST API that everybody uses, and a few doors under /v1.
+// What the page asks the server: the REST API that everybody uses, and a few endpoints under /v1.
 //
 // The token is in this tab's session storage and in the Authorization header, nowhere else.
 

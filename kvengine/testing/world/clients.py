@@ -85,7 +85,7 @@ class Clients:
         if found is self.center:
             ended(self.center.read(key))
         else:
-            found.door.read(key, wanted, ended)
+            found.endpoint.read(key, wanted, ended)
 
     def _read_failed(self, error: Exception, done: Done | None) -> None:
         self.failed_reads += 1
@@ -143,7 +143,7 @@ class Clients:
             is_lost = isinstance(result, Exception)
             done_at = results[0] if results else result
             if found.life == life:
-                found.door.wrote([key], None if is_lost else result)
+                found.endpoint.wrote([key], None if is_lost else result)
                 if not isinstance(done_at, Exception) and self.checker.knows(key):
                     self.checker.wrote(place, key, done_at, self.time.now)
             self._write_ended(result, finish)

@@ -132,11 +132,11 @@ class Link:
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Ask for keys."""
-        self.ask(lambda reply: self.target.door.fetch(wants, reply), done, size_of(wants))
+        self.ask(lambda reply: self.target.endpoint.fetch(wants, reply), done, size_of(wants))
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the center."""
-        self.ask(self.target.door.origin_version, done)
+        self.ask(self.target.endpoint.origin_version, done)
 
     def ask(self, request: Request, done: Done, size: int = MESSAGE_BYTES) -> None:
         """Let the upstream do something, once at the least."""
@@ -144,5 +144,5 @@ class Link:
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
         """Ask for news; the answer may come twice, or not at all."""
-        request: Request = lambda reply: self.target.door.poll(after, hold_s, reply)  # noqa: E731
+        request: Request = lambda reply: self.target.endpoint.poll(after, hold_s, reply)  # noqa: E731
         Exchange(self, request, done, MESSAGE_BYTES).send()

@@ -45,7 +45,7 @@ def copy_of(store: Store, version: int | None = None) -> Store:
 class Place:
     """A machine: it has a name, a clock, and is up or not."""
 
-    door: Any  # what others ask
+    endpoint: Any  # what others ask
 
     def __init__(self, world: World, name: str, clock: WorldClock) -> None:
         self.world, self.name, self.clock = world, name, clock
@@ -60,7 +60,7 @@ class Place:
 class CenterPlace(Place):
     """The center, with a store in memory."""
 
-    door: Center
+    endpoint: Center
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class CenterPlace(Place):
         """Begin, with an empty board."""
         self.is_up = True
         self.life += 1
-        self.door = Center(
+        self.endpoint = Center(
             self.store, self._settings, monotonic=self.clock.monotonic, later=self.clock.later
         )
 
@@ -109,18 +109,18 @@ class CenterPlace(Place):
         """Be gone; the store is as it was, who waited for news is forgotten."""
         self.is_up = False
         self.life += 1
-        self.door.board.close()
+        self.endpoint.board.close()
 
     def pump(self) -> None:
         """Bring what was written to those who listen."""
         if self.is_up:
-            self.door.pump()
+            self.endpoint.pump()
 
 
 class LocationPlace(Place):
     """A location, whose upstream is another place."""
 
-    door: Location
+    endpoint: Location
 
     def __init__(
         self, world: World, name: str, clock: WorldClock, upstream: Place, settings: Settings
@@ -150,7 +150,7 @@ class LocationPlace(Place):
         def later(delay_s: float, call: Any) -> None:
             self.clock.later(delay_s, lambda: call() if self.life == life else None)
 
-        self.door = Location(
+        self.endpoint = Location(
             self.link,
             self.settings,
             monotonic=self.clock.monotonic,
@@ -161,7 +161,7 @@ class LocationPlace(Place):
             changed=lambda key: self.world.heard(key) if key is not None else None,
         )
         self.listening = Listening(
-            self.door,
+            self.endpoint,
             self.link,
             monotonic=self.clock.monotonic,
             later=later,
@@ -175,8 +175,8 @@ class LocationPlace(Place):
             self.is_up = False
             self.life += 1
             self.listening.close()
-            self.door.board.close()
-            self.past.add(self.door.counters)
+            self.endpoint.board.close()
+            self.past.add(self.endpoint.counters)
             if self.disk is not None:
                 self._lose_end()
 
@@ -215,5 +215,5 @@ class LocationPlace(Place):
         total = Counters()
         total.add(self.past)
         if self.is_up:
-            total.add(self.door.counters)
+            total.add(self.endpoint.counters)
         return total

@@ -1,4 +1,4 @@
-"""The doors of a location: reads of values are answered here, everything else by the center.
+"""The endpoints of a location: reads of values are answered here, everything else by the center.
 
 Invariants:
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from kvengine.aio.edge import Edge
 from kvengine.errors import KvError, RateLimited, UpstreamUnavailable
-from kvengine.server.app import Door
+from kvengine.server.app import Endpoint
 from kvengine.server.forward import AfterWrite
 from kvengine.server.messages import Request, Response, decoded
-from kvengine.server.rest.door import STORAGE
+from kvengine.server.rest.endpoint import STORAGE
 from kvengine.server.workerd import PREFIX_PARTS
 
 logger = logging.getLogger("kvengine.server")
@@ -27,15 +27,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 LOOK_UP_S = 1.0
 
 
-class EdgeDoor:
-    """A door whose reads of values are answered here, and the rest by the center.
+class EdgeEndpoint:
+    """An endpoint whose reads of values are answered here, and the rest by the center.
 
     Args:
         own: answers the reads.
         center: a Forwarder.
     """
 
-    def __init__(self, own: Door, center: Door) -> None:
+    def __init__(self, own: Endpoint, center: Endpoint) -> None:
         self._own, self._center = own, center
 
     async def __call__(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The doors of the center: the log, questions, news; and who may ask."""
+"""The endpoints of the center: the log, questions, news; and who may ask."""
 
 import http.client
 

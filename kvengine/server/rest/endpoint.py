@@ -1,4 +1,4 @@
-"""The door under /client/v4: which call a path means, and who may make it.
+"""The endpoint under /client/v4: which call a path means, and who may make it.
 
 Invariants:
 
@@ -60,7 +60,7 @@ GRAPHQL = [b"client", b"v4", b"graphql"]
 STORAGE = [b"storage", b"kv", b"namespaces"]
 
 
-class RestDoor:
+class RestEndpoint:
     """Cloudflare's REST API v4 for Workers KV, over a backend.
 
     Args:

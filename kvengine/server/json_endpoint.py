@@ -1,4 +1,4 @@
-"""Doors whose answers are JSON, for the console and for programs that watch a server.
+"""Endpoints whose answers are JSON, for the console and for programs that watch a server.
 
     GET   /v1/me                        what the token allows, and what the server is
     GET   /v1/namespaces                namespaces with their keys and bytes
@@ -26,7 +26,7 @@ from kvengine.server.access import Refused
 from kvengine.server.backend import Backend
 from kvengine.server.json_body import json_of
 from kvengine.server.messages import Request, Response, decoded
-from kvengine.server.token_door import refused
+from kvengine.server.token_endpoint import refused
 from kvengine.server.tokens import Token
 
 BODY_BYTES_MAX = 1 << 16
@@ -34,7 +34,7 @@ ANSWERS_IN_JSON = (b"me", b"namespaces", b"usage", b"delete-prefix", b"live")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-class JsonDoor:
+class JsonEndpoint:
     """What answers in JSON.
 
     Args:

@@ -1,4 +1,4 @@
-"""The doors for locations and replicas: the log, questions, news.
+"""The endpoints for locations and replicas: the log, questions, news.
 
     GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
     POST /v1/fetch                                 wants; answered with answers: tier/WIRE.md
@@ -49,7 +49,7 @@ BINARY = (b"content-type", b"application/octet-stream")
 logger = logging.getLogger("kvengine.server")
 
 
-class LogDoor:
+class LogEndpoint:
     """What the center gives to locations and replicas.
 
     Args:

@@ -1,4 +1,4 @@
-"""The door under /v1/tokens: tokens for who may administer.
+"""The endpoint under /v1/tokens: tokens for who may administer.
 
 GET     /v1/tokens          all, as {"tokens": [...]}
 POST    /v1/tokens          JSON with name, namespaces, write, admin, expires_in_s, rate;
@@ -24,7 +24,7 @@ BODY_BYTES_MAX = 1 << 16
 FIELDS = set(inspect.signature(TokenStore.create).parameters) - {"self"}
 
 
-class TokenDoor:
+class TokenEndpoint:
     """Tokens over HTTP.
 
     Args:
