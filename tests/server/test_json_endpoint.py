@@ -1,4 +1,4 @@
-"""The endpoints that answer in JSON: what tokens see there, usage, deleting by prefix, what is live."""
+"""Endpoints that answer in JSON: what tokens see there, usage, deleting by prefix, what is live."""
 
 from __future__ import annotations
 
