@@ -271,7 +271,7 @@ class LogCompacted(KvError):
         self.after, self.oldest = after, oldest
 
 
-def again(error: _Error) -> _Error:
+def copied_error(error: _Error) -> _Error:
     """Return a copy of an error that is raised more than once.
 
     One and the same would keep the frames of everyone who ever got it: its traceback grows.

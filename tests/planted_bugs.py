@@ -92,10 +92,10 @@ FILE = (
 TIER = (
     bug("a value is held though its flight was forgotten",
         "tier/cache.pyx", "or flight is not None and flight.is_void():", "or False:",
-        "tier/test_flights.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
+        "tier/test_single_flight.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
     bug("clear() lets those who make values keep them",
         "tier/cache.pyx", "        self.epoch.now += 1\n", "",
-        "tier/test_flights.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
+        "tier/test_single_flight.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
     bug("setdefault gives a value whose time is over",
         "tier/cache.pyx",
         "and not self.table.has_ended(slot, self.now(asked)):\n            there[0]",
@@ -103,7 +103,7 @@ TIER = (
         "tier/test_cache.py::"
         "test_setdefault_gives_nothing_that_has_ended_and_holds_the_new_value_anew"),
     bug("who waits for an interrupted maker waits forever, or gets nothing",
-        "tier/flights.pyx",
+        "tier/single_flight.pyx",
         "                    own.result = make(own)\n                    return own.result\n"
         "                except Exception as error:\n                    own.error = error\n"
         "                    raise\n                except BaseException:\n"
@@ -111,7 +111,7 @@ TIER = (
         "                    own.result = make(own)\n                    return own.result\n"
         "                except Exception as error:\n                    own.error = error\n"
         "                    raise\n                except BaseException:\n",
-        "tier/test_flights.py::test_who_waits_takes_over_when_the_maker_is_interrupted"),
+        "tier/test_single_flight.py::test_who_waits_takes_over_when_the_maker_is_interrupted"),
     bug("the breaker never opens",
         "tier/breaker.py",
         "is_silent = now - self._answered_at >= self._settings.grace_s", "is_silent = False",

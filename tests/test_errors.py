@@ -83,7 +83,7 @@ def test_pickled_and_copied_they_are_the_same(error):
     error.__notes__ = ["while testing"]
     try:
         twins = [pickle.loads(pickle.dumps(error, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
-        twins += [copy.copy(error), copy.deepcopy(error), errors.again(error)]
+        twins += [copy.copy(error), copy.deepcopy(error), errors.copied_error(error)]
         twins.append(pickle.loads(pickle.dumps(twins[0])))  # and once more
         for twin in twins:
             assert twin is not error
@@ -102,7 +102,7 @@ def test_the_name_in_0_1_is_known():
 def test_a_cause_comes_along_when_an_error_is_raised_again():
     error, cause = errors.StoreClosed("closed"), OSError(5, "no")
     error.__cause__ = cause
-    twin = errors.again(error)
+    twin = errors.copied_error(error)
     assert twin is not error
     assert twin.__cause__ is cause
     assert twin.__traceback__ is None
@@ -114,7 +114,7 @@ def test_what_can_not_be_copied_is_raised_as_it_is():
             raise TypeError("no")
 
     odd = Odd()
-    assert errors.again(odd) is odd
+    assert errors.copied_error(odd) is odd
 
 
 def fail(number):

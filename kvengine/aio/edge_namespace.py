@@ -22,8 +22,8 @@ from kvengine.aio.streams import ValueStream
 from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
 from kvengine.database.edge_namespace import ValueRead, value_read
-from kvengine.database.edge_reading import NOT_AT_HAND
-from kvengine.errors import UpstreamUnavailable, again
+from kvengine.database.edge_reading import NOT_CACHED
+from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
 from kvengine.tier.messages import Shown
@@ -71,8 +71,8 @@ class EdgeNamespace(NamespaceBase):
             )
         says_nothing = cache_ttl is None and not min_version and stale_if_error is None
         if says_nothing and self._is_in_memory(self._inner.name(key)):
-            value = self._inner.get_at_hand(key, type)
-            if value is not NOT_AT_HAND:
+            value = self._inner.try_get(key, type)
+            if value is not NOT_CACHED:
                 return self._streamed(value)
         shown = await self._read(key, cache_ttl, min_version, stale_if_error)
         return self._decoded(key, shown, type)
@@ -205,7 +205,7 @@ class EdgeNamespace(NamespaceBase):
             raise UpstreamUnavailable("the upstream did not answer in time") from None
         for result in results:
             if isinstance(result, Exception):
-                raise again(result)
+                raise copied_error(result)
         return results
 
     # -- what only the center knows

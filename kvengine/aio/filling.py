@@ -18,8 +18,8 @@ from kvengine.namespace import filling
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.filling import ABSENT
 from kvengine.namespace.limits import RELAXED
-from kvengine.tier.flights import Flight
 from kvengine.tier.memoize import is_async, kept
+from kvengine.tier.single_flight import Flight
 
 if TYPE_CHECKING:
     from kvengine.aio.base import NamespaceBase
@@ -43,7 +43,7 @@ async def get_or_set(
             value = await value
         return await run(filling.write, inner, flight, key, value, kind, options)
 
-    return await inner._flights.run_async(key, fill)
+    return await inner._single_flight.run_async(key, fill)
 
 
 def memoize(
@@ -59,7 +59,7 @@ def memoize(
         is_async(function)  # refuses what is no function
         inner: Any = namespace._inner
         # None: a server would have to be asked, and here nobody may wait.
-        limits = inner.limits_at_hand if hasattr(inner, "limits_at_hand") else inner.limits
+        limits = inner.known_limits if hasattr(inner, "known_limits") else inner.limits
         keys = CallKeys(function, key, (limits or RELAXED).key_bytes, name)
 
         async def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

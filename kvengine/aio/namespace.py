@@ -17,7 +17,7 @@ from kvengine.aio.runner import Runner
 from kvengine.entry import Change
 from kvengine.namespace import namespace as sync
 from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.reading import BLOCKED
+from kvengine.namespace.reading import WOULD_BLOCK
 from kvengine.namespace.results import KeyChange, ValueWithMetadata
 from kvengine.namespace.watching import key_change
 
@@ -50,8 +50,8 @@ class Namespace(NamespaceBase):
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
         if isinstance(key, str):
-            value = self._inner.get_resident(key, type)
-            if value is not BLOCKED:
+            value = self._inner.try_get(key, type)
+            if value is not WOULD_BLOCK:
                 return value
         found = await self._runner.run(self._inner.get, key, type)
         if type != "stream":

@@ -94,7 +94,7 @@ class RemoteDatabase:
         return self._limits or self._info()[0]
 
     @property
-    def limits_at_hand(self) -> Limits | None:
+    def known_limits(self) -> Limits | None:
         """What its namespaces accept, if that was asked before."""
         return self._limits
 

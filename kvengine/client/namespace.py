@@ -39,7 +39,7 @@ from kvengine.namespace.results import (
     ListResult,
 )
 from kvengine.namespace.values import encode_value, parse_json, to_json
-from kvengine.tier.flights import Flights
+from kvengine.tier.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from kvengine.client.database import RemoteDatabase
@@ -55,7 +55,7 @@ class RemoteNamespace(NamespaceMapping):
         self.id, self.number = namespace_id, number
         self.prefix = data_prefix(number)
         self.meter = Meter()  # what a location counts of its own reads; the server counts its own
-        self._database, self._flights = database, Flights()
+        self._database, self._single_flight = database, SingleFlight()
 
     @property
     def limits(self) -> Limits:
@@ -63,9 +63,9 @@ class RemoteNamespace(NamespaceMapping):
         return self._database.limits
 
     @property
-    def limits_at_hand(self) -> Limits | None:
+    def known_limits(self) -> Limits | None:
         """What is accepted, if that is known without a question."""
-        return self._database.limits_at_hand
+        return self._database.known_limits
 
     @property
     def title(self) -> str:
@@ -155,7 +155,7 @@ class RemoteNamespace(NamespaceMapping):
 
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key and return the version; see Namespace.delete()."""
-        self._flights.forget(key)
+        self._single_flight.forget(key)
         named = given(if_version=if_version, durability=durability)
         return int(self._call("delete", key, **named))
 
@@ -216,7 +216,7 @@ class RemoteNamespace(NamespaceMapping):
         """Delete many keys; see Namespace.delete_many()."""
         if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
             raise InvalidType(f"give an iterable of keys, not {type_name(keys)}")
-        self._flights.forget_where(lambda key: True)
+        self._single_flight.forget_where(lambda key: True)
         named = given(atomic=atomic, durability=durability)
         return self._bulk("delete_many", iter(keys), progress, named)
 
@@ -241,7 +241,7 @@ class RemoteNamespace(NamespaceMapping):
     ) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
         if not dry_run:
-            self._flights.forget_where(lambda key: True)
+            self._single_flight.forget_where(lambda key: True)
         deleted = int(self._call("delete_prefix", prefix, dry_run=dry_run))
         if progress is not None and not dry_run:
             progress(deleted, deleted)

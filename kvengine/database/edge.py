@@ -34,7 +34,7 @@ from kvengine.errors import (
     KvError,
     StoreClosed,
     UpstreamUnavailable,
-    again,
+    copied_error,
 )
 from kvengine.file.system import fork_watch, is_finalizing
 from kvengine.namespace.layout import CATALOG
@@ -144,7 +144,7 @@ class Edge(UpstreamCalls):
             error = self._wait_for_center()
             if self._remote is not None:
                 if error is not None:
-                    raise again(error)
+                    raise copied_error(error)
                 self._remote.tell(self.location, functools.partial(_report, self.tier))
             undo.pop_all()
         self._closed = False
@@ -244,7 +244,7 @@ class Edge(UpstreamCalls):
         )
         for result in results:
             if isinstance(result, Exception):
-                raise again(result)
+                raise copied_error(result)
         return results
 
     def wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
@@ -263,7 +263,7 @@ class Edge(UpstreamCalls):
         if not box and not full.acquire(timeout=2 * self.settings.timeout_s):
             raise UpstreamUnavailable("the upstream did not answer in time")
         if isinstance(box[0], Exception):
-            raise again(box[0])
+            raise copied_error(box[0])
         return box[0]
 
     def wrote(self, keys: list[bytes] | None, version: int | None, *, lost: bool = False) -> None:

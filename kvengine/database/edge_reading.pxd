@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.namespace.naming cimport Naming
 from kvengine.namespace.reading cimport Kind, Meter
-from kvengine.tier.lookup cimport Held, Lookup
+from kvengine.tier.lookup cimport CacheEntry, Lookup
 
 cdef class EdgeReader(Naming):
     cdef readonly Meter meter
@@ -16,5 +16,5 @@ cdef class EdgeReader(Naming):
     cdef uint64_t alarms            # ... if there were no more alarms than these since
 
     cdef bint known(self) except -1
-    cdef Held at_hand(self, object key)
+    cdef CacheEntry find_cached(self, object key)
     cdef object value_as(self, object key, bytes value, Kind kind)

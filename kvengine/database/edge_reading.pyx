@@ -13,22 +13,22 @@ from libc.stdint cimport uint64_t
 
 from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
 from kvengine.namespace.reading cimport BYTES, JSON, TEXT, Kind, Meter, kind_of
-from kvengine.tier.lookup cimport Held, Lookup
+from kvengine.tier.lookup cimport CacheEntry, Lookup
 
 import io
 
 from kvengine.namespace.values import decode_json
 
 
-class NotAtHand:
-    """The type of NOT_AT_HAND, which says that the upstream has to be asked."""
+class NotCached:
+    """The type of NOT_CACHED, which says that the upstream has to be asked."""
 
     def __repr__(self) -> str:
         return "<not at hand>"
 
 
-NOT_AT_HAND = NotAtHand()
-cdef object not_at_hand = NOT_AT_HAND
+NOT_CACHED = NotCached()
+cdef object not_cached = NOT_CACHED
 
 
 cdef class EdgeReader(Naming):
@@ -65,7 +65,7 @@ cdef class EdgeReader(Naming):
     cdef bint known(self) except -1:
         return self.tier.alarms == self.alarms and self.tier.now() < self.look_at
 
-    cdef Held at_hand(self, object key):
+    cdef CacheEntry find_cached(self, object key):
         """Return the copy of a key that may be shown to who says nothing, or None."""
         cdef char[NAME_BYTES_MAX] name
         cdef uint64_t floor = 0
@@ -74,7 +74,7 @@ cdef class EdgeReader(Naming):
             return None
         if self.origin_store is not None:
             floor = self.origin_store.version
-        cdef Held held = self.tier.find(name[:size], self.ask, self.ttl, floor)
+        cdef CacheEntry held = self.tier.find(name[:size], self.ask, self.ttl, floor)
         if held is not None:
             self.meter.reads += 1
         return held
@@ -95,21 +95,21 @@ cdef class EdgeReader(Naming):
         """Return a value as the caller wants it: text, bytes, json or stream."""
         return self.value_as(key, value, kind_of(type))
 
-    def get_at_hand(self, key, type="text") -> object:
-        """Return what get() does if that needs no question to the upstream, or NOT_AT_HAND."""
+    def try_get(self, key, type="text") -> object:
+        """Return what get() does if that needs no question to the upstream, or NOT_CACHED."""
         cdef Kind kind = kind_of(type)
-        cdef Held held = self.at_hand(key)
-        return not_at_hand if held is None else self.value_as(key, held.value, kind)
+        cdef CacheEntry held = self.find_cached(key)
+        return not_cached if held is None else self.value_as(key, held.value, kind)
 
-    def glance(self, key) -> object:
+    def try_read(self, key) -> object:
         """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
 
         The metadata is JSON, b"" if there is none; the status "HIT".  If the upstream has to be
-        asked, it is NOT_AT_HAND.  For servers, which send bytes on as they are.
+        asked, it is NOT_CACHED.  For servers, which send bytes on as they are.
         """
-        cdef Held held = self.at_hand(key)
+        cdef CacheEntry held = self.find_cached(key)
         if held is None:
-            return not_at_hand
+            return not_cached
         if held.value is None:
             return None
         self.meter.bytes_out += PyBytes_GET_SIZE(held.value)
@@ -136,12 +136,12 @@ cdef class EdgeReader(Naming):
                 answer.
         """
         cdef Kind kind
-        cdef Held held
+        cdef CacheEntry held
         if isinstance(key, str) and cache_ttl is None and min_version is ZERO and (
             stale_if_error is None
         ):
             kind = kind_of(type)
-            held = self.at_hand(key)
+            held = self.find_cached(key)
             if held is not None:
                 return self.value_as(key, held.value, kind)
         return self._get(key, type, cache_ttl, min_version, stale_if_error)

@@ -26,8 +26,8 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
-from kvengine.tier.flights import Flights
 from kvengine.tier.reading import Ask
+from kvengine.tier.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge
@@ -57,7 +57,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
     def __init__(self, edge: Edge, origin: Any) -> None:
         self.id: str = origin.id
         self._edge, self._origin = edge, origin
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
 
     @property
     def origin(self) -> Any:
@@ -114,7 +114,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
 
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key at the center and return the version; see Namespace.delete()."""
-        self._flights.forget(key)
+        self._single_flight.forget(key)
         return int(
             self._writing(
                 key,
@@ -151,7 +151,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
 
     def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
         """Delete a key at the center and return the value that it had; see Namespace.pop()."""
-        self._flights.forget(key)
+        self._single_flight.forget(key)
         found = self._writing(key, lambda: self.origin.pop(key, ABSENT_HERE, type=type))
         if found is not ABSENT_HERE:
             return found
@@ -214,7 +214,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         durability: Any = None,
     ) -> BulkReport:
         """Delete many keys; see Namespace.delete_many()."""
-        self._flights.forget_where(lambda key: True)
+        self._single_flight.forget_where(lambda key: True)
         report: BulkReport = self._writing(
             None,
             lambda: self.origin.delete_many(
@@ -228,7 +228,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
     ) -> int:
         """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
         if not dry_run:
-            self._flights.forget_where(lambda key: True)
+            self._single_flight.forget_where(lambda key: True)
         return int(
             self._writing(
                 None,

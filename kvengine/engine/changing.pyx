@@ -24,7 +24,7 @@ from time import sleep
 
 from kvengine.engine.compaction import PAUSE_MAX_S
 from kvengine.engine.durability import level_of
-from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, again
+from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, copied_error
 from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
@@ -204,7 +204,7 @@ cdef class Changer(Writer):
         cdef Write write
         cdef double pause = self.pause_s
         if self.follows is not None:
-            raise again(self.follows)
+            raise copied_error(self.follows)
         if pause > 0:
             self.pause_s = max(pause - PAUSE_MAX, 0.0)  # the rest is for those who write next
             sleep(min(pause, PAUSE_MAX))  # for the background thread, which needs the lock

@@ -24,7 +24,7 @@ from kvengine.engine.page cimport (
 from kvengine.file.folder cimport PRESENT
 from kvengine.file.mapped cimport MappedFile, storage_error
 
-from kvengine.errors import KvError, StoreClosed, StoreReadOnly, again
+from kvengine.errors import KvError, StoreClosed, StoreReadOnly, copied_error
 from kvengine.file.local import LocalDirectory
 
 cdef extern from "<unistd.h>" nogil:
@@ -336,7 +336,7 @@ cdef class CommitGroup:
 
     def _error_of_write(self) -> KvError:
         if isinstance(self.failure, StoreClosed):
-            return again(self.failure)
+            return copied_error(self.failure)
         what = "" if self.is_lost() else " since a sync failed"
         return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
 

@@ -33,7 +33,7 @@ from kvengine.engine.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.names import MANIFEST_NAME, id_of
 from kvengine.engine.segment import MAP_BYTES, NextSegment, bytes_at
 from kvengine.engine.writer_page import WriterPage, is_foreign, open_page
-from kvengine.errors import CorruptData, StorageError, StoreClosed, again
+from kvengine.errors import CorruptData, StorageError, StoreClosed, copied_error
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -297,4 +297,4 @@ class Follower:
         )
         self._store.refuse(error)
         self._store.directory.close()
-        raise again(error) from cause
+        raise copied_error(error) from cause

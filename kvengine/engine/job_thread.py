@@ -26,7 +26,7 @@ from kvengine.clock import SystemClock
 from kvengine.engine.holding import Hold
 from kvengine.engine.job_lease import JobLease
 from kvengine.engine.worker import Task, Worker
-from kvengine.errors import InvalidRequest, StoreReadOnly, again
+from kvengine.errors import InvalidRequest, StoreReadOnly, copied_error
 from kvengine.file.folder import rest
 
 if TYPE_CHECKING:
@@ -160,14 +160,14 @@ class JobThread:
             store.refuse_inside()
             del store
         if self._closed is not None:
-            raise again(self._closed)
+            raise copied_error(self._closed)
         while True:
             task = Task(lambda: self._unless_lost(action))
             with contextlib.suppress(JobsLost):  # nothing has changed: once more, after the other
                 result: T = self._result(task, reports)
                 return result
             if self._closed is not None:
-                raise again(self._closed)
+                raise copied_error(self._closed)
 
     def _result(self, task: Task, reports: Reports | None) -> Any:
         """Carry out a task, or have it carried out, and return what it returns."""
@@ -182,7 +182,7 @@ class JobThread:
         except JobStopped:
             if self._closed is None:
                 raise
-            raise again(self._closed) from None
+            raise copied_error(self._closed) from None
 
     def _hand_over(self, task: Task, reports: Reports | None) -> None:
         """Let the thread carry out a task, and wait until it has."""

@@ -30,7 +30,7 @@ from kvengine.engine.segment_file import SegmentHeader
 from kvengine.engine.store_files import StoreFiles
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.engine.waiting import Waiting
-from kvengine.errors import StoreClosed, again
+from kvengine.errors import StoreClosed, copied_error
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
@@ -300,7 +300,7 @@ class StoreParts(StoreFiles):
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
-            raise again(self.refusal)
+            raise copied_error(self.refusal)
 
     # -- other processes
 

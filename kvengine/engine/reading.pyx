@@ -32,7 +32,7 @@ from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.record import damage
 from kvengine.entry import Entry
-from kvengine.errors import again
+from kvengine.errors import copied_error
 
 cdef enum:
     GROUP = 64                  # keys of get_many() whose memory is fetched side by side
@@ -79,7 +79,7 @@ cdef class Reader:
 
     def _refuse_use(self) -> None:
         """Raise why the store can't be used; a store that can be opened again overrides it."""
-        raise again(self.unusable)
+        raise copied_error(self.unusable)
 
     def _follow(self) -> None:
         """Take in what the writer has written since the last look; followers override it."""

@@ -25,7 +25,7 @@ from kvengine.engine.selection cimport Selection
 from kvengine.entry cimport untracked
 
 from kvengine.engine.turns import let_others_run
-from kvengine.errors import again
+from kvengine.errors import copied_error
 
 cdef enum:
     GROUP = 64                  # keys whose memory is fetched side by side
@@ -68,7 +68,7 @@ cdef class Taken:
         if self.at >= len(self.found):
             raise StopIteration
         if self.reader.unusable is not None:  # closed meanwhile, or this is a forked child
-            raise again(self.reader.unusable)
+            raise copied_error(self.reader.unusable)
         self.at += 1
         return self.found[self.at - 1]
 

@@ -32,7 +32,7 @@ from kvengine.engine.segment cimport SegmentTable
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 from kvengine.engine.record import damage
-from kvengine.errors import InvalidRequest, StorageFull, VersionConflict, again
+from kvengine.errors import InvalidRequest, StorageFull, VersionConflict, copied_error
 
 cdef enum:
     LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the pen in hand
@@ -199,7 +199,7 @@ cdef class Writer(LogEnd):
                 <Table *>table_of(self.index, write.found),
                 shard_of(table_of(self.index, write.found), write.found))
         elif self.unusable is not None or self.refusal is not None:
-            raise again(self.unusable if self.unusable is not None else self.refusal)
+            raise copied_error(self.unusable if self.unusable is not None else self.refusal)
         return 0  # it is over: try again
 
 

@@ -20,8 +20,8 @@ from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.limits import without_alias
 from kvengine.namespace.values import decode_json, encode_value
-from kvengine.tier.flights import Flight
 from kvengine.tier.memoize import is_async, kept, name_of
+from kvengine.tier.single_flight import Flight
 
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace
@@ -57,7 +57,7 @@ def write(
     data = bytes(encode_value(namespace.limits, value, "json" if kind == "json" else None, None))
     put = functools.partial(namespace.put, key, data, if_version=0, **options)
     try:
-        namespace._flights.store(key, flight, put)
+        namespace._single_flight.store(key, flight, put)
     except VersionConflict as conflict:  # another process was faster, or somebody put a value
         found = read(namespace, key, kind, conflict.found)
         if found is not ABSENT:
@@ -85,7 +85,7 @@ def get_or_set(
             return again
         return write(namespace, flight, key, make(), kind, options)
 
-    return namespace._flights.run(key, fill)
+    return namespace._single_flight.run(key, fill)
 
 
 def memoize(

@@ -24,7 +24,7 @@ from kvengine.namespace.results import (
     ListResult,
 )
 from kvengine.namespace.writing import NamespaceWriter
-from kvengine.tier.flights import Flights
+from kvengine.tier.single_flight import SingleFlight
 
 
 class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get() has a type
@@ -37,7 +37,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._flights = Flights()
+        self._single_flight = SingleFlight()
 
     def __repr__(self) -> str:
         return f"<kvengine.Namespace {self.id}>"
@@ -51,7 +51,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
             InvalidRequest: it is no key.
             VersionConflict: the key has another version than `if_version`.
         """
-        self._flights.forget(key)
+        self._single_flight.forget(key)
         return super().delete(key, if_version=if_version, durability=durability)
 
     # -- what NamespaceMapping needs
@@ -254,7 +254,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
         At most 10,000 keys in one call.  Each counts as a delete, and as successful, whether it
         was there or not.  See put_many() for arguments and errors.
         """
-        self._flights.forget_where(lambda key: True)
+        self._single_flight.forget_where(lambda key: True)
         return bulk.delete_many(self, keys, atomic, progress, durability)
 
     def delete_prefix(
@@ -272,7 +272,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
             progress: called with (keys deleted, keys there were).
         """
         if not dry_run:
-            self._flights.forget_where(lambda key: True)
+            self._single_flight.forget_where(lambda key: True)
         return bulk.delete_prefix(self, prefix, dry_run, progress)
 
     # -- files

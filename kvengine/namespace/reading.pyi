@@ -8,9 +8,9 @@ from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 
-class Blocked: ...
+class WouldBlock: ...
 
-BLOCKED: Blocked
+WOULD_BLOCK: WouldBlock
 
 @disjoint_base
 class Meter:
@@ -37,13 +37,13 @@ class NamespaceReader(Naming):
     def get(
         self, key: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]: ...
-    def get_resident(self, key: str, type: str = "text") -> Any: ...
+    def try_get(self, key: str, type: str = "text") -> Any: ...
     def entry(
         self, key: str
     ) -> tuple[bytes | memoryview, bytes, float | None, int, str | None] | None: ...
-    def glance(
+    def try_read(
         self, key: str
-    ) -> tuple[bytes | memoryview, bytes, float | None, int, str | None] | Blocked | None: ...
+    ) -> tuple[bytes | memoryview, bytes, float | None, int, str | None] | WouldBlock | None: ...
     @overload
     def get_with_metadata(
         self, key: str, type: str = "text", *, cache_ttl: int | None = None

@@ -20,7 +20,7 @@ from kvengine.engine.record cimport (
 )
 from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
 
-from kvengine.errors import InvalidRequest, NamespaceNotFound, again
+from kvengine.errors import InvalidRequest, NamespaceNotFound, copied_error
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
 
@@ -30,15 +30,15 @@ cdef str bytes_type = "bytes"
 cdef object ABSENT = ValueWithMetadata(None, None, None, 0)
 
 
-class Blocked:
-    """The type of BLOCKED, which says that a read may have to wait for the disk."""
+class WouldBlock:
+    """The type of WOULD_BLOCK, which says that a read may have to wait for the disk."""
 
     def __repr__(self) -> str:
         return "<would block>"
 
 
-BLOCKED = Blocked()
-cdef object blocked = BLOCKED
+WOULD_BLOCK = WouldBlock()
+cdef object blocked = WOULD_BLOCK
 cdef str not_json = "At least one of the requested keys corresponds to a non-json value"
 
 
@@ -87,13 +87,13 @@ cdef class NamespaceReader(Naming):
         """Refuse a namespace that was deleted."""
         cdef uint64_t now
         if self.refusal is not None:
-            raise again(self.refusal)
+            raise copied_error(self.refusal)
         if self.follows and self.store.news != self.seen:
             now = self.store.news
             try:
                 self._look_again()
             except NamespaceNotFound as error:
-                self.refusal = again(error)  # forever: it never comes back
+                self.refusal = copied_error(error)  # forever: it never comes back
                 raise
             self.seen = now
         return 0
@@ -159,8 +159,8 @@ cdef class NamespaceReader(Naming):
             return None
         return self.value_as(key, header, address, kind)
 
-    def get_resident(self, key, type="text"):
-        """Return what get() does if that needs no wait, or BLOCKED."""
+    def try_get(self, key, type="text"):
+        """Return what get() does if that needs no wait, or WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         size = self.name_of(key, name)
@@ -199,8 +199,8 @@ cdef class NamespaceReader(Naming):
             value = self.store.value_at(header, address)
         return (value, metadata, ends if ends else None, version, None)
 
-    def glance(self, key):
-        """Return what entry() does if that needs no wait, or BLOCKED."""
+    def try_read(self, key):
+        """Return what entry() does if that needs no wait, or WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         if self.follows and self.store.news != self.seen:

@@ -32,7 +32,7 @@ from kvengine.errors import (
     NotCaughtUp,
     ReplicaDiverged,
     StoreClosed,
-    again,
+    copied_error,
 )
 from kvengine.file.system import fork_watch
 from kvengine.replication import origin
@@ -175,7 +175,7 @@ class Follower:
         if self._ready and self.position >= goal:
             return True
         if self._ended:
-            raise again(self.error) if self.error else StoreClosed("it does not follow")
+            raise copied_error(self.error) if self.error else StoreClosed("it does not follow")
         return False
 
     # -- following
@@ -193,7 +193,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held():
             if self._ended:
-                raise again(self.error) if self.error else StoreClosed("it follows no more")
+                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
             self._follow(self._source, follow=False)
             return self.position
 
@@ -328,7 +328,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held(), contextlib.ExitStack() as stack:
             if self._ended:
-                raise again(self.error) if self.error else StoreClosed("it follows no more")
+                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
             if view is None:
                 if not isinstance(self._source, LocalSource):
                     raise InvalidRequest("this source gives no view of itself; give one")

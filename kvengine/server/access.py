@@ -27,7 +27,7 @@ OPEN = tokens.digest(b"")  # whose allowance everybody has who needs no token
 class Records(Protocol):
     """Where the records of tokens are read."""
 
-    def at_hand(self, key: bytes) -> bytes | object | None:
+    def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, None if there is none, or WAIT if it has to be waited for."""
 
     async def read(self, key: bytes) -> bytes | None:
@@ -103,7 +103,7 @@ class Access:
         digest = tokens.digest(header[len(BEARER) :].strip())
         if self._first_digest is not None and tokens.is_same(digest, self._first_digest):
             return self._first
-        record = self._records.at_hand(TOKENS + digest)
+        record = self._records.find_cached(TOKENS + digest)
         if record is WAIT:
             return WAIT
         return self._understood(digest, record)  # type: ignore[arg-type]  # bytes or None
@@ -146,13 +146,13 @@ class Access:
     def is_still(self, principal: Principal) -> bool:
         """True if a principal's token was not revoked since, as far as is known at once."""
         record = principal.record
-        return record is None or self._records.at_hand(principal.key) == record
+        return record is None or self._records.find_cached(principal.key) == record
 
     def is_revoked(self, principal: Principal) -> bool:
         """True if a principal's token is known to be revoked, expired or changed since."""
         if principal.record is None:
             return False
-        return self._records.at_hand(principal.key) not in (principal.record, WAIT)
+        return self._records.find_cached(principal.key) not in (principal.record, WAIT)
 
     async def principal(self, header: bytes | None) -> Principal | None:
         """Return whose request has this Authorization header; None: nobody's.

@@ -27,7 +27,7 @@ from kvengine.namespace.layout import DATA
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.watching import key_change
-from kvengine.server.going_on import Write
+from kvengine.server.streaming import Write
 
 HEARTBEAT_S = 1.0
 HEARTBEAT = bytes(4)

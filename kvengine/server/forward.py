@@ -32,10 +32,10 @@ from kvengine.server.access import Refused
 from kvengine.server.admission import DOWNLOADS, MEMORY, UPLOADS, stream_kind
 from kvengine.server.app import Endpoint
 from kvengine.server.backend import Backend
-from kvengine.server.going_on import until
 from kvengine.server.messages import ClientLeft, Request, Response, credentials
 from kvengine.server.rest.endpoint import GRAPHQL
 from kvengine.server.rest.envelope import UNAVAILABLE, ApiError, api_error, failure
+from kvengine.server.streaming import until
 from kvengine.server.v1 import turned_away
 from kvengine.server.workerd import refusal
 

@@ -6,8 +6,8 @@ the endpoints, which give the same answers.
 
 Invariants:
 
-* A request is answered here only if it is whole, has no body, and an endpoint would answer it with 200
-  or, of an absent key, with 404.
+* A request is answered here only if it is whole, has no body, and an endpoint would answer it with
+  200 or, of an absent key, with 404.
 * A request is metered, and taken from its token's rate, once: what is left to the endpoints is not
   counted here.
 * The token's record is looked for on each request, so a revoked token opens nothing any more.
@@ -95,7 +95,7 @@ cdef class HotEndpoint:
         self.rest_not_found = rest_not_found
 
     def meet(self, namespace_id: str, reader) -> None:
-        """From now on answer reads of a namespace; `reader` has glance()."""
+        """From now on answer reads of a namespace; `reader` has try_read()."""
         self.readers[namespace_id.encode()] = reader
 
     def forget(self, namespace_id: str) -> None:
@@ -159,7 +159,7 @@ cdef class HotEndpoint:
             key = PyUnicode_DecodeUTF8(name, size, NULL)
         except UnicodeDecodeError:
             return None
-        found = reader.glance(key)
+        found = reader.try_read(key)
         if found is None:
             if surface == REST:
                 self.counts[REST_ABSENT] += 1

@@ -26,8 +26,8 @@ from kvengine.server.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.backend import Backend
 from kvengine.server.figure_rows import BOUNDS_S
 from kvengine.server.figures import HOT_KIND, METERED, Figures, Times
-from kvengine.server.going_on import until
 from kvengine.server.messages import Request, Response
+from kvengine.server.streaming import until
 
 LINE_S = 1.0  # between two lines, at the most
 GAP_S = 0.05  # between two lines, at the least

@@ -34,8 +34,8 @@ from kvengine.replication.local_source import LocalSource
 from kvengine.replication.log_server import Nothing
 from kvengine.server.admission import LOGS, MEMORY, NEWS
 from kvengine.server.backend import Backend
-from kvengine.server.going_on import LOG_EXECUTOR, Write, until, written
 from kvengine.server.messages import PIECE_BYTES, Request, Response, in_pieces
+from kvengine.server.streaming import LOG_EXECUTOR, Write, until, written
 from kvengine.tier import codec
 from kvengine.tier.codec import Kind
 from kvengine.tier.messages import Answer, Want

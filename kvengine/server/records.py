@@ -8,7 +8,7 @@ from typing import Any
 
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
-from kvengine.errors import UpstreamUnavailable, again
+from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.access import WAIT
 from kvengine.tier.messages import Shown
 from kvengine.tier.reading import Ask
@@ -24,7 +24,7 @@ class StoreRecords:
     def __init__(self, db: Database) -> None:
         self._store = db.store
 
-    def at_hand(self, key: bytes) -> bytes | object | None:
+    def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, or None if there is none."""
         return self._store.get(key)
 
@@ -43,7 +43,7 @@ class CopiedRecords:
         self._edge = edge
         self._waiting = 0
 
-    def at_hand(self, key: bytes) -> bytes | object | None:
+    def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, or WAIT if the location has to ask."""
         shown = self._edge.tier.lookup(key, ASK)
         return WAIT if shown is None else shown.value
@@ -77,5 +77,5 @@ class CopiedRecords:
         finally:
             self._waiting -= 1
         if isinstance(shown, Exception):
-            raise again(shown)
+            raise copied_error(shown)
         return shown.value

@@ -30,11 +30,11 @@ from kvengine.server.access import Refused
 from kvengine.server.admission import WATCHES
 from kvengine.server.backend import Backend
 from kvengine.server.calls import Call
-from kvengine.server.going_on import Write, written
 from kvengine.server.json_body import loads, understood
 from kvengine.server.live import Live
 from kvengine.server.log_endpoint import BINARY, LogEndpoint
 from kvengine.server.messages import Request, Response, decoded
+from kvengine.server.streaming import Write, written
 from kvengine.server.tokens import Token
 
 SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows

@@ -28,7 +28,7 @@ from kvengine.tier.counters import Counters
 from kvengine.tier.disk import DiskCopies
 from kvengine.tier.floors import Floors
 from kvengine.tier.held import Copies
-from kvengine.tier.lookup import Held, Lookup
+from kvengine.tier.lookup import CacheEntry, Lookup
 from kvengine.tier.messages import Answer, Done, Shown, Upstream, Want
 from kvengine.tier.question import Ask, Flight, Reader, Waiter, each
 from kvengine.tier.settings import Settings
@@ -68,7 +68,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         self.begun = False  # it knows what it must not fall behind
         self.floors = Floors(settings.floor_groups)
         self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
-        self._flights: dict[bytes, Flight] = {}
+        self._in_flight: dict[bytes, Flight] = {}
         self.why_closed = "the location was closed"
         self._unsettled: list[Reader] = []  # who waits until no key is in doubt
         self._settling_since = float("-inf")
@@ -136,7 +136,7 @@ class Asking(Lookup, metaclass=ABCMeta):
             return
         held = self.copies.peek(key)
         waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE", now)
-        flight = self._flights.get(key)
+        flight = self._in_flight.get(key)
         floor = max(self.floors.of(key), ask.floor)
         given_up = now - self.settings.timeout_s
         is_lax = flight is not None and flight.ttl > ask.ttl  # a tier may answer from a copy
@@ -150,7 +150,7 @@ class Asking(Lookup, metaclass=ABCMeta):
                 return
             flight = Flight(key, floor, held, ask.ttl, now)
             flights.append(flight)  # first: who is interrupted here gives back what is in the list
-            self._flights[key] = flight
+            self._in_flight[key] = flight
             if self.breaker.error is not None:
                 self._later(self.settings.grace_s, lambda: self._end_probe(flight))
         flight.waiters.append(waiter)
@@ -161,7 +161,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         if me in carriers:
             return True
         # Who comes from inside would wait for himself, or for a thread that does so for this one.
-        return flight.sender != 0 and any(one.sender == me for one in self._flights.values())
+        return flight.sender != 0 and any(one.sender == me for one in self._in_flight.values())
 
     def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
         """Answer who can't have a question asked, at once."""
@@ -222,16 +222,16 @@ class Asking(Lookup, metaclass=ABCMeta):
         """Let those who look at copies know the floor of all keys."""
         self.floor = IN_DOUBT if self.floors.in_doubt(None) else self.floors.of_all
 
-    def _refresh(self, key: bytes, held: Held, ask: Ask) -> None:
+    def _refresh(self, key: bytes, held: CacheEntry, ask: Ask) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
-        if key in self._flights or self.breaker.error is not None or self._is_inside():
+        if key in self._in_flight or self.breaker.error is not None or self._is_inside():
             return
         flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
         try:
             with self._lock:
-                if key in self._flights or self.floors.in_doubt(key):
+                if key in self._in_flight or self.floors.in_doubt(key):
                     return
-                self._flights[key] = flight
+                self._in_flight[key] = flight
                 self._counters.refreshes += 1
             self._send([flight])
         except BaseException:
@@ -297,8 +297,8 @@ class Asking(Lookup, metaclass=ABCMeta):
     def _end_waiting(self, error: Exception) -> None:
         """Let nobody wait any more: the upstream does not answer, or this location ends."""
         with self._lock:
-            flights = list(self._flights.values())
-            self._flights.clear()
+            flights = list(self._in_flight.values())
+            self._in_flight.clear()
             readers, self._unsettled = self._unsettled, []
         for key, ask, done in readers:
             self._give_up(key, ask, done, error)
@@ -309,7 +309,7 @@ class Asking(Lookup, metaclass=ABCMeta):
     def _end_probe(self, flight: Flight) -> None:
         """Let nobody wait for a probe that was not answered soon."""
         with self._lock:
-            if self.breaker.error is None or self._flights.get(flight.key) is not flight:
+            if self.breaker.error is None or self._in_flight.get(flight.key) is not flight:
                 return
             self.breaker.failed(self.breaker.error, self._monotonic())
             error = self.breaker.refusal()
@@ -326,7 +326,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         """Answer nothing in this process, in which nobody keeps the copies current."""
         self.closed, self.why_closed = True, FORKED
         self._lock = threading.RLock()
-        self._flights, self._unsettled = {}, []
+        self._in_flight, self._unsettled = {}, []
 
     def _give_up(self, key: bytes, ask: Ask, done: Done, error: Exception) -> None:
         shown = self._stale(key, ask) if isinstance(error, SILENT) else None
@@ -355,5 +355,5 @@ class Asking(Lookup, metaclass=ABCMeta):
         return held.shown(now - checked, as_of, "STALE")
 
     def _forget_flight(self, flight: Flight) -> None:
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        if self._in_flight.get(flight.key) is flight:
+            del self._in_flight[flight.key]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvengine.errors import RateLimited, UpstreamUnavailable, again
+from kvengine.errors import RateLimited, UpstreamUnavailable, copied_error
 from kvengine.tier.messages import NEVER
 from kvengine.tier.settings import Settings
 
@@ -84,7 +84,7 @@ class Breaker:
         """Return what a reader is told who can't ask."""
         error = self._newest
         if isinstance(error, UpstreamUnavailable):
-            return again(error)
+            return copied_error(error)
         return UpstreamUnavailable(f"the upstream does not answer: {error}")
 
     def _judge(self, error: Exception, now: float) -> bool:

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.tier.entries cimport Entries
-from kvengine.tier.flights cimport Epoch, Flight
+from kvengine.tier.single_flight cimport Epoch, Flight
 
 cdef enum:
     HELD = 0

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Self
 from typing_extensions import disjoint_base
 
 from kvengine.tier.entries import Entries
-from kvengine.tier.flights import Epoch, Flight
+from kvengine.tier.single_flight import Epoch, Flight
 
 POLICIES: tuple[str, ...]
 

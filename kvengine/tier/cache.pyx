@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.tier.adaptive cimport Adaptive
 from kvengine.tier.entries cimport Entries, memory_of
-from kvengine.tier.flights cimport Epoch, Flight
+from kvengine.tier.single_flight cimport Epoch, Flight
 from kvengine.tier.greedy cimport Greedy
 from kvengine.tier.s3fifo cimport S3Fifo
 from kvengine.tier.table cimport NO_SLOT, Table

@@ -23,7 +23,7 @@ from typing import Any
 
 from kvengine.engine.store import Store
 from kvengine.errors import CorruptData, KvError, NotAStore
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.messages import NEVER
 
 HEAD = struct.Struct("<QQdH")
@@ -79,7 +79,7 @@ class DiskCopies:
         elif next(iter(self.store.keys()), None) is not None:
             raise NotAStore(f"{path} is a store with other things than a location's copies")
 
-    def get(self, key: bytes) -> Held | None:
+    def get(self, key: bytes) -> CacheEntry | None:
         """Return the copy of a key."""
         if self._failed:
             return None
@@ -97,7 +97,7 @@ class DiskCopies:
             self._fail(error)
             return None
         start = HEAD.size + size
-        held = Held(
+        held = CacheEntry(
             data[start:], data[HEAD.size : start], expires_at or None, version, as_of, NEVER
         )
         held.from_disk = True
@@ -113,7 +113,7 @@ class DiskCopies:
         if self.position is not None and self.position[0] > origin_version:
             self.clear()  # the center is another one, or was restored from a backup
 
-    def keep(self, key: bytes, held: Held) -> None:
+    def keep(self, key: bytes, held: CacheEntry) -> None:
         """Write a copy."""
         head = HEAD.pack(held.version, held.as_of, held.expires_at or 0.0, len(held.metadata))
         data = b"".join((head, held.metadata, held.value or b""))

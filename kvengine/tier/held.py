@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.memory import Cache
 
 if TYPE_CHECKING:
@@ -39,20 +39,20 @@ class Copies:
         self.disk = disk
         self.moves = 0  # counts changes
 
-    def peek(self, key: bytes) -> Held | None:
+    def peek(self, key: bytes) -> CacheEntry | None:
         """Return what is held of a key, without making it more popular."""
-        held: Held | None = self.values.peek(key)
+        held: CacheEntry | None = self.values.peek(key)
         if held is None and self._knows_absent:
             held = self.absent.peek(key)
         return self.disk.get(key) if held is None and self.disk is not None else held
 
-    def promote(self, key: bytes, held: Held) -> None:
+    def promote(self, key: bytes, held: CacheEntry) -> None:
         """Hold a copy in memory too, which was found on disk."""
         size = len(key) + held.size
         if size <= self._largest:
             self.values.set(key, held, size)
 
-    def keep(self, key: bytes, held: Held) -> None:
+    def keep(self, key: bytes, held: CacheEntry) -> None:
         """Hold a copy instead of what was held before."""
         self.moves += 1
         size = len(key) + held.size

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from kvengine.errors import UpstreamUnavailable
 from kvengine.tier.board import Board, Later
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.messages import NEVER, Answer, Done, News, Notice, Shown, Want
 from kvengine.tier.reading import Ask, Reading, Upstream
 from kvengine.tier.settings import Settings
@@ -128,7 +128,9 @@ class Location(Reading):
             self._counters.pushed += 1
             self.copies.keep(
                 key,
-                Held(notice.value, notice.metadata, notice.expires_at, version, version, NEVER),
+                CacheEntry(
+                    notice.value, notice.metadata, notice.expires_at, version, version, NEVER
+                ),
             )
         else:
             self._counters.invalidations += 1

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.tier.cache cimport CacheCore
 
-cdef class Held:
+cdef class CacheEntry:
     cdef readonly bytes value       # None: absent
     cdef readonly bytes metadata
     cdef readonly object expires_at
@@ -25,5 +25,5 @@ cdef class Lookup:
     cdef double negative_ttl_s, refresh_share
 
     cdef double now(self) except? -1
-    cdef Held held_of(self, bytes key)
-    cdef Held find(self, bytes key, object ask, double ttl, uint64_t floor)
+    cdef CacheEntry held_of(self, bytes key)
+    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t floor)

@@ -12,7 +12,7 @@ CLOCK_RATES: float
 COPY_BYTES: int
 
 @disjoint_base
-class Held:
+class CacheEntry:
     value: bytes | None
     metadata: bytes
     expires_at: float | None
@@ -31,7 +31,7 @@ class Held:
         as_of: int,
         checked: float,
     ) -> Self: ...
-    def checked_again(self, as_of: int, checked: float) -> Held: ...
+    def checked_again(self, as_of: int, checked: float) -> CacheEntry: ...
     def shown(self, age: float, as_of: int, status: str) -> Shown: ...
     @property
     def size(self) -> int: ...

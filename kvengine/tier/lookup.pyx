@@ -30,7 +30,7 @@ cdef object new_tuple = tuple.__new__
 cdef object SHOWN = messages.Shown
 
 
-cdef class Held:
+cdef class CacheEntry:
     """A copy of a value, or the knowledge that a key is absent (`version` is 0)."""
 
     def __cinit__(
@@ -41,9 +41,9 @@ cdef class Held:
         self.version, self.as_of, self.checked = version, as_of, checked
         self.read_at = NEVER_READ
 
-    def checked_again(self, uint64_t as_of, double checked) -> Held:
+    def checked_again(self, uint64_t as_of, double checked) -> CacheEntry:
         """Return the same value, known to be the newest at a later moment."""
-        return Held(
+        return CacheEntry(
             self.value, self.metadata, self.expires_at, self.version, max(as_of, self.as_of),
             max(checked, self.checked))
 
@@ -86,7 +86,7 @@ cdef class Lookup:
         clock_gettime(CLOCK_MONOTONIC, &moment)
         return moment.tv_sec + moment.tv_nsec * 1e-9
 
-    cdef Held held_of(self, bytes key):
+    cdef CacheEntry held_of(self, bytes key):
         """Return what is held of a key, or None."""
         cdef object held = self.values.lookup(key, None)
         if held is None and self.negative_ttl_s > 0:
@@ -95,12 +95,12 @@ cdef class Lookup:
             held = self._from_disk(key)
         return held
 
-    cdef Held find(self, bytes key, object ask, double ttl, uint64_t floor):
+    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t floor):
         """Return the copy of a key if it may be shown, or None."""
         # First: news that come while the copy is looked at make it look older, never younger.
         cdef double heard = self.heard, checked, now, age, limit = ttl
         cdef uint64_t position = self.position, covered_from = self.covered_from, as_of
-        cdef Held held = self.held_of(key)
+        cdef CacheEntry held = self.held_of(key)
         if held is None:
             return None
         checked, as_of = held.checked, held.as_of
@@ -128,7 +128,7 @@ cdef class Lookup:
         """Return what is held of a key if it may be shown, or None."""
         cdef double heard = self.heard
         cdef uint64_t position = self.position, covered_from = self.covered_from
-        cdef Held held = self.find(key, ask, ask.ttl, ask.floor)
+        cdef CacheEntry held = self.find(key, ask, ask.ttl, ask.floor)
         if held is None:
             return None
         cdef double checked = held.checked
@@ -137,8 +137,8 @@ cdef class Lookup:
             checked, as_of = max(checked, heard), max(as_of, position)
         return held.shown(max(held.read_at - checked, 0.0) * FASTEST, as_of, "HIT")
 
-    def _from_disk(self, bytes key) -> Held | None:
+    def _from_disk(self, bytes key) -> CacheEntry | None:
         """Return the copy that is on disk; reading.py has it."""
 
-    def _refresh(self, bytes key, Held held, ask) -> None:
+    def _refresh(self, bytes key, CacheEntry held, ask) -> None:
         """Ask for a key whose copy will soon be too old; reading.py has it."""

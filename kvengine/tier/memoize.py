@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterat
 from typing import Any
 
 from kvengine.errors import InvalidType
-from kvengine.tier.flights import Flight, Flights
+from kvengine.tier.single_flight import Flight, SingleFlight
 
 MISSING = object()
 
@@ -98,7 +98,7 @@ def memoize(
             return key_of(function, args, kwargs)
         return Arguments((function, key(*args, **kwargs)))
 
-    flights = Flights(cache.epoch)
+    flights = SingleFlight(cache.epoch)
     form = _async if is_async(function) else _sync
     call = form(cache, function, ttl, name, flights)
 
@@ -120,7 +120,7 @@ def _sync(
     function: Callable[..., Any],
     ttl: float | None,
     name: Callable[..., Hashable],
-    flights: Flights,
+    flights: SingleFlight,
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -147,7 +147,7 @@ def _async(
     function: Callable[..., Any],
     ttl: float | None,
     name: Callable[..., Hashable],
-    flights: Flights,
+    flights: SingleFlight,
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.messages import Done
 
 
@@ -40,7 +40,9 @@ class Flight:
 
     __slots__ = ("attempts", "floor", "held", "key", "sender", "sent", "ttl", "waiters")
 
-    def __init__(self, key: bytes, floor: int, held: Held | None, ttl: float, now: float) -> None:
+    def __init__(
+        self, key: bytes, floor: int, held: CacheEntry | None, ttl: float, now: float
+    ) -> None:
         self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
         self.sent, self.attempts = now, 0
         self.sender = 0  # the thread that is about to send it

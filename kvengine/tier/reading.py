@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from kvengine.errors import UpstreamUnavailable
 from kvengine.tier.asking import Asking
 from kvengine.tier.gathering import Gathering
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.messages import Answer, Done, Upstream
 from kvengine.tier.question import Ask, Flight, Reader, each
 
@@ -61,7 +61,7 @@ class Reading(Asking):
         if missing:
             self.ask_for(missing)
 
-    def _from_disk(self, key: bytes) -> Held | None:
+    def _from_disk(self, key: bytes) -> CacheEntry | None:
         """Return the copy that is on disk, and hold it in memory if it is still the right one."""
         copies = self.copies
         if copies.disk is None:
@@ -113,7 +113,7 @@ class Reading(Asking):
         useless = late or not _is_complete(answer, flight)
         return not (useless or max(answer.as_of, answer.version) < flight.floor)
 
-    def _keep(self, flight: Flight, answer: Answer) -> Held:
+    def _keep(self, flight: Flight, answer: Answer) -> CacheEntry:
         """Take an answer among the copies, and return it."""
         key, checked, moves = flight.key, flight.sent - answer.age, self.copies.moves
         as_of = max(answer.as_of, answer.version)
@@ -121,7 +121,7 @@ class Reading(Asking):
             self._counters.unchanged += 1
             held = flight.held.checked_again(as_of, checked)
         else:
-            held = Held(
+            held = CacheEntry(
                 answer.value, answer.metadata, answer.expires_at, answer.version, as_of, checked
             )
         present = self.copies.peek(key)
@@ -138,7 +138,7 @@ class Reading(Asking):
             self.copies.drop(key)
         return held
 
-    def _answer(self, flight: Flight, held: Held) -> None:
+    def _answer(self, flight: Flight, held: CacheEntry) -> None:
         now = self._monotonic()
         held.read_at = now
         late: list[Reader] = []
@@ -177,7 +177,7 @@ def _is_complete(answer: Answer, flight: Flight) -> bool:
     return answer.version == 0 or answer.value is not None
 
 
-def _is_newer(present: Held, held: Held) -> bool:
+def _is_newer(present: CacheEntry, held: CacheEntry) -> bool:
     """True if a copy is newer than what the upstream just answered."""
     if held.version == 0 and present.expires_at is not None and present.version <= held.as_of:
         return False  # it was there and is absent now, without a change: it has expired

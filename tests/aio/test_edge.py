@@ -186,7 +186,7 @@ def test_tasks_that_miss_at_once_share_one_question_and_hold_no_thread():
         slow = Slow(edge)
         tasks = [asyncio.create_task(kv.get("k")) for _ in range(100)]
         await wait_for(
-            lambda: slow.held and len(slow.tier._flights[slow.held[0][0][0].key].waiters) == 100
+            lambda: slow.held and len(slow.tier._in_flight[slow.held[0][0][0].key].waiters) == 100
         )
         await kv.put("meanwhile", "1")  # there are fewer threads than tasks
         assert slow.asked == 1

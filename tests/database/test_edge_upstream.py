@@ -16,7 +16,7 @@ ASYNC = [kvengine.aio.Database, kvengine.aio.Edge, AsyncRemoteDatabase]
 
 # Not for users: what edges, servers and namespaces need of a database.
 INTERNAL = {
-    "ask", "ask_many", "call", "check_usable", "followed", "forget", "limits_at_hand", "meet",
+    "ask", "ask_many", "call", "check_usable", "followed", "forget", "known_limits", "meet",
     "shown", "streamed", "upstream", "wait", "wrote",
 }  # fmt: skip
 OF_A_STORE = {"clock", "consumer", "consumers", "in_memory", "snapshot"}  # that is in this process

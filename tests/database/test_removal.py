@@ -40,7 +40,7 @@ def test_it_is_out_of_reach_at_once():
         for call in (
             lambda: kv.get("key00001"),
             lambda: kv.get(["key00001"]),
-            lambda: kv.get_resident("key00001"),
+            lambda: kv.try_get("key00001"),
             lambda: kv.get_with_metadata("key00001"),
             lambda: kv.get_metadata("key00001"),
             lambda: "key00001" in kv,

@@ -16,7 +16,7 @@ CALLS = {
     "get of many": lambda kv, key: kv.get(["fine", key]),
     "get of many as streams": lambda kv, key: kv.get(["fine", key], "stream"),
     "get_many": lambda kv, key: kv.get_many([key]),
-    "get_resident": lambda kv, key: kv.get_resident(key),
+    "try_get": lambda kv, key: kv.try_get(key),
     "get_with_metadata": lambda kv, key: kv.get_with_metadata(key),
     "get_with_metadata of many": lambda kv, key: kv.get_with_metadata(["fine", key]),
     "get_metadata": lambda kv, key: kv.get_metadata(key),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kvengine import CorruptData, Database, InvalidRequest, Limits, StoreClosed, open  # noqa: A004
 from kvengine.namespace.namespace import Namespace
-from kvengine.namespace.reading import BLOCKED, Meter, NamespaceReader
+from kvengine.namespace.reading import WOULD_BLOCK, Meter, NamespaceReader
 from tests.engine.test_reading import is_cold
 
 SIZES = [0, 1, 100, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20]
@@ -94,7 +94,7 @@ def test_a_key_may_be_of_a_class_that_is_a_str(kv):
         kv.put(key, "red", metadata=1)
         assert kv.get(key) == kv.get(["color"])["color"] == kv.get([key])[key] == "red"
         assert kv.get_metadata(key).name == "color"
-        assert kv.get_resident(key) == "red"
+        assert kv.try_get(key) == "red"
         assert key in kv
         assert kv.increment(Name("n")) > 0
         assert kv.touch(key, expiration_ttl=60)
@@ -129,8 +129,8 @@ def test_reads_are_counted_found_or_not(kv):
     assert counted(lambda: kv.get_with_metadata(["key", "no"])) == (2, 5)
     assert counted(lambda: kv.get_metadata("key")) == (1, 0)
     assert counted(lambda: "key" in kv) == (1, 0)
-    assert counted(lambda: kv.get_resident("key")) == (1, 5)
-    assert counted(lambda: kv.get_resident("key", "stream")) == (0, 0)  # comes again as get()
+    assert counted(lambda: kv.try_get("key")) == (1, 5)
+    assert counted(lambda: kv.try_get("key", "stream")) == (0, 0)  # comes again as get()
     for call in (lambda: kv.get(""), lambda: kv.get(["key", ""]), lambda: kv.get("key", "xml")):
         with pytest.raises(InvalidRequest):
             call()
@@ -167,14 +167,14 @@ def test_resident_reads_of_what_is_in_memory(kv):
     kv.put("small", "value")
     kv.put("large", value_of(65535))
     kv.put("too large", value_of(65536))
-    assert kv.get_resident("small") == "value"
-    assert kv.get_resident("small", "bytes") == b"value"
-    assert kv.get_resident("large", "bytes") == value_of(65535)
-    assert kv.get_resident("no") is None
-    assert kv.get_resident("too large") is BLOCKED
-    assert kv.get_resident("small", "stream") is BLOCKED
-    assert kv.get_resident("no", "stream") is BLOCKED
-    assert repr(BLOCKED) == "<would block>"
+    assert kv.try_get("small") == "value"
+    assert kv.try_get("small", "bytes") == b"value"
+    assert kv.try_get("large", "bytes") == value_of(65535)
+    assert kv.try_get("no") is None
+    assert kv.try_get("too large") is WOULD_BLOCK
+    assert kv.try_get("small", "stream") is WOULD_BLOCK
+    assert kv.try_get("no", "stream") is WOULD_BLOCK
+    assert repr(WOULD_BLOCK) == "<would block>"
 
 
 @pytest.fixture
@@ -201,14 +201,14 @@ def cold(tmp_path_factory):
 
 
 def test_a_read_from_disk_would_block_until_it_was_done(cold):
-    assert cold.get_resident("no") is None
-    assert cold.get_resident("0190") is BLOCKED
+    assert cold.try_get("no") is None
+    assert cold.try_get("0190") is WOULD_BLOCK
     reads = cold.meter.reads
     for number in range(200):
         assert len(cold.get(f"{number:04d}", "bytes")) == 8000
     assert cold.meter.reads == reads + 200
     cold.get("0190")  # all around it is in memory: from now on this is known
-    assert len(cold.get_resident("0190")) == 8000
+    assert len(cold.try_get("0190")) == 8000
 
 
 def test_a_reader_that_has_to_catch_up_would_block(tmp_path):
@@ -219,13 +219,13 @@ def test_a_reader_that_has_to_catch_up_would_block(tmp_path):
         writer.namespace("ns").put("key", "value")
         writer.namespace("other").put("key", "value")
         kv, other = reader.namespace("ns"), reader.namespace("other")
-        assert kv.get_resident("key") is BLOCKED  # it has not looked at the catalog yet
-        assert kv.get("key") == kv.get_resident("key") == "value"
+        assert kv.try_get("key") is WOULD_BLOCK  # it has not looked at the catalog yet
+        assert kv.get("key") == kv.try_get("key") == "value"
         writer.namespace("ns").put("key", "new")
-        assert kv.get_resident("key") is BLOCKED
+        assert kv.try_get("key") is WOULD_BLOCK
         other.get("key")  # takes in what is new, but the catalog is still to be looked at
-        assert kv.get_resident("key") is BLOCKED
-        assert kv.get("key") == kv.get_resident("key") == "new"
+        assert kv.try_get("key") is WOULD_BLOCK
+        assert kv.get("key") == kv.try_get("key") == "new"
 
 
 # -- when it can't be
@@ -257,7 +257,7 @@ def test_after_close_every_call_says_so(kv, db):
         lambda: kv.get("key"),
         lambda: kv.get(["key"]),
         lambda: kv.get([]),
-        lambda: kv.get_resident("key"),
+        lambda: kv.try_get("key"),
         lambda: kv.get_with_metadata("key"),
         lambda: kv.get_with_metadata(["key"]),
         lambda: kv.get_metadata("key"),

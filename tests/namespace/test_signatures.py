@@ -15,8 +15,8 @@ ASYNC = [kvengine.aio.Namespace, kvengine.aio.EdgeNamespace, AsyncRemoteNamespac
 
 # Not for users: what a database, an edge, or a server needs of a namespace.
 INTERNAL = {
-    "ask", "check_usable", "decoded", "entry", "get_at_hand", "get_resident", "glance", "is_known",
-    "is_there", "limits_at_hand", "meter", "name", "number", "origin", "prefix", "refuse", "store",
+    "ask", "check_usable", "decoded", "entry", "try_get", "try_read", "is_known",
+    "is_there", "known_limits", "meter", "name", "number", "origin", "prefix", "refuse", "store",
 }  # fmt: skip
 # Methods of a dict, which can't be awaited as such.
 OF_A_DICT = {"clear", "items", "popitem", "setdefault", "update", "values"}

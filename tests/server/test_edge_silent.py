@@ -124,7 +124,7 @@ def test_who_waits_when_a_location_is_closed_is_told(proxy):
     threads = [threading.Thread(target=read) for _ in range(5)]
     for one in threads:
         one.start()
-    until(lambda: len(edge.tier._flights) > 0, "nobody asks")
+    until(lambda: len(edge.tier._in_flight) > 0, "nobody asks")
     edge.close()
     for one in threads:
         one.join(30)

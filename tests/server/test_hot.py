@@ -33,7 +33,7 @@ VALUES: dict[str, Any] = {
 class Reader:
     meter = SimpleNamespace(reads=0, bytes_out=0)
 
-    def glance(self, key: str) -> Any:
+    def try_read(self, key: str) -> Any:
         if key == "gone":
             raise NamespaceNotFound("gone")
         return VALUES.get(key)

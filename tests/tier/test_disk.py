@@ -12,7 +12,7 @@ from kvengine import Database, Edge, NotAStore, Store, StoreLocked, UpstreamUnav
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 from kvengine.tier.messages import Notice
 from tests.tier.bench import Bench
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def copy(value, version=1, as_of=5):
-    return Held(value, b"meta", 4e9, version, as_of, 0.0)
+    return CacheEntry(value, b"meta", 4e9, version, as_of, 0.0)
 
 
 def values(disk, *keys):
@@ -55,11 +55,11 @@ def test_after_a_kill_nothing_that_was_dropped_before_the_position_is_there(tmp_
     code = """
 import sys
 from kvengine.tier.disk import DiskCopies
-from kvengine.tier.lookup import Held
+from kvengine.tier.lookup import CacheEntry
 disk = DiskCopies(sys.argv[1], 1 << 20)
 disk.reach(0, 0)
 for version in range(1, 1 << 30):
-    disk.keep(b"k%d" % version, Held(b"v", b"", None, version, version, 0.0))
+    disk.keep(b"k%d" % version, CacheEntry(b"v", b"", None, version, version, 0.0))
     disk.drop(b"k%d" % (version - 3))
     disk.reach(version, version // 7)
     if version % 100 == 0:

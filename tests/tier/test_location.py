@@ -73,7 +73,7 @@ def test_without_news_a_copy_is_asked_again_after_its_time(bench):
     bench.time.run_until(59.0)
     assert bench.read()[0].status == "HIT"
     bench.upstream.asked.clear()  # the refresh of a popular key, which is lost
-    bench.location._flights.clear()
+    bench.location._in_flight.clear()
     bench.time.run_until(60.1)
     results = bench.read()
     ((want,), _) = bench.upstream.asked[0]

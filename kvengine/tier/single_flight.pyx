@@ -1,4 +1,4 @@
-"""Flights: of all who miss a key at once one makes its value, and the others wait for it.
+"""SingleFlight: of all who miss a key at once one makes its value, and the others wait for it.
 
 Threads and tasks, also of several event loops, wait for each other.
 
@@ -78,7 +78,7 @@ def _tell(future):
     tell(future)
 
 
-cdef class Flights:
+cdef class SingleFlight:
     """Values that are being made, by key.
 
     Args:

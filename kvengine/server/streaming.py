@@ -51,7 +51,7 @@ class Ended(Exception):
     """Nobody takes what is written any more."""
 
 
-class Held:
+class Pieces:
     """Pieces on their way from a thread to a client.
 
     Args:
@@ -135,7 +135,9 @@ class Writing:
     Thread-safety: for one thread.
     """
 
-    def __init__(self, held: Held, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+    def __init__(
+        self, held: Pieces, loop: asyncio.AbstractEventLoop, ended: threading.Event
+    ) -> None:
         self._held, self._loop, self._ended, self._reserved = held, loop, ended, 0
         self._holds, self.making = 0, held.making
 
@@ -211,7 +213,7 @@ async def written(
         executor: has a thread for each of its kind.
     """
     loop = asyncio.get_running_loop()
-    held = Held(request)
+    held = Pieces(request)
     ended = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Flights: what is forgotten, interrupted, needed in a circle, or wanted by other event loops."""
+"""SingleFlight: what is forgotten, interrupted, recursive, or wanted by other event loops."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Flights: of all who miss a key at once one makes its value, and the others wait for it."""
+"""SingleFlight: of all who miss a key at once one makes its value, and the others wait for it."""
 
 from libc.stdint cimport uint64_t
 
@@ -22,7 +22,7 @@ cdef class Flight:
     cdef inline bint is_void(self) noexcept:
         return self.is_forgotten or self.began != self.epoch.now
 
-cdef class Flights:
+cdef class SingleFlight:
     cdef Epoch epoch
     cdef dict under_way         # by key
     cdef dict stores            # the key of each flight that is being stored
