@@ -59,12 +59,12 @@ def folder_argument(command: Command) -> Command:
 
 def hex_option(command: Command) -> Command:
     """Add ``--hex``."""
-    return click.option("--hex", "as_hex", is_flag=True, help="Keys are given as hex.")(command)
+    return click.option("--hex", "as_hex", is_flag=True, help="Keys are hexadecimal.")(command)
 
 
 def json_option(command: Command) -> Command:
     """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def null_option(command: Command) -> Command:

@@ -37,7 +37,7 @@ class Row(NamedTuple):
 @click.command()
 @click.option(
     "--keys", type=click.IntRange(min=1), default=100_000, show_default=True, metavar="N",
-    help="How many keys of 16 bytes, with values of 100 bytes.",
+    help="Number of keys, of 16 bytes, with values of 100 bytes.",
 )  # fmt: skip
 @json_option
 def bench(keys: int, as_json: bool) -> None:

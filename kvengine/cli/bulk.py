@@ -88,7 +88,7 @@ def _checked_key(kv: kvengine.Namespace, where: str, item: Any) -> str:
 @no_atomic_option
 @json_option
 def delete(place: Place, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bool) -> None:
-    """Delete the keys in FILE, after a question. An absent key is no failure.
+    """Delete the keys in FILE, after a question. An absent key is not an error.
 
     A key is a string or an object with a "name", as in the output of "key list". With --json,
     a report is printed.

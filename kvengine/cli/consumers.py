@@ -10,7 +10,7 @@ from kvengine.cli.text import json_line
 
 @click.command()
 @data_option
-@click.option("--remove", metavar="NAME", help="Forget this consumer; nothing is kept for it.")
+@click.option("--remove", metavar="NAME", help="Remove this consumer.")
 @json_option
 def consumers(data: str, remove: str | None, as_json: bool) -> None:
     """Print named consumers: name, position, and how many versions the store is ahead."""

@@ -26,7 +26,7 @@ from kvengine.options import DURABILITIES, Durability
     help="Delete only if the key has this version.",
 )
 @click.option("--durability", type=click.Choice(DURABILITIES), help="As for put.")
-@click.option("-f", "--force", is_flag=True, help="An absent key is no failure.")
+@click.option("-f", "--force", is_flag=True, help="An absent key is not an error.")
 @json_option
 def delete(
     data: str,

@@ -19,7 +19,7 @@ from kvengine.cli.text import counted, json_line, size_text
     show_default=True,
     help="An object on each line, or the array that wrangler kv bulk put takes.",
 )
-@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
 @click.option("--start-after", type=utf8, metavar="KEY", help="Only keys that come after this one.")
 @click.option("--resume", is_flag=True, help="Go on with the export that was interrupted.")
 @json_option

@@ -23,7 +23,7 @@ from kvengine.errors import KeyNotFound
 def get(data: str, key: str, as_hex: bool, as_json: bool) -> None:
     """Write the value of KEY to standard output, byte for byte.
 
-    An absent key gives exit code 3. With --json, everything stored under the key is
+    If the key is absent, the exit code is 3. With --json, everything stored under the key is
     printed; a field that is not UTF-8 text is named with "_base64" at its end.
     """
     name = key_bytes(key, as_hex)

@@ -33,13 +33,15 @@ def _json(_context: click.Context, _option: click.Parameter, text: str | None) -
 @place_options
 @click.argument("key", type=utf8)
 @click.argument("value", required=False)
-@click.option("--path", "source", type=InputFile(), metavar="FILE", help="Take the value from it.")
-@click.option("--ttl", type=int, metavar="SECONDS", help="Expire so long from now.")
 @click.option(
-    "--expiration", type=int, metavar="SECONDS", help="Expire then, counted from 1970 UTC."
+    "--path", "source", type=InputFile(), metavar="FILE", help="Read the value from this file."
+)
+@click.option("--ttl", type=int, metavar="SECONDS", help="Seconds until the key expires.")
+@click.option(
+    "--expiration", type=int, metavar="SECONDS", help="Expiration time, in seconds since the epoch."
 )
 @click.option(
-    "--metadata", type=utf8, callback=_json, metavar="JSON", help="Stored beside the value."
+    "--metadata", type=utf8, callback=_json, metavar="JSON", help="Metadata, stored with the value."
 )
 def put(
     place: Place,
@@ -72,11 +74,11 @@ def _contents(value: str | None, source: BinaryIO | None) -> bytes:
 @key.command()
 @place_options
 @click.argument("key", type=utf8)
-@click.option("--text", is_flag=True, help="Print the value as UTF-8, with a line break behind it.")
+@click.option("--text", is_flag=True, help="Print the value as UTF-8, followed by a line break.")
 def get(place: Place, key: str, text: bool) -> None:
     """Write the value of KEY to standard output, byte for byte.
 
-    An absent key gives exit code 3.
+    If the key is absent, the exit code is 3.
     """
     with place.reader() as kv:
         value = kv.get(key, type="text" if text else "bytes")
@@ -87,11 +89,11 @@ def get(place: Place, key: str, text: bool) -> None:
 
 @key.command(name="list")
 @place_options
-@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
 def list_keys(place: Place, prefix: str) -> None:
     """Print all keys as a JSON array of {name, expiration, metadata}, in byte order.
 
-    Of a key that has no expiration or no metadata, it is left out.
+    Fields that a key does not have are left out.
     """
     with place.reader() as kv:
         output().writelines(json_array(map(_fields, kv.keys(prefix))))
@@ -105,9 +107,9 @@ def _fields(key: Key) -> dict[str, Any]:
 @key.command()
 @place_options
 @click.argument("key", type=utf8, required=False)
-@click.option("--prefix", type=utf8, metavar="KEY", help="Delete all keys that begin so.")
+@click.option("--prefix", type=utf8, metavar="KEY", help="Delete all keys with this prefix.")
 @click.option("--all", "every", is_flag=True, help="Delete all keys of the namespace.")
-@click.option("-y", "--yes", is_flag=True, help="An empty --prefix is meant, as --all.")
+@click.option("-y", "--yes", is_flag=True, help="Confirm an empty --prefix, or --all.")
 @click.option("--dry-run", is_flag=True, help="With --prefix or --all: only count the keys.")
 @json_option
 def delete(
@@ -119,9 +121,9 @@ def delete(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete KEY, or all keys that begin with a prefix. An absent key is no failure.
+    """Delete KEY, or all keys that begin with a prefix. An absent key is not an error.
 
-    With --json, the number of keys that a prefix had is printed.
+    With --json, the number of deleted keys is printed.
     """
     if prefix == "" and not (every or yes):
         raise click.UsageError("an empty --prefix means all keys; give --all if you mean that")

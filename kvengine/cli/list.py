@@ -19,12 +19,12 @@ from kvengine.cli.text import entry_fields, json_line, printable
 
 @click.command(name="list")
 @data_option
-@click.option("--prefix", default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--prefix", default="", metavar="KEY", help="Only keys with this prefix.")
 @click.option("--start-after", metavar="KEY", help="Only keys that come after this one.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N keys.")
 @click.option("--reverse", is_flag=True, help="Last key first.")
 @click.option("--values", is_flag=True, help="Print the value too, after a tab (-0: after a NUL).")
-@click.option("--hex", "as_hex", is_flag=True, help="Keys are given and printed as hex.")
+@click.option("--hex", "as_hex", is_flag=True, help="Keys are read and printed in hexadecimal.")
 @null_option
 @json_option
 def list_keys(

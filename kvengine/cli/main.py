@@ -77,7 +77,7 @@ class CommandGroup(Commands):
 def command() -> None:
     """Keep keys and values in a folder.
 
-    "serve" is a server over HTTP, "token" says who may use it.
+    "serve" runs an HTTP server; "token" manages access to it.
 
     The commands from "namespace" to "watch" are for a database of namespaces, as in Workers KV;
     "put", "get", "delete" and "list" for a plain store, whose keys are bytes; the others for both.

@@ -14,7 +14,7 @@ from kvengine.cli.text import json_array, json_line
 
 @click.group(cls=Commands)
 def namespace() -> None:
-    """Make, show, rename and delete namespaces."""
+    """Create, list, rename and delete namespaces."""
 
 
 @namespace.command()
@@ -22,9 +22,9 @@ def namespace() -> None:
 @click.argument("title", type=utf8)
 @json_option
 def create(data: str, title: str, as_json: bool) -> None:
-    """Make a namespace with the title TITLE and print its id.
+    """Create a namespace with this TITLE and print its id.
 
-    The database is made if there is none. A title that is taken gives exit code 4.
+    The database is created if there is none. If the title is taken, the exit code is 4.
     """
     with kvengine.open(data) as db:
         made = db.create_namespace(title)
@@ -55,9 +55,9 @@ def list_namespaces(data: str) -> None:
 @data_option
 @click.argument("title", type=utf8, required=False)
 @click.argument("new_title", type=utf8, metavar="[NEW_TITLE]", required=False)
-@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, in the place of TITLE.")
+@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, instead of TITLE.")
 @click.option(
-    "--new-name", type=utf8, metavar="NEW_TITLE", help="The new title, in the place of NEW_TITLE."
+    "--new-name", type=utf8, metavar="NEW_TITLE", help="The new title, instead of NEW_TITLE."
 )
 def rename(
     data: str,
@@ -66,7 +66,7 @@ def rename(
     namespace_id: str | None,
     new_name: str | None,
 ) -> None:
-    """Give the namespace TITLE the title NEW_TITLE. Its id and its keys stay."""
+    """Rename the namespace TITLE to NEW_TITLE. Its id and its keys stay the same."""
     if (new_title is None) == (new_name is None):
         raise click.UsageError("give the new title once: as NEW_TITLE or with --new-name")
     place = _place(data, title, namespace_id)
@@ -79,17 +79,22 @@ def rename(
 @data_option
 @click.argument("title", type=utf8, required=False)
 @click.option(
-    "--namespace", "--binding", "option", type=utf8, metavar="TITLE", help="In the place of TITLE."
+    "--namespace",
+    "--binding",
+    "option",
+    type=utf8,
+    metavar="TITLE",
+    help="Its title, instead of TITLE.",
 )
-@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, in the place of TITLE.")
+@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, instead of TITLE.")
 @yes_option
 def delete(
     data: str, title: str | None, option: str | None, namespace_id: str | None, yes: bool
 ) -> None:
-    """Delete the namespace TITLE with all its keys, after a question.
+    """Delete the namespace TITLE and all its keys, after confirmation.
 
-    It is gone at once. Then its keys are removed from the disk; if that is interrupted, it
-    goes on when the database is opened for writing again.
+    It disappears at once. Its keys are then removed from disk; if that is interrupted, it
+    resumes when the database is next opened for writing.
     """
     if title is not None and option is not None:
         raise click.UsageError("give the title once: as TITLE or with --namespace")

@@ -9,16 +9,16 @@ from kvengine.cli.output import message
 
 @click.command()
 @click.option(
-    "--partial", is_flag=True, help="Also if it holds only some of the keys of its source."
+    "--partial", is_flag=True, help="Even if it holds only some of the keys of its source."
 )
 @data_option
 @folder_argument
 def promote(data: str, folder: str | None, partial: bool) -> None:
-    """Let users write to a replica, which follows nobody from then on.
+    """Turn a replica into a writable store that follows nothing.
 
-    This is for the day on which the source is lost: it is not asked for anything.  What it wrote
-    after the version that is printed has not come here.  See to it that the source is not written
-    to any more, and close the replica's Follower first.
+    Use this when the source is lost; the source is not contacted. Changes after the printed
+    version never reached the replica. Make sure that nobody writes to the source any more,
+    and close the replica's Follower first.
     """
     path = folder or data
     version = kvengine.promote(path, partial=partial)

@@ -28,11 +28,14 @@ from kvengine.options import DURABILITIES, Durability
 @click.argument("value", required=False)
 @click.option("--file", "source", type=InputFile(), help="Take the value from this file.")
 @hex_option
-@click.option("--metadata", default="", metavar="TEXT", help="Stored beside the value.")
+@click.option("--metadata", default="", metavar="TEXT", help="Metadata, stored with the value.")
 @click.option(
-    "--expires-at", type=float, metavar="SECONDS", help="Expire then, counted from 1970 UTC."
+    "--expires-at",
+    type=float,
+    metavar="SECONDS",
+    help="Expiration time, in seconds since the epoch.",
 )
-@click.option("--ttl", type=float, metavar="SECONDS", help="Expire so long from now.")
+@click.option("--ttl", type=float, metavar="SECONDS", help="Seconds until the key expires.")
 @click.option(
     "--if-version",
     type=click.IntRange(min=0),
@@ -42,7 +45,7 @@ from kvengine.options import DURABILITIES, Durability
 @click.option(
     "--durability",
     type=click.Choice(DURABILITIES),
-    help="What the value has survived when the command ends.  [default: group]",
+    help="Durability of the write when the command returns.  [default: group]",
 )
 @json_option
 def put(

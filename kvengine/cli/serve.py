@@ -24,36 +24,36 @@ MEBIBYTE = 1 << 20
 @click.option(
     "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0: any."
 )
-@click.option("--unix-socket", metavar="PATH", help="Listen there instead.")
+@click.option("--unix-socket", metavar="PATH", help="Listen on a Unix socket instead.")
 @click.option(
     "--workers", default=0, show_default=True, type=click.IntRange(0, 256),
-    help="Processes that serve, under one that watches them. 0: one process.",
+    help="Serving processes, under a supervisor. 0: one process without a supervisor.",
 )  # fmt: skip
 @click.option(
     "--limits", default="strict", show_default=True, type=click.Choice(["strict", "relaxed"]),
-    help="strict: as Cloudflare, also one write a second to a key.",
+    help="strict: as at Cloudflare, including one write per second per key.",
 )  # fmt: skip
 @click.option(
     "--durability", default="group", show_default=True,
     type=click.Choice(["group", "sync", "interval", "os"]), help="When a write is acknowledged.",
 )  # fmt: skip
 @click.option(
-    "--rate", type=click.FloatRange(min=0.001), metavar="N", help="Requests a second of each token."
+    "--rate", type=click.FloatRange(min=0.001), metavar="N", help="Requests per second per token."
 )
 @click.option(
     "--connections", default=10_000, show_default=True, type=click.IntRange(min=2), metavar="N",
-    help="Open at once; half of them from one address.",
+    help="Connections open at once; at most half from one address.",
 )  # fmt: skip
 @click.option(
     "--streams-per-token", default=100, show_default=True, type=click.IntRange(1, 500), metavar="N",
-    help="Watches and tabs of the console; as many readers of the log.",
+    help="Open watches and console tabs per token, and as many log readers.",
 )  # fmt: skip
 @click.option(
     "--body-memory", default=512, show_default=True, type=click.IntRange(min=8), metavar="MIB",
-    help="For bodies on their way in; half of it for one token.",
+    help="Memory for request bodies; at most half per token.",
 )  # fmt: skip
 @click.option(
-    "--no-auth", is_flag=True, help="No tokens: who connects may do everything. Loopback only."
+    "--no-auth", is_flag=True, help="Require no token: any client may do everything. Loopback only."
 )
 @click.option(
     "--tls-certificate", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="PEM."
@@ -61,25 +61,23 @@ MEBIBYTE = 1 << 20
 @click.option(
     "--tls-key", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="PEM."
 )
-@click.option(
-    "--upstream", metavar="URL", help="Be a location: read through a cache in front of this server."
-)
+@click.option("--upstream", metavar="URL", help="Run as an edge: a cache in front of this server.")
 @click.option(
     "--upstream-ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-    help="PEM: certificates that vouch for the upstream.  [default: the usual ones]",
+    help="PEM file of CA certificates for the upstream.  [default: the usual ones]",
 )  # fmt: skip
 @click.option(
     "--location", default="edge", show_default=True, metavar="NAME", help="Of a location."
 )
 @click.option(
     "--memory", default=256, show_default=True, type=click.IntRange(min=1), metavar="MIB",
-    help="For the copies of a location.",
+    help="Cache size of an edge.",
 )  # fmt: skip
 @click.option(
     "--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]),
-    help="Of the log on standard error. It never holds keys, values or tokens.",
+    help="Format of the log on standard error, which never holds keys, values or tokens.",
 )  # fmt: skip
-@click.option("--access-log", is_flag=True, help="A line for each request. Reads are slower then.")
+@click.option("--access-log", is_flag=True, help="Log each request. This slows reads.")
 def serve(data: str, **options: Any) -> None:
     """Serve the namespaces in a folder over HTTP.
 

@@ -25,7 +25,7 @@ BATCH = 1000  # changes that are printed, and then acknowledged
 @click.option(
     "--consumer",
     metavar="NAME",
-    help="Begin where this consumer is, and keep in the store that it got what was printed.",
+    help="Start at the position of this consumer, and save the new one in the store.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Wait for more changes, until interrupted.")
 @null_option

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @click.group(cls=Commands)
 def token() -> None:
-    """Make, show and revoke tokens of a server.
+    """Create, list and revoke tokens of a server.
 
-    While no server runs, the tokens in the folder of --data are meant. A running server is
-    named with --url, and a token that may administer it in KVENGINE_TOKEN.
+    Without --url, these are the tokens in the data folder; no server may be running. With
+    --url, they are those of a running server, and KVENGINE_TOKEN is an admin token of it.
     """
 
 
 def _where_options(command: Any) -> Any:
     command = click.option(
-        "--url", envvar="KVENGINE_URL", show_envvar=True, help="Of the server that runs."
+        "--url", envvar="KVENGINE_URL", show_envvar=True, help="URL of a running server."
     )(command)
     return data_option(command)
 
@@ -69,13 +69,13 @@ def _account() -> str | None:
     "--namespace", "namespaces", type=utf8, multiple=True, metavar="TITLE",
     help="Only this namespace, by title or id; may be given more than once.  [default: all]",
 )  # fmt: skip
-@click.option("--write", is_flag=True, help="It may write too.")
+@click.option("--write", is_flag=True, help="Allow writes.")
 @click.option(
     "--admin",
     is_flag=True,
-    help="It may do everything: write everywhere, make and delete namespaces and tokens.",
+    help="Allow everything: writes, and creating and deleting namespaces and tokens.",
 )
-@click.option("--expires-in", type=click.IntRange(min=1), metavar="SECONDS", help="When it ends.")
+@click.option("--expires-in", type=click.IntRange(min=1), metavar="SECONDS", help="Lifetime.")
 @click.option("--rate", type=float, metavar="N", help="Requests a second.  [default: the server's]")
 @click.option("--account", envvar="KVENGINE_ACCOUNT", show_envvar=True, help="Of the server.")
 @json_option
@@ -91,7 +91,7 @@ def create(
     account: str | None,
     as_json: bool,
 ) -> None:
-    """Make a token called NAME and print it. It is shown only this once."""
+    """Create a token called NAME and print it. It is shown only once."""
     del account  # account_of() asks the context
     with _tokens(data, url) as tokens:
         secret, made = tokens.create(
@@ -113,7 +113,7 @@ def create(
 @_where_options
 @json_option
 def list_tokens(data: str, url: str | None, as_json: bool) -> None:
-    """Print all tokens: id, what they may, where, name. The tokens themselves are not kept."""
+    """List all tokens: id, permissions, namespaces, name. The tokens themselves are not stored."""
     with _tokens(data, url, read_only=True) as tokens:
         found = tokens.all()
     for one in found:
@@ -129,7 +129,7 @@ def list_tokens(data: str, url: str | None, as_json: bool) -> None:
 @_where_options
 @click.argument("token_id", type=utf8, metavar="ID")
 def revoke(data: str, url: str | None, token_id: str) -> None:
-    """Make the token with the id ID useless, at once."""
+    """Revoke the token with this ID, at once."""
     with _tokens(data, url) as tokens:
         try:
             gone = tokens.revoke(token_id)

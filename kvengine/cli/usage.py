@@ -19,7 +19,7 @@ PRICES_BYTES_MAX = 1 << 20
 @data_option
 @click.option("--namespace", "title", type=utf8, metavar="TITLE", help="Only this namespace.")
 @click.option("--namespace-id", type=utf8, metavar="ID", help="Only the namespace with this id.")
-@click.option("--month", metavar="YYYY-MM", help="Of this month, UTC.  [default: the present one]")
+@click.option("--month", metavar="YYYY-MM", help="The month, UTC.  [default: the present one]")
 @click.option(
     "--prices", type=InputFile(), metavar="FILE", help="A JSON object of prices; see PriceTable."
 )
@@ -32,7 +32,7 @@ def usage(
     prices: BinaryIO | None,
     as_json: bool,
 ) -> None:
-    """Print what was used in a month, and what Workers KV would cost.
+    """Print the usage of a month, and its price at Workers KV.
 
     A process that writes keeps its counts every few seconds; what it counted since is not
     shown. Processes that only read keep none.

@@ -11,18 +11,18 @@ from kvengine.namespace.results import KeyChange
 
 @click.command()
 @place_options
-@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys that begin so.")
+@click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
 @click.option(
     "--after",
     type=click.IntRange(min=0),
     metavar="VERSION",
-    help="Begin behind this version.  [default: now]",
+    help="Start after this version.  [default: now]",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="End when nothing came for so long.  [default: never]",
+    help="Stop after so many seconds without a change.  [default: never]",
 )
 @json_option
 def watch(

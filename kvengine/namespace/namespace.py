@@ -80,7 +80,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
         Go on with the result's `cursor` until `list_complete`; a page may be empty before.
 
         Args:
-            prefix: only keys that begin so.
+            prefix: only keys with this prefix.
             limit: at most so many, 1,000 unless the limits say otherwise.
             cursor: of the page before; prefix, reverse and delimiter must be the same again.
             reverse: the last key first.
@@ -124,7 +124,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
         should do, see Database.consumer.
 
         Args:
-            prefix: only keys that begin so.
+            prefix: only keys with this prefix.
             after: begin behind this version, for example that of the last change seen; None: now.
             timeout: end when nothing came for so many seconds; None: never.
 
@@ -297,7 +297,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
             format: "ndjson": on each line an object with "key" and "value" and, where there are
                 such, "base64" (true: the value is no text), "expiration" and "metadata".
                 "wrangler": the same as a JSON array, for `wrangler kv bulk put`.
-            prefix: only keys that begin so.
+            prefix: only keys with this prefix.
             start_after: only keys behind this one.
             resume: go on with what an interrupted export left in PATH.part, if there is any; what
                 is there already stays as it was at that time.

@@ -216,7 +216,7 @@ def _list_keys() -> Schema:
     text = {"type": "string"}
     parameters = [
         _query("limit", {**_WHOLE, "minimum": 10, "maximum": 1000}, "1,000 unless it is given."),
-        _query("prefix", text, "Only keys that begin so."),
+        _query("prefix", text, "Only keys with this prefix."),
         _query("cursor", text, "Of the page before."),
         _query("start_after", text, "Only keys behind this one."),
         _query("delimiter", text, "Show keys that have it as folders, in result_info."),
