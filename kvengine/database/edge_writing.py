@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kvengine.database.edge_reading import EdgeReader
 from kvengine.entry import GroupSize
-from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
+from kvengine.errors import (
+    InvalidRequest,
+    KeyNotFound,
+    KvError,
+    UpstreamUnavailable,
+    VersionConflict,
+)
 from kvengine.namespace.bulk import Progress
 from kvengine.namespace.mapping import ABSENT, NamespaceMapping
 from kvengine.namespace.results import (
@@ -280,6 +286,9 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
             result = write()
             lost, version = False, version_of(result) if version_of else None
         except UpstreamUnavailable:
+            raise
+        except VersionConflict as conflict:
+            lost, version = False, conflict.found or None  # so what is held may be out of date
             raise
         except KvError:
             if key is not None:
