@@ -122,6 +122,11 @@ class RemoteNamespace(NamespaceMapping):
         found = self._call("get_metadata", key)
         return None if found is None else KeyDetails(*found)
 
+    def ttl(self, key: str) -> float | None:
+        """Return the seconds until a key expires, by the server's clock; see Namespace.ttl()."""
+        found: float | None = self._call("ttl", key)
+        return found
+
     def __contains__(self, key: object) -> bool:
         return self._call("get_metadata", key) is not None
 
@@ -332,6 +337,7 @@ class RemoteNamespace(NamespaceMapping):
 
         When the connection breaks it goes on, after a pause, behind the last change it gave.
         """
+        text_bytes("prefix", prefix)
         first = self._database.version if after is None else after
         return (
             KeyChange(*item)

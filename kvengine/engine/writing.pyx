@@ -56,7 +56,7 @@ cdef class Writer(LogEnd):
         """Append the changes as one batch and make them visible; `write` says what came of it.
 
         Raises:
-            VersionConflict: `if_version` is not negative and not the version of the first key.
+            VersionConflict: `if_version` is not negative and not the version of each key.
         """
         cdef int code, looks = 0
         cdef bint tried = False

@@ -10,13 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
-from itertools import islice
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+from itertools import chain
 from typing import Any, Self
 
-from kvengine.clock import SystemClock
 from kvengine.errors import InvalidType, KeyNotFound, VersionConflict
 from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.values import encode_value
 
 ABSENT: Any = object()
 PAIRS_AT_ONCE = 1000
@@ -39,6 +39,9 @@ class Key(str):
         key.expiration, key.metadata = info.expiration, info.metadata
         return key
 
+    def __reduce__(self) -> tuple[Any, ...]:  # pickle and copy would give a str to __new__()
+        return type(self), (KeyInfo(self.name, self.expiration, self.metadata),)
+
     @property
     def name(self) -> str:
         """The name alone, as in KeyInfo."""
@@ -48,9 +51,9 @@ class Key(str):
 class Items(ItemsView[str, Any]):
     """The (key, value) pairs of a namespace, in the order of the keys."""
 
-    def __init__(self, namespace: NamespaceMapping) -> None:
+    def __init__(self, namespace: NamespaceMapping, type: str = "text") -> None:
         super().__init__(namespace)
-        self._namespace = namespace
+        self._namespace, self._type = namespace, type
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return self._pairs(iter(self._namespace))
@@ -60,7 +63,7 @@ class Items(ItemsView[str, Any]):
 
     def _pairs(self, keys: Iterator[str]) -> Iterator[tuple[str, Any]]:
         for key in keys:
-            value = self._namespace.get(key)
+            value = self._namespace.get(key, self._type)
             if value is not None:
                 yield key, value
 
@@ -88,6 +91,15 @@ class Values(ValuesView[Any]):
         return f"<values of {self._namespace!r}>"
 
 
+def _bytes_at_most(given: Any, unknown: int = 0) -> int:
+    """Return at least how many bytes a key or a value takes; `unknown` for what does not say."""
+    if isinstance(given, str):
+        return len(given) if given.isascii() else 4 * len(given)
+    if isinstance(given, (bytes, bytearray)):
+        return len(given)
+    return given.nbytes if isinstance(given, memoryview) else unknown
+
+
 class NamespaceMapping(MutableMapping[str, Any]):
     """What every namespace offers over its own get, put, delete and list.
 
@@ -97,7 +109,6 @@ class NamespaceMapping(MutableMapping[str, Any]):
     """
 
     get_with_metadata: Any
-    get_metadata: Any
     get: Any
     put: Any
     put_many: Any
@@ -106,7 +117,10 @@ class NamespaceMapping(MutableMapping[str, Any]):
     export_file: Any
     import_file: Any
     count: Any
+    limits: Any
     _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
+    _expires_at_of: Any  # (key) -> seconds since the epoch, or None
+    _now: Any  # () -> seconds since the epoch, by the clock of the database
 
     # Of two namespaces one is the other or is not: to compare their pairs would read them all.
     __eq__ = object.__eq__
@@ -153,12 +167,16 @@ class NamespaceMapping(MutableMapping[str, Any]):
     def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
         """Delete a key and return the value that it had, or `default`.
 
+        It counts as a read and, if there was a value, a delete.
+
         Args:
             type: "text", "json", "bytes" or "stream".
 
         Raises:
             KeyNotFound: there is no value, and no default.
+            InvalidRequest: the value is not JSON, but `type` is; it stays.
         """
+        self._check_one(key)
         while (found := self.get_with_metadata(key, type)).version:
             try:
                 if self.delete(key, if_version=found.version):
@@ -174,16 +192,15 @@ class NamespaceMapping(MutableMapping[str, Any]):
         expires_at = self._expires_at_of(key)
         return None if expires_at is None else max(expires_at - self._now(), 0.0)
 
-    def _expires_at_of(self, key: str) -> float | None:
-        found = self.get_metadata(key)
-        return None if found is None else found.expiration
-
-    def _now(self) -> float:
-        return SystemClock().time()
+    def _check_one(self, key: Any) -> None:
+        """Refuse what get() takes for several keys."""
+        if not isinstance(key, str):
+            self.limits.refuse_key(key)
 
     # -- as a dict
 
     def __getitem__(self, key: str) -> Any:
+        self._check_one(key)
         value = self.get(key)
         if value is None:
             raise KeyNotFound(key)
@@ -246,21 +263,48 @@ class NamespaceMapping(MutableMapping[str, Any]):
         raise KeyError("the namespace is empty")
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key; store `default` first if there is none."""
+        """Return the value of a key, as text; store `default` first if there is none."""
+        self._check_one(key)
+        data: bytes | None = None
         while (found := self.get(key)) is None:
-            if self.add(key, default):
-                return default
+            if data is None:  # a stream can be read only once
+                data = bytes(encode_value(self.limits, default, None, None))
+            if self.add(key, data):
+                return data.decode("utf-8", "replace")
         return found
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store many pairs, a thousand at a time; put_many() stores all of them or none."""
-        if not isinstance(other, Mapping) and hasattr(other, "keys"):
-            other = {key: other[key] for key in other.keys()}  # noqa: SIM118
-        pairs = iter(other.items() if isinstance(other, Mapping) else other)
-        while some := dict(islice(pairs, PAIRS_AT_ONCE)):
+        """Store many pairs, up to a thousand at a time; put_many() stores all of them or none.
+
+        Of another namespace it takes the values as they are, without expiration and metadata.
+        """
+        pairs: Iterable[tuple[str, Any]]
+        if isinstance(other, NamespaceMapping):
+            pairs = Items(other, "bytes")
+        elif isinstance(other, Mapping):
+            pairs = other.items()
+        elif hasattr(other, "keys"):
+            pairs = ((key, other[key]) for key in other.keys())  # noqa: SIM118
+        else:
+            pairs = other
+        for some in self._portions(chain(pairs, more.items())):
             self.put_many(some)
-        if more:
-            self.put_many(more)
+
+    def _portions(self, pairs: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Cut pairs into portions that put_many() takes."""
+        limits = self.limits
+        most = min(PAIRS_AT_ONCE, limits.bulk_pairs)
+        some: dict[str, Any] = {}
+        size = 0
+        for key, value in pairs:
+            more = _bytes_at_most(key) + _bytes_at_most(value, limits.value_bytes)
+            if some and (len(some) >= most or size + more > limits.bulk_bytes):
+                yield some
+                some, size = {}, 0
+            some[key] = value
+            size += more
+        if some:
+            yield some
 
     def clear(self) -> None:
         """Delete every key; see delete_prefix()."""

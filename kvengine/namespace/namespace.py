@@ -59,10 +59,6 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
     def _now(self) -> float:
         return self.store.options.clock.time()
 
-    def _expires_at_of(self, key: str) -> float | None:
-        found = self.entry(key)
-        return None if found is None else found[2]
-
     # -- lists
 
     def list(

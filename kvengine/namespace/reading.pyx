@@ -259,6 +259,13 @@ cdef class NamespaceReader(Naming):
             size,
         )
 
+    def _expires_at_of(self, key):
+        """Return when a key ends, exactly; None: never, or it is absent."""
+        cdef uint64_t address
+        cdef const Header *header = self.find(key, &address)
+        cdef double ends = 0 if header == NULL else expiry_of(header)
+        return ends if ends else None
+
     def __contains__(self, key) -> bool:
         cdef uint64_t address
         return self.find(key, &address) != NULL

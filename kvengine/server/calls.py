@@ -53,6 +53,7 @@ NAMESPACE_CALLS = {
     "get": Call("read"),
     "get_with_metadata": Call("read"),
     "get_metadata": Call("read"),
+    "ttl": Call("read"),
     "put": Call("write", write=True, writes_key=True),
     "delete": Call("delete", write=True),
     "touch": Call("write", write=True, writes_key=True),

@@ -1,13 +1,16 @@
 """A database in memory with a clock that stands still, and what most tests ask of it."""
 
 import io
+import itertools
 import json
 from contextlib import contextmanager
 
 import pytest
 
+import kvengine
 from kvengine import Database, InvalidRequest
 from kvengine.testing.clock import ManualClock
+from tests.server.running import TOKEN, running
 
 
 @pytest.fixture
@@ -60,3 +63,22 @@ def form(request):
         return io.BytesIO(f"[{', '.join(texts)}]".encode())
 
     return make
+
+
+titles = (f"mapping {number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def make():
+    """Functions that make an empty namespace of each kind."""
+    with (
+        kvengine.Database.in_memory(limits="relaxed") as db,
+        kvengine.Edge(db, location="fra") as edge,
+        running(limits="relaxed") as server,
+        kvengine.connect(server.url, token=TOKEN) as remote,
+    ):
+        yield {
+            "here": lambda: db.namespace(next(titles)),
+            "edge": lambda: edge.namespace(next(titles)),
+            "remote": lambda: remote.namespace(next(titles)),
+        }

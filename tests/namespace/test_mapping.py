@@ -1,6 +1,5 @@
 """A namespace is a MutableMapping, here, at an edge and over the network; and what it adds."""
 
-import itertools
 import threading
 from collections.abc import MutableMapping
 
@@ -9,27 +8,8 @@ import pytest
 import kvengine
 from kvengine import InvalidRequest, InvalidType, KeyNotFound, VersionConflict
 from kvengine.testing.clock import ManualClock
-from tests.server.running import TOKEN, running
 
 mapping_tests = pytest.importorskip("test.mapping_tests")
-
-titles = (f"mapping {number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def make():
-    """Functions that make an empty namespace of each kind."""
-    with (
-        kvengine.Database.in_memory(limits="relaxed") as db,
-        kvengine.Edge(db, location="fra") as edge,
-        running(limits="relaxed") as server,
-        kvengine.connect(server.url, token=TOKEN) as remote,
-    ):
-        yield {
-            "here": lambda: db.namespace(next(titles)),
-            "edge": lambda: edge.namespace(next(titles)),
-            "remote": lambda: remote.namespace(next(titles)),
-        }
 
 
 @pytest.fixture(params=["here", "edge", "remote"])
