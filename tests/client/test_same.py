@@ -39,7 +39,7 @@ def outcome(namespace, call):
     """What a call gives, with streams read and without versions, which are those of a store."""
     try:
         return plain(call(namespace))
-    except kvengine.KvError as error:
+    except (kvengine.KvError, KeyError) as error:
         return type(error), str(error), getattr(error, "status", None)
 
 
@@ -151,6 +151,74 @@ CALLS = {
         ns.get_or_set("made", lambda: "once"), ns.get_or_set("made", lambda: "twice")
     ),
     "title": lambda ns: ns.title.startswith("title"),
+    "array buffer": lambda ns: (
+        ns.get("bytes", "arrayBuffer"), ns.get_many(["bytes"], "arrayBuffer"),
+        ns.get_with_metadata("bytes", "arrayBuffer"), ns.pop("bytes", type="arrayBuffer"),
+    ),
+    "put an array buffer": lambda ns: ns.put("new", b"1", type="arrayBuffer"),
+    "exists": lambda ns: (ns.exists("text"), ns.exists("nothing")),
+    "exists many": lambda ns: ns.exists(["text"]),
+    "add": lambda ns: (ns.add("new", "1", metadata=[1]), ns.add("new", "2"), ns.get("new")),
+    "add json": lambda ns: (ns.add("new", None, type="json"), ns.get("new")),
+    "add nothing": lambda ns: ns.add("new", None),
+    "add too early": lambda ns: ns.add("new", "1", expiration=5),
+    "add durability": lambda ns: ns.add("new", "1", durability="now"),
+    "pop": lambda ns: (ns.pop("text"), ns.pop("text", 7), ns.exists("text")),
+    "pop absent": lambda ns: ns.pop("nothing"),
+    "pop null": lambda ns: (ns.put("new", None, type="json") > 0, ns.pop("new", 7, type="json")),
+    "pop no json": lambda ns: ns.pop("text", type="json"),
+    "pop a stream": lambda ns: (ns.pop("bytes", type="stream").read(), ns.exists("bytes")),
+    "pop another type": lambda ns: ns.pop("text", type="xml"),
+    "pop many": lambda ns: ns.pop(["text"], None),
+    "pop a number": lambda ns: ns.pop(7, None),
+    "ttl": lambda ns: (
+        ns.touch("text", expiration_ttl=600) > 0, 599 < ns.ttl("text") <= 601,
+        ns.ttl("number"), ns.ttl("nothing"),
+    ),
+    "ttl many": lambda ns: ns.ttl(["text"]),
+    "ttl dot": lambda ns: ns.ttl("."),
+    "persist": lambda ns: (
+        ns.persist("text"), ns.touch("text", expiration_ttl=600) > 0, ns.persist("text") > 0,
+        ns.ttl("text"), ns.persist("nothing"),
+    ),
+    "persist many": lambda ns: ns.persist(["text"]),
+    "touch nothing": lambda ns: ns.touch("text"),
+    "touch a version": lambda ns: ns.touch("text", expiration_ttl=600, if_version="1"),
+    "increment what exists": lambda ns: (
+        ns.increment("number", must_exist=True), ns.increment("fresh", must_exist=True)
+    ),
+    "increment nothing": lambda ns: ns.increment("fresh", must_exist=True),
+    "increment from a fraction": lambda ns: ns.increment("fresh", initial=1.5),
+    "put_many if absent": lambda ns: (
+        ns.put_many([("a", "1"), ("a", "2")], if_version=0), ns.get("a")
+    ),
+    "put_many a version": lambda ns: ns.put_many({"a": "1"}, if_version="1"),
+    "put_many a bool": lambda ns: ns.put_many({}, if_version=True),
+    "put_many below 0": lambda ns: ns.put_many({"a": "1"}, if_version=-1),
+    "put_many above all": lambda ns: ns.put_many({"a": "1"}, if_version=1 << 70),
+    "put_many each": lambda ns: ns.put_many({"a": "1"}, if_version=0, atomic=False),
+    "item": lambda ns: (ns["text"], ns["empty"]),
+    "item absent": lambda ns: ns["nothing"],
+    "items many": lambda ns: ns["text", "number"],
+    "set an item": lambda ns: (ns.__setitem__("new", b"1"), ns["new"]),
+    "set nothing": lambda ns: ns.__setitem__("new", None),
+    "delete an item": lambda ns: (ns.__delitem__("text"), len(ns)),
+    "delete an absent item": lambda ns: ns.__delitem__("nothing"),
+    "pairs": lambda ns: (list(ns.items()), list(reversed(ns.values()))),
+    "popitem": lambda ns: (ns.popitem(), len(ns)),
+    "popitem of none": lambda ns: (ns.clear(), ns.popitem()),
+    "setdefault": lambda ns: (ns.setdefault("text", "1"), ns.setdefault("new", b"\xff")),
+    "setdefault nothing": lambda ns: ns.setdefault("new"),
+    "setdefault many": lambda ns: ns.setdefault(["text"], "1"),
+    "update": lambda ns: (ns.update({"a": "1"}, b="2"), ns.update([("c", "3")]), len(ns)),
+    "update a number": lambda ns: ns.update({5: "1"}),
+    "keys of a number": lambda ns: ns.keys(5),
+    "keys after a number": lambda ns: ns.keys(start_after=5),
+    "watch a number": lambda ns: ns.watch(5),
+    "get_or_set null": lambda ns: (
+        ns.get_or_set("new", lambda: None, type="json"), ns.get_or_set("new", int, type="json")
+    ),
+    "get_or_set nothing": lambda ns: ns.get_or_set("new", lambda: None),
 }  # fmt: skip
 
 
