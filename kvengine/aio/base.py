@@ -76,9 +76,7 @@ class NamespaceBase:
 
         The value may be an async iterable of bytes, or have an async `read(n)`, too.
         """
-        if hasattr(value, "__aiter__") or hasattr(value, "read"):
-            limits = await self._runner.run(lambda: self._inner.limits)  # may be asked for
-            value = await collected(limits, value)
+        value = await self._collected(value)
         version: int = await self._runner.run(
             self._inner.put,
             key,
@@ -93,12 +91,44 @@ class NamespaceBase:
         )
         return version
 
+    async def add(
+        self,
+        key: str,
+        value: Any,
+        *,
+        type: str | None = None,
+        expiration: int | None = None,
+        expiration_ttl: float | None = None,
+        metadata: Any = None,
+        size: int | None = None,
+        durability: Any = None,
+    ) -> bool:
+        """Store a value if the key has none; return True if it was stored; see put()."""
+        value = await self._collected(value)
+        stored: bool = await self._runner.run(
+            self._inner.add,
+            key,
+            value,
+            type=type,
+            expiration=expiration,
+            expiration_ttl=expiration_ttl,
+            metadata=metadata,
+            size=size,
+            durability=durability,
+        )
+        return stored
+
+    async def _collected(self, value: Any) -> Any:
+        if not hasattr(value, "__aiter__") and not hasattr(value, "read"):
+            return value
+        limits = await self._runner.run(lambda: self._inner.limits)  # may be asked for
+        return await collected(limits, value)
+
     async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
         """Delete a key and return the value that it had, or `default`; see kvengine.Namespace."""
         return self._streamed(await self._runner.run(self._inner.pop, key, default, type=type))
 
     exists = forwarded(sync.Namespace.exists)
-    add = forwarded(sync.Namespace.add)
     ttl = forwarded(sync.Namespace.ttl)
     persist = forwarded(sync.Namespace.persist)
     delete = forwarded(sync.Namespace.delete)

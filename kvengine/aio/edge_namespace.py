@@ -142,7 +142,7 @@ class EdgeNamespace(NamespaceBase):
 
     def _streamed(self, value: Any) -> Any:
         if not isinstance(value, io.BytesIO):
-            return value
+            return super()._streamed(value)
         return ValueStream(BytesStream(value.getbuffer()), self._runner)
 
     async def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:

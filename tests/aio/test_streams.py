@@ -1,9 +1,13 @@
 """Values come and go as async streams, whole or not at all."""
 
+import asyncio
+
 import pytest
 
+import kvengine.aio
 from kvengine import InvalidType, LimitExceeded
 from tests.aio.running import run
+from tests.server.running import TOKEN, running
 
 
 def test_streams_in_and_out():
@@ -61,3 +65,33 @@ def test_a_stream_that_fails_or_is_too_long_writes_nothing():
         assert db.version == before
 
     run(test)
+
+
+@pytest.mark.parametrize("kind", ["here", "edge", "remote"])
+def test_add_takes_a_stream_and_pop_gives_one(kind):
+    async def pieces():
+        yield b"ab"
+        yield b"cd"
+
+    async def use(of):
+        kv = await of.namespace("a")
+        assert await kv.add("k", pieces())
+        assert not await kv.add("k", pieces())
+        stream = await kv.pop("k", type="stream")
+        assert await stream.read(3) == b"abc"
+        assert [piece async for piece in stream] == [b"d"]
+        assert await kv.pop("k", None, type="stream") is None
+
+    async def edge(db):
+        async with kvengine.aio.Edge(db) as of:
+            await use(of)
+
+    async def remote(url):
+        async with kvengine.aio.connect(url, token=TOKEN) as of:
+            await use(of)
+
+    if kind == "remote":
+        with running(limits="relaxed") as server:
+            asyncio.run(remote(server.url))
+    else:
+        run(use if kind == "here" else edge)
