@@ -20,6 +20,7 @@ from kvengine.namespace.values import encode_value
 
 ABSENT: Any = object()
 PAIRS_AT_ONCE = 1000
+FIRST_KEYS = 8  # that popitem() tries: others may take the first ones
 
 
 class Key(str):
@@ -117,6 +118,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
     export_file: Any
     import_file: Any
     count: Any
+    list: Any
     limits: Any
     _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
     _expires_at_of: Any  # (key) -> seconds since the epoch, or None
@@ -256,11 +258,16 @@ class NamespaceMapping(MutableMapping[str, Any]):
         Raises:
             KeyError: the namespace is empty.
         """
-        for key in self:
-            value = self.pop(key, None)
-            if value is not None:
-                return key, value
-        raise KeyError("the namespace is empty")
+        cursor, most = None, min(FIRST_KEYS, self.limits.list_keys)
+        while True:
+            page = self.list(limit=most, cursor=cursor)
+            for key in page.keys:
+                value = self.pop(key.name, None)
+                if value is not None:
+                    return key.name, value
+            if page.list_complete:
+                raise KeyError("the namespace is empty")
+            cursor = page.cursor
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, as text; store `default` first if there is none."""

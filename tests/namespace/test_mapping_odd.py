@@ -104,3 +104,32 @@ def test_update_takes_the_values_of_another_namespace_as_they_are(kv, make):
     other["a"] = b"\xff\x00"
     kv.update(other, b="1")
     assert (kv.get("a", "bytes"), kv["b"]) == (b"\xff\x00", "1")
+
+
+def test_popitem_looks_at_a_few_keys_only(kv):
+    kv.update({f"{number:03}": "v" for number in range(100)})
+    seen = []
+    list_page = kv.list
+
+    def seeing(*args, **named):
+        page = list_page(*args, **named)
+        seen.extend(page.keys)
+        return page
+
+    kv.list = seeing
+    assert kv.popitem() == ("000", "v")
+    assert 1 <= len(seen) <= 10
+
+
+def test_popitem_goes_on_behind_keys_that_others_took(monkeypatch):
+    limits = dataclasses.replace(RELAXED, list_keys=2)
+    with kvengine.Database.in_memory(limits=limits) as db:
+        kv = db.namespace("a")
+        kv.update(dict.fromkeys("abcde", "v"))
+        pop = kv.pop
+        monkeypatch.setattr(
+            kv, "pop", lambda key, default: default if key < "d" else pop(key, default)
+        )
+        assert (kv.popitem(), kv.popitem()) == (("d", "v"), ("e", "v"))
+        with pytest.raises(KeyError, match="empty"):
+            kv.popitem()
