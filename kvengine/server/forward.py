@@ -106,7 +106,7 @@ class Forwarder:
                 await self._wrote(request, None)
             return unavailable(request, "the center can't be reached")
         try:
-            if writes and answer.status_code not in NOTHING_CHANGED:
+            if writes and (answer.status_code not in NOTHING_CHANGED or _lost(request, answer)):
                 await self._wrote(request, _version(answer))
             content = await self._answered(request, answer, kind)
         except BaseException:
@@ -173,6 +173,14 @@ class Forwarder:
         """Close the connections."""
         await self._transport.aclose()
         await self._others.aclose()
+
+
+def _lost(request: Request, answer: httpx.Response) -> bool:
+    """True for a write that lost against another, so that what is held here is out of date.
+
+    Not for POST: who writes so reads at the center, too.
+    """
+    return answer.status_code == HTTPStatus.PRECONDITION_FAILED and request.method != "POST"
 
 
 def _version(answer: httpx.Response) -> int | None:

@@ -41,6 +41,7 @@ WRITES = {
     "put": (lambda kv: kv.put("k", "new"), "new"),
     "delete": (lambda kv: kv.delete("k"), None),
     "touch": (lambda kv: kv.touch("k", expiration_ttl=600), "old"),
+    "persist": (lambda kv: kv.persist("k"), "old"),
     "increment": (lambda kv: kv.increment("n", 3), "old"),
     "put_many": (lambda kv: kv.put_many({"k": "new", "m": "x"}), "new"),
     "delete_many": (lambda kv: kv.delete_many(["k"]), None),
@@ -181,6 +182,19 @@ def test_a_delete_of_nothing_lifts_the_floor(both):
     answer = both.near.http.delete(url)
     assert (answer.status_code, answer.headers["kv-version"]) == (200, "0")
     assert floors.doubt_count == before + 1
+
+
+def test_after_a_conflict_the_newer_value_is_read(both):
+    namespace = both.center.db.namespace("conflict")
+    version = namespace.put("k", "old")
+    url = (VALUES + "/values/k").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
+    assert both.near.http.get(url).text == "old"
+    with both.center.db._center_of_locations()._pumping:  # the location hears nothing
+        namespace.put("k", "new")
+        assert both.near.http.get(url).text == "old"
+        answer = both.near.http.put(url, params={"if_version": version}, content=b"mine")
+        assert answer.status_code == 412
+        assert both.near.http.get(url).text == "new"
 
 
 def test_an_edge_of_an_edge_uses_the_version_of_the_answer(proxy, server):
