@@ -177,6 +177,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
         Raises:
             KeyNotFound: there is no value, and no default.
             InvalidRequest: the value is not JSON, but `type` is; it stays.
+            UpstreamUnavailable: a server did not answer; the key may have been deleted.
         """
         self._check_one(key)
         while (found := self.get_with_metadata(key, type)).version:
@@ -245,7 +246,10 @@ class NamespaceMapping(MutableMapping[str, Any]):
         return map(Key, self._list_all(prefix, reverse, start_after))
 
     def items(self) -> Items:
-        """Return a view of the (key, value) pairs, in key order; see also export_file()."""
+        """Return a view of the (key, value) pairs, in key order; see also export_file().
+
+        dict(kv.items()) leaves out a key that is deleted meanwhile; dict(kv) raises KeyNotFound.
+        """
         return Items(self)
 
     def values(self) -> Values:
@@ -284,6 +288,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
         """Store many pairs, up to a thousand at a time; put_many() stores all of them or none.
 
         Of another namespace it takes the values as they are, without expiration and metadata.
+        If a pair is refused, or `other` raises, what was stored before stays.
         """
         pairs: Iterable[tuple[str, Any]]
         if isinstance(other, NamespaceMapping):

@@ -224,7 +224,7 @@ class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get
             atomic: write all pairs together or, if one can't be written, none; the error says
                 which.  Else those that can't be written are in the report, the others are written.
             if_version: write only if each key has this version now (0: if all are absent); only
-                with `atomic`.
+                with `atomic`.  No two keys have the same version, so for several keys it is 0.
             progress: called with (pairs written, pairs to write).
             durability: "group", "sync", "interval" or "os", instead of the database's.
 
