@@ -120,6 +120,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
     count: Any
     list: Any
     limits: Any
+    _single_flight: Any
     _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
     _expires_at_of: Any  # (key) -> seconds since the epoch, or None
     _now: Any  # () -> seconds since the epoch, by the clock of the database
@@ -169,7 +170,8 @@ class NamespaceMapping(MutableMapping[str, Any]):
     def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
         """Delete a key and return the value that it had, or `default`.
 
-        It counts as a read and, if there was a value, a delete.
+        What get_or_set() makes for it at this moment is not stored.  It counts as a read and, if
+        there was a value, a delete.
 
         Args:
             type: "text", "json", "bytes" or "stream".
@@ -180,6 +182,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
             UpstreamUnavailable: a server did not answer; the key may have been deleted.
         """
         self._check_one(key)
+        self._single_flight.forget(key)  # also if it is absent
         while (found := self.get_with_metadata(key, type)).version:
             try:
                 if self.delete(key, if_version=found.version):

@@ -133,3 +133,12 @@ def test_popitem_goes_on_behind_keys_that_others_took(monkeypatch):
         assert (kv.popitem(), kv.popitem()) == (("d", "v"), ("e", "v"))
         with pytest.raises(KeyError, match="empty"):
             kv.popitem()
+
+
+def test_what_is_made_while_its_key_is_popped_is_not_stored(kv):
+    def make():
+        assert kv.pop("k", None) is None
+        return "out of date"
+
+    assert kv.get_or_set("k", make) == "out of date"
+    assert not kv.exists("k")
