@@ -150,11 +150,11 @@ cdef class Batch:
         Raises:
             VersionConflict: a key has another version; nothing was written.
         """
-        cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
         cdef Batch taken = Batch(self.store)  # what is added meanwhile is for the next commit
         taken.makes_room = self.makes_room
         taken.changes, taken.owned, taken.count = self.changes, self.owned, self.count
         self._forget()
+        cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
         self.version = taken._write(wanted, self.durability)
         return self.version
 

@@ -126,8 +126,10 @@ def test_a_batch_is_written_only_if_each_key_has_a_version():
         batch.delete(b"never")
         batch.commit(if_version=0)
         assert dict(store) == {b"a": b"1", b"b": b"3", b"ended": b"2"}
+        batch.put(b"a", b"2")
         with pytest.raises(InvalidType):
             batch.commit(if_version="1")
+        assert len(batch) == 0
 
 
 def test_a_commit_that_fails_writes_nothing_and_leaves_nothing():
