@@ -18,10 +18,10 @@ from kvengine.database.database import open_database as open  # noqa: A004
 from kvengine.database.edge import Edge, EdgeStats
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
 from kvengine.database.follower import Follower
-from kvengine.engine.consumer import Consumer, ConsumerInfo
-from kvengine.engine.salvage import salvage
+from kvengine.engine.following.consumer import Consumer, ConsumerInfo
+from kvengine.engine.recovery.salvage import salvage
+from kvengine.engine.recovery.verifying import verify
 from kvengine.engine.store import Store
-from kvengine.engine.verifying import verify
 from kvengine.entry import Change, Digest, Entry, GroupSize, SalvageReport, Stats, VerifyReport
 from kvengine.errors import (
     AccessDenied,

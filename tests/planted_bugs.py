@@ -11,7 +11,7 @@ from tests.planted_engine import ENGINE
 # fmt: off
 FOUND = (
     bug("T1 a durable mark behind damage is ignored",
-        "engine/recovery.py",
+        "engine/recovery/recovery.py",
         "if last_durable_mark(self.reader, row.id, start + 16, file.size_bytes):", "if False:",
         "crash/test_durable_mark.py::test_a_bad_record_before_a_durable_mark_is_damage"),
     bug("T2 a restored center is not noticed, position ahead",
@@ -44,7 +44,7 @@ FOUND = (
         "except UpstreamUnavailable:\n            version = NOTHING\n            raise\n",
         "server/test_edge_writes.py::test_a_write_whose_answer_was_lost_is_read_here"),
     bug("T7 a consumer's position is durable before its changes",
-        "engine/consumer.py",
+        "engine/following/consumer.py",
         "store.sync()  # a position must not", "pass  # a position must not",
         "crash/test_consumer_cut.py::test_every_step"),
     bug("T8 REST DELETE ignores if_version",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kvengine
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 
 ROUND = 1000
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from kvengine.aio.following import waiting
 from kvengine.aio.runner import Runner
-from kvengine.engine import consumer as sync
+from kvengine.engine.following import consumer as sync
 from kvengine.file.lease import Lease
 
 C = TypeVar("C")

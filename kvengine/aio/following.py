@@ -19,7 +19,7 @@ from kvengine.engine.store import Store
 from kvengine.entry import Change
 
 if TYPE_CHECKING:
-    from kvengine.engine.tail import Tail
+    from kvengine.engine.following.tail import Tail
 
 
 async def follow(

@@ -8,7 +8,7 @@ from kvengine import Consumer, Store
 from kvengine.cli.arguments import data_option, json_option, null_option, open_reader
 from kvengine.cli.output import on_terminal, output
 from kvengine.cli.text import change_fields, json_line, printable
-from kvengine.engine.leases import locked
+from kvengine.engine.following.leases import locked
 from kvengine.entry import Change
 
 BATCH = 1000  # changes that are printed, and then acknowledged

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from kvengine.client.connection import Connection
 from kvengine.client.packing import pack
-from kvengine.engine.changes import Flag
+from kvengine.engine.following.changes import Flag
 from kvengine.errors import KvError
 
 TELL_S = 1.0

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from kvengine.client.connection import Connection, Stream
 from kvengine.client.presence import Presence
 from kvengine.client.questions import Questions
-from kvengine.engine.changes import Flag
+from kvengine.engine.following.changes import Flag
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 from kvengine.tier import codec
 from kvengine.tier.codec import Kind

@@ -25,7 +25,7 @@ from kvengine.database.catalog_rows import (
     is_database,
     row_of,
 )
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     InvalidType,

@@ -16,8 +16,8 @@ from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
 from kvengine.database.locations import begin_center
 from kvengine.database.removal import Remover
-from kvengine.engine.consumer import Consumer, ConsumerInfo
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.following.consumer import Consumer, ConsumerInfo
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
 from kvengine.errors import InvalidRequest, NamespaceNotFound, StoreBusy

@@ -26,8 +26,8 @@ from collections.abc import Callable
 
 from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
-from kvengine.engine.changes import Changes, Flag
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.following.changes import Changes, Flag
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import KvError, StoreClosed, StoreReadOnly
 from kvengine.file.lease import Lease, take

@@ -16,13 +16,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from kvengine.engine import checkpoint, maintenance
-from kvengine.engine.job_lease import STALE_MS
-from kvengine.engine.job_thread import logger
-from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.reading import Reader
-from kvengine.engine.saved_index import SavedIndex
-from kvengine.engine.segment import SegmentTable
+from kvengine.engine.access.reading import Reader
+from kvengine.engine.index.saved_index import SavedIndex
+from kvengine.engine.jobs import checkpoint, maintenance
+from kvengine.engine.jobs.job_lease import STALE_MS
+from kvengine.engine.jobs.job_thread import logger
+from kvengine.engine.log.segment import SegmentTable
+from kvengine.engine.order.key_order import KeyOrder
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,

@@ -18,22 +18,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kvengine.engine import maintenance, positions, segment_file
-from kvengine.engine.control import Control
-from kvengine.engine.durability import level_of
-from kvengine.engine.durable import CommitGroup
-from kvengine.engine.follower import Follower
-from kvengine.engine.loading import recover, recover_beside
-from kvengine.engine.names import CONTROL_NAME, MANIFEST_NAME
-from kvengine.engine.reserve import segment_bytes
-from kvengine.engine.segment import bytes_at
+from kvengine.engine.following import positions
+from kvengine.engine.following.follower import Follower
+from kvengine.engine.jobs import maintenance
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.control import Control
+from kvengine.engine.log.durability import level_of
+from kvengine.engine.log.durable import CommitGroup
+from kvengine.engine.log.names import CONTROL_NAME, MANIFEST_NAME
+from kvengine.engine.log.reserve import segment_bytes
+from kvengine.engine.log.segment import bytes_at
+from kvengine.engine.log.writer_page import WriterPage, open_control
+from kvengine.engine.recovery.loading import recover, recover_beside
 from kvengine.engine.store_folder import (
     load_manifest,
     refuse_other_folder,
     remove_strays,
     used_ids,
 )
-from kvengine.engine.writer_page import WriterPage, open_control
 from kvengine.errors import StorageError, StoreLocked, StoreReadOnly
 from kvengine.file.directory import Directory
 from kvengine.file.system import (

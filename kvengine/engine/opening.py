@@ -14,16 +14,16 @@ import time
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import maintenance
+from kvengine.engine.access.pen import FORKED
 from kvengine.engine.closing import abandon
-from kvengine.engine.follower import Follower
+from kvengine.engine.following.follower import Follower
+from kvengine.engine.jobs import maintenance
 from kvengine.engine.joining import open_to_write
-from kvengine.engine.loading import recover_beside
-from kvengine.engine.manifest import Manifest
-from kvengine.engine.names import CONTROL_NAME
-from kvengine.engine.pen import FORKED
+from kvengine.engine.log.manifest import Manifest
+from kvengine.engine.log.names import CONTROL_NAME
+from kvengine.engine.log.writer_page import WriterPage, is_foreign, open_page, page_is_whole
+from kvengine.engine.recovery.loading import recover_beside
 from kvengine.engine.store_folder import load_manifest
-from kvengine.engine.writer_page import WriterPage, is_foreign, open_page, page_is_whole
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,

@@ -16,29 +16,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from kvengine.engine import loading, maintenance, opening, segment_file
-from kvengine.engine import manifest as manifests
-from kvengine.engine.digest import DigestSum
-from kvengine.engine.holding import OwnedLock, Pins
-from kvengine.engine.job_thread import IntervalSync, JobThread
-from kvengine.engine.key_order import choose_merge
-from kvengine.engine.manifest import LOG, Manifest, SegmentRow
-from kvengine.engine.reserve import Reserve
-from kvengine.engine.scan import living
-from kvengine.engine.segment import NextSegment
-from kvengine.engine.segment_file import SegmentHeader
+from kvengine.engine import opening
+from kvengine.engine.following.digest import DigestSum
+from kvengine.engine.following.waiting import Waiting
+from kvengine.engine.jobs import maintenance
+from kvengine.engine.jobs.holding import OwnedLock, Pins
+from kvengine.engine.jobs.job_thread import IntervalSync, JobThread
+from kvengine.engine.log import manifest as manifests
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.manifest import LOG, Manifest, SegmentRow
+from kvengine.engine.log.reserve import Reserve
+from kvengine.engine.log.segment import NextSegment
+from kvengine.engine.log.segment_file import SegmentHeader
+from kvengine.engine.order.key_order import choose_merge
+from kvengine.engine.order.scan import living
+from kvengine.engine.recovery import loading
 from kvengine.engine.store_files import StoreFiles
 from kvengine.engine.store_folder import newest_manifest
-from kvengine.engine.waiting import Waiting
 from kvengine.errors import StoreClosed, copied_error
 from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
 from kvengine.options import Options
 
 if TYPE_CHECKING:
-    from kvengine.engine.control import Control
-    from kvengine.engine.follower import Follower
-    from kvengine.engine.writer_page import WriterPage
+    from kvengine.engine.following.follower import Follower
+    from kvengine.engine.log.control import Control
+    from kvengine.engine.log.writer_page import WriterPage
 
 T = TypeVar("T")
 IN_STEP_S = 1.0  # how long files that others have replaced are used on, at least

@@ -3,8 +3,7 @@
 Invariants:
 
 * Any number of processes read and write a store, one write at a time; each follows the others.
-* Background work (closing segments, key runs, compaction, saving the index) is done by one job of
-  all processes at a time; it keeps writers out for no longer than a moment.
+* Background work is one job of all processes at a time; it keeps writers out for a moment at most.
 * After close() calls raise StoreClosed.  A forked child opens its own at the first call.
 """
 
@@ -13,19 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from kvengine.engine import backup, closing, digesting, maintenance, opening, verifying
-from kvengine.engine.batch import Batch
-from kvengine.engine.consumer import Consumer, ConsumerInfo, consumers_of
-from kvengine.engine.job_thread import Reports
-from kvengine.engine.leases import leases_of
-from kvengine.engine.log_walk import Selector
-from kvengine.engine.mapping import StoreMapping
+from kvengine.engine import closing, opening
+from kvengine.engine.access.batch import Batch
+from kvengine.engine.access.mapping import StoreMapping
+from kvengine.engine.following import digesting
+from kvengine.engine.following.consumer import Consumer, ConsumerInfo, consumers_of
+from kvengine.engine.following.leases import leases_of
+from kvengine.engine.following.tail import Tail
+from kvengine.engine.following.tail import follow as follow_log
+from kvengine.engine.following.waiting import check_timeout, check_version
+from kvengine.engine.jobs import maintenance
+from kvengine.engine.jobs.job_thread import Reports
+from kvengine.engine.log.log_walk import Selector
+from kvengine.engine.order.scan import entries_chunk, keys_chunk, recount_groups
+from kvengine.engine.order.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
 from kvengine.engine.parts import StoreParts
-from kvengine.engine.scan import entries_chunk, keys_chunk, recount_groups
-from kvengine.engine.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
-from kvengine.engine.tail import Tail
-from kvengine.engine.tail import follow as follow_log
-from kvengine.engine.waiting import check_timeout, check_version
+from kvengine.engine.recovery import backup, verifying
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest, StoreBusy
 from kvengine.file.directory import Directory
@@ -39,9 +41,8 @@ Progress = Callable[[int, int], None]
 class Store(StoreParts, StoreMapping):
     """A store in a folder.
 
-    Any number of processes of one machine may have it open, and all of them may write: a read sees
-    every write that had returned before, in whatever process.  In a forked child it opens itself
-    again at its first use.
+    Any number of processes of one machine may read and write it; a read sees every write that had
+    returned before, in whatever process.  A forked child opens it again at its first use.
 
     Args:
         path: the folder; made if it does not exist.

@@ -17,16 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kvengine.engine import index_file, segment_file
-from kvengine.engine import manifest as manifests
-from kvengine.engine.applying import Applier
-from kvengine.engine.holding import Pins
-from kvengine.engine.job_thread import JobsLost
-from kvengine.engine.key_order import KeyOrder
-from kvengine.engine.log_end import LOST_JOBS
-from kvengine.engine.manifest import Manifest, SegmentRow
-from kvengine.engine.names import MANIFEST_NAME, id_of, is_manifest_to_be
-from kvengine.engine.segment import SegmentTable
+from kvengine.engine.access.applying import Applier
+from kvengine.engine.access.log_end import LOST_JOBS
+from kvengine.engine.index import index_file
+from kvengine.engine.jobs.holding import Pins
+from kvengine.engine.jobs.job_thread import JobsLost
+from kvengine.engine.log import manifest as manifests
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.manifest import Manifest, SegmentRow
+from kvengine.engine.log.names import MANIFEST_NAME, id_of, is_manifest_to_be
+from kvengine.engine.log.segment import SegmentTable
+from kvengine.engine.order.key_order import KeyOrder
 from kvengine.errors import KvError
 from kvengine.file.directory import Directory
 from kvengine.file.folder import Folder

@@ -14,10 +14,10 @@ from __future__ import annotations
 import secrets
 import uuid
 
-from kvengine.engine import index_file
-from kvengine.engine import manifest as manifests
-from kvengine.engine.manifest import Manifest
-from kvengine.engine.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
+from kvengine.engine.index import index_file
+from kvengine.engine.log import manifest as manifests
+from kvengine.engine.log.manifest import Manifest
+from kvengine.engine.log.names import MANIFEST_NAME, consumer_of, id_of, is_data, is_own
 from kvengine.errors import CorruptData, NotAStore
 from kvengine.file.directory import Directory
 

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from kvengine.engine.changes import Flag
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.following.changes import Flag
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import GroupSize
 from kvengine.errors import CorruptData, KvError, VersionConflict, pass_on

@@ -22,7 +22,7 @@ import binascii
 import struct
 from typing import Any, NamedTuple
 
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import InvalidRequest, InvalidType
 
 INVALID = 'invalid "list keys" cursor'

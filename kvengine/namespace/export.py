@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvengine.engine.scan import visit_records
+from kvengine.engine.order.scan import visit_records
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.file.exchange import ResultFile, path_of

@@ -2,7 +2,7 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from kvengine.engine.scan import Visitor
+from kvengine.engine.order.scan import Visitor
 
 @disjoint_base
 class Lines(Visitor):

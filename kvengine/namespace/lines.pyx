@@ -23,9 +23,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from kvengine.engine.reading cimport Reader
-from kvengine.engine.record cimport Header, expiry_of, key_of
-from kvengine.engine.scan cimport Visitor
+from kvengine.engine.access.reading cimport Reader
+from kvengine.engine.log.record cimport Header, expiry_of, key_of
+from kvengine.engine.order.scan cimport Visitor
 
 import json
 from binascii import b2a_base64

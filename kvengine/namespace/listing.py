@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine.scan import heads_page
+from kvengine.engine.order.scan import heads_page
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace import cursor as cursors
 from kvengine.namespace.cursor import ListQuery

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport uint64_t
 
-from kvengine.engine.reading cimport Reader
-from kvengine.engine.record cimport Header
+from kvengine.engine.access.reading cimport Reader
+from kvengine.engine.log.record cimport Header
 from kvengine.namespace.naming cimport Naming
 
 cdef enum Kind:

@@ -13,9 +13,9 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.engine.hash cimport xxh3
-from kvengine.engine.reading cimport Reader, is_behind
-from kvengine.engine.record cimport (
+from kvengine.engine.index.hash cimport xxh3
+from kvengine.engine.access.reading cimport Reader, is_behind
+from kvengine.engine.log.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
 from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming

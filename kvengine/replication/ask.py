@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import ProtocolError
 from kvengine.options import VERSION_LIMIT
 from kvengine.replication.codec import UUID_BYTES

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from kvengine.engine.digesting import MARGIN_S
+from kvengine.engine.following.digesting import MARGIN_S
 from kvengine.replication.messages import Source
 from kvengine.replication.selection import EVERY_KEY, KeyRange
 

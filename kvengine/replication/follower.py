@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from kvengine.engine import replica
-from kvengine.engine.changes import Changes
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.following import replica
+from kvengine.engine.following.changes import Changes
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.errors import (
     ConsumerLocked,

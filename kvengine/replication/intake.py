@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kvengine.engine.applying import size_of_change
-from kvengine.engine.replica import Staging
+from kvengine.engine.access.applying import size_of_change
+from kvengine.engine.following.replica import Staging
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import KvError

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
-from kvengine.engine.tail import Stretch, Tail
 from kvengine.replication.messages import Piece
 
 PIECE_CHANGES = 4096

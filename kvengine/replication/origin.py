@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from kvengine.engine import replica
-from kvengine.engine.consumer import Consumer
-from kvengine.engine.holding import OwnedLock
-from kvengine.engine.manifest import Origin
+from kvengine.engine.following import replica
+from kvengine.engine.following.consumer import Consumer
+from kvengine.engine.jobs.holding import OwnedLock
+from kvengine.engine.log.manifest import Origin
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, StoreBusy

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvengine.engine import replica
+from kvengine.engine.following import replica
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, NotCaughtUp, ReplicaDiverged, UpstreamUnavailable
 from kvengine.replication.messages import Source

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kvengine.engine.scanning import bytes_of
+from kvengine.engine.order.scanning import bytes_of
 
 
 class KeyRange(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from kvengine.engine.digest_scan import RangeWalk
+from kvengine.engine.following.digest_scan import RangeWalk
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
 from kvengine.replication.difference import RangeDigest

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import InvalidRequest, LogCompacted, ProtocolError
 from kvengine.replication import codec
 from kvengine.replication.codec import Head, Kind

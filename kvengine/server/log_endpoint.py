@@ -24,8 +24,8 @@ from typing import Any
 
 from kvengine.client.connection import version_said
 from kvengine.client.questions import reader
+from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
-from kvengine.engine.tail import Stretch, Tail
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
 from kvengine.options import VERSION_LIMIT
 from kvengine.replication import stream

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvengine.engine.salvage import salvage
+from kvengine.engine.recovery.salvage import salvage
+from kvengine.engine.recovery.verifying import verify
 from kvengine.engine.store import Store
-from kvengine.engine.verifying import verify
 from kvengine.errors import CorruptData, KvError, NotAStore
 from kvengine.testing.crashing import folder_of
 from kvengine.testing.history import State

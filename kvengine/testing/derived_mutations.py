@@ -9,7 +9,7 @@ Invariants:
 import random
 import struct
 
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 
 BLOCK, SHARD = 4096, 65536
 NUMBERS: tuple[int, ...] = (

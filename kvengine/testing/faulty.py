@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from kvengine.engine.names import CONTROL_NAME, RESERVE_NAME
+from kvengine.engine.log.names import CONTROL_NAME, RESERVE_NAME
 from kvengine.errors import StorageError, StorageFull
 from kvengine.file.directory import Directory, OutputFile, Rename
 from kvengine.file.folder import Folder

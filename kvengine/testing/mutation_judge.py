@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from kvengine.engine.salvage import salvage
+from kvengine.engine.recovery.salvage import salvage
+from kvengine.engine.recovery.verifying import verify
 from kvengine.engine.store import Store
-from kvengine.engine.verifying import verify
 from kvengine.errors import KvError
 from kvengine.testing.crashing import KeptDirectory, folder_of
 from kvengine.testing.mutations import Mutation, mutated

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 from kvengine.testing.derived_mutations import (
     FLOATS,
     Changed,

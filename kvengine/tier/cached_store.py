@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Self
 
-from kvengine.engine.mapping import ABSENT, Items, StoreMapping, Values
+from kvengine.engine.access.mapping import ABSENT, Items, StoreMapping, Values
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidType, KeyNotFound
 from kvengine.file.system import fork_watch

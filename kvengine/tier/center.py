@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from kvengine.engine.changes import Flag
+from kvengine.engine.following.changes import Flag
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import KvError, LogCompacted

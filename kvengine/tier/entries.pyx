@@ -20,7 +20,7 @@ from cpython.object cimport Py_EQ, PyObject, PyObject_Hash
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from kvengine.engine.hash cimport xxh3
+from kvengine.engine.index.hash cimport xxh3
 from kvengine.tier.adaptive cimport is_sample
 from kvengine.tier.greedy cimport mark
 from kvengine.tier.table cimport NO_SLOT, behind, home_of, mixed

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from kvengine.engine.reading cimport Reader
+from kvengine.engine.access.reading cimport Reader
 from kvengine.tier.cache cimport CacheCore
 
 cdef class Front:

@@ -12,11 +12,11 @@ Invariants:
 * A value whose time is over is not shown.
 """
 
-from kvengine.engine.keys cimport checked_key
-from kvengine.engine.reading cimport Reader
+from kvengine.engine.index.keys cimport checked_key
+from kvengine.engine.access.reading cimport Reader
 from kvengine.tier.cache cimport CacheCore, TOO_LARGE
 
-from kvengine.engine.holding import OwnedLock
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.errors import LogCompacted
 
 

@@ -7,7 +7,8 @@ import pytest
 
 import kvengine
 from kvengine import NamespaceNotFound, StoreClosed
-from kvengine.engine import bell, waiting
+from kvengine.engine.following import waiting
+from kvengine.engine.log import bell
 from tests.aio.running import run
 from tests.waiting import HANG_S
 

@@ -10,7 +10,7 @@ import pytest
 
 import kvengine
 from kvengine import KvError
-from kvengine.engine import backup
+from kvengine.engine.recovery import backup
 from kvengine.testing.crashing import MODELS, CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from kvengine.testing.history import (

@@ -11,8 +11,8 @@ import pytest
 
 import kvengine
 from kvengine import Change, KvError
-from kvengine.engine import replica
-from kvengine.engine.manifest import Origin
+from kvengine.engine.following import replica
+from kvengine.engine.log.manifest import Origin
 from kvengine.testing.crashing import MODELS, CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from kvengine.testing.history import content_of, open_history

@@ -5,9 +5,9 @@ import struct
 import pytest
 
 from kvengine import CorruptData, Store
-from kvengine.engine import segment_file
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.manifest import COMPACTED
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.manifest import COMPACTED
 from kvengine.testing.crashing import folder_of
 from kvengine.testing.history import content_of
 

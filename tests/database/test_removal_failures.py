@@ -11,7 +11,7 @@ import pytest
 
 from kvengine import Database, StorageFull, Store, StoreReadOnly
 from kvengine.database import removal
-from kvengine.engine.batch import Batch
+from kvengine.engine.access.batch import Batch
 from kvengine.namespace.layout import DATA
 
 

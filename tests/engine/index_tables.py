@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from functools import cache
 
 from kvengine import Store
-from kvengine.engine.key_index import hash_of
-from kvengine.engine.manifest import Manifest
-from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine.index.key_index import hash_of
+from kvengine.engine.index.saved_index import SavedIndex
+from kvengine.engine.log.manifest import Manifest
 from kvengine.testing.crashing import KeptDirectory
 
 SEED = 20260401

@@ -11,9 +11,14 @@ import pytest
 
 import kvengine
 from kvengine import Follower, Store, StoreClosed
-from kvengine.engine.changes import Changes, Flag
+from kvengine.engine.following.changes import Changes, Flag
 
-PARTS = ("engine/waiting.py", "engine/changes.py", "threading.py", "replication/follower.py")
+PARTS = (
+    "engine/following/waiting.py",
+    "engine/following/changes.py",
+    "threading.py",
+    "replication/follower.py",
+)
 
 
 class Interrupted(BaseException):

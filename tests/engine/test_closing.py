@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store, StoreClosed, StoreLocked
-from kvengine.engine import closing, maintenance, recovery
-from kvengine.engine.replay import Replay
-from kvengine.engine.saved_index import SavedIndex
+from kvengine.engine import closing
+from kvengine.engine.index.saved_index import SavedIndex
+from kvengine.engine.jobs import maintenance
+from kvengine.engine.recovery import recovery
+from kvengine.engine.recovery.replay import Replay
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
@@ -37,7 +39,7 @@ def work(monkeypatch):
             return super().purge(gone)
 
     monkeypatch.setattr(recovery, "Replay", CountingReplay)
-    monkeypatch.setattr("kvengine.engine.loading.SavedIndex", CountingIndex)
+    monkeypatch.setattr("kvengine.engine.recovery.loading.SavedIndex", CountingIndex)
     return done
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.engine.compaction import (
+from kvengine.engine.jobs.compaction import (
     GARBAGE_BYTES_MIN,
     RECLAIMED_SHARE_MIN,
     SMALL_NEIGHBORS_MIN,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kvengine.engine.compaction import Plan, SegmentInfo, choose, garbage_bytes_min
+from kvengine.engine.jobs.compaction import Plan, SegmentInfo, choose, garbage_bytes_min
 
 PUT_BYTES, DELETE_BYTES = 2048, 256
 KEYS = 10_000

@@ -11,7 +11,7 @@ import os
 import pytest
 
 from kvengine import CorruptData, InvalidRequest, LogCompacted, Store, StoreReadOnly
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index.hash import xxh3_64
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store
-from kvengine.engine import loading
+from kvengine.engine.recovery import loading
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
 
@@ -32,7 +32,7 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     )  # fmt: skip
     names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
     for name in names:
-        for line in (ROOT / f"{name}.pyx").read_text().splitlines():
+        for line in next(ROOT.rglob(f"{name}.pyx")).read_text().splitlines():
             rest = line
             for use in whole:
                 rest = rest.replace(use, "")
@@ -42,19 +42,19 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
         "store_word": "RELEASE",
         "add_word": "SEQ_CST",
     } | dict.fromkeys(("raise_word", "load_count", "add_count", "take_count"), "SEQ_CST")
-    page = (ROOT / "page.pxd").read_text()
+    page = (ROOT / "log/page.pxd").read_text()
     for name, order in orders.items():
         body = re.search(rf"static inline \w+ kv_{name}\(.*?\n    \}}", page, re.DOTALL)
         assert body is not None
         assert set(re.findall(r"__ATOMIC_(\w+)", body.group())) == {order}, name
-    acquire = re.search(r"kv_acquire\(.*?\}", (ROOT / "reading.pxd").read_text(), re.DOTALL)
+    acquire = re.search(r"kv_acquire\(.*?\}", (ROOT / "access/reading.pxd").read_text(), re.DOTALL)
     assert acquire is not None
     assert "__ATOMIC_ACQUIRE" in acquire.group()
 
 
 def test_a_version_is_stored_after_what_it_stands_for():
     """And "writing" is there before, and as long as, bytes may lie behind the end of the log."""
-    text = (ROOT / "appending.pyx").read_text()
+    text = (ROOT / "access/appending.pyx").read_text()
     bodies = {
         name: re.search(rf"cdef int {name}\(.*?\n\n\n", text, re.DOTALL) for name in
         ("append", "pass_on_large", "publish")

@@ -6,7 +6,9 @@ Each store object here stands for a process: they share nothing but the folder.
 import pytest
 
 from kvengine import Store
-from kvengine.engine import digest_scan, digesting, loading, opening
+from kvengine.engine import opening
+from kvengine.engine.following import digest_scan, digesting
+from kvengine.engine.recovery import loading
 
 MANUAL = {"durability": "os", "compaction": "manual", "segment_bytes": 8192}
 

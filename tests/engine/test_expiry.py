@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine import InvalidRequest, KeyNotFound, Store, VersionConflict
-from kvengine.engine import maintenance
+from kvengine.engine.jobs import maintenance
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import START, ManualClock
 

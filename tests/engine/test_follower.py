@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store
-from kvengine.engine import follower, recovery
-from kvengine.engine.replay import Replay
+from kvengine.engine.following import follower
+from kvengine.engine.recovery import recovery
+from kvengine.engine.recovery.replay import Replay
 
 SMALL = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
 PATIENCE_S = 60

@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from kvengine import KvError, Store
-from kvengine.engine import follower
+from kvengine.engine.following import follower
 from kvengine.testing.interrupting import ERRORS, PACKAGE, TESTING, Interruption
 from tests.waiting import until
 

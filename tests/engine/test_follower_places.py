@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store, StoreClosed
-from kvengine.engine import follower, joining, loading, opening, writer_page
+from kvengine.engine import joining, opening
+from kvengine.engine.following import follower
+from kvengine.engine.log import writer_page
+from kvengine.engine.recovery import loading
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
 

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, UnsupportedFormat
-from kvengine.engine import index_file, key_run, manifest, positions, segment_file
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.record import encode_record, layout
+from kvengine.engine.following import positions
+from kvengine.engine.index import index_file
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.log import manifest, segment_file
+from kvengine.engine.log.record import encode_record, layout
+from kvengine.engine.order import key_run
 from kvengine.file.system import boot_id
 from kvengine.testing.clock import ManualClock
 from tests.engine.format_reader import FolderReader, decode_record
@@ -173,7 +176,7 @@ def test_a_second_reader_finds_all_keys_in_key_runs(store, tmp_path):
 
 def test_the_table_of_control_is_the_words_of_the_code():
     """A test of control.pyx compares what the words mean."""
-    text = (ROOT / "kvengine/engine/page.pxd").read_text()
+    text = (ROOT / "kvengine/engine/log/page.pxd").read_text()
     found = re.findall(r"^    ([A-Z_]+) = (\d+)", text.split("\n\n")[3], re.MULTILINE)
     words = {name: int(number) for name, number in found}
     words["MAGIC"] = words.pop("MAGIC_WORD")

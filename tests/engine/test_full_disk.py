@@ -6,7 +6,7 @@ import pytest
 
 import kvengine
 from kvengine import StorageFull, Store
-from kvengine.engine import reserve
+from kvengine.engine.log import reserve
 from tests.mounting import small_disk
 
 DISK_BYTES = 8 << 20

@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.engine.hash import LOOPS, xxh3_64
+from kvengine.engine.index.hash import LOOPS, xxh3_64
 
 SEEDS = (0, 1, 2**32, 2**63 + 12345, 2**64 - 1)
 BLOCK_BOUNDARIES = [

@@ -3,7 +3,7 @@
 import pytest
 
 from kvengine import CorruptData, Store, salvage
-from kvengine.engine.record import encode_record
+from kvengine.engine.log.record import encode_record
 
 HEADER_BYTES = 64  # of a segment
 VALUE_AT = 25  # in a record with a key of one byte

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kvengine.engine.holding import Latch, OwnedLock, Pins
+from kvengine.engine.jobs.holding import Latch, OwnedLock, Pins
 from tests.forking import in_child
 
 HANG_S = 60  # whatever takes this long hangs

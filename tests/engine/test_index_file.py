@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import CorruptData, KvError, UnsupportedFormat
-from kvengine.engine import index_file
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.index_file import Description, SavedSegment
-from kvengine.engine.manifest import decode
-from kvengine.engine.segment import MAP_BYTES
+from kvengine.engine.index import index_file
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.index.index_file import Description, SavedSegment
+from kvengine.engine.log.manifest import decode
+from kvengine.engine.log.segment import MAP_BYTES
 from kvengine.testing.crashing import KeptDirectory
 from tests.engine.index_tables import (
     SHARD_BYTES,

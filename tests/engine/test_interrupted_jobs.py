@@ -14,7 +14,7 @@ import pytest
 
 import kvengine
 from kvengine import Store
-from kvengine.engine import compactor, copying, maintenance
+from kvengine.engine.jobs import compactor, copying, maintenance
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory, folder_of
 from kvengine.testing.faulty import Step

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from kvengine import Store, StoreReadOnly
-from kvengine.engine import job_thread
-from kvengine.engine.worker import Worker
+from kvengine.engine.jobs import job_thread
+from kvengine.engine.jobs.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step

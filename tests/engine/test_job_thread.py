@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from kvengine import InvalidRequest, Store, StoreClosed
-from kvengine.engine import job_thread, joining, maintenance, opening
-from kvengine.engine.worker import Worker
+from kvengine.engine import joining, opening
+from kvengine.engine.jobs import job_thread, maintenance
+from kvengine.engine.jobs.worker import Worker
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Step

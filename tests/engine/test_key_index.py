@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvengine.engine.key_index import hash_of
+from kvengine.engine.index.key_index import hash_of
 from tests.engine.index_tables import (
     BUCKET_ENTRIES,
     NEIGHBORHOOD,

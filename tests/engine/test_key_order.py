@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine import CorruptData, Store
-from kvengine.engine import maintenance
-from kvengine.engine.compaction import PAUSES_MAX_S
-from kvengine.engine.key_order import choose_merge
+from kvengine.engine.jobs import maintenance
+from kvengine.engine.jobs.compaction import PAUSES_MAX_S
+from kvengine.engine.order.key_order import choose_merge
 from kvengine.testing.check import check_store
 
 OPTIONS = {"durability": "os", "compaction": "manual", "key_buffer_entries": 16}

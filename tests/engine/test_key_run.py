@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import CorruptData, KvError
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.key_run import KeyRun, RunWriter
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.order.key_run import KeyRun, RunWriter
 from kvengine.file.memory import MemoryDirectory
 
 UUID = bytes(range(16))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.engine.key_sort import sort_order
+from kvengine.engine.order.key_sort import sort_order
 
 
 def check(keys):

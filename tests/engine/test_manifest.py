@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine import CorruptData, KvError, UnsupportedFormat
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.manifest import COMPACTED, LOG, Manifest, SegmentRow, decode
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.log.manifest import COMPACTED, LOG, Manifest, SegmentRow, decode
 
 numbers = st.integers(0, 2**62 - 1)
 versions = st.integers(0, 2**48 - 1)

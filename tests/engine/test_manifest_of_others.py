@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kvengine import Store, StoreClosed
-from kvengine.engine import closing, segment_file
-from kvengine.engine.manifest import LOG
-from kvengine.engine.names import id_of, is_manifest_to_be
-from kvengine.engine.segment_file import SegmentHeader
+from kvengine.engine import closing
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.manifest import LOG
+from kvengine.engine.log.names import id_of, is_manifest_to_be
+from kvengine.engine.log.segment_file import SegmentHeader
 from kvengine.file.folder import rest
 from kvengine.testing.check import check_store
 from tests.waiting import HANG_S

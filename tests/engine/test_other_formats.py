@@ -3,8 +3,9 @@
 import pytest
 
 from kvengine import CorruptData, Store, UnsupportedFormat
-from kvengine.engine import index_file, segment_file
-from kvengine.engine.hash import xxh3_64
+from kvengine.engine.index import index_file
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.log import segment_file
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import itertools
 import pytest
 
 from kvengine import Store
-from kvengine.engine import changing, compaction, maintenance
-from kvengine.engine.compaction import (
+from kvengine.engine.access import changing
+from kvengine.engine.jobs import compaction, maintenance
+from kvengine.engine.jobs.compaction import (
     EXCESS_SHARE,
     PAUSE_MAX_S,
     PAUSES_MAX_S,

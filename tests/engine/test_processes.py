@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, StoreLocked, verify
-from kvengine.engine import maintenance
+from kvengine.engine.jobs import maintenance
 from kvengine.testing.check import check_store
 
 ROOT = Path(__file__).parent.parent.parent

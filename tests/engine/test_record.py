@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import CorruptData, Store, verify
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.record import REASONS, damage, decode_record, encode_record, layout
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.log.record import REASONS, damage, decode_record, encode_record, layout
 from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
 from tests.engine import format_reader
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import Change, CorruptData, InvalidRequest, LogCompacted, Store, StoreReadOnly
-from kvengine.engine import replica
-from kvengine.engine.manifest import Origin
-from kvengine.engine.record import encode_record
+from kvengine.engine.following import replica
+from kvengine.engine.log.manifest import Origin
+from kvengine.engine.log.record import encode_record
 from kvengine.file.memory import MemoryDirectory
 from kvengine.testing.check import check_store
 from tests.engine.format_reader import FolderReader

@@ -313,7 +313,7 @@ def test_a_salvage_that_ends_before_the_last_step_leaves_no_store(
     def fail(target):
         raise error
 
-    monkeypatch.setattr("kvengine.engine.salvage._finish", fail)
+    monkeypatch.setattr("kvengine.engine.recovery.salvage._finish", fail)
     with pytest.raises(type(error)):
         salvage(damaged, tmp_path / "target")
     with pytest.raises(CorruptData, match="manifest"):

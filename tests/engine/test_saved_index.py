@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import CorruptData
-from kvengine.engine import compactor
-from kvengine.engine.hash import xxh3_64
-from kvengine.engine.saved_index import SavedIndex
-from kvengine.engine.segment import SegmentTable
+from kvengine.engine.index.hash import xxh3_64
+from kvengine.engine.index.saved_index import SavedIndex
+from kvengine.engine.jobs import compactor
+from kvengine.engine.log.segment import SegmentTable
 from kvengine.testing.crashing import KeptDirectory
 from tests.engine.index_tables import (
     BUCKETS,

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from kvengine import LogCompacted, Store
-from kvengine.engine import compactor, loading, maintenance
+from kvengine.engine.jobs import compactor, maintenance
+from kvengine.engine.recovery import loading
 from kvengine.testing.check import check_store
 from tests.forking import in_child
 

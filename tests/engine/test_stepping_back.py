@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import pytest
 
 from kvengine import StorageError, Store, StoreBusy
-from kvengine.engine import loading, segment_file
-from kvengine.engine.applying import packed
-from kvengine.engine.segment import bytes_at
+from kvengine.engine.access.applying import packed
+from kvengine.engine.log import segment_file
+from kvengine.engine.log.segment import bytes_at
+from kvengine.engine.recovery import loading
 from kvengine.testing.check import check_store
 
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from kvengine import KvError, LogCompacted, Store
-from kvengine.engine import maintenance
+from kvengine.engine.jobs import maintenance
 from kvengine.entry import Change
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock

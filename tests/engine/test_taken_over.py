@@ -7,7 +7,7 @@ follows; and a segment of which it had only written the header hides nothing.
 import pytest
 
 from kvengine import Store
-from kvengine.engine import segment_file
+from kvengine.engine.log import segment_file
 from kvengine.testing.check import check_store
 from kvengine.testing.crashing import CrashedFolder, KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory, Killed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import InvalidRequest, StorageError, Store, StoreClosed
-from kvengine.engine.bell import HAS_FUTEX
+from kvengine.engine.log.bell import HAS_FUTEX
 from kvengine.entry import Change
 from tests.waiting import until
 

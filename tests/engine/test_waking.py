@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, StoreClosed
-from kvengine.engine import waiting
-from kvengine.engine.bell import HAS_FUTEX, Bell
-from kvengine.engine.changes import Changes
+from kvengine.engine.following import waiting
+from kvengine.engine.following.changes import Changes
+from kvengine.engine.log.bell import HAS_FUTEX, Bell
 from tests.forking import in_child
 from tests.waiting import HANG_S, threads, until
 
@@ -24,7 +24,8 @@ needs_futex = pytest.mark.skipif(not HAS_FUTEX, reason="this system has no futex
 WAITER = """
 import sys
 from kvengine import Store
-from kvengine.engine import bell, waiting
+from kvengine.engine.following import waiting
+from kvengine.engine.log import bell
 bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
 with Store(sys.argv[1], durability="os", read_only=sys.argv[3] == "reader") as store:
     version = 0
@@ -37,7 +38,8 @@ with Store(sys.argv[1], durability="os", read_only=sys.argv[3] == "reader") as s
 PEER = """
 import sys
 from kvengine import Store
-from kvengine.engine import bell, waiting
+from kvengine.engine.following import waiting
+from kvengine.engine.log import bell
 bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
 name, peers, rounds = sys.argv[2].encode(), int(sys.argv[3]), int(sys.argv[4])
 with Store(sys.argv[1], durability="os") as store:
@@ -198,7 +200,7 @@ def test_a_store_that_was_dropped_takes_its_thread_along(tmp_path):
 @needs_futex
 def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypatch):
     monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
-    monkeypatch.setattr("kvengine.engine.bell.LONGEST_REST_S", 3600.0)
+    monkeypatch.setattr("kvengine.engine.log.bell.LONGEST_REST_S", 3600.0)
     _, reader = pair
     errors = []
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kvengine.engine.worker import Worker
+from kvengine.engine.jobs.worker import Worker
 from tests.waiting import HANG_S, meanwhile, threads, until
 
 

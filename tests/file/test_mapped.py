@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvengine.engine.segment import bytes_at
+from kvengine.engine.log.segment import bytes_at
 from kvengine.errors import CorruptData, StorageError, StorageFull
 from kvengine.file.local import LocalDirectory
 from kvengine.file.mapped import MappedFile

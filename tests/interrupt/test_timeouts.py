@@ -17,7 +17,8 @@ import pytest
 
 from kvengine import Database, Store, StoreClosed, StoreReadOnly
 from kvengine.client import failures, packing
-from kvengine.engine import follower, manifest, positions
+from kvengine.engine.following import follower, positions
+from kvengine.engine.log import manifest
 from kvengine.errors import NamespaceExists
 from kvengine.metering import ledger
 from kvengine.metering.usage import Counts

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvengine
-from kvengine.engine.scan import visit_records
+from kvengine.engine.order.scan import visit_records
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.lines import Lines
 from kvengine.testing.clock import ManualClock

@@ -113,7 +113,7 @@ def test_the_jobs_of_a_process_that_is_killed_or_stopped_are_done(tmp_path, hold
 # Has compaction to do all the time, one after the other.
 BUSY = """
 import sys, time, kvengine
-from kvengine.engine import compactor
+from kvengine.engine.jobs import compactor
 from tests.processes.test_job_lease import OPTIONS
 compactor.plan_next = lambda store: "more"
 compactor.compact = lambda store, plan: time.sleep(0.02)

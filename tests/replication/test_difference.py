@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import Change, InvalidRequest, Store
-from kvengine.engine import replica
-from kvengine.engine.manifest import Origin
+from kvengine.engine.following import replica
+from kvengine.engine.log.manifest import Origin
 from kvengine.replication.difference import find_difference
 from kvengine.replication.follower import Follower
 from kvengine.replication.local_source import LocalSource

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine import maintenance
+from kvengine.engine.jobs import maintenance
 from kvengine.engine.store import Store
 from kvengine.testing.world.link import Link
 from kvengine.testing.world.virtual_time import WorldClock

@@ -1,0 +1,1 @@
+"""Reading and writing: what a call of a user does."""

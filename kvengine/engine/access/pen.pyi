@@ -1,0 +1,20 @@
+from collections.abc import Callable
+from typing import TypeVar
+
+from typing_extensions import disjoint_base
+
+from kvengine.engine.access.reading import Reader
+from kvengine.errors import StorageError
+
+_Result = TypeVar("_Result")
+FORKED: str
+
+def written_over(name: str) -> StorageError: ...
+
+@disjoint_base
+class Pen(Reader):
+    def refuse_inside(self) -> None: ...
+    def exclusively(self, action: Callable[..., _Result], *args: object) -> _Result: ...
+    def notice_fork(self) -> None: ...
+    def has_heard_of_fork(self) -> bool: ...
+    def after_fork(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Those who follow the log: readers in other processes, tails, consumers, replicas, digests."""

@@ -1,0 +1,349 @@
+"""Named consumers: those who follow the log and keep their place in the store.
+
+Invariants:
+
+* What was not acknowledged is given again: after a crash, and by each new call.
+* Changes are given, and a position moves, only under the lease of the name (leases.py), and the
+  position is read anew when it was taken.  So of several processes one gets a change, and another
+  one only once the first has let go or died without acknowledging it.
+* A version that was not given out under the lease can't be acknowledged.
+* One that is too far behind is told so, and moves only when it asks for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from kvengine.engine.following import leases, positions
+from kvengine.engine.following.positions import Position
+from kvengine.engine.following.tail import Stretch, Tail
+from kvengine.engine.jobs.holding import OwnedLock
+from kvengine.engine.log.log_walk import Selector
+from kvengine.entry import Change
+from kvengine.errors import InvalidRequest, LogCompacted
+from kvengine.file.lease import Lease
+from kvengine.file.system import fork_watch
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+SIZE = 1000  # changes in a batch
+BATCH_BYTES = 8 << 20
+LOOK_S = 60.0  # one that has everything says so now and then while it waits
+LEASE_LOOK_S = 0.05  # between two attempts to take a lease that another process has
+
+C = TypeVar("C")
+
+
+class ConsumerInfo(NamedTuple):
+    """How far a consumer has come."""
+
+    name: str
+    position: int  # changes up to this version are acknowledged
+    lag: int  # versions behind the store
+    seen_at: float  # seconds since the epoch; when it last came forward, or had everything
+
+
+class Consumer(Generic[C]):
+    """One who follows the log of a store under a name; store.consumer() and db.consumer() give it.
+
+    Its position is kept in the store, and deletes are kept for it as long as it comes forward
+    within the store's `retention_s`.  Acknowledge what was applied, after it was applied: what a
+    crash left in between is given again, so to apply a change twice must do no harm.  While the
+    position is 0, what was applied before is in doubt: begin as after restart().
+
+    Any number of processes may work under a name: one at a time has its *lease*.  changes() and
+    batches() take it when they begin, and it is kept, so that what they gave can be acknowledged,
+    until release(), the end of the store or of the process, or until the last Consumer of the name
+    is dropped.  Another process that follows waits for it meanwhile, and goes on behind what was
+    acknowledged.
+
+    Thread-safety: threads may share it, but each call of changes() gives the same; so do several
+    consumers of the name of one Store or Database.
+    """
+
+    def __init__(
+        self, store: Store, name: object, show: Callable[[Change], C | None], prefix: bytes = b""
+    ) -> None:
+        self._store, self._show, self._keys = store, show, Selector(prefix)
+        self._lock = OwnedLock()  # of what is given, and of the lease
+        self._lease: Lease | None = None
+        self._lost = store.lost_after  # as of the present scan
+        self._name = positions.checked_name(name)
+        self._base = 0  # of the present scan
+        store.check_usable()
+        if positions.load(store, self._name) is None:
+            positions.change(
+                store, self._name, lambda old: old or positions.begun(store, self._name)
+            )
+        self._given = self._kept = self.position  # given out, and acknowledged, under the lease
+        fork_watch(self, Consumer._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock.after_fork_in_child()
+
+    @property
+    def name(self) -> str:
+        """The name under which its position is kept."""
+        return self._name
+
+    @property
+    def store(self) -> Store:
+        """The store whose log it follows."""
+        return self._store
+
+    @property
+    def position(self) -> int:
+        """Changes up to this version are acknowledged."""
+        return self._load().position
+
+    @property
+    def lag(self) -> int:
+        """How many versions the store is ahead."""
+        return max(0, self._store.version - self.position)
+
+    def changes(self, follow: bool = False, timeout: float | None = None) -> Iterator[C]:
+        """Return an iterator over the changes behind the position, in order.
+
+        While another process has the lease there are none: without `follow` it ends at once.
+
+        Args:
+            follow: wait for more, and for the lease; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            ConsumerLocked: the lease was lost: its file was removed.
+            StorageError: this process may not write to the folder.
+            LogCompacted: deletes behind the position were forgotten, or changes before it were lost
+                (a power cut, a backup that was restored); see restart().
+        """
+        for lease, stretch in self._stretches(SIZE, follow, timeout):
+            for change in stretch.changes:
+                if not self.has(lease):
+                    return
+                shown = self._show(change)
+                self._give(change.version)
+                if shown is not None:
+                    yield shown
+            self._give(stretch.upto)
+
+    def batches(
+        self, size: int = SIZE, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[list[C]]:
+        """Return an iterator over lists of up to `size` changes; see changes().
+
+        While changes come one by one, so do the lists: it does not wait for one to be full.
+        """
+        check_size(size)
+        return self._batches(size, follow, timeout)
+
+    def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
+        for _, stretch in self._stretches(size, follow, timeout):
+            shown = self.given(stretch)
+            if shown:
+                yield shown
+
+    def given(self, stretch: Stretch) -> list[C]:
+        """Return what is shown of a stretch, which may be acknowledged now."""
+        shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
+        self._give(stretch.upto)
+        return shown
+
+    def reached(self, version: int) -> None:
+        """Say that changes up to a version were read in another way; they may be acknowledged.
+
+        Raises:
+            ConsumerLocked: another process has the lease.
+        """
+        self._must_have_lease()
+        self._give(version)
+
+    def acknowledge(self, version: int) -> None:
+        """Keep in the store that all changes up to a version were applied.
+
+        An older version than the position changes nothing.
+
+        Raises:
+            InvalidRequest: the version was not given out by this object since it has the lease.
+            ConsumerLocked: the lease was lost, and with it the right to move the position.
+            LogCompacted: changes that were given out were lost since; go on behind the position.
+        """
+        if isinstance(version, bool) or not isinstance(version, int) or version < 0:
+            raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
+        lease = self._lease
+        given = self._kept if lease is None else self._given
+        if version > given:
+            raise InvalidRequest(
+                f"version {version} was not given to consumer {self._name!r}, only up to {given}"
+            )
+        store = self._store
+        store.check_usable()
+        if lease is None:
+            return
+        if store.options.durability != "os":
+            store.sync()  # a position must not survive a power cut that its changes do not
+        if store.lost_after != self._lost:
+            raise LogCompacted(version, store.lost_after[1] if store.lost_after else 0)
+
+        def move(old: Position) -> Position:
+            if not lease.is_held:
+                raise leases.locked(store, self._name)
+            return positions.moved(old, version, self._base, store.options.clock.time())
+
+        self._change(move)
+        self._kept = max(self._kept, version)
+
+    def release(self) -> None:
+        """Let go of the lease: another process may have the changes that come now.
+
+        Iterators that were begun end; the next one takes the lease again.  No error without one.
+        """
+        with self._lock.held():
+            leases.leases_of(self._store).leave(self._name, self)
+            self._lease, self._given = None, self._kept
+
+    def restart(self) -> None:
+        """Begin anew at version 0: the log as it is now is a snapshot, and what follows it new.
+
+        What is behind version 0 names every key that lives, but not all keys that were deleted.
+        So the consumer must first drop all keys that it holds; or note each key that it gets, and
+        drop the others when changes() has ended without `follow`.
+
+        Raises:
+            ConsumerLocked: another process has the lease.
+        """
+        self._must_have_lease()
+        self._change(lambda _: positions.begun(self._store, self._name))
+        with self._lock.held():
+            self._given = self._kept = self._base = 0
+
+    def remove(self) -> None:
+        """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
+        self.release()
+        for suffix in (positions.SUFFIX, positions.SUFFIX + ".tmp", leases.SUFFIX):
+            self._store.directory.remove(self._name + suffix)
+
+    def __repr__(self) -> str:
+        return f"<kvengine.Consumer {self._name!r}>"
+
+    def _load(self) -> Position:
+        self._store.check_usable()
+        return self._there(positions.load(self._store, self._name))
+
+    def _there(self, found: Position | None) -> Position:
+        if found is None:
+            raise InvalidRequest(f"consumer {self._name!r} was removed")
+        return found
+
+    def _change(self, action: Callable[[Position], Position]) -> None:
+        self._store.check_usable()
+        positions.change(self._store, self._name, lambda old: action(self._there(old)))
+
+    def _give(self, version: int) -> None:
+        if version > self._given:
+            with self._lock.held():
+                self._given = max(self._given, version)
+
+    def _stretches(
+        self, size: int, follow: bool, timeout: float | None
+    ) -> Iterator[tuple[Lease, Stretch]]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        lease = self._wait_for_lease(follow, deadline)
+        if lease is None:
+            return
+        tail = self.tail()
+        while self.goes_on(lease):
+            for stretch in self.stretches(tail, size):
+                if timeout is not None and stretch.changes:
+                    deadline = time.monotonic() + timeout
+                yield lease, stretch
+                if not self.goes_on(lease):
+                    return
+            rest = LOOK_S if deadline is None else deadline - time.monotonic()
+            if not follow or rest <= 0:
+                return
+            self.say_alive()
+            self._store.wait(tail.seen, min(rest, LOOK_S))
+
+    def _wait_for_lease(self, follow: bool, deadline: float | None) -> Lease | None:
+        while (lease := self.lease()) is None and follow:
+            rest = LEASE_LOOK_S if deadline is None else deadline - time.monotonic()
+            if rest <= 0:
+                return None
+            time.sleep(min(rest, LEASE_LOOK_S))  # gevent replaces it
+        return lease
+
+    def _must_have_lease(self) -> None:
+        if self.lease() is None:
+            raise leases.locked(self._store, self._name)
+
+    def lease(self) -> Lease | None:
+        """Return the lease, taking it if need be; None if another process has it."""
+        self._store.check_usable()
+        with self._lock.held():
+            lease = self._lease
+            if lease is None or not lease.is_held:
+                self._load()  # one that was removed leaves no lease behind
+                lease = leases.leases_of(self._store).take(self._store, self._name, self)
+                if lease is not None:
+                    self._given = self._kept = self.position  # others may have moved it
+                    self._lease = lease
+            return lease
+
+    def has(self, lease: Lease) -> bool:
+        """False if a lease was let go of: then the iterators that began under it end."""
+        return self._lease is lease and not lease.is_over
+
+    def goes_on(self, lease: Lease) -> bool:
+        """The same as has(), and see whether it was lost.
+
+        Raises:
+            ConsumerLocked: it was: its file is gone.
+        """
+        if not self.has(lease):
+            return False
+        if not lease.is_held:
+            raise leases.locked(self._store, self._name)
+        return True
+
+    def tail(self) -> Tail:
+        """Return the place in the log behind what was acknowledged; the async form uses it."""
+        start = self._load()
+        self._lost = self._store.lost_after
+        if start.lost is not None:  # and others may have been given their versions since
+            raise LogCompacted(start.position, start.lost)
+        if start.position > self._store.version:
+            raise LogCompacted(start.position, self._store.version)
+        return Tail(self._store, start.position, self._keys, start.forgotten)
+
+    def stretches(self, tail: Tail, size: int) -> Iterator[Stretch]:
+        """Return an iterator over what is new in a tail; the async form uses it."""
+        for stretch in tail.stretches(size, BATCH_BYTES):
+            self._base = tail.base
+            yield stretch
+
+    def say_alive(self) -> None:
+        """One that waits for news with nothing to acknowledge comes forward, too."""
+        found, now = self._load(), self._store.options.clock.time()
+        late = now - found.seen_at > self._store.options.retention_s / 8
+        if late and found.position >= self._given:
+            self._change(lambda old: positions.moved(old, 0, 0, now))
+
+
+def check_size(size: object) -> None:
+    """Refuse what can't be the number of changes in a batch."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
+
+
+def consumers_of(store: Store) -> list[ConsumerInfo]:
+    """Return all consumers of a store, by name."""
+    version = store.version
+    found = (positions.load(store, name) for name in positions.names(store))
+    return [
+        ConsumerInfo(at.name, at.position, max(0, version - at.position), at.seen_at)
+        for at in found
+        if at is not None
+    ]

@@ -1,0 +1,203 @@
+"""Waiting until a store has changed, by a write of this process or of any other.
+
+Invariants:
+
+* Who waits is in a list of listeners, and is called after each change: by the writer, in its own
+  thread, and for what other processes write by one thread of this process, which sleeps on the
+  bell of the control page (bell.pyx).  A writer for whom nobody waits, in any process, does nothing
+  but look at two numbers.
+* No change is missed.  A listener is in the list before its waiter looks at the version.  The
+  thread calls all listeners whenever the page shows another version than the one that it heard of,
+  which is noted after the calls: those who came meanwhile are called again.  It begins with having
+  heard of nothing.
+* The thread is there while somebody listens, and a moment longer; it refers to the store weakly,
+  gets no signals, and ends at once when the store is closed.
+* Twice a second it lets the store look whether its folder is there still, so that waiters hear of
+  that, too.
+* Who is interrupted while it waits or wakes leaves no lock behind.
+* Where the system has no futex, the control page can't be written to, or there is none yet, the
+  thread looks now and then; where no thread can be had, those who wait do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from kvengine.engine.following.changes import LONGEST_SLEEP_S, Changes
+from kvengine.engine.jobs.holding import OwnedLock
+from kvengine.engine.jobs.worker import Worker
+from kvengine.engine.log.bell import HAS_FUTEX, LONGEST_REST_S, Bell
+from kvengine.engine.log.control import PAGE_BYTES
+from kvengine.engine.log.names import CONTROL_NAME
+from kvengine.errors import InvalidRequest, KvError, StorageError
+from kvengine.file.memory import MemoryDirectory
+from kvengine.options import VERSION_LIMIT
+
+if TYPE_CHECKING:
+    from kvengine.engine.store import Store
+
+LOOK_S = 0.005  # between two looks of one whom nothing wakes
+LINGER_S = 1.0  # the thread stays so long for the next listener
+
+
+class Waiting:
+    """Those who wait for a store to change.
+
+    Thread-safety: any number of threads may wait and wake.
+    """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: in a child process nobody waits."""
+        if self._worker is not None:
+            self._worker.after_fork_in_child()
+        self._worker = None
+        self._lock = OwnedLock()  # of the listeners, their count at the store, and the thread
+        self._listeners: list[Callable[[], None]] = []
+        self._store: Callable[[], Store | None] = lambda: None
+        self._bell: Bell | None = None
+        self._heard = -1  # the version of which all listeners know
+        self._left_at: float | None = None  # when the last listener was seen to have gone
+        self._is_over = False  # the store is closed
+
+    def wait(self, store: Store, after: int, timeout: float | None) -> int:
+        """Return the version of a store when it is above `after`, or at the latest after a time."""
+        version = store.version
+        if version > after or timeout == 0:
+            return version
+        if store.is_frozen and timeout is None:
+            raise InvalidRequest("a snapshot can't change: give a timeout")
+        changes = Changes()
+        with self.listening(store, changes.notify) as look_s:
+            changes.wait_for(lambda: store.version > after, timeout, look_s)
+        return store.version
+
+    def wake(self) -> None:
+        """Let those who wait look again: this process has written, or the store is closed."""
+        shown = self._heard if self._bell is None else self._bell.page.version
+        for listener in list(self._listeners):
+            listener()
+        self._heard = shown
+        store = self._store()
+        if self._worker is not None and (store is None or store.is_settled):
+            self._end(self._worker)
+
+    @contextlib.contextmanager
+    def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[float]:
+        """Call `listener` after each change of a store, in the thread that made or heard of it.
+
+        It may be called without one.  The result is after how many seconds, at the latest, one
+        should look at the store without being called.
+        """
+        try:
+            with self._lock.held():
+                self._listeners.append(listener)
+                store.waiters = len(self._listeners)
+                look_s = self._hear(store)
+            yield look_s
+        finally:
+            with self._lock.held():
+                with contextlib.suppress(ValueError):  # a child process has forgotten it
+                    self._listeners.remove(listener)
+                store.waiters = len(self._listeners)
+
+    # -- what other processes write
+
+    def _hear(self, store: Store) -> float:
+        """Let the thread listen for what other processes write, if any may."""
+        keeps_out = store.options.exclusive or isinstance(store.directory, MemoryDirectory)
+        is_alone = keeps_out and not store.options.read_only
+        if store.is_frozen or is_alone or self._is_over:
+            return LONGEST_SLEEP_S
+        if self._worker is None:
+            self._store = weakref.ref(store)
+            self._worker = Worker(self._step)
+        return LONGEST_SLEEP_S if self._worker.wake() else LOOK_S
+
+    def _end(self, worker: Worker) -> None:
+        self._is_over = True
+        if self._bell is not None:
+            self._bell.stop()
+        worker.stop()
+
+    def _step(self) -> float | None:
+        """On the thread: sleep until another process has written, and call those who wait."""
+        store, pause = self._store(), 0.0
+        if store is None or self._is_over or self._is_left():
+            if self._worker is not None:
+                self._worker.stop()
+            return None
+        if not self._listeners:
+            return LINGER_S
+        bell = self._bell_of(store)
+        if bell is None:
+            shown, pause = self._look(store), LOOK_S
+        else:
+            del store  # it may go away while this thread sleeps
+            shown = bell.page.version
+            if shown == self._heard and not self._is_over:
+                bell.sleep(bell.prepare(), shown, LONGEST_REST_S)
+                shown = bell.page.version
+            if shown == self._heard:
+                shown = self._look(self._store())
+        if shown != self._heard:
+            self._tell()
+            self._heard = shown
+        return pause
+
+    def _is_left(self) -> bool:
+        """True if nobody has listened for a while."""
+        now = time.monotonic()
+        if self._listeners:
+            self._left_at = None
+        elif self._left_at is None:
+            self._left_at = now
+        return self._left_at is not None and now - self._left_at >= LINGER_S
+
+    def _look(self, store: Store | None) -> int:
+        """Let a store look whether all is well, and return its version.
+
+        If something is wrong those who wait are called: they meet the same error.
+        """
+        with contextlib.suppress(KvError, OSError):
+            return self._heard if store is None else store.version
+        self._tell()
+        return self._heard
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            with contextlib.suppress(Exception):  # the others are to hear of it
+                listener()
+
+    def _bell_of(self, store: Store) -> Bell | None:
+        """Return the bell of a store's control page; None: it has no page yet."""
+        page = store.control_page
+        if page is not None and (self._bell is None or self._bell.page is not page):
+            file = None
+            if HAS_FUTEX:
+                with contextlib.suppress(StorageError, FileNotFoundError):
+                    file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
+                    file.close_descriptor()  # the mapping is enough
+            self._bell = Bell(page, file)
+        return self._bell
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse what is not a number of seconds."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")
+
+
+def check_version(name: str, value: object) -> None:
+    """Refuse what is no version."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < VERSION_LIMIT:
+        raise InvalidRequest(f"{name} must be a version, an int from 0 on, not {value!r}")

@@ -1,0 +1,67 @@
+"""The lease that one store of all processes has on the jobs: others wait, or leave them to it.
+
+Invariants:
+
+* While a job runs, a thread of its own says on the control page that the process is at work, in
+  whatever system call the job waits.  So others take the lease over from one that was killed or
+  stopped, not from a slow one.
+* It rests on the clock, so nothing rests on it alone: see commit_manifest() in log_end.pyx.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from kvengine.engine.jobs.worker import Worker
+
+if TYPE_CHECKING:
+    from kvengine.engine.parts import StoreParts
+
+STALE_MS = 2000  # a process that was not seen at its job for so long is gone, or was stopped
+BEAT_S = 0.5  # how often one is seen
+
+
+class JobLease:
+    """The lease of one store.
+
+    Thread-safety: the thread that does the job claims and ends it; any may look.
+    """
+
+    def __init__(self, store: StoreParts) -> None:
+        self.store = weakref.ref(store)
+        self._worker = Worker(self._beat)  # its thread is there while a job runs
+        self.token = 0  # of the store, from claim() to end()
+
+    def claim(self, waits: bool = False) -> bool:
+        """Have the lease from now on; False if another store has it.  See LogEnd.claim_jobs()."""
+        store = self.store()
+        if store is None or not store.claim_jobs(store.token, STALE_MS, waits):
+            return False
+        self.token = store.token
+        self._worker.wake()  # if no thread is to be had, has_gone() must do
+        return True
+
+    def has_gone(self) -> bool:
+        """True if another store has taken it over."""
+        store = self.store()
+        return store is not None and self.token != 0 and not store.still_has_jobs(self.token)
+
+    def end(self) -> None:
+        """Another process may do the next job."""
+        store, token, self.token = self.store(), self.token, 0
+        if store is not None and token and not store.is_refused:
+            store.end_jobs(token)
+        self.stop()
+
+    def stop(self) -> None:
+        """Return when the thread has ended."""
+        self._worker.stop()
+
+    def after_fork_in_child(self) -> None:
+        """Neither the thread nor what it told of is in this process."""
+        self.token = 0
+        self._worker.after_fork_in_child()
+
+    def _beat(self) -> float | None:
+        return BEAT_S if self.token and not self.has_gone() else None

@@ -1,7 +1,0 @@
-"""Sorting of key entries, as C sees it."""
-
-from libc.stdint cimport uint64_t
-
-from kvengine.engine.key_buffer cimport KeyEntry
-
-cdef void sort_entries(KeyEntry *entries, KeyEntry *spare, uint64_t n) noexcept nogil

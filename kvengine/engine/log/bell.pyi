@@ -1,0 +1,16 @@
+from typing import Self, final
+
+from kvengine.engine.log.control import Control
+from kvengine.file.mapped import MappedFile
+
+HAS_FUTEX: bool
+LONGEST_REST_S: float
+
+@final
+class Bell:
+    page: Control
+
+    def __new__(cls, page: Control, file: MappedFile | None = None) -> Self: ...
+    def prepare(self) -> int: ...
+    def sleep(self, prepared: int, version: int, seconds: float) -> None: ...
+    def stop(self) -> None: ...

@@ -1,0 +1,315 @@
+"""The control page: what the processes that share a store tell each other, in 4 KiB of memory.
+
+It is never the truth, which is in the log and the manifest.  Who opens a store alone recovers it
+from those and sets the page up; who comes later believes it.
+
+Invariants:
+
+* Each word is stored whole, and after what it stands for: a version after its records, `losses`
+  after `lost_after`.  So all are stored with RELEASE and read with ACQUIRE.
+* `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
+  the log.  `durable_version` was true when it was stored, so it stays true.
+* `pid` is 0 from the moment somebody is alone with the store until it is set up, and after the last
+  one has left: so a reader that can't tell boots apart knows whether anybody writes.
+* `losses` grows when changes that were visible are taken back: readers start over.
+* What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from kvengine.engine.log.bell cimport BELL_OFFSET, ring
+from kvengine.engine.log.durable cimport CommitGroup
+from kvengine.engine.access.log_end cimport LogEnd
+from kvengine.engine.log.page cimport (
+    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
+    GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
+    LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
+    PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
+    TIGHT, VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
+    store_word,
+)
+from kvengine.engine.access.reading cimport Reader, coarse_ms
+from kvengine.file.mapped cimport MappedFile, storage_error
+
+import secrets
+
+from kvengine.engine.access.pen import written_over
+from kvengine.file.folder import rest
+
+PAGE_BYTES = 4096
+cdef double LOOK_S = 0.0001  # between two looks at who is inside
+cdef double DRAIN_S = 0.1  # no processor keeps a store to itself for so long
+
+cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
+cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
+
+
+cdef class Control:
+    """One mapped control page.
+
+    Thread-safety: words are read and stored whole, so any number of processes may look on.
+    """
+
+    def __cinit__(self, file: MappedFile) -> None:
+        self.file = file
+        self.words = <uint64_t *>file.base
+        self.inode = file.inode
+
+    cdef uint64_t word(self, int which) noexcept nogil:
+        return load_word(&self.words[which])
+
+    cdef void set_word(self, int which, uint64_t value) noexcept nogil:
+        store_word(&self.words[which], value)
+
+    # -- for who is alone with the store
+
+    def prepare(self) -> None:
+        """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
+        self.set_word(PID, 0)
+
+    def leave(self) -> None:
+        """The last one goes; what was written stays to be read."""
+        self.set_word(PID, 0)
+
+    def take_back(self, version: int) -> None:
+        """Changes above a version were visible, and are lost."""
+        self.set_word(LOST_AFTER, version)
+        self.set_word(LOSSES, self.word(LOSSES) + 1)
+        self.set_word(VERSION, version)
+
+    def set_up(
+        self, boot: int, pid: int, version: int, durable_version: int, generation: int,
+        next_id: int, floor: int, pid_namespace: int, pid_start: int,
+    ) -> None:
+        """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
+
+        Raises:
+            StorageError: this system has no mutexes that processes can share.
+        """
+        cdef int code
+        if self.is_foreign:
+            self.set_word(MAGIC_WORD, 0)
+        if self.word(BOOT) == <uint64_t>boot and version < self.word(VERSION):
+            self.take_back(version)
+        self.set_word(VERSION, version)
+        self.set_word(DURABLE, durable_version)
+        self.set_word(GENERATION, generation)
+        for word in (
+            WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
+            JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, EXPECTED, GATHERING, GATHERED, LED_SINCE,
+            SPARSE, TAKEN_OVER, TIGHT,
+        ):
+            self.set_word(word, 0)
+        self.set_word(NEXT_ID, next_id)
+        self.set_word(FLOOR, floor)
+        self.set_word(LAYOUT, MUTEX_LAYOUT)
+        self.set_word(PID_NAMESPACE, pid_namespace)
+        self.set_word(PID_START, pid_start)
+        self.set_word(INODE, self.inode)
+        memset(&self.words[PEN], 0, 128)
+        code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
+        if code:
+            raise storage_error(code, "cannot share a mutex with other processes", self.file.name)
+        self.set_word(INSIDE, 0)
+        self.set_word(SHARED, 0 if has_barrier() else IS_SHARED)
+        self.set_word(EPOCH, secrets.randbits(64) | 1)
+        self.set_word(BOOT, boot)  # from now on the version is trusted
+        self.set_word(MAGIC_WORD, MAGIC)
+        self.set_word(PID, pid)  # at work
+        ring(<uint32_t *>(self.file.base + BELL_OFFSET))
+
+    def begin_in(
+        self, segment_id: int, first_version: int, allocated: int, taken_over: bool = False,
+    ) -> None:
+        """Say in which segment the log goes on; `taken_over`: see LogEnd.waits_for_name()."""
+        self.set_word(ALLOCATED, allocated)
+        self.set_word(PREPARED, 0)
+        self.set_word(BEGUN, first_version)
+        self.set_word(TAKEN_OVER, segment_id if taken_over else 0)
+        self.set_word(SEGMENT, segment_id)
+
+    # -- for everybody
+
+    def share(self, seconds: float) -> bool:
+        """Let the pen be shared; False if the one who is alone has been writing for so long.
+
+        Then it was stopped or killed in the middle of it.
+        """
+        cdef uint64_t until = now_us() + <uint64_t>(<double>seconds * 1e6)
+        cdef bint done
+        if self.word(SHARED) == IS_SHARED:
+            return True
+        self.set_word(SHARED, WILL_BE_SHARED)
+        with nogil:
+            done = barrier()
+        if not done:  # forbidden to this process, but not to the other one
+            rest(DRAIN_S)
+        while self.word(INSIDE) != 0:
+            if now_us() > until:
+                return False
+            rest(LOOK_S)
+        self.set_word(SHARED, IS_SHARED)
+        return True
+
+    def disown(self) -> None:
+        """The one who was alone is dead, so it is not inside any more."""
+        self.set_word(INSIDE, 0)
+        self.set_word(SHARED, IS_SHARED)
+
+    def check(self, applied: int, seen_losses: int, known_id: int) -> None:
+        """Raise StorageError if somebody else has written to the page.
+
+        Args:
+            applied, seen_losses: what a store has read; so far, at least, the page was once.
+            known_id: an id that a file has.
+        """
+        cdef uint64_t version = self.word(VERSION)
+        if self.word(MAGIC_WORD) == MAGIC and self.word(NEXT_ID) > <uint64_t>known_id and (
+                version >= <uint64_t>applied or self.word(LOSSES) != <uint64_t>seen_losses):
+            return
+        raise written_over(self.file.name)
+
+    def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
+        """Let a store write together with others."""
+        commits.page, commits.keeper = self.words, self
+        store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
+        self.connect_reader(store)
+        store.connect_pen(self.words)
+
+    def connect_reader(self, store: LogEnd) -> None:
+        """Let a store see with one load that others have gone on."""
+        store.control_page, store.followed = self, 0
+        store.page = self.words
+        store.published = &self.words[VERSION]
+
+    @property
+    def is_valid(self) -> bool:
+        """True if this page was ever set up."""
+        return self.word(MAGIC_WORD) == MAGIC
+
+    @property
+    def is_witness(self) -> bool:
+        """True if the page says how far a store was, though it may be one of 0.1."""
+        return self.word(MAGIC_WORD) == MAGIC or self.word(MAGIC_WORD) == OLD_MAGIC
+
+    @property
+    def is_foreign(self) -> bool:
+        """True if another version of kvengine has set it up."""
+        return self.word(MAGIC_WORD) not in (0, MAGIC)
+
+    @property
+    def fits(self) -> bool:
+        """True if what is shared here is what this process takes it for."""
+        return self.word(LAYOUT) == MUTEX_LAYOUT
+
+    @property
+    def is_copy(self) -> bool:
+        """True if this is a copy of the file that was set up: others, if any, share that one."""
+        return self.word(INODE) != self.inode
+
+    @property
+    def pid_namespace(self) -> int:
+        """The PID namespace of those who share the page; 0: not known."""
+        return self.word(PID_NAMESPACE)
+
+    @property
+    def floor(self) -> int:
+        """No segment with a lower number may begin any more."""
+        return self.word(FLOOR)
+
+    @property
+    def segment(self) -> int:
+        """The id of the segment that was begun last; 0: none."""
+        return self.word(SEGMENT)
+
+    @property
+    def named(self) -> int:
+        """Names of segments up to this id are on disk."""
+        return self.word(NAMED)
+
+    @named.setter
+    def named(self, value: int) -> None:
+        self.set_word(NAMED, value)
+
+    @property
+    def epoch(self) -> int:
+        """Which setting-up of the page this is."""
+        return self.word(EPOCH)
+
+    @property
+    def failed(self) -> int:
+        """The number of the error with which a sync failed; 0: none did."""
+        return self.word(FAILED)
+
+    @property
+    def boot(self) -> int:
+        """The id of the boot on which it was set up."""
+        return self.word(BOOT)
+
+    @property
+    def pid(self) -> int:
+        """The process that set it up; 0: nobody has the store open for writing."""
+        return self.word(PID)
+
+    @property
+    def pid_start(self) -> int:
+        """When that process began, see process_start(); 0: not known."""
+        return self.word(PID_START)
+
+    @property
+    def losses(self) -> int:
+        """How often changes that were visible were taken back."""
+        return self.word(LOSSES)
+
+    @property
+    def lost_after(self) -> int:
+        """The version above which they were taken back, the last time."""
+        return self.word(LOST_AFTER)
+
+    def snapshot(self) -> tuple[int, ...]:
+        """Return all that only writers change: while it stays equal, none was there."""
+        cdef int i
+        return tuple([self.word(i) for i in range(9) if i != BELL])
+
+    @property
+    def version(self) -> int:
+        """The version of the last change that is visible."""
+        return self.word(VERSION)
+
+    @version.setter
+    def version(self, value: int) -> None:
+        self.set_word(VERSION, value)
+
+    @property
+    def durable_version(self) -> int:
+        """Changes up to this version were on disk."""
+        return self.word(DURABLE)
+
+    @durable_version.setter
+    def durable_version(self, value: int) -> None:
+        self.set_word(DURABLE, value)
+
+    @property
+    def generation(self) -> int:
+        """The generation of the manifest."""
+        return self.word(GENERATION)
+
+    @property
+    def begun(self) -> int:
+        """The first version of the segment that was begun last; 0 if there is none."""
+        return self.word(BEGUN)
+
+
+def follow_nobody_yet(reader: Reader) -> None:
+    """Let a reader of a folder without a control page look now and then whether one came."""
+    reader.published = &reader.applied
+
+
+def look_is_due(reader: Reader, interval_ms: int) -> bool:
+    """True if a reader has not looked at its folder for so long; then it is to do so now."""
+    cdef uint64_t now = coarse_ms()
+    if now < reader.look_at_ms:
+        return False
+    reader.look_at_ms = now + <uint64_t>interval_ms
+    return True

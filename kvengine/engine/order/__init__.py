@@ -1,0 +1,1 @@
+"""The order of keys: what listing and scanning need."""
