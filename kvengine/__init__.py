@@ -11,6 +11,8 @@ b'hello'
 
 from typing import Any as _Any
 
+from kvengine.cache.cached_store import CachedStore
+from kvengine.cache.memory import Cache
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.namespace import RemoteNamespace
 from kvengine.database.database import Database
@@ -69,8 +71,6 @@ from kvengine.namespace.results import (
 from kvengine.replication.log_server import LogServer, serve_log
 from kvengine.replication.promoting import promote
 from kvengine.replication.remote import RemoteSource, connect_log
-from kvengine.tier.cached_store import CachedStore
-from kvengine.tier.memory import Cache
 
 __version__ = "0.2.0"
 

@@ -6,7 +6,7 @@ What comes in takes the writer's lock and looks keys up, but leaves everything a
 that is right without it is right with it.  It shows code that runs between a lookup and the use of
 what was found, or under a lock that it wants itself: the suite of the engine hangs or fails then.
 
-    KVENGINE_FOREIGN=1 pytest tests/engine/test_store_model.py tests/tier/test_cache.py
+    KVENGINE_FOREIGN=1 pytest tests/engine/test_store_model.py tests/cache/test_cache.py
 """
 
 import gc

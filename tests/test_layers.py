@@ -20,8 +20,9 @@ ROWS = (
     ("database",),
     ("client",),
     ("namespace", "metering"),
-    ("tier",),
+    ("edge",),
     ("replication",),
+    ("cache",),
     ("engine",),
     ("file",),
     ("options", "entry"),
@@ -68,7 +69,7 @@ def used_modules(source: Path, root: Path) -> Iterator[str]:
 
 
 def part_of(dotted: str) -> str:
-    """``kvengine.tier.cache`` belongs to the part ``tier``; foreign modules to none."""
+    """``kvengine.cache.cache`` belongs to the part ``cache``; foreign modules to none."""
     package, _, rest = dotted.partition(".")
     return rest.split(".")[0] if package == "kvengine" else ""
 
@@ -114,8 +115,8 @@ def test_layers_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("engine/a.pyx", "cimport kvengine.tier.cache as cache"),
-        ("engine/a.pxd", "from ..tier cimport (\n    cache,\n)"),
+        ("engine/a.pyx", "cimport kvengine.cache.cache as cache"),
+        ("engine/a.pxd", "from ..cache cimport (\n    table,\n)"),
         ("engine/a.py", "def late():\n    from kvengine import database"),
         ("engine/a.pyi", "from kvengine.replication.log import Log"),
         ("errors.py", "from kvengine.clock import Clock"),
@@ -125,9 +126,9 @@ def test_layers_point_one_way() -> None:
         ("examples/a.py", "import kvengine.errors"),
         ("engine/a.py", "import json, os"),
         ("engine/a.pyx", "from posix.unistd cimport pread"),
-        ("tier/a.py", "import time\nprint(time.time())"),
-        ("tier/a.py", "from time import monotonic, time"),
-        ("tier/a.py", "from datetime import datetime\ndatetime.now()"),
+        ("edge/a.py", "import time\nprint(time.time())"),
+        ("edge/a.py", "from time import monotonic, time"),
+        ("edge/a.py", "from datetime import datetime\ndatetime.now()"),
     ],
 )
 def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> None:
@@ -145,7 +146,7 @@ def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> No
         ("examples/a.py", "import kvengine\nfrom kvengine import KvError, aio"),
         ("examples/a.py", "from kvengine.examples.command import example\nimport pathlib"),
         ("testing/clock.py", "from kvengine import database"),
-        ("tier/a.py", "import time\nprint(time.monotonic())"),
+        ("edge/a.py", "import time\nprint(time.monotonic())"),
         ("clock.py", "import time\nprint(time.time())"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.planted_bugs import BUGS
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {"aio", "cli", "client", "database", "engine", "errors.py", "file", "metering"} | {
-    "namespace", "replication", "server", "tier"
+    "namespace", "replication", "server", "cache", "edge"
 }  # fmt: skip
 
 

@@ -14,12 +14,12 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvengine.cache.memoize import is_async, kept
+from kvengine.cache.single_flight import Flight
 from kvengine.namespace import filling
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.filling import ABSENT
 from kvengine.namespace.limits import RELAXED
-from kvengine.tier.memoize import is_async, kept
-from kvengine.tier.single_flight import Flight
 
 if TYPE_CHECKING:
     from kvengine.aio.base import NamespaceBase

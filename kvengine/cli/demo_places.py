@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from kvengine import Database, Edge, UpstreamUnavailable, ValueRead
-from kvengine.tier.messages import Want
+from kvengine.edge.messages import Want
 
 KEY = "dark-mode"
 READ_EVERY_S = 0.001

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from kvengine.cache.single_flight import SingleFlight
 from kvengine.client.arguments import (
     described,
     given,
@@ -39,7 +40,6 @@ from kvengine.namespace.results import (
     ListResult,
 )
 from kvengine.namespace.values import encode_value, parse_json, to_json
-from kvengine.tier.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from kvengine.client.database import RemoteDatabase

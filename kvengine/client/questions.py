@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection
 from kvengine.client.packing import pack, unpack
+from kvengine.edge import codec
+from kvengine.edge.asking import carriers
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Answer, Done, Want
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
-from kvengine.tier import codec
-from kvengine.tier.asking import carriers
-from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Answer, Done, Want
 
 THREADS = 16  # requests under way at once
 WANTS_AT_ONCE = 1000

@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 from kvengine.client.connection import Connection, Stream
 from kvengine.client.presence import Presence
 from kvengine.client.questions import Questions
+from kvengine.edge import codec
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Done, News, Want
 from kvengine.engine.following.changes import Flag
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
-from kvengine.tier import codec
-from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Done, News, Want
 
-CLOCKS_APART = 0.001  # how much faster one may run than another; see tier/PROMISES.md
+CLOCKS_APART = 0.001  # how much faster one may run than another; see edge/PROMISES.md
 logger = logging.getLogger("kvengine")
 
 

@@ -16,6 +16,8 @@ from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
 from kvengine.database.locations import begin_center
 from kvengine.database.removal import Remover
+from kvengine.edge.center import Center
+from kvengine.edge.timers import Timers
 from kvengine.engine.following.consumer import Consumer, ConsumerInfo
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
@@ -41,8 +43,6 @@ from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
-from kvengine.tier.center import Center
-from kvengine.tier.timers import Timers
 
 ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")

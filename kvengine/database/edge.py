@@ -1,6 +1,6 @@
 """Edge: a location of a database, which answers reads from copies that it keeps.
 
-What it promises, and why that holds, is in kvengine/tier/PROMISES.md.
+What it promises, and why that holds, is in kvengine/edge/PROMISES.md.
 
 Invariants:
 
@@ -28,6 +28,12 @@ from kvengine.database.database import Database
 from kvengine.database.edge_arguments import check_arguments, make_settings
 from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.database.edge_upstream import UpstreamCalls
+from kvengine.edge.counters import Counters
+from kvengine.edge.disk import DiskCache
+from kvengine.edge.listening import Listening
+from kvengine.edge.location import Location
+from kvengine.edge.messages import Shown
+from kvengine.edge.timers import Timers
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
@@ -39,12 +45,6 @@ from kvengine.errors import (
 from kvengine.file.system import fork_watch, is_finalizing
 from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
-from kvengine.tier.counters import Counters
-from kvengine.tier.disk import DiskCopies
-from kvengine.tier.listening import Listening
-from kvengine.tier.location import Location
-from kvengine.tier.messages import Shown
-from kvengine.tier.timers import Timers
 
 LOOK_S = 0.002
 logger = logging.getLogger("kvengine")
@@ -77,7 +77,7 @@ class Edge(UpstreamCalls):
             upstream must be a Database in this process.  Each read looks at its version.
         token, verify: for a URL, as of connect().
         settings: memory_bytes, disk_bytes, cache_ttl_s, negative_ttl_s, stale_if_error_s, ...; see
-            kvengine.tier.settings.Settings.
+            kvengine.edge.settings.Settings.
 
     Raises:
         InvalidRequest: a setting is not valid.
@@ -150,7 +150,7 @@ class Edge(UpstreamCalls):
         self._closed = False
         fork_watch(self, Edge._after_fork)
 
-    def _make(self, source: Any, disk: DiskCopies | None) -> None:
+    def _make(self, source: Any, disk: DiskCache | None) -> None:
         """Put the parts together; none of them may refer to the Edge, which must be collected."""
 
         def changed(key: bytes | None) -> None:
@@ -183,10 +183,10 @@ class Edge(UpstreamCalls):
             time.sleep(LOOK_S)
         return None
 
-    def _open_disk(self, path: Any) -> DiskCopies | None:
+    def _open_disk(self, path: Any) -> DiskCache | None:
         """Open the copies on disk; if they are damaged, go on without."""
         try:
-            return DiskCopies(path, self.settings.disk_bytes)
+            return DiskCache(path, self.settings.disk_bytes)
         except CorruptData as error:
             logger.warning(
                 "location %s: the copies in %s are damaged and are not used; remove the folder: %s",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvengine.edge.settings import Settings
 from kvengine.errors import InvalidRequest, InvalidType
-from kvengine.tier.settings import Settings
 
 
 def check_arguments(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
+from kvengine.edge.messages import Shown
+from kvengine.edge.reading import Ask
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
-from kvengine.tier.messages import Shown
-from kvengine.tier.reading import Ask
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge

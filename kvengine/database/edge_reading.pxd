@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.namespace.naming cimport Naming
 from kvengine.namespace.reading cimport Kind, Meter
-from kvengine.tier.lookup cimport CacheEntry, Lookup
+from kvengine.edge.lookup cimport CacheEntry, Lookup
 
 cdef class EdgeReader(Naming):
     cdef readonly Meter meter

@@ -3,12 +3,12 @@ from typing import Any, Self, overload
 
 from typing_extensions import disjoint_base
 
+from kvengine.edge.lookup import Lookup
+from kvengine.edge.reading import Ask
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
 from kvengine.namespace.reading import Meter
-from kvengine.tier.lookup import Lookup
-from kvengine.tier.reading import Ask
 
 class NotCached: ...
 

@@ -13,7 +13,7 @@ from libc.stdint cimport uint64_t
 
 from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
 from kvengine.namespace.reading cimport BYTES, JSON, TEXT, Kind, Meter, kind_of
-from kvengine.tier.lookup cimport CacheEntry, Lookup
+from kvengine.edge.lookup cimport CacheEntry, Lookup
 
 import io
 
@@ -39,7 +39,7 @@ cdef class EdgeReader(Naming):
         prefix: the five bytes that the namespace's keys begin with.
         limits: a kvengine.namespace.limits.Limits.
         meter: counts what is used.
-        ask: a kvengine.tier.reading.Ask.
+        ask: a kvengine.edge.reading.Ask.
         origin_store: the store whose newest version each read must be true of, or None.
 
     Thread-safety: threads may share it.

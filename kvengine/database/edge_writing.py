@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from kvengine.cache.single_flight import SingleFlight
 from kvengine.database.edge_reading import EdgeReader
+from kvengine.edge.reading import Ask
 from kvengine.entry import GroupSize
 from kvengine.errors import (
     InvalidRequest,
@@ -32,8 +34,6 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
-from kvengine.tier.reading import Ask
-from kvengine.tier.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge

@@ -11,11 +11,11 @@ import time
 from contextlib import ExitStack
 
 from kvengine.database.catalog import Catalog
+from kvengine.edge.center import Center
+from kvengine.edge.settings import Settings
+from kvengine.edge.timers import Timers
 from kvengine.engine.store import Store
 from kvengine.namespace.layout import is_for_locations
-from kvengine.tier.center import Center
-from kvengine.tier.settings import Settings
-from kvengine.tier.timers import Timers
 
 
 def begin_center(store: Store, catalog: Catalog, undo: ExitStack) -> tuple[Timers, Center]:

@@ -16,12 +16,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvengine.cache.memoize import is_async, kept, name_of
+from kvengine.cache.single_flight import Flight
 from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.limits import without_alias
 from kvengine.namespace.values import decode_json, encode_value
-from kvengine.tier.memoize import is_async, kept, name_of
-from kvengine.tier.single_flight import Flight
 
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from kvengine.cache.single_flight import SingleFlight
 from kvengine.namespace import bulk, filling, listing, watching
 from kvengine.namespace.bulk import Progress
 from kvengine.namespace.export import export
@@ -24,7 +25,6 @@ from kvengine.namespace.results import (
     ListResult,
 )
 from kvengine.namespace.writing import NamespaceWriter
-from kvengine.tier.single_flight import SingleFlight
 
 
 class Namespace(NamespaceWriter, NamespaceMapping):  # type: ignore[misc]  # get() has a type

@@ -115,7 +115,7 @@ async def open_edge(
         location: its name.
         path: a folder for copies that survive a restart; None: they are in memory only.
         verify: True, or an ssl.SSLContext that says which servers to trust.
-        settings: see kvengine.tier.settings.Settings.
+        settings: see kvengine.edge.settings.Settings.
 
     Raises:
         AccessDenied: the center refuses the token.

@@ -1,8 +1,8 @@
 """The endpoints for locations and replicas: the log, questions, news.
 
     GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
-    POST /v1/fetch                                 wants; answered with answers: tier/WIRE.md
-    GET  /v1/news?after=N[&hold=SECONDS]           news, as they come: tier/WIRE.md
+    POST /v1/fetch                                 wants; answered with answers: edge/WIRE.md
+    GET  /v1/news?after=N[&hold=SECONDS]           news, as they come: edge/WIRE.md
 
 Invariants:
 
@@ -24,6 +24,9 @@ from typing import Any
 
 from kvengine.client.connection import version_said
 from kvengine.client.questions import reader
+from kvengine.edge import codec
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Answer, Want
 from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
@@ -36,9 +39,6 @@ from kvengine.server.admission import LOGS, MEMORY, NEWS
 from kvengine.server.backend import Backend
 from kvengine.server.messages import PIECE_BYTES, Request, Response, in_pieces
 from kvengine.server.streaming import LOG_EXECUTOR, Write, until, written
-from kvengine.tier import codec
-from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Answer, Want
 
 WANTS_BYTES_MAX = 4 << 20
 PART_BYTES = 8 << 20  # of answers in a frame, if there are several

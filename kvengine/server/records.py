@@ -8,10 +8,10 @@ from typing import Any
 
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
+from kvengine.edge.messages import Shown
+from kvengine.edge.reading import Ask
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.access import WAIT
-from kvengine.tier.messages import Shown
-from kvengine.tier.reading import Ask
 
 WAITING_MAX = 256  # requests with tokens that are not known yet
 PATIENCE_S = 5.0

@@ -174,7 +174,7 @@ def test_bad_traces_are_refused(process, trace: str, tmp_path: Path) -> None:
 
 
 def test_a_broken_promise_gives_exit_code_1(run, trace: str, monkeypatch) -> None:
-    from kvengine.tier.location import Location
+    from kvengine.edge.location import Location
 
     monkeypatch.setattr(Location, "_apply", lambda *_args: None)
     result = run("replay", trace, "--rate", "3")

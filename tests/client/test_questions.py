@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from kvengine.client import questions
 from kvengine.client.questions import Questions
+from kvengine.edge import codec
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Answer, Want
 from kvengine.errors import KvError, NamespaceNotFound, UpstreamUnavailable
-from kvengine.tier import codec
-from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Answer, Want
 
 BOUND_S = 30.0
 

@@ -6,10 +6,10 @@ import pytest
 
 import kvengine
 from kvengine.client.packing import pack, unpack
+from kvengine.edge import codec
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Want
 from kvengine.server.token_store import TokenStore
-from kvengine.tier import codec
-from kvengine.tier.codec import Kind
-from kvengine.tier.messages import Want
 from tests.server.places import until
 from tests.server.running import ACCOUNT, TOKEN, running
 

@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 
+from kvengine.edge.messages import Answer, News, Notice, Shown, Want
 from kvengine.errors import InvalidRequest, UpstreamUnavailable
 from kvengine.testing import World
 from kvengine.testing.world.checker import Checker
 from kvengine.testing.world.link import size_of
 from kvengine.testing.world.virtual_time import START, VirtualTime, WorldClock
-from kvengine.tier.messages import Answer, News, Notice, Shown, Want
 
 
 def took(world, place, key=b"key-1"):

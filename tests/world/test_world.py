@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+from kvengine.edge import asking, disk, location, reading
+from kvengine.edge.messages import Shown
 from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
 from kvengine.testing.world.checker import Checker
-from kvengine.tier import asking, disk, location, reading
-from kvengine.tier.messages import Shown
 
 SEEDS = range(1000 if os.environ.get("KVENGINE_LONG") else 12)
 
@@ -106,7 +106,7 @@ FIRST_SEEDS = {
 def test_the_checker_sees_a_mistake(mistake):
     module, right, wrong = MISTAKES[mistake]
     code = f"""
-from kvengine.tier import asking, location, reading
+from kvengine.edge import asking, location, reading
 import {module.__name__} as wrong
 for module in (asking, reading, location):
     text = open(module.__file__).read()

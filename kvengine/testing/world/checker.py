@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvengine.tier.counters import Histogram
-from kvengine.tier.messages import Shown
+from kvengine.edge.counters import Histogram
+from kvengine.edge.messages import Shown
 
 SLACK_S = 1e-6  # of floating point
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kvengine.edge.counters import Histogram
+from kvengine.edge.messages import Shown
+from kvengine.edge.reading import Ask
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
-from kvengine.tier.counters import Histogram
-from kvengine.tier.messages import Shown
-from kvengine.tier.reading import Ask
 
 if TYPE_CHECKING:
+    from kvengine.edge.settings import Settings
     from kvengine.testing.world.checker import Checker
     from kvengine.testing.world.places import CenterPlace, LocationPlace, Place
     from kvengine.testing.world.virtual_time import VirtualTime
-    from kvengine.tier.settings import Settings
 
 CENTER = "center"
 Done = Callable[[Any], None]
@@ -51,7 +51,7 @@ class Clients:
         Args:
             place: the name of a location, or "center".
             key: the key.
-            ask: ttl, floor, stale_if_error; see kvengine.tier.reading.Ask.
+            ask: ttl, floor, stale_if_error; see kvengine.edge.reading.Ask.
 
         Raises:
             UpstreamUnavailable: nothing that is held is new enough.

@@ -13,8 +13,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kvengine.edge.messages import Answer, News, Notice, Want
 from kvengine.errors import UpstreamUnavailable
-from kvengine.tier.messages import Answer, News, Notice, Want
 
 if TYPE_CHECKING:
     from kvengine.testing.world.network import Network

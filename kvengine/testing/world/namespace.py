@@ -11,8 +11,8 @@ from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import ValueWithMetadata
 
 if TYPE_CHECKING:
+    from kvengine.edge.messages import Shown
     from kvengine.testing.world.clients import Clients
-    from kvengine.tier.messages import Shown
 
 
 class WorldNamespace:

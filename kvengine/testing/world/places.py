@@ -13,17 +13,17 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from kvengine.edge.center import Center
+from kvengine.edge.counters import Counters
+from kvengine.edge.disk import DiskCache
+from kvengine.edge.listening import Listening
+from kvengine.edge.location import Location
+from kvengine.edge.messages import Shown
+from kvengine.edge.settings import Settings
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.store import Store
 from kvengine.testing.world.link import Link
 from kvengine.testing.world.virtual_time import WorldClock
-from kvengine.tier.center import Center
-from kvengine.tier.counters import Counters
-from kvengine.tier.disk import DiskCopies
-from kvengine.tier.listening import Listening
-from kvengine.tier.location import Location
-from kvengine.tier.messages import Shown
-from kvengine.tier.settings import Settings
 
 if TYPE_CHECKING:
     from kvengine.testing.world.world import World
@@ -128,10 +128,10 @@ class LocationPlace(Place):
         super().__init__(world, name, clock)
         self.upstream, self.settings = upstream, settings
         self.past = Counters()  # of earlier lives
-        self.disk: DiskCopies | None = None
+        self.disk: DiskCache | None = None
         self.synced = 0  # the version of the disk's store up to which nothing can be lost
         if world.with_disk:
-            self.disk = DiskCopies(None, settings.disk_bytes)
+            self.disk = DiskCache(None, settings.disk_bytes)
         self.begin()
 
     def line(self) -> Iterator[Place]:
@@ -194,7 +194,7 @@ class LocationPlace(Place):
         left = copy_of(store, store.version - lost)
         self.synced = left.version
         store.close()
-        self.disk = DiskCopies(left, self.settings.disk_bytes)
+        self.disk = DiskCache(left, self.settings.disk_bytes)
 
     def to_center(self, request: Any, done: Any) -> None:
         """Carry a request past all tiers to the center, and its answer back."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvengine.edge.counters import Counters, Histogram
 from kvengine.testing.world.checker import Violation
-from kvengine.tier.counters import Counters, Histogram
 
 AT_ONCE_S = 2e-6  # the smallest bucket of a histogram
 ABOUT_CHANGES = (

@@ -14,6 +14,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from kvengine.edge.counters import Counters, Histogram
+from kvengine.edge.settings import Settings
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
 from kvengine.testing.world.checker import Checker
@@ -26,8 +28,6 @@ from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 from kvengine.testing.world.workload import content_of
-from kvengine.tier.counters import Counters, Histogram
-from kvengine.tier.settings import Settings
 
 SMALL = {"memory_bytes": 1 << 20, "floor_groups": 1 << 8, "board_bytes": 1 << 20}
 MEETING_S = 2.0
@@ -97,7 +97,7 @@ class World(Clients):
             is a dict from pairs of names to seconds; None: places lie on a globe.
         with_disk: locations have copies on disk, which survive their crashes but for the end.
         compacts: the center forgets deletes all the time, so who was away hears that news are gone.
-        settings: of the locations; see kvengine.tier.settings.Settings.
+        settings: of the locations; see kvengine.edge.settings.Settings.
 
     Raises:
         InvalidRequest: an argument is not valid.

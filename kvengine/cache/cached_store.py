@@ -1,0 +1,115 @@
+"""CachedStore: a store with its popular values in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from kvengine.cache.cache import CacheCore, CacheInfo
+from kvengine.cache.front import Front
+from kvengine.engine.access.mapping import ABSENT, Items, StoreMapping, Values
+from kvengine.engine.store import Store
+from kvengine.errors import InvalidType, KeyNotFound
+from kvengine.file.system import fork_watch
+
+
+class CachedStore(Front, StoreMapping):
+    """A store whose popular values are handed out from memory, without a copy.
+
+    No read shows a value that is older than the last acknowledged write, whoever wrote it, in this
+    process or in another: the cache follows the log.  Write through it, or to the store itself.
+
+    >>> from kvengine import Store
+    >>> with Store.in_memory() as store:
+    ...     cached = CachedStore(store, memory_bytes=1 << 20)
+    ...     store.put(b"flag", b"on")
+    ...     cached[b"flag"], cached[b"flag"], cached.cache_info().hits
+    1
+    (b'on', b'on', 1)
+
+    Args:
+        store: an open Store, also a read-only one that follows a writer in another process.
+        memory_bytes: how many bytes of memory values, keys and what belongs to them may take.
+        policy: see kvengine.Cache.
+
+    Raises:
+        InvalidType: it is no Store.
+        InvalidRequest: another argument is not valid.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __new__(
+        cls, store: Store, *, memory_bytes: int = 64 << 20, policy: str = "adaptive"
+    ) -> Self:
+        """Make the compiled part."""
+        if not isinstance(store, Store):
+            raise InvalidType(f"a CachedStore needs a Store, not {type(store).__name__}")
+        cache = CacheCore(memory_bytes=memory_bytes, policy=policy)
+        made = super().__new__(cls, store, cache)
+        made._cache = cache
+        fork_watch(made, CachedStore.after_fork)
+        return made
+
+    _cache: CacheCore
+
+    def __getitem__(self, key: Any) -> bytes:
+        value: bytes | None = self.get(key)
+        if value is None:
+            raise KeyNotFound(key)
+        return value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.store[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.store[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.store)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def keys(self) -> Any:
+        """Return a view of the keys; see Store.keys()."""
+        return self.store.keys()
+
+    def items(self) -> Items:
+        """Return a view of the (key, value) pairs; see Store.items()."""
+        return self.store.items()
+
+    def values(self) -> Values:
+        """Return a view of the values; see Store.values()."""
+        return self.store.values()
+
+    def pop(self, key: Any, default: Any = ABSENT) -> Any:
+        """Delete a key and return its value, or `default`; see Store.pop()."""
+        return self.store.pop(key, default)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key; put `default` first if there is none."""
+        return self.store.setdefault(key, default)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Put many pairs; see Store.update()."""
+        self.store.update(other, **more)
+
+    def clear(self) -> None:
+        """Delete every key; see Store.clear()."""
+        self.store.clear()
+
+    def put(self, key: Any, value: Any, **options: Any) -> int:
+        """Store a value and return the version of the change; see Store.put()."""
+        return self.store.put(key, value, **options)
+
+    def delete(self, key: Any, **options: Any) -> int:
+        """Delete a key and return the version of the change; see Store.delete()."""
+        return self.store.delete(key, **options)
+
+    def cache_info(self) -> CacheInfo:
+        """Return CacheInfo(hits, misses, maxsize, currsize); sizes in bytes."""
+        return self._cache.cache_info()
+
+    def __repr__(self) -> str:
+        return f"<kvengine.CachedStore of {self.store!r}>"

@@ -1,0 +1,126 @@
+"""A cache in front of a store in the same process: the compiled part of CachedStore.
+
+Invariants:
+
+* Nothing is shown that is older than the newest write that was acknowledged before the call, also
+  by another process: each read compares the store's version, and what changed since the last
+  comparison leaves the cache first.
+* A value is kept only if no change was taken in while it was read, up to the moment when it is put
+  into the cache.
+* Who is called in the middle of taking changes in (a finalizer, a signal handler) reads from the
+  store.
+* A value whose time is over is not shown.
+"""
+
+from kvengine.engine.index.keys cimport checked_key
+from kvengine.engine.access.reading cimport Reader
+from kvengine.cache.cache cimport CacheCore, TOO_LARGE
+
+from kvengine.engine.jobs.holding import OwnedLock
+from kvengine.errors import LogCompacted
+
+
+cdef class Expiring:
+    """A value that ends."""
+
+    cdef bytes value
+    cdef double expires_at
+
+    def __cinit__(self, bytes value, double expires_at) -> None:
+        self.value, self.expires_at = value, expires_at
+
+
+cdef class Front:
+    """Popular values of a store in memory.
+
+    Args:
+        store: an open Store.
+        cache: where values are kept.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __cinit__(self, Reader store not None, CacheCore cache not None, *args, **kwargs) -> None:
+        self.store, self.cache, self.turn = store, cache, OwnedLock()
+        self.begin_again()
+
+    def after_fork(self) -> None:
+        """In a child process: nobody holds the lock, and what was half done is done again."""
+        self.turn.after_fork_in_child()
+        self.moves += self.moves & 1
+        self.cache.clear()
+
+    def begin_again(self) -> None:
+        """Forget everything, and go on from the newest version."""
+        self.tail = self.store.tail_from(self.store.version, b"")
+        self.cache.clear()
+        self.seen = self.tail.seen
+
+    cdef bint keep_up(self) except -1:
+        """Drop what has changed since the last look; return False if this thread is at it."""
+        self.store.begin()
+        if self.store.applied == self.seen:
+            return True
+        if self.turn.is_mine():
+            return False
+        with self.turn.held():
+            self.moves += 1
+            try:
+                for change in self.tail.news():
+                    self.cache.delete(change.key)
+                self.seen = self.tail.seen
+            except LogCompacted:
+                self.begin_again()
+            except BaseException:
+                self.cache.clear()
+                raise
+            finally:
+                self.moves += 1
+        return True
+
+    cdef object read(self, object key):
+        """Return the value of a key, or None."""
+        cdef bytes name = <bytes>key if type(key) is bytes else checked_key(key)
+        cdef uint64_t moves
+        cdef Expiring expiring
+        if not self.keep_up():
+            entry = self.store.get_entry(name)
+            return None if entry is None else entry[1]
+        found = self.cache.lookup(name, None)
+        if found is not None:
+            if type(found) is bytes:
+                return found
+            expiring = found
+            if expiring.expires_at > self.store.now():
+                return expiring.value
+            self.cache.delete(name)
+        moves = self.moves
+        entry = self.store.get_entry(name)
+        if entry is None:
+            return None
+        _, value, _, expires_at, _ = entry
+        if moves == self.moves and not moves & 1:  # else a change may have been missed
+            held, size = value, None
+            if expires_at is not None:
+                held, size = Expiring(value, expires_at), len(name) + len(value) + 160
+            if self.cache.hold(name, held, size, None, None, &self.moves, moves) == TOO_LARGE:
+                self.cache.delete(name)
+        return value
+
+    def get(self, key, default=None) -> object:
+        """Return the value of a key, or `default`.
+
+        Raises:
+            InvalidRequest: it can't be a key.
+            CorruptData: the record is damaged; the error says where.
+            StoreClosed: the store was closed.
+        """
+        value = self.read(key)
+        return default if value is None else value
+
+    def get_many(self, keys) -> list:
+        """Return a list of the values of keys, None for each that is absent."""
+        return [self.read(key) for key in keys]
+
+    def __contains__(self, key) -> bool:
+        return self.read(key) is not None

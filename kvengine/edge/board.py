@@ -1,0 +1,161 @@
+"""The board: recent changes, for the locations that listen to this place.
+
+Invariants:
+
+* It holds every change between `start` and `version`, in order; older ones were pushed off when
+  they took more room than they may.
+* Who asks from before `start` is told that changes are gone, never given a part of them.
+* A listener is answered once: when something changes, or when its time is over.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from kvengine.edge.messages import Done, News, Notice
+
+NOTICE_BYTES = 200  # of memory, besides key, value and metadata
+NOTICES_AT_ONCE = 10_000
+
+Later = Callable[[float, Callable[[], None]], object]  # calls a function in so many seconds
+
+
+class Posted(NamedTuple):
+    """A change on the board."""
+
+    notice: Notice
+    made_at: float  # when it was made, on the clock of this place
+
+
+class Parked(NamedTuple):
+    """A listener that waits."""
+
+    after: int
+    done: Done
+    since: float
+
+
+class Board:
+    """Recent changes, and who waits for the next.
+
+    Args:
+        room: how many bytes of memory the changes may take.
+        monotonic: tells the time, in seconds.
+        later: calls a function after some seconds.
+        age: tells how long ago, at most, nothing was newer than what is on the board.
+
+    Thread-safety: threads may share it; `done` of a listener is called without a lock.
+    """
+
+    def __init__(
+        self, room: int, monotonic: Callable[[], float], later: Later, age: Callable[[], float]
+    ) -> None:
+        self._room, self._monotonic, self._later, self._age = room, monotonic, later, age
+        self._lock = threading.RLock()  # a finalizer may close it while its thread holds it
+        self._posted: list[Posted] = []
+        self._bytes = 0
+        self._parked: dict[int, Parked] = {}
+        self._tickets = 0
+        self.start = self.version = 0
+
+    def restart(self, version: int) -> None:
+        """Forget everything: what lies before this version is not known here."""
+        with self._lock:
+            self._posted.clear()
+            self._bytes, self.start, self.version = 0, version, version
+        self._wake()
+
+    def post(self, notices: Iterable[Notice], upto: int) -> None:
+        """Add changes; there is no other one up to this version."""
+        now = self._monotonic()
+        with self._lock:
+            for notice in notices:
+                self._posted.append(Posted(notice, now - notice.ago))
+                self._bytes += _size(notice)
+            if self._bytes > self._room:
+                self._drop(self._room * 3 // 4)
+            self.version = max(self.version, upto)
+        self._wake()
+
+    def _drop(self, room: int) -> None:
+        """Push off the oldest changes: many at once, since what is left moves up."""
+        count = 0
+        while self._bytes > room:
+            self._bytes -= _size(self._posted[count].notice)
+            count += 1
+        self.start = self._posted[count - 1].notice.version
+        del self._posted[:count]
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Give a listener the news behind a version; if there are none, when there are.
+
+        Args:
+            after: a version.
+            hold_s: after so many seconds it is told that there are none.
+            done: called with News.
+        """
+        with self._lock:
+            waits = self.start <= after == self.version
+            if waits:
+                self._tickets += 1
+                ticket = self._tickets
+                self._parked[ticket] = Parked(after, done, self._monotonic())
+        if waits:
+            self._later(hold_s, lambda: self._expire(ticket))
+        else:
+            done(self.news(after))
+
+    def news(self, after: int) -> News:
+        """Return what has changed since a version."""
+        age, now = self._age(), self._monotonic()  # before it is looked at what there is
+        with self._lock:
+            if after < self.start:
+                return News(after, self.version, age, gone=True)
+            first = self._first(after)
+            found = [
+                notice._replace(ago=now - made_at)
+                for notice, made_at in self._posted[first : first + NOTICES_AT_ONCE]
+            ]
+            upto = max(after, self.version) if after <= self.version else self.version
+            if first + len(found) < len(self._posted):
+                upto, age = found[-1].version, float("inf")
+        return News(after, upto, age, tuple(found))
+
+    def posted(self, after: int) -> list[Posted]:
+        """Return the changes behind a version that are still here, and when they were made."""
+        with self._lock:
+            return self._posted[self._first(after) :]
+
+    def _first(self, after: int) -> int:
+        return bisect_right(self._posted, after, key=lambda posted: posted.notice.version)
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._lock:
+            self._parked.clear()
+
+    def _expire(self, ticket: int) -> None:
+        with self._lock:
+            parked = self._parked.pop(ticket, None)
+        if parked is not None:
+            self._answer(parked, self.news(parked.after))
+
+    def _answer(self, parked: Parked, news: News) -> None:
+        parked.done(news._replace(waited=self._monotonic() - parked.since))
+
+    def _wake(self) -> None:
+        with self._lock:
+            awake = [t for t, parked in self._parked.items() if parked.after != self.version]
+            woken = [self._parked.pop(ticket) for ticket in awake if ticket in self._parked]
+        answers: dict[int, News] = {}  # most listeners ask from the same version
+        for parked in woken:
+            if parked.after not in answers:
+                answers[parked.after] = self.news(parked.after)
+            self._answer(parked, answers[parked.after])
+
+
+def _size(notice: Notice) -> int:
+    return NOTICE_BYTES + len(notice.key) + len(notice.value or b"") + len(notice.metadata)

@@ -1,0 +1,110 @@
+"""The circuit breaker between a location and its upstream: who is known not to answer is not asked.
+
+The polls for news say whether the upstream answers: there is always one under way.  When they
+fail and no question was answered meanwhile, the breaker opens: readers get what is held, marked
+STALE, or the error, at once.  It closes with the first poll that is answered.  So that a place
+whose news are blocked still gets answers, one question at a time may go out as a probe, after
+pauses that grow, by chance a little different for each location; who asked it waits for `grace_s`.
+
+Invariants:
+
+* While it is open at most one question is under way, and their number does not depend on how many
+  readers there are.
+* An answer, to a poll or to a question, closes it.
+* Who is refused is told the newest error, not the one that opened it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvengine.edge.messages import NEVER
+from kvengine.edge.settings import Settings
+from kvengine.errors import RateLimited, UpstreamUnavailable, copied_error
+
+SILENT = (UpstreamUnavailable, RateLimited, OSError)  # what says that the upstream does not answer
+
+
+class Breaker:
+    """Says whether the upstream may be asked.
+
+    Args:
+        settings: of the location.
+        chance: gives a number from 0 to 1.
+
+    Thread-safety: under the lock of the location; `error` may be read without.
+    """
+
+    def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:
+        self._settings, self._chance = settings, chance
+        self.error: Exception | None = None  # why it is open, the newest; None: it is closed
+        self._newest: Exception | None = None  # of the errors there have been
+        self._is_deaf = False  # the last poll failed
+        self._answered_at = NEVER  # the last question, unless one failed after that
+        self._failures = 0
+        self._probe_at = self._probe_sent = NEVER
+        self.openings = 0
+
+    def poll_answered(self) -> None:
+        """News came, or that there are none."""
+        self._is_deaf = False
+        self._close()
+
+    def poll_failed(self, error: Exception, now: float) -> bool:
+        """A poll was not answered; return True if that opens it."""
+        if not isinstance(error, SILENT):
+            return False
+        self._is_deaf = True
+        return self._judge(error, now)
+
+    def answered(self, now: float) -> None:
+        """A question was answered."""
+        self._answered_at = now
+        self._close()
+
+    def failed(self, error: Exception, now: float) -> bool:
+        """A question was not answered; return True if that opens it."""
+        if not isinstance(error, SILENT):
+            return False
+        self._answered_at = NEVER
+        if self.error is not None:
+            self._plan_probe(now)
+        return self._judge(error, now)
+
+    def admits(self, now: float) -> bool:
+        """Return whether a question may be asked now; while it is open that is the probe."""
+        if self.error is None:
+            return True
+        if now < self._probe_at or now < self._probe_sent + self._settings.timeout_s:
+            return False
+        self._probe_sent = now
+        return True
+
+    def refusal(self) -> Exception:
+        """Return what a reader is told who can't ask."""
+        error = self._newest
+        if isinstance(error, UpstreamUnavailable):
+            return copied_error(error)
+        return UpstreamUnavailable(f"the upstream does not answer: {error}")
+
+    def _judge(self, error: Exception, now: float) -> bool:
+        self._newest = error
+        was_open = self.error is not None
+        is_silent = now - self._answered_at >= self._settings.grace_s
+        if not was_open and not (self._is_deaf and is_silent):
+            return False
+        self.error = error
+        if was_open:
+            return False
+        self.openings += 1
+        self._plan_probe(now)
+        return True
+
+    def _plan_probe(self, now: float) -> None:
+        settings = self._settings
+        pause = min(settings.retry_s * 2 ** min(self._failures, 20), settings.retry_max_s)
+        self._failures += 1
+        self._probe_at, self._probe_sent = now + pause * (0.5 + self._chance()), NEVER
+
+    def _close(self) -> None:
+        self.error, self._failures = None, 0

@@ -1,0 +1,219 @@
+"""The center: a store as the upstream of locations.
+
+Invariants:
+
+* An answer is true of the version that was the newest before the value was read.
+* Every change of the log reaches the board in order; a listener that is behind the board reads the
+  log, and one that is behind the log is told that changes are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from kvengine.edge.board import NOTICES_AT_ONCE, Board, Later
+from kvengine.edge.messages import Answer, Done, News, Notice, Want
+from kvengine.edge.settings import Settings
+from kvengine.engine.following.changes import Flag
+from kvengine.engine.store import Store
+from kvengine.entry import Change
+from kvengine.errors import KvError, LogCompacted
+
+logger = logging.getLogger("kvengine")
+AFTER_ERROR_S = 1.0
+
+
+class Center:
+    """A store that locations ask and listen to.
+
+    Args:
+        store: an open store, also one that follows a writer in another process.
+        settings: `board_bytes` and `push_bytes` of it.
+        monotonic: tells the time, in seconds.
+        later: calls a function after some seconds.
+        concerns: tells of a key whether locations are to hear of its changes; None: of all.
+        check: raises if a key may not be read any more; None: all may.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        later: Later,
+        concerns: Callable[[bytes], bool] | None = None,
+        check: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.store, self._settings = store, settings
+        self._concerns, self._check = concerns, check
+        self._pumping = threading.Lock()
+        self.board = Board(settings.board_bytes, monotonic, later, lambda: 0.0)
+        self._begin_at_end()
+        self.board.restart(self._tail.seen)
+        # Locked until something was written.  An Event would not do: a signal handler that writes
+        # while its thread is in set() would wait for itself.
+        self._written = threading.Lock()
+        self._written.acquire()
+        self._thread: threading.Thread | None = None
+        self._ended = Flag()
+
+    # -- as an upstream
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with an Answer for each key, or with the error instead."""
+        try:
+            answers = [self._answer(want) for want in wants]
+        except (KvError, OSError) as error:
+            done(error)
+            return
+        done(answers)
+
+    def _answer(self, want: Want) -> Answer:
+        if self._check is not None:
+            self._check(want.key)
+        as_of = self.store.version  # first: what is read then is at least as new
+        entry = self.store.get_entry(want.key)
+        if entry is None:
+            return Answer(0, as_of, 0.0)
+        if entry.version == want.known:
+            return Answer(entry.version, max(as_of, entry.version), 0.0, unchanged=True)
+        return Answer(
+            entry.version,
+            max(as_of, entry.version),
+            0.0,
+            entry.value,
+            entry.metadata,
+            entry.expires_at,
+        )
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with the news behind a version, at the latest after `hold_s` seconds."""
+        try:
+            self.pump(wait=False)
+            behind = after < self.board.start
+            news = self._from_log(after) if behind else None
+        except (KvError, OSError) as error:
+            done(error)
+            return
+        if news is not None:
+            done(news)
+        else:
+            self.board.poll(after, hold_s, done)
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version."""
+        try:
+            version = self.store.version
+        except (KvError, OSError) as error:
+            done(error)
+        else:
+            done(version)
+
+    # -- the log
+
+    def pump(self, *, wait: bool = True) -> None:
+        """Bring to the board what is new in the log.
+
+        Args:
+            wait: if another thread is at it, or this one higher up (who hears news asks for the
+                next), wait and look again.  Otherwise that is left to the thread of the center.
+        """
+        if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
+            return
+        try:
+            found = self._new_notices()
+            if found is None:
+                self._begin_at_end()
+                self.board.restart(self._tail.seen)
+            else:
+                self.board.post(found, self._tail.seen)
+        finally:
+            self._pumping.release()
+
+    def _begin_at_end(self) -> None:
+        self._tail = self.store.tail_from(self.store.version, b"")
+
+    def _new_notices(self) -> list[Notice] | None:
+        """Return what is new in the log; None: a compaction came first, and deletes are gone."""
+        try:
+            changes = self._tail.news()
+        except LogCompacted:
+            return None
+        # A tail from 0 is never refused: who has nothing misses no deletes.  A location that has
+        # heard nothing may have copies, so it does.
+        if self._tail.seen < self.store.manifest.forgotten:
+            return None
+        return [self._notice(change) for change in changes if self._is_news(change)]
+
+    def _is_news(self, change: Change) -> bool:
+        return self._concerns is None or self._concerns(change.key)
+
+    def _notice(self, change: Change) -> Notice:
+        value = change.value
+        if change.kind != "put":
+            return Notice(change.version, change.key, False)
+        if value is None or len(value) > self._settings.push_bytes:
+            return Notice(change.version, change.key, True)
+        return Notice(change.version, change.key, True, value, change.metadata, change.expires_at)
+
+    def _from_log(self, after: int) -> News:
+        """Return the news behind a version that the board no longer has."""
+        newest, age, found = self.store.version, 0.0, []
+        upto = newest
+        try:
+            for change in self.store.tail(after):
+                if self._is_news(change):
+                    found.append(self._notice(change))
+                if len(found) == NOTICES_AT_ONCE:
+                    upto, age = found[-1].version, float("inf")
+                    break
+        except LogCompacted:
+            return News(after, newest, 0.0, gone=True)
+        if after < self.store.manifest.forgotten:  # from 0; see _new_notices
+            return News(after, newest, 0.0, gone=True)
+        # What came while it was read may be in it, and what is not comes again.
+        return News(after, upto, age, tuple(n for n in found if n.version <= upto))
+
+    # -- a thread of its own
+
+    def begin(self) -> None:
+        """Bring news to the board as they come, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="kvengine-center", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; the store stays open."""
+        self._ended.set()
+        self.board.close()
+        self._wake()
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        with self.store.waiting.listening(self.store, self._wake) as look_s:
+            self._follow(lambda: self._written.acquire(timeout=look_s))
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._written.release()
+
+    def _follow(self, wait: Callable[[], object]) -> None:
+        said = ""
+        while not self._ended.is_set():
+            try:
+                self.pump()
+                wait()
+            except (KvError, OSError) as error:
+                if self._ended.is_set() or self.store.closed:
+                    return
+                if str(error) != said:  # else it is the same each second
+                    logger.warning("locations hear no news from this process now: %s", error)
+                said = str(error)
+                self._ended.wait(AFTER_ERROR_S)

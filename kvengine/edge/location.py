@@ -1,0 +1,229 @@
+"""A location: copies of what is popular, kept in front of an upstream and current by its news.
+
+PROMISES.md says what it keeps and why.
+
+Invariants:
+
+* `heard` is lifted only when all changes up to `position` have been applied to the copies.
+* What is held when some changes are gone is trusted only as long as its own age allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kvengine.edge.board import Board, Later
+from kvengine.edge.disk import DiskCache
+from kvengine.edge.lookup import CacheEntry
+from kvengine.edge.messages import NEVER, Answer, Done, News, Notice, Shown, Want
+from kvengine.edge.reading import Ask, Reading, Upstream
+from kvengine.edge.settings import Settings
+from kvengine.errors import UpstreamUnavailable
+
+
+class Location(Reading):
+    """EdgeCache in front of an upstream; itself an upstream for others.
+
+    Args:
+        upstream: where to ask.
+        settings: see Settings.
+        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        wall: tells the time of day by which keys end.
+        later: calls a function after some seconds.
+        disk: copies that survive a restart.
+        seed: makes what the memory lets go the same each time.
+        changed: called with each key that has changed, and with None when any may have.
+
+    Thread-safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+        later: Later,
+        disk: DiskCache | None = None,
+        seed: int | None = None,
+        changed: Callable[[bytes | None], None] | None = None,
+    ) -> None:
+        super().__init__(
+            upstream, settings, monotonic=monotonic, wall=wall, later=later, disk=disk, seed=seed
+        )
+        self._changed = changed
+        self.board = Board(settings.board_bytes, monotonic, later, lambda: monotonic() - self.heard)
+
+    # -- news
+
+    def hear(self, news: News, sent: float) -> bool:
+        """Apply changes; return False if some before them are missing, so that it must ask again.
+
+        Args:
+            news: what the upstream said.
+            sent: when it was asked, or a later moment at which it had not yet answered.
+        """
+        now = self._monotonic()
+        on_its_way = (now - sent) / 2  # of the question and of the answer, which is half of that
+        applied: list[Notice] = []
+        with self._lock:
+            self.known_version = max(self.known_version, news.upto)
+            if news.gone:
+                if news.upto <= self.position:
+                    return True
+                self._skip_to(news.upto)
+            elif news.after > self.position:
+                self._counters.gaps += 1
+                return False
+            else:
+                self._apply_all(news, now, on_its_way, applied)
+                if news.upto < self.position:
+                    return True
+                self._reach(news.upto)
+            self.heard = max(self.heard, sent - news.age)
+        if news.gone:
+            self.board.restart(news.upto)
+        else:
+            self.board.post(applied, news.upto)
+        return True
+
+    def _skip_to(self, version: int) -> None:
+        """Go on from a version without knowing what came before it.
+
+        EdgeCache stay, but only their own age says whether they may be shown.
+        """
+        self.covered_from = version
+        self._reach(version)
+        self._counters.resets += 1
+        if self._changed is not None:
+            self._changed(None)
+
+    def _reach(self, version: int) -> None:
+        self.position = version
+        if self.copies.disk is not None:
+            self.copies.disk.reach(version, self.covered_from)
+
+    def _apply_all(self, news: News, now: float, on_its_way: float, applied: list[Notice]) -> None:
+        for notice in news.notices:
+            if notice.version <= self.position:
+                self._counters.repeats += 1
+            else:
+                self._apply(notice, now, notice.ago + on_its_way)
+                applied.append(notice._replace(ago=notice.ago + on_its_way))
+
+    def _apply(self, notice: Notice, now: float, ago: float) -> None:
+        key, version = notice.key, notice.version
+        self._counters.news += 1
+        self._counters.propagation.add(ago)
+        self.floors.lift(key, version)
+        if self._changed is not None:
+            self._changed(key)
+        held = self.copies.peek(key)
+        if held is None or held.version >= version:
+            return
+        if held.read_at > now - ago:
+            self._counters.read_late += 1
+        if notice.is_put and notice.value is not None:
+            self._counters.pushed += 1
+            self.copies.keep(
+                key,
+                CacheEntry(
+                    notice.value, notice.metadata, notice.expires_at, version, version, NEVER
+                ),
+            )
+        else:
+            self._counters.invalidations += 1
+            self.copies.drop(key)
+
+    # -- writing
+
+    def wrote(self, keys: Sequence[bytes] | None, version: int | None) -> None:
+        """A write through this location has changed keys: what is older is shown no more.
+
+        Args:
+            keys: None: it is not known which.
+            version: of the write, or a later one of the center; None or 0: it is not known.  Then
+                the center is asked, and nobody waits for that but who reads such a key.
+        """
+        with self._lock:
+            self._counters.writes += 1 if keys is None else len(keys)
+            for key in keys or ():
+                self.copies.drop(key)
+                if version:
+                    self.floors.lift(key, version)
+                else:
+                    self.floors.doubt(key)
+            if keys is None:
+                if version:
+                    self.floors.lift_all(version)
+                else:
+                    self.floors.doubt(None)
+                self._set_floor()
+        if not version:
+            self._settle()
+
+    # -- as an upstream
+
+    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+        """Call `done` with an Answer for each key that another location wants."""
+        if not wants:
+            done([])
+            return
+
+        def arrived(results: list[Shown | Exception]) -> None:
+            for result, want in zip(results, wants, strict=True):
+                if isinstance(result, Exception):
+                    done(result)
+                    return
+                if result.status == "STALE" and result.age > want.within_s:
+                    done(UpstreamUnavailable("this tier can't reach its upstream"))
+                    return
+            done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
+
+        self.read_many([(want.key, Ask(want.within_s, want.floor)) for want in wants], arrived)
+
+    def poll(self, after: int, hold_s: float, done: Done) -> None:
+        """Call `done` with the news behind a version, as this location has heard them."""
+        self.board.poll(after, hold_s, done)
+
+    def origin_version(self, done: Done) -> None:
+        """Call `done` with the newest version of the center, asked now."""
+        self._upstream.origin_version(done)
+
+    # -- beginning
+
+    def begin(self, origin_version: int) -> None:
+        """Set out: what is older than this version of the center may have been shown before.
+
+        Args:
+            origin_version: the newest version of the center, asked after this location began.
+        """
+        with self._lock:
+            self.floors.lift_all(origin_version)
+            self._set_floor()
+            disk = self.copies.disk
+            if disk is not None:
+                disk.begin(origin_version)
+            if disk is not None and disk.position is not None:
+                self.position, self.covered_from = disk.position
+            else:
+                self.covered_from = origin_version
+                self._reach(origin_version)
+            self.breaker.poll_answered()
+            self.begun = True
+        self.board.restart(self.position)
+
+    def close_disk(self) -> None:
+        """Write down what the copies on disk need, and close them."""
+        with self._lock:
+            if self.copies.disk is not None:
+                self.copies.disk.close()
+
+
+def _answer_of(shown: Shown, want: Want) -> Answer:
+    if shown.version and shown.version == want.known:
+        return Answer(shown.version, shown.as_of, shown.age, unchanged=True)
+    return Answer(
+        shown.version, shown.as_of, shown.age, shown.value, shown.metadata, shown.expires_at
+    )

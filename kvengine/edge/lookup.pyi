@@ -1,0 +1,58 @@
+from collections.abc import Callable
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+from kvengine.edge.edge_cache import EdgeCache
+from kvengine.edge.messages import Shown
+from kvengine.edge.reading import Ask
+from kvengine.edge.settings import Settings
+
+CLOCK_RATES: float
+COPY_BYTES: int
+
+@disjoint_base
+class CacheEntry:
+    value: bytes | None
+    metadata: bytes
+    expires_at: float | None
+    version: int
+    as_of: int
+    checked: float
+    read_at: float
+    from_disk: bool
+
+    def __new__(
+        cls,
+        value: bytes | None,
+        metadata: bytes,
+        expires_at: float | None,
+        version: int,
+        as_of: int,
+        checked: float,
+    ) -> Self: ...
+    def checked_again(self, as_of: int, checked: float) -> CacheEntry: ...
+    def shown(self, age: float, as_of: int, status: str) -> Shown: ...
+    @property
+    def size(self) -> int: ...
+
+@disjoint_base
+class Lookup:
+    heard: float
+    position: int
+    covered_from: int
+    floor: int
+    known_version: int
+    alarms: int
+    closed: bool
+    memory_hits: int
+    disk_hits: int
+
+    def __init__(
+        self,
+        copies: EdgeCache,
+        settings: Settings,
+        monotonic: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None: ...
+    def lookup(self, key: bytes, ask: Ask) -> Shown | None: ...

@@ -1,0 +1,56 @@
+"""A question to the upstream, and the readers who wait for its answer.
+
+Invariants:
+
+* A reader stays in the list of its question until it was told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvengine.edge.lookup import CacheEntry
+from kvengine.edge.messages import Done
+
+
+class Ask(NamedTuple):
+    """What a reader wants."""
+
+    ttl: float  # seconds: how old it may be
+    floor: int = 0  # it must be true of this version of the center, or of a later one
+    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
+
+
+class Waiter(NamedTuple):
+    """A reader that waits for an answer."""
+
+    ask: Ask
+    done: Done
+    status: str
+    since: float
+
+
+Reader = tuple[bytes, Ask, Done]
+
+
+class Flight:
+    """A question that is under way."""
+
+    __slots__ = ("attempts", "floor", "held", "key", "sender", "sent", "ttl", "waiters")
+
+    def __init__(
+        self, key: bytes, floor: int, held: CacheEntry | None, ttl: float, now: float
+    ) -> None:
+        self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
+        self.sent, self.attempts = now, 0
+        self.sender = 0  # the thread that is about to send it
+        self.waiters: deque[Waiter] = deque()
+
+
+def each(waiters: deque[Waiter]) -> Iterator[Waiter]:
+    """Yield waiters, and take each from the list when it was told: what is left was not."""
+    while waiters:
+        yield waiters[0]
+        waiters.popleft()

@@ -1,0 +1,184 @@
+"""Reading at a location: from copies, or from what the upstream answers.
+
+Invariants:
+
+* No answer below the floor of its key is kept or shown.
+* Who comes after a question was sent does not believe it that a key is absent, nor a value that is
+  older than he asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvengine.edge.asking import Asking
+from kvengine.edge.gathering import Gathering
+from kvengine.edge.lookup import CacheEntry
+from kvengine.edge.messages import Answer, Done, Upstream
+from kvengine.edge.question import Ask, Flight, Reader, each
+from kvengine.errors import UpstreamUnavailable
+
+__all__ = ["Ask", "Reading", "Upstream"]
+
+ATTEMPTS = 4  # an answer that is too old is asked for again
+
+
+class Reading(Asking):
+    """EdgeCache in front of an upstream.
+
+    Args:
+        upstream: where to ask.
+        settings: see Settings.
+        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        wall: tells the time of day by which keys end.
+        later: calls a function after some seconds.
+        disk: copies that survive a restart.
+        seed: makes what the memory lets go, and pauses, the same each time.
+
+    Thread-safety: threads may share it.
+    """
+
+    # -- reading
+
+    def read(self, key: bytes, ask: Ask, done: Done) -> None:
+        """Call `done` with Shown, from what is held or from the upstream, or with the error."""
+        shown = self.lookup(key, ask)
+        if shown is not None:
+            done(shown)
+        else:
+            self.ask_for([(key, ask, done)])
+
+    def read_many(self, wanted: Sequence[tuple[bytes, Ask]], done: Done) -> None:
+        """Call `done` with a list, of each key Shown or the error; the upstream is asked once."""
+        gathering = Gathering(len(wanted), done)
+        missing: list[Reader] = []
+        for number, (key, ask) in enumerate(wanted):
+            shown = self.lookup(key, ask)
+            if shown is not None:
+                gathering.place(number)(shown)
+            else:
+                missing.append((key, ask, gathering.place(number)))
+        if missing:
+            self.ask_for(missing)
+
+    def _from_disk(self, key: bytes) -> CacheEntry | None:
+        """Return the copy that is on disk, and hold it in memory if it is still the right one."""
+        copies = self.copies
+        if copies.disk is None:
+            return None
+        moves = copies.moves
+        held = copies.disk.get(key)
+        if held is not None:
+            with self._lock:
+                if copies.moves == moves:  # else news may have come while it was read
+                    copies.promote(key, held)
+        return held
+
+    # -- answers
+
+    def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
+        if isinstance(result, Exception):
+            self._failed(flights, result)
+            return
+        if not isinstance(result, list) or len(result) != len(flights):
+            self._failed(flights, UpstreamUnavailable("the upstream answered another question"))
+            return
+        late, answered, doubtful = [], [], []
+        with self._lock:
+            self.breaker.answered(self._monotonic())
+            for flight, answer in zip(flights, result, strict=True):
+                if self.floors.in_doubt(flight.key):
+                    self._forget_flight(flight)
+                    doubtful.append(flight)
+                elif self._is_useful(flight, answer):
+                    held = self._keep(flight, answer)
+                    self._forget_flight(flight)
+                    answered.append((flight, held))
+                else:
+                    late.append(flight)
+        for flight, held in answered:
+            self._answer(flight, held)
+        if doubtful:
+            self._pass_on(doubtful)
+        if late:
+            self._try_again(late)
+
+    def _is_useful(self, flight: Flight, answer: Answer) -> bool:
+        """Return False if an answer is too old, or leaves something out that is not held here."""
+        flight.floor = max(flight.floor, self.floors.of(flight.key))
+        self.known_version = max(self.known_version, answer.as_of)
+        late = self._monotonic() - flight.sent + answer.age >= max(
+            flight.ttl, self.settings.timeout_s
+        )
+        useless = late or not _is_complete(answer, flight)
+        return not (useless or max(answer.as_of, answer.version) < flight.floor)
+
+    def _keep(self, flight: Flight, answer: Answer) -> CacheEntry:
+        """Take an answer among the copies, and return it."""
+        key, checked, moves = flight.key, flight.sent - answer.age, self.copies.moves
+        as_of = max(answer.as_of, answer.version)
+        if answer.unchanged and flight.held is not None:
+            self._counters.unchanged += 1
+            held = flight.held.checked_again(as_of, checked)
+        else:
+            held = CacheEntry(
+                answer.value, answer.metadata, answer.expires_at, answer.version, as_of, checked
+            )
+        present = self.copies.peek(key)
+        if present is not None and _is_newer(present, held):
+            return present  # news, or another question, brought it meanwhile
+        if present is not None and present.version == held.version:
+            held = held.checked_again(present.as_of, present.checked)
+        self.floors.lift(key, held.version or as_of)
+        if self.copies.moves != moves:
+            return held  # a write came from inside; what is newer must not be replaced
+        if held.version or self.settings.negative_ttl_s > 0:
+            self.copies.keep(key, held)
+        else:
+            self.copies.drop(key)
+        return held
+
+    def _answer(self, flight: Flight, held: CacheEntry) -> None:
+        now = self._monotonic()
+        held.read_at = now
+        late: list[Reader] = []
+        is_absent = held.version == 0 and not self.settings.negative_ttl_s
+        has_expired = held.expires_at is not None and held.expires_at <= self._wall()
+        for waiter in each(flight.waiters):
+            is_late = waiter.since - flight.sent > waiter.ask.ttl
+            if is_late or ((is_absent or has_expired) and waiter.since > flight.sent):
+                # It came after the question was sent: in between the key may have been made, or the
+                # value may have expired or changed.
+                late.append((flight.key, waiter.ask, waiter.done))
+                continue
+            if waiter.status == "MISS":
+                self._counters.misses += 1
+            else:
+                self._counters.revalidations += 1
+            waiter.done(held.shown(now - held.checked, held.as_of, waiter.status))
+        if late:
+            self.ask_for(late)
+
+    def _try_again(self, flights: list[Flight]) -> None:
+        tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
+        rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
+        for flight in tired:
+            error = f"the upstream is behind this location: it is not at version {flight.floor}"
+            self._failed([flight], UpstreamUnavailable(error))
+        if rest:
+            self._counters.retries += len(rest)
+            self._send(rest)
+
+
+def _is_complete(answer: Answer, flight: Flight) -> bool:
+    """Return False if an answer leaves out a value that is not held here."""
+    if answer.unchanged:
+        return flight.held is not None and flight.held.version == answer.version
+    return answer.version == 0 or answer.value is not None
+
+
+def _is_newer(present: CacheEntry, held: CacheEntry) -> bool:
+    """True if a copy is newer than what the upstream just answered."""
+    if held.version == 0 and present.expires_at is not None and present.version <= held.as_of:
+        return False  # it was there and is absent now, without a change: it has expired
+    return present.version > held.version and present.as_of >= held.as_of

@@ -1,1 +1,0 @@
-"""Locations: caches in front of an upstream, which is a store or another location."""

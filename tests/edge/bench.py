@@ -1,0 +1,64 @@
+"""A location whose upstream is the test itself."""
+
+from kvengine.edge.location import Location
+from kvengine.edge.messages import Answer, News
+from kvengine.edge.reading import Ask
+from kvengine.edge.settings import Settings
+
+ASK = Ask(60.0)
+INF = float("inf")
+
+
+class Upstream:
+    """Notes what it is asked; the test answers."""
+
+    def __init__(self):
+        self.asked = []
+
+    def fetch(self, wants, done):
+        self.asked.append((wants, done))
+
+    def answer(self, *answers):
+        _, done = self.asked.pop(0)
+        done(list(answers))
+
+    def fail(self, error):
+        self.asked.pop(0)[1](error)
+
+    def origin_version(self, done):
+        done(77)
+
+
+class Bench:
+    """A location, its upstream, and shorthands."""
+
+    def __init__(self, time, clock, *, disk=None, begin=True, **settings):
+        self.time, self.upstream = time, Upstream()
+        self.location = Location(
+            self.upstream,
+            Settings(floor_groups=64, **settings),
+            monotonic=clock.monotonic,
+            wall=clock.time,
+            later=clock.later,
+            disk=disk,
+        )
+        if begin:
+            self.location.begin(10)
+
+    def read(self, key=b"k", **ask):
+        results = []
+        self.location.read(key, ASK._replace(**ask), results.append)
+        return results
+
+    def hold(self, version=5, as_of=10, value=b"v", key=b"k", **more):
+        self.read(key)
+        self.upstream.answer(Answer(version, as_of, 0.0, value, **more))
+
+    def hear(self, after, upto, *notices, age=0.0, gone=False):
+        return self.location.hear(
+            News(after, upto, age, notices, gone=gone), self.location._monotonic()
+        )
+
+    @property
+    def counters(self):
+        return self.location.counters

@@ -1,0 +1,32 @@
+"""Results of several threads are told once, all of them, in order."""
+
+import threading
+
+from kvengine.edge.gathering import Gathering
+
+
+def test_results_from_threads_are_told_once():
+    told = []
+    for _ in range(200):
+        gathering = Gathering(8, told.append)
+        start = threading.Barrier(8)
+
+        def arrive(number, gathering=gathering, start=start):
+            start.wait()
+            gathering.place(number)(number)
+
+        threads = [threading.Thread(target=arrive, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert told == [list(range(8))] * 200
+
+
+def test_errors_are_results():
+    told, error = [], ValueError()
+    gathering = Gathering(2, told.append)
+    gathering.place(1)(error)
+    assert told == []
+    gathering.place(0)(5)
+    assert told == [[5, error]]
