@@ -1,4 +1,4 @@
-"""EdgeCache on disk: what a location holds survives its restart.
+"""Copies on disk: what a location holds survives its restart.
 
     b"k" + key    a copy: (version, as_of, expires_at, size of the metadata), metadata, value
     b"p"          (position, covered_from): which changes have been applied to the copies
@@ -39,7 +39,7 @@ logger = logging.getLogger("kvengine")
 
 
 class DiskCache:
-    """EdgeCache in a store of their own.
+    """Copies in a store of their own.
 
     Args:
         path: its folder, which is made if there is none; for simulations: a store, or None for one

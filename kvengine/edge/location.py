@@ -22,7 +22,7 @@ from kvengine.errors import UpstreamUnavailable
 
 
 class Location(Reading):
-    """EdgeCache in front of an upstream; itself an upstream for others.
+    """Copies in front of an upstream; itself an upstream for others.
 
     Args:
         upstream: where to ask.
@@ -91,7 +91,7 @@ class Location(Reading):
     def _skip_to(self, version: int) -> None:
         """Go on from a version without knowing what came before it.
 
-        EdgeCache stay, but only their own age says whether they may be shown.
+        Copies stay, but only their own age says whether they may be shown.
         """
         self.covered_from = version
         self._reach(version)

@@ -24,7 +24,7 @@ ATTEMPTS = 4  # an answer that is too old is asked for again
 
 
 class Reading(Asking):
-    """EdgeCache in front of an upstream.
+    """Copies in front of an upstream.
 
     Args:
         upstream: where to ask.

@@ -1,4 +1,4 @@
-"""EdgeCache on disk survive, stay within their room, and a disk that fails costs only the copies."""
+"""Copies on disk survive, stay within their room, and a disk that fails costs only the copies."""
 
 import errno
 import signal
