@@ -14,11 +14,11 @@ from kvengine.cli.output import message, output, write_text
 from kvengine.cli.place import Commands, utf8
 from kvengine.cli.text import json_line, printable_text
 from kvengine.errors import KeyNotFound, StoreLocked
+from kvengine.server.auth.token_store import TokenStore
 from kvengine.server.start import account_of
-from kvengine.server.token_store import TokenStore
 
 if TYPE_CHECKING:
-    from kvengine.server.token_remote import RemoteTokens
+    from kvengine.server.auth.token_remote import RemoteTokens
 
 
 @click.group(cls=Commands)
@@ -42,7 +42,7 @@ def _tokens(
     data: str, url: str | None, *, read_only: bool = False
 ) -> Iterator["TokenStore | RemoteTokens"]:
     if url:
-        from kvengine.server.token_remote import RemoteTokens  # noqa: PLC0415 - of an extra
+        from kvengine.server.auth.token_remote import RemoteTokens  # noqa: PLC0415 - of an extra
 
         with RemoteTokens(url) as remote:
             yield remote

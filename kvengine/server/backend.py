@@ -19,14 +19,14 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import KvError, NamespaceNotFound
 from kvengine.namespace.limits import Limits
-from kvengine.server.access import Access, Principal
-from kvengine.server.admission import REQUESTS, Admission, Share
-from kvengine.server.figure_rows import HOT
-from kvengine.server.hot import HotEndpoint
-from kvengine.server.incoming import IN_MEMORY_BYTES
-from kvengine.server.messages import Request
-from kvengine.server.rate import KeyWrites
-from kvengine.server.rest.envelope import not_found_bytes
+from kvengine.server.api.rest.envelope import not_found_bytes
+from kvengine.server.auth.access import Access, Principal
+from kvengine.server.auth.rate import KeyWrites
+from kvengine.server.http.admission import REQUESTS, Admission, Share
+from kvengine.server.http.hot import HotEndpoint
+from kvengine.server.http.incoming import IN_MEMORY_BYTES
+from kvengine.server.http.messages import Request
+from kvengine.server.monitoring.figure_rows import HOT
 from kvengine.server.shared import Shared
 
 

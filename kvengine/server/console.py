@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from kvengine.server.app import Endpoint
-from kvengine.server.messages import Request, Response
+from kvengine.server.http.app import Endpoint
+from kvengine.server.http.messages import Request, Response
 
 TYPES = {
     "html": b"text/html; charset=utf-8",

@@ -26,11 +26,12 @@ import uvloop
 
 from kvengine import aio
 from kvengine.errors import InvalidRequest
-from kvengine.server import logs, supervisor
-from kvengine.server.edge_endpoints import open_edge, wrote_here
-from kvengine.server.forward import Forwarder
-from kvengine.server.incoming import give_back_large_blocks
-from kvengine.server.listening import Listener
+from kvengine.server import supervisor
+from kvengine.server.api.edge_endpoints import open_edge, wrote_here
+from kvengine.server.api.forward import Forwarder
+from kvengine.server.http.incoming import give_back_large_blocks
+from kvengine.server.http.listening import Listener
+from kvengine.server.monitoring import logs
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.shared import Shared

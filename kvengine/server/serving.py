@@ -18,14 +18,14 @@ from uvicorn.server import ServerState
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge import Edge
-from kvengine.server.accepting import Accepting
-from kvengine.server.access import Access, Records
-from kvengine.server.admission import Admission
+from kvengine.server.auth.access import Access, Records
+from kvengine.server.auth.rate import KeyWrites
+from kvengine.server.auth.records import CopiedRecords, StoreRecords
 from kvengine.server.backend import Backend
-from kvengine.server.listening import listening_socket
-from kvengine.server.protocol import Protocol, Room
-from kvengine.server.rate import KeyWrites
-from kvengine.server.records import CopiedRecords, StoreRecords
+from kvengine.server.http.accepting import Accepting
+from kvengine.server.http.admission import Admission
+from kvengine.server.http.listening import listening_socket
+from kvengine.server.http.protocol import Protocol, Room
 from kvengine.server.settings import ServerSettings
 from kvengine.server.shared import Shared
 from kvengine.server.site import Site

@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from kvengine.server.figure_rows import ROW_BYTES
-from kvengine.server.rates import RateTable
+from kvengine.server.auth.rates import RateTable
+from kvengine.server.monitoring.figure_rows import ROW_BYTES
 
 TOKENS_BYTES = 1 << 19  # 32,768 tokens in use at once
 KEYS_BYTES = 1 << 22  # 262,144 keys written in a second

@@ -12,27 +12,27 @@ import importlib.util
 import os
 from typing import Any
 
-from kvengine.server import browsers
-from kvengine.server.analytics import Analytics
-from kvengine.server.app import App, Branch, Endpoint, Observer
+from kvengine.server.api.analytics import Analytics
+from kvengine.server.api.edge_endpoints import EdgeEndpoint
+from kvengine.server.api.forward import Admitted, not_admitted
+from kvengine.server.api.json_endpoint import ANSWERS_IN_JSON, JsonEndpoint
+from kvengine.server.api.openapi import openapi_endpoint
+from kvengine.server.api.rest.endpoint import RestEndpoint
+from kvengine.server.api.token_endpoint import TokenEndpoint
+from kvengine.server.api.v1 import V1Endpoint
+from kvengine.server.api.workerd import WorkerdEndpoint
 from kvengine.server.backend import Backend
 from kvengine.server.console import Console
-from kvengine.server.edge_endpoints import EdgeEndpoint
-from kvengine.server.figures import Figures
-from kvengine.server.forward import Admitted, not_admitted
-from kvengine.server.health import Ready, health, show_version
-from kvengine.server.hot import HotEndpoint
-from kvengine.server.json_endpoint import ANSWERS_IN_JSON, JsonEndpoint
-from kvengine.server.live import Live
-from kvengine.server.logs import log_request
-from kvengine.server.messages import Request, Response
-from kvengine.server.metrics import MetricsEndpoint
-from kvengine.server.openapi import openapi_endpoint
-from kvengine.server.rest.endpoint import RestEndpoint
+from kvengine.server.http import browsers
+from kvengine.server.http.app import App, Branch, Endpoint, Observer
+from kvengine.server.http.hot import HotEndpoint
+from kvengine.server.http.messages import Request, Response
+from kvengine.server.monitoring.figures import Figures
+from kvengine.server.monitoring.health import Ready, health, show_version
+from kvengine.server.monitoring.live import Live
+from kvengine.server.monitoring.logs import log_request
+from kvengine.server.monitoring.metrics import MetricsEndpoint
 from kvengine.server.settings import ServerSettings
-from kvengine.server.token_endpoint import TokenEndpoint
-from kvengine.server.v1 import V1Endpoint
-from kvengine.server.workerd import WorkerdEndpoint
 
 
 class Site:
@@ -108,7 +108,7 @@ def spans_are_wanted() -> bool:
 
 def make_spans() -> Observer:
     """Return what tells OpenTelemetry of requests; the module is part of an extra."""
-    spans: Any = importlib.import_module("kvengine.server.spans")
+    spans: Any = importlib.import_module("kvengine.server.monitoring.spans")
     observe: Observer = spans.from_environment().observe
     return observe
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kvengine.database.database import Database
 from kvengine.errors import InvalidRequest, VersionConflict
 from kvengine.namespace.layout import ACCOUNT
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 
 FIRST_NAMESPACE = "default"
 TOKEN_NAME = "first"  # noqa: S105 - what the first token is called

@@ -26,9 +26,9 @@ from typing import Any
 import uvloop
 
 from kvengine.errors import KvError
-from kvengine.server import logs
-from kvengine.server.incoming import give_back_large_blocks
+from kvengine.server.http.incoming import give_back_large_blocks
 from kvengine.server.main import center_site, signals
+from kvengine.server.monitoring import logs
 from kvengine.server.serving import Server
 from kvengine.server.settings import ServerSettings
 from kvengine.server.shared import Shared

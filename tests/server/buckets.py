@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvengine.server.rates import Allowance, RateTable
+from kvengine.server.auth.rates import Allowance, RateTable
 from kvengine.server.shared import TOKENS_BYTES
 
 

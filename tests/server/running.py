@@ -15,7 +15,7 @@ import httpx
 import kvengine
 import kvengine.aio
 from kvengine.server.backend import Backend
-from kvengine.server.figure_rows import HOT
+from kvengine.server.monitoring.figure_rows import HOT
 from kvengine.server.serving import Server, make_backend
 from kvengine.server.settings import ServerSettings
 from kvengine.server.site import Site

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, Running
 

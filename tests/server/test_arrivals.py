@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine.errors import InvalidRequest
-from kvengine.server import arrivals
-from kvengine.server.arrivals import Arrivals, Made
+from kvengine.server.monitoring import arrivals
+from kvengine.server.monitoring.arrivals import Arrivals, Made
 
 
 class Clock:

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 import kvengine
-from kvengine.server.forward import Forwarder
-from kvengine.server.messages import Request
+from kvengine.server.api.forward import Forwarder
+from kvengine.server.http.messages import Request
 from tests.server.processes import serving
 from tests.server.running import ACCOUNT, Running, running
 

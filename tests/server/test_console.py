@@ -13,7 +13,7 @@ import pytest
 
 import kvengine
 from kvengine.server import console
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, TOKEN, Running, running
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from kvengine.client.packing import pack, unpack
-from kvengine.server.head import HEAD_BYTES_MAX, HEADERS_MAX
+from kvengine.server.http.head import HEAD_BYTES_MAX, HEADERS_MAX
 from tests.server.processes import (
     HEADERS,
     MEBIBYTE,

@@ -7,7 +7,7 @@ import pytest
 
 import kvengine
 from kvengine.errors import RateLimited
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 from tests.server.buckets import allowance
 from tests.server.running import ACCOUNT, TOKEN, Running, running
 

@@ -133,7 +133,7 @@ def test_who_waits_when_a_location_is_closed_is_told(proxy):
 
 def test_too_many_requests_is_an_error_that_says_how_long_to_wait():
     with running(first_token=TOKEN) as server:
-        from kvengine.server.token_store import TokenStore
+        from kvengine.server.auth.token_store import TokenStore
         from tests.server.running import ACCOUNT
 
         store = TokenStore(server.db, ACCOUNT)

@@ -7,11 +7,11 @@ import pytest
 import kvengine
 from kvengine import Edge, UpstreamUnavailable
 from kvengine.client.packing import pack
-from kvengine.server import calls
-from kvengine.server.forward import is_write
-from kvengine.server.json_endpoint import JsonEndpoint
-from kvengine.server.messages import Request
-from kvengine.server.rest.endpoint import CALLS
+from kvengine.server.api import calls
+from kvengine.server.api.forward import is_write
+from kvengine.server.api.json_endpoint import JsonEndpoint
+from kvengine.server.api.rest.endpoint import CALLS
+from kvengine.server.http.messages import Request
 from tests.server.proxy import Proxy
 from tests.server.running import ACCOUNT, TOKEN, running
 from tests.server.test_edge_forward import Both

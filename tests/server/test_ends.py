@@ -17,7 +17,7 @@ import pytest
 
 import kvengine
 from kvengine.file.child import python_running
-from kvengine.server.listening import Listener, unix_socket
+from kvengine.server.http.listening import Listener, unix_socket
 from kvengine.server.settings import ServerSettings
 from tests.server.processes import HEADERS, children, serving, values_of, wait_for
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvengine.errors import StoreReadOnly
-from kvengine.server import logs, spans
-from kvengine.server.figure_rows import BOUNDS_S
-from kvengine.server.figures import Times
-from kvengine.server.messages import Request
+from kvengine.server.http.messages import Request
+from kvengine.server.monitoring import logs, spans
+from kvengine.server.monitoring.figure_rows import BOUNDS_S
+from kvengine.server.monitoring.figures import Times
 from tests.server.rest.test_values import path
 from tests.server.running import Running, running
 from tests.server.workerd.test_wire import ask

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kvengine.server.framing import EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX, Body
+from kvengine.server.http.framing import EXTENSION_BYTES_MAX, TRAILER_BYTES_MAX, Body
 from tests.server.processes import BEARER, NAMESPACES, head
 from tests.server.running import ACCOUNT, Running
 

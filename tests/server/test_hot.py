@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvengine.errors import NamespaceNotFound
-from kvengine.server.access import Principal
-from kvengine.server.head import Headers
-from kvengine.server.hot import HOT_WORDS, VALUE_BYTES_MAX, HotConnection, HotEndpoint
-from kvengine.server.tokens import Token
+from kvengine.server.auth.access import Principal
+from kvengine.server.auth.tokens import Token
+from kvengine.server.http.head import Headers
+from kvengine.server.http.hot import HOT_WORDS, VALUE_BYTES_MAX, HotConnection, HotEndpoint
 from tests.server.buckets import allowance
 
 ACCOUNT, NAMESPACE = "a" * 32, "0" * 32

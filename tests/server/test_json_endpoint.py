@@ -12,7 +12,7 @@ import pytest
 
 import kvengine
 from kvengine.client.packing import pack
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, TOKEN, Running
 

@@ -9,7 +9,7 @@ from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Want
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
 from tests.server.places import until
 from tests.server.running import ACCOUNT, TOKEN, running
 

@@ -10,8 +10,8 @@ import pytest
 from kvengine.client.connection import version_said
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.errors import CorruptData
-from kvengine.server.forward import Forwarder
-from kvengine.server.messages import Request
+from kvengine.server.api.forward import Forwarder
+from kvengine.server.http.messages import Request
 
 
 async def forwarded(answer: bytes) -> tuple[int, bytes]:

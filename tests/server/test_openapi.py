@@ -8,8 +8,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kvengine.server.openapi import BASE, document
-from kvengine.server.rest.endpoint import CALLS
+from kvengine.server.api.openapi import BASE, document
+from kvengine.server.api.rest.endpoint import CALLS
 from tests.server.running import ACCOUNT, Running
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")

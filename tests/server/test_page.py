@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kvengine.cli.serve import serve
-from kvengine.server.json_endpoint import ANSWERS_IN_JSON
+from kvengine.server.api.json_endpoint import ANSWERS_IN_JSON
 from tests.server.places import Place, closing_all
 from tests.server.running import ACCOUNT, Running
 

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.server.rates import Allowance, RateTable
+from kvengine.server.auth.rates import Allowance, RateTable
+from kvengine.server.auth.tokens import digest
 from kvengine.server.shared import TOKENS_BYTES, shared_memory
-from kvengine.server.tokens import digest
 from tests.server.buckets import table
 from tests.server.processes import HEADERS, serving, values_of, wait_for
 
 TAKES = (
     "import mmap, sys\n"
-    "from kvengine.server.rates import *\n"
+    "from kvengine.server.auth.rates import *\n"
     "from kvengine.server.shared import TOKENS_BYTES\n"
     "memory = mmap.mmap(int(sys.argv[1]), TOKENS_BYTES)\n"
     "bucket = Allowance(RateTable(memory), b'x' * 32, 5000.0)\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from kvengine.server import calls
-from kvengine.server.figure_rows import ACTIONS, STATUSES, kind_number, status_number
-from kvengine.server.rate import KeyWrites
+from kvengine.server.api import calls
+from kvengine.server.auth.rate import KeyWrites
+from kvengine.server.monitoring.figure_rows import ACTIONS, STATUSES, kind_number, status_number
 from kvengine.server.shared import KEYS_BYTES, Shared, shared_memory, size_of
 from tests.server.buckets import table
 

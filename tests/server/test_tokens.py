@@ -20,10 +20,11 @@ import kvengine
 from kvengine.client.packing import pack
 from kvengine.errors import InvalidRequest, KeyNotFound, NamespaceNotFound
 from kvengine.namespace.layout import TOKENS
-from kvengine.server import messages, tokens
-from kvengine.server.rate import KeyWrites
-from kvengine.server.token_store import TokenStore
-from kvengine.server.tokens import Token
+from kvengine.server.auth import tokens
+from kvengine.server.auth.rate import KeyWrites
+from kvengine.server.auth.token_store import TokenStore
+from kvengine.server.auth.tokens import Token
+from kvengine.server.http import messages
 from kvengine.testing.clock import ManualClock
 from tests.server.buckets import allowance, table
 from tests.server.running import ACCOUNT, TOKEN, Running, running

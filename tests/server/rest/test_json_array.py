@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine.errors import InvalidRequest
-from kvengine.server.rest import json_array
-from kvengine.server.rest.json_array import items
+from kvengine.server.api.rest import json_array
+from kvengine.server.api.rest.json_array import items
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

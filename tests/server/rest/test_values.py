@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvengine.server import messages
-from kvengine.server.token_store import TokenStore
+from kvengine.server.auth.token_store import TokenStore
+from kvengine.server.http import messages
 from tests.server.running import ACCOUNT, TOKEN, Running, running
 
 MEBIBYTE = 1 << 20

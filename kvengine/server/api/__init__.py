@@ -1,0 +1,1 @@
+"""The endpoints: workerd's protocol, kvengine's own, tokens, analytics, what an edge forwards."""

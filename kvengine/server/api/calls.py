@@ -1,0 +1,196 @@
+"""Which methods of a database and its namespaces can be called over the network.
+
+    POST /v1/db/METHOD      POST /v1/ns/ID/METHOD      body and answer: client/packing.py
+
+The body has [arguments, named arguments], the answer what the method returns.  A method that gives
+an iterator is answered with a stream: 4 bytes of size and a message with an item, again and again;
+a size of 0 is a heartbeat, and [] as a message the end, [error] the end with an error.
+
+Invariants:
+
+* What is not listed here can't be called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kvengine.client.failures import encode_error
+from kvengine.client.packing import pack
+from kvengine.database.database import Database
+from kvengine.engine.store import Store
+from kvengine.entry import Change
+from kvengine.errors import KvError
+from kvengine.namespace.layout import DATA
+from kvengine.namespace.listing import text_bytes
+from kvengine.namespace.namespace import Namespace
+from kvengine.namespace.watching import key_change
+from kvengine.server.http.streaming import Write
+
+HEARTBEAT_S = 1.0
+HEARTBEAT = bytes(4)
+END = object()
+COPIES = 2  # of a value: as it was read, and in the message
+
+
+class Call(NamedTuple):
+    """A method that can be called.
+
+    action: as the figures count it.
+    write, admin: what a token must allow.
+    writes_key: it writes the key that is its first argument.
+    """
+
+    action: str
+    write: bool = False
+    admin: bool = False
+    writes_key: bool = False
+
+
+NAMESPACE_CALLS = {
+    "get": Call("read"),
+    "get_with_metadata": Call("read"),
+    "get_metadata": Call("read"),
+    "ttl": Call("read"),
+    "put": Call("write", write=True, writes_key=True),
+    "delete": Call("delete", write=True),
+    "touch": Call("write", write=True, writes_key=True),
+    "persist": Call("write", write=True, writes_key=True),
+    "increment": Call("write", write=True, writes_key=True),
+    "put_many": Call("write", write=True),
+    "delete_many": Call("delete", write=True),
+    "delete_prefix": Call("delete", write=True),
+    "list": Call("list"),
+    "count": Call("list"),
+    "size": Call("list"),
+    "title": Call("list"),
+}
+NAMESPACE_STREAMS = {"watch": Call("watch"), "history": Call("read")}
+DATABASE_CALLS = {
+    "namespace": Call("admin"),
+    "namespace_by_id": Call("admin"),
+    "namespaces": Call("admin"),
+    "create_namespace": Call("admin", write=True),
+    "rename": Call("admin", write=True),
+    "delete": Call("admin", write=True),
+    "wait_for_removals": Call("admin", admin=True),
+    "usage": Call("admin", admin=True),
+    "sync": Call("admin"),
+}
+DATABASE_STREAMS = {"tail": Call("watch")}
+
+
+def namespace_call(namespace: Namespace, method: str, args: list[Any], named: Any) -> bytes:
+    """Return the message of what a method of a namespace returns."""
+    if method == "title":
+        return pack(namespace.title)
+    return pack(getattr(namespace, method)(*args, **named))
+
+
+class Stream(NamedTuple):
+    """What a method gives one by one.
+
+    items: None: nothing is there at the moment.
+    wait: returns when there may be more, or after a while.
+    """
+
+    items: Iterator[Any]
+    wait: Callable[[], object] = lambda: None
+
+
+def iterated(begin: Callable[[], Stream], write: Write) -> None:
+    """Write the items of a stream, and heartbeats while there are none.
+
+    Args:
+        begin: returns the stream.
+        write: takes the bytes.
+    """
+    try:
+        _write_items(begin(), write)
+        end: Any = []
+    except KvError as error:
+        end = encode_error(error)
+    write(_sized(end))  # nothing that was read waits with it
+
+
+def _write_items(stream: Stream, write: Write) -> None:
+    wrote = time.monotonic()
+    while (item := _next(stream.items, write)) is not END:
+        if item is not None:
+            data, item = _sized([item]), None  # what waits is the message alone
+        else:
+            stream.wait()
+            if time.monotonic() < wrote + 0.9 * HEARTBEAT_S:
+                continue
+            data = HEARTBEAT
+        write(data)
+        wrote = time.monotonic()
+
+
+def _next(items: Iterator[Any], write: Write) -> Any:
+    """Return the next item, for which there is memory; END: that was all."""
+    with write.making:
+        item = next(items, END)
+        value = getattr(item, "value", None)
+        if isinstance(value, bytes):
+            write.reserve(COPIES * len(value))
+    return item
+
+
+def _sized(item: Any) -> bytes:
+    data = pack(item)
+    return len(data).to_bytes(4, "little") + data
+
+
+def followed(
+    store: Store, after: int | None, prefix: bytes, shown: Callable[[Change], Any]
+) -> Stream:
+    """Return the changes of a store behind a version as they come; None: what comes from now on.
+
+    Nothing waits while it reads, so a reader holds up no other one of its token.
+
+    Args:
+        shown: how a change is told; None: it is not.
+    """
+    tail = store.tail_from(store.version if after is None else after, prefix)
+
+    def items() -> Iterator[Any]:
+        while True:
+            for change in tail.news():
+                if (item := shown(change)) is not None:
+                    yield item
+            yield None
+
+    return Stream(items(), lambda: store.wait(tail.seen, HEARTBEAT_S))
+
+
+def database_stream(
+    db: Database, method: str, args: list[Any], named: dict[str, Any]
+) -> Callable[[], Stream]:
+    """Return what iterated() needs of a method of a database."""
+    if named.pop("follow", False):
+        return lambda: followed(db.store, named.get("after", 0), DATA, db.shown)
+    return lambda: Stream(db.tail(*args, **named))
+
+
+def namespace_stream(
+    namespace: Namespace, method: str, args: list[Any], named: dict[str, Any]
+) -> Callable[[], Stream]:
+    """Return what iterated() needs of a method of a namespace."""
+    if method != "watch":
+        return lambda: Stream(namespace.history(*args, **named))
+
+    def begin() -> Stream:
+        namespace.check_usable()
+        prefix = namespace.prefix + text_bytes("prefix", named.get("prefix", ""))
+        stream = followed(namespace.store, named.get("after"), prefix, key_change)
+
+        def wait() -> None:
+            namespace.check_usable()  # it may have been deleted
+            stream.wait()
+
+        return stream._replace(wait=wait)
+
+    return begin

@@ -1,0 +1,137 @@
+"""The endpoints of a location: reads of values are answered here, everything else by the center.
+
+Invariants:
+
+* What a write changed is out of date here before its client is answered; it is answered with what
+  the center said, whatever else fails after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from kvengine.aio.edge import Edge
+from kvengine.errors import KvError, RateLimited, UpstreamUnavailable
+from kvengine.server.api.forward import AfterWrite
+from kvengine.server.api.rest.endpoint import STORAGE
+from kvengine.server.api.workerd import PREFIX_PARTS
+from kvengine.server.http.app import Endpoint
+from kvengine.server.http.messages import Request, Response, decoded
+
+logger = logging.getLogger("kvengine.server")
+VALUES_PARTS = 10  # client v4 accounts A storage kv namespaces NS values KEY
+WORKERD = b"kv-namespace"
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+LOOK_UP_S = 1.0
+
+
+class EdgeEndpoint:
+    """An endpoint whose reads of values are answered here, and the rest by the center.
+
+    Args:
+        own: answers the reads.
+        center: a Forwarder.
+    """
+
+    def __init__(self, own: Endpoint, center: Endpoint) -> None:
+        self._own, self._center = own, center
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        return await (self._own if is_read(request) else self._center)(request)
+
+
+def is_read(request: Request) -> bool:
+    """Return whether a request reads values, and nothing else."""
+    rest = _rest(request)
+    if request.method in ("GET", "HEAD"):
+        return len(rest) == 1 and rest[0] != b""
+    return request.method == "POST" and rest == [b"bulk", b"get"]
+
+
+def _rest(request: Request) -> list[bytes]:
+    """Return what stands behind the namespace: a key, or b"bulk" and b"get"; [] for others."""
+    parts = request.raw_parts
+    if request.header(WORKERD) is not None:
+        return parts
+    if parts[0] == b"workerd":
+        return parts[PREFIX_PARTS:]
+    if parts[0] == b"client" and parts[4:7] == STORAGE:
+        if len(parts) == VALUES_PARTS and parts[8] == b"values":
+            return parts[9:]
+        return parts[8:] if parts[8:] == [b"bulk", b"get"] else []
+    return []
+
+
+def wrote_here(edge: Edge) -> AfterWrite:
+    """Return what makes copies out of date that a forwarded write has changed.
+
+    Args:
+        edge: open.
+    """
+
+    async def wrote(request: Request, version: int | None) -> None:
+        edge._inner.tier.wrote(await _names(edge, request), version)
+
+    return wrote
+
+
+async def _names(edge: Edge, request: Request) -> list[bytes] | None:
+    """Return the names in the store of the keys that a write has changed; None: not known."""
+    rest = _rest(request)
+    if request.method not in ("PUT", "DELETE") or len(rest) != 1:
+        return None
+    parts, header = request.raw_parts, request.header(WORKERD)
+    if header is None:
+        header = parts[7] if parts[0] == b"client" else parts[2]
+    is_plain = parts[0] != b"client" and "urlencoded" not in request.query
+    key = rest[0].decode("ascii", "replace") if is_plain else decoded(rest[0])
+    if key is None:
+        return None
+    try:
+        async with asyncio.timeout(LOOK_UP_S):  # the write is done: its client does not wait long
+            namespace = await edge.namespace_by_id(header.decode("ascii", "replace"))
+        return [namespace._inner.name(key)]
+    except (KvError, TimeoutError):
+        return None
+
+
+async def open_edge(
+    url: str,
+    *,
+    token: str | None,
+    location: str,
+    path: str | None = None,
+    verify: Any = True,
+    **settings: Any,
+) -> Edge:
+    """Return the location of a center, open; while the center can't be reached, wait for it.
+
+    Args:
+        url: of the center.
+        token: that may read all namespaces; None: what KVENGINE_TOKEN says.
+        location: its name.
+        path: a folder for copies that survive a restart; None: they are in memory only.
+        verify: True, or an ssl.SSLContext that says which servers to trust.
+        settings: see kvengine.edge.settings.Settings.
+
+    Raises:
+        AccessDenied: the center refuses the token.
+        InvalidRequest, StoreLocked, NotAStore: as kvengine.Edge.
+    """
+    edge = Edge(url, location, path=path, token=token, verify=verify, **settings)
+    pause = FIRST_PAUSE_S
+    try:
+        while True:
+            try:
+                return await edge._open()
+            except (UpstreamUnavailable, RateLimited) as error:
+                if pause == FIRST_PAUSE_S:
+                    logger.warning("waiting for the center: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+    except BaseException:
+        await edge.close()
+        raise

@@ -1,0 +1,243 @@
+"""The endpoints for locations and replicas: the log, questions, news.
+
+    GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
+    POST /v1/fetch                                 wants; answered with answers: edge/WIRE.md
+    GET  /v1/news?after=N[&hold=SECONDS]           news, as they come: edge/WIRE.md
+
+Invariants:
+
+* Whoever asks here may read every namespace.  The log has the records of tokens, too: a location
+  needs them to know who may read there, and should not need a token that makes tokens.  They hold
+  names, rights and SHA-256s of random tokens, which open nothing.
+* A stream says something every few seconds, so that its reader knows that it is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+from kvengine.client.connection import version_said
+from kvengine.client.questions import reader
+from kvengine.edge import codec
+from kvengine.edge.codec import Kind
+from kvengine.edge.messages import Answer, Want
+from kvengine.engine.following.tail import Stretch, Tail
+from kvengine.engine.store import Store
+from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
+from kvengine.options import VERSION_LIMIT
+from kvengine.replication import stream
+from kvengine.replication.ask import ANY_STORE
+from kvengine.replication.local_source import LocalSource
+from kvengine.replication.log_server import Nothing
+from kvengine.server.backend import Backend
+from kvengine.server.http.admission import LOGS, MEMORY, NEWS
+from kvengine.server.http.messages import PIECE_BYTES, Request, Response, in_pieces
+from kvengine.server.http.streaming import LOG_EXECUTOR, Write, until, written
+
+WANTS_BYTES_MAX = 4 << 20
+PART_BYTES = 8 << 20  # of answers in a frame, if there are several
+NEWS_S = 120.0  # a stream of news ends after so long, and its reader comes again
+HOLD_MIN_S, HOLD_MAX_S = 0.05, 30.0
+LOG_HEARTBEAT_S = 1.0
+BINARY = (b"content-type", b"application/octet-stream")
+logger = logging.getLogger("kvengine.server")
+
+
+class LogEndpoint:
+    """What the center gives to locations and replicas.
+
+    Args:
+        backend: with a database.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    # -- the log
+
+    async def log(self, request: Request) -> Response:
+        """Answer with the log behind a version."""
+        request.action = "log"
+        query = request.query
+        after = whole(query, "after", 0)
+        follow = query.get("follow", "0") not in ("", "0")
+        try:
+            uuid = bytes.fromhex(query.get("uuid", "")) or ANY_STORE
+        except ValueError:
+            raise InvalidRequest("uuid must be 32 hex digits") from None
+        store = self._backend.database._inner.store
+
+        def make(write: Write) -> None:
+            try:
+                source = CountedSource(store, write)
+                _send_log(source, write, after, uuid, follow)
+            except (KvError, OSError) as error:  # the stream ends early, which says it
+                logger.info("a reader of the log is left: %s", error)
+
+        request.take(LOGS)
+        await request.drain()
+        lines = written(make, request, self._backend.stopping, LOG_EXECUTOR)
+        return Response(200, lines, [BINARY])
+
+    # -- questions
+
+    async def fetch(self, request: Request) -> Response:
+        """Answer questions."""
+        request.action = "fetch"
+        body = await request.body(WANTS_BYTES_MAX, "{size} bytes of questions are too many")
+        try:
+            (wants,) = await asyncio.to_thread(lambda: [*codec.frames(reader(body), Kind.WANTS)])
+        except (ProtocolError, ValueError) as error:
+            raise InvalidRequest(f"these are no questions: {error}") from None
+        center = self._backend.database._inner._center_of_locations()
+        loop = asyncio.get_running_loop()
+        fetched = _answers(center, wants)  # type: ignore[arg-type]
+        first = await loop.run_in_executor(None, next, fetched, None)
+
+        async def frames() -> AsyncGenerator[bytes, None]:
+            part = first
+            while part is not None:
+                size = len(part)
+                if size > PIECE_BYTES:
+                    request.take(MEMORY, size)
+                async for piece in in_pieces(part):
+                    yield piece
+                if size > PIECE_BYTES:
+                    request.return_some(MEMORY, size)
+                part = await loop.run_in_executor(None, next, fetched, None)
+
+        return Response(200, frames(), [BINARY])
+
+    # -- news
+
+    async def news(self, request: Request) -> Response:
+        """Answer with what changes, as long as the location listens."""
+        request.action = "news"
+        began = time.monotonic()
+        after = whole(request.query, "after", None)
+        try:
+            hold_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
+        except ValueError:
+            raise InvalidRequest("hold must be a number of seconds") from None
+        request.take(NEWS)
+        await request.drain()
+        center = self._backend.database._inner._center_of_locations()
+        return Response(200, self._news(center, after, hold_s, began, request), [BINARY])
+
+    async def _news(
+        self, center: Any, after: int, hold_s: float, began: float, request: Request
+    ) -> AsyncGenerator[bytes, None]:
+        gone = asyncio.ensure_future(until(request, self._backend.stopping))
+        try:
+            number = 0
+            while time.monotonic() < began + NEWS_S:
+                # The news are true of this moment, or of a later one if they had to wait.
+                asked = time.monotonic() - began
+                told = _asked(functools.partial(center.poll, after, hold_s))
+                await asyncio.wait([told, gone], return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    told.cancel()
+                    return
+                news = told.result()
+                if isinstance(news, Exception):
+                    logger.info("a location hears no more: %s", news)
+                    return
+                yield codec.encode_news(news._replace(waited=asked + news.waited), number)
+                number += 1
+                if news.upto < after:
+                    return  # this store is behind the location, which asks again
+                after = news.upto
+        finally:
+            gone.cancel()
+
+
+class CountedSource(LocalSource):
+    """The log of a store, for a client: what is read of it counts as memory of its token.
+
+    Args:
+        store: whose log.
+        write: of the answer.
+    """
+
+    def __init__(self, store: Store, write: Write) -> None:
+        super().__init__(store, heartbeat_s=LOG_HEARTBEAT_S)
+        self._write = write
+
+    def stretches(self, tail: Tail) -> Iterator[Stretch]:
+        """Yield what came since; as many readers of a token read at a moment as are allowed to."""
+        found = super().stretches(tail)
+        while True:
+            with self._write.making:
+                part = next(found, None)
+                if part is None:
+                    return
+                self._write.hold(sum(len(change.value) for change in part.changes))
+            yield part
+
+
+def _asked(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:
+    """Return a future of what a function that takes `done` gives to it."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[Any] = loop.create_future()
+
+    def tell(result: Any) -> None:
+        if not told.done():
+            told.set_result(result)
+
+    def done(result: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(tell, result)
+
+    loop.run_in_executor(None, start, done)
+    return told
+
+
+def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow: bool) -> None:
+    """Write the log; what can't be had is said by a stream that begins with 0 and has nothing."""
+    if uuid in (ANY_STORE, source.uuid):
+        try:
+            stream.send(source, write, after, uuid=source.uuid, follow=follow)
+            return
+        except LogCompacted:
+            pass
+    stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
+
+
+def _answers(center: Any, wants: list[Want]) -> Any:
+    """Yield frames of answers; an error before the first one is raised."""
+    part: list[Answer] = []
+    size = number = 0
+    for want in wants:
+        box: list[Any] = []
+        center.fetch([want], box.append)
+        if isinstance(box[0], Exception):
+            raise box[0]
+        answer = box[0][0]
+        room = len(answer.value or b"")
+        if part and size + room > PART_BYTES:
+            yield codec.encode_answers(part, number)
+            part, size, number = [], 0, number + 1
+        part.append(answer)
+        size += room
+    yield codec.encode_answers(part, number)
+
+
+def whole(query: dict[str, str], name: str, default: int | None) -> int:
+    """Return a whole number of the query.
+
+    Raises:
+        InvalidRequest: it is none, or is missing.
+    """
+    text = query.get(name)
+    if text is None and default is not None:
+        return default
+    version = None if text is None else version_said(text)
+    if version is None or version >= VERSION_LIMIT:
+        raise InvalidRequest(f"{name} must be a version")
+    return version

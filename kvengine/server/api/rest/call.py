@@ -1,0 +1,48 @@
+"""What a call of the REST API is made with.  Plain data, and short ways to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvengine.aio.edge_namespace import EdgeNamespace
+from kvengine.aio.namespace import Namespace
+from kvengine.errors import NamespaceNotFound
+from kvengine.server.auth.access import Principal
+from kvengine.server.backend import Backend
+from kvengine.server.http.messages import Request
+
+
+@dataclass(slots=True)
+class Call:
+    """A request whose path is understood."""
+
+    backend: Backend
+    request: Request
+    account: str
+    namespace_id: str | None
+    key: str | None
+    principal: Principal | None = None
+
+    @property
+    def key_name(self) -> str:
+        """The key of a call that has one."""
+        return "" if self.key is None else self.key
+
+    async def namespace(self) -> Namespace | EdgeNamespace:
+        """Return the namespace that is meant, to read values.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        return await self.backend.namespace(self.namespace_id or "")
+
+    async def own_namespace(self) -> Namespace:
+        """Return the namespace that is meant, of the database; a location forwards such calls.
+
+        Raises:
+            NamespaceNotFound: there is none.
+        """
+        found = await self.namespace()
+        if isinstance(found, EdgeNamespace):
+            raise NamespaceNotFound(self.namespace_id)
+        return found

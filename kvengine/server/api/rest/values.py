@@ -1,0 +1,139 @@
+"""Calls about one value.
+
+Beside Cloudflare's, answers have the header `kv-version`, and writes take `if_version`.
+
+Invariants:
+
+* A refused write has changed nothing, and its body was read to the end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from kvengine.errors import InvalidRequest
+from kvengine.server.api.rest.call import Call
+from kvengine.server.api.rest.envelope import not_found, success
+from kvengine.server.api.rest.form_metadata import assembled
+from kvengine.server.api.rest.multipart import Form, boundary_of, read_form
+from kvengine.server.api.rest.numbers import whole
+from kvengine.server.api.values import find
+from kvengine.server.auth.access import Refused
+from kvengine.server.http.messages import Request, Response
+
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")  # a browser must not run what was stored
+OCTETS = (b"content-type", b"application/octet-stream")
+METADATA_BYTES_READ = 1 << 16  # of a part that is too long, enough to say how long JSON makes it
+
+
+async def get(call: Call) -> Response:
+    """Answer with the value itself, without an envelope."""
+    found = await find(await call.namespace(), call.key_name)
+    if found is None:
+        raise not_found()
+    headers = [
+        OCTETS,
+        (b"content-length", b"%d" % len(found.value)),
+        NO_SNIFFING,
+        (b"kv-version", b"%d" % found.version),
+    ]
+    if found.expires_at is not None:
+        headers.append((b"expiration", b"%d" % math.ceil(found.expires_at)))
+    if found.status is not None:
+        headers.append((b"cf-cache-status", found.status.encode()))
+    return Response(200, found.body, headers)
+
+
+async def metadata(call: Call) -> Response:
+    """Answer with the metadata of a key; null if it has none."""
+    found = await (await call.own_namespace()).get_metadata(call.key_name)
+    if found is None:
+        raise not_found()
+    return success(found.metadata)
+
+
+async def put(call: Call) -> Response:
+    """Write a value, with metadata if it comes as a form."""
+    request, limits = call.request, call.backend.limits
+    query = request.query
+    namespace = await call.own_namespace()
+    namespace._inner.name(call.key_name)  # a key that is none is refused before the body is read
+    names = ("expiration", "expiration_ttl", "if_version")
+    options: dict[str, Any] = {name: whole(query, name) for name in names}
+    now = call.backend.database.clock.time()
+    limits.expires_at(now, options["expiration"], options["expiration_ttl"])
+    declared = request.content_length or 0
+    if declared > limits.value_bytes and not is_form(request):
+        limits.check_value_size(declared)  # a client that asks whether to send it is told not to
+    form = await body_of(request, limits.value_bytes)
+    limits.check_value_size(form.value.size)
+    limits.check_metadata_size(
+        form.metadata_size if form.metadata_size > METADATA_BYTES_READ else 0
+    )
+    found: Any = None
+    if form.fields:
+        found = assembled(form.fields)
+    elif form.has_metadata:
+        found = metadata_of(bytes(form.metadata))
+    if not call.backend.key_writes.take(namespace.id, call.key_name):
+        raise Refused(429, "a key can be written once a second", 1)
+    async with call.backend.turn(form.value.size):
+        version = await namespace.put(call.key_name, form.value.view(), metadata=found, **options)
+    return written(version)
+
+
+async def delete(call: Call) -> Response:
+    """Delete a key; one that is absent is deleted already."""
+    namespace = await call.own_namespace()
+    if_version = whole(call.request.query, "if_version")
+    version = await namespace.delete(call.key_name, if_version=if_version)
+    return written(version)
+
+
+def is_form(request: Request) -> bool:
+    """True if the body of a request is multipart/form-data."""
+    return (request.header(b"content-type") or b"").lower().startswith(b"multipart/form-data")
+
+
+async def body_of(request: Request, most: int) -> Form:
+    """Return the value and the metadata that a body holds.
+
+    What is longer than allowed is counted, and not kept.
+
+    Raises:
+        InvalidRequest: a form has no value, or is none.
+    """
+    kind = request.header(b"content-type") or b""
+    if is_form(request):
+        form = Form(most, METADATA_BYTES_READ, request)
+        await read_form(request.chunks(), boundary_of(kind), form)
+        return form
+    form = Form(most, METADATA_BYTES_READ, request)
+    async for chunk in request.chunks():
+        form.value.add(chunk)
+    return form
+
+
+def metadata_of(data: bytes) -> object:
+    """Return the metadata of a form: JSON, whatever type the part says it has.
+
+    Raises:
+        InvalidRequest: it is not JSON.
+    """
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("metadata must be JSON") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def written(version: int) -> Response:
+    """Return the answer to a write."""
+    response = success({})
+    response.headers = [*response.headers, (b"kv-version", b"%d" % version)]
+    return response

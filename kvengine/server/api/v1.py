@@ -1,0 +1,251 @@
+"""The endpoint under /v1: kvengine's own protocol, for kvengine.connect() and locations.
+
+Invariants:
+
+* Each answer says which store it is; each refusal is an error of kvengine, as JSON.
+* Nothing is done for a token that does not allow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from kvengine.client import packing
+from kvengine.client.connection import STORE_HEADER
+from kvengine.client.failures import encode_error, status_of
+from kvengine.client.packing import pack, unpack
+from kvengine.errors import (
+    AccessDenied,
+    InvalidRequest,
+    KvError,
+    NamespaceNotFound,
+    ProtocolError,
+    UpstreamUnavailable,
+)
+from kvengine.namespace.limits import Limits
+from kvengine.server.api import calls
+from kvengine.server.api.calls import Call
+from kvengine.server.api.log_endpoint import BINARY, LogEndpoint
+from kvengine.server.auth.access import Refused
+from kvengine.server.auth.tokens import Token
+from kvengine.server.backend import Backend
+from kvengine.server.http.admission import WATCHES
+from kvengine.server.http.json_body import loads, understood
+from kvengine.server.http.messages import Request, Response, decoded
+from kvengine.server.http.streaming import Write, written
+from kvengine.server.monitoring.live import Live
+
+SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
+LOCATION = "location"  # who asks is a location, and must be allowed to read everything
+REPORT_BYTES_MAX = 1 << 12
+FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
+
+
+class V1Endpoint:
+    """Kvengine's own protocol, over a backend with a database.
+
+    Args:
+        backend: with a database; a location forwards what comes here.
+        live: is told what locations say of themselves.
+    """
+
+    def __init__(self, backend: Backend, live: Live) -> None:
+        self._backend, self._live = backend, live
+        log = LogEndpoint(backend)
+        self._endpoints: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
+            "log": ("GET", log.log),
+            "fetch": ("POST", log.fetch),
+            "news": ("GET", log.news),
+            "version": ("POST", self._version),
+        }
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        try:
+            response = await self._answer(request)
+        except Refused as refusal:
+            response = turned_away(refusal)
+        except KvError as error:
+            response = Response.json(encode_error(error), status_of(error))
+        except OSError as error:
+            said = KvError(f"the server's disk: {type(error).__name__}")
+            response = Response.json(encode_error(said), 500)
+        store = self._backend.database._inner.store
+        response.headers = [
+            *response.headers, (STORE_HEADER.encode(), store.manifest.uuid.hex().encode())
+        ]  # fmt: skip
+        return response
+
+    async def _answer(self, request: Request) -> Response:
+        parts = [decoded(part) for part in request.raw_parts[1:]]
+        match parts:
+            case [str(name)] if name in self._endpoints:
+                method, endpoint = self._endpoints[name]
+                is_open = name == "version" and LOCATION not in request.query
+                await self._admit(request, None, Call("read"), any_namespace=is_open)
+                return (
+                    await endpoint(request) if request.method == method else _wrong_method(method)
+                )
+            case ["location", str(name)]:
+                await self._admit(request, None, Call("read"))
+                return await self._told(request, name)
+            case ["db", str(method)]:
+                return await self._database(request, method)
+            case ["ns", str(namespace_id), str(method)]:
+                return await self._namespace(request, namespace_id, method)
+        await self._admit(request, None, Call("read"), any_namespace=True)
+        return _nothing("there is nothing here")
+
+    async def _admit(
+        self, request: Request, namespace_id: str | None, call: Call, *, any_namespace: bool = False
+    ) -> Token:
+        principal = await self._backend.admit(
+            request,
+            namespace_id,
+            write=call.write,
+            admin=call.admin,
+            any_namespace=any_namespace,
+        )
+        return principal.token
+
+    async def _version(self, request: Request) -> Response:
+        db = self._backend.database._inner
+        limits: Limits = self._backend.limits
+        found = {
+            "version": db.version, "account": self._backend.account, "limits": asdict(limits)
+        }  # fmt: skip
+        return Response(200, pack(found), [BINARY])
+
+    async def _told(self, request: Request, name: str) -> Response:
+        """Take what a location says of itself."""
+        request.action = "location"
+        if request.method != "POST":
+            return _wrong_method("POST")
+        body = await request.body(REPORT_BYTES_MAX, "{size} bytes of a location are too many")
+        try:
+            report = unpack(body)
+        except (ProtocolError, TypeError, ValueError) as error:
+            raise InvalidRequest(f"this is not a report of a location: {error}") from None
+        self._live.told(name, report)
+        return Response(200, pack(None), [BINARY])
+
+    # -- calls
+
+    async def _arguments(self, request: Request) -> tuple[list[Any], dict[str, Any]]:
+        most = max(self._backend.limits.bulk_bytes, self._backend.limits.value_bytes)
+        body = await request.body(most + FRAMING_BYTES, "a request of {size} bytes is too large")
+        try:
+            args, named = await understood(
+                request, packing.json_of(body), lambda: unpack(body, loads), body
+            )
+        except (ProtocolError, TypeError, ValueError) as error:
+            raise InvalidRequest(f"the body is not [arguments, named]: {error}") from None
+        if not isinstance(args, list) or not isinstance(named, dict):
+            raise InvalidRequest("the body is not [arguments, named]")
+        return args, named
+
+    async def _run(self, call: Callable[[], bytes]) -> Response:
+        db = self._backend.database
+        try:
+            data = await db._runner.run(call)
+            # The database's newest: at least that of a write, and known whatever the method gives.
+            return Response(200, data, [BINARY, (b"kv-version", b"%d" % db.version)])
+        except TypeError as error:  # an argument that the method does not have
+            if isinstance(error, KvError):
+                raise
+            raise InvalidRequest(f"invalid arguments: {error}") from None
+
+    async def _namespace(self, request: Request, namespace_id: str, method: str) -> Response:
+        call = calls.NAMESPACE_CALLS.get(method) or calls.NAMESPACE_STREAMS.get(method)
+        await self._admit(request, namespace_id, call or Call("read"))
+        if call is None:
+            return _nothing(f"namespaces have no method {method!r} here")
+        if request.method != "POST":
+            return _wrong_method("POST")
+        request.action, request.namespace_id = call.action, namespace_id
+        args, named = await self._arguments(request)
+        key = named.get("key", args[0] if args else None)
+        if call.writes_key and not self._backend.key_writes.take(namespace_id, str(key)):
+            raise Refused(429, "a key can be written once a second", 1)
+        db = self._backend.database._inner
+        if method in calls.NAMESPACE_STREAMS:
+            namespace = await self._found(namespace_id)
+            begin = calls.namespace_stream(namespace, method, args, named)
+            return self._stream(request, begin)
+        return await self._run(
+            lambda: calls.namespace_call(db.namespace_by_id(namespace_id), method, args, named)
+        )
+
+    async def _found(self, namespace_id: str) -> Any:
+        return (await self._backend.database.namespace_by_id(namespace_id))._inner
+
+    def _stream(self, request: Request, begin: Any) -> Response:
+        request.take(WATCHES)
+
+        def make(write: Write) -> None:
+            calls.iterated(begin, write)
+
+        return Response(200, written(make, request, self._backend.stopping), [BINARY])
+
+    async def _database(self, request: Request, method: str) -> Response:
+        call = calls.DATABASE_CALLS.get(method) or calls.DATABASE_STREAMS.get(method)
+        token = await self._admit(
+            request, None, call or Call("read"), any_namespace=method in SCOPED
+        )
+        if call is None:
+            return _nothing(f"databases have no method {method!r} here")
+        if request.method != "POST":
+            return _wrong_method("POST")
+        request.action = call.action
+        args, named = await self._arguments(request)
+        db = self._backend.database._inner
+        if method in calls.DATABASE_STREAMS:
+            return self._stream(request, calls.database_stream(db, method, args, named))
+        if method in SCOPED:
+            return await self._run(lambda: pack(_names(db, token, method, args, named)))
+        return await self._run(lambda: pack(getattr(db, method)(*args, **named)))
+
+
+def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str, Any]) -> Any:
+    """Return what a token may know of which namespaces there are."""
+    if method == "namespaces":
+        if token.namespaces is None:
+            return db.namespaces(*args, **named)
+        page, per_page = named.pop("page", 1), named.pop("per_page", None)
+        seen = [info for info in db.namespaces(**named) if info.id in token.namespaces]
+        if per_page is None:
+            return seen if page == 1 else []
+        return seen[(page - 1) * per_page : page * per_page]
+    if method == "namespace_by_id" or token.allows(None, write=True):
+        found = getattr(db, method)(*args, **named)
+    else:
+        (title,) = args
+        wanted = [info for info in db.namespaces() if title in (info.title, info.id)]
+        if not wanted and token.namespaces is None:
+            raise AccessDenied("the token does not allow to make a namespace, and there is none")
+        found = db.namespace_by_id(wanted[0].id) if wanted else None
+    if found is None or not token.allows(found.id, write=False):
+        raise NamespaceNotFound(str(args[0]))
+    return [found.id, found.number]
+
+
+def turned_away(refusal: Refused) -> Response:
+    """Return the answer to a request that is not admitted."""
+    kind = UpstreamUnavailable if refusal.status == 503 else AccessDenied
+    response = Response.json(encode_error(kind(refusal.why)), refusal.status)
+    if refusal.retry_after_s:
+        pause = (b"retry-after", b"%d" % refusal.retry_after_s)
+        response.headers = [*response.headers, pause]
+    return response
+
+
+def _nothing(text: str) -> Response:
+    return Response.json(encode_error(InvalidRequest(text)), 404)
+
+
+def _wrong_method(allowed: str) -> Response:
+    response = Response.json(encode_error(InvalidRequest(f"the method must be {allowed}")), 405)
+    response.headers = [*response.headers, (b"allow", allowed.encode())]
+    return response

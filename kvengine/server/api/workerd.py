@@ -1,0 +1,238 @@
+"""The endpoint of workerd: the protocol in which a Worker's KV binding asks.
+
+    GET     /KEY?urlencoded=true[&cache_ttl=N]      the value; CF-KV-Metadata
+    PUT     /KEY?urlencoded=true[&expiration=N][&expiration_ttl=N]
+    DELETE  /KEY?urlencoded=true
+    GET     /?key_count_limit=N&prefix=P&cursor=C   a page of keys
+    POST    /bulk/get                               many values
+
+A namespace is named by the path before that, /workerd/{account}/{namespace}, or by the header
+KV-Namespace.  Requests, answers and texts are those of workerd and of Miniflare
+(workerd src/workerd/api/kv.c++, workers-sdk packages/miniflare/src/workers/kv).
+
+Invariants:
+
+* What is wrong is said in the reason phrase, for that is all that a program in a Worker sees.
+* 404 means that a key is absent, and nothing else: workerd makes null of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from kvengine.aio.edge_namespace import EdgeNamespace
+from kvengine.aio.namespace import Namespace
+from kvengine.errors import (
+    InvalidRequest,
+    KvError,
+    LimitExceeded,
+    NamespaceNotFound,
+    StorageFull,
+    StoreReadOnly,
+    UpstreamUnavailable,
+)
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.values import to_json
+from kvengine.server.api.values import find
+from kvengine.server.api.workerd_bulk import values_of
+from kvengine.server.api.workerd_checks import check_key, check_length, number
+from kvengine.server.auth.access import Refused
+from kvengine.server.backend import Backend
+from kvengine.server.http.incoming import Incoming
+from kvengine.server.http.messages import Request, Response, decoded
+
+PREFIX_PARTS = 3  # "workerd", account, namespace
+OCTETS = (b"content-type", b"application/octet-stream")
+
+
+class WorkerdEndpoint:
+    """workerd's KV protocol, over a backend.
+
+    Args:
+        backend: whose namespaces.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        try:
+            account, namespace_id, rest = where(request)
+            request.namespace_id = namespace_id
+            request.action = action_of(request.method, rest)
+            write = request.action in ("write", "delete")
+            await self._backend.admit(request, namespace_id, write=write)
+            if account not in (None, self._backend.account):
+                raise Refused(403, "this server holds another account")
+            return await self._answer(request, namespace_id, rest)
+        except Refused as error:
+            return refusal(error.status, error.why, error.retry_after_s)
+        except NamespaceNotFound:
+            return refusal(400, "namespace not found")  # with 404 every key would seem absent
+        except InvalidRequest as error:
+            return refusal(error.status if isinstance(error, LimitExceeded) else 400, str(error))
+        except (UpstreamUnavailable, StoreReadOnly, StorageFull) as error:
+            return refusal(503, str(error))
+        except KvError as error:
+            return refusal(500, str(error))
+
+    async def _answer(self, request: Request, namespace_id: str, rest: list[bytes]) -> Response:
+        limits = self._backend.limits
+        if request.method == "POST" and rest == [b"bulk", b"get"]:
+            namespace = await self._backend.namespace(namespace_id)
+            return Response.json(await values_of(namespace, limits, request))
+        if request.method == "GET" and rest in ([], [b""]):
+            return await self._list(request, namespace_id)
+        if len(rest) > 1:
+            raise InvalidRequest("Key names must be percent-encoded, slashes too")
+        key = key_of(request, rest[0] if rest else b"", limits)
+        match request.method:
+            case "GET" | "HEAD":
+                return await self._get(request, namespace_id, key)
+            case "PUT":
+                return await self._put(request, namespace_id, key)
+            case "DELETE":
+                version = await (await self._own(namespace_id)).delete(key)
+                return written(version)
+        return refusal(405, "Method Not Allowed")
+
+    async def _own(self, namespace_id: str) -> Namespace:
+        found = await self._backend.namespace(namespace_id)
+        if isinstance(found, EdgeNamespace):
+            raise UpstreamUnavailable("a location does not answer this itself")
+        return found
+
+    async def _get(self, request: Request, namespace_id: str, key: str) -> Response:
+        cache_ttl = number(request.query, "cache_ttl")
+        found = await find(await self._backend.namespace(namespace_id), key, cache_ttl)
+        if found is None:
+            return refusal(404, "Not Found")
+        headers = [
+            OCTETS,
+            (b"content-length", b"%d" % len(found.value)),
+            (b"kv-version", b"%d" % found.version),
+        ]
+        if found.expires_at is not None:
+            headers.append((b"cf-expiration", b"%d" % math.ceil(found.expires_at)))
+        if found.status is not None:
+            headers.append((b"cf-cache-status", found.status.encode()))
+        if found.metadata:
+            headers.append((b"cf-kv-metadata", found.metadata))
+        return Response(200, found.body, headers)
+
+    async def _put(self, request: Request, namespace_id: str, key: str) -> Response:
+        limits, query = self._backend.limits, request.query
+        times: dict[str, Any] = {
+            name: number(query, name) for name in ("expiration", "expiration_ttl")
+        }
+        limits.expires_at(self._backend.clock.time(), **times)
+        metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
+        value = Incoming(limits.value_bytes, request.take, request.content_length)
+        async for chunk in request.chunks():
+            value.add(chunk)
+        limits.check_value_size(value.size)
+        namespace = await self._own(namespace_id)
+        if not self._backend.key_writes.take(namespace_id, key):
+            raise Refused(429, "Too Many Requests", 1)
+        async with self._backend.turn(value.size):
+            return written(await namespace.put(key, value.view(), metadata=metadata, **times))
+
+    async def _list(self, request: Request, namespace_id: str) -> Response:
+        query, limits = request.query, self._backend.limits
+        limit, prefix = number(query, "key_count_limit"), query.get("prefix", "")
+        if limit is not None:
+            limits.check_list_limit(limit)
+        check_length(prefix, limits)
+        namespace = await self._own(namespace_id)
+        page = await namespace.list(prefix or None, limit, query.get("cursor") or None)
+        found: dict[str, Any] = {
+            "keys": [shown(one) for one in page.keys],
+            "list_complete": page.list_complete,
+        }
+        if page.cursor is not None:
+            found["cursor"] = page.cursor
+        return Response.json(found)
+
+
+def where(request: Request) -> tuple[str | None, str, list[bytes]]:
+    """Return the account, if the path names one, the namespace, and the rest of the path.
+
+    Raises:
+        InvalidRequest: the path is too short.
+    """
+    parts = request.raw_parts
+    header = request.header(b"kv-namespace")
+    if header is not None:
+        return None, header.decode("ascii", "replace"), parts
+    if len(parts) < PREFIX_PARTS:
+        raise InvalidRequest("a path begins with /workerd/{account}/{namespace}")
+    account, namespace_id = (part.decode("ascii", "replace") for part in parts[1:PREFIX_PARTS])
+    return account, namespace_id, parts[PREFIX_PARTS:]
+
+
+def action_of(method: str, rest: list[bytes]) -> str:
+    """Return what a request does, as it is metered."""
+    match method:
+        case "PUT":
+            return "write"
+        case "DELETE":
+            return "delete"
+        case "GET" if rest in ([], [b""]):
+            return "list"
+    return "read"
+
+
+def key_of(request: Request, part: bytes, limits: Limits) -> str:
+    """Return the key that a path names.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    key = decoded(part) if "urlencoded" in request.query else part.decode("ascii", "replace")
+    if key is None:
+        raise InvalidRequest("Could not URL-decode key name")
+    check_key(key, limits)
+    return key
+
+
+def metadata_of(header: bytes | None, limits: Limits) -> Any:
+    """Return the metadata that a header holds as JSON; its bytes are UTF-8.
+
+    Raises:
+        LimitExceeded: it is too long.
+        InvalidRequest: it is not JSON.
+    """
+    if not header:
+        return None
+    limits.check_metadata_size(len(header))
+    try:
+        return json.loads(header.decode())
+    except (ValueError, RecursionError):
+        raise InvalidRequest("Metadata must be JSON in UTF-8.") from None
+
+
+def shown(info: KeyInfo) -> dict[str, Any]:
+    """Return a key as a list shows it: its metadata is JSON in a string."""
+    found: dict[str, Any] = {"name": info.name}
+    if info.expiration is not None:
+        found["expiration"] = info.expiration
+    if info.metadata is not None:
+        found["metadata"] = to_json("metadata", info.metadata).decode()
+    return found
+
+
+def written(version: int) -> Response:
+    """Return the answer to a write."""
+    return Response(200, b"", [(b"kv-version", b"%d" % version)])
+
+
+def refusal(status: int, why: str, retry_after_s: int = 0) -> Response:
+    """Return an answer that says in its status line what is wrong."""
+    response = Response.text(status, why, reason=why)
+    if retry_after_s:
+        response.headers = [*response.headers, (b"retry-after", b"%d" % retry_after_s)]
+    return response

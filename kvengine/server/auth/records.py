@@ -1,0 +1,81 @@
+"""Where the records of tokens are read: in a database's store, or among a location's copies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from kvengine.database.database import Database
+from kvengine.database.edge import Edge
+from kvengine.edge.messages import Shown
+from kvengine.edge.reading import Ask
+from kvengine.errors import UpstreamUnavailable, copied_error
+from kvengine.server.auth.access import WAIT
+
+WAITING_MAX = 256  # requests with tokens that are not known yet
+PATIENCE_S = 5.0
+ASK = Ask(60.0)  # the bound within which a location hears of every change
+
+
+class StoreRecords:
+    """The records in a store.  They are few and small, so they are in memory."""
+
+    def __init__(self, db: Database) -> None:
+        self._store = db.store
+
+    def find_cached(self, key: bytes) -> bytes | object | None:
+        """Return a record, or None if there is none."""
+        return self._store.get(key)
+
+    async def read(self, key: bytes) -> bytes | None:
+        """Return a record, or None if there is none."""
+        return self._store.get(key)
+
+
+class CopiedRecords:
+    """The records as a location knows them; which one it does not know, it asks its center.
+
+    A question takes no thread, and all that ask about a token share one.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._waiting = 0
+
+    def find_cached(self, key: bytes) -> bytes | object | None:
+        """Return a record, or WAIT if the location has to ask."""
+        shown = self._edge.tier.lookup(key, ASK)
+        return WAIT if shown is None else shown.value
+
+    async def read(self, key: bytes) -> bytes | None:
+        """Return a record, or None if there is none.
+
+        Raises:
+            UpstreamUnavailable: the center does not answer, or too many requests wait for it.
+        """
+        if self._waiting >= WAITING_MAX:
+            raise UpstreamUnavailable("the center is slow, and many requests wait for it")
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Any] = loop.create_future()
+
+        def tell(result: Any) -> None:
+            if not told.done():
+                told.set_result(result)
+
+        def done(result: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(tell, result)
+
+        self._waiting += 1
+        try:
+            self._edge.tier.read(key, ASK, done)
+            async with asyncio.timeout(PATIENCE_S):
+                shown: Shown | Exception = await told
+        except TimeoutError:
+            raise UpstreamUnavailable("the center does not say whose token this is") from None
+        finally:
+            self._waiting -= 1
+        if isinstance(shown, Exception):
+            raise copied_error(shown)
+        return shown.value

@@ -1,0 +1,82 @@
+"""The tokens of a server that runs elsewhere, over /v1/tokens."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from kvengine.client.bearer import bearer
+from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
+from kvengine.server.auth.tokens import Token
+
+TIMEOUT_S = 30.0
+
+
+class RemoteTokens:
+    """TokenStore over HTTP; with the token in KVENGINE_TOKEN.
+
+    Args:
+        url: of the server.
+
+    Raises:
+        InvalidRequest: there is no token, or one that can't be sent.
+    """
+
+    def __init__(self, url: str) -> None:
+        secret = os.environ.get("KVENGINE_TOKEN")
+        if not secret:
+            raise InvalidRequest(
+                "--url needs a token that may administer the server, in KVENGINE_TOKEN"
+            )
+        headers = {"Authorization": bearer(secret)}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def create(self, name: str, **options: Any) -> tuple[str, Token]:
+        """Make a token; see TokenStore.create."""
+        found = self._call("POST", "/v1/tokens", {"name": name, **options})
+        return found["secret"], _token(found["token"])
+
+    def all(self) -> list[Token]:
+        """Return all tokens, by name."""
+        return [_token(one) for one in self._call("GET", "/v1/tokens")["tokens"]]
+
+    def revoke(self, token_id: str) -> Token:
+        """Make a token useless; see TokenStore.revoke."""
+        return _token(self._call("DELETE", f"/v1/tokens/{token_id}")["token"])
+
+    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, json=body)
+            found = answer.json()
+        except httpx.HTTPError as error:
+            where = self._http.base_url
+            raise UpstreamUnavailable(f"can't reach the server at {where}: {error}") from error
+        except ValueError as error:
+            raise KvError("the server answered without JSON; is the URL right?") from error
+        if answer.is_success:
+            return dict(found)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            raise KeyNotFound(path.rpartition("/")[2])
+        text = f"the server answered {answer.status_code}: {found.get('error')}"
+        raise (
+            InvalidRequest(text) if answer.status_code == httpx.codes.BAD_REQUEST else KvError(text)
+        )
+
+
+def _token(fields: dict[str, Any]) -> Token:
+    names = fields["namespaces"]
+    return Token(**{**fields, "namespaces": None if names is None else tuple(names)})

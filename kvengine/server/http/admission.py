@@ -1,0 +1,156 @@
+"""What requests take up while they are under way: all together, and those of each token.
+
+Invariants:
+
+* What a request took is given back when it ends, however it ends.
+* No token takes more than its share, so a client that asks for all of something leaves room for
+  others.
+* Memory does not grow with tokens: of one that has nothing under way nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from kvengine.server.auth.access import Refused
+from kvengine.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from kvengine.server.http.messages import Request
+
+# Each of these has a thread, or connections, of its own kind: none can take another's.
+REQUESTS = "requests under way"
+WATCHES = "streams of changes"
+LOGS = "readers of the log"
+NEWS = "locations that listen"
+UPLOADS = "large bodies on their way to the center"
+DOWNLOADS = "large answers on their way from the center"
+MEMORY = "bytes of bodies and of large answers in memory"
+DISK = "bytes of bodies in temporary files"
+WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
+UPLOADS_MAX, DOWNLOADS_MAX = 64, 128
+MAKING_MAX = 2  # pieces of streams of a token that are made at a moment, before their size is known
+RETRY_S = 1
+
+
+class Admission:
+    """What is under way at a server.
+
+    Args:
+        settings: of the server.
+
+    Thread-safety: for one event loop.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        streams = settings.streams_per_token
+        self._most = {  # together, and of one token
+            REQUESTS: (settings.connections, settings.requests_per_token),
+            WATCHES: (WATCHES_MAX, streams),
+            LOGS: (LOGS_MAX, streams),
+            NEWS: (NEWS_MAX, NEWS_MAX // 2),  # locations, which share a token
+            UPLOADS: (UPLOADS_MAX, UPLOADS_MAX // 4),
+            DOWNLOADS: (DOWNLOADS_MAX, DOWNLOADS_MAX // 4),
+            MEMORY: (settings.bodies_bytes, settings.bodies_bytes // 2),
+            DISK: (settings.spooled_bytes, settings.spooled_bytes // 2),
+        }
+        self.taken = dict.fromkeys(self._most, 0)
+        self._of: dict[tuple[str, str], int] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
+
+    def take(self, what: str, token_id: str, count: int = 1) -> None:
+        """Take some of what there is.
+
+        Raises:
+            Refused: the token (429), or all of them (503), have taken too much of it.
+        """
+        most, of_one = self._most[what]
+        together, mine = self.taken[what] + count, self._of.get((what, token_id), 0) + count
+        if mine > of_one:
+            raise Refused(429, f"this token has too many {what}: at most {of_one}", RETRY_S)
+        if together > most:
+            raise Refused(503, f"the server has too many {what}: at most {most}", RETRY_S)
+        self.taken[what], self._of[what, token_id] = together, mine
+
+    def give_back(self, what: str, token_id: str, count: int) -> None:
+        """Give back what was taken."""
+        self.taken[what] -= count
+        left = self._of.pop((what, token_id)) - count
+        if left:
+            self._of[what, token_id] = left
+
+    def turn(self, token_id: str) -> asyncio.Lock:
+        """Return what one request of a token at a time may hold."""
+        lock = self._turns.get(token_id)
+        if lock is None:
+            lock = self._turns[token_id] = asyncio.Lock()
+        return lock
+
+    def making(self, token_id: str) -> threading.Semaphore:
+        """Return what a thread holds while it makes a piece of a stream of a token."""
+        found = self._making.get(token_id)
+        if found is None:
+            found = self._making[token_id] = threading.BoundedSemaphore(MAKING_MAX)
+        return found
+
+
+class Share:
+    """What one request has taken.
+
+    Args:
+        admission: of the server.
+        token_id: whose request it is.
+    """
+
+    __slots__ = ("_admission", "_taken", "_token_id")
+
+    def __init__(self, admission: Admission, token_id: str) -> None:
+        self._admission, self._token_id = admission, token_id
+        self._taken: dict[str, int] = {}
+
+    def take(self, what: str, count: int = 1) -> None:
+        """Take some more.
+
+        Raises:
+            Refused: there is no more.
+        """
+        self._admission.take(what, self._token_id, count)
+        self._taken[what] = self._taken.get(what, 0) + count
+
+    def turn(self) -> asyncio.Lock:
+        """Return what one request of the token at a time may hold."""
+        return self._admission.turn(self._token_id)
+
+    def making(self) -> threading.Semaphore:
+        """Return what a thread holds while it makes a piece of a stream of the token."""
+        return self._admission.making(self._token_id)
+
+    def return_some(self, what: str, count: int) -> None:
+        """Give some of it back before the request ends."""
+        left = self._taken.pop(what, 0)
+        if left > count:
+            self._taken[what] = left - count
+        if left:
+            self._admission.give_back(what, self._token_id, min(left, count))
+
+    def give_back(self) -> None:
+        """Give all of it back."""
+        while self._taken:
+            what, count = self._taken.popitem()
+            self._admission.give_back(what, self._token_id, count)
+
+
+def stream_kind(request: Request) -> str | None:
+    """Return which kind of answer that goes on a request asks for; None: its answer ends."""
+    match request.raw_parts:
+        case [b"v1", b"log"]:
+            return LOGS
+        case [b"v1", b"news"]:
+            return NEWS
+        case [b"v1", b"live"] | [b"v1", b"ns", _, b"watch" | b"history"] | [b"v1", b"db", b"tail"]:
+            return WATCHES
+    return None

@@ -1,0 +1,395 @@
+"""The connection: uvicorn's, with answers to hot reads of its own, and reasons in status lines.
+
+llhttp reads the head of a request, framing.pyx its body.
+
+Invariants:
+
+* What is answered here is a whole request on a connection that waits for one; everything else goes
+  to uvicorn as it came.
+* A request's head is bounded in bytes and in headers.  Nothing behind a request is looked at before
+  it is answered: what has come of it waits as bytes, and all connections together hold a bounded
+  number of these.
+* A client that is too slow with a request, or with taking its answer, is cut off by the watch over
+  all connections; a byte now and then is too slow.
+* A client that has ended its side after a whole request still gets its answer, but no stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http import httptools_impl as base
+
+from kvengine.server.http.framing import Body
+from kvengine.server.http.head import HEAD_BYTES_MAX, HEADERS_MAX, HOST
+from kvengine.server.http.hot import HotConnection, HotEndpoint
+from kvengine.server.http.messages import ENDED, LENGTH
+from kvengine.server.http.pace import Pace
+from kvengine.server.http.refusals import (
+    NO_HTTP,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_MANY,
+    TOO_SLOW,
+    UNKNOWN_CODING,
+    encoded_target,
+)
+from kvengine.server.settings import ServerSettings
+
+UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
+REASON_BYTES_MAX = 512
+BLANK_BYTES_MAX = 1024  # between two requests
+LINGER_S = 2.0  # so long a refused client may take to read why
+LINGER_BYTES = 1 << 20  # as much is read, and dropped, meanwhile
+TARGET_BYTES_MAX = 16 << 10  # of a path with its query
+WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
+HEAD_END = b"\r\n\r\n"
+
+
+class Cycle(base.RequestResponseCycle):
+    """One request and its response."""
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the response; its start may have a "reason" for the status line."""
+        reason = message.pop("reason", None) if message["type"] == "http.response.start" else None
+        if reason is None:
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        status = message["status"]
+        text = UNSAFE.sub(" ", reason)[:REASON_BYTES_MAX]
+        usual = base.STATUS_LINE[status]
+        # Nobody else sees it: with nothing to drain, super().send() does not wait.
+        base.STATUS_LINE[status] = b"HTTP/1.1 %d %s\r\n" % (status, text.encode("latin-1"))
+        try:
+            await super().send(message)
+        finally:
+            base.STATUS_LINE[status] = usual
+
+
+class Room:
+    """What the connections of a server take up together.
+
+    Args:
+        connections: that may be open; of one address half as many.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.most, self.of_one, self.count = connections, max(1, connections // 2), 0
+        self.by_address: dict[str, int] = {}
+        self.waiting = 0  # bytes that came behind requests under way
+
+    def enter(self, address: str) -> bool:
+        """Count a connection of an address; return False if it is one too many."""
+        self.count += 1
+        mine = self.by_address[address] = self.by_address.get(address, 0) + 1
+        # Behind a Unix socket, or a proxy on it, everybody has the same address.
+        return self.count <= self.most and (not address or mine <= self.of_one)
+
+    def leave(self, address: str) -> None:
+        """Stop counting one."""
+        self.count -= 1
+        left = self.by_address.pop(address) - 1
+        if left:
+            self.by_address[address] = left
+
+
+class Protocol(base.HttpToolsProtocol):
+    """A connection of the server."""
+
+    hot: HotEndpoint | None = None
+    room = Room(1 << 20)  # a server has its own
+    hot_connection: HotConnection | None = None
+    waits = False  # for a request, of which nothing has come
+    has_written = False  # through the transport, which may still hold some of it
+    blank_bytes = 0  # before it
+    head_bytes = 0  # of a request whose head is not whole yet
+    tail = b""  # the last bytes of it
+    rest = b""  # what came behind the request that is being answered
+    moved_at = 0.0  # when bytes came or went
+    head_began = 0.0
+    has_target = False  # the end of the request line has come
+    left_to_write = 0
+    dropped = 0
+    is_refused = False  # what comes is dropped; the connection ends soon
+    is_leaving = False  # the next answer is the last one
+    is_reading_head = False
+    ended: asyncio.Event  # set when the client sends no more
+    coming: Pace  # of a body
+    going: Pace  # of answers
+    body: Body | None = None  # of a request that is not whole yet
+    address = ""  # under which the room counts it
+    is_welcome = True  # there is room for it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.ended, self.coming, self.going = asyncio.Event(), Pace(), Pace()
+        self.moved_at = time.monotonic()
+        if not self.is_welcome:
+            self.is_refused = True
+            transport.write(TOO_MANY)  # type: ignore[attr-defined]
+            transport.close()
+        elif self.hot is not None:
+            found = None if self.scheme == "https" else transport.get_extra_info("socket")
+            self.hot_connection = HotConnection(self.hot, -1 if found is None else found.fileno())
+            self.waits = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        super().connection_lost(exc)
+        self.room.leave(self.address)
+        self._keep(b"")
+        self.body = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; True: it still reads."""
+        self.ended.set()
+        if self.is_refused or self.scheme == "https" or self.body is not None:
+            return False
+        cycle = self.cycle
+        return bool(self.rest) or not (cycle is None or cycle.response_complete)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes that came."""
+        if self.waits and not self.flow.write_paused:
+            hot: Any = self.hot_connection
+            if self.has_written:
+                self.has_written = self.transport.get_write_buffer_size() > 0
+            rest = hot.answer(data, not self.has_written)
+            if rest:
+                self.has_written = True
+                self.transport.write(rest)
+            if hot.size:
+                self.moved_at = 0.0  # the watch sets it: looking at the clock costs more
+                if hot.size == len(data):
+                    return
+                data = data[hot.size :]
+        elif self.is_refused:
+            self.dropped += len(data)
+            if self.dropped > LINGER_BYTES and not self.transport.is_closing():
+                self.flow.pause_reading()
+            return
+        self.moved_at = time.monotonic()
+        self._unset_keepalive_if_required()
+        self._take(self.rest + data if self.rest else data)
+
+    def _take(self, data: bytes) -> None:
+        """Go on with the request that is coming, and then with what is behind it."""
+        while data and not self.is_refused:
+            if self.body is not None:
+                data = self._take_body(self.body, data)
+            elif self.cycle is not None and not self.cycle.response_complete:
+                self.flow.pause_reading()
+                break
+            else:
+                data = self._take_head(data)
+        self._keep(b"" if self.is_refused else data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what came too early."""
+        self.room.waiting += len(data) - len(self.rest)
+        self.rest = data
+        if data and self.room.waiting > WAITING_BYTES_MAX:
+            self._keep(b"")
+            self.leave()  # the answer under way is the last one
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Give llhttp what belongs to a head; return what is behind it."""
+        if self.head_bytes == 0:
+            size = len(data)
+            data = data.lstrip(b"\r\n")  # RFC 9112, 2.2
+            self.blank_bytes += size - len(data)
+            if self.blank_bytes > BLANK_BYTES_MAX:
+                self._refuse(TOO_LARGE)
+            if not data or self.is_refused:
+                return b""
+            self.tail, self.head_began = b"", self.moved_at
+            self.parser, self.has_target = httptools.HttpRequestParser(self), False
+        end = (self.tail + data).find(HEAD_END)
+        size = len(data) if end < 0 else end + len(HEAD_END) - len(self.tail)
+        self.head_bytes += size
+        if self.head_bytes > HEAD_BYTES_MAX:
+            self._refuse(TOO_LARGE)
+            return b""
+        piece = data if size == len(data) else data[:size]
+        if not self.has_target:
+            self.has_target = b"\n" in piece
+            given = piece if piece.isascii() and b"\x7f" not in piece else encoded_target(piece)
+        else:
+            given = piece
+        self.is_reading_head = True
+        try:
+            self.parser.feed_data(given)
+        except httptools.HttpParserUpgrade:
+            pass  # to what is asked for; the request is answered as it is (RFC 9110, 7.8)
+        except httptools.HttpParserError:
+            self._refuse_malformed()
+        if self.is_reading_head:
+            self.tail = (self.tail + piece)[-3:]
+        return data[size:]
+
+    def _take_body(self, body: Body, data: bytes) -> bytes:
+        """Give the request what belongs to its body; return what is behind it."""
+        try:
+            found = body.feed(data)
+        except (ValueError, OverflowError):
+            self._refuse_malformed()
+            return b""
+        self.coming.count += body.used
+        if found:
+            super().on_body(found)
+        if body.ended:
+            self.body = None
+            super().on_message_complete()
+            self._look_for_next()
+        return data[body.used :]
+
+    def _waits_for_request(self) -> bool:
+        """True if the connection waits for a request, and has no part of one."""
+        cycle = self.cycle
+        return (
+            not self.is_reading_head
+            and self.body is None
+            and not self.rest
+            and (cycle is None or cycle.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.waits, self.has_written = False, True
+        super().on_message_begin()
+        self.scope[ENDED] = self.ended  # type: ignore[literal-required]
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is whole."""
+        self.is_reading_head, self.head_bytes, self.blank_bytes = False, 0, 0
+        if len(self.headers) > HEADERS_MAX or len(self.url) > TARGET_BYTES_MAX:
+            self._refuse(TOO_LONG if len(self.url) > TARGET_BYTES_MAX else TOO_LARGE)
+            return
+        length = 0
+        hosts = [value for name, value in self.headers if name == b"host"]
+        is_missing = not hosts and self.parser.get_http_version() != "1.0"
+        if is_missing or len(hosts) > 1 or (hosts and HOST.fullmatch(hosts[0]) is None):
+            self._refuse_malformed()  # RFC 9112, 3.2
+            return
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"transfer-encoding":
+                # llhttp has refused both, and codings that do not end with it.
+                if value.strip().lower() != b"chunked" or self.parser.get_http_version() == "1.0":
+                    self._refuse(UNKNOWN_CODING)
+                    return
+                length = -1
+        self.scope[LENGTH] = length  # type: ignore[literal-required]
+        self.body = Body(length) if length else None
+        self.coming.rest()
+        super().on_headers_complete()
+        if self.is_leaving:
+            self.cycle.keep_alive = False
+        if not length:
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Not called: llhttp is given heads only."""
+
+    def on_message_complete(self) -> None:
+        """Not used: framing.pyx says when a request has come to its end."""
+
+    def on_response_complete(self) -> None:
+        """A request was answered."""
+        super().on_response_complete()
+        if self.body is not None and not self.transport.is_closing():
+            # Of a body that was not asked for nobody knows whether it comes.
+            self._refuse(b"")
+        if self.rest and not self.transport.is_closing():
+            self._take(self.rest)
+        if self.ended.is_set() and not self.rest and self.cycle.response_complete:
+            self.transport.close()
+        self._look_for_next()
+
+    def _look_for_next(self) -> None:
+        """Note whether the connection waits for a request now."""
+        if self.hot is not None and self._waits_for_request():
+            self.waits = not self.is_leaving and not self.is_refused
+            # The watch closes idle connections; a timer for each read would cost more than it.
+            self._unset_keepalive_if_required()
+
+    def look(self, now: float, settings: ServerSettings) -> None:
+        """Cut the client off if it is too slow; called once a second."""
+        if self.transport.is_closing():
+            return
+        left = self.transport.get_write_buffer_size()
+        if self.moved_at == 0.0 or left < self.left_to_write:
+            self.moved_at = now
+        self.going.count += max(0, self.left_to_write - left)
+        self.left_to_write = left
+        if not left:
+            self.going.rest()
+        if self.body is None or self.flow.read_paused:
+            self.coming.rest()
+        still = now - self.moved_at
+        if self.is_refused:
+            if now - self.moved_at > LINGER_S:
+                self.transport.abort()
+        elif left:
+            if still > settings.write_timeout_s or self.going.is_too_slow(
+                now, settings.write_timeout_s, settings.slowest_bytes_s
+            ):
+                self.transport.abort()
+        elif self.is_reading_head:
+            if now - self.head_began > settings.head_timeout_s:
+                self._refuse(TOO_SLOW)
+        elif self.body is not None and not self.flow.read_paused:
+            if still > settings.body_timeout_s or self.coming.is_too_slow(
+                now, settings.body_timeout_s, settings.slowest_bytes_s
+            ):
+                self._refuse(TOO_SLOW)
+        elif self._waits_for_request() and still > settings.idle_timeout_s:
+            self.transport.close()
+
+    def leave(self) -> None:
+        """Close the connection with the next answer."""
+        self.is_leaving, self.waits = True, False
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close the connection if nothing is under way on it."""
+        if self._waits_for_request():
+            self.transport.close()
+
+    def _refuse_malformed(self) -> None:
+        """Answer what is no HTTP."""
+        if not self.is_refused:
+            self._refuse(NO_HTTP)
+
+    def _refuse(self, answer: bytes) -> None:
+        """Answer, unless an answer has begun, and close.
+
+        What the client still sends is read for a moment: closing at once would reset the
+        connection, and the client would not see the answer.
+        """
+        cycle = self.cycle
+        self.is_refused, self.waits = True, False
+        self.moved_at = time.monotonic()
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(answer)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+base.RequestResponseCycle = Cycle  # type: ignore[misc]  # uvicorn makes it by this name

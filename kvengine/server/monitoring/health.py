@@ -1,0 +1,88 @@
+"""Endpoints for who watches over servers: /health, /ready, /version.  They need no token.
+
+Invariants:
+
+* /health says that the process answers; /ready that it can do its work: the database is open and
+  takes what it is there for, its folder is still there, a location has heard from its center.
+* What goes wrong in the background holds up no request: /ready tells of it, with status 200.
+"""
+
+from __future__ import annotations
+
+import os
+
+import kvengine
+from kvengine.aio.edge import Edge
+from kvengine.errors import KvError
+from kvengine.server.backend import Backend
+from kvengine.server.http.messages import Request, Response
+
+
+async def health(request: Request) -> Response:
+    """Answer that the process is alive."""
+    request.action = "health"
+    return Response.text(200, "ok")
+
+
+async def show_version(request: Request) -> Response:
+    """Answer which version of kvengine this is."""
+    request.action = "health"
+    return Response.json({"name": "kvengine", "version": kvengine.__version__})
+
+
+class Ready:
+    """Answers whether requests should be sent here.
+
+    Args:
+        backend: what is asked.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.is_leaving = False  # the server is about to stop
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer 200, or 503 and why not."""
+        request.action = "health"
+        why = "the server stops" if self.is_leaving else self.why_not()
+        if why is not None:
+            return Response.json({"ready": False, "why": why}, 503)
+        warning = self.warning()
+        return Response.json(
+            {"ready": True} if warning is None else {"ready": True, "warning": warning}
+        )
+
+    def warning(self) -> str | None:
+        """Return what an operator should look at though requests are served; None if nothing."""
+        db = self._backend.db
+        if isinstance(db, Edge):
+            return None
+        store = db._inner.store
+        if store.background_error is not None:
+            return f"background work fails, and is tried again: {store.background_error}"
+        if store.directory.folder is None:  # in memory
+            return None
+        if not os.path.lexists(store.path):
+            return f"the folder of the store was moved away from {store.path}"
+        try:
+            store.directory.check_path()
+        except OSError as error:
+            return str(error)
+        return None
+
+    def why_not(self) -> str | None:
+        """Return why it can't do its work; None if it can."""
+        db = self._backend.db
+        if isinstance(db, Edge):
+            if db.closed:
+                return "the location is closed"
+            return None if db._inner.tier.begun else "the location has not reached its center yet"
+        store = db._inner.store
+        if store.refusal is not None:
+            return f"the store takes no writes: {store.refusal}"
+        try:
+            _ = store.version
+            store.directory.check_present()
+        except (KvError, OSError) as error:
+            return f"the store can't be used: {error}"
+        return None

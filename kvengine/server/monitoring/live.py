@@ -1,0 +1,153 @@
+"""GET /v1/live: a line of JSON whenever something happens, and at least one a second.
+
+    {"time": ..., "version": ..., "figures": {...}, "changes": [...], "locations": [...]}
+
+Figures are of all processes, counted since the server began; a program that wants rates takes two
+lines.  Changes and locations are for tokens that may read everything; others get none.
+
+Invariants:
+
+* Nothing runs while nobody listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+
+from kvengine.errors import InvalidRequest
+from kvengine.namespace.layout import DATA, PREFIX_BYTES, data_number
+from kvengine.server.backend import Backend
+from kvengine.server.http.admission import WATCHES
+from kvengine.server.http.messages import Request, Response
+from kvengine.server.http.streaming import until
+from kvengine.server.monitoring.arrivals import CHANGES_KEPT, Arrivals, Made
+from kvengine.server.monitoring.figure_rows import BOUNDS_S
+from kvengine.server.monitoring.figures import HOT_KIND, METERED, Figures, Times
+
+LINE_S = 1.0  # between two lines, at the most
+GAP_S = 0.05  # between two lines, at the least
+FAILURE = 500
+BOUNDS_MS = [round(bound * 1e3, 6) for bound in BOUNDS_S]
+
+
+class Live:
+    """What happens at a server.
+
+    Args:
+        backend: with a database.
+        figures: of the server.
+    """
+
+    def __init__(self, backend: Backend, figures: Figures) -> None:
+        self._backend, self._figures = backend, figures
+        self.arrivals = Arrivals(time.monotonic)
+        backend.shared.listen(self._told_elsewhere)
+
+    # -- changes
+
+    def told(self, name: str, report: Any) -> None:
+        """Note what a location says of itself; see Arrivals.told()."""
+        now = time.monotonic()
+        self.arrivals.told(name, report, now)
+        self._backend.shared.tell(name, report, now)
+
+    def _told_elsewhere(self, name: str, report: Any, moment: float) -> None:
+        """Note what a location said to another process of this server."""
+        with suppress(InvalidRequest):
+            self.arrivals.told(name, report, moment)
+
+    def _catch_up(self) -> None:
+        """Note what changed since the last time; when it was made the board knows."""
+        board = self._backend.database._inner._center_of_locations().board
+        upto = board.version
+        if upto == self.arrivals.version:
+            return
+        to_time_of_day = self._backend.clock.time() - time.monotonic()
+        changes = [
+            Made(
+                notice.version,
+                made_at,
+                made_at + to_time_of_day,
+                *self._place(notice.key),
+                "put" if notice.is_put else "delete",
+            )
+            for notice, made_at in board.posted(self.arrivals.version)[-CHANGES_KEPT:]
+            if notice.version <= upto
+        ]
+        self.arrivals.made(upto, changes)
+
+    def _place(self, key: bytes) -> tuple[str | None, str]:
+        """Return the namespace and the key that people know."""
+        if not key.startswith(DATA):
+            return None, ""
+        catalog = self._backend.database._inner._catalog
+        name = key[PREFIX_BYTES:].decode("utf-8", "replace")
+        return catalog.id_of(data_number(key)), name
+
+    # -- lines
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        request.action = "watch"
+        principal = await self._backend.admit(request, None, write=False, any_namespace=True)
+        request.take(WATCHES)
+        await request.drain()
+        sees_all = principal.token.allows(None, write=False)
+        lines = self._lines(request, sees_all=sees_all)
+        return Response(200, lines, [(b"content-type", b"application/x-ndjson")])
+
+    async def _lines(self, request: Request, *, sees_all: bool) -> AsyncGenerator[bytes, None]:
+        gone = asyncio.ensure_future(until(request, self._backend.stopping))
+        try:
+            while not gone.done():
+                self._catch_up()
+                count, began = self.arrivals.count, time.monotonic()
+                yield json.dumps(self.line(sees_all=sees_all)).encode() + b"\n"
+                await asyncio.sleep(GAP_S)
+                while (
+                    self.arrivals.count == count
+                    and time.monotonic() < began + LINE_S
+                    and not gone.done()
+                ):
+                    await asyncio.wait([gone], timeout=GAP_S)
+                    self._catch_up()
+        finally:
+            gone.cancel()
+
+    def line(self, *, sees_all: bool) -> dict[str, Any]:
+        """Return what there is to say now."""
+        db = self._backend.database
+        return {
+            "time": round(self._backend.clock.time(), 3),
+            "version": db.version,
+            "figures": summed(self._figures),
+            "changes": self.arrivals.changes() if sees_all else [],
+            "locations": self.arrivals.locations() if sees_all else [],
+        }
+
+
+def summed(figures: Figures) -> dict[str, Any]:
+    """Return figures by action: how many requests, how many failed, how long they took.
+
+    `hot` is how many of the reads were answered without an endpoint: of keys that are in memory.
+    `times` are counts by upper bound in milliseconds, the last without one.
+    """
+    requests = dict.fromkeys(sorted(METERED), 0)
+    failed = 0
+    for (kind, status), count in figures.all_requests().items():
+        if kind.action in requests:
+            requests[kind.action] += count
+            failed += count if status >= FAILURE else 0
+    hot = figures.all_times().get(HOT_KIND, Times())
+    return {
+        "requests": requests,
+        "failed": failed,
+        "hot": sum(hot.counts),
+        "bounds_ms": BOUNDS_MS,
+        "times": {action: figures.of_action(action).counts for action in requests},
+    }
