@@ -194,7 +194,7 @@ OTHERS = (
         "            await asyncio.shield(asyncio.wrap_future(self._last))\n",
         "client/test_lives.py::test_a_second_close_waits_for_the_first"),
     bug("the command line ignores --if-version",
-        "cli/put.py", "            if_version=if_version,\n", "",
+        "cli/store/put.py", "            if_version=if_version,\n", "",
         "cli/test_put_get_delete.py::test_if_version_writes_only_over_that_version"),
     bug("a conflict exits as any failure",
         "cli/failures.py", "    (VersionConflict, ExitCode.CONFLICT),\n", "",

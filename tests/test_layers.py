@@ -32,7 +32,7 @@ ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 SUFFIXES = {".py", ".pyx", ".pxd", ".pyi"}
 
 # Commands that simulate; no other production code may use kvengine.testing.
-MAY_USE_TESTING = re.compile(r"cli/(demo|replay)\w*\.py")
+MAY_USE_TESTING = re.compile(r"cli/(demos|replaying)/\w+\.py")
 # What meets the operating system, and the parts that may use it.
 SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile"}
 # (The server has sockets, processes and certificates; the files of stores are not its business.)
@@ -121,7 +121,7 @@ def test_layers_point_one_way() -> None:
         ("engine/a.pyi", "from kvengine.replication.log import Log"),
         ("errors.py", "from kvengine.clock import Clock"),
         ("server/app.py", "import kvengine.testing.clock"),
-        ("cli/get.py", "from kvengine.testing import model"),
+        ("cli/store/get.py", "from kvengine.testing import model"),
         ("examples/a.py", "from kvengine.namespace.namespace import Namespace"),
         ("examples/a.py", "import kvengine.errors"),
         ("engine/a.py", "import json, os"),
@@ -132,7 +132,7 @@ def test_layers_point_one_way() -> None:
     ],
 )
 def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(line + "\n")
     assert list(find_violations(tmp_path))
 
@@ -142,7 +142,7 @@ def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> No
     [
         ("engine/a.pyx", "from kvengine.file.mapped cimport MappedFile"),
         ("file/local.py", "import os"),
-        ("cli/demo_crash.py", "from kvengine.testing.model import Model"),
+        ("cli/demos/demo_crash.py", "from kvengine.testing.model import Model"),
         ("examples/a.py", "import kvengine\nfrom kvengine import KvError, aio"),
         ("examples/a.py", "from kvengine.examples.command import example\nimport pathlib"),
         ("testing/clock.py", "from kvengine import database"),
@@ -151,6 +151,6 @@ def test_a_planted_violation_is_seen(tmp_path: Path, file: str, line: str) -> No
     ],
 )
 def test_what_is_allowed_is_let_through(tmp_path: Path, file: str, line: str) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(line + "\n")
     assert list(find_violations(tmp_path)) == []

@@ -15,33 +15,33 @@ from typing import Any, NoReturn
 import click
 
 import kvengine
-from kvengine.cli.backup import backup
 from kvengine.cli.bench import bench
-from kvengine.cli.bulk import bulk
-from kvengine.cli.compact import compact
-from kvengine.cli.consumers import consumers
-from kvengine.cli.delete import delete
-from kvengine.cli.demo import demo
-from kvengine.cli.export import export
+from kvengine.cli.database.bulk import bulk
+from kvengine.cli.database.export import export
+from kvengine.cli.database.import_ import import_pairs
+from kvengine.cli.database.key import key
+from kvengine.cli.database.namespace import namespace
+from kvengine.cli.database.usage import usage
+from kvengine.cli.database.watch import watch
+from kvengine.cli.demos.demo import demo
 from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
-from kvengine.cli.get import get
-from kvengine.cli.import_ import import_pairs
-from kvengine.cli.key import key
-from kvengine.cli.list import list_keys
-from kvengine.cli.namespace import namespace
 from kvengine.cli.output import flush, forget_output, message
 from kvengine.cli.place import Commands
-from kvengine.cli.promote import promote
-from kvengine.cli.put import put
-from kvengine.cli.replay import replay
-from kvengine.cli.salvage import salvage
+from kvengine.cli.replaying.replay import replay
 from kvengine.cli.serve import serve
-from kvengine.cli.stats import stats
-from kvengine.cli.tail import tail
+from kvengine.cli.store.backup import backup
+from kvengine.cli.store.compact import compact
+from kvengine.cli.store.consumers import consumers
+from kvengine.cli.store.delete import delete
+from kvengine.cli.store.get import get
+from kvengine.cli.store.list import list_keys
+from kvengine.cli.store.promote import promote
+from kvengine.cli.store.put import put
+from kvengine.cli.store.salvage import salvage
+from kvengine.cli.store.stats import stats
+from kvengine.cli.store.tail import tail
+from kvengine.cli.store.verify import verify
 from kvengine.cli.token import token
-from kvengine.cli.usage import usage
-from kvengine.cli.verify import verify
-from kvengine.cli.watch import watch
 from kvengine.cli.workerd_config import workerd_config
 from kvengine.errors import KvError
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import kvengine
-from kvengine.cli import demo_crash, demo_files
-from kvengine.cli.demo_loader import Loader
-from kvengine.cli.demo_reads import compare_get, compare_get_many, compare_scan, list_prefixes
-from kvengine.cli.demo_report import Report
+from kvengine.cli.demos import demo_crash, demo_files
+from kvengine.cli.demos.demo_loader import Loader
+from kvengine.cli.demos.demo_reads import compare_get, compare_get_many, compare_scan, list_prefixes
+from kvengine.cli.demos.demo_report import Report
 
 FILES = 120
 
@@ -246,7 +246,7 @@ def test_the_writer_ends_with_its_starter(
     (tmp_path / "names").write_bytes(b"folder0/file000\0folder0/file003\0absent\0")
     arguments = [data, str(tree), str(tmp_path / "names"), "1", "stay"]
     with subprocess.Popen(
-        [sys.executable, "-m", "kvengine.cli.demo_writer", *arguments],
+        [sys.executable, "-m", "kvengine.cli.demos.demo_writer", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kvengine import Database, Edge
-from kvengine.cli import demo_locations
-from kvengine.cli.demo_places import KEY, Place, Way
+from kvengine.cli.demos import demo_locations
+from kvengine.cli.demos.demo_places import KEY, Place, Way
 from kvengine.errors import UpstreamUnavailable
 
 

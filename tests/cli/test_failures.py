@@ -196,7 +196,7 @@ def test_a_signal_ends_a_command_and_closes_the_store(
     process("put", "key", "value")
     # The command is made to wait while it has the store open.
     waiting = (
-        "import sys\nfrom kvengine.cli import main, compact\n"
+        "import sys\nfrom kvengine.cli import main\nfrom kvengine.cli.store import compact\n"
         "class Waits:\n"
         "    def __init__(self, store): self.store = store\n"
         "    def __enter__(self): return self\n"

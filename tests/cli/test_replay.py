@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvengine.cli.replay_run import Replay
-from kvengine.cli.replay_trace import read_trace
+from kvengine.cli.replaying.replay_run import Replay
+from kvengine.cli.replaying.replay_trace import read_trace
 from tests.cli.test_terminal import on_terminal
 
 LINES = [

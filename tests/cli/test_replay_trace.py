@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.cli.replay_trace import DELETE, NAME_OF, NOT_SAID, READ, WRITE, read_trace
+from kvengine.cli.replaying.replay_trace import DELETE, NAME_OF, NOT_SAID, READ, WRITE, read_trace
 from kvengine.errors import InvalidRequest
 from kvengine.options import VALUE_BYTES_MAX
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from kvengine import Store
-from kvengine.cli.demo_files import SourceFile, Tree, expected_contents, in_pieces
-from kvengine.cli.demo_loader import Loader
-from kvengine.cli.demo_reads import compare_get, compare_scan
-from kvengine.cli.demo_report import Report
+from kvengine.cli.demos.demo_files import SourceFile, Tree, expected_contents, in_pieces
+from kvengine.cli.demos.demo_loader import Loader
+from kvengine.cli.demos.demo_reads import compare_get, compare_scan
+from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.output import progress_bar
 from kvengine.cli.text import size_text
 

@@ -1,6 +1,6 @@
 """The writer process of the demo: loads files into a store and says what is safe.
 
-``python -m kvengine.cli.demo_writer STORE ROOT NAMES BATCH_FILES STAY`` reads names below
+``python -m kvengine.cli.demos.demo_writer STORE ROOT NAMES BATCH_FILES STAY`` reads names below
 ROOT from the file NAMES (each ended by a NUL byte) and writes one JSON object a line:
 ``{"begun": n, "skipped": [...]}`` before a batch, ``{"done": n, ...}`` when it is safe.
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 
 from kvengine import Store
-from kvengine.cli.demo_files import BATCH_BYTES, Contents, read_contents
+from kvengine.cli.demos.demo_files import BATCH_BYTES, Contents, read_contents
 from kvengine.cli.failures import ExitCode, exit_code, one_line
 from kvengine.cli.output import message
 from kvengine.errors import KvError

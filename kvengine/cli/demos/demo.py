@@ -9,8 +9,8 @@ import sys
 
 import click
 
-from kvengine.cli.demo_locations import SECONDS_MIN, locations_demo
-from kvengine.cli.demo_store import store_demo
+from kvengine.cli.demos.demo_locations import SECONDS_MIN, locations_demo
+from kvengine.cli.demos.demo_store import store_demo
 from kvengine.cli.failures import ExitCode
 
 

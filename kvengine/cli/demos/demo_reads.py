@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 
 from kvengine import Store
-from kvengine.cli.demo_files import SourceFile, expected_contents, in_pieces
-from kvengine.cli.demo_report import Report
+from kvengine.cli.demos.demo_files import SourceFile, expected_contents, in_pieces
+from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.text import printable, size_text
 from kvengine.entry import Entry
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from kvengine.cli.replay_trace import NOT_SAID, READ, WRITE, Progress, Trace
+from kvengine.cli.replaying.replay_trace import NOT_SAID, READ, WRITE, Progress, Trace
 from kvengine.testing.world import Report, World
 from kvengine.testing.world.workload import Zipf, value_of
 from kvengine.testing.world.world import quiet_collector

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from kvengine.cli.output import message, on_terminal, output, write_text
 
 if TYPE_CHECKING:
-    from kvengine.cli.demo_locations import Demo, Flip
-    from kvengine.cli.demo_places import Place
+    from kvengine.cli.demos.demo_locations import Demo, Flip
+    from kvengine.cli.demos.demo_places import Place
 
 TELL_EVERY_S = 1.0
 SETTLED_S = 0.15  # after a change; then those who see it are counted

@@ -18,9 +18,9 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import kvengine
-from kvengine.cli.demo_places import KEY, Place
-from kvengine.cli.demo_report import Report
-from kvengine.cli.demo_table import Screen, screen
+from kvengine.cli.demos.demo_places import KEY, Place
+from kvengine.cli.demos.demo_report import Report
+from kvengine.cli.demos.demo_table import Screen, screen
 from kvengine.cli.text import counted
 
 SECONDS_MIN = 4.0

@@ -15,11 +15,11 @@ from time import perf_counter
 import click
 
 from kvengine import Store
-from kvengine.cli import demo_crash
-from kvengine.cli.demo_files import INSTALLED_FOLDERS, Tree, find_files, standard_library
-from kvengine.cli.demo_loader import Loader
-from kvengine.cli.demo_reads import list_prefixes, read_back
-from kvengine.cli.demo_report import Report
+from kvengine.cli.demos import demo_crash
+from kvengine.cli.demos.demo_files import INSTALLED_FOLDERS, Tree, find_files, standard_library
+from kvengine.cli.demos.demo_loader import Loader
+from kvengine.cli.demos.demo_reads import list_prefixes, read_back
+from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.failures import CommandFailed, ExitCode
 from kvengine.cli.output import progress_bar
 from kvengine.cli.text import size_text

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from kvengine.cli.demo_files import SourceFile
+from kvengine.cli.demos.demo_files import SourceFile
 from kvengine.cli.failures import CommandFailed
 from kvengine.file.child import python_running
 
-WRITER = "kvengine.cli.demo_writer"
+WRITER = "kvengine.cli.demos.demo_writer"
 
 
 class Loader:

@@ -8,7 +8,7 @@ import click
 
 import kvengine
 from kvengine.cli.arguments import InputFile, json_option
-from kvengine.cli.bulk_file import Item, key_name, pair_fields, read_items, shown_key
+from kvengine.cli.database.bulk_file import Item, key_name, pair_fields, read_items, shown_key
 from kvengine.cli.failures import ExitCode
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.place import Commands, Place, confirm, place_options, yes_option

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from kvengine.cli.failures import CommandFailed
-from kvengine.cli.replay_run import Series
+from kvengine.cli.replaying.replay_run import Series
 from kvengine.file.exchange import ResultFile
 from kvengine.testing.world import Report
 

@@ -1,0 +1,1 @@
+"""Commands for a database of namespaces."""

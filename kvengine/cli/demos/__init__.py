@@ -1,0 +1,1 @@
+"""``kvengine demo``: what kvengine does, shown at locations or in one store."""

@@ -1,0 +1,1 @@
+"""``kvengine replay``: requests of a trace at locations, in virtual time."""

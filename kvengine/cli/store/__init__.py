@@ -1,0 +1,1 @@
+"""Commands for a plain store, whose keys are bytes."""
