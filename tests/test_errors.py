@@ -14,8 +14,8 @@ import kvengine.replication.intake
 import kvengine.server.main
 from kvengine import errors
 from kvengine.file.output import refusals
-from kvengine.namespace.fields import NotJson
-from kvengine.namespace.import_ import _TooLarge
+from kvengine.namespace.transfer.fields import NotJson
+from kvengine.namespace.transfer.import_ import _TooLarge
 from kvengine.replication.intake import MissingPiece
 
 EXAMPLES = [

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvengine.client.packing import pack
-from kvengine.namespace.pairs import PAIR_FIELDS
 from kvengine.namespace.results import ValueWithMetadata
+from kvengine.namespace.transfer.pairs import PAIR_FIELDS
 from kvengine.namespace.values import ValueStream
 
 DEFAULTS = {"atomic": True, "reverse": False, "initial": 0, "must_exist": False}  # else None

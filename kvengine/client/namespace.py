@@ -25,7 +25,6 @@ from kvengine.client.transfer import export
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace import filling
-from kvengine.namespace.bulk import Progress
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.listing import text_bytes
@@ -39,6 +38,7 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
+from kvengine.namespace.transfer.bulk import Progress
 from kvengine.namespace.values import encode_value, parse_json, to_json
 
 if TYPE_CHECKING:

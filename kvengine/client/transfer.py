@@ -2,7 +2,7 @@
 
 Invariants:
 
-* The lines are those of an export at the server (namespace/export.py).
+* The lines are those of an export at the server (namespace/transfer/export.py).
 * Each pair is shown as of some moment between begin and end of the export, not all as of one.
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import InvalidRequest
 from kvengine.file.exchange import ResultFile, path_of
-from kvengine.namespace.export import SHAPES, writer_of
 from kvengine.namespace.results import ExportReport, KeyInfo
+from kvengine.namespace.transfer.export import SHAPES, writer_of
 
 if TYPE_CHECKING:
     from kvengine.client.namespace import RemoteNamespace

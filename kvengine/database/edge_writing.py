@@ -24,7 +24,6 @@ from kvengine.errors import (
     UpstreamUnavailable,
     VersionConflict,
 )
-from kvengine.namespace.bulk import Progress
 from kvengine.namespace.mapping import ABSENT, NamespaceMapping
 from kvengine.namespace.results import (
     BulkReport,
@@ -34,6 +33,7 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
+from kvengine.namespace.transfer.bulk import Progress
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge

@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from kvengine.cache.single_flight import SingleFlight
-from kvengine.namespace import bulk, filling, listing, watching
-from kvengine.namespace.bulk import Progress
-from kvengine.namespace.export import export
-from kvengine.namespace.import_ import import_
+from kvengine.namespace import filling, listing, watching
 from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.results import (
     BulkReport,
@@ -24,6 +21,10 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
+from kvengine.namespace.transfer import bulk
+from kvengine.namespace.transfer.bulk import Progress
+from kvengine.namespace.transfer.export import export
+from kvengine.namespace.transfer.import_ import import_
 from kvengine.namespace.writing import NamespaceWriter
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
-from kvengine.namespace.fields import DECODER, EXPECTED, why_not
+from kvengine.namespace.transfer.fields import DECODER, EXPECTED, why_not
 
 READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvengine.errors import StorageFull
-from kvengine.namespace.bulk import Bulk
+from kvengine.namespace.transfer.bulk import Bulk
 
 HERE = ("--namespace", "here")
 PAIRS = [

@@ -80,7 +80,7 @@ def test_of_a_key_that_comes_twice_the_last_one_stays(kv, monkeypatch: pytest.Mo
     pairs = [("a", "1"), ("b", "1"), ("a", "2")]
     assert kv.put_many(pairs).successful_key_count == 3
     assert contents(kv) == {"a": "2", "b": "1"}
-    monkeypatch.setattr("kvengine.namespace.bulk.PART_CHANGES", 2)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", 2)
     assert kv.put_many([*pairs, ("a", "3")], atomic=False).successful_key_count == 4
     assert contents(kv) == {"a": "3", "b": "1"}
 
@@ -106,7 +106,7 @@ def test_an_atomic_call_is_one_batch(db, kv) -> None:
 
 
 def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.PART_CHANGES", 2)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", 2)
     steps = []
     pairs = [("a", ""), ("b", ""), ("", ""), ("c", "")]
     kv.put_many(pairs, atomic=False, progress=lambda *step: steps.append(step))
@@ -115,7 +115,7 @@ def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_parts_are_bounded_in_bytes(db, kv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.PART_BYTES", 10)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_BYTES", 10)
     done = []
     values = {"a": "1234", "b": "1234", "c": "1", "d": "12345678901234567890"}
     kv.put_many(values, atomic=False, progress=lambda *step: done.append(step[0]))
@@ -141,7 +141,7 @@ def test_nothing_stays_in_a_namespace_that_is_deleted_meanwhile(
     db, kv, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     """The call looks five times whether it is there; it is deleted before or after such a look."""
-    monkeypatch.setattr("kvengine.namespace.bulk.PART_CHANGES", 2)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", 2)
     moments = itertools.count()
     check_usable = kv.check_usable
 

@@ -17,7 +17,7 @@ OPTIONS = {"log_writes": "pwrite", "durability": "sync", "compaction": "manual"}
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.PART_CHANGES", PART_CHANGES)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", PART_CHANGES)
 
 
 def new_database() -> tuple[FaultyDirectory, Namespace]:

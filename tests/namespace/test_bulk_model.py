@@ -52,7 +52,7 @@ def apply(kv: kvengine.Namespace, model: dict[str, bytes], name: str, given, fla
 def test_bulk_calls_do_what_a_dict_does(taken, part_changes: int) -> None:
     model: dict[str, bytes] = {}
     with pytest.MonkeyPatch.context() as patch, kvengine.Database.in_memory() as db:
-        patch.setattr("kvengine.namespace.bulk.PART_CHANGES", part_changes)
+        patch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", part_changes)
         other, kv = db.namespace("other"), db.namespace("test")
         other.put("a", "untouched")
         for step in taken:

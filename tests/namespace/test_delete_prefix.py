@@ -63,7 +63,7 @@ def test_an_expired_key_is_not_counted(kv, clock) -> None:
 def test_a_key_that_another_deleted_meanwhile_is_not_counted(
     kv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.LOOK_AGAIN_KEYS", 1)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.LOOK_AGAIN_KEYS", 1)
     kv.put_many({f"many/{number:02}": "" for number in range(20)})
 
     def progress(done: int, total: int) -> None:
@@ -75,7 +75,7 @@ def test_a_key_that_another_deleted_meanwhile_is_not_counted(
 
 
 def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.LOOK_AGAIN_KEYS", 2)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.LOOK_AGAIN_KEYS", 2)
     steps = []
     assert kv.delete_prefix("a", progress=lambda *step: steps.append(step)) == 6
     assert steps == [(2, 6), (4, 6), (6, 6), (6, 6)]
@@ -102,7 +102,7 @@ def test_a_prefix_that_is_no_text(kv, prefix, error: type[Exception]) -> None:
 
 
 def test_a_namespace_that_is_deleted_meanwhile(db, kv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvengine.namespace.bulk.LOOK_AGAIN_KEYS", 2)
+    monkeypatch.setattr("kvengine.namespace.transfer.bulk.LOOK_AGAIN_KEYS", 2)
     calls = []
 
     def progress(done: int, total: int) -> None:

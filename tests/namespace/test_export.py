@@ -10,7 +10,7 @@ import pytest
 
 import kvengine
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound, StorageError
-from kvengine.namespace import export as exporting
+from kvengine.namespace.transfer import export as exporting
 from kvengine.testing.clock import ManualClock
 
 LINES = (

@@ -14,10 +14,10 @@ import pytest
 
 import kvengine
 from kvengine.errors import InvalidRequest
-from kvengine.namespace import import_ as importing
 from kvengine.namespace import source
 from kvengine.namespace.layout import import_prefix
 from kvengine.namespace.results import ImportReport
+from kvengine.namespace.transfer import import_ as importing
 
 ROOT = Path(__file__).parent.parent.parent
 COUNT = 20
@@ -187,7 +187,7 @@ def test_skipped_pairs_do_not_confuse_it(kv, form, path: Path) -> None:
 
 IMPORTER = """
 import sys, kvengine
-from kvengine.namespace import import_
+from kvengine.namespace.transfer import import_
 import_.BATCH_PAIRS = 7
 with kvengine.open(sys.argv[1], durability="os") as db:
     print("open", flush=True)

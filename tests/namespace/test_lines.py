@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kvengine
 from kvengine.engine.order.scan import visit_records
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.lines import Lines
+from kvengine.namespace.transfer.lines import Lines
 from kvengine.testing.clock import ManualClock
 
 SIZES = (0, 1, 127, 128, 129, 255, 256, 1000, 4096, 4097, 65_535, 65_536, 300_000)

@@ -14,9 +14,9 @@ from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.place import Commands, Place, confirm, place_options, yes_option
 from kvengine.cli.text import counted, json_line, json_object
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.bulk import Bulk
-from kvengine.namespace.pairs import located
 from kvengine.namespace.results import BulkReport
+from kvengine.namespace.transfer.bulk import Bulk
+from kvengine.namespace.transfer.pairs import located
 
 FAILURES_SHOWN = 12  # as in wrangler
 CHECKED_AT_ONCE = 1000  # between two steps of the progress bar

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from kvengine.errors import InvalidRequest, InvalidType
-from kvengine.namespace.pairs import PAIR_FIELDS
+from kvengine.namespace.transfer.pairs import PAIR_FIELDS
 
 Item = tuple[str, Any]  # where it stands, and what JSON says
 

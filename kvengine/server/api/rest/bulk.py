@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
-from kvengine.namespace.pairs import PAIR_FIELDS, located
 from kvengine.namespace.results import BulkReport
+from kvengine.namespace.transfer.pairs import PAIR_FIELDS, located
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import MALFORMED, ApiError, success
 from kvengine.server.api.rest.json_array import items

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from kvengine.errors import InvalidRequest, InvalidType, KvError, NamespaceNotFound
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.listing import count, text_bytes
-from kvengine.namespace.pairs import encode_pair_value, key_of, located, pair_of
 from kvengine.namespace.results import BulkReport, Failure
+from kvengine.namespace.transfer.pairs import encode_pair_value, key_of, located, pair_of
 from kvengine.namespace.values import encode_metadata
 
 if TYPE_CHECKING:

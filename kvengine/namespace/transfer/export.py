@@ -26,9 +26,9 @@ from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.file.exchange import ResultFile, path_of
 from kvengine.namespace.layout import PREFIX_BYTES
-from kvengine.namespace.lines import Lines
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.results import ExportReport
+from kvengine.namespace.transfer.lines import Lines
 
 if TYPE_CHECKING:
     from kvengine.namespace.namespace import Namespace

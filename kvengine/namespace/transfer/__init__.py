@@ -1,0 +1,1 @@
+"""Many pairs at once: bulk calls, and files of pairs."""
