@@ -156,7 +156,7 @@ def test_who_may_not(server: Running) -> None:
     here = server.namespace_id("here")
     head = f"Host: x\r\nKV-Namespace: {here}\r\n\r\n"
     assert server.exchange(f"GET /k?urlencoded=true HTTP/1.1\r\n{head}".encode()).startswith(
-        b"HTTP/1.1 401 no token"
+        b"HTTP/1.1 401 missing or invalid token"
     )
     other = server.exchange(
         f"GET /workerd/other/{here}/k?urlencoded=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
