@@ -16,8 +16,9 @@ from kvengine.aio.streams import ValueStream, collected
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.mapping import ABSENT, Key
+from kvengine.namespace.mapping import ABSENT
 from kvengine.namespace.reading import Meter
+from kvengine.namespace.results import Key
 
 
 class NamespaceBase:

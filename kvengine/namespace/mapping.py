@@ -12,41 +12,16 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
 from kvengine.errors import InvalidType, KeyNotFound, VersionConflict
-from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.page import key_of
+from kvengine.namespace.results import Key
 from kvengine.namespace.values import encode_value
 
 ABSENT: Any = object()
 PAIRS_AT_ONCE = 1000
 FIRST_KEYS = 8  # that popitem() tries: others may take the first ones
-
-
-class Key(str):
-    """The name of a key, with what a list knows of it.
-
-    It is a str, equal to any str with the same characters.
-    """
-
-    __slots__ = ("expiration", "metadata")
-
-    expiration: int | None  # seconds since the epoch; None: never
-    metadata: Any  # what JSON gives; None: there is none
-
-    def __new__(cls, info: KeyInfo) -> Self:
-        """Make one of a row of a list."""
-        key = super().__new__(cls, info.name)
-        key.expiration, key.metadata = info.expiration, info.metadata
-        return key
-
-    def __reduce__(self) -> tuple[Any, ...]:  # pickle and copy would give a str to __new__()
-        return type(self), (KeyInfo(self.name, self.expiration, self.metadata),)
-
-    @property
-    def name(self) -> str:
-        """The name alone, as in KeyInfo."""
-        return str(self)
 
 
 class Items(ItemsView[str, Any]):
@@ -246,7 +221,7 @@ class NamespaceMapping(MutableMapping[str, Any]):
         """
         if not isinstance(prefix, str):
             raise InvalidType(f"prefix must be a str, not {type(prefix).__name__}")
-        return map(Key, self._list_all(prefix, reverse, start_after))
+        return map(key_of, self._list_all(prefix, reverse, start_after))
 
     def items(self) -> Items:
         """Return a view of the (key, value) pairs, in key order; see also export_file().

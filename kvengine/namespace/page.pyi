@@ -1,5 +1,6 @@
-from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.results import Key, KeyInfo
 
 def key_infos(
     heads: list[tuple[bytes, bytes, float | None, int, int]], skip: int
 ) -> list[KeyInfo]: ...
+def key_of(info: KeyInfo) -> Key: ...

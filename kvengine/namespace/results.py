@@ -1,7 +1,7 @@
 """What a namespace hands out.  Plain data; nothing here acts."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict
 
 
 class NamespaceInfo(NamedTuple):
@@ -17,6 +17,41 @@ class KeyInfo(NamedTuple):
     name: str
     expiration: int | None = None  # seconds since the epoch; None: never
     metadata: Any = None  # what JSON gives; None: there is none
+
+
+class Key(str):
+    """The name of a key, with what a list knows of it.
+
+    It is a str, equal to any str with the same characters.
+    """
+
+    __slots__ = ("_info",)
+
+    _info: KeyInfo
+
+    def __new__(cls, info: KeyInfo) -> Self:
+        """Make one of a row of a list."""
+        key = super().__new__(cls, info.name)
+        key._info = info
+        return key
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickle and copy would give a str to __new__()
+        return type(self), (self._info,)
+
+    @property
+    def name(self) -> str:
+        """The name alone, as in KeyInfo."""
+        return self._info.name
+
+    @property
+    def expiration(self) -> int | None:
+        """Seconds since the epoch; None: never."""
+        return self._info.expiration
+
+    @property
+    def metadata(self) -> Any:
+        """What JSON gives; None: there is none."""
+        return self._info.metadata
 
 
 class KeyDetails(NamedTuple):

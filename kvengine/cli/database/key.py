@@ -12,7 +12,7 @@ from kvengine.cli.place import Commands, Place, place_options, utf8
 from kvengine.cli.text import counted, json_array, json_line
 from kvengine.errors import KeyNotFound
 from kvengine.namespace.limits import RELAXED
-from kvengine.namespace.mapping import Key
+from kvengine.namespace.results import Key
 
 
 @click.group(cls=Commands)
