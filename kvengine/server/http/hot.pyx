@@ -25,7 +25,9 @@ from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from kvengine.server.http.head cimport Headers, begins, headers_behind, is_exactly, line_size, unquoted
+from kvengine.server.http.head cimport (
+    Headers, begins, headers_behind, is_exactly, line_size, unquoted,
+)
 
 from kvengine.errors import KvError
 
