@@ -9,14 +9,13 @@ Invariants:
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-
-from sortedcontainers import SortedList
 
 Timer = tuple[float, int, Callable[[], None]]
 logger = logging.getLogger("kvengine")
@@ -54,7 +53,7 @@ class Timers:
             thread.join()
 
     def _run(self) -> None:
-        due = SortedList()  # of Timer, the next one first
+        due: list[Timer] = []
         while not self._closed:
             wait = due[0][0] - time.monotonic() if due else None
             if wait is None or wait > 0:
@@ -63,9 +62,9 @@ class Timers:
                 except Empty:
                     continue
                 if timer is not None:
-                    due.add(timer)
+                    heapq.heappush(due, timer)
                 continue
             try:
-                due.pop(0)[2]()
+                heapq.heappop(due)[2]()
             except Exception:
                 logger.exception("a timer of %s failed", self._name)
