@@ -216,7 +216,8 @@ def test_a_signal_ends_it_with_nothing_written(
     """The command is made to wait when everything is checked and nothing written."""
     run("key", "put", *HERE, "a", "before")
     waiting = (
-        "import sys\nfrom kvengine.cli import main, bulk\n"
+        "import sys\nfrom kvengine.cli import main\n"
+        "from kvengine.cli.database import bulk\n"
         "def commit(self, progress):\n"
         "    print(flush=True)\n"
         "    sys.stdin.read()\n"
