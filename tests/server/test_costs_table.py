@@ -301,7 +301,9 @@ ROWS = {
         held(150, lambda _: head("GET", "/v1/log?follow=1"), answers={b"200": 100, b"429": 50}),
         most=1000,  # what the token may hold, and what is being made, of values of 25 MiB
     ),
-    "locations that listen for news": Row(held(1010, news_of, answers={b"200": 1000, b"429": 10})),
+    "locations that listen for news": Row(
+        held(1010, news_of, answers={b"200": 1000, b"429": 10}), most=160
+    ),
     "forwarded": Row(
         held(80, lambda target: sized("PUT", f"{target.values}/k", 5_000_000) + bytes(1_100_000)),
         most=256,
