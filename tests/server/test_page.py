@@ -26,7 +26,7 @@ def test_options() -> None:
 def test_variables() -> None:
     source = Path(__file__).parents[2] / "kvengine"
     used = set()
-    for path in (source / "cli/serve.py", *(source / "server").glob("*.py")):
+    for path in (source / "cli/serve.py", *(source / "server").rglob("*.py")):
         used |= set(re.findall(r'environ\.get\("(\w+)"', path.read_text()))
     used -= {"LISTEN_PID", "JOURNAL_STREAM"}  # systemd sets them
     assert used == set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
