@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmarks import cache, driver, hits, locations, log, namespace
+from benchmarks import cache, driver, edges, hits, log, namespace
 from benchmarks.engines import ENGINES
 from benchmarks.http import http
 from benchmarks.http_workers import http_workers
@@ -169,14 +169,14 @@ def hit_ratios(folder: Path, only: str, results: Path) -> None:
     _keep(results / "hits.json", result, hits.report(result))
 
 
-@main.command(name="locations")
+@main.command(name="edges")
 @click.option("--seconds", type=float, default=300.0, show_default=True, help="of virtual time")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
-def locations_beside_ttl(seconds: float, repeats: int, results: Path) -> None:
-    """Measure locations beside a plain 60-second cache: staleness, load, ns of a hit."""
-    result = locations.measure(seconds, repeats, lambda text: click.echo(text, err=True))
-    _keep(results / "locations.json", result, locations.report(result))
+def edges_beside_ttl(seconds: float, repeats: int, results: Path) -> None:
+    """Measure edges beside a plain 60-second cache: staleness, load, ns of a hit."""
+    result = edges.measure(seconds, repeats, lambda text: click.echo(text, err=True))
+    _keep(results / "edges.json", result, edges.report(result))
 
 
 @main.command(name="log")

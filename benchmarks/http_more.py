@@ -1,9 +1,9 @@
-"""What `python -m benchmarks http` measures beside plain reads: a location, and a long load.
+"""What `python -m benchmarks http` measures beside plain reads: an edge, and a long load.
 
 Invariants:
 
-* A location has the server's CPU to itself; its center shares the other one with wrk, so that a
-  miss, which asks the center, is slower here than with a CPU for each.
+* An edge has the server's CPU to itself; its primary shares the other one with wrk, so that a
+  miss, which asks the primary, is slower here than with a CPU for each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from benchmarks.http_servers import (
 )
 
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
-MISS_KEYS = (
-    20_000  # one after the other: a location of 1 MiB has forgotten each when it comes again
-)
+MISS_KEYS = 20_000  # one after the other: an edge of 1 MiB has forgotten each when it comes again
 KEYS_OF_A_BULK = 5_000
 NAMESPACES = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
 EACH_KEY = """
@@ -45,25 +43,25 @@ SAMPLES = 4
 
 @contextmanager
 def edge(size: int) -> Iterator[list[Target]]:
-    """Serve values by a location: one that it holds, and many of which it holds none."""
+    """Serve values by an edge: one that it holds, and many of which it holds none."""
     token = f"Authorization: Bearer {TOKEN}"
     with (
         tempfile.TemporaryDirectory() as folder,
-        kvengine_server(Path(folder) / "data", cpu=LOAD_CPU) as (center, namespace, _),
+        kvengine_server(Path(folder) / "data", cpu=LOAD_CPU) as (primary, namespace, _),
     ):
         values = f"{NAMESPACES}/{namespace}/values/"
-        with httpx.Client(headers=HEADERS, base_url=center, timeout=60) as http:
+        with httpx.Client(headers=HEADERS, base_url=primary, timeout=60) as http:
             for start in range(0, MISS_KEYS, KEYS_OF_A_BULK):
                 numbers = range(start, start + KEYS_OF_A_BULK)
                 pairs = [{"key": f"{n:05}", "value": "v" * size} for n in numbers]
                 http.put(f"{NAMESPACES}/{namespace}/bulk", json=pairs).raise_for_status()
-        options = ("--upstream", center, "--location", "bench", "--memory", "1")
+        options = ("--upstream", primary, "--name", "bench", "--memory", "1")
         with kvengine_server(None, *options) as (url, _, pid):
             script = Path(folder) / "each.lua"
             script.write_text(EACH_KEY % (MISS_KEYS, values))
             yield [
-                Target("kvengine, location, hits", f"{url}{values}00001", (token,), pid),
-                Target("kvengine, location, misses", url, (token,), pid, str(script)),
+                Target("kvengine, edge, hits", f"{url}{values}00001", (token,), pid),
+                Target("kvengine, edge, misses", url, (token,), pid, str(script)),
             ]
 
 

@@ -121,7 +121,7 @@ def kvengine_server(
     """Run kvengine serve; give its URL, the id of its namespace and its process id.
 
     Args:
-        folder: of the database; None: there is none, for a location.
+        folder: of the database; None: there is none, for an edge.
         options: more of them.
         cpu: on which it runs.
     """

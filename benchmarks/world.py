@@ -1,4 +1,4 @@
-"""``python -m benchmarks world``: an hour of 330 locations and a million keys, under virtual time.
+"""``python -m benchmarks world``: an hour of 330 edges and a million keys, under virtual time.
 
 Invariants: the same options give the same figures but for the time it took; the exit code is 1 if a
 promise was broken.
@@ -19,15 +19,15 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @click.command()
-@click.option("--locations", default=330, show_default=True)
+@click.option("--edges", default=330, show_default=True)
 @click.option("--regions", default=12, show_default=True)
 @click.option("--keys", default=1_000_000, show_default=True)
 @click.option("--seconds", default=3600.0, show_default=True, help="of virtual time")
-@click.option("--reads-per-s", default=1000.0, show_default=True, help="at all locations together")
+@click.option("--reads-per-s", default=1000.0, show_default=True, help="at all edges together")
 @click.option("--writes-per-s", default=1.0, show_default=True)
 @click.option("--skew", default=1.0, show_default=True, help="of the popularity of keys")
 @click.option("--value-bytes", default=100, show_default=True)
-@click.option("--memory-kib", default=1024, show_default=True, help="of each location")
+@click.option("--memory-kib", default=1024, show_default=True, help="of each edge")
 @click.option("--push-bytes", default=4096, show_default=True)
 @click.option("--mishap-every-s", default=60.0, show_default=True, help="0: none")
 @click.option("--seed", default=1, show_default=True)
@@ -38,7 +38,7 @@ def world(**options: Any) -> None:
     is_rough = options["mishap_every_s"] > 0
     made = World(
         seed=options["seed"],
-        locations=options["locations"],
+        edges=options["edges"],
         regions=options["regions"],
         keys=options["keys"],
         value_bytes=options["value_bytes"],
@@ -71,7 +71,7 @@ def world(**options: Any) -> None:
         f"{took['steps']:,} steps"
     )
     results.mkdir(parents=True, exist_ok=True)
-    target = results / f"world-{options['locations']}-{options['keys']}.json"
+    target = results / f"world-{options['edges']}-{options['keys']}.json"
     found = {"options": options, "took": took, "report": report.figures()}
     target.write_text(json.dumps(found, indent=1) + "\n")
     click.echo(f"written: {target}", err=True)

@@ -22,7 +22,7 @@
   x LogCompacted          start again from a snapshot        (the log begins later)
   x NotCaughtUp          wait                             (a replica holds nothing whole yet)
   x ReplicaDiverged      see which one is right           (a replica and its source disagree)
-  x UpstreamUnavailable  try again later                    (a location can't reach its upstream)
+  x UpstreamUnavailable  try again later                    (an edge can't reach its upstream)
   x AccessDenied         give another token               (the server refuses this one)
   x RateLimited          wait ``retry_after`` seconds      (the server lets in no more for now)
 
@@ -222,7 +222,7 @@ class ProtocolError(KvError):
 
 
 class UpstreamUnavailable(KvError):
-    """A location can't reach its upstream, and holds nothing that is new enough."""
+    """An edge can't reach its upstream, and holds nothing that is new enough."""
 
 
 class AccessDenied(KvError):

@@ -345,11 +345,11 @@ def test_caches(path):
 
 
 def test_a_world_stays_with_the_parent():
-    world = World(seed=1, locations=1, keys=2)
-    world.write("center", b"key", b"1")
-    kind, _ = in_child(lambda: error_of(lambda: world.write("center", b"key", b"2")))
+    world = World(seed=1, edges=1, keys=2)
+    world.write("primary", b"key", b"1")
+    kind, _ = in_child(lambda: error_of(lambda: world.write("primary", b"key", b"2")))
     assert kind == "StoreClosed"
-    assert world.read("loc-0", b"key").value == b"1"
+    assert world.read("edge-0", b"key").value == b"1"
 
 
 # -- the page

@@ -82,7 +82,7 @@ remote_kv.get("k0")
 edge = kvengine.Edge(URL, token=TOKEN)
 edge_kv = edge.namespace("n")
 edge_kv.get("k0")
-world = World(seed=1, locations=1, keys=2)
+world = World(seed=1, edges=1, keys=2)
 
 async def opened():
     db = await kvengine.aio.open(PATH + "/db", read_only=True)
@@ -125,7 +125,7 @@ ways = {{
     "memoize": lambda n: double(n),
     "connect": lambda n: remote_kv.get("k%d" % n),
     "Edge": lambda n: edge_kv.get("k0"),
-    "World": lambda n: world.write("center", b"key", b"2"),
+    "World": lambda n: world.write("primary", b"key", b"2"),
     "aio.Namespace": lambda n: asyncio.run(aio_flags.get("a")),
     "aio.connect": lambda n: asyncio.run(aio_remote.get("k%d" % n)),
     "aio.Edge": lambda n: asyncio.run(aio_edge.get("k0")),

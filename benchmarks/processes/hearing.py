@@ -18,7 +18,7 @@ import kvengine
 import kvengine.aio
 from benchmarks.processes.wakes import KEY, NAMESPACE
 
-LOOK_S = 0.0001  # between two reads at a location
+LOOK_S = 0.0001  # between two reads at an edge
 Heard = tuple[int, Any]
 
 
@@ -57,9 +57,9 @@ def each(changes: Iterator[Any]) -> Generator[Heard, None, None]:
 
 
 def edge(db: kvengine.Database) -> Generator[Heard, None, None]:
-    """By reading at a location again and again until it shows another value."""
-    with kvengine.Edge(db) as location:
-        kv = location.namespace(NAMESPACE)
+    """By reading at an edge again and again until it shows another value."""
+    with kvengine.Edge(db) as edge:
+        kv = edge.namespace(NAMESPACE)
         before = kv.get(KEY)
         ready()
         while True:

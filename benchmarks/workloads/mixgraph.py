@@ -52,7 +52,7 @@ class KeyChoice:
 
 
 def pareto(u: npt.NDArray[np.float64], k: float, sigma: float) -> npt.NDArray[np.int64]:
-    """Inverse of the generalized Pareto distribution with location 0."""
+    """Inverse of the generalized Pareto distribution with edge 0."""
     return np.asarray(np.minimum(sigma * (u**-k - 1) / k, 2**62), dtype=np.int64)
 
 

@@ -23,7 +23,7 @@ from kvengine.namespace.results import DatabaseChange
 
 
 class Edge:
-    """A location, for asyncio; see kvengine.Edge, which has the same methods.
+    """An edge, for asyncio; see kvengine.Edge, which has the same methods.
 
     It is opened by `async with Edge(...) as edge`, by `edge = await Edge(...)`, or by the first
     call of namespace().
@@ -31,13 +31,13 @@ class Edge:
     Args:
         upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
             the URL of a server.
-        location: its name.
+        name: how the console and the metrics of the primary call it.
         path, always_current, token, verify, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid; at once.
-        StoreLocked: another location uses the folder; when it is opened.
+        StoreLocked: another edge uses the folder; when it is opened.
 
     Thread-safety: for one event loop at a time.
     """
@@ -45,7 +45,7 @@ class Edge:
     def __init__(
         self,
         upstream: Database | Edge | RemoteDatabase | str,
-        location: str = "edge",
+        name: str = "edge",
         *,
         path: Any = None,
         always_current: bool = False,
@@ -55,11 +55,11 @@ class Edge:
         **settings: Any,
     ) -> None:
         check_arguments(
-            upstream, location, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
+            upstream, name, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
         )
         timeout_s = make_settings(settings).timeout_s
-        self.location = location
-        self._own: RemoteDatabase | None = None  # a connection that ends with this location
+        self.name = name
+        self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):
             upstream = self._own = connect(upstream, token=token, timeout=timeout_s, verify=verify)
         self.upstream: Database | Edge | RemoteDatabase = upstream
@@ -83,12 +83,12 @@ class Edge:
     @property
     def _inner(self) -> sync_edge.Edge:
         if self._edge is None:
-            raise StoreClosed("the location is not open: await it, or use it in `async with`")
+            raise StoreClosed("the edge is not open: await it, or use it in `async with`")
         return self._edge
 
     async def _open(self) -> Self:
         if self._closed:
-            raise StoreClosed("the location was closed")
+            raise StoreClosed("the edge was closed")
         if self._edge is None:
             if self._opening is None:
                 self._opening = asyncio.ensure_future(self._begin())
@@ -104,9 +104,7 @@ class Edge:
         upstream = self.upstream
         if isinstance(upstream, Edge):
             await upstream._open()
-        return await self._runner.run(
-            sync_edge.Edge, upstream._inner, self.location, **self._options
-        )
+        return await self._runner.run(sync_edge.Edge, upstream._inner, self.name, **self._options)
 
     async def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace of a title, or else of an id; it is made if there is none."""
@@ -118,7 +116,7 @@ class Edge:
         await self._open()
         known = self._namespaces.get(namespace_id)
         if known is not None and self._is_remote:
-            return known  # its reads find out, from the location's copies, if it is deleted
+            return known  # its reads find out, from the edge's copies, if it is deleted
         return await self._namespace(await self.upstream.namespace_by_id(namespace_id))
 
     async def _namespace(self, origin: Any) -> EdgeNamespace:
@@ -179,4 +177,4 @@ class Edge:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<kvengine.aio.Edge {self.location!r} of {self.upstream!r}>"
+        return f"<kvengine.aio.Edge {self.name!r} of {self.upstream!r}>"

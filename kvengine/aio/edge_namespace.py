@@ -1,4 +1,4 @@
-"""A namespace at a location, for asyncio.
+"""A namespace at an edge, for asyncio.
 
 Invariants:
 
@@ -31,20 +31,20 @@ from kvengine.namespace.values import ValueStream as BytesStream
 
 
 class EdgeNamespace(NamespaceBase):
-    """A namespace at an async location; see kvengine.EdgeNamespace, which has the same methods.
+    """A namespace at an async edge; see kvengine.EdgeNamespace, which has the same methods.
 
     Thread-safety: for one event loop at a time.
     """
 
     def __init__(
-        self, location: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
+        self, at: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
     ) -> None:
-        self._edge, self._inner, self._origin, self._runner = location, inner, origin, runner
-        copies = location.tier.copies
+        self._edge, self._inner, self._origin, self._runner = at, inner, origin, runner
+        copies = at.tier.copies
         self._peek = None if copies.disk is None else copies.values.peek
 
     def __repr__(self) -> str:
-        return f"<kvengine.aio.EdgeNamespace {self.id} at {self._edge.location!r}>"
+        return f"<kvengine.aio.EdgeNamespace {self.id} at {self._edge.name!r}>"
 
     # -- reads
 
@@ -208,7 +208,7 @@ class EdgeNamespace(NamespaceBase):
                 raise copied_error(result)
         return results
 
-    # -- what only the center knows
+    # -- what only the primary knows
 
     def history(self, key: str) -> AsyncIterator[KeyChange]:
         """Return an async iterator over the changes of a key; see Namespace.history()."""
@@ -217,7 +217,7 @@ class EdgeNamespace(NamespaceBase):
     async def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield changes as they come, from the center; see Namespace.watch()."""
+        """Yield changes as they come, from the primary; see Namespace.watch()."""
         self._edge.check_usable()
         async for change in self._origin.watch(prefix, after=after, timeout=timeout):
             yield change

@@ -66,9 +66,7 @@ MEBIBYTE = 1 << 20
     "--upstream-ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
     help="PEM file of CA certificates for the upstream.  [default: the usual ones]",
 )  # fmt: skip
-@click.option(
-    "--location", default="edge", show_default=True, metavar="NAME", help="Of a location."
-)
+@click.option("--name", default="edge", show_default=True, metavar="NAME", help="Name of an edge.")
 @click.option(
     "--memory", default=256, show_default=True, type=click.IntRange(min=1), metavar="MIB",
     help="Cache size of an edge.",
@@ -83,7 +81,7 @@ def serve(data: str, **options: Any) -> None:
 
     Speaks Cloudflare's REST API, for SDKs and wrangler, and workerd's KV protocol, for Workers.
     KVENGINE_TOKEN and KVENGINE_ACCOUNT give the first token and the account; without them both are
-    made up, kept, and printed the first time. A location asks its upstream with
+    made up, kept, and printed the first time. An edge asks its upstream with
     KVENGINE_UPSTREAM_TOKEN, or else with KVENGINE_TOKEN, which must be allowed to read everything.
 
     \b
@@ -100,7 +98,7 @@ def serve(data: str, **options: Any) -> None:
     strict = options["limits"] == "strict"
     upstream = options["upstream"]
     if upstream and not _is_given("data"):
-        data = ""  # a location's copies are in memory unless a folder is named
+        data = ""  # an edge's copies are in memory unless a folder is named
     token = os.environ.get("KVENGINE_TOKEN") or None
     settings = ServerSettings(
         data=data,
@@ -120,7 +118,7 @@ def serve(data: str, **options: Any) -> None:
         upstream=upstream,
         upstream_ca=options["upstream_ca"],
         upstream_token=os.environ.get("KVENGINE_UPSTREAM_TOKEN") or token,
-        location=options["location"],
+        name=options["name"],
         memory_bytes=options["memory"] * MEBIBYTE,
         log_format=options["log_format"],
         access_log=options["access_log"],

@@ -60,7 +60,7 @@ class RemoteDatabase:
     Args:
         connection: to the server; it is closed with this.
         account: what the server's account must be; None: any.
-        timeout: seconds for a question of a location.
+        timeout: seconds for a question of an edge.
 
     Thread-safety: threads may share it.
     """
@@ -243,7 +243,7 @@ class RemoteDatabase:
         return HttpLog(self.connection)
 
     def upstream(self) -> RemoteUpstream:
-        """Return what a location asks and listens to; who asks for it closes it."""
+        """Return what an edge asks and listens to; who asks for it closes it."""
         self.meet()
         return RemoteUpstream(self.connection, self._timeout)
 

@@ -54,7 +54,7 @@ class RemoteNamespace(NamespaceMapping):
     def __init__(self, database: RemoteDatabase, namespace_id: str, number: int) -> None:
         self.id, self.number = namespace_id, number
         self.prefix = data_prefix(number)
-        self.meter = Meter()  # what a location counts of its own reads; the server counts its own
+        self.meter = Meter()  # what an edge counts of its own reads; the server counts its own
         self._database, self._single_flight = database, SingleFlight()
 
     @property

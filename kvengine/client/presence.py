@@ -1,9 +1,9 @@
-"""A location tells the center, over HTTP, which version it has reached.
+"""An edge tells the primary, over HTTP, which version it has reached.
 
 Invariants:
 
 * It tells soon after it reached a version, and once a second if it did not.
-* A center that does not listen costs the location nothing but a question now and then.
+* A primary that does not listen costs the edge nothing but a question now and then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kvengine.engine.following.changes import Flag
 from kvengine.errors import KvError
 
 TELL_S = 1.0
-GAP_S = 0.25  # between two reports, at the least: a busy center is not made busier
+GAP_S = 0.25  # between two reports, at the least: a busy primary is not made busier
 REACHED_MAX = 200  # versions in a report
 AFTER_ERROR_S = 5.0
 TIMEOUT_S = 2.0
@@ -30,11 +30,11 @@ logger = logging.getLogger("kvengine")
 
 
 class Presence:
-    """Tells of a location, on a thread of its own.
+    """Tells of an edge, on a thread of its own.
 
     Args:
-        connection: to the center; the caller closes it, after this.
-        name: of the location.
+        connection: to the primary; the caller closes it, after this.
+        name: of the edge.
         report: gives position, reads, hits and memory_bytes.
     """
 
@@ -42,7 +42,7 @@ class Presence:
         self, connection: Connection, name: str, report: Callable[[], dict[str, int]]
     ) -> None:
         self._connection, self._report = connection, report
-        self._path = "/v1/location/" + quote(name, safe="")
+        self._path = "/v1/edge/" + quote(name, safe="")
         self._reached: deque[tuple[int, float]] = deque(maxlen=REACHED_MAX)  # versions, and when
         self._position = -1
         self._news = Flag()
@@ -54,7 +54,7 @@ class Presence:
         self._thread.start()
 
     def reached(self, position: int) -> None:
-        """Tell that the location has come to a version."""
+        """Tell that the edge has come to a version."""
         if position != self._position:
             self._position = position
             self._reached.append((position, time.monotonic()))
@@ -67,7 +67,7 @@ class Presence:
             try:
                 self._connection.post(self._path, pack(self._told()), TIMEOUT_S)
             except KvError as error:
-                logger.info("the center was not told of this location: %s", error)
+                logger.info("the primary was not told of this edge: %s", error)
                 pause = AFTER_ERROR_S
             self._ended.wait(pause)
             self._news.wait(max(0.0, TELL_S - pause))

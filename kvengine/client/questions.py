@@ -1,11 +1,11 @@
-"""The questions of a location: asked of the center over a connection, on a few threads.
+"""The questions of an edge: asked of the primary over a connection, on a few threads.
 
-Questions that wait for a thread are sent together, so the busier a location is the less each costs.
+Questions that wait for a thread are sent together, so the busier an edge is the less each costs.
 
 Invariants:
 
 * `done` is called once for each question, with its own answers or the error instead.
-* A question that the center refuses, because its namespace is gone, does not fail the others.
+* A question that the primary refuses, because its namespace is gone, does not fail the others.
 * A finalizer that asks on one of the threads here is answered: it does not wait for those threads.
 * A connection that is dead without saying so costs a question two seconds: it is asked once more,
   over a new one.
@@ -47,10 +47,10 @@ class Question(NamedTuple):
 
 
 class Questions:
-    """Asks a center.
+    """Asks a primary.
 
     Args:
-        connection: to the center; the caller closes it, after this.
+        connection: to the primary; the caller closes it, after this.
         timeout: seconds for a question.
 
     Thread-safety: threads may share it.
@@ -72,13 +72,13 @@ class Questions:
         self._submit(self._ask_together, done)
 
     def version(self, done: Done) -> None:
-        """Call `done` with the newest version of the center."""
+        """Call `done` with the newest version of the primary."""
         deadline = time.monotonic() + self._timeout
         self._submit(lambda: done(tried(lambda: self._version(deadline), deadline)), done)
 
     def _submit(self, call: Callable[[], None], done: Done) -> None:
         if self._closed:
-            done(UpstreamUnavailable("the location was closed"))
+            done(UpstreamUnavailable("the edge was closed"))
         elif threading.get_ident() in carriers:
             threading.Thread(target=call, name="kvengine-ask_inside", daemon=True).start()
         else:
@@ -99,7 +99,7 @@ class Questions:
             try:
                 call()
             except Exception:
-                logger.exception("an answer of the center could not be used")
+                logger.exception("an answer of the primary could not be used")
             del call  # it refers to who asked
         self._calls.put(None)  # for the next thread
         carriers.discard(threading.get_ident())  # another thread may get the number
@@ -144,7 +144,7 @@ class Questions:
         return found
 
     def _version(self, deadline: float) -> int:
-        body = self._post("/v1/version?location=1", pack(None), deadline)
+        body = self._post("/v1/version?edge=1", pack(None), deadline)
         try:
             return int(unpack(body)["version"])
         except (TypeError, KeyError, ValueError, ProtocolError):
@@ -178,7 +178,7 @@ def tried(ask: Callable[[], Any], deadline: float) -> Any:
     except (KvError, OSError) as error:
         return error
     except Exception as error:
-        logger.exception("a question to the center failed")
+        logger.exception("a question to the primary failed")
         return UpstreamUnavailable(f"a question failed: {type(error).__name__}")
 
 

@@ -1,9 +1,9 @@
-"""A center over the network, as the upstream of a location.
+"""A primary over the network, as the upstream of an edge.
 
-News come as a stream, which the location takes up poll by poll.  A piece of news says how long
-after the beginning of its stream it was true (`waited`, on the clock of the center); counted from
+News come as a stream, which the edge takes up poll by poll.  A piece of news says how long
+after the beginning of its stream it was true (`waited`, on the clock of the primary); counted from
 the moment at which the stream was asked for, on the clock here, that is earlier than it was.  The
-center ends a stream after a few minutes, so that clocks that run apart make little of it.
+primary ends a stream after a few minutes, so that clocks that run apart make little of it.
 
 Invariants:
 
@@ -43,10 +43,10 @@ class Poll(NamedTuple):
 
 
 class RemoteUpstream:
-    """Questions and polls of a location, over a connection.
+    """Questions and polls of an edge, over a connection.
 
     Args:
-        connection: to the center; the caller closes it, after this.
+        connection: to the primary; the caller closes it, after this.
         timeout: seconds for a question.
 
     Thread-safety: threads may share it.
@@ -70,7 +70,7 @@ class RemoteUpstream:
         self._questions.fetch(wants, done)
 
     def origin_version(self, done: Done) -> None:
-        """Call `done` with the newest version of the center."""
+        """Call `done` with the newest version of the primary."""
         self._questions.version(done)
 
     # -- news
@@ -83,10 +83,10 @@ class RemoteUpstream:
         self._wanted.set()
 
     def tell(self, name: str, report: Callable[[], dict[str, int]]) -> None:
-        """From now on tell the center which version has been reached.
+        """From now on tell the primary which version has been reached.
 
         Args:
-            name: of the location.
+            name: of the edge.
             report: gives its position, reads, hits and memory_bytes.
         """
         self._presence = Presence(self._connection, name, report)
@@ -106,13 +106,13 @@ class RemoteUpstream:
                 follower.end()
                 result = error
             except Exception:
-                logger.exception("news of the center can't be read")
+                logger.exception("news of the primary can't be read")
                 follower.end()
-                result = UpstreamUnavailable("news of the center can't be read")
+                result = UpstreamUnavailable("news of the primary can't be read")
             try:
                 poll.done(result)
             except Exception:
-                logger.exception("news of the center can't be applied")
+                logger.exception("news of the primary can't be applied")
         follower.end()
 
     def _next(self) -> Poll | None:
@@ -139,7 +139,7 @@ class RemoteUpstream:
 
 
 class NewsStream:
-    """The news of a center, one after the other.
+    """The news of a primary, one after the other.
 
     Thread-safety: for one thread.
     """

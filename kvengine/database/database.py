@@ -14,9 +14,9 @@ from typing import Any, Literal, Self
 
 from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
-from kvengine.database.locations import begin_center
+from kvengine.database.edges import begin_primary
 from kvengine.database.removal import Remover
-from kvengine.edge.center import Center
+from kvengine.edge.primary import Primary
 from kvengine.edge.timers import Timers
 from kvengine.engine.following.consumer import Consumer, ConsumerInfo
 from kvengine.engine.jobs.holding import OwnedLock
@@ -72,7 +72,7 @@ class Database:
         self._lock = OwnedLock()
         self._namespaces: dict[int, Namespace] = {}
         self._meters: dict[int, Meter] = {}
-        self._center: Center | None = None
+        self._primary: Primary | None = None
         self._timers: Timers | None = None
         self._remover = Remover(store, self._catalog)
         self._ledger = Ledger(
@@ -90,7 +90,7 @@ class Database:
     def _after_fork(self) -> None:
         """In a child process: whoever held the lock is not there; each part sees to its own."""
         self._lock.after_fork_in_child()
-        self._forget_center()  # its threads are not there either
+        self._forget_primary()  # its threads are not there either
 
     @classmethod
     def in_memory(
@@ -292,22 +292,22 @@ class Database:
         namespace_id = self._catalog.id_of(data_number(change.key))
         return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
 
-    def _center_of_locations(self) -> Center:
-        """Return what locations ask and listen to; one for all that are in this process."""
+    def _primary_for_edges(self) -> Primary:
+        """Return what edges ask and listen to; one for all that are in this process."""
         self.store.check_usable()
         self._catalog.check_not_inside()
         if self._lock.is_mine():
-            raise StoreBusy("a handler that interrupted the making of a location can make none")
+            raise StoreBusy("a handler that interrupted the making of an edge can make none")
         with self._lock.held():
-            if self._center is None:
+            if self._primary is None:
                 with ExitStack() as undo:
-                    undo.callback(self._forget_center)
-                    self._timers, self._center = begin_center(self.store, self._catalog, undo)
+                    undo.callback(self._forget_primary)
+                    self._timers, self._primary = begin_primary(self.store, self._catalog, undo)
                     undo.pop_all()
-            return self._center
+            return self._primary
 
-    def _forget_center(self) -> None:
-        self._center = self._timers = None
+    def _forget_primary(self) -> None:
+        self._primary = self._timers = None
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
         """Return what was used in a month, and what is stored now.
@@ -348,8 +348,8 @@ class Database:
         """Write down what is needed for a quick open, and give everything back."""
         self._remover.stop()
         self._ledger.stop()
-        if self._center is not None and self._timers is not None:
-            self._center.close()
+        if self._primary is not None and self._timers is not None:
+            self._primary.close()
             self._timers.close()
         self.store.close()
 

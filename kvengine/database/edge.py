@@ -1,10 +1,10 @@
-"""Edge: a location of a database, which answers reads from copies that it keeps.
+"""Edge: a cache in front of a database, which answers reads from copies that it keeps.
 
 What it promises, and why that holds, is in kvengine/edge/PROMISES.md.
 
 Invariants:
 
-* Reads go through the location, everything else to the center and, for writes, is noted here.
+* Reads go through the edge, everything else to the primary and, for writes, is noted here.
 * A namespace that was deleted answers no reads once that was heard, or its record was asked again.
 * A write that was answered is never reported as failed: it asks no question of its own after that.
 * In a forked child every call raises StoreClosed: nobody keeps the copies current there.
@@ -31,8 +31,8 @@ from kvengine.database.edge_upstream import UpstreamCalls
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.listening import Listening
-from kvengine.edge.location import Location
 from kvengine.edge.messages import Shown
+from kvengine.edge.node import EdgeNode
 from kvengine.edge.timers import Timers
 from kvengine.engine.store import Store
 from kvengine.errors import (
@@ -51,9 +51,9 @@ logger = logging.getLogger("kvengine")
 
 
 class EdgeStats(NamedTuple):
-    """Figures about a location."""
+    """Figures about an edge."""
 
-    location: str
+    name: str
     counters: Counters
     position: int  # changes up to this version have reached it
     lag_versions: int  # how many versions it has heard of, and not reached
@@ -64,14 +64,14 @@ class EdgeStats(NamedTuple):
 
 
 class Edge(UpstreamCalls):
-    """A location: reads are answered here, from copies that are kept current by the log.
+    """An edge: reads are answered here, from copies that are kept current by the log.
 
     A new key can be read at once, a changed value is shown within 60 seconds at the latest and
     normally within milliseconds, and no reader is taken back to an older value.
 
     Args:
         upstream: a Database, another Edge, what connect() gives, or the URL of a server.
-        location: its name.
+        name: how the console and the metrics of the primary call it.
         path: a folder for copies that survive a restart; None: they are in memory only.
         always_current: never show a value that is older than the last acknowledged write; the
             upstream must be a Database in this process.  Each read looks at its version.
@@ -81,8 +81,8 @@ class Edge(UpstreamCalls):
 
     Raises:
         InvalidRequest: a setting is not valid.
-        StoreLocked: another location uses the folder.
-        NotAStore: the folder holds something else than a location's copies.
+        StoreLocked: another edge uses the folder.
+        NotAStore: the folder holds something else than an edge's copies.
         StoreClosed: the upstream was closed.
         UpstreamUnavailable, AccessDenied: the server can't be reached, or refuses the token.
 
@@ -92,7 +92,7 @@ class Edge(UpstreamCalls):
     def __init__(
         self,
         upstream: Database | Edge | RemoteDatabase | str,
-        location: str = "edge",
+        name: str = "edge",
         *,
         path: Any = None,
         always_current: bool = False,
@@ -100,11 +100,11 @@ class Edge(UpstreamCalls):
         verify: Any = True,
         **settings: Any,
     ) -> None:
-        check_arguments(upstream, location, always_current, Database, Edge, RemoteDatabase)
+        check_arguments(upstream, name, always_current, Database, Edge, RemoteDatabase)
         self._closed, self._forked = True, False  # until it has begun
-        self.location = location
+        self.name = name
         self.settings = make_settings(settings)
-        self._own: RemoteDatabase | None = None  # a connection that ends with this location
+        self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):
             upstream = self._own = connect(
                 upstream, token=token, timeout=self.settings.timeout_s, verify=verify
@@ -136,16 +136,16 @@ class Edge(UpstreamCalls):
             self._remote = source if isinstance(source, RemoteUpstream) else None
             if self._remote is not None:
                 undo.callback(self._remote.close)
-            self._timers = Timers(f"kvengine-{self.location}")
+            self._timers = Timers(f"kvengine-{self.name}")
             undo.callback(self._timers.close)
             self._timers.begin()
             self._make(source, disk)
             self._listening.begin()
-            error = self._wait_for_center()
+            error = self._wait_for_primary()
             if self._remote is not None:
                 if error is not None:
                     raise copied_error(error)
-                self._remote.tell(self.location, functools.partial(_report, self.tier))
+                self._remote.tell(self.name, functools.partial(_report, self.tier))
             undo.pop_all()
         self._closed = False
         fork_watch(self, Edge._after_fork)
@@ -157,7 +157,7 @@ class Edge(UpstreamCalls):
             if key is None or key.startswith(CATALOG):
                 tier.alarms += 1
 
-        self.tier = tier = Location(
+        self.tier = tier = EdgeNode(
             source,
             self.settings,
             monotonic=time.monotonic,
@@ -173,8 +173,8 @@ class Edge(UpstreamCalls):
             _end, tier, self._listening, self._timers, self._remote, self._own
         )
 
-    def _wait_for_center(self) -> Exception | None:
-        """Return when the center said where it is, so that the first read is not refused."""
+    def _wait_for_primary(self) -> Exception | None:
+        """Return when the primary said where it is, so that the first read is not refused."""
         deadline = time.monotonic() + self.settings.timeout_s
         while not self.tier.begun:
             error = self._listening.error
@@ -189,15 +189,15 @@ class Edge(UpstreamCalls):
             return DiskCache(path, self.settings.disk_bytes)
         except CorruptData as error:
             logger.warning(
-                "location %s: the copies in %s are damaged and are not used; remove the folder: %s",
-                self.location,
+                "edge %s: the copies in %s are damaged and are not used; remove the folder: %s",
+                self.name,
                 path,
                 error,
             )
             return None
 
     def _source(self) -> Any:
-        """Return what this location asks and listens to."""
+        """Return what this edge asks and listens to."""
         return upstream_of(self.upstream)
 
     def namespace(self, title: str) -> EdgeNamespace:
@@ -206,7 +206,7 @@ class Edge(UpstreamCalls):
         Raises:
             InvalidRequest: it can't be a title.
             NamespaceNotFound: there is none, and the database is read-only.
-            StoreClosed: the location was closed.
+            StoreClosed: the edge was closed.
         """
         self.check_usable()
         return self._namespace(self.upstream.namespace(title))
@@ -216,7 +216,7 @@ class Edge(UpstreamCalls):
 
         Raises:
             NamespaceNotFound: there is none.
-            StoreClosed: the location was closed.
+            StoreClosed: the edge was closed.
         """
         self.check_usable()
         return self._namespace(self.upstream.namespace_by_id(namespace_id))
@@ -267,7 +267,7 @@ class Edge(UpstreamCalls):
         return box[0]
 
     def wrote(self, keys: list[bytes] | None, version: int | None, *, lost: bool = False) -> None:
-        """A write through this location has changed keys.
+        """A write through this edge has changed keys.
 
         Args:
             keys: None: it is not known which.
@@ -279,7 +279,7 @@ class Edge(UpstreamCalls):
         self.tier.wrote(keys, version)
 
     def _newest(self) -> int | None:
-        """Return a version of the center behind all writes that were answered, without asking."""
+        """Return a version of the primary behind all writes that were answered, without asking."""
         upstream: Any = self.upstream
         while isinstance(upstream, Edge):
             upstream = upstream.upstream
@@ -296,7 +296,7 @@ class Edge(UpstreamCalls):
         if self._forked:
             self.check_usable()
         return EdgeStats(
-            self.location,
+            self.name,
             tier.counters,
             tier.position,
             tier.known_version - tier.position,
@@ -307,7 +307,7 @@ class Edge(UpstreamCalls):
         )
 
     def check_usable(self) -> None:
-        """Raise if the location was closed."""
+        """Raise if the edge was closed."""
         if self._closed:
             raise StoreClosed(self.tier.why_closed)
 
@@ -343,17 +343,17 @@ class Edge(UpstreamCalls):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<kvengine.Edge {self.location!r} of {self.upstream!r}>"
+        return f"<kvengine.Edge {self.name!r} of {self.upstream!r}>"
 
 
 def _end(
-    tier: Location,
+    tier: EdgeNode,
     listening: Listening,
     timers: Timers,
     remote: RemoteUpstream | None,
     own: RemoteDatabase | None,
 ) -> None:
-    """End what a location consists of; nothing here refers to the Edge, which may be gone."""
+    """End what an edge consists of; nothing here refers to the Edge, which may be gone."""
     tier.closed = True
     listening.close()
     tier.end()
@@ -366,8 +366,8 @@ def _end(
         own.close()
 
 
-def _report(tier: Location) -> dict[str, int]:
-    """Return what the center is told of a location."""
+def _report(tier: EdgeNode) -> dict[str, int]:
+    """Return what the primary is told of an edge."""
     counters = tier.counters
     return {
         "position": tier.position,
@@ -378,13 +378,13 @@ def _report(tier: Location) -> dict[str, int]:
 
 
 def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
-    """Return what a location asks.
+    """Return what an edge asks.
 
     Raises:
         StoreClosed: it was closed.
     """
     if isinstance(upstream, Database):
-        return upstream._center_of_locations()
+        return upstream._primary_for_edges()
     if isinstance(upstream, RemoteDatabase):
         return upstream.upstream()
     upstream.check_usable()

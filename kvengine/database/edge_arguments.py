@@ -1,4 +1,4 @@
-"""What a location is made with, checked.
+"""What an edge is made with, checked.
 
 Invariants:
 
@@ -15,14 +15,14 @@ from kvengine.errors import InvalidRequest, InvalidType
 
 def check_arguments(
     upstream: Any,
-    location: Any,
+    name: Any,
     always_current: Any,
     database: type,
     edge: type,
     remote: type,
     where: str = "",
 ) -> None:
-    """Refuse what no location can be made with.
+    """Refuse what no edge can be made with.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid.
@@ -32,10 +32,10 @@ def check_arguments(
             f"an upstream is a Database or an Edge{where}, what connect() gives, or a URL, "
             f"not {type(upstream).__name__}"
         )
-    if not isinstance(location, str):
-        raise InvalidType(f"a location's name must be str, not {type(location).__name__}")
-    if not location or not location.isprintable():
-        raise InvalidRequest(f"a location's name must have printable characters, not {location!r}")
+    if not isinstance(name, str):
+        raise InvalidType(f"an edge's name must be str, not {type(name).__name__}")
+    if not name or not name.isprintable():
+        raise InvalidRequest(f"an edge's name must have printable characters, not {name!r}")
     if not isinstance(always_current, bool):
         raise InvalidType(f"always_current must be True or False, not {always_current!r}")
     if always_current and not isinstance(upstream, database):
@@ -51,7 +51,5 @@ def make_settings(given: dict[str, Any]) -> Settings:
     unknown = given.keys() - Settings.__dataclass_fields__.keys()
     if unknown:
         names = ", ".join(Settings.__dataclass_fields__)
-        raise InvalidRequest(
-            f"a location has no setting {', '.join(sorted(unknown))}; it has {names}"
-        )
+        raise InvalidRequest(f"an edge has no setting {', '.join(sorted(unknown))}; it has {names}")
     return Settings(**given)

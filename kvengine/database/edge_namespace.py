@@ -1,4 +1,4 @@
-"""A namespace at a location.
+"""A namespace at an edge.
 
 Invariants:
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ValueRead(NamedTuple):
-    """A value, and what a location knows of it; of an absent key the version is 0."""
+    """A value, and what an edge knows of it; of an absent key the version is 0."""
 
     value: Any
     metadata: Any
@@ -50,7 +50,7 @@ def value_read(value: Any, shown: Shown) -> ValueRead:
 
 
 class EdgeNamespace(EdgeWriter):
-    """A namespace as a location shows it; see Edge.namespace().
+    """A namespace as an edge shows it; see Edge.namespace().
 
     Thread-safety: threads may share it.
     """
@@ -270,4 +270,4 @@ class EdgeNamespace(EdgeWriter):
         return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
-        return f"<kvengine.EdgeNamespace {self.id} at {self._edge.location!r}>"
+        return f"<kvengine.EdgeNamespace {self.id} at {self._edge.name!r}>"

@@ -1,4 +1,4 @@
-"""A namespace's reads at a location as C sees them."""
+"""A namespace's reads at an edge as C sees them."""
 
 from libc.stdint cimport uint64_t
 

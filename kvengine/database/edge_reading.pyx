@@ -1,4 +1,4 @@
-"""Reading a key at a location whose copy may be shown: no Python between the caller and the copy.
+"""Reading a key at an edge whose copy may be shown: no Python between the caller and the copy.
 
 Invariants:
 
@@ -32,10 +32,10 @@ cdef object not_cached = NOT_CACHED
 
 
 cdef class EdgeReader(Naming):
-    """The reads of a namespace that a location answers at once.
+    """The reads of a namespace that an edge answers at once.
 
     Args:
-        tier: the location.
+        tier: the edge.
         prefix: the five bytes that the namespace's keys begin with.
         limits: a kvengine.namespace.limits.Limits.
         meter: counts what is used.
@@ -123,10 +123,10 @@ cdef class EdgeReader(Naming):
         Args:
             key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
             type: "text", "json", "bytes" or "stream".
-            cache_ttl: seconds: how old the value may be, instead of the location's `cache_ttl_s`.
+            cache_ttl: seconds: how old the value may be, instead of the edge's `cache_ttl_s`.
                 Above 60 the reader gives up the bound of 60 seconds for this read.
             min_version: the value must be that of this version of the database or of a later one;
-                with the version of a write it is the written value, at every location.
+                with the version of a write it is the written value, at every edge.
             stale_if_error: seconds: how old the value may be if the upstream does not answer.
 
         Raises:

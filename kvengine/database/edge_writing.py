@@ -1,10 +1,10 @@
-"""What a namespace at a location does not answer itself: writes, lists, the log.
+"""What a namespace at an edge does not answer itself: writes, lists, the log.
 
 Invariants:
 
-* It goes to the center as it is; what a write changed is out of date here before the caller goes
+* It goes to the primary as it is; what a write changed is out of date here before the caller goes
   on, also if the write failed halfway.
-* A list, a count or a size is that of the center, so no read here is fresher.
+* A list, a count or a size is that of the primary, so no read here is fresher.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def gives_version(result: int) -> int:
 
 
 class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() has a type
-    """The part of a namespace at a location that the center answers.
+    """The part of a namespace at an edge that the primary answers.
 
     Thread-safety: threads may share it.
     """
@@ -70,7 +70,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         """The namespace at the upstream.
 
         Raises:
-            StoreClosed: the location was closed; nothing was asked or written.
+            StoreClosed: the edge was closed; nothing was asked or written.
         """
         self._edge.check_usable()
         return self._origin
@@ -99,7 +99,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         size: int | None = None,
         durability: Any = None,
     ) -> int:
-        """Store a value at the center and return its version; see Namespace.put()."""
+        """Store a value at the primary and return its version; see Namespace.put()."""
 
         def write() -> int:
             return int(
@@ -119,7 +119,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         return int(self._writing(key, write, gives_version))
 
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
-        """Delete a key at the center and return the version; see Namespace.delete()."""
+        """Delete a key at the primary and return the version; see Namespace.delete()."""
         self._single_flight.forget(key)
         return int(
             self._writing(
@@ -156,7 +156,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         return int(self._writing(key, lambda: self.origin.persist(key), gives_version))
 
     def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key at the center and return the value that it had; see Namespace.pop()."""
+        """Delete a key at the primary and return the value that it had; see Namespace.pop()."""
         self._single_flight.forget(key)
         found = self._writing(key, lambda: self.origin.pop(key, ABSENT_HERE, type=type))
         if found is not ABSENT_HERE:
@@ -276,7 +276,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
 
         Args:
             key: which is written; None: many.
-            write: does it at the center.
+            write: does it at the primary.
             version_of: gives the version in what it returns; None: it is not in there.
         """
         self._edge.check_usable()
@@ -301,7 +301,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
                     self._edge.wrote(names, version, lost=lost)
         return result
 
-    # -- what only the center knows
+    # -- what only the primary knows
 
     def list(
         self,
@@ -313,7 +313,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         start_after: str | None = None,
         delimiter: str | None = None,
     ) -> ListResult:
-        """Return a page of keys, from the center: no read here is fresher; see Namespace.list()."""
+        """Return a page of keys, from the primary; see Namespace.list()."""
         page: ListResult = self.origin.list(
             prefix,
             limit,
@@ -329,11 +329,11 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         return found
 
     def count(self, prefix: str = "") -> int:
-        """Return how many keys begin with a prefix, from the center; see Namespace.count()."""
+        """Return how many keys begin with a prefix, from the primary; see Namespace.count()."""
         return int(self.origin.count(prefix))
 
     def size(self) -> GroupSize:
-        """Return GroupSize(keys, bytes) of what lives, from the center; see Namespace.size()."""
+        """Return GroupSize(keys, bytes) of what lives, from the primary; see Namespace.size()."""
         found: GroupSize = self.origin.size()
         return found
 
@@ -352,7 +352,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         resume: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write all pairs to a file, as the center has them; see Namespace.export_file()."""
+        """Write all pairs to a file, as the primary has them; see Namespace.export_file()."""
         report: ExportReport = self.origin.export_file(
             file,
             format=format,
@@ -366,6 +366,6 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
     def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> Iterator[KeyChange]:
-        """Return an iterator over changes, from the center; see Namespace.watch()."""
+        """Return an iterator over changes, from the primary; see Namespace.watch()."""
         found: Iterator[KeyChange] = self.origin.watch(prefix, after=after, timeout=timeout)
         return found

@@ -10,7 +10,7 @@ Invariants:
 * While the breaker is open nobody waits for an answer but who asks as its probe.
 * Whoever comes from inside, such as a signal handler, waits for no code below it: while its thread
   holds the lock, which the answer would need, it gets a copy or an error at once.
-* A key in doubt is asked for once the version of the center is known, not before.
+* A key in doubt is asked for once the version of the primary is known, not before.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from kvengine.errors import StoreClosed, UpstreamUnavailable
 IN_DOUBT = (1 << 64) - 1  # the floor of all keys while it is not known
 carriers: set[int] = set()  # the threads of all upstreams that bring questions and answers
 FORKED = (
-    "this process was forked from the one that opened the location: make a new Edge here, after "
+    "this process was forked from the one that opened the edge: make a new Edge here, after "
     "the fork"
 )
 
 
 class Asking(Lookup, metaclass=ABCMeta):
-    """The questions of a location; the arguments are those of Reading.
+    """The questions of an edge; the arguments are those of Reading.
 
     Thread-safety: threads may share it.
     """
@@ -69,7 +69,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         self.floors = Floors(settings.floor_groups)
         self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
         self._in_flight: dict[bytes, Flight] = {}
-        self.why_closed = "the location was closed"
+        self.why_closed = "the edge was closed"
         self._unsettled: list[Reader] = []  # who waits until no key is in doubt
         self._settling_since = float("-inf")
         self._settler = 0  # the thread that is about to ask for the version
@@ -112,7 +112,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         if self.closed:
             return StoreClosed(self.why_closed)
         if not self.begun:
-            return UpstreamUnavailable("this location has not reached the center since it began")
+            return UpstreamUnavailable("this edge has not reached the primary since it began")
         if is_inside:
             return UpstreamUnavailable("this read came from inside another: read once more")
         return None
@@ -173,7 +173,7 @@ class Asking(Lookup, metaclass=ABCMeta):
     # -- doubts
 
     def _settle(self, readers: Sequence[Reader] = ()) -> None:
-        """Ask for the version of the center, as the floor of keys in doubt; then for readers."""
+        """Ask for the version of the primary, as the floor of keys in doubt; then for readers."""
         with self._lock:
             now = self._monotonic()
             is_admitted = self.breaker.admits(now)
@@ -295,7 +295,7 @@ class Asking(Lookup, metaclass=ABCMeta):
             self._settle()
 
     def _end_waiting(self, error: Exception) -> None:
-        """Let nobody wait any more: the upstream does not answer, or this location ends."""
+        """Let nobody wait any more: the upstream does not answer, or this edge ends."""
         with self._lock:
             flights = list(self._in_flight.values())
             self._in_flight.clear()

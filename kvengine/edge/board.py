@@ -1,4 +1,4 @@
-"""The board: recent changes, for the locations that listen to this place.
+"""The board: recent changes, for the edges that listen to this place.
 
 Invariants:
 

@@ -1,10 +1,10 @@
-"""The circuit breaker between a location and its upstream: who is known not to answer is not asked.
+"""The circuit breaker between an edge and its upstream: who is known not to answer is not asked.
 
 The polls for news say whether the upstream answers: there is always one under way.  When they
 fail and no question was answered meanwhile, the breaker opens: readers get what is held, marked
 STALE, or the error, at once.  It closes with the first poll that is answered.  So that a place
 whose news are blocked still gets answers, one question at a time may go out as a probe, after
-pauses that grow, by chance a little different for each location; who asked it waits for `grace_s`.
+pauses that grow, by chance a little different for each edge; who asked it waits for `grace_s`.
 
 Invariants:
 
@@ -29,10 +29,10 @@ class Breaker:
     """Says whether the upstream may be asked.
 
     Args:
-        settings: of the location.
+        settings: of the edge.
         chance: gives a number from 0 to 1.
 
-    Thread-safety: under the lock of the location; `error` may be read without.
+    Thread-safety: under the lock of the edge; `error` may be read without.
     """
 
     def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:

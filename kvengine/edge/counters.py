@@ -1,4 +1,4 @@
-"""What a location has done, counted; and how long changes took to reach it."""
+"""What an edge has done, counted; and how long changes took to reach it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """Counts of a location since it began.
+    """Counts of an edge since it began.
 
     Reads are `memory_hits + disk_hits + misses + revalidations + stale + errors`; a read that
     waits for the question of another counts as a miss of its own.
@@ -106,7 +106,7 @@ class Counters:
         return self.read_late / changes if changes else 0.0
 
     def add(self, other: Counters) -> None:
-        """Add the counts of another location."""
+        """Add the counts of another edge."""
         for one in fields(self):
             if one.name == "propagation":
                 self.propagation.merge(other.propagation)

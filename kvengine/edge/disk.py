@@ -1,4 +1,4 @@
-"""Copies on disk: what a location holds survives its restart.
+"""Copies on disk: what an edge holds survives its restart.
 
     b"k" + key    a copy: (version, as_of, expires_at, size of the metadata), metadata, value
     b"p"          (position, covered_from): which changes have been applied to the copies
@@ -8,8 +8,8 @@ Invariants:
 * The log of the store keeps its order, whatever ends the process: a position that is there was
   preceded by every drop that belongs to it.
 * The oldest copies go first when there is no room; a copy that is written again is young again.
-* A copy that is damaged is no copy; nor is one of an earlier life that the center, when this life
-  began, was behind: the center was restored from a backup, and may not have that value.
+* A copy that is damaged is no copy; nor is one of an earlier life that the primary, when this life
+  began, was behind: the primary was restored from a backup, and may not have that value.
 * If the disk fails, nothing more is read from it or written to it until the next start: what could
   not be dropped is never shown, and the position on disk stays before it.
 """
@@ -47,11 +47,11 @@ class DiskCache:
         room: how many bytes of keys and values it may hold.
 
     Raises:
-        StoreLocked: another location uses the folder.
+        StoreLocked: another edge uses the folder.
         NotAStore: the folder holds other files.
         CorruptData: it is damaged; remove the folder, it holds only copies.
 
-    Thread-safety: threads may get; they change it under the lock of the location.
+    Thread-safety: threads may get; they change it under the lock of the edge.
     """
 
     def __init__(self, path: Any, room: int) -> None:
@@ -61,7 +61,7 @@ class DiskCache:
         else:
             self.store = Store(path, exclusive=True, **options)
         self._opened_at = self.store.version  # of its own versions; up to here are earlier lives
-        self._origin: float = INFINITE  # where the center was when this life began
+        self._origin: float = INFINITE  # where the primary was when this life began
         self._room, self._written, self._saved = room, 0, 0
         self._failed = False
         self.position: tuple[int, int] | None = None
@@ -77,7 +77,7 @@ class DiskCache:
             self.position = POSITION.unpack(data)
             self._saved = self.position[0]
         elif next(iter(self.store.keys()), None) is not None:
-            raise NotAStore(f"{path} is a store with other things than a location's copies")
+            raise NotAStore(f"{path} is a store with other things than an edge's copies")
 
     def get(self, key: bytes) -> CacheEntry | None:
         """Return the copy of a key."""
@@ -108,10 +108,10 @@ class DiskCache:
         return entry is None or entry.version <= self._opened_at
 
     def begin(self, origin_version: int) -> None:
-        """A life of the location begins, and the center is at a version."""
+        """A life of the edge begins, and the primary is at a version."""
         self._origin = origin_version
         if self.position is not None and self.position[0] > origin_version:
-            self.clear()  # the center is another one, or was restored from a backup
+            self.clear()  # the primary is another one, or was restored from a backup
 
     def keep(self, key: bytes, held: CacheEntry) -> None:
         """Write a copy."""

@@ -1,4 +1,4 @@
-"""EdgeCache: what a location holds of its upstream, in memory and, if it has a folder, on disk.
+"""EdgeCache: what an edge holds of its upstream, in memory and, if it has a folder, on disk.
 
 Invariants:
 
@@ -23,9 +23,9 @@ LARGEST_SHARE = 16  # a value larger than one part in so many is not held in mem
 
 
 class EdgeCache:
-    """What a location holds.
+    """What an edge holds.
 
-    Thread-safety: threads may get; they change it under the lock of the location.
+    Thread-safety: threads may get; they change it under the lock of the edge.
     """
 
     def __init__(

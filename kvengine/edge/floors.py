@@ -1,10 +1,10 @@
-"""Floors: which versions a location must not go below, whatever its upstream says.
+"""Floors: which versions an edge must not go below, whatever its upstream says.
 
 A floor is kept for a group of keys, those with the same checksum modulo the number of groups, so
 memory is bounded; keys that share a group only make some answers be asked for again.
 
 A write whose version is not known puts its keys in doubt: their floor is the version that the
-center has when it is asked after that.
+primary has when it is asked after that.
 
 Invariants:
 
@@ -23,12 +23,12 @@ EVERY = -1  # the group of all keys
 
 
 class Floors:
-    """Versions below which a location does not go.
+    """Versions below which an edge does not go.
 
     Args:
         groups: how many floors there are, eight bytes each; a power of two.
 
-    Thread-safety: under the lock of the location.
+    Thread-safety: under the lock of the edge.
     """
 
     def __init__(self, groups: int = GROUPS) -> None:
@@ -68,11 +68,11 @@ class Floors:
 
     @property
     def has_doubts(self) -> bool:
-        """True if the version of the center is wanted."""
+        """True if the version of the primary is wanted."""
         return bool(self._doubts)
 
     def settle(self, version: int, count: int) -> None:
-        """The center was at a version, or behind it, when there had been so many doubts."""
+        """The primary was at a version, or behind it, when there had been so many doubts."""
         for group, number in list(self._doubts.items()):
             if number <= count:
                 if group == EVERY:

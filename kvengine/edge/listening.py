@@ -1,11 +1,11 @@
-"""Listening: the series of polls by which a location hears what has changed.
+"""Listening: the series of polls by which an edge hears what has changed.
 
 Invariants:
 
 * One poll is under way, or one is planned; an answer to an older one changes nothing that is newer.
 * Each poll asks from the version that was reached, so whatever is lost, sent twice or late, the
   next one mends it.
-* After a failure the pauses grow, by chance a little different for each location.
+* After a failure the pauses grow, by chance a little different for each edge.
 * What `error` says here, readers were told before: the breaker knows it first.
 """
 
@@ -16,16 +16,16 @@ import threading
 from collections.abc import Callable
 
 from kvengine.edge.board import Later
-from kvengine.edge.location import Location
 from kvengine.edge.messages import News
+from kvengine.edge.node import EdgeNode
 from kvengine.edge.reading import Upstream
 
 
 class Listening:
-    """Keeps a location informed by its upstream.
+    """Keeps an edge informed by its upstream.
 
     Args:
-        location: what hears.
+        edge: what hears.
         upstream: whom it asks.
         monotonic: tells the time, in seconds.
         later: calls a function after some seconds.
@@ -36,14 +36,14 @@ class Listening:
 
     def __init__(
         self,
-        location: Location,
+        edge: EdgeNode,
         upstream: Upstream,
         *,
         monotonic: Callable[[], float],
         later: Later,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._location, self._upstream = location, upstream
+        self._edge, self._upstream = edge, upstream
         self._monotonic, self._later, self._chance = monotonic, later, chance
         self._lock = threading.Lock()
         self._polls = 0
@@ -54,16 +54,16 @@ class Listening:
     @property
     def connected(self) -> bool:
         """True if the last poll was answered."""
-        return self._location.begun and self.error is None
+        return self._edge.begun and self.error is None
 
     def begin(self) -> None:
-        """Set out: learn where the center is now, then poll."""
+        """Set out: learn where the primary is now, then poll."""
         with self._lock:
             if self._closed:
                 return
             self._polls += 1
             number = self._polls
-        self._later(self._location.settings.timeout_s, lambda: self._overdue(number, self.begin))
+        self._later(self._edge.settings.timeout_s, lambda: self._overdue(number, self.begin))
         self._upstream.origin_version(lambda version: self._learned(number, version))
 
     def close(self) -> None:
@@ -71,13 +71,13 @@ class Listening:
         self._closed = True
 
     def _learned(self, number: int, version: int | Exception) -> None:
-        if self._closed or self._location.begun:
+        if self._closed or self._edge.begun:
             return
         if isinstance(version, Exception):
             if number == self._polls:
                 self._after_failure(version, self.begin)
-        else:  # a late answer will do: it was asked after the location began
-            self._location.begin(version)
+        else:  # a late answer will do: it was asked after the edge began
+            self._edge.begin(version)
             self.poll()
 
     def poll(self) -> None:
@@ -88,10 +88,10 @@ class Listening:
             self._polls += 1
             number = self._polls
         sent = self._monotonic()
-        settings = self._location.settings
+        settings = self._edge.settings
         self._later(settings.hold_s + settings.grace_s, lambda: self._overdue(number, self.poll))
         self._upstream.poll(
-            self._location.position, settings.hold_s, lambda news: self._heard(number, sent, news)
+            self._edge.position, settings.hold_s, lambda news: self._heard(number, sent, news)
         )
 
     def _heard(self, number: int, sent: float, news: News | Exception) -> None:
@@ -102,12 +102,12 @@ class Listening:
             if is_next:
                 self._after_failure(news, self.poll)
             return
-        went_on = self._location.hear(news, sent + news.waited)
+        went_on = self._edge.hear(news, sent + news.waited)
         if not is_next:
             return
-        self._location.poll_answered()
+        self._edge.poll_answered()
         self.error = None
-        if went_on and news.upto >= self._location.position:
+        if went_on and news.upto >= self._edge.position:
             self._failures = 0
             self.poll()
         else:  # the upstream is behind, or answers another question: do not spin
@@ -118,12 +118,12 @@ class Listening:
             self._after_failure(TimeoutError("no answer to a poll"), again)
 
     def _after_failure(self, error: Exception, again: Callable[[], None]) -> None:
-        self._location.poll_failed(error)
+        self._edge.poll_failed(error)
         self.error = error
         self._pause(again)
 
     def _pause(self, again: Callable[[], None]) -> None:
-        settings = self._location.settings
+        settings = self._edge.settings
         with self._lock:
             if self._closed:
                 return

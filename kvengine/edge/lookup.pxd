@@ -1,4 +1,4 @@
-"""What a location holds, as the compiled readers of it see it."""
+"""What an edge holds, as the compiled readers of it see it."""
 
 from libc.stdint cimport uint64_t
 
@@ -9,7 +9,7 @@ cdef class CacheEntry:
     cdef readonly bytes metadata
     cdef readonly object expires_at
     cdef readonly uint64_t version  # 0: absent
-    cdef readonly uint64_t as_of    # it was the newest at this version of the center
+    cdef readonly uint64_t as_of    # it was the newest at this version of the primary
     cdef readonly double checked    # ... which was at this moment
     cdef public double read_at
     cdef public bint from_disk

@@ -59,16 +59,16 @@ cdef class CacheEntry:
 
 
 cdef class Lookup:
-    """What is held, and what is known of its age; the base of a location.
+    """What is held, and what is known of its age; the base of an edge.
 
     heard: when nothing newer than `position` was there.
     position: changes up to this version have been applied to the copies.
     covered_from: of copies as of this version or a later one, no change was missed.
-    floor: nothing older than this version of the center is shown.
-    known_version: the highest version of the center that was heard of.
+    floor: nothing older than this version of the primary is shown.
+    known_version: the highest version of the primary that was heard of.
     alarms: counts what makes compiled readers look again whether they may read.
 
-    Thread-safety: threads may look; it is changed under the lock of the location.
+    Thread-safety: threads may look; it is changed under the lock of the edge.
     """
 
     def __init__(self, copies, settings, monotonic, wall) -> None:

@@ -1,10 +1,10 @@
-"""What a location and its upstream say to each other.  Plain data; nothing here acts.
+"""What an edge and its upstream say to each other.  Plain data; nothing here acts.
 
     want, answer    a key is asked for, and what the upstream knows of it
     poll, news      what has changed since a version?
 
-Versions are those of the center's log everywhere.  Ages are lengths of time, so the clocks of two
-machines need not agree; a location takes an age off the moment, on its own clock, at which it sent
+Versions are those of the primary's log everywhere.  Ages are lengths of time, so the clocks of two
+machines need not agree; an edge takes an age off the moment, on its own clock, at which it sent
 the question, which makes everything look a little older than it is and never younger.
 """
 
@@ -18,10 +18,10 @@ NEVER = float("-inf")  # a moment: nothing is known since
 
 
 class Want(NamedTuple):
-    """A key that a location asks for."""
+    """A key that an edge asks for."""
 
     key: bytes
-    floor: int = 0  # an answer that is true only of an older version of the center is of no use
+    floor: int = 0  # an answer that is true only of an older version of the primary is of no use
     known: int = 0  # the asker holds the value of this version: it need not be sent again
     within_s: float = 0.0  # how old the answer may be
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     """What an upstream knows of a key: its value, or that it is absent (`version` is 0)."""
 
     version: int  # of the value
-    as_of: int  # it was the newest at this version of the center
+    as_of: int  # it was the newest at this version of the primary
     age: float  # seconds: how long ago it was the newest, at the most
     value: bytes | None = None  # None: absent, or the asker has it
     metadata: bytes = b""
@@ -51,7 +51,7 @@ class Notice(NamedTuple):
 
 
 class News(NamedTuple):
-    """What has changed between two versions of the center."""
+    """What has changed between two versions of the primary."""
 
     after: int
     upto: int  # there is no other change up to this version
@@ -70,11 +70,11 @@ class Shown(NamedTuple):
     version: int  # 0: absent
     age: float  # seconds: how long ago it was the newest, at the most
     status: str  # HIT, MISS, REVALIDATE, STALE
-    as_of: int  # it was the newest at this version of the center
+    as_of: int  # it was the newest at this version of the primary
 
 
 class Upstream(Protocol):
-    """Where a location gets what it does not hold: the center, or another location."""
+    """Where an edge gets what it does not hold: the primary, or another edge."""
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead.
@@ -86,4 +86,4 @@ class Upstream(Protocol):
         """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
 
     def origin_version(self, done: Done) -> None:
-        """Call `done` with the newest version of the center, asked now."""
+        """Call `done` with the newest version of the primary, asked now."""

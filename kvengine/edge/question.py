@@ -19,7 +19,7 @@ class Ask(NamedTuple):
     """What a reader wants."""
 
     ttl: float  # seconds: how old it may be
-    floor: int = 0  # it must be true of this version of the center, or of a later one
+    floor: int = 0  # it must be true of this version of the primary, or of a later one
     stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
 
 

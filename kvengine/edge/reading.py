@@ -1,4 +1,4 @@
-"""Reading at a location: from copies, or from what the upstream answers.
+"""Reading at an edge: from copies, or from what the upstream answers.
 
 Invariants:
 
@@ -163,7 +163,7 @@ class Reading(Asking):
         tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
         rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
         for flight in tired:
-            error = f"the upstream is behind this location: it is not at version {flight.floor}"
+            error = f"the upstream is behind this edge: it is not at version {flight.floor}"
             self._failed([flight], UpstreamUnavailable(error))
         if rest:
             self._counters.retries += len(rest)

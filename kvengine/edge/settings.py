@@ -1,4 +1,4 @@
-"""Every setting of a location: its unit, its default, and why that default."""
+"""Every setting of an edge: its unit, its default, and why that default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kvengine.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Settings of one location.
+    """Settings of one edge.
 
     Raises:
         InvalidRequest: a setting has a value outside its range.
@@ -27,7 +27,7 @@ class Settings:
     timeout_s: float = 10.0  # how long a reader waits for the upstream
     retry_s: float = 0.05  # after news failed; then twice as long each time ...
     retry_max_s: float = 5.0  # ... up to this
-    board_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this location
+    board_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this edge
     push_bytes: int = 4096  # values up to this size come with the news of their change
     floor_groups: int = 1 << 14  # see floors.py
 

@@ -36,7 +36,7 @@ def read(namespace: Namespace, key: str, kind: str, least: int = 0) -> Any:
     Args:
         namespace, key: where.
         kind: one of TYPES.
-        least: a version that a location has to know.
+        least: a version that an edge has to know.
     """
     if without_alias(kind) not in TYPES:
         raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")

@@ -61,6 +61,6 @@ def import_key(number: int, digest: bytes) -> bytes:
     return import_prefix(number) + digest
 
 
-def is_for_locations(key: bytes) -> bool:
-    """True for the keys that locations hold: values, the catalog, and tokens."""
+def is_for_edges(key: bytes) -> bool:
+    """True for the keys that edges hold: values, the catalog, and tokens."""
     return key.startswith((DATA, CATALOG, TOKENS))

@@ -138,7 +138,7 @@ cdef class NamespaceReader(Naming):
             type: "text" (UTF-8; what is not is replaced by U+FFFD), "json", "bytes" (or
                 "arrayBuffer", as in a Worker), or "stream" (a binary file that copies only what
                 is read).
-            cache_ttl: seconds for which a location may keep the value; checked here, and of no
+            cache_ttl: seconds for which an edge may keep the value; checked here, and of no
                 other effect: a database is not a cache.
 
         Raises:

@@ -1,1 +1,1 @@
-"""The server: Cloudflare's REST API, workerd's KV protocol, locations, a console."""
+"""The server: Cloudflare's REST API, workerd's KV protocol, edges, a console."""

@@ -1,4 +1,4 @@
-"""What the endpoints of a process stand on: a database or a location, and who may use it.
+"""What the endpoints of a process stand on: a database or an edge, and who may use it.
 
 Invariants:
 
@@ -31,10 +31,10 @@ from kvengine.server.shared import Shared
 
 
 class Backend:
-    """A database or a location of one, as endpoints use it.
+    """A database or an edge of one, as endpoints use it.
 
     Args:
-        db: where keys are read; of an edge server the location.
+        db: where keys are read; of an edge server the edge.
         account: whose it is, 32 hex digits.
         access: tells whose a request is.
         key_writes: how often a key may be written.
@@ -63,7 +63,7 @@ class Backend:
     def database(self) -> Database:
         """The database; an edge server has none, and its endpoints forward what needs it."""
         if isinstance(self.db, Edge):
-            raise KvError("a location does not answer this itself")  # a mistake of ours
+            raise KvError("an edge does not answer this itself")  # a mistake of ours
         return self.db
 
     @property
@@ -94,7 +94,7 @@ class Backend:
 
         Raises:
             Refused: it may not, or too much is under way.
-            UpstreamUnavailable: a location can't find out.
+            UpstreamUnavailable: an edge can't find out.
         """
         header = request.header(b"authorization") if header is None else header
         principal = await self.access.admit(header, namespace_id, **wanted)

@@ -4,7 +4,7 @@ Invariants:
 
 * The database is closed after the last answer, so its lock is free when the process ends.
 * SIGTERM and SIGINT stop it; SIGHUP replaces the program by a new one with the same socket; also
-  while a location waits for its center.
+  while an edge waits for its primary.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def run(settings: ServerSettings, told: Told) -> None:
 async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
     """Serve, and return the signal that ended it."""
     ending = signals()
-    is_center = settings.upstream is None
-    place = center_site(settings) if is_center else location_site(settings, ending)
+    is_primary = settings.upstream is None
+    place = primary_site(settings) if is_primary else edge_site(settings, ending)
     try:
         async with place as (site, start):
             server = Server(site, [listener])
@@ -103,10 +103,10 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
 
 
 @asynccontextmanager
-async def center_site(
+async def primary_site(
     settings: ServerSettings, shared: Shared | None = None, account: str | None = None
 ) -> AsyncIterator[tuple[Site, Start]]:
-    """Open the database of a center; give what serves it.
+    """Open the database of a primary; give what serves it.
 
     Args:
         settings: of the server.
@@ -128,13 +128,13 @@ async def center_site(
 
 
 @asynccontextmanager
-async def location_site(
+async def edge_site(
     settings: ServerSettings, ending: asyncio.Future[int]
 ) -> AsyncIterator[tuple[Site, Start]]:
-    """Open a location; give what serves it.
+    """Open an edge; give what serves it.
 
     Raises:
-        CancelledError: *ending* was done while the location waited for its center.
+        CancelledError: *ending* was done while the edge waited for its primary.
     """
     url = settings.upstream or ""
     verify = trust(settings.upstream_ca)
@@ -142,7 +142,7 @@ async def location_site(
         open_edge(
             url,
             token=settings.upstream_token,
-            location=settings.location,
+            name=settings.name,
             path=settings.data or None,
             verify=verify,
             memory_bytes=settings.memory_bytes,
@@ -169,7 +169,7 @@ def raise_open_files(wanted: int) -> None:
 
 
 def trust(file: str | None) -> ssl.SSLContext | bool:
-    """Return which centers a location trusts: those that a PEM file vouches for; None: the usual.
+    """Return which primaries an edge trusts: those that a PEM file vouches for; None: the usual.
 
     Raises:
         InvalidRequest: it is no PEM file of certificates.

@@ -14,13 +14,15 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, no
 class ServerSettings:
     """How a server runs; the options of `kvengine serve`."""
 
-    data: str  # folder of the database; of a location: of its copies, "" if they are in memory only
+    data: str  # folder of the database; of an edge: of its copies, "" if they are in memory only
     limits: str = "strict"
     durability: str = "group"
-    upstream: str | None = None  # URL of the center; the server is a location then
+    upstream: str | None = None  # URL of the primary; the server is an edge then
     upstream_token: str | None = None
-    upstream_ca: str | None = None  # PEM file with who vouches for the center; None: the usual ones
-    location: str = "edge"
+    upstream_ca: str | None = (
+        None  # PEM file with who vouches for the primary; None: the usual ones
+    )
+    name: str = "edge"
     memory_bytes: int = 256 << 20  # for copies
     workers: int = 0  # processes that serve; 0: this one does
     log_format: str = "text"
@@ -56,7 +58,7 @@ class ServerSettings:
         if (self.certificate is None) != (self.private_key is None):
             raise InvalidRequest("TLS needs both a certificate and its private key")
         if self.upstream is not None and self.workers:
-            raise InvalidRequest("a location is one process; workers are for a center")
+            raise InvalidRequest("an edge is one process; workers are for a primary")
 
     @property
     def url(self) -> str:

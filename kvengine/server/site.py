@@ -41,17 +41,17 @@ class Site:
     Args:
         backend: what the endpoints stand on.
         settings: of the server.
-        center: of a location: answers what it does not answer itself.
+        primary: of an edge: answers what it does not answer itself.
     """
 
     def __init__(
         self,
         backend: Backend,
         settings: ServerSettings,
-        center: Endpoint | None = None,
+        primary: Endpoint | None = None,
     ) -> None:
         self.backend, self.settings = backend, settings
-        self._center = None if center is None else Admitted(backend, center)
+        self._primary = None if primary is None else Admitted(backend, primary)
         self.figures = Figures(backend)
         self.ready = Ready(backend)
         self.observers: list[Observer] = [self.figures.observe]
@@ -79,11 +79,11 @@ class Site:
         }
         console = Console(nothing_here)
         endpoints |= {b"": console, b"console": console}
-        if self._center is None:
+        if self._primary is None:
             endpoints[b"v1"] = self._v1()
         else:
-            rest, workerd = EdgeEndpoint(rest, self._center), EdgeEndpoint(workerd, self._center)
-            endpoints[b"v1"] = self._center
+            rest, workerd = EdgeEndpoint(rest, self._primary), EdgeEndpoint(workerd, self._primary)
+            endpoints[b"v1"] = self._primary
         endpoints |= {b"client": rest, b"workerd": workerd}
         # A browser does not reach a Unix socket.
         is_exposed = self.settings.is_open and self.settings.unix_socket is None

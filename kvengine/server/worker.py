@@ -27,7 +27,7 @@ import uvloop
 
 from kvengine.errors import KvError
 from kvengine.server.http.incoming import give_back_large_blocks
-from kvengine.server.main import center_site, signals
+from kvengine.server.main import primary_site, signals
 from kvengine.server.monitoring import logs
 from kvengine.server.serving import Server
 from kvengine.server.settings import ServerSettings
@@ -40,7 +40,7 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
     """Serve until a signal says otherwise."""
     ending = signals()
     listener = socket.socket(fileno=order["descriptor"])
-    async with center_site(settings, shared_of(order), order["account"]) as (site, start):
+    async with primary_site(settings, shared_of(order), order["account"]) as (site, start):
         server = Server(site, [listener])
         await server.start()
         gc.freeze()

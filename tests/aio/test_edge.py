@@ -1,4 +1,4 @@
-"""A location for asyncio: the same answers, and no thread for what is in memory."""
+"""An edge for asyncio: the same answers, and no thread for what is in memory."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ import kvengine
 import kvengine.aio
 from kvengine import InvalidRequest, InvalidType, KvError, NamespaceNotFound, StoreClosed
 
-OF_A_LOCATION = {"ask", "ask_many", "check_usable", "wait", "wrote"}
+OF_AN_EDGE = {"ask", "ask_many", "check_usable", "wait", "wrote"}
 
 
 def public(cls):
@@ -20,12 +20,12 @@ def public(cls):
 
 
 def run(test, **settings):
-    """Run a coroutine function that takes a database, and a location of it."""
+    """Run a coroutine function that takes a database, and an edge of it."""
 
     async def main():
         async with (
             kvengine.aio.Database.in_memory() as db,
-            kvengine.aio.Edge(db, location="fra", **settings) as edge,
+            kvengine.aio.Edge(db, name="fra", **settings) as edge,
         ):
             return await test(db, edge)
 
@@ -38,7 +38,7 @@ async def until(condition):
 
 
 def test_every_method_is_there():
-    assert public(kvengine.Edge) - OF_A_LOCATION == public(kvengine.aio.Edge)
+    assert public(kvengine.Edge) - OF_AN_EDGE == public(kvengine.aio.Edge)
 
 
 def test_it_answers_as_the_other_one_does():
@@ -158,9 +158,9 @@ class Slow:
 
     def __init__(self, edge):
         self.tier = edge._inner.tier
-        self.center, self.held, self.asked = self.tier._upstream, [], 0
+        self.primary, self.held, self.asked = self.tier._upstream, [], 0
         self.tier._upstream = SimpleNamespace(
-            fetch=self.fetch, poll=self.center.poll, origin_version=self.center.origin_version
+            fetch=self.fetch, poll=self.primary.poll, origin_version=self.primary.origin_version
         )
 
     def fetch(self, wants, done):
@@ -170,7 +170,7 @@ class Slow:
     def let_go(self):
         held, self.held = self.held, []
         for wants, done in held:
-            self.center.fetch(wants, done)
+            self.primary.fetch(wants, done)
 
 
 async def wait_for(condition):
@@ -249,7 +249,7 @@ def test_own_writes_are_read_and_changes_come():
 def test_streams_filling_and_watching():
     async def test(db, edge):
         kv = await edge.namespace("n")
-        async with kvengine.aio.Edge(edge, location="leaf") as leaf:
+        async with kvengine.aio.Edge(edge, name="leaf") as leaf:
             below = await leaf.namespace("n")
             watching = asyncio.create_task(anext(below.watch(after=0)))
             assert await below.get_or_set("k", lambda: "made") == "made"
@@ -287,7 +287,7 @@ def test_opening_and_closing(tmp_path):
             ):
                 with pytest.raises(StoreClosed):
                     await call
-            lazy = kvengine.aio.Edge(kvengine.aio.Edge(db, location="up"), location="down")
+            lazy = kvengine.aio.Edge(kvengine.aio.Edge(db, name="up"), name="down")
             first, second = await asyncio.gather(lazy.namespace("n"), lazy.namespace("n"))
             assert first is second
             await lazy.close()

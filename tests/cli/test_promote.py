@@ -45,7 +45,7 @@ def test_a_replica_is_promoted_without_its_source(process, data, replica):
 
 
 def test_a_server_that_is_killed_is_replaced_by_its_replica(process, data, tmp_path):
-    """The whole case: the center is gone for good, and so is the process of the follower."""
+    """The whole case: the primary is gone for good, and so is the process of the follower."""
     from tests.server.running import TOKEN, running
 
     with running(limits="relaxed") as server:

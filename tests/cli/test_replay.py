@@ -30,22 +30,22 @@ def trace(tmp_path: Path) -> str:
 
 
 def test_the_report(run, trace: str) -> None:
-    result = run("replay", trace, "--locations", "4", "--regions", "2")
+    result = run("replay", trace, "--edges", "4", "--regions", "2")
     assert (result.exit_code, result.stderr.count("Traceback")) == (0, 0)
     assert "402 requests, 7 keys, 89.8 % reads" in result.stdout
     assert re.search(r"^reads +361 \(0 not answered\)$", result.stdout, re.MULTILINE)
     assert re.search(r"^writes +41 \(0 not acknowledged\)$", result.stdout, re.MULTILINE)
-    for what in ("hits at locations", "hits at regions", "load of the center", "stale reads"):
+    for what in ("hits at edges", "hits at regions", "load of the primary", "stale reads"):
         assert re.search(rf"^{what} +\d", result.stdout, re.MULTILINE)
     assert re.search(
-        r"^a change was at a location after +p50 .* p99 .* max ", result.stdout, re.MULTILINE
+        r"^a change was at an edge after +p50 .* p99 .* max ", result.stdout, re.MULTILINE
     )
     assert re.search(r"^promises broken +0 in 361 reads$", result.stdout, re.MULTILINE)
 
 
 def test_the_same_seed_gives_the_same_report(run, trace: str) -> None:
     def report(*options: str) -> dict:
-        found = json.loads(run("replay", trace, "--json", "--locations", "9", *options).stdout)
+        found = json.loads(run("replay", trace, "--json", "--edges", "9", *options).stdout)
         assert found["trace"] == {
             "name": trace, "requests": 402, "keys": 7, "reads": 361, "writes": 40,
         }  # fmt: skip
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_report(run, trace: str) -> None:
 
     assert report("--seed", "5") == report("--seed", "5")
     assert report("--seed", "5")["latency"] != report("--seed", "6")["latency"]
-    assert report()["locations"] == 9
+    assert report()["edges"] == 9
 
 
 def test_the_figures_add_up(run, trace: str) -> None:
@@ -62,7 +62,7 @@ def test_the_figures_add_up(run, trace: str) -> None:
     assert len(series["ends"]) == len(series["hits"]) == 60
     step = series["ends"][1] - series["ends"][0]
     assert sum(rate * step for rate in series["reads_per_s"]) == pytest.approx(361, rel=0.01)
-    assert 0 < found["hit_ratio"]["locations"] < 1
+    assert 0 < found["hit_ratio"]["edges"] < 1
     assert found["regions"] == found["hit_ratio"]["regions"] == 0
     assert found["propagation"]["max"] > 0
 
@@ -72,9 +72,9 @@ def test_more_memory_gives_more_hits(run, tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"".join(b"%d,1000\n" % (n % 100) for n in range(3000))))
     ratios = []
     for memory in ("20kB", "1MB"):
-        options = ("--locations", "1", "--regions", "0", "--memory", memory, "--json")
+        options = ("--edges", "1", "--regions", "0", "--memory", memory, "--json")
         result = run("replay", str(path), *options)
-        ratios.append(json.loads(result.stdout)["hit_ratio"]["locations"])
+        ratios.append(json.loads(result.stdout)["hit_ratio"]["edges"])
     assert ratios[0] < 0.5
     assert ratios[1] > 0.9
 
@@ -89,9 +89,9 @@ def test_values_are_there_before_they_are_read_but_not_before_they_are_written()
     data = b"0,get,read,5\n0,put,written,6\n1,get,read,7\n2,get,written,\n"
     work = Replay(
         read_trace(io.BytesIO(data), "trace"),
-        locations=1, regions=0, seed=0, memory_bytes=1 << 20, value_bytes=9,
+        edges=1, regions=0, seed=0, memory_bytes=1 << 20, value_bytes=9,
     )  # fmt: skip
-    store = work.world.center.store
+    store = work.world.primary.store
     assert (len(store.get(b"read")), store.get(b"written")) == (5, None)
     assert work.run().violations == []
     assert (len(store.get(b"read")), len(store.get(b"written"))) == (5, 6)
@@ -152,7 +152,7 @@ def test_without_matplotlib_nothing_is_begun(run, trace: str, tmp_path: Path, wi
         (("--plot", "a.pdf"), "ends in neither .png nor .svg"),
         (("--plot", "/nowhere/a.png"), "is in no folder that exists"),
         (("--memory", "much"), "'much' is not a size; expected for example 500kB or 8MB"),
-        (("--locations", "0"), "0 is not in the range"),
+        (("--edges", "0"), "0 is not in the range"),
         (("--rate", "0"), "0"),
     ],
 )
@@ -174,9 +174,9 @@ def test_bad_traces_are_refused(process, trace: str, tmp_path: Path) -> None:
 
 
 def test_a_broken_promise_gives_exit_code_1(run, trace: str, monkeypatch) -> None:
-    from kvengine.edge.location import Location
+    from kvengine.edge.node import EdgeNode
 
-    monkeypatch.setattr(Location, "_apply", lambda *_args: None)
+    monkeypatch.setattr(EdgeNode, "_apply", lambda *_args: None)
     result = run("replay", trace, "--rate", "3")
     assert result.exit_code == 1
     assert "promises broken" in result.stdout
@@ -190,7 +190,7 @@ def test_a_replay_shows_bars(process, trace: str) -> None:
 
 
 def test_only_the_first_requests(run, trace: str) -> None:
-    found = json.loads(run("replay", trace, "--json", "--limit", "10", "--locations", "2").stdout)
+    found = json.loads(run("replay", trace, "--json", "--limit", "10", "--edges", "2").stdout)
     assert found["trace"]["requests"] == 10
     assert run("replay", trace, "--limit", "0").exit_code == 2
 
@@ -199,8 +199,8 @@ def test_a_time_that_would_take_for_ever_is_refused(run, tmp_path: Path) -> None
     path = tmp_path / "trace.csv"
     for last in ("1e300", "1700000000000"):
         path.write_text(f"0,get,a\n1,get,b\n{last},get,c\n")
-        result = run("replay", str(path), "--locations", "2")
+        result = run("replay", str(path), "--edges", "2")
         assert result.exit_code != 0
         assert "request 3 of the trace" in result.stderr
         assert "--time-unit" in result.stderr
-        assert run("replay", str(path), "--rate", "10", "--locations", "2").exit_code == 0
+        assert run("replay", str(path), "--rate", "10", "--edges", "2").exit_code == 0

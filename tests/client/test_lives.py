@@ -193,7 +193,7 @@ def test_a_dropped_edge_is_freed_and_says_so(server, kind):
     until(is_free, "something of it is left")
 
 
-def test_export_at_a_location_of_a_server(server, tmp_path):
+def test_export_at_an_edge_of_a_server(server, tmp_path):
     own = server.db.namespace("pairs")
     own.put("text", 'ä"\n', metadata={"m": [1, "ö"]})
     own.put("bytes", b"\xff\x00", expiration_ttl=1000)

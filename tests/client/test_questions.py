@@ -1,4 +1,4 @@
-"""Questions of a location: each gets its own answer, together with others or alone."""
+"""Questions of an edge: each gets its own answer, together with others or alone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kvengine.errors import KvError, NamespaceNotFound, UpstreamUnavailable
 BOUND_S = 30.0
 
 
-class Center:
-    """A connection to a center that holds back its first answer until it may go on."""
+class Primary:
+    """A connection to a primary that holds back its first answer until it may go on."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.asked: list[list[bytes]] = []
@@ -39,13 +39,13 @@ class Center:
         return codec.encode_answers([Answer(1, 1, 0.0, key) for key in keys], 0)
 
 
-def ask_all(center: Any, asked: list[list[bytes]]) -> list[Any]:
+def ask_all(primary: Any, asked: list[list[bytes]]) -> list[Any]:
     """Ask questions while the first is under way; return what each was told."""
     found: list[Any] = [None] * len(asked)
     left = threading.Semaphore(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(questions, "THREADS", 1)
-        asking = Questions(center, BOUND_S)
+        asking = Questions(primary, BOUND_S)
     for number, keys in enumerate(asked):
 
         def done(result: Any, number: int = number) -> None:
@@ -54,7 +54,7 @@ def ask_all(center: Any, asked: list[list[bytes]]) -> list[Any]:
             left.release()
 
         asking.fetch([Want(key) for key in keys], done)
-    center.may_answer.set()
+    primary.may_answer.set()
     for _ in asked:
         assert left.acquire(timeout=BOUND_S)
     asking.close()
@@ -66,7 +66,7 @@ KEYS = st.lists(st.sampled_from([b"a", b"b", b"c", b"gone"]), min_size=1, max_si
 
 @given(st.lists(KEYS, min_size=1, max_size=40))
 def test_each_gets_its_own_answers(asked: list[list[bytes]]) -> None:
-    for keys, told in zip(asked, ask_all(Center(), asked), strict=True):
+    for keys, told in zip(asked, ask_all(Primary(), asked), strict=True):
         if b"gone" in keys:
             assert isinstance(told, NamespaceNotFound)
         else:
@@ -74,24 +74,24 @@ def test_each_gets_its_own_answers(asked: list[list[bytes]]) -> None:
 
 
 def test_those_that_wait_are_sent_together() -> None:
-    center = Center()
+    primary = Primary()
     count = 2 * questions.QUESTIONS_AT_ONCE + 1
-    ask_all(center, [[b"%d" % number] for number in range(count)])
-    assert len(center.asked) <= 4
-    assert sorted(key for keys in center.asked for key in keys) == sorted(
+    ask_all(primary, [[b"%d" % number] for number in range(count)])
+    assert len(primary.asked) <= 4
+    assert sorted(key for keys in primary.asked for key in keys) == sorted(
         b"%d" % number for number in range(count)
     )
 
 
 @pytest.mark.parametrize("failure", [UpstreamUnavailable("down"), OSError("down")])
 def test_a_failure_is_told_to_all(failure: Exception) -> None:
-    center = Center(failure)
-    found = ask_all(center, [[b"a"], [b"b"], [b"c"]])
+    primary = Primary(failure)
+    found = ask_all(primary, [[b"a"], [b"b"], [b"c"]])
     assert all(isinstance(told, (KvError, OSError)) for told in found)
 
 
 def test_after_the_end() -> None:
-    asking = Questions(Center(), BOUND_S)
+    asking = Questions(Primary(), BOUND_S)
     asking.close()
     told: list[Any] = []
     asking.fetch([Want(b"a")], told.append)

@@ -1,4 +1,4 @@
-"""What a location can't be made with or asked for is refused with a sentence that says why."""
+"""What an edge can't be made with or asked for is refused with a sentence that says why."""
 
 import pytest
 
@@ -48,9 +48,9 @@ def kv(db):
         ({"cache_ttl_s": float("nan")}, "cache_ttl_s must be between 0 and .* not nan"),
         ({"cache_ttl_s": float("inf")}, "cache_ttl_s must be between 0 and .* not inf"),
         ({"cache_ttl": 5}, "no setting cache_ttl; it has .*cache_ttl_s"),
-        ({"location": 5}, "a location's name must be str, not int"),
-        ({"location": ""}, "a location's name must have printable characters, not ''"),
-        ({"location": "a\nb"}, "a location's name must have printable characters"),
+        ({"name": 5}, "an edge's name must be str, not int"),
+        ({"name": ""}, "an edge's name must have printable characters, not ''"),
+        ({"name": "a\nb"}, "an edge's name must have printable characters"),
         ({"always_current": 1}, "always_current must be True or False, not 1"),
         ({"path": 5}, "the path of a store: expected str, bytes or os.PathLike"),
     ],
@@ -72,14 +72,14 @@ def test_folders(db, tmp_path):
         Edge(db, path=tmp_path / "file")
     with Store(tmp_path / "s") as store:
         store.put(b"k", b"v")
-    with pytest.raises(NotAStore, match="other things than a location's copies"):
+    with pytest.raises(NotAStore, match="other things than an edge's copies"):
         Edge(db, path=tmp_path / "s")
 
 
 def test_closed_upstreams_leave_the_folder_free(db, tmp_path):
     closed = Edge(db)
     closed.close()
-    with pytest.raises(StoreClosed, match="the location was closed"):
+    with pytest.raises(StoreClosed, match="the edge was closed"):
         Edge(closed, path=tmp_path / "d")
     Store(tmp_path / "d").close()
 
@@ -123,7 +123,7 @@ def test_calls(kv, call, kind, said):
     assert kv.get("k") == "v"
 
 
-def test_a_closed_location_does_nothing(db):
+def test_a_closed_edge_does_nothing(db):
     with Edge(db) as edge:
         kv = edge.namespace("n")
     version = db.version
@@ -141,7 +141,7 @@ def test_a_closed_location_does_nothing(db):
         lambda: kv.title,
     ]
     for call in calls:
-        with pytest.raises(StoreClosed, match="the location was closed"):
+        with pytest.raises(StoreClosed, match="the edge was closed"):
             call()
     assert db.version == version
 
@@ -153,7 +153,7 @@ def test_lists_fail_clearly_when_the_upstream_is_closed(db, kv):
             call()
 
 
-def test_a_location_of_a_reader_refuses_writes(tmp_path):
+def test_an_edge_of_a_reader_refuses_writes(tmp_path):
     with kvengine.open(tmp_path / "db") as writer:
         writer.namespace("n").put("k", "1")
         with kvengine.open(tmp_path / "db", read_only=True) as reader, Edge(reader) as edge:

@@ -26,7 +26,7 @@ def db():
 
 @pytest.fixture
 def edge(db):
-    with Edge(db, location="fra") as opened:
+    with Edge(db, name="fra") as opened:
         yield opened
 
 
@@ -38,7 +38,7 @@ def until(condition, seconds=10.0):
         time.sleep(0.001)
 
 
-def test_reads_are_those_of_the_database_then_of_the_location(db, edge):
+def test_reads_are_those_of_the_database_then_of_the_edge(db, edge):
     db.namespace("n").put("k", "v", metadata={"a": 1}, expiration_ttl=1000)
     kv = edge.namespace("n")
     first, second = kv.read("k"), kv.read("k")
@@ -71,13 +71,15 @@ def test_many_keys_are_asked_at_once(edge, monkeypatch):
     wanted = [f"k{n}" for n in range(100)]
     expected = {key: key[1:] if int(key[1:]) < 95 else None for key in wanted}
     kv.delete_many(wanted[95:])
-    center, asked = edge.tier._upstream, []
+    primary, asked = edge.tier._upstream, []
 
     def fetch(wants, done):
         asked.append(len(wants))
-        center.fetch(wants, done)
+        primary.fetch(wants, done)
 
-    upstream = SimpleNamespace(fetch=fetch, poll=center.poll, origin_version=center.origin_version)
+    upstream = SimpleNamespace(
+        fetch=fetch, poll=primary.poll, origin_version=primary.origin_version
+    )
     monkeypatch.setattr(edge.tier, "_upstream", upstream)
     assert kv.get_many(wanted) == kv.get(wanted) == expected
     assert asked.count(100) == 1
@@ -100,7 +102,7 @@ def test_a_change_comes_within_moments(db, edge):
 
 def test_who_writes_reads_what_was_written(db, edge):
     kv = edge.namespace("n")
-    with Edge(edge, location="leaf") as leaf:
+    with Edge(edge, name="leaf") as leaf:
         other = leaf.namespace("n")
         for number in range(300):
             writer, reader = (kv, other) if number % 2 else (other, kv)
@@ -226,7 +228,7 @@ def test_stats(db, edge):
     kv.get("k")
     until(lambda: edge.stats().position == db.version)
     stats = edge.stats()
-    assert (stats.location, stats.lag_versions, stats.connected) == ("fra", 0, True)
+    assert (stats.name, stats.lag_versions, stats.connected) == ("fra", 0, True)
     assert stats.lag_seconds < 10
     assert stats.memory_bytes > 0
     assert stats.counters.memory_hits >= 1

@@ -1,4 +1,4 @@
-"""What a location hears when the log of its database is compacted or is away for a while."""
+"""What an edge hears when the log of its database is compacted or is away for a while."""
 
 import time
 
@@ -23,7 +23,7 @@ def test_a_compaction_right_after_deletes_does_not_end_the_news(turns):
         for _ in range(turns):
             origin.put_many(dict.fromkeys(keys, "v" * 40))
             assert set(kv.get_many(keys).values()) == {"v" * 40}
-            with db._center_of_locations()._pumping:  # the compaction is faster than its thread
+            with db._primary_for_edges()._pumping:  # the compaction is faster than its thread
                 origin.delete_many(keys)
                 db.store.compact()
             until(lambda: set(kv.get_many(keys).values()) == {None})

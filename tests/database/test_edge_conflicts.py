@@ -19,7 +19,7 @@ def test_setdefault_at_an_edge_looks_again_at_what_it_lost_against(monkeypatch):
             return add(*args)
 
         monkeypatch.setattr(kv, "add", counted)
-        with db._center_of_locations()._pumping:  # the edge hears nothing
+        with db._primary_for_edges()._pumping:  # the edge hears nothing
             origin.put("k", "theirs")
             assert kv.get("k") is None
             assert kv.setdefault("k", "mine") == "theirs"
@@ -31,7 +31,7 @@ def test_a_conflict_with_a_key_that_is_gone_makes_an_edge_look_again():
         kv, origin = edge.namespace("a"), db.namespace("a")
         version = origin.put("k", "1")
         assert kv.get("k") == "1"
-        with db._center_of_locations()._pumping:
+        with db._primary_for_edges()._pumping:
             origin.delete("k")
             with pytest.raises(VersionConflict):
                 kv.put("k", "2", if_version=version)

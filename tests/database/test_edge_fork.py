@@ -1,4 +1,4 @@
-"""A location in a process that was forked: never an old value, never a hang."""
+"""An edge in a process that was forked: never an old value, never a hang."""
 
 import subprocess
 import sys
@@ -185,7 +185,7 @@ def url():
 
 
 @pytest.mark.parametrize("script", [SYNC, NEW_IN_CHILD, ASYNC], ids=["sync", "new", "async"])
-def test_a_forked_location_says_so(url, script, tmp_path):
+def test_a_forked_edge_says_so(url, script, tmp_path):
     subprocess.run(
         [sys.executable, "-c", COMMON + script, url, TOKEN, str(tmp_path / "copies")],
         check=True,

@@ -1,4 +1,4 @@
-"""A location in another process than the writer: real processes, real kills."""
+"""An edge in another process than the writer: real processes, real kills."""
 
 import signal
 import subprocess
@@ -146,7 +146,7 @@ with kvengine.open(sys.argv[1], read_only=True) as db, kvengine.Edge(db, path=sy
 """
 
 
-def test_a_location_that_is_killed_keeps_its_copies_and_goes_not_back(writers, tmp_path):
+def test_an_edge_that_is_killed_keeps_its_copies_and_goes_not_back(writers, tmp_path):
     writer = writers()
     writer.ask("kv.put_many({f'k{n}': 'old' for n in range(100)}).ok")
     for turn in range(3):

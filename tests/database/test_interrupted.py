@@ -144,7 +144,7 @@ def test_a_handler_in_a_change_waits_for_nobody_who_waits_for_the_change(monkeyp
             deleting.start()
             assert waits.wait(HANG_S)
             db.namespace("there").put("key", "of a handler")
-            for refused in (lambda: db.delete("there"), db._center_of_locations):
+            for refused in (lambda: db.delete("there"), db._primary_for_edges):
                 with pytest.raises(StoreBusy):
                     refused()
             found.append(True)
@@ -162,17 +162,17 @@ def test_a_handler_in_a_change_waits_for_nobody_who_waits_for_the_change(monkeyp
         assert db.namespace("there").get("key") == "of a handler"
 
 
-def centers():
-    return [one for one in threading.enumerate() if one.name == "kvengine-center"]
+def primaries():
+    return [one for one in threading.enumerate() if one.name == "kvengine-primary"]
 
 
-def test_an_interrupted_center_leaves_no_thread():
-    before = len(centers())
+def test_an_interrupted_primary_leaves_no_thread():
+    before = len(primaries())
     with Database.in_memory() as db:
-        total = count_points(db._center_of_locations)
+        total = count_points(db._primary_for_edges)
     for at in range(1, total + 1):
         with Database.in_memory() as db:
             interruption = Interruption(at, ERRORS[at % 3])
-            interruption.run(db._center_of_locations)
-            db._center_of_locations()
-        assert len(centers()) == before, interruption.place
+            interruption.run(db._primary_for_edges)
+            db._primary_for_edges()
+        assert len(primaries()) == before, interruption.place

@@ -1,7 +1,7 @@
-"""A location whose upstream is the test itself."""
+"""An edge whose upstream is the test itself."""
 
-from kvengine.edge.location import Location
 from kvengine.edge.messages import Answer, News
+from kvengine.edge.node import EdgeNode
 from kvengine.edge.reading import Ask
 from kvengine.edge.settings import Settings
 
@@ -30,11 +30,11 @@ class Upstream:
 
 
 class Bench:
-    """A location, its upstream, and shorthands."""
+    """An edge, its upstream, and shorthands."""
 
     def __init__(self, time, clock, *, disk=None, begin=True, **settings):
         self.time, self.upstream = time, Upstream()
-        self.location = Location(
+        self.edge = EdgeNode(
             self.upstream,
             Settings(floor_groups=64, **settings),
             monotonic=clock.monotonic,
@@ -43,11 +43,11 @@ class Bench:
             disk=disk,
         )
         if begin:
-            self.location.begin(10)
+            self.edge.begin(10)
 
     def read(self, key=b"k", **ask):
         results = []
-        self.location.read(key, ASK._replace(**ask), results.append)
+        self.edge.read(key, ASK._replace(**ask), results.append)
         return results
 
     def hold(self, version=5, as_of=10, value=b"v", key=b"k", **more):
@@ -55,10 +55,8 @@ class Bench:
         self.upstream.answer(Answer(version, as_of, 0.0, value, **more))
 
     def hear(self, after, upto, *notices, age=0.0, gone=False):
-        return self.location.hear(
-            News(after, upto, age, notices, gone=gone), self.location._monotonic()
-        )
+        return self.edge.hear(News(after, upto, age, notices, gone=gone), self.edge._monotonic())
 
     @property
     def counters(self):
-        return self.location.counters
+        return self.edge.counters

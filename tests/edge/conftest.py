@@ -1,4 +1,4 @@
-"""A place to test parts of a location: time stands still until a test moves it."""
+"""A place to test parts of an edge: time stands still until a test moves it."""
 
 import pytest
 

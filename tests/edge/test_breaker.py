@@ -1,4 +1,4 @@
-"""The circuit breaker of a location: who is known not to answer is not asked."""
+"""The circuit breaker of an edge: who is known not to answer is not asked."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def bench(time, clock):
 def silent(bench, error=CUT):
     """Let a poll fail when nothing was heard for some time."""
     bench.time.run_until(bench.time.now + 10)
-    bench.location.poll_failed(error)
+    bench.edge.poll_failed(error)
 
 
 @pytest.mark.parametrize("error", [CUT, TimeoutError("x"), RateLimited(5.0)])
@@ -48,7 +48,7 @@ def test_who_holds_nothing_hears_an_error_at_once_and_one_of_them_is_the_probe(b
     assert waiting == [0]
     assert len(bench.upstream.asked) == 1
     bench.upstream.answer(Answer(3, 12, 0.0, b"v"))
-    assert bench.location.breaker.error is None
+    assert bench.edge.breaker.error is None
     bench.read(b"another")
     assert len(bench.upstream.asked) == 1
 
@@ -58,7 +58,7 @@ def test_who_asks_as_the_probe_does_not_wait_long(bench):
     bench.time.run_until(bench.time.now + 1)
     results = bench.read(b"none")
     assert results == []
-    bench.time.run_until(bench.time.now + bench.location.settings.grace_s)
+    bench.time.run_until(bench.time.now + bench.edge.settings.grace_s)
     assert isinstance(results[0], UpstreamUnavailable)
     assert isinstance(bench.read(b"none")[0], UpstreamUnavailable)  # the next probe comes later
 
@@ -88,23 +88,23 @@ def test_who_waits_when_it_opens_waits_no_longer(bench):
 
 def test_an_answered_poll_closes_it(bench):
     silent(bench)
-    bench.location.poll_answered()
+    bench.edge.poll_answered()
     assert bench.read(b"none") == []
     assert len(bench.upstream.asked) == 1
 
 
 def test_a_lost_poll_opens_nothing_while_questions_are_answered(bench):
-    bench.location.poll_failed(CUT)  # the questions of the fixture were answered just now
+    bench.edge.poll_failed(CUT)  # the questions of the fixture were answered just now
     assert bench.read(b"none") == []
     bench.upstream.fail(CUT)  # but now none is
     assert isinstance(bench.read(b"none")[0], UpstreamUnavailable)
-    assert bench.location.breaker.openings == 1
+    assert bench.edge.breaker.openings == 1
 
 
 def test_who_is_refused_is_told_the_newest_error(bench):
     silent(bench)
     assert "cut" in str(bench.read(b"none")[0])
-    bench.location.poll_failed(UpstreamUnavailable("another store answers"))
+    bench.edge.poll_failed(UpstreamUnavailable("another store answers"))
     assert "another store answers" in str(bench.read(b"none")[0])
     bench.time.run_until(bench.time.now + 1)
     told = bench.read(b"none")  # the probe
@@ -113,22 +113,22 @@ def test_who_is_refused_is_told_the_newest_error(bench):
     assert "5" in str(bench.read(b"none")[0])
     bench.time.run_until(bench.time.now + 2)
     told = bench.read(b"none")
-    bench.location.poll_failed(UpstreamUnavailable("gone again"))
-    bench.time.run_until(bench.time.now + bench.location.settings.grace_s)
+    bench.edge.poll_failed(UpstreamUnavailable("gone again"))
+    bench.time.run_until(bench.time.now + bench.edge.settings.grace_s)
     assert "gone again" in str(told[0])  # a probe that is not answered soon
-    assert bench.location.breaker.openings == 1
+    assert bench.edge.breaker.openings == 1
 
 
 @pytest.mark.parametrize("error", [NamespaceNotFound("n"), StoreClosed("closed")])
 def test_an_error_that_is_an_answer_opens_nothing(bench, error):
     silent(bench, error)
-    assert bench.location.breaker.error is None
+    assert bench.edge.breaker.error is None
 
 
 def test_a_refresh_asks_nobody_while_it_is_open(bench):
     bench.time.run_until(50.0)  # popular keys are refreshed from 45 s on
     silent_at = bench.time.now
-    bench.location.poll_failed(CUT)
+    bench.edge.poll_failed(CUT)
     assert bench.time.now == silent_at
     for _ in range(100):
         assert bench.read(b"k0")[0].status == "HIT"
@@ -138,7 +138,7 @@ def test_a_refresh_asks_nobody_while_it_is_open(bench):
 def test_the_bound_and_floors_hold_while_it_is_open(bench):
     bench.hear(10, 20)
     bench.time.run_until(59.0)
-    bench.location.poll_failed(CUT)
+    bench.edge.poll_failed(CUT)
     assert bench.read(b"k0", ttl=5.0, floor=20)[0].status == "STALE"
     assert isinstance(bench.read(b"k0", ttl=5.0, floor=21)[0], UpstreamUnavailable)
     assert isinstance(bench.read(b"k0", floor=21, stale_if_error=1e6)[0], UpstreamUnavailable)
@@ -148,9 +148,9 @@ def test_the_bound_and_floors_hold_while_it_is_open(bench):
     assert bench.read(b"k0", stale_if_error=100.0)[0].status == "STALE"
 
 
-def test_when_a_location_ends_who_waits_is_told(bench):
+def test_when_an_edge_ends_who_waits_is_told(bench):
     results = bench.read(b"none")
-    bench.location.end()
+    bench.edge.end()
     assert isinstance(results[0], StoreClosed)
     assert isinstance(bench.read(b"none")[0], StoreClosed)
 
@@ -161,9 +161,7 @@ def test_news_open_and_close_it(time, clock):
     bench: Any = Bench(time, clock, begin=False)
     polls = []
     bench.upstream.poll = lambda after, hold_s, done: polls.append((after, done))
-    listening = Listening(
-        bench.location, bench.upstream, monotonic=clock.monotonic, later=clock.later
-    )
+    listening = Listening(bench.edge, bench.upstream, monotonic=clock.monotonic, later=clock.later)
     listening.begin()
     polls.pop()[1](CUT)
     assert isinstance(bench.read()[0], UpstreamUnavailable)

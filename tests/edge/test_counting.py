@@ -1,4 +1,4 @@
-"""Each counter of a location moves when it should, and no other does.
+"""Each counter of an edge moves when it should, and no other does.
 
 Also: what an upstream leaves out of its answers is not taken for a value.
 """
@@ -96,16 +96,16 @@ def test_news(bench):
     assert moved(bench, lambda: bench.hear(12, 13, other)) == {"news": 1}
     assert moved(bench, lambda: bench.hear(15, 16)) == {"gaps": 1}
     assert moved(bench, lambda: bench.hear(13, 90, gone=True)) == {"resets": 1}
-    assert moved(bench, lambda: bench.location.wrote([b"a", b"b"], 91)) == {"writes": 2}
-    assert moved(bench, lambda: bench.location.wrote(None, 92)) == {"writes": 1}
+    assert moved(bench, lambda: bench.edge.wrote([b"a", b"b"], 91)) == {"writes": 2}
+    assert moved(bench, lambda: bench.edge.wrote(None, 92)) == {"writes": 1}
 
 
-def test_a_location_that_is_behind_what_it_was_told_knows_by_how_much(bench):
+def test_an_edge_that_is_behind_what_it_was_told_knows_by_how_much(bench):
     bench.hear(10, 12)
     bench.hold(15, 20)
-    assert (bench.location.position, bench.location.known_version) == (12, 20)
+    assert (bench.edge.position, bench.edge.known_version) == (12, 20)
     bench.hear(12, 20)
-    assert bench.location.known_version - bench.location.position == 0
+    assert bench.edge.known_version - bench.edge.position == 0
 
 
 @pytest.mark.parametrize("answers", [[], [Answer(0, 10, 0.0)] * 2, None, "garbage"])

@@ -144,7 +144,7 @@ def test_what_failed_to_be_dropped_is_before_the_position_at_the_next_start(monk
     store.close()
 
 
-def test_a_location_with_a_failing_disk_answers(monkeypatch, tmp_path):
+def test_an_edge_with_a_failing_disk_answers(monkeypatch, tmp_path):
     directory, disk = faulty(monkeypatch)
     monkeypatch.setattr("kvengine.database.edge.DiskCache", lambda path, room: disk)
     with Database.in_memory() as db, Edge(db, path=tmp_path / "unused") as edge:
@@ -172,7 +172,7 @@ def damaged(folder, number):
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_damage_gives_no_wrong_answer_and_stops_no_location(tmp_path, number):
+def test_damage_gives_no_wrong_answer_and_stops_no_edge(tmp_path, number):
     with Database.in_memory() as db:
         expected = {f"k{one}": f"value {one} " * 20 for one in range(100)}
         db.namespace("n").put_many(expected)
@@ -190,14 +190,14 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     with Store(tmp_path / "s") as store:
         store.put(b"mine", b"v")
     for _ in range(2):
-        with pytest.raises(NotAStore, match="other things than a location's copies"):
+        with pytest.raises(NotAStore, match="other things than an edge's copies"):
             DiskCache(tmp_path / "s", 1 << 20)
     with Store(tmp_path / "s") as store:
         assert store.get(b"mine") == b"v"
         assert len(store) == 1
 
 
-def test_a_location_that_restarts_while_its_upstream_is_away(time, clock):
+def test_an_edge_that_restarts_while_its_upstream_is_away(time, clock):
     disk = DiskCache(None, 1 << 20)
     disk.reach(10, 3)
     disk.keep(b"k", copy(b"v", 5, 10))
@@ -205,8 +205,8 @@ def test_a_location_that_restarts_while_its_upstream_is_away(time, clock):
     for _ in range(2):  # its age is not known, and neither is what was shown since
         (error,) = bench.read(stale_if_error=1e9)
         assert isinstance(error, UpstreamUnavailable)
-        assert "has not reached the center since it began" in str(error)
-    bench.location.begin(12)
+        assert "has not reached the primary since it began" in str(error)
+    bench.edge.begin(12)
     results = bench.read(stale_if_error=1e9)
     bench.upstream.fail(UpstreamUnavailable("cut"))
     assert isinstance(results[0], UpstreamUnavailable)

@@ -56,12 +56,12 @@ def test_an_asker_interrupted_while_the_others_are_told_leaves_nobody(bench):
 
     def at_once(wants, done):  # as a database in this process answers
         for _ in range(4):
-            elsewhere(lambda: bench.location.read(b"k", ASK, interrupted))
+            elsewhere(lambda: bench.edge.read(b"k", ASK, interrupted))
         done([Answer(5, 10, 0.0, b"v")])
 
     bench.upstream.fetch = at_once
     with pytest.raises(KeyboardInterrupt):
-        bench.location.read(b"k", ASK, interrupted)
+        bench.edge.read(b"k", ASK, interrupted)
     assert len(results) == 2
     bench.time.run_until(bench.time.now)
     assert {one.value for one in results} == {b"v"}
@@ -91,14 +91,14 @@ def test_a_read_from_inside_is_answered_at_once(bench, held, monkeypatch):
     if held:
         bench.hold(key=b"other")
     inside = []
-    keep = bench.location.copies.keep
+    keep = bench.edge.copies.keep
 
     def keeping(key, copy):
         inside.extend(bench.read(b"other", ttl=0.0))
         keep(key, copy)
 
     bench.read()
-    monkeypatch.setattr(bench.location.copies, "keep", keeping)
+    monkeypatch.setattr(bench.edge.copies, "keep", keeping)
     bench.upstream.answer(Answer(5, 10, 0.0, b"v"))
     (found,) = inside
     if held:
@@ -111,14 +111,14 @@ def test_a_read_from_inside_is_answered_at_once(bench, held, monkeypatch):
 
 def test_a_write_from_inside_is_not_undone(bench, monkeypatch):
     results = bench.read()
-    lift = bench.location.floors.lift
+    lift = bench.edge.floors.lift
 
     def lifting(key, version):
         monkeypatch.undo()
-        bench.location.wrote([b"k"], 20)
+        bench.edge.wrote([b"k"], 20)
         lift(key, version)
 
-    monkeypatch.setattr(bench.location.floors, "lift", lifting)
+    monkeypatch.setattr(bench.edge.floors, "lift", lifting)
     bench.upstream.answer(Answer(5, 10, 0.0, b"older"))
     assert results[0].value == b"older"  # it began before
     assert bench.read() == []
@@ -180,7 +180,7 @@ print("ended")
 """
 
 
-def test_signal_handlers_and_finalizers_call_a_location():
+def test_signal_handlers_and_finalizers_call_an_edge():
     done = subprocess.run(
         [sys.executable, "-c", HANDLER],
         capture_output=True,

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from kvengine.edge.listening import Listening
-from kvengine.edge.location import Location
 from kvengine.edge.messages import News, Notice
+from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.errors import UpstreamUnavailable
 
@@ -31,12 +31,12 @@ class Upstream:
 
 
 class Bench:
-    """A location that listens; chance is 0.5, so that pauses are as they are set."""
+    """An edge that listens; chance is 0.5, so that pauses are as they are set."""
 
     def __init__(self, time, clock):
         self.time, self.upstream = time, Upstream(time)
         self.settings = Settings(floor_groups=64)
-        self.location = Location(
+        self.edge = EdgeNode(
             self.upstream,
             self.settings,
             monotonic=clock.monotonic,
@@ -44,7 +44,7 @@ class Bench:
             later=clock.later,
         )
         self.listening = Listening(
-            self.location,
+            self.edge,
             self.upstream,
             monotonic=clock.monotonic,
             later=clock.later,
@@ -63,25 +63,25 @@ def bench(time, clock):
 
 def test_each_answer_is_followed_by_the_next_poll(bench):
     bench.listening.begin()
-    assert bench.location.begun
+    assert bench.edge.begun
     for version in range(11, 20):
         bench.upstream.answer(-1, version, Notice(version, b"k", True))
     assert [after for _, after, _ in bench.upstream.polls] == list(range(10, 20))
     assert bench.listening.connected
-    assert bench.location.counters.news == 9
+    assert bench.edge.counters.news == 9
 
 
 def test_what_is_said_of_the_last_poll_is_known_to_readers_already(bench, monkeypatch):
     bench.listening.begin()
     said = []
     for name in ("poll_failed", "poll_answered"):
-        inner = getattr(bench.location, name)
+        inner = getattr(bench.edge, name)
 
         def noted(*arguments, inner=inner):
             said.append(bench.listening.error)
             inner(*arguments)
 
-        monkeypatch.setattr(bench.location, name, noted)
+        monkeypatch.setattr(bench.edge, name, noted)
     errors = UpstreamUnavailable("first"), UpstreamUnavailable("second")
     for error in errors:
         bench.upstream.polls[-1][2](error)
@@ -110,10 +110,10 @@ def test_a_late_answer_is_heard_but_is_not_the_next(bench):
     bench.time.run_until(4.1)
     assert len(bench.upstream.polls) == 2
     bench.upstream.answer(0, 12, Notice(12, b"k", True))
-    assert bench.location.position == 12
+    assert bench.edge.position == 12
     assert len(bench.upstream.polls) == 2  # the second poll is still under way
     bench.upstream.answer(1, 12, Notice(12, b"k", True))
-    assert bench.location.counters.repeats == 1
+    assert bench.edge.counters.repeats == 1
     assert bench.upstream.polls[2][1] == 12
     bench.upstream.answer(1, 12)  # the network says it twice
     assert len(bench.upstream.polls) == 3
@@ -154,20 +154,20 @@ def test_an_upstream_that_is_behind_or_wrong_is_not_asked_without_end(bench, wro
     bench.listening.begin()
     bench.time.run_until(60.0)
     assert 10 < len(bench.upstream.polls) < 30
-    assert bench.location.position == 10
+    assert bench.edge.position == 10
 
 
-def test_it_sets_out_only_when_the_center_answers(bench):
+def test_it_sets_out_only_when_the_primary_answers(bench):
     answers = []
     bench.upstream.origin_version = answers.append
     bench.listening.begin()
     for number in range(3):
         answers[number](TimeoutError("no"))
         bench.time.run_until(bench.time.now + 10.0)
-    assert not bench.location.begun
+    assert not bench.edge.begun
     assert bench.upstream.polls == []
     answers[-1](15)
-    assert bench.location.begun
+    assert bench.edge.begun
     assert [after for _, after, _ in bench.upstream.polls] == [15]
 
 
@@ -178,7 +178,7 @@ def test_if_the_first_question_is_lost_it_is_asked_again(bench):
     bench.time.run_until(30.0)
     assert 2 <= len(answers) <= 20
     answers[-1](15)
-    assert bench.location.begun
+    assert bench.edge.begun
     answers[0](12)  # the first one, which was only late
     assert [after for _, after, _ in bench.upstream.polls] == [15]
     bench.time.run_until(33.0)
@@ -191,4 +191,4 @@ def test_after_the_end_nothing_is_asked(bench):
     bench.upstream.answer(0, 11)
     bench.time.run_until(100.0)
     assert len(bench.upstream.polls) == 1
-    assert bench.location.position == 10
+    assert bench.edge.position == 10

@@ -129,7 +129,7 @@ def test_changes_and_flags():
 # A signal may come in a callback of the collector, where what it raises is dropped.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_in_the_middle_of_writes_that_others_wait_for():
-    """The way in which it was found: get_or_set at a location, and signals."""
+    """The way in which it was found: get_or_set at an edge, and signals."""
 
     def interrupt(*_):
         raise Interrupted

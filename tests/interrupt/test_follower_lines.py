@@ -1,4 +1,4 @@
-"""An exception at every line of what replicas, readers and locations do."""
+"""An exception at every line of what replicas, readers and edges do."""
 
 import functools
 import shutil
@@ -168,7 +168,7 @@ def until(read, wanted, seconds=10):
 @pytest.mark.parametrize("call", EDGE_CALLS)
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 def test_an_edge(call, warm):
-    """Whatever was interrupted: the location shows what the database holds; own writes are read."""
+    """Whatever was interrupted: the edge shows what the database holds; own writes are read."""
 
     def begin():
         db = Database.in_memory()

@@ -73,7 +73,7 @@ def make():
     """Functions that make an empty namespace of each kind."""
     with (
         kvengine.Database.in_memory(limits="relaxed") as db,
-        kvengine.Edge(db, location="fra") as edge,
+        kvengine.Edge(db, name="fra") as edge,
         running(limits="relaxed") as server,
         kvengine.connect(server.url, token=TOKEN) as remote,
     ):

@@ -1,4 +1,4 @@
-"""get_or_set and memoize while somebody puts, deletes or forgets: here, at a location, remotely."""
+"""get_or_set and memoize while somebody puts, deletes or forgets: here, at an edge, remotely."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ def both(request, server):
         else:
             mine = theirs = stack.enter_context(Database.in_memory())
             if request.param == "edge":
-                mine = stack.enter_context(Edge(theirs, location="fra"))
+                mine = stack.enter_context(Edge(theirs, name="fra"))
         title = f"races {os.urandom(4).hex()}"
         yield mine.namespace(title), theirs.namespace(title)
 
@@ -51,13 +51,13 @@ def test_a_put_while_the_value_is_made_stays_and_is_returned(both):
     assert other.get("k") == "put by somebody else"
 
 
-def test_a_location_that_does_not_know_of_a_value_overwrites_nothing():
-    with Database.in_memory() as db, Edge(db, location="fra") as edge:
-        kv, center = edge.namespace("n"), db.namespace("n")
+def test_an_edge_that_does_not_know_of_a_value_overwrites_nothing():
+    with Database.in_memory() as db, Edge(db, name="fra") as edge:
+        kv, primary = edge.namespace("n"), db.namespace("n")
         assert kv.get("k") is None
-        center.put("k", "new")
+        primary.put("k", "new")
         assert kv.get_or_set("k", lambda: "made") == "new"
-        assert center.get("k") == "new"
+        assert primary.get("k") == "new"
 
 
 def test_a_memoized_call_does_not_overwrite_a_put(both):

@@ -37,12 +37,12 @@ def db(clock):
 @pytest.mark.parametrize(
     ("ttl", "late"), [(1, 0.01), (60, 1.0), (86400.5, 2.0), (0.5, 0.01), (1.25, 0.01)]
 )
-@pytest.mark.parametrize("place", ["here", "location"])
+@pytest.mark.parametrize("place", ["here", "edge"])
 def test_it_lives_as_long_as_was_said_and_hardly_longer(db, clock, way, ttl, late, place):
-    with Edge(db, location="fra") as edge:
+    with Edge(db, name="fra") as edge:
         kv = db.namespace("n") if place == "here" else edge.namespace("n")
         WAYS[way](kv, ttl)
-        if place == "here":  # a location has copies, and their own time
+        if place == "here":  # an edge has copies, and their own time
             clock.advance(START + ttl - 0.001 - clock.time())
             assert kv.get("k") == "1"
             assert kv.get_metadata("k").expiration >= START + ttl

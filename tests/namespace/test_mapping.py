@@ -156,7 +156,7 @@ def test_ttl_persist_and_touch(kv):
 
 def test_a_short_life_has_a_fraction():
     clock = ManualClock(1000.0)
-    with kvengine.Database.in_memory(clock=clock) as db, kvengine.Edge(db, location="x") as edge:
+    with kvengine.Database.in_memory(clock=clock) as db, kvengine.Edge(db, name="x") as edge:
         kv = db.namespace("a")
         kv.put("k", "1", expiration_ttl=0.5)
         assert kv.ttl("k") == edge.namespace("a").ttl("k") == 0.5

@@ -1,7 +1,7 @@
-"""A center or a location as a process of its own, for tests: prints its port when it listens.
+"""A primary or an edge as a process of its own, for tests: prints its port when it listens.
 
-python -m tests.server.edge_process center FOLDER HOST PORT
-python -m tests.server.edge_process location URL NAME HOST PORT [SETTING=NUMBER ...]
+python -m tests.server.edge_process primary FOLDER HOST PORT
+python -m tests.server.edge_process edge URL NAME HOST PORT [SETTING=NUMBER ...]
 """
 
 import asyncio
@@ -35,17 +35,17 @@ async def serve(server: Server) -> None:
     await server.stop()
 
 
-async def center(folder: str, host: str, port: str) -> None:
+async def primary(folder: str, host: str, port: str) -> None:
     chosen = settings(host, port)
     async with kvengine.aio.open(folder, limits="strict", durability="os") as db:
         backend = make_backend(db, chosen, ACCOUNT)
         await serve(Server(Site(backend, chosen)))
 
 
-async def location(url: str, name: str, host: str, port: str, *options: str) -> None:
+async def edge(url: str, name: str, host: str, port: str, *options: str) -> None:
     chosen = settings(host, port)
     numbers = {key: float(value) for key, value in (option.split("=") for option in options)}
-    edge = await open_edge(url, token=TOKEN, location=name, **numbers)
+    edge = await open_edge(url, token=TOKEN, name=name, **numbers)
     forwarder = Forwarder(url, after_write=wrote_here(edge))
     async with edge, contextlib.aclosing(forwarder):
         backend = make_backend(edge, chosen, ACCOUNT)
@@ -53,4 +53,4 @@ async def location(url: str, name: str, host: str, port: str, *options: str) -> 
 
 
 if __name__ == "__main__":
-    asyncio.run({"center": center, "location": location}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({"primary": primary, "edge": edge}[sys.argv[1]](*sys.argv[2:]))

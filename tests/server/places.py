@@ -1,4 +1,4 @@
-"""A center and locations as processes, for tests."""
+"""A primary and edges as processes, for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Place:
 
     def start(self) -> None:
         kind, *rest = self.arguments
-        head = 1 if kind == "center" else 2
+        head = 1 if kind == "primary" else 2
         command = [sys.executable, "-m", "tests.server.edge_process", kind, *rest[:head]]
         command += [self.host, str(self.port), *rest[head:]]
         self.process = subprocess.Popen(

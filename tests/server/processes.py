@@ -195,9 +195,9 @@ class Watch:
 class Target:
     """A server under attack, with a second token for those who mean no harm."""
 
-    def __init__(self, server: Process, center: Process | None = None) -> None:
-        self.server, self.url, self.center = server, server.url, center
-        at = center or server
+    def __init__(self, server: Process, primary: Process | None = None) -> None:
+        self.server, self.url, self.primary = server, server.url, primary
+        at = primary or server
         self.values = values_of(at)
         self.namespace = self.values.split("/")[-2]
         body = {"name": "other", "write": True}

@@ -1,4 +1,4 @@
-"""Arrivals: what is shown of locations is what a model says, and bad reports change nothing."""
+"""Arrivals: what is shown of edges is what a model says, and bad reports change nothing."""
 
 from __future__ import annotations
 
@@ -65,27 +65,27 @@ def test_times_are_those_between_a_change_and_the_first_report_of_it(data: st.Da
     for change in shown:
         times = {name: s * 1e3 for name, s in expected[change["version"]].items()}
         assert change["reached_ms"] == pytest.approx(times, abs=0.01)
-    for location in found.locations():
-        missing = [v for v in versions if v > positions[location["name"]]]
-        assert location["lag_versions"] == len(missing)
+    for edge in found.edges():
+        missing = [v for v in versions if v > positions[edge["name"]]]
+        assert edge["lag_versions"] == len(missing)
         lag = (clock.now - versions[missing[0]]) * 1e3 if missing else 0.0
-        assert location["lag_ms"] == pytest.approx(lag, abs=0.1)
-        assert not location["lag_is_longer"]
+        assert edge["lag_ms"] == pytest.approx(lag, abs=0.1)
+        assert not edge["lag_is_longer"]
 
 
-def test_a_location_that_falls_far_behind_is_said_to_be() -> None:
+def test_an_edge_that_falls_far_behind_is_said_to_be() -> None:
     clock = Clock()
     found = Arrivals(clock)
     found.told("slow", {"position": 0})
     for version in range(1, arrivals.CHANGES_KEPT + 100):
         clock.now += 0.01
         found.made(version, [made(version, clock.now)])
-    [location] = found.locations()
-    assert location["lag_is_longer"]
-    assert location["lag_versions"] == arrivals.CHANGES_KEPT + 99
-    assert location["lag_ms"] == pytest.approx((arrivals.CHANGES_KEPT - 1) * 10, abs=0.2)
+    [edge] = found.edges()
+    assert edge["lag_is_longer"]
+    assert edge["lag_versions"] == arrivals.CHANGES_KEPT + 99
+    assert edge["lag_ms"] == pytest.approx((arrivals.CHANGES_KEPT - 1) * 10, abs=0.2)
     found.told("slow", {"position": found.version})
-    assert found.locations()[0]["lag_ms"] == 0.0
+    assert found.edges()[0]["lag_ms"] == 0.0
 
 
 def test_times_that_were_forgotten_are_not_made_shorter() -> None:
@@ -99,7 +99,7 @@ def test_times_that_were_forgotten_are_not_made_shorter() -> None:
     assert found.changes()[0]["reached_ms"] == {"fra": 110.0}
 
 
-def test_a_location_that_begins_anew() -> None:
+def test_an_edge_that_begins_anew() -> None:
     clock = Clock()
     found = Arrivals(clock)
     for position in (0, 5, 2, 6):
@@ -114,20 +114,20 @@ def test_who_is_silent_is_not_there_and_then_forgotten() -> None:
     clock = Clock()
     found = Arrivals(clock)
     found.told("fra", {"position": 0, "reads": 5, "hits": 4, "memory_bytes": 10})
-    [location] = found.locations()
-    assert location["is_there"]
-    assert location["reads"] == 5
+    [edge] = found.edges()
+    assert edge["is_there"]
+    assert edge["reads"] == 5
     clock.now += arrivals.LOST_S
-    assert not found.locations()[0]["is_there"]
+    assert not found.edges()[0]["is_there"]
     clock.now += arrivals.FORGOTTEN_S
-    assert found.locations() == []
+    assert found.edges() == []
 
 
 def test_there_is_a_most() -> None:
     found = Arrivals(Clock())
-    for number in range(arrivals.LOCATIONS_MAX):
+    for number in range(arrivals.EDGES_MAX):
         found.told(str(number), {"position": 0})
-    with pytest.raises(InvalidRequest, match="locations already"):
+    with pytest.raises(InvalidRequest, match="edges already"):
         found.told("one more", {"position": 0})
     found.told("0", {"position": 3})
 
@@ -165,4 +165,4 @@ def test_bad_reports(name: str, report: Any) -> None:
     found = Arrivals(Clock())
     with pytest.raises(InvalidRequest):
         found.told(name, report)
-    assert found.locations() == []
+    assert found.edges() == []

@@ -91,14 +91,14 @@ def test_with_tokens_it_does_not_matter() -> None:
         assert asked(server, headers) == 200
 
 
-def test_a_location_has_checked_it_already() -> None:
+def test_an_edge_has_checked_it_already() -> None:
     scope = {
         "method": "POST",
         "raw_path": b"/v1/me",
         "query_string": b"",
         "headers": [(b"origin", b"http://localhost:9000"), (b"accept", b"*/*")],
     }
-    sent = Forwarder("http://center")._request(Request(scope, None))
+    sent = Forwarder("http://primary")._request(Request(scope, None))
     assert [name for name, _ in sent.headers.raw if name.lower() == b"origin"] == []
     assert sent.headers["accept"] == "*/*"
 

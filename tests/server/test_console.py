@@ -278,10 +278,10 @@ def test_live(page: Any, server: Running) -> None:
     here.put("dark", "off")
     sign_in(page, server)
     page.get_by_role("link", name="Live").click()
-    page.get_by_text("No location has reported yet").wait_for()
+    page.get_by_text("No edge has reported yet").wait_for()
     edges = [kvengine.Edge(server.url, name, token=TOKEN) for name in ("fra", "sin")]
     try:
-        page.locator("#locations th", has_text="sin").wait_for()
+        page.locator("#edges th", has_text="sin").wait_for()
         here.put("large", "x" * 100_000)  # no fast read
         here.put("dark", "on")
         change = page.locator("#changes tr").first
@@ -299,7 +299,7 @@ def test_live(page: Any, server: Running) -> None:
     finally:
         for edge in edges:
             edge.close()
-    page.locator("#locations tr.lost", has_text="silent for").first.wait_for()
+    page.locator("#edges tr.lost", has_text="silent for").first.wait_for()
 
 
 def test_usage(page: Any, server: Running) -> None:

@@ -134,7 +134,7 @@ def too_many_parts(target: Target) -> int:
 
 
 def other_bodies(target: Target) -> int:
-    for path in ("/v1/tokens", f"/v1/delete-prefix/{target.namespace}", "/v1/location/x"):
+    for path in ("/v1/tokens", f"/v1/delete-prefix/{target.namespace}", "/v1/edge/x"):
         assert target.status("POST", path, bytes(5 * MEBIBYTE)) == 413, path
     return target.status("POST", "/v1/fetch", bytes(5 * MEBIBYTE))
 
@@ -224,10 +224,10 @@ def from_one_address(target: Target, stack: ExitStack) -> None:
     target.check_others()
 
 
-def silent_center(target: Target, stack: ExitStack) -> None:
-    """Tokens that nobody knows, while the center says nothing."""
-    assert target.center is not None
-    target.center.process.send_signal(signal.SIGSTOP)
+def silent_primary(target: Target, stack: ExitStack) -> None:
+    """Tokens that nobody knows, while the primary says nothing."""
+    assert target.primary is not None
+    target.primary.process.send_signal(signal.SIGSTOP)
     target.writes = False
     try:
         unknown = b"Authorization: Bearer no"
@@ -237,7 +237,7 @@ def silent_center(target: Target, stack: ExitStack) -> None:
             answers={b"503": 400},
         )(target, stack)
     finally:
-        target.center.process.send_signal(signal.SIGCONT)
+        target.primary.process.send_signal(signal.SIGCONT)
         target.writes = True
     wait_for(lambda: target.status("PUT", f"{target.values}/k", b"v") == 200)
 
@@ -301,15 +301,15 @@ ROWS = {
         held(150, lambda _: head("GET", "/v1/log?follow=1"), answers={b"200": 100, b"429": 50}),
         most=1000,  # what the token may hold, and what is being made, of values of 25 MiB
     ),
-    "locations that listen for news": Row(
+    "edges that listen for news": Row(
         held(1010, news_of, answers={b"200": 1000, b"429": 10}), most=160
     ),
     "forwarded": Row(
         held(80, lambda target: sized("PUT", f"{target.values}/k", 5_000_000) + bytes(1_100_000)),
         most=256,
-        kind="location",
+        kind="edge",
     ),
-    "requests of unknown tokens that wait for a silent center": Row(silent_center, kind="location"),
+    "requests of unknown tokens that wait for a silent primary": Row(silent_primary, kind="edge"),
     "seconds for a head": Row(held(200, lambda _: START + b"Host:")),
     "seconds without a byte of a body": Row(
         held(200, lambda target: sized("PUT", f"{target.values}/k", 9) + b"v")
@@ -328,12 +328,12 @@ def target_of(kind: str, folder: Path) -> Iterator[Target]:
     options = {"small": ("--body-memory", "60", "--connections", "200")}
     with serving(folder / "data", "--limits", "relaxed", *options.get(kind, ())) as server:
         server.wait_until_ready()
-        if kind != "location":
+        if kind != "edge":
             yield Target(server)
             return
-        with serving(folder / "copies", "--upstream", server.url) as location:
-            location.wait_until_ready()
-            yield Target(location, server)
+        with serving(folder / "copies", "--upstream", server.url) as edge:
+            edge.wait_until_ready()
+            yield Target(edge, server)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a location forwards arrives as it came, and the answer too."""
+"""What an edge forwards arrives as it came, and the answer too."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from tests.server.running import ACCOUNT, TOKEN, Running
 
 
 class Both:
-    """A center and a location of it, in this process; `stop()` ends the center."""
+    """A primary and an edge of it, in this process; `stop()` ends the primary."""
 
     def __init__(self):
         self.ready, self.leave = threading.Event(), None
@@ -34,9 +34,9 @@ class Both:
             backend = make_backend(db, chosen, ACCOUNT)
             self.server = Server(Site(backend, chosen))
             await self.server.start()
-            self.center = Running(db._inner, self.server.port, backend)
-            edge = await open_edge(self.center.url, token=TOKEN, location="fra", retry_max_s=0.2)
-            forwarder = Forwarder(self.center.url, after_write=wrote_here(edge))
+            self.primary = Running(db._inner, self.server.port, backend)
+            edge = await open_edge(self.primary.url, token=TOKEN, name="fra", retry_max_s=0.2)
+            forwarder = Forwarder(self.primary.url, after_write=wrote_here(edge))
             async with edge, contextlib.aclosing(forwarder):
                 near = make_backend(edge, chosen, ACCOUNT)
                 server = Server(Site(near, chosen, forwarder))
@@ -53,7 +53,7 @@ class Both:
 
     def close(self):
         self.near.http.close()
-        self.center.http.close()
+        self.primary.http.close()
         self.loop.call_soon_threadsafe(self.leave.set)
         self.thread.join(30)
 
@@ -86,12 +86,12 @@ HEAD = f"authorization: Bearer {TOKEN}\r\nhost: x\r\nconnection: close\r\n"
         "HEAD /whatever HTTP/1.1",
     ],
 )
-def test_an_answer_is_that_of_the_center(both, line):
-    namespace = both.center.db.namespace("n")
+def test_an_answer_is_that_of_the_primary(both, line):
+    namespace = both.primary.db.namespace("n")
     namespace.put("a/b", "value", metadata={"m": 1})
     text = line.replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     request = f"{text}\r\n{HEAD}content-length: 0\r\n\r\n".encode()
-    far, near = both.center.raw(request), both.near.raw(request)
+    far, near = both.primary.raw(request), both.near.raw(request)
 
     def shown(answer):
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -106,7 +106,7 @@ def test_an_answer_is_that_of_the_center(both, line):
 
 def test_who_writes_here_reads_it_here(both):
     http = both.near.http
-    namespace = both.center.db.namespace("own").id
+    namespace = both.primary.db.namespace("own").id
     for start, end in (
         (f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{namespace}/values/", ""),
         (f"/workerd/{ACCOUNT}/{namespace}/", "?urlencoded=true"),
@@ -120,7 +120,7 @@ def test_who_writes_here_reads_it_here(both):
 
 
 def test_a_large_value_goes_through(both):
-    namespace = both.center.db.namespace("large")
+    namespace = both.primary.db.namespace("large")
     value = bytes(range(256)) * (25 << 12)
     url = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{namespace.id}/values/large"
     assert both.near.http.put(url, content=value).status_code == 200
@@ -130,8 +130,8 @@ def test_a_large_value_goes_through(both):
     assert both.near.http.get(url).content == value
 
 
-def test_without_the_center_each_surface_says_so(both):
-    namespace = both.center.db.namespace("n").id
+def test_without_the_primary_each_surface_says_so(both):
+    namespace = both.primary.db.namespace("n").id
     rest = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces/{namespace}/values/a"
     workerd = f"/workerd/{ACCOUNT}/{namespace}/a?urlencoded=true"
     both.near.http.put(rest, content="held")
@@ -143,6 +143,6 @@ def test_without_the_center_each_surface_says_so(both):
     assert (answer.status_code, answer.json()["success"]) == (503, False)
     assert answer.json()["errors"][0]["code"] == 10001
     answer = both.near.http.put(workerd, content="x")
-    assert (answer.status_code, answer.reason_phrase) == (503, "the center can't be reached")
+    assert (answer.status_code, answer.reason_phrase) == (503, "the primary can't be reached")
     answer = both.near.http.post("/v1/version", content=b"")
     assert answer.json()["error"]["name"] == "UpstreamUnavailable"

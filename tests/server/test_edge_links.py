@@ -1,4 +1,4 @@
-"""A center and three locations in network namespaces: links that are slow, lose, and are cut."""
+"""A primary and three edges in network namespaces: links that are slow, lose, and are cut."""
 
 import shutil
 import subprocess
@@ -59,33 +59,33 @@ def shows(place, namespace, key, value):
 
 def test_promises_hold_over_bad_links(nets, tmp_path):
     with closing_all() as places:
-        center = Place("center", str(tmp_path / "center"), host="0.0.0.0")
-        places.append(center)
-        locations = []
+        primary = Place("primary", str(tmp_path / "primary"), host="0.0.0.0")
+        places.append(primary)
+        edges = []
         for name, net in zip(nets, NETS, strict=True):
-            url = f"http://{net}.1:{center.port}"
+            url = f"http://{net}.1:{primary.port}"
             within = ("ip", "netns", "exec", name)
             place = Place(
-                "location", url, name, "retry_max_s=0.5", "timeout_s=3", host=f"{net}.2",
+                "edge", url, name, "retry_max_s=0.5", "timeout_s=3", host=f"{net}.2",
                 within=within,
             )  # fmt: skip
             places.append(place)
-            locations.append(place)
-        center.host = "127.0.0.1"
-        with kvengine.connect(f"http://127.0.0.1:{center.port}", token=TOKEN) as db:
+            edges.append(place)
+        primary.host = "127.0.0.1"
+        with kvengine.connect(f"http://127.0.0.1:{primary.port}", token=TOKEN) as db:
             namespace = db.namespace("links").id
             own = db.namespace_by_id(namespace)
             for number in range(5):
                 own.put(f"new{number}", "v")
-                assert [one.get(namespace, f"new{number}") for one in locations] == ["v"] * 3
-            goes_forward(own, locations, namespace)
-            place = locations[0]
+                assert [one.get(namespace, f"new{number}") for one in edges] == ["v"] * 3
+            goes_forward(own, edges, namespace)
+            place = edges[0]
             place.put(namespace, "own", "here")
             assert place.get(namespace, "own") == "here"
             run("ip", "link", "set", nets[0], "down")
             assert place.process.poll() is None
             own.put("new0", "after the cut")
-            for other in locations[1:]:
+            for other in edges[1:]:
                 until(partial(shows, other, namespace, "new0", "after the cut"), "not seen")
             run("ip", "link", "set", nets[0], "up")
             until(partial(answers, place, namespace), "it does not come back")
@@ -101,17 +101,17 @@ def answers(place, namespace):
     return answer.status_code == 200
 
 
-def goes_forward(own, locations, namespace):
+def goes_forward(own, edges, namespace):
     """Check that readers everywhere, while a writer counts, never see it go back."""
     own.put("count", "0")
-    seen = [[0] for _ in locations]
+    seen = [[0] for _ in edges]
     stop = threading.Event()
 
     def read(place, found):
         while not stop.is_set():
             found.append(int(place.get(namespace, "count")))
 
-    pairs = zip(locations, seen, strict=True)
+    pairs = zip(edges, seen, strict=True)
     threads = [threading.Thread(target=read, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()

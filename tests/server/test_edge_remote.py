@@ -1,4 +1,4 @@
-"""A location of a server, and what it does when the server is not what it should be."""
+"""An edge of a server, and what it does when the server is not what it should be."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.server.running import TOKEN, running
 FAST = {"hold_s": 0.2, "grace_s": 0.3, "timeout_s": 2.0, "retry_s": 0.02, "retry_max_s": 0.2}
 
 
-def test_a_location_reads_writes_and_hears(server):
+def test_an_edge_reads_writes_and_hears(server):
     own = server.db.namespace("edge")
     own.put("a", "1", metadata={"m": 1})
     with kvengine.Edge(server.url, "fra", token=TOKEN, **FAST) as edge:
@@ -34,7 +34,7 @@ def test_a_location_reads_writes_and_hears(server):
         assert [key.name for key in namespace.keys("")] == ["a", "n", "x"]
         assert namespace.get_many(["a", "zz"]) == {"a": "3", "zz": None}
         stats = edge.stats()
-        assert (stats.connected, stats.error, stats.location) == (True, None, "fra")
+        assert (stats.connected, stats.error, stats.name) == (True, None, "fra")
         server.db.delete("edge")
 
         def is_gone():
@@ -119,7 +119,7 @@ ANSWERS = {
     "an error of its own": b'HTTP/1.1 500 No\r\nContent-Length: 13\r\n\r\n{"error": 77}',
     "an error that is none": b"HTTP/1.1 400 No\r\nContent-Length: 51\r\n\r\n"
     b'{"error":{"name":"again","args":[1],"fields":null}}',
-    "elsewhere": b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    "elsewhere": b"HTTP/1.1 302 Found\r\nEdge: /\r\nContent-Length: 0\r\n\r\n",
     "half": b"HTTP/1.1 200 OK\r\nkv-store: aa\r\nContent-Length: 500\r\n\r\nhello",
 }
 

@@ -1,4 +1,4 @@
-"""A center that refuses or hangs, connections that are dead: locations fail fast and come back."""
+"""A primary that refuses or hangs, connections that are dead: edges fail fast and come back."""
 
 import contextlib
 import threading
@@ -108,7 +108,7 @@ def test_dead_connections_do_not_hold_the_readers_of_a_key(proxy, server):
         server.db.namespace("n").put("k1", "v")
 
 
-def test_who_waits_when_a_location_is_closed_is_told(proxy):
+def test_who_waits_when_an_edge_is_closed_is_told(proxy):
     edge = Edge(proxy.url, token=TOKEN, timeout_s=60.0)
     kv = edge.namespace("n")
     kv.get("k0")

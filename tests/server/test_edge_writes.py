@@ -1,4 +1,4 @@
-"""Writes through a location: what was answered is never reported as failed, and is read there."""
+"""Writes through an edge: what was answered is never reported as failed, and is read there."""
 
 import json
 
@@ -114,9 +114,9 @@ ROUTES = {
 
 
 @pytest.mark.parametrize("name", ROUTES)
-def test_what_was_written_through_a_location_is_read_there(both, name):
+def test_what_was_written_through_an_edge_is_read_there(both, name):
     method, path, body, expected = ROUTES[name]
-    own = both.center.db.namespace("routes")
+    own = both.primary.db.namespace("routes")
     for _ in range(5):
         own.put("k", "old")
         url = (VALUES + "/values/k").replace("{A}", ACCOUNT).replace("{N}", own.id)
@@ -155,7 +155,7 @@ def all_routes():
         ("GET", "/v1/news", False),
         ("POST", "/v1/fetch", False),
         ("POST", "/v1/version", False),
-        ("POST", "/v1/location/fra", False),
+        ("POST", "/v1/edge/fra", False),
         ("POST", "/client/v4/graphql", False),
         ("PUT", "/workerd/a/n/k", True),
         ("DELETE", "/workerd/a/n/k", True),
@@ -174,7 +174,7 @@ def test_what_may_change_something_counts_as_a_write(method, path, changes):
 
 def test_a_delete_of_nothing_lifts_the_floor(both):
     """Its version is 0: an older answer on its way must not be kept."""
-    namespace = both.center.db.namespace("none")
+    namespace = both.primary.db.namespace("none")
     url = (VALUES + "/values/none").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     both.near.http.get(url)
     floors = both.edge._inner.tier.floors
@@ -185,11 +185,11 @@ def test_a_delete_of_nothing_lifts_the_floor(both):
 
 
 def test_after_a_conflict_the_newer_value_is_read(both):
-    namespace = both.center.db.namespace("conflict")
+    namespace = both.primary.db.namespace("conflict")
     version = namespace.put("k", "old")
     url = (VALUES + "/values/k").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     assert both.near.http.get(url).text == "old"
-    with both.center.db._center_of_locations()._pumping:  # the location hears nothing
+    with both.primary.db._primary_for_edges()._pumping:  # the edge hears nothing
         namespace.put("k", "new")
         assert both.near.http.get(url).text == "old"
         answer = both.near.http.put(url, params={"if_version": version}, content=b"mine")

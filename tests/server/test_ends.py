@@ -58,20 +58,20 @@ def test_who_is_killed_before_it_listens_is_started_again(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("listens", [False, True])
-def test_a_location_that_waits_for_its_center_says_so_and_can_be_stopped(
+def test_an_edge_that_waits_for_its_primary_says_so_and_can_be_stopped(
     tmp_path: Path, number: int, listens: bool
 ) -> None:
-    """Nobody listens where its center should be, or somebody who hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as center, ExitStack() as stack:
-        url = f"http://127.0.0.1:{center.getsockname()[1]}"
+    """Nobody listens where its primary should be, or somebody who hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as primary, ExitStack() as stack:
+        url = f"http://127.0.0.1:{primary.getsockname()[1]}"
         if listens:
-            stack.callback(center.shutdown, socket.SHUT_RDWR)
-            Thread(target=hang_up, args=(center,), daemon=True).start()
+            stack.callback(primary.shutdown, socket.SHUT_RDWR)
+            Thread(target=hang_up, args=(primary,), daemon=True).start()
         else:
-            center.close()
+            primary.close()
         server = stack.enter_context(serving(tmp_path / "copies", "--upstream", url))
         assert server.process.stderr is not None
-        while "waiting for the center" not in (said := server.process.stderr.readline()):
+        while "waiting for the primary" not in (said := server.process.stderr.readline()):
             assert said, "it has ended"
         assert url in said
         assert server.stop(number) == 0

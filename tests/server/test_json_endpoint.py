@@ -118,14 +118,14 @@ def test_who_and_what_is_not_there(server: Running) -> None:
     assert gone.status_code == 404
 
 
-def test_a_change_is_seen_to_reach_each_location(server: Running, scoped: httpx.Client) -> None:
+def test_a_change_is_seen_to_reach_each_edge(server: Running, scoped: httpx.Client) -> None:
     here = server.db.namespace("here")
     edges = [kvengine.Edge(server.url, name, token=TOKEN) for name in ("fra", "são paulo/2")]
     try:
         deadline, reached, number = time.monotonic() + BOUND_S, {}, 0
         for line in lines(server.http):
             assert time.monotonic() < deadline, line
-            names = [one["name"] for one in line["locations"]]
+            names = [one["name"] for one in line["edges"]]
             if names == ["fra", "são paulo/2"] and not number:
                 number = here.put("flag", "on")
             found = [change for change in line["changes"] if change["key"] == "flag"]
@@ -137,7 +137,7 @@ def test_a_change_is_seen_to_reach_each_location(server: Running, scoped: httpx.
         assert reached["version"] == server.db.version
         assert set(reached["reached_ms"]) == {"fra", "são paulo/2"}
         seen = next(lines(scoped))
-        assert (seen["changes"], seen["locations"]) == ([], [])
+        assert (seen["changes"], seen["edges"]) == ([], [])
     finally:
         for edge in edges:
             edge.close()
@@ -161,14 +161,14 @@ def test_figures_are_live(server: Running) -> None:
     ("body", "status"),
     [(b"garbage", 400), (pack([1]), 400), (pack({"position": -1}), 400), (bytes(5000), 413)],
 )
-def test_bad_reports_of_locations(server: Running, body: bytes, status: int) -> None:
-    assert server.http.post("/v1/location/fra", content=body).status_code == status
-    assert next(lines(server.http))["locations"] == []
+def test_bad_reports_of_edges(server: Running, body: bytes, status: int) -> None:
+    assert server.http.post("/v1/edge/fra", content=body).status_code == status
+    assert next(lines(server.http))["edges"] == []
 
 
 def test_who_may_report(server: Running, scoped: httpx.Client) -> None:
     body = pack({"position": 1})
-    assert scoped.post("/v1/location/fra", content=body).status_code == 403
-    assert httpx.post(f"{server.url}/v1/location/fra", content=body).status_code == 401
-    assert server.http.get("/v1/location/fra").status_code == 405
-    assert server.http.post("/v1/location/fra", content=body).status_code == 200
+    assert scoped.post("/v1/edge/fra", content=body).status_code == 403
+    assert httpx.post(f"{server.url}/v1/edge/fra", content=body).status_code == 401
+    assert server.http.get("/v1/edge/fra").status_code == 405
+    assert server.http.post("/v1/edge/fra", content=body).status_code == 200

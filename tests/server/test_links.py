@@ -1,4 +1,4 @@
-"""Clients that leave, stall or close their side, in front of workers or a center."""
+"""Clients that leave, stall or close their side, in front of workers or a primary."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.server.processes import (
 )
 from tests.server.running import ACCOUNT, Running
 
-MANY = 250  # more than the connections to a center that requests share
+MANY = 250  # more than the connections to a primary that requests share
 SIZE = b"Content-Length: %d"
 
 
@@ -43,15 +43,15 @@ def workers(tmp_path: Path) -> Iterator[Process]:
 
 
 @contextmanager
-def location(tmp_path: Path) -> Iterator[Process]:
-    with serving(tmp_path / "data", "--limits", "relaxed") as center:
-        center.wait_until_ready()
-        with serving(tmp_path / "copies", "--upstream", center.url) as server:
+def edge(tmp_path: Path) -> Iterator[Process]:
+    with serving(tmp_path / "data", "--limits", "relaxed") as primary:
+        primary.wait_until_ready()
+        with serving(tmp_path / "copies", "--upstream", primary.url) as server:
             server.wait_until_ready()
             yield server
 
 
-BOTH = pytest.mark.parametrize("place", [workers, location])
+BOTH = pytest.mark.parametrize("place", [workers, edge])
 
 
 def put_works(server: Process, values: str) -> None:
@@ -141,8 +141,8 @@ def test_nothing_is_forwarded_without_a_token(
             assert client.get("/elsewhere").status_code == 404
 
 
-def test_a_location_stops_though_another_listens(tmp_path: Path) -> None:
-    """News that a location passes on end when it stops, and it answers the next request."""
+def test_an_edge_stops_though_another_listens(tmp_path: Path) -> None:
+    """News that an edge passes on end when it stops, and it answers the next request."""
     with ExitStack() as stack:
         url, places = "", []
         for number in range(3):
@@ -162,18 +162,21 @@ def test_a_location_stops_though_another_listens(tmp_path: Path) -> None:
         assert time.monotonic() - began < 20  # it used to wait for 30 s
 
 
-def test_a_silent_center_does_not_stop_large_reads(tmp_path: Path) -> None:
+def test_a_silent_primary_does_not_stop_large_reads(tmp_path: Path) -> None:
     """Questions about unknown tokens take no thread of those that read what is held."""
     value = b"v" * 3_000_000
-    with serving(tmp_path / "data", "--limits", "relaxed") as center:
-        center.wait_until_ready()
-        values = values_of(center)
-        httpx.put(f"{center.url}{values}/large", headers=HEADERS, content=value).raise_for_status()
-        with serving(tmp_path / "copies", "--upstream", center.url) as server, ExitStack() as stack:
+    with serving(tmp_path / "data", "--limits", "relaxed") as primary:
+        primary.wait_until_ready()
+        values = values_of(primary)
+        httpx.put(f"{primary.url}{values}/large", headers=HEADERS, content=value).raise_for_status()
+        with (
+            serving(tmp_path / "copies", "--upstream", primary.url) as server,
+            ExitStack() as stack,
+        ):
             server.wait_until_ready()
             where = f"{server.url}{values}/large"
             assert httpx.get(where, headers=HEADERS, timeout=60).content == value
-            center.process.send_signal(19)  # SIGSTOP
+            primary.process.send_signal(19)  # SIGSTOP
             try:
                 for number in range(60):
                     connection = stack.enter_context(closing(connected(server.url)))
@@ -186,7 +189,7 @@ def test_a_silent_center_does_not_stop_large_reads(tmp_path: Path) -> None:
                     assert found.headers["cf-cache-status"] in ("HIT", "STALE")
                 assert connection.recv(64).startswith(b"HTTP/1.1 503 ")
             finally:
-                center.process.send_signal(18)  # SIGCONT
+                primary.process.send_signal(18)  # SIGCONT
 
 
 # -- clients that close their side
@@ -221,8 +224,8 @@ def test_nc(server: Running) -> None:
     assert server.db.namespace("kv").get("k") == "value"
 
 
-def test_a_location_answers_who_sends_no_more(tmp_path: Path) -> None:
-    with location(tmp_path) as server:
+def test_an_edge_answers_who_sends_no_more(tmp_path: Path) -> None:
+    with edge(tmp_path) as server:
         values = values_of(server)
         with closing(connected(server.url)) as connection:
             connection.sendall(head("PUT", f"{values}/k", SIZE % 5) + b"value")

@@ -1,4 +1,4 @@
-"""The endpoints of the center: the log, questions, news; and who may ask."""
+"""The endpoints of the primary: the log, questions, news; and who may ask."""
 
 import http.client
 
@@ -143,7 +143,7 @@ def test_what_the_log_tells_of_tokens(server):
     """Who reads all namespaces reads the log, and no token in it; others read none of it."""
     own = server.db.namespace("own").id
     tokens = TokenStore(server.db, ACCOUNT)
-    secret, token = tokens.create("a location")
+    secret, token = tokens.create("an edge")
     scoped, _ = tokens.create("scoped", namespaces=(own,), write=True)
     paths = (("GET", "/v1/log?after=0"), ("GET", "/v1/news?after=0"), ("POST", "/v1/fetch"))
     for method, path in paths:

@@ -54,16 +54,16 @@ def test_paths(server: Running) -> None:
         assert found != 404 or where.endswith("/none"), where
 
 
-@pytest.mark.parametrize("kind", ["center", "location"])
+@pytest.mark.parametrize("kind", ["primary", "edge"])
 def test_metrics(tmp_path: Path, kind: str) -> None:
     listed = set(re.findall(r"`(kvengine_\w+)`", PAGE))
-    other = {name for name in listed if name.startswith("kvengine_location_")}
-    if kind == "location":
+    other = {name for name in listed if name.startswith("kvengine_edge_")}
+    if kind == "edge":
         other = {name for name in listed if name.startswith("kvengine_store_")}
     with closing_all() as places:
-        places.append(Place("center", str(tmp_path)))
-        if kind == "location":
-            places.append(Place("location", places[0].url, "a"))
+        places.append(Place("primary", str(tmp_path)))
+        if kind == "edge":
+            places.append(Place("edge", places[0].url, "a"))
         for _ in range(2):
             text = places[-1].http.get("/metrics").text
     there = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))

@@ -104,7 +104,7 @@ def test_a_port_in_use(data: Path) -> None:
     [
         (("--no-auth", "--host", "0.0.0.0"), "loopback only"),
         (("--tls-certificate", __file__), "both a certificate and its private key"),
-        (("--upstream", "http://127.0.0.1:1", "--workers", "2"), "a location is one process"),
+        (("--upstream", "http://127.0.0.1:1", "--workers", "2"), "an edge is one process"),
     ],
 )
 def test_what_does_not_fit_together(data: Path, options: Any, why: str) -> None:
@@ -148,14 +148,14 @@ def test_tls(data: Path, tmp_path: Path) -> None:
         context = ssl.create_default_context(cafile=certificate)
         with httpx.Client(verify=context) as client:
             assert client.get(f"{server.url}/ready").json() == {"ready": True}
-        a_location_trusts(tmp_path, server.url, certificate)
+        an_edge_trusts(tmp_path, server.url, certificate)
 
 
-def a_location_trusts(tmp_path: Path, url: str, certificate: str) -> None:
-    """Read and write at a location of a center that has its own certificate."""
-    location = ("--upstream", url, "--upstream-ca", certificate)
+def an_edge_trusts(tmp_path: Path, url: str, certificate: str) -> None:
+    """Read and write at an edge of a primary that has its own certificate."""
+    edge = ("--upstream", url, "--upstream-ca", certificate)
     headers = {"authorization": f"Bearer {TOKEN}"}
-    with serving(tmp_path / "copies", *location) as server:
+    with serving(tmp_path / "copies", *edge) as server:
         server.wait_until_ready()
         base = f"{server.url}/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
         namespace = httpx.get(base, headers=headers).json()["result"][0]["id"]
@@ -300,25 +300,25 @@ def test_what_workers_counted(data: Path) -> None:
         assert db.usage("default").counts.reads == 20
 
 
-def test_a_location(data: Path) -> None:
-    """A center and a location as the command line starts them."""
+def test_an_edge(data: Path) -> None:
+    """A primary and an edge as the command line starts them."""
     headers = {"authorization": f"Bearer {TOKEN}"}
-    with serving(data, "--limits", "relaxed") as center:
-        center.wait_until_ready()
-        options = ("--upstream", center.url, "--location", "fra")
+    with serving(data, "--limits", "relaxed") as primary:
+        primary.wait_until_ready()
+        options = ("--upstream", primary.url, "--name", "fra")
         with serving(data.with_name("copies"), *options) as near:
             near.wait_until_ready()
             base = f"/client/v4/accounts/{ACCOUNT}/storage/kv/namespaces"
-            namespace = httpx.get(center.url + base, headers=headers).json()["result"][0]["id"]
+            namespace = httpx.get(primary.url + base, headers=headers).json()["result"][0]["id"]
             where = f"{base}/{namespace}/values/k"
             httpx.put(near.url + where, headers=headers, content=b"1").raise_for_status()
             assert httpx.get(near.url + where, headers=headers).content == b"1"
-            httpx.put(center.url + where, headers=headers, content=b"2").raise_for_status()
+            httpx.put(primary.url + where, headers=headers, content=b"2").raise_for_status()
             wait_for(lambda: httpx.get(near.url + where, headers=headers).content == b"2")
             assert httpx.get(near.url + where, headers=headers).headers["cf-cache-status"] == "HIT"
             assert httpx.get(f"{near.url}/ready").status_code == 200
             assert near.stop() == 0
-        assert center.stop() == 0
+        assert primary.stop() == 0
 
 
 def test_logs_as_json(data: Path) -> None:

@@ -183,16 +183,16 @@ def test_a_write_wakes_watchers_of_all(server: Process) -> None:
             assert b"news" in found
 
 
-def test_every_worker_shows_every_location(server: Process) -> None:
+def test_every_worker_shows_every_edge(server: Process) -> None:
     values_of(server)
     with ExitStack() as stack:
         workers = each_worker(server, stack)
         for number, http in enumerate(workers):
             report = pack({"position": 0, "reads": number})
-            http.post(f"/v1/location/place {number}", content=report).raise_for_status()
+            http.post(f"/v1/edge/place {number}", content=report).raise_for_status()
 
         def shown(http: httpx.Client) -> list[str]:
-            return [one["name"] for one in live(http)["locations"]]
+            return [one["name"] for one in live(http)["edges"]]
 
         names = [f"place {number}" for number in range(WORKERS)]
         for http in workers:

@@ -1,6 +1,6 @@
-"""How a program is tested against what locations may show: two ways to publish a release.
+"""How a program is tested against what edges may show: two ways to publish a release.
 
-Both write to the center and are read at locations.  A release has a note and a number of files.
+Both write to the primary and are read at edges.  A release has a note and a number of files.
 One way overwrites them in place; the other gives each release keys of its own, which are new and
 so seen at once, and writes last which release is the current one.
 """
@@ -16,7 +16,7 @@ import kvengine.testing.world.world as world_module
 from kvengine import UpstreamUnavailable
 from kvengine.testing import World
 
-PLACES = ("loc-0", "loc-1", "loc-2")
+PLACES = ("edge-0", "edge-1", "edge-2")
 steps = st.lists(
     st.one_of(
         st.just(("publish",)),
@@ -50,8 +50,8 @@ def read_anew(kv):
 
 def check(publish, read, seed, todo):
     """Let the steps happen; no reader may see parts of two releases."""
-    world = World(seed=seed, locations=3, regions=1, keys=0, timeout_s=2.0)
-    author = world.namespace("center")
+    world = World(seed=seed, edges=3, regions=1, keys=0, timeout_s=2.0)
+    author = world.namespace("primary")
     number = 1
     publish(author, number)
     whole = {(f"release {number}", f"content {number}")}

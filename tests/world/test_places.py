@@ -21,78 +21,78 @@ def took(world, place, key=b"key-1"):
 
 
 def test_latencies_are_those_of_a_matrix():
-    ways = {("loc-0", "center"): 0.010, ("center", "loc-0"): 0.030, ("center", "loc-1"): 0.2}
-    world = World(locations=2, latency=ways, jitter=0, delay_s=0)
-    assert took(world, "loc-0") == pytest.approx(0.040)
-    assert took(world, "loc-1") == pytest.approx(0.4)  # the way back is as long
-    assert took(world, "loc-1") == 0
+    ways = {("edge-0", "primary"): 0.010, ("primary", "edge-0"): 0.030, ("primary", "edge-1"): 0.2}
+    world = World(edges=2, latency=ways, jitter=0, delay_s=0)
+    assert took(world, "edge-0") == pytest.approx(0.040)
+    assert took(world, "edge-1") == pytest.approx(0.4)  # the way back is as long
+    assert took(world, "edge-1") == 0
 
 
 def test_each_message_can_be_delayed():
-    ways = dict.fromkeys([("loc-0", "center")], 0.010)
-    assert took(World(locations=1, latency=ways, jitter=0, delay_s=0.5), "loc-0") == pytest.approx(
+    ways = dict.fromkeys([("edge-0", "primary")], 0.010)
+    assert took(World(edges=1, latency=ways, jitter=0, delay_s=0.5), "edge-0") == pytest.approx(
         1.02
     )
 
 
 def test_places_on_a_globe_lie_apart():
-    world = World(locations=50, jitter=0)
+    world = World(edges=50, jitter=0)
     times = [took(world, leaf.name) for leaf in world.leaves]
     assert 0.002 <= min(times) < max(times) <= 2 * 0.151
     assert len({round(time, 6) for time in times}) == 50
 
 
 def test_messages_overtake_each_other():
-    world = World(locations=1, jitter=3.0)
+    world = World(edges=1, jitter=3.0)
     arrived = []
     for number in range(100):
-        world.network.send("center", "loc-0", partial(arrived.append, number))
+        world.network.send("primary", "edge-0", partial(arrived.append, number))
     world.run(5)
     assert arrived != sorted(arrived) == list(range(100))
 
 
 def test_messages_are_lost_and_sent_twice():
-    world = World(locations=1, loss=0.3, duplication=0.3)
+    world = World(edges=1, loss=0.3, duplication=0.3)
     arrived = []
     for number in range(1000):
-        world.network.send("center", "loc-0", partial(arrived.append, number))
+        world.network.send("primary", "edge-0", partial(arrived.append, number))
     world.run(5)
     assert 600 < len(set(arrived)) < 800
     assert 150 < len(arrived) - len(set(arrived)) < 300
 
 
 def test_a_cut_in_one_direction():
-    world = World(locations=1)
-    world.cut("loc-0", one_way=True)
+    world = World(edges=1)
+    world.cut("edge-0", one_way=True)
     arrived = []
-    world.network.send("loc-0", "center", lambda: arrived.append("up"))
-    world.network.send("center", "loc-0", lambda: arrived.append("down"))
+    world.network.send("edge-0", "primary", lambda: arrived.append("up"))
+    world.network.send("primary", "edge-0", lambda: arrived.append("down"))
     world.run(1)
     assert arrived == ["down"]
     with pytest.raises(UpstreamUnavailable):
-        world.read("loc-0", b"key-1")
-    world.heal("loc-0")
+        world.read("edge-0", b"key-1")
+    world.heal("edge-0")
     world.run(10)  # the polls come again
-    assert world.read("loc-0", b"key-1").value is not None
+    assert world.read("edge-0", b"key-1").value is not None
 
 
 def test_a_partition_lets_its_places_talk():
-    world = World(locations=4, regions=2)
-    world.read("loc-0", b"key-1")  # now region 0 has it
-    world.partition(["reg-0", "loc-0", "loc-2"])
-    assert world.read("loc-2", b"key-1").value is not None
-    assert world.read("loc-1", b"key-1").value is not None  # belongs to region 1
+    world = World(edges=4, regions=2)
+    world.read("edge-0", b"key-1")  # now region 0 has it
+    world.partition(["reg-0", "edge-0", "edge-2"])
+    assert world.read("edge-2", b"key-1").value is not None
+    assert world.read("edge-1", b"key-1").value is not None  # belongs to region 1
     with pytest.raises(UpstreamUnavailable):
-        world.read("loc-0", b"key-2")
-    world.heal(["reg-0", "loc-0", "loc-2"])
+        world.read("edge-0", b"key-2")
+    world.heal(["reg-0", "edge-0", "edge-2"])
     world.run(10)
-    assert world.read("loc-0", b"key-2").value is not None
+    assert world.read("edge-0", b"key-2").value is not None
     assert world.report().violations == []
 
 
 def test_a_value_expires_by_the_clock_of_each_place():
-    world = World(seed=3, locations=5, clock_skew_s=5.0)
-    world.write("center", b"key-1", b"soon", ttl=30)
+    world = World(seed=3, edges=5, clock_skew_s=5.0)
+    world.write("primary", b"key-1", b"soon", ttl=30)
     assert all(world.read(leaf.name, b"key-1").value == b"soon" for leaf in world.leaves)
     for _ in range(45):
         world.run(1)
@@ -105,33 +105,33 @@ def test_a_value_expires_by_the_clock_of_each_place():
 
 
 def test_what_has_expired_is_absent_though_nothing_else_changes():
-    world = World(locations=1, keys=0)
-    world.write("center", b"k", b"v", ttl=10)
-    assert world.read("loc-0", b"k").value == b"v"
+    world = World(edges=1, keys=0)
+    world.write("primary", b"k", b"v", ttl=10)
+    assert world.read("edge-0", b"k").value == b"v"
     world.run(10.5)
-    assert world.read("loc-0", b"k").value is None
+    assert world.read("edge-0", b"k").value is None
     assert world.report().violations == []
 
 
 def test_what_happens_does_not_depend_on_how_messages_fare():
     def history(**changes):
-        world = World(seed=4, locations=5, **changes)
+        world = World(seed=4, edges=5, **changes)
         world.traffic.run(30, reads_per_s=10, writes_per_s=3)
-        return world.writes, [entry.key for entry in world.center.store.scan()]
+        return world.writes, [entry.key for entry in world.primary.store.scan()]
 
     assert history() == history(push_bytes=0) == history(jitter=1.0)
 
 
-def test_the_content_of_the_center_can_be_given():
-    world = World(locations=1, content=[(b"a", b"1"), (b"b", b"2")])
-    assert world.read("loc-0", b"b").value == b"2"
+def test_the_content_of_the_primary_can_be_given():
+    world = World(edges=1, content=[(b"a", b"1"), (b"b", b"2")])
+    assert world.read("edge-0", b"b").value == b"2"
     assert world.report().keys == 2
 
 
 def test_a_namespace_has_the_methods_of_a_real_one():
-    world = World(locations=2, keys=0)
-    center, leaf = world.namespace("center"), world.namespace("loc-0")
-    version = center.put("a", {"n": 1}, type="json")
+    world = World(edges=2, keys=0)
+    primary, leaf = world.namespace("primary"), world.namespace("edge-0")
+    version = primary.put("a", {"n": 1}, type="json")
     assert leaf.get("a", "json") == {"n": 1}
     assert leaf.get("a", "bytes") == b'{"n": 1}'
     assert leaf.get_with_metadata("a")[2:] == ("HIT", version)
@@ -141,26 +141,26 @@ def test_a_namespace_has_the_methods_of_a_real_one():
     assert (found.value, found.expiration - int(START)) == ("x", pytest.approx(62, abs=1))
     assert ("b" in leaf, "c" in leaf) == (True, False)
     leaf.delete("b")
-    assert leaf.get("b") is center.get("b") is None
+    assert leaf.get("b") is primary.get("b") is None
     assert leaf.get("a", cache_ttl=0) is not None
     with pytest.raises(InvalidRequest):
         leaf.get("a", nonsense=1)
     with pytest.raises(InvalidRequest):
         leaf.get("a", "stream")
     with pytest.raises(InvalidRequest):
-        world.namespace("loc-9")
+        world.namespace("edge-9")
     assert world.report().violations == []
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"locations": 0},
+        {"edges": 0},
         {"regions": -1},
         {"loss": 2},
         {"jitter": -1},
         {"latency": 5},
-        {"latency": {("loc-0", "center"): -1}},
+        {"latency": {("edge-0", "primary"): -1}},
         {"latency": {}},
         {"nonsense": 1},
         {"bound_s": -1},
@@ -172,35 +172,35 @@ def test_what_a_world_can_not_be(wrong):
 
 
 def test_places_that_are_not_there_are_said():
-    world = World(locations=1)
+    world = World(edges=1)
     for call in (world.cut, world.crash, world.begin, world.heal):
         with pytest.raises(InvalidRequest, match="no place 'nowhere'"):
             call("nowhere")
     with pytest.raises(InvalidRequest, match="no place 'nowhere'"):
         world.read("nowhere", b"k")
     with pytest.raises(InvalidRequest, match="has no upstream"):
-        world.cut("center")
+        world.cut("primary")
 
 
-def test_writes_at_a_center_that_is_down_are_counted():
-    world = World(locations=1)
-    world.crash("center")
+def test_writes_at_a_primary_that_is_down_are_counted():
+    world = World(edges=1)
+    world.crash("primary")
     with pytest.raises(UpstreamUnavailable):
-        world.write("center", b"k", b"v")
+        world.write("primary", b"k", b"v")
     assert world.report().failed_writes == 1
 
 
 def test_the_figures_can_be_said_in_json():
-    world = World(seed=1, locations=5, regions=1, keys=100, with_disk=True, memory_bytes=20_000)
+    world = World(seed=1, edges=5, regions=1, keys=100, with_disk=True, memory_bytes=20_000)
     world.traffic.run(30, reads_per_s=100, writes_per_s=1)
     report = world.report()
     found = json.loads(json.dumps(report.figures()))
-    assert found["hit_ratio"]["locations"] == pytest.approx(
+    assert found["hit_ratio"]["edges"] == pytest.approx(
         found["hit_ratio"]["memory"] + found["hit_ratio"]["disk"]
     )
     assert found["hit_ratio"]["disk"] > 0
-    assert found["center"]["reads"] == report.regions.questions
-    assert 0 < found["center"]["bytes"] < found["message_bytes"]
+    assert found["primary"]["reads"] == report.regions.questions
+    assert 0 < found["primary"]["bytes"] < found["message_bytes"]
     assert found["propagation"]["p50"] <= found["propagation"]["p99"] <= found["propagation"]["max"]
     assert found["violations"] == 0
     assert "of these from disk" in str(report)

@@ -1,4 +1,4 @@
-"""Locations keep their promises in worlds full of mishaps; and the checker sees it if not."""
+"""Edges keep their promises in worlds full of mishaps; and the checker sees it if not."""
 
 import os
 import random
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kvengine.edge import asking, disk, location, reading
+from kvengine.edge import asking, disk, node, reading
 from kvengine.edge.messages import Shown
 from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
@@ -21,7 +21,7 @@ def odd_world(seed, **changes):
     chance = random.Random(seed)
     settings = {
         "seed": seed,
-        "locations": chance.randint(1, 6),
+        "edges": chance.randint(1, 6),
         "regions": chance.choice([0, 1, 2]),
         "keys": chance.choice([3, 30, 300]),
         "loss": chance.choice([0, 0.01, 0.1]),
@@ -49,8 +49,8 @@ def run(seed, seconds=150, **changes):
         seconds, every_s=chance.choice([3, 10, 40]), cut_s=chance.choice([2, 70]), crash_s=5
     )
     if chance.random() < 0.3:
-        world.time.later(60, lambda: world.crash("center"))
-        world.time.later(80, lambda: world.begin("center"))
+        world.time.later(60, lambda: world.crash("primary"))
+        world.time.later(80, lambda: world.begin("primary"))
     reads, writes = chance.choice([5, 50]), chance.choice([0.2, 3, 20])
     world.traffic.run(seconds, reads_per_s=reads, writes_per_s=writes)
     return world.report()
@@ -66,15 +66,15 @@ def test_every_promise_is_kept(seed):
 MISTAKES = {
     "an answer below the floor": (reading, "max(answer.as_of, answer.version) < flight.floor", "0"),
     "ages are not looked at": (reading, "flight.sent - answer.age", "self._monotonic()"),
-    "news are new": (location, "sent - news.age", "now"),
-    "news are not applied": (location, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
-    "gaps are trusted": (location, "        self.covered_from = version\n", ""),
-    "a restart forgets": (location, "self.floors.lift_all(origin_version)", "pass"),
+    "news are new": (node, "sent - news.age", "now"),
+    "news are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
+    "gaps are trusted": (node, "        self.covered_from = version\n", ""),
+    "a restart forgets": (node, "self.floors.lift_all(origin_version)", "pass"),
     "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
     "what expires is shared": (reading, "(is_absent or has_expired)", "is_absent"),
     "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
     "own writes": (
-        location,
+        node,
         "self.floors.lift(key, version)\n                else",
         "pass\n                else",
     ),
@@ -85,7 +85,7 @@ MISTAKES = {
         "floor = 0",
     ),
     "the position is written before the drops": (
-        location,
+        node,
         "                self._apply_all(news, now, on_its_way, applied)\n",
         """                if self.copies.disk and news.upto > self.position:
                     self.copies.disk.reach(news.upto, self.covered_from)
@@ -106,16 +106,16 @@ FIRST_SEEDS = {
 def test_the_checker_sees_a_mistake(mistake):
     module, right, wrong = MISTAKES[mistake]
     code = f"""
-from kvengine.edge import asking, location, reading
+from kvengine.edge import asking, node, reading
 import {module.__name__} as wrong
-for module in (asking, reading, location):
+for module in (asking, reading, node):
     text = open(module.__file__).read()
     if module is wrong:
         assert {right!r} in text
         text = text.replace({right!r}, {wrong!r})
     exec(compile(text, module.__file__, "exec"), vars(module))
 import kvengine.testing.world.places as places
-places.Location = location.Location
+places.EdgeNode = node.EdgeNode
 from tests.world.test_world import run
 for seed in ({FIRST_SEEDS.get(mistake, 0)}, *range(100)):
     if run(seed, 300).violations:
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_history(compacts):
 
 
 def test_news_come_in_less_than_a_second_when_nothing_is_wrong():
-    world = World(seed=3, locations=30, regions=3, keys=100)
+    world = World(seed=3, edges=30, regions=3, keys=100)
     world.traffic.run(60, reads_per_s=100, writes_per_s=2)
     report = world.report()
     assert report.violations == []
@@ -153,88 +153,88 @@ def test_news_come_in_less_than_a_second_when_nothing_is_wrong():
     assert report.hit_ratio > 0.3
 
 
-def test_a_location_that_is_cut_off_shows_nothing_older_than_the_bound():
-    world = World(seed=1, locations=2, keys=10)
-    world.write("center", b"flag", b"on")
-    assert world.read("loc-0", b"flag").status == "MISS"
-    world.cut("loc-0")
-    world.write("center", b"flag", b"off")
+def test_an_edge_that_is_cut_off_shows_nothing_older_than_the_bound():
+    world = World(seed=1, edges=2, keys=10)
+    world.write("primary", b"flag", b"on")
+    assert world.read("edge-0", b"flag").status == "MISS"
+    world.cut("edge-0")
+    world.write("primary", b"flag", b"off")
     world.run(50)
-    assert world.read("loc-0", b"flag").value == b"on"
+    assert world.read("edge-0", b"flag").value == b"on"
     world.run(10.1)
     with pytest.raises(UpstreamUnavailable):
-        world.read("loc-0", b"flag")
-    assert world.read("loc-0", b"flag", stale_if_error=600.0).status == "STALE"
-    assert world.read("loc-1", b"flag").value == b"off"
-    world.heal("loc-0")
+        world.read("edge-0", b"flag")
+    assert world.read("edge-0", b"flag", stale_if_error=600.0).status == "STALE"
+    assert world.read("edge-1", b"flag").value == b"off"
+    world.heal("edge-0")
     world.run(10)
-    assert world.read("loc-0", b"flag").value == b"off"
+    assert world.read("edge-0", b"flag").value == b"off"
     assert world.report().violations == []
 
 
-def test_who_writes_at_a_location_reads_it_there_and_with_its_version_everywhere():
-    world = World(seed=2, locations=3, regions=1, keys=10)
-    for place in ("loc-0", "loc-1", "loc-2"):
+def test_who_writes_at_an_edge_reads_it_there_and_with_its_version_everywhere():
+    world = World(seed=2, edges=3, regions=1, keys=10)
+    for place in ("edge-0", "edge-1", "edge-2"):
         world.read(place, b"key-1")
-    version = world.write("loc-0", b"key-1", b"mine")
-    assert world.read("loc-0", b"key-1").value == b"mine"
-    for place in ("loc-1", "loc-2"):
+    version = world.write("edge-0", b"key-1", b"mine")
+    assert world.read("edge-0", b"key-1").value == b"mine"
+    for place in ("edge-1", "edge-2"):
         assert world.read(place, b"key-1", floor=version).value == b"mine"
 
 
 @pytest.mark.parametrize("value", [b"mine", None])
 def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
-    world = World(seed=2, locations=2, regions=1, keys=10, timeout_s=1.0)
-    for place in ("loc-0", "loc-1"):
+    world = World(seed=2, edges=2, regions=1, keys=10, timeout_s=1.0)
+    for place in ("edge-0", "edge-1"):
         world.read(place, b"key-1")
-    world.cut("center", "loc-0", one_way=True)  # requests arrive, answers do not
-    world.cut("center", "reg-0", one_way=True)  # nor do news, so the tier holds the old value
+    world.cut("primary", "edge-0", one_way=True)  # requests arrive, answers do not
+    world.cut("primary", "reg-0", one_way=True)  # nor do news, so the tier holds the old value
     with pytest.raises(UpstreamUnavailable):
-        world.write("loc-0", b"key-1", value)
-    world.heal("center", "loc-0")
-    world.heal("center", "reg-0")
-    assert world.read("loc-0", b"key-1").value == value
+        world.write("edge-0", b"key-1", value)
+    world.heal("primary", "edge-0")
+    world.heal("primary", "reg-0")
+    assert world.read("edge-0", b"key-1").value == value
     assert world.report().violations == []
 
 
-def test_a_location_with_a_disk_knows_its_values_after_a_crash():
-    world = World(seed=2, locations=1, keys=10, with_disk=True)
-    world.read("loc-0", b"key-1")
-    world.places["loc-0"].sync()  # type: ignore[attr-defined]
-    world.crash("loc-0")
-    world.begin("loc-0")
+def test_an_edge_with_a_disk_knows_its_values_after_a_crash():
+    world = World(seed=2, edges=1, keys=10, with_disk=True)
+    world.read("edge-0", b"key-1")
+    world.places["edge-0"].sync()  # type: ignore[attr-defined]
+    world.crash("edge-0")
+    world.begin("edge-0")
     world.run(3)
     before = world.report().upstream_reads
-    assert world.read("loc-0", b"key-1").status == "HIT"
+    assert world.read("edge-0", b"key-1").status == "HIT"
     assert world.report().upstream_reads == before
     assert world.report().leaves.disk_hits == 1
 
 
 @pytest.mark.parametrize("position", ["ahead", "behind"])
-def test_a_disk_notices_a_center_that_was_restored(position, monkeypatch):
-    """Values that the center lost are not shown, whatever position is on the disk."""
+def test_a_disk_notices_a_primary_that_was_restored(position, monkeypatch):
+    """Values that the primary lost are not shown, whatever position is on the disk."""
     monkeypatch.setattr(disk, "POSITION_EVERY", 1 if position == "ahead" else 1000)
-    world = World(seed=5, locations=1, keys=10, with_disk=True)
+    world = World(seed=5, edges=1, keys=10, with_disk=True)
     for number in range(5):
-        world.write("center", b"key-1", b"kept %d" % number)
+        world.write("primary", b"key-1", b"kept %d" % number)
     backup = world.backup()
     for number in range(20):
-        world.write("center", b"key-%d" % (number % 3), b"lost %d" % number)
-    lost = {b"key-%d" % number: world.read("loc-0", b"key-%d" % number) for number in range(10)}
+        world.write("primary", b"key-%d" % (number % 3), b"lost %d" % number)
+    lost = {b"key-%d" % number: world.read("edge-0", b"key-%d" % number) for number in range(10)}
     assert lost[b"key-1"].value.startswith(b"lost")
     world.run(5)
-    world.places["loc-0"].sync()  # type: ignore[attr-defined]
-    world.crash("loc-0")
+    world.places["edge-0"].sync()  # type: ignore[attr-defined]
+    world.crash("edge-0")
     world.restore(backup)
-    world.begin("loc-0")
+    world.begin("edge-0")
     for number in range(40):  # also when it is ahead of where it was
-        world.write("center", b"key-9", b"new %d" % number)
+        world.write("primary", b"key-9", b"new %d" % number)
         world.run(1)
         for key in lost:
-            expected = world.center.read(key)
-            found = world.read("loc-0", key)
+            expected = world.primary.read(key)
+            found = world.read("edge-0", key)
             assert (found.value, found.version) == (expected.value, expected.version), key
-    assert world.center.store.version > backup.version + 20
+    assert world.primary.store.version > backup.version + 20
 
 
 def shown(version, value=b"v", age=0.0, as_of=100):

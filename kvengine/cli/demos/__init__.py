@@ -1,1 +1,1 @@
-"""``kvengine demo``: what kvengine does, shown at locations or in one store."""
+"""``kvengine demo``: what kvengine does, shown at edges or in one store."""

@@ -1,4 +1,4 @@
-"""The places of the demo: a real database, real locations, and a reader at each.
+"""The places of the demo: a real database, real edges, and a reader at each.
 
 Invariants:
 * a way that is cut carries nothing, in either direction, whatever was under way;
@@ -36,7 +36,7 @@ class Way:
         self._carry(lambda reply: self._source.poll(after, hold_s, reply), done)
 
     def origin_version(self, done: Done) -> None:
-        """Ask for the newest version of the center."""
+        """Ask for the newest version of the primary."""
         self._carry(self._source.origin_version, done)
 
     def _carry(self, request: Callable[[Done], None], done: Done) -> None:
@@ -47,7 +47,7 @@ class Way:
 
 
 class CuttableEdge(Edge):
-    """A location whose way to its upstream can be cut."""
+    """An edge whose way to its upstream can be cut."""
 
     way: Way
 
@@ -57,12 +57,12 @@ class CuttableEdge(Edge):
 
 
 class Place:
-    """A location, and a thread that reads the flag there all the time.
+    """An edge, and a thread that reads the flag there all the time.
 
     Args:
         upstream: the database, or a region.
-        name: of the location.
-        settings: of the location.
+        name: of the edge.
+        settings: of the edge.
     """
 
     def __init__(self, upstream: Database | Edge, name: str, **settings: Any) -> None:
@@ -103,7 +103,7 @@ class Place:
             self.shown, self.error = found, None
 
     def close(self) -> None:
-        """End the reader and the location."""
+        """End the reader and the edge."""
         self._stop.set()
         self._thread.join()
         self.edge.close()

@@ -1,4 +1,4 @@
-"""What the demo of locations shows: a live table on a terminal, else a line for each event.
+"""What the demo of edges shows: a live table on a terminal, else a line for each event.
 
 Invariants:
 * without a terminal, or without rich, everything of interest is said in plain lines.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kvengine.cli.output import message, on_terminal, output, write_text
 
 if TYPE_CHECKING:
-    from kvengine.cli.demos.demo_locations import Demo, Flip
+    from kvengine.cli.demos.demo_edges import Demo, Flip
     from kvengine.cli.demos.demo_places import Place
 
 TELL_EVERY_S = 1.0
@@ -49,7 +49,7 @@ class Screen:
             self._told = flip.version
             delays = demo.delays(flip)
             slowest = f", after {1000 * max(delays.values()):.1f} ms at the most" if delays else ""
-            self.say(f"  {len(delays)} of {len(demo.places)} locations see it{slowest}")
+            self.say(f"  {len(delays)} of {len(demo.places)} edges see it{slowest}")
         refusing = {name for name, place in demo.places.items() if place.error is not None}
         if refusing == self._refusing and monotonic() - self._told_at < TELL_EVERY_S:
             return
@@ -74,9 +74,9 @@ class Table(Screen):
 
     def draw(self, demo: Demo) -> None:
         """Show how things are now; called often."""
-        table = self._rich["table"].Table(title=f"kvengine: a flag at {len(demo.places)} locations")
-        for name in ("location", "region", "flag", "version", "age", "seen after", "reads"):
-            table.add_column(name, justify="left" if name in ("location", "region") else "right")
+        table = self._rich["table"].Table(title=f"kvengine: a flag at {len(demo.places)} edges")
+        for name in ("edge", "region", "flag", "version", "age", "seen after", "reads"):
+            table.add_column(name, justify="left" if name in ("edge", "region") else "right")
         table.add_column("state", min_width=41)
         delays = demo.delays(demo.flips[-1]) if demo.flips else {}
         for name, place in demo.places.items():
@@ -99,7 +99,7 @@ class Table(Screen):
 
 
 def state_of(place: Place) -> str:
-    """Return how a location is doing."""
+    """Return how an edge is doing."""
     if place.error is not None:
         return "cut off, and refuses to answer" if place.is_cut else "does not answer"
     if not place.is_cut or place.shown is None:

@@ -1,1 +1,1 @@
-"""``kvengine replay``: requests of a trace at locations, in virtual time."""
+"""``kvengine replay``: requests of a trace at edges, in virtual time."""

@@ -1,4 +1,4 @@
-"""``kvengine replay``: the requests of a trace, made again at simulated locations.
+"""``kvengine replay``: the requests of a trace, made again at simulated edges.
 
 Invariants:
 * a trace that can't be understood to its end is not replayed;
@@ -24,7 +24,7 @@ from kvengine.file.exchange import open_source
 RATE = 1000.0
 SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMG]?)B?", re.IGNORECASE)
 FACTORS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
-LOCATIONS_MAX = 10_000
+EDGES_MAX = 10_000
 
 
 def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
@@ -38,16 +38,16 @@ def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
 @click.command()
 @click.argument("trace", metavar="TRACE")
 @click.option(
-    "--locations", type=click.IntRange(1, LOCATIONS_MAX), default=30, show_default=True,
+    "--edges", type=click.IntRange(1, EDGES_MAX), default=30, show_default=True,
     metavar="N", help="Where reads are made.",
 )  # fmt: skip
 @click.option(
-    "--regions", type=click.IntRange(0, LOCATIONS_MAX), default=3, show_default=True, metavar="N",
-    help="Tiers between locations and center.",
+    "--regions", type=click.IntRange(0, EDGES_MAX), default=3, show_default=True, metavar="N",
+    help="Tiers between edges and primary.",
 )  # fmt: skip
 @click.option(
     "--memory", "memory_bytes", default="8MB", show_default=True, callback=_size, metavar="SIZE",
-    help="Of each location and region.",
+    help="Of each edge and region.",
 )  # fmt: skip
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N",
@@ -66,10 +66,10 @@ def _size(_context: click.Context, _option: click.Parameter, text: str) -> int:
 @click.option("--plot", "picture", metavar="FILE", help="Draw a picture: .png or .svg.")
 @json_option
 def replay(trace: str, picture: str | None, as_json: bool, **options: Any) -> None:
-    """Replay the requests in TRACE at locations, in virtual time.
+    """Replay the requests in TRACE at edges, in virtual time.
 
-    Locations, regions and center run the code of real ones; reads are spread over the locations
-    by chance, writes go to the center. What is read before it is written was there at the
+    Edges, regions and primary run the code of real ones; reads are spread over the edges
+    by chance, writes go to the primary. What is read before it is written was there at the
     beginning. The report says hits, load, how old what was read was, and whether each promise was
     kept; if not, the exit code is 1.
 
@@ -84,7 +84,7 @@ def replay(trace: str, picture: str | None, as_json: bool, **options: Any) -> No
     found.check_gaps()
     work = Replay(
         found,
-        **{name: options[name] for name in ("locations", "regions", "seed")},
+        **{name: options[name] for name in ("edges", "regions", "seed")},
         memory_bytes=options["memory_bytes"],
         value_bytes=options["value_bytes"],
     )

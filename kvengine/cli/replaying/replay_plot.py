@@ -48,10 +48,10 @@ def text_plots(series: Series, *, has_regions: bool) -> str | None:
         plotext: Any = importlib.import_module("plotext")
     except ImportError:
         return None
-    hits = {"locations": series.hits}
+    hits = {"edges": series.hits}
     if has_regions:
         hits["regions"] = series.region_hits
-    loads = {"all": series.reads_per_s, "to the center": series.center_per_s}
+    loads = {"all": series.reads_per_s, "to the primary": series.primary_per_s}
     drawn = (
         _text_plot(plotext, "hits, %", series, hits),
         _text_plot(plotext, "reads per second", series, loads),
@@ -97,16 +97,16 @@ def _picture(series: Series, report: Report) -> Any:
     figures: Any = importlib.import_module("matplotlib.figure")
     figure = figures.Figure(figsize=PICTURE_INCHES, layout="constrained")
     hits, load, spread, stale = figure.subplots(2, 2).flat
-    hits.plot(series.ends, series.hits, label="locations")
+    hits.plot(series.ends, series.hits, label="edges")
     if report.region_count:
         hits.plot(series.ends, series.region_hits, label="regions, of what came there")
     hits.set(title="Hits", ylabel="%", ylim=(0, 100))
     load.plot(series.ends, series.reads_per_s, label="all")
-    load.plot(series.ends, series.center_per_s, label="to the center")
+    load.plot(series.ends, series.primary_per_s, label="to the primary")
     load.set(title="Reads per second", ylim=(0, None))
     stale.plot(series.ends, series.stale)
     stale.set(title="Reads that did not show the newest value", ylabel="%", ylim=(0, None))
-    for times, name in ((report.spread, "a change is at a location"), (report.latency, "a read")):
+    for times, name in ((report.spread, "a change is at an edge"), (report.latency, "a read")):
         if not times.count:
             continue
         shares = [percent / 1000 for percent in range(1, 1001)]

@@ -16,7 +16,7 @@ from kvengine.testing.world.workload import Zipf, value_of
 from kvengine.testing.world.world import quiet_collector
 
 INTERVALS = 60  # of the plot
-SPREAD = 0.5  # how uneven the locations are; see Zipf
+SPREAD = 0.5  # how uneven the edges are; see Zipf
 REQUESTS_A_STEP = 5_000
 END_S = 11.0  # after the last request: until every answer has come or was given up
 
@@ -27,8 +27,8 @@ class Series:
 
     ends: list[float] = field(default_factory=list)  # seconds of the world
     reads_per_s: list[float] = field(default_factory=list)
-    center_per_s: list[float] = field(default_factory=list)  # reads that came to the center
-    hits: list[float] = field(default_factory=list)  # percent of the reads, at locations
+    primary_per_s: list[float] = field(default_factory=list)  # reads that came to the primary
+    hits: list[float] = field(default_factory=list)  # percent of the reads, at edges
     region_hits: list[float] = field(default_factory=list)  # percent of what came to regions
     stale: list[float] = field(default_factory=list)  # percent of the reads
 
@@ -38,7 +38,7 @@ class Replay:
 
     Args:
         trace: with times.
-        locations, regions, seed, memory_bytes: of the world.
+        edges, regions, seed, memory_bytes: of the world.
         value_bytes: of values whose size the trace does not tell.
 
     Raises:
@@ -49,7 +49,7 @@ class Replay:
         self,
         trace: Trace,
         *,
-        locations: int,
+        edges: int,
         regions: int,
         seed: int,
         memory_bytes: int,
@@ -58,7 +58,7 @@ class Replay:
         self._trace, self._value_bytes = trace, value_bytes
         self.world = World(
             seed=seed,
-            locations=locations,
+            edges=edges,
             regions=regions,
             keys=0,
             content=self._content(),
@@ -108,9 +108,9 @@ class Replay:
         if op == READ:
             self.world.start_read(place, key)
         elif op == WRITE:
-            self.world.start_write("center", key, value_of(pick, number + 1, self._size(number)))
+            self.world.start_write("primary", key, value_of(pick, number + 1, self._size(number)))
         else:
-            self.world.start_write("center", key, None)
+            self.world.start_write("primary", key, None)
 
     def series(self) -> Series:
         """Return what happened in each interval."""
@@ -120,7 +120,7 @@ class Replay:
             reads, asked = new.reads - old.reads, new.upstream_reads - old.upstream_reads
             series.ends.append(new.seconds)
             series.reads_per_s.append(reads / seconds)
-            series.center_per_s.append(asked / seconds)
+            series.primary_per_s.append(asked / seconds)
             series.hits.append(100 * _hits(old, new) / max(reads, 1))
             came = new.regions.reads - old.regions.reads
             hits = new.regions.memory_hits - old.regions.memory_hits

@@ -1,9 +1,9 @@
-"""The endpoints of a location: reads of values are answered here, everything else by the center.
+"""The endpoints of an edge: reads of values are answered here, everything else by the primary.
 
 Invariants:
 
 * What a write changed is out of date here before its client is answered; it is answered with what
-  the center said, whatever else fails after that.
+  the primary said, whatever else fails after that.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ LOOK_UP_S = 1.0
 
 
 class EdgeEndpoint:
-    """An endpoint whose reads of values are answered here, and the rest by the center.
+    """An endpoint whose reads of values are answered here, and the rest by the primary.
 
     Args:
         own: answers the reads.
-        center: a Forwarder.
+        primary: a Forwarder.
     """
 
-    def __init__(self, own: Endpoint, center: Endpoint) -> None:
-        self._own, self._center = own, center
+    def __init__(self, own: Endpoint, primary: Endpoint) -> None:
+        self._own, self._primary = own, primary
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
-        return await (self._own if is_read(request) else self._center)(request)
+        return await (self._own if is_read(request) else self._primary)(request)
 
 
 def is_read(request: Request) -> bool:
@@ -102,26 +102,26 @@ async def open_edge(
     url: str,
     *,
     token: str | None,
-    location: str,
+    name: str,
     path: str | None = None,
     verify: Any = True,
     **settings: Any,
 ) -> Edge:
-    """Return the location of a center, open; while the center can't be reached, wait for it.
+    """Return the edge of a primary, open; while the primary can't be reached, wait for it.
 
     Args:
-        url: of the center.
+        url: of the primary.
         token: that may read all namespaces; None: what KVENGINE_TOKEN says.
-        location: its name.
+        name: its name.
         path: a folder for copies that survive a restart; None: they are in memory only.
         verify: True, or an ssl.SSLContext that says which servers to trust.
         settings: see kvengine.edge.settings.Settings.
 
     Raises:
-        AccessDenied: the center refuses the token.
+        AccessDenied: the primary refuses the token.
         InvalidRequest, StoreLocked, NotAStore: as kvengine.Edge.
     """
-    edge = Edge(url, location, path=path, token=token, verify=verify, **settings)
+    edge = Edge(url, name, path=path, token=token, verify=verify, **settings)
     pause = FIRST_PAUSE_S
     try:
         while True:
@@ -129,7 +129,7 @@ async def open_edge(
                 return await edge._open()
             except (UpstreamUnavailable, RateLimited) as error:
                 if pause == FIRST_PAUSE_S:
-                    logger.warning("waiting for the center: %s", error)
+                    logger.warning("waiting for the primary: %s", error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
     except BaseException:

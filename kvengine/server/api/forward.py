@@ -1,4 +1,4 @@
-"""Requests that the center of a location answers.
+"""Requests that the primary of an edge answers.
 
 Invariants:
 
@@ -104,7 +104,7 @@ class Forwarder:
             logger.info("a request could not be forwarded: %s", type(error).__name__)
             if writes and not isinstance(error, httpx.ConnectError):
                 await self._wrote(request, None)
-            return unavailable(request, "the center can't be reached")
+            return unavailable(request, "the primary can't be reached")
         try:
             if writes and (answer.status_code not in NOTHING_CHANGED or _lost(request, answer)):
                 await self._wrote(request, _version(answer))
@@ -114,7 +114,7 @@ class Forwarder:
             raise
         if answer.status_code not in KNOWN_STATUSES:
             await answer.aclose()
-            return unavailable(request, "the center answers with a status that HTTP does not have")
+            return unavailable(request, "the primary answers with a status that HTTP does not have")
         return Response(
             answer.status_code,
             content,
@@ -139,7 +139,7 @@ class Forwarder:
                     request.take(DOWNLOADS)
                     return passed_on(bytes(found), pieces, request, None)
         except httpx.HTTPError as error:
-            raise UpstreamUnavailable("the center did not answer to its end") from error
+            raise UpstreamUnavailable("the primary did not answer to its end") from error
         await answer.aclose()
         return bytes(found)
 
@@ -178,7 +178,7 @@ class Forwarder:
 def _lost(request: Request, answer: httpx.Response) -> bool:
     """True for a write that lost against another, so that what is held here is out of date.
 
-    Not for POST: who writes so reads at the center, too.
+    Not for POST: who writes so reads at the primary, too.
     """
     return answer.status_code == HTTPStatus.PRECONDITION_FAILED and request.method != "POST"
 
@@ -253,11 +253,11 @@ class Admitted:
 
     Args:
         backend: of this server.
-        center: a Forwarder.
+        primary: a Forwarder.
     """
 
-    def __init__(self, backend: Backend, center: Endpoint) -> None:
-        self._backend, self._center = backend, center
+    def __init__(self, backend: Backend, primary: Endpoint) -> None:
+        self._backend, self._primary = backend, primary
 
     async def __call__(self, request: Request) -> Response:
         """Answer a request."""
@@ -272,7 +272,7 @@ class Admitted:
             if kind is not None:
                 request.take(kind)
             request.stopping = self._backend.stopping
-            return await self._center(request)
+            return await self._primary(request)
         except Refused as refused:
             return not_admitted(request, refused)
         except KvError as error:
@@ -303,7 +303,7 @@ def _only_asks(request: Request) -> bool:
     if parts == GRAPHQL or parts[-2:] == [b"bulk", b"get"]:
         return True
     match parts:
-        case [b"v1", b"fetch" | b"version"] | [b"v1", b"location", _]:
+        case [b"v1", b"fetch" | b"version"] | [b"v1", b"edge", _]:
             return True
         case [b"v1", b"ns", _, name]:
             call = (calls.NAMESPACE_CALLS | calls.NAMESPACE_STREAMS).get(name.decode("latin-1"))

@@ -4,7 +4,7 @@
     GET   /v1/namespaces                namespaces with their keys and bytes
     GET   /v1/usage[?month=&namespace=] what was used, and what it would cost
     POST  /v1/delete-prefix/ID          {"prefix": ..., "dry_run": true}; answers {"keys": 12}
-    GET   /v1/live                      figures, locations and changes, as they come: see live.py
+    GET   /v1/live                      figures, edges and changes, as they come: see live.py
 
 Invariants:
 

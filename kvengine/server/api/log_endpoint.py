@@ -1,4 +1,4 @@
-"""The endpoints for locations and replicas: the log, questions, news.
+"""The endpoints for edges and replicas: the log, questions, news.
 
     GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
     POST /v1/fetch                                 wants; answered with answers: edge/WIRE.md
@@ -6,7 +6,7 @@
 
 Invariants:
 
-* Whoever asks here may read every namespace.  The log has the records of tokens, too: a location
+* Whoever asks here may read every namespace.  The log has the records of tokens, too: an edge
   needs them to know who may read there, and should not need a token that makes tokens.  They hold
   names, rights and SHA-256s of random tokens, which open nothing.
 * A stream says something every few seconds, so that its reader knows that it is alive.
@@ -50,7 +50,7 @@ logger = logging.getLogger("kvengine.server")
 
 
 class LogEndpoint:
-    """What the center gives to locations and replicas.
+    """What the primary gives to edges and replicas.
 
     Args:
         backend: with a database.
@@ -95,9 +95,9 @@ class LogEndpoint:
             (wants,) = await asyncio.to_thread(lambda: [*codec.frames(reader(body), Kind.WANTS)])
         except (ProtocolError, ValueError) as error:
             raise InvalidRequest(f"these are no questions: {error}") from None
-        center = self._backend.database._inner._center_of_locations()
+        primary = self._backend.database._inner._primary_for_edges()
         loop = asyncio.get_running_loop()
-        fetched = _answers(center, wants)  # type: ignore[arg-type]
+        fetched = _answers(primary, wants)  # type: ignore[arg-type]
         first = await loop.run_in_executor(None, next, fetched, None)
 
         async def frames() -> AsyncGenerator[bytes, None]:
@@ -117,7 +117,7 @@ class LogEndpoint:
     # -- news
 
     async def news(self, request: Request) -> Response:
-        """Answer with what changes, as long as the location listens."""
+        """Answer with what changes, as long as the edge listens."""
         request.action = "news"
         began = time.monotonic()
         after = whole(request.query, "after", None)
@@ -127,11 +127,11 @@ class LogEndpoint:
             raise InvalidRequest("hold must be a number of seconds") from None
         request.take(NEWS)
         await request.drain()
-        center = self._backend.database._inner._center_of_locations()
-        return Response(200, self._news(center, after, hold_s, began, request), [BINARY])
+        primary = self._backend.database._inner._primary_for_edges()
+        return Response(200, self._news(primary, after, hold_s, began, request), [BINARY])
 
     async def _news(
-        self, center: Any, after: int, hold_s: float, began: float, request: Request
+        self, primary: Any, after: int, hold_s: float, began: float, request: Request
     ) -> AsyncGenerator[bytes, None]:
         gone = asyncio.ensure_future(until(request, self._backend.stopping))
         try:
@@ -139,19 +139,19 @@ class LogEndpoint:
             while time.monotonic() < began + NEWS_S:
                 # The news are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
-                told = _asked(functools.partial(center.poll, after, hold_s))
+                told = _asked(functools.partial(primary.poll, after, hold_s))
                 await asyncio.wait([told, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     told.cancel()
                     return
                 news = told.result()
                 if isinstance(news, Exception):
-                    logger.info("a location hears no more: %s", news)
+                    logger.info("an edge hears no more: %s", news)
                     return
                 yield codec.encode_news(news._replace(waited=asked + news.waited), number)
                 number += 1
                 if news.upto < after:
-                    return  # this store is behind the location, which asks again
+                    return  # this store is behind the edge, which asks again
                 after = news.upto
         finally:
             gone.cancel()
@@ -209,13 +209,13 @@ def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow
     stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 
 
-def _answers(center: Any, wants: list[Want]) -> Any:
+def _answers(primary: Any, wants: list[Want]) -> Any:
     """Yield frames of answers; an error before the first one is raised."""
     part: list[Answer] = []
     size = number = 0
     for want in wants:
         box: list[Any] = []
-        center.fetch([want], box.append)
+        primary.fetch([want], box.append)
         if isinstance(box[0], Exception):
             raise box[0]
         answer = box[0][0]

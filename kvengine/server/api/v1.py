@@ -1,4 +1,4 @@
-"""The endpoint under /v1: kvengine's own protocol, for kvengine.connect() and locations.
+"""The endpoint under /v1: kvengine's own protocol, for kvengine.connect() and edges.
 
 Invariants:
 
@@ -38,7 +38,7 @@ from kvengine.server.http.streaming import Write, written
 from kvengine.server.monitoring.live import Live
 
 SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
-LOCATION = "location"  # who asks is a location, and must be allowed to read everything
+EDGE = "edge"  # who asks is an edge, and must be allowed to read everything
 REPORT_BYTES_MAX = 1 << 12
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
@@ -47,8 +47,8 @@ class V1Endpoint:
     """Kvengine's own protocol, over a backend with a database.
 
     Args:
-        backend: with a database; a location forwards what comes here.
-        live: is told what locations say of themselves.
+        backend: with a database; an edge forwards what comes here.
+        live: is told what edges say of themselves.
     """
 
     def __init__(self, backend: Backend, live: Live) -> None:
@@ -83,12 +83,12 @@ class V1Endpoint:
         match parts:
             case [str(name)] if name in self._endpoints:
                 method, endpoint = self._endpoints[name]
-                is_open = name == "version" and LOCATION not in request.query
+                is_open = name == "version" and EDGE not in request.query
                 await self._admit(request, None, Call("read"), any_namespace=is_open)
                 return (
                     await endpoint(request) if request.method == method else _wrong_method(method)
                 )
-            case ["location", str(name)]:
+            case ["edge", str(name)]:
                 await self._admit(request, None, Call("read"))
                 return await self._told(request, name)
             case ["db", str(method)]:
@@ -119,15 +119,15 @@ class V1Endpoint:
         return Response(200, pack(found), [BINARY])
 
     async def _told(self, request: Request, name: str) -> Response:
-        """Take what a location says of itself."""
-        request.action = "location"
+        """Take what an edge says of itself."""
+        request.action = "edge"
         if request.method != "POST":
             return _wrong_method("POST")
-        body = await request.body(REPORT_BYTES_MAX, "{size} bytes of a location are too many")
+        body = await request.body(REPORT_BYTES_MAX, "{size} bytes of an edge are too many")
         try:
             report = unpack(body)
         except (ProtocolError, TypeError, ValueError) as error:
-            raise InvalidRequest(f"this is not a report of a location: {error}") from None
+            raise InvalidRequest(f"this is not a report of an edge: {error}") from None
         self._live.told(name, report)
         return Response(200, pack(None), [BINARY])
 

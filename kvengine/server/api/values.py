@@ -28,7 +28,7 @@ class Found(NamedTuple):
     metadata: bytes  # JSON; b"" for none
     expires_at: float | None
     version: int
-    status: str | None  # of a location: HIT, MISS, ...
+    status: str | None  # of an edge: HIT, MISS, ...
 
     @property
     def body(self) -> bytes | AsyncIterator[bytes]:
@@ -44,14 +44,14 @@ async def find(
     """Return the value of a key, or None.
 
     Args:
-        namespace: of a database or a location.
+        namespace: of a database or an edge.
         key: of the value.
-        cache_ttl: seconds: how old a location's copy may be; a database has none.
+        cache_ttl: seconds: how old an edge's copy may be; a database has none.
 
     Raises:
         InvalidRequest: the key or the time is not valid.
         NamespaceNotFound: the namespace was deleted.
-        UpstreamUnavailable: a location can't find out.
+        UpstreamUnavailable: an edge can't find out.
     """
     if cache_ttl is not None:
         namespace.limits.check_cache_ttl(cache_ttl)

@@ -103,7 +103,7 @@ class WorkerdEndpoint:
     async def _own(self, namespace_id: str) -> Namespace:
         found = await self._backend.namespace(namespace_id)
         if isinstance(found, EdgeNamespace):
-            raise UpstreamUnavailable("a location does not answer this itself")
+            raise UpstreamUnavailable("an edge does not answer this itself")
         return found
 
     async def _get(self, request: Request, namespace_id: str, key: str) -> Response:

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A token that was revoked opens nothing any more: its record is looked for on each request.  At a
-  location that is the location's copy, which the center's log removes.
+* A token that was revoked opens nothing any more: its record is looked for on each request.  At an
+  edge that is the edge's copy, which the primary's log removes.
 * Tokens are compared by their digests, in constant time.
 """
 
@@ -128,7 +128,7 @@ class Access:
 
         Raises:
             Refused: it may not.
-            UpstreamUnavailable: a location can't find out.
+            UpstreamUnavailable: an edge can't find out.
         """
         principal = await self.principal(header)
         if principal is None:
@@ -158,7 +158,7 @@ class Access:
         """Return whose request has this Authorization header; None: nobody's.
 
         Raises:
-            UpstreamUnavailable: a location can't find out.
+            UpstreamUnavailable: an edge can't find out.
         """
         found = self.principal_at_hand(header)
         if found is WAIT:

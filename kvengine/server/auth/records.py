@@ -1,4 +1,4 @@
-"""Where the records of tokens are read: in a database's store, or among a location's copies."""
+"""Where the records of tokens are read: in a database's store, or among an edge's copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kvengine.server.auth.access import WAIT
 
 WAITING_MAX = 256  # requests with tokens that are not known yet
 PATIENCE_S = 5.0
-ASK = Ask(60.0)  # the bound within which a location hears of every change
+ASK = Ask(60.0)  # the bound within which an edge hears of every change
 
 
 class StoreRecords:
@@ -34,7 +34,7 @@ class StoreRecords:
 
 
 class CopiedRecords:
-    """The records as a location knows them; which one it does not know, it asks its center.
+    """The records as an edge knows them; which one it does not know, it asks its primary.
 
     A question takes no thread, and all that ask about a token share one.
     """
@@ -44,7 +44,7 @@ class CopiedRecords:
         self._waiting = 0
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, or WAIT if the location has to ask."""
+        """Return a record, or WAIT if the edge has to ask."""
         shown = self._edge.tier.lookup(key, ASK)
         return WAIT if shown is None else shown.value
 
@@ -52,10 +52,10 @@ class CopiedRecords:
         """Return a record, or None if there is none.
 
         Raises:
-            UpstreamUnavailable: the center does not answer, or too many requests wait for it.
+            UpstreamUnavailable: the primary does not answer, or too many requests wait for it.
         """
         if self._waiting >= WAITING_MAX:
-            raise UpstreamUnavailable("the center is slow, and many requests wait for it")
+            raise UpstreamUnavailable("the primary is slow, and many requests wait for it")
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Any] = loop.create_future()
 
@@ -73,7 +73,7 @@ class CopiedRecords:
             async with asyncio.timeout(PATIENCE_S):
                 shown: Shown | Exception = await told
         except TimeoutError:
-            raise UpstreamUnavailable("the center does not say whose token this is") from None
+            raise UpstreamUnavailable("the primary does not say whose token this is") from None
         finally:
             self._waiting -= 1
         if isinstance(shown, Exception):

@@ -1,4 +1,4 @@
-"""Tokens as they are kept: records in the store, so that replicas and locations have them too.
+"""Tokens as they are kept: records in the store, so that replicas and edges have them too.
 
     b"t" + SHA-256 of the token     JSON: id, name, account, namespaces, write, admin, created, rate
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 REQUESTS = "requests under way"
 WATCHES = "streams of changes"
 LOGS = "readers of the log"
-NEWS = "locations that listen"
-UPLOADS = "large bodies on their way to the center"
-DOWNLOADS = "large answers on their way from the center"
+NEWS = "edges that listen"
+UPLOADS = "large bodies on their way to the primary"
+DOWNLOADS = "large answers on their way from the primary"
 MEMORY = "bytes of bodies and of large answers in memory"
 DISK = "bytes of bodies in temporary files"
 WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
@@ -51,7 +51,7 @@ class Admission:
             REQUESTS: (settings.connections, settings.requests_per_token),
             WATCHES: (WATCHES_MAX, streams),
             LOGS: (LOGS_MAX, streams),
-            NEWS: (NEWS_MAX, NEWS_MAX // 2),  # locations, which share a token
+            NEWS: (NEWS_MAX, NEWS_MAX // 2),  # edges, which share a token
             UPLOADS: (UPLOADS_MAX, UPLOADS_MAX // 4),
             DOWNLOADS: (DOWNLOADS_MAX, DOWNLOADS_MAX // 4),
             MEMORY: (settings.bodies_bytes, settings.bodies_bytes // 2),

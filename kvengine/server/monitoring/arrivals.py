@@ -1,7 +1,7 @@
-"""Which locations there are, and when changes reached them, as far as they have told the center.
+"""Which edges there are, and when changes reached them, as far as they have told the primary.
 
-A location says which versions it has reached, and how long ago.  From the moment at which the
-center gives a change out, to the moment at which it hears that a location has it, is a little
+An edge says which versions it has reached, and how long ago.  From the moment at which the
+primary gives a change out, to the moment at which it hears that an edge has it, is a little
 longer than the change took: the news of its arrival had to come back.
 
 Invariants:
@@ -24,20 +24,20 @@ from kvengine.options import VERSION_LIMIT
 
 CHANGES_KEPT = 500
 CHANGES_SHOWN = 12
-REACHED_KEPT = 500  # of each location
+REACHED_KEPT = 500  # of each edge
 REACHED_AT_ONCE = 200  # in a report
-LOCATIONS_MAX = 1000
+EDGES_MAX = 1000
 NAME_CHARS_MAX = 64
-LOST_S = 6.0  # a location tells something every second; after so long without, it is not there
+LOST_S = 6.0  # an edge tells something every second; after so long without, it is not there
 FORGOTTEN_S = 600.0
 FIGURES = ("reads", "hits", "memory_bytes")
 
 
 class Made(NamedTuple):
-    """A change that the center has made."""
+    """A change that the primary has made."""
 
     version: int
-    moment: float  # when the center gave it out, on the monotonic clock
+    moment: float  # when the primary gave it out, on the monotonic clock
     time: float  # of day, seconds since the epoch
     namespace_id: str | None  # None: something about a namespace, or a token
     key: str
@@ -45,7 +45,7 @@ class Made(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """A version that a location has come to, and when, or a later moment."""
+    """A version that an edge has come to, and when, or a later moment."""
 
     version: int
     moment: float
@@ -53,7 +53,7 @@ class Reached(NamedTuple):
 
 @dataclass(slots=True)
 class Told:
-    """What a location has said."""
+    """What an edge has said."""
 
     first: int  # its position when it was first heard of; when it got there is not known
     position: int
@@ -70,7 +70,7 @@ class Told:
 
 
 class Arrivals:
-    """The locations of a center, and the changes on their way to them.
+    """The edges of a primary, and the changes on their way to them.
 
     Args:
         now: tells the time, in seconds, on a clock that is never set.
@@ -82,34 +82,34 @@ class Arrivals:
         self._now = now
         self._made: deque[Made] = deque(maxlen=CHANGES_KEPT)
         self._told: dict[str, Told] = {}
-        self.version = 0  # the newest that the center has
+        self.version = 0  # the newest that the primary has
         self.count = 0  # of what was noted, so that who waits sees that there is more
 
     def made(self, version: int, changes: Iterable[Made]) -> None:
-        """Note that the center has come to a version, by these changes, the oldest first."""
+        """Note that the primary has come to a version, by these changes, the oldest first."""
         self._made.extend(changes)
         self.version = max(self.version, version)
         self.count += 1
 
     def told(self, name: str, report: Any, now: float | None = None) -> None:
-        """Note what a location says of itself.
+        """Note what an edge says of itself.
 
         Args:
-            name: of the location.
+            name: of the edge.
             report: position, a version; reached, a list of [version, seconds ago], the oldest
                 first; reads, hits and memory_bytes, whole numbers.
             now: when it said so; None: now.
 
         Raises:
-            InvalidRequest: it is something else, or there are too many locations.
+            InvalidRequest: it is something else, or there are too many edges.
         """
         position, reached, figures = checked(name, report)
         now = self._now() if now is None else now
         self._forget(now)
         told = self._told.get(name)
         if told is None:
-            if len(self._told) >= LOCATIONS_MAX:
-                raise InvalidRequest(f"there are {LOCATIONS_MAX} locations already")
+            if len(self._told) >= EDGES_MAX:
+                raise InvalidRequest(f"there are {EDGES_MAX} edges already")
             told = self._told[name] = Told(position, position, now, figures)
         newest = told.reached[-1].version if told.reached else told.first
         for version, ago_s in reached:
@@ -126,8 +126,8 @@ class Arrivals:
         for name in gone:
             del self._told[name]
 
-    def locations(self) -> list[dict[str, Any]]:
-        """Return what is known of each location, by name, as JSON has it."""
+    def edges(self) -> list[dict[str, Any]]:
+        """Return what is known of each edge, by name, as JSON has it."""
         now = self._now()
         self._forget(now)
         return [self._shown(name, told, now) for name, told in sorted(self._told.items())]
@@ -140,7 +140,7 @@ class Arrivals:
         return {
             "name": name,
             "position": told.position,
-            # Versions without a change for locations, such as usage, come with the next one.
+            # Versions without a change for edges, such as usage, come with the next one.
             "lag_versions": max(0, self.version - told.position) if behind else 0,
             "lag_ms": round((now - self._made[number].moment) * 1e3, 1) if behind else 0.0,
             "lag_is_longer": behind == CHANGES_KEPT,  # older changes are not known any more
@@ -169,18 +169,18 @@ class Arrivals:
 
 
 def checked(name: str, report: Any) -> tuple[int, list[tuple[int, float]], dict[str, int]]:
-    """Return (position, [(version, seconds ago)], figures) of what a location says.
+    """Return (position, [(version, seconds ago)], figures) of what an edge says.
 
     Raises:
         InvalidRequest: it is something else.
     """
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise InvalidRequest(f"a location's name has 1 to {NAME_CHARS_MAX} printable characters")
+        raise InvalidRequest(f"an edge's name has 1 to {NAME_CHARS_MAX} printable characters")
     if not isinstance(report, dict):
-        raise InvalidRequest("a location tells an object with its position")
+        raise InvalidRequest("an edge tells an object with its position")
     position, reached = report.get("position"), report.get("reached", [])
     if not _is_count(position):
-        raise InvalidRequest("a location's position must be a version")
+        raise InvalidRequest("an edge's position must be a version")
     if not isinstance(reached, list) or len(reached) > REACHED_AT_ONCE:
         raise InvalidRequest(f"reached must be a list of at most {REACHED_AT_ONCE}")
     for one in reached:

@@ -20,7 +20,7 @@ BUCKETS = len(BOUNDS_S) + 1
 SURFACES = ("rest", "workerd", "v1", "console", "other")
 ACTIONS = (
     "read", "write", "delete", "list", "admin", "health", "watch", "log", "fetch", "news",
-    "location", "other",
+    "edge", "other",
 )  # fmt: skip
 STATUSES = (
     200, 201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408,

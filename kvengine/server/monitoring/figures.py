@@ -128,16 +128,16 @@ class Figures:
         return found
 
     def of_database(self) -> dict[str, Any]:
-        """Return figures of the store, or of the location."""
+        """Return figures of the store, or of the edge."""
         db = self.backend.db._inner
         if isinstance(db, Edge):
             stats = db.stats()
             return {
-                "location_position": stats.position,
-                "location_lag_versions": stats.lag_versions,
-                "location_lag_seconds": stats.lag_seconds,
-                "location_connected": int(stats.connected),
-                "location_memory_bytes": stats.memory_bytes,
+                "edge_position": stats.position,
+                "edge_lag_versions": stats.lag_versions,
+                "edge_lag_seconds": stats.lag_seconds,
+                "edge_connected": int(stats.connected),
+                "edge_memory_bytes": stats.memory_bytes,
             }
         store = db.store.stats()
         return {

@@ -3,7 +3,7 @@
 Invariants:
 
 * /health says that the process answers; /ready that it can do its work: the database is open and
-  takes what it is there for, its folder is still there, a location has heard from its center.
+  takes what it is there for, its folder is still there, an edge has heard from its primary.
 * What goes wrong in the background holds up no request: /ready tells of it, with status 200.
 """
 
@@ -75,8 +75,8 @@ class Ready:
         db = self._backend.db
         if isinstance(db, Edge):
             if db.closed:
-                return "the location is closed"
-            return None if db._inner.tier.begun else "the location has not reached its center yet"
+                return "the edge is closed"
+            return None if db._inner.tier.begun else "the edge has not reached its primary yet"
         store = db._inner.store
         if store.refusal is not None:
             return f"the store takes no writes: {store.refusal}"

@@ -1,9 +1,9 @@
 """GET /v1/live: a line of JSON whenever something happens, and at least one a second.
 
-    {"time": ..., "version": ..., "figures": {...}, "changes": [...], "locations": [...]}
+    {"time": ..., "version": ..., "figures": {...}, "changes": [...], "edges": [...]}
 
 Figures are of all processes, counted since the server began; a program that wants rates takes two
-lines.  Changes and locations are for tokens that may read everything; others get none.
+lines.  Changes and edges are for tokens that may read everything; others get none.
 
 Invariants:
 
@@ -51,19 +51,19 @@ class Live:
     # -- changes
 
     def told(self, name: str, report: Any) -> None:
-        """Note what a location says of itself; see Arrivals.told()."""
+        """Note what an edge says of itself; see Arrivals.told()."""
         now = time.monotonic()
         self.arrivals.told(name, report, now)
         self._backend.shared.tell(name, report, now)
 
     def _told_elsewhere(self, name: str, report: Any, moment: float) -> None:
-        """Note what a location said to another process of this server."""
+        """Note what an edge said to another process of this server."""
         with suppress(InvalidRequest):
             self.arrivals.told(name, report, moment)
 
     def _catch_up(self) -> None:
         """Note what changed since the last time; when it was made the board knows."""
-        board = self._backend.database._inner._center_of_locations().board
+        board = self._backend.database._inner._primary_for_edges().board
         upto = board.version
         if upto == self.arrivals.version:
             return
@@ -127,7 +127,7 @@ class Live:
             "version": db.version,
             "figures": summed(self._figures),
             "changes": self.arrivals.changes() if sees_all else [],
-            "locations": self.arrivals.locations() if sees_all else [],
+            "edges": self.arrivals.edges() if sees_all else [],
         }
 
 

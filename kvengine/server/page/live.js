@@ -1,4 +1,4 @@
-// What happens now: rates, latency and hit ratio, locations with their lag, and changes on their
+// What happens now: rates, latency and hit ratio, edges with their lag, and changes on their
 // way to each of them.
 //
 // The server says how much it has counted; rates are the difference of two lines of its stream, and
@@ -22,7 +22,7 @@ export class LiveView {
     this.chart.setAttribute("role", "img");
     this.chart.setAttribute("viewBox", "0 0 600 80");
     this.chart.setAttribute("preserveAspectRatio", "none");
-    this.locations = h("tbody", { id: "locations" });
+    this.edges = h("tbody", { id: "edges" });
     this.changeHead = h("tr");
     this.changes = h("tbody", { id: "changes" });
     section.replaceChildren(
@@ -30,14 +30,14 @@ export class LiveView {
       table(["", "#per second", "#total", "#p50", "#p90", "#p99"], this.rates), this.hits,
       h("figure", {}, h("figcaption", {}, "Reads per second, the last minute"), this.chart),
       ...(seesAll ? [
-        h("h2", {}, "Locations"),
-        table(["Location", "#Version", "#Lag", "#Lag, versions", "#Last change took", "#Hit ratio", "#Copies"],
-          this.locations),
+        h("h2", {}, "Edges"),
+        table(["Edge", "#Version", "#Lag", "#Lag, versions", "#Last change took", "#Hit ratio", "#Copies"],
+          this.edges),
         h("h2", {}, "Changes, and how long each took to arrive"),
         h("table", {}, h("thead", {}, this.changeHead), this.changes),
-        h("p", { class: "note" }, "From the write at the center until the center heard that the ",
-          "location has it: the return trip is included."),
-      ] : [h("p", {}, "This token sees some namespaces only; locations carry all of them.")]));
+        h("p", { class: "note" }, "From the write at the primary until the primary heard that the ",
+          "edge has it: the return trip is included."),
+      ] : [h("p", {}, "This token sees some namespaces only; edges carry all of them.")]));
   }
 
   async show() {
@@ -87,7 +87,7 @@ export class LiveView {
     this.drawRates(line);
     this.drawChart();
     if (this.seesAll) {
-      this.drawLocations(line);
+      this.drawEdges(line);
       this.drawChanges(line, names);
     }
   }
@@ -134,9 +134,9 @@ export class LiveView {
     this.chart.replaceChildren(line);
   }
 
-  drawLocations(line) {
-    const before = new Map(this.before(WINDOW_S).locations.map((one) => [one.name, one]));
-    const rows = line.locations.map((one) => {
+  drawEdges(line) {
+    const before = new Map(this.before(WINDOW_S).edges.map((one) => [one.name, one]));
+    const rows = line.edges.map((one) => {
       const old = before.get(one.name) ?? one;
       const isNew = one.reads < old.reads;  // it began again
       const reads = one.reads - (isNew ? 0 : old.reads);
@@ -148,12 +148,12 @@ export class LiveView {
       return h("tr", { class: one.is_there ? "" : "lost" }, h("th", { scope: "row" }, one.name),
         ...cells.map((text) => h("td", { class: "number" }, text)));
     });
-    this.locations.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td",
-      { colSpan: 7, class: "empty" }, "No location has reported yet. Start one: kvengine serve --upstream URL"))]));
+    this.edges.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td",
+      { colSpan: 7, class: "empty" }, "No edge has reported yet. Start one: kvengine serve --upstream URL"))]));
   }
 
   drawChanges(line, names) {
-    const places = line.locations.map((one) => one.name);
+    const places = line.edges.map((one) => one.name);
     setHeads(this.changeHead,
       ["#Version", "Time (UTC)", "Change", ...places.map((place) => `#${place}`)]);
     this.changes.replaceChildren(...line.changes.map((change) => {

@@ -1,6 +1,6 @@
-"""The world in a box: a center and hundreds of locations in one thread, under virtual time.
+"""The world in a box: a primary and hundreds of edges in one thread, under virtual time.
 
-The code of the locations, the center and the engine is that of production; only time, the network
+The code of the edges, the primary and the engine is that of production; only time, the network
 and chance are made here.  The same seed gives the same history.
 """
 

@@ -1,4 +1,4 @@
-"""The checker: knows the whole history, and holds every read against what locations promise.
+"""The checker: knows the whole history, and holds every read against what edges promise.
 
 A key's life is a row of phases: it begins as the world did, each write makes two more.  Phase 2n is
 the value (or the absence) that write n made, phase 2n + 1 its absence once it has expired.  A read
@@ -9,7 +9,7 @@ Invariants:
 
 * Times are those of the world, which no place knows.
 * A read is judged by when it began: what ended before that by more than its bound was too old.
-* A value may be shown until it has expired by all clocks on the way to the center, and may be
+* A value may be shown until it has expired by all clocks on the way to the primary, and may be
   absent once it has by one of them.
 """
 
@@ -28,7 +28,7 @@ class State(NamedTuple):
     """A state of a key: absent (version 0) or a value, since a moment."""
 
     version: int  # of the value; 0: absent
-    change: int  # the version of the center at which it began
+    change: int  # the version of the primary at which it began
     since: float
     value: bytes | None
     expires_at: float | None = None  # by the clocks of places
@@ -54,7 +54,7 @@ class Checker:
         bound_s: how long a value may be shown after it changed.
         negative_s: how long "absent" may be shown after the key was made.
         expiry: gives the first and the last moment at which a place, or one between it and the
-            center, takes a value for expired; None: nothing expires.
+            primary, takes a value for expired; None: nothing expires.
     """
 
     def __init__(self, bound_s: float, negative_s: float, expiry: Expiry | None = None) -> None:
@@ -85,7 +85,7 @@ class Checker:
         now: float,
         expires_at: float | None = None,
     ) -> None:
-        """The center has a new value of a key, or has it no more."""
+        """The primary has a new value of a key, or has it no more."""
         version = change if value is not None else 0
         self._lives[key].append(State(version, change, now, value, expires_at))
 
@@ -173,7 +173,7 @@ class Checker:
 
     @staticmethod
     def _number_at(life: list[State], change: int) -> int:
-        """Return which state there was at a version of the center."""
+        """Return which state there was at a version of the primary."""
         return max(number for number, state in enumerate(life) if state.change <= change)
 
     def _count(self, life: list[State], over: float, began: float) -> None:

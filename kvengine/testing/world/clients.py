@@ -13,10 +13,10 @@ from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
 if TYPE_CHECKING:
     from kvengine.edge.settings import Settings
     from kvengine.testing.world.checker import Checker
-    from kvengine.testing.world.places import CenterPlace, LocationPlace, Place
+    from kvengine.testing.world.places import EdgePlace, Place, PrimaryPlace
     from kvengine.testing.world.virtual_time import VirtualTime
 
-CENTER = "center"
+PRIMARY = "primary"
 Done = Callable[[Any], None]
 
 
@@ -26,7 +26,7 @@ class Clients:
     time: VirtualTime
     checker: Checker
     settings: Settings
-    center: CenterPlace
+    primary: PrimaryPlace
     places: dict[str, Place]
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class Clients:
     # -- reading
 
     def read(self, place: str, key: bytes, **ask: Any) -> Shown:
-        """Read a key at a location, and return what it shows.
+        """Read a key at an edge, and return what it shows.
 
         Args:
-            place: the name of a location, or "center".
+            place: the name of an edge, or "primary".
             key: the key.
             ask: ttl, floor, stale_if_error; see kvengine.edge.reading.Ask.
 
@@ -82,8 +82,8 @@ class Clients:
             if done is not None:
                 done(result)
 
-        if found is self.center:
-            ended(self.center.read(key))
+        if found is self.primary:
+            ended(self.primary.read(key))
         else:
             found.endpoint.read(key, wanted, ended)
 
@@ -97,13 +97,13 @@ class Clients:
     def write(
         self, place: str, key: bytes, value: bytes | None, *, ttl: float | None = None
     ) -> int:
-        """Write a value (None: delete the key) at the center or at a location.
+        """Write a value (None: delete the key) at the primary or at an edge.
 
         Args:
-            place: the name of a location, or "center".
+            place: the name of an edge, or "primary".
             key: the key.
             value: what it is from now on.
-            ttl: seconds after which it expires, by the clock of the center; None: never.
+            ttl: seconds after which it expires, by the clock of the primary; None: never.
 
         Returns:
             The version of the change; for a delete of nothing, that of the newest one.
@@ -132,12 +132,14 @@ class Clients:
         if not found.is_up:
             self._write_ended(UpstreamUnavailable(f"{place} is down"), finish)
             return
-        if found is self.center:
-            self._write_at_center(key, value, ttl, lambda result: self._write_ended(result, finish))
+        if found is self.primary:
+            self._write_at_primary(
+                key, value, ttl, lambda result: self._write_ended(result, finish)
+            )
             return
         life = found.life
 
-        results: list[Any] = []  # of the center, also if its answer is lost
+        results: list[Any] = []  # of the primary, also if its answer is lost
 
         def acknowledged(result: Any) -> None:
             is_lost = isinstance(result, Exception)
@@ -150,7 +152,7 @@ class Clients:
 
         self._carry_write(
             found,
-            lambda reply: self._write_at_center(key, value, ttl, reply),
+            lambda reply: self._write_at_primary(key, value, ttl, reply),
             acknowledged,
             results,
         )
@@ -162,12 +164,12 @@ class Clients:
 
     def _carry_write(
         self,
-        leaf: LocationPlace,
+        leaf: EdgePlace,
         request: Callable[[Done], None],
         done: Done,
         results: list[Any],
     ) -> None:
-        """Carry a write to the center; it is done once, however often the request comes."""
+        """Carry a write to the primary; it is done once, however often the request comes."""
 
         def once(reply: Done) -> None:
             if not results:
@@ -175,20 +177,20 @@ class Clients:
             if results:
                 reply(results[0])
 
-        leaf.to_center(once, done)
+        leaf.to_primary(once, done)
 
-    def _write_at_center(
+    def _write_at_primary(
         self, key: bytes, value: bytes | None, ttl: float | None, done: Done
     ) -> None:
-        store = self.center.store
-        if not self.center.is_up:
-            done(UpstreamUnavailable("the center is down"))
+        store = self.primary.store
+        if not self.primary.is_up:
+            done(UpstreamUnavailable("the primary is down"))
             return
         if not self.checker.knows(key):
             old = store.get_entry(key)
             known = (0, None, None) if old is None else (old.version, old.value, old.expires_at)
             self.checker.begin(key, *known)
-        expires_at = None if ttl is None else self.center.clock.time() + ttl
+        expires_at = None if ttl is None else self.primary.clock.time() + ttl
         try:
             if value is None:
                 version = store.delete(key)
@@ -199,7 +201,7 @@ class Clients:
             return
         if version:
             self.checker.changed(key, version, value, self.time.now, expires_at)
-        self.center.pump()
+        self.primary.pump()
         done(version or store.version)
 
     # -- places
@@ -213,7 +215,7 @@ class Clients:
         place = self.places.get(name)
         if place is None:
             raise InvalidRequest(
-                f"the world has no place {name!r}; it has {CENTER}, loc-0 and so on, and reg-0 and "
-                "so on if there are regions"
+                f"the world has no place {name!r}; it has {PRIMARY}, edge-0 and so on, and "
+                "reg-0 and so on if there are regions"
             )
         return place

@@ -108,7 +108,7 @@ class Question(Exchange):
 
 
 class Link:
-    """The way from a location to its upstream.
+    """The way from an edge to its upstream.
 
     Args:
         network: carries the messages.
@@ -135,7 +135,7 @@ class Link:
         self.ask(lambda reply: self.target.endpoint.fetch(wants, reply), done, size_of(wants))
 
     def origin_version(self, done: Done) -> None:
-        """Ask for the newest version of the center."""
+        """Ask for the newest version of the primary."""
         self.ask(self.target.endpoint.origin_version, done)
 
     def ask(self, request: Request, done: Done, size: int = MESSAGE_BYTES) -> None:

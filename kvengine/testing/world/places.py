@@ -1,9 +1,9 @@
-"""The places of a world: the center, and the locations, which may crash and begin again.
+"""The places of a world: the primary, and the edges, which may crash and begin again.
 
 Invariants:
 
 * Nothing happens in a thread of its own: stores are compacted when it is time for that.
-* A location that crashes loses the end of what it has written to its disk, which may be in the
+* An edge that crashes loses the end of what it has written to its disk, which may be in the
   middle of what belongs together.
 """
 
@@ -13,12 +13,12 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kvengine.edge.center import Center
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.listening import Listening
-from kvengine.edge.location import Location
 from kvengine.edge.messages import Shown
+from kvengine.edge.node import EdgeNode
+from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.store import Store
@@ -53,14 +53,14 @@ class Place:
         self.life = 1  # how often it has begun
 
     def line(self) -> Iterator[Place]:
-        """Yield the places between this one and the center, with both."""
+        """Yield the places between this one and the primary, with both."""
         yield self
 
 
-class CenterPlace(Place):
-    """The center, with a store in memory."""
+class PrimaryPlace(Place):
+    """The primary, with a store in memory."""
 
-    endpoint: Center
+    endpoint: Primary
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class CenterPlace(Place):
         """Begin, with an empty board."""
         self.is_up = True
         self.life += 1
-        self.endpoint = Center(
+        self.endpoint = Primary(
             self.store, self._settings, monotonic=self.clock.monotonic, later=self.clock.later
         )
 
@@ -117,10 +117,10 @@ class CenterPlace(Place):
             self.endpoint.pump()
 
 
-class LocationPlace(Place):
-    """A location, whose upstream is another place."""
+class EdgePlace(Place):
+    """An edge, whose upstream is another place."""
 
-    endpoint: Location
+    endpoint: EdgeNode
 
     def __init__(
         self, world: World, name: str, clock: WorldClock, upstream: Place, settings: Settings
@@ -135,7 +135,7 @@ class LocationPlace(Place):
         self.begin()
 
     def line(self) -> Iterator[Place]:
-        """Yield the places between this one and the center, with both."""
+        """Yield the places between this one and the primary, with both."""
         yield self
         yield from self.upstream.line()
 
@@ -150,7 +150,7 @@ class LocationPlace(Place):
         def later(delay_s: float, call: Any) -> None:
             self.clock.later(delay_s, lambda: call() if self.life == life else None)
 
-        self.endpoint = Location(
+        self.endpoint = EdgeNode(
             self.link,
             self.settings,
             monotonic=self.clock.monotonic,
@@ -196,9 +196,9 @@ class LocationPlace(Place):
         store.close()
         self.disk = DiskCache(left, self.settings.disk_bytes)
 
-    def to_center(self, request: Any, done: Any) -> None:
-        """Carry a request past all tiers to the center, and its answer back."""
-        self._way_to(self.world.center).ask(request, done)
+    def to_primary(self, request: Any, done: Any) -> None:
+        """Carry a request past all tiers to the primary, and its answer back."""
+        self._way_to(self.world.primary).ask(request, done)
 
     def _way_to(self, target: Place) -> Link:
         return Link(

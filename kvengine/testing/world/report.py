@@ -10,7 +10,7 @@ from kvengine.testing.world.checker import Violation
 
 AT_ONCE_S = 2e-6  # the smallest bucket of a histogram
 ABOUT_CHANGES = (
-    "a change was at a location after",
+    "a change was at an edge after",
     "stale reads",
     "of reads within the bound after a write",
 )
@@ -25,17 +25,17 @@ class Report:
 
     seed: int
     seconds: float
-    locations: int
+    edges: int
     region_count: int
-    keys: int  # at the center, at the end
+    keys: int  # at the primary, at the end
     reads: int
     writes: int
     failed_reads: int
     failed_writes: int
-    leaves: Counters  # of the locations that were read
-    regions: Counters  # of the tier between them and the center
-    upstream_reads: int  # keys that the center was asked for
-    center_bytes: int  # that the center has sent, about
+    leaves: Counters  # of the edges that were read
+    regions: Counters  # of the tier between them and the primary
+    upstream_reads: int  # keys that the primary was asked for
+    primary_bytes: int  # that the primary has sent, about
     messages: int
     message_bytes: int
     lost_messages: int
@@ -43,18 +43,18 @@ class Report:
     stale_after_write: int
     behind: Histogram  # by how much stale reads were behind
     latency: Histogram  # of reads
-    spread: Histogram  # how long changes took to reach a location or region
+    spread: Histogram  # how long changes took to reach an edge or region
     checked: int  # reads held against the promises
     violations: list[Violation] = field(default_factory=list)
 
     @property
     def hit_ratio(self) -> float:
-        """The share of reads that were answered at the location."""
+        """The share of reads that were answered at the edge."""
         return self.leaves.hit_ratio
 
     @property
-    def center_share(self) -> float:
-        """The share of reads that came to the center."""
+    def primary_share(self) -> float:
+        """The share of reads that came to the primary."""
         return self.upstream_reads / self.reads if self.reads else 0.0
 
     @property
@@ -73,7 +73,7 @@ class Report:
         return {
             "seed": self.seed,
             "seconds": round(self.seconds, 6),
-            "locations": self.locations,
+            "edges": self.edges,
             "regions": self.region_count,
             "keys": self.keys,
             "reads": self.reads,
@@ -83,14 +83,14 @@ class Report:
             "hit_ratio": {
                 "memory": _share(leaves.memory_hits, leaves.reads),
                 "disk": _share(leaves.disk_hits, leaves.reads),
-                "locations": self.hit_ratio,
+                "edges": self.hit_ratio,
                 "regions": self.regions.hit_ratio,
             },
-            "center": {
+            "primary": {
                 "reads": self.upstream_reads,
                 "reads_per_s": _share(self.upstream_reads, self.seconds),
-                "share": self.center_share,
-                "bytes": self.center_bytes,
+                "share": self.primary_share,
+                "bytes": self.primary_bytes,
             },
             "latency": _times(self.latency),
             "propagation": _times(self.spread),
@@ -112,16 +112,16 @@ class Report:
         stale = found["stale"]
         rows = [
             ("virtual time", f"{self.seconds:,.0f} s, seed {self.seed}"),
-            ("places", f"{self.locations:,} locations, {self.region_count:,} regions, a center"),
+            ("places", f"{self.edges:,} edges, {self.region_count:,} regions, a primary"),
             ("reads", f"{self.reads:,} ({self.failed_reads:,} not answered)"),
             ("writes", f"{self.writes:,} ({self.failed_writes:,} not acknowledged)"),
-            ("hits at locations", f"{100 * self.hit_ratio:.2f} %"),
+            ("hits at edges", f"{100 * self.hit_ratio:.2f} %"),
             ("hits at regions", f"{100 * self.regions.hit_ratio:.2f} % of what came there"),
-            ("reads that came to the center", f"{100 * self.center_share:.3f} %"),
-            ("load of the center", f"{found['center']['reads_per_s']:,.1f} reads/s"),
-            ("sent by the center", f"{self.center_bytes / 1e6:,.1f} MB"),
+            ("reads that came to the primary", f"{100 * self.primary_share:.3f} %"),
+            ("load of the primary", f"{found['primary']['reads_per_s']:,.1f} reads/s"),
+            ("sent by the primary", f"{self.primary_bytes / 1e6:,.1f} MB"),
             ("a read took", quantiles(self.latency)),
-            ("a change was at a location after", quantiles(self.spread)),
+            ("a change was at an edge after", quantiles(self.spread)),
             ("stale reads", f"{self.stale_reads:,}, behind by {quantiles(self.behind)}"),
             (
                 "of reads within the bound after a write",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from kvengine.testing.world.clients import CENTER
+from kvengine.testing.world.clients import PRIMARY
 from kvengine.testing.world.workload import Zipf, key_of, value_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Traffic:
 
         Args:
             seconds: of the world.
-            reads_per_s: at all locations together.
-            writes_per_s: of all writers, who are at the center and at the locations.
+            reads_per_s: at all edges together.
+            writes_per_s: of all writers, who are at the primary and at the edges.
             skew: how uneven the popularity of keys is; see Zipf.
             delete_share: of the writes.
             new_share: of the writes, those of keys that were not there before.
@@ -81,7 +81,7 @@ class Traffic:
         if chance.random() < 0.5:
             ask["stale_if_error"] = chance.choice([10.0, 120.0])
         if chance.random() < 0.5:
-            ask["floor"] = max(0, self._world.center.store.version - chance.choice([0, 1, 10]))
+            ask["floor"] = max(0, self._world.primary.store.version - chance.choice([0, 1, 10]))
         return ask
 
     def _write(self, keys: Zipf, places: Zipf, shares: tuple[float, float, float, float]) -> None:
@@ -98,7 +98,7 @@ class Traffic:
         if value is not None and chance.random() < expire_share:
             ttl = 0.1 + chance.expovariate(1 / ttl_s)
             self._look_for(key, places, ttl)
-        place = CENTER if chance.random() < 0.5 else world.leaves[places.draw()].name
+        place = PRIMARY if chance.random() < 0.5 else world.leaves[places.draw()].name
         reader = world.leaves[places.draw()].name
 
         def written(result: Any) -> None:

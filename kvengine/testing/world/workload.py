@@ -33,7 +33,7 @@ def value_of(number: int, change: int, size: int) -> bytes:
 
 
 def content_of(keys: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what a center holds at the beginning if nobody says what."""
+    """Yield what a primary holds at the beginning if nobody says what."""
     for number in range(keys):
         yield key_of(number), value_of(number, 0, value_bytes)
 

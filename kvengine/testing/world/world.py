@@ -1,4 +1,4 @@
-"""World: a center, regions and locations, run under virtual time and a seed.
+"""World: a primary, regions and edges, run under virtual time and a seed.
 
 Invariants:
 
@@ -19,11 +19,11 @@ from kvengine.edge.settings import Settings
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
 from kvengine.testing.world.checker import Checker
-from kvengine.testing.world.clients import CENTER, Clients
+from kvengine.testing.world.clients import PRIMARY, Clients
 from kvengine.testing.world.geography import latency_of
 from kvengine.testing.world.namespace import WorldNamespace
 from kvengine.testing.world.network import Network, Weather
-from kvengine.testing.world.places import CenterPlace, LocationPlace, Place, copy_of
+from kvengine.testing.world.places import EdgePlace, Place, PrimaryPlace, copy_of
 from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
@@ -34,29 +34,29 @@ MEETING_S = 2.0
 
 
 class World(Clients):
-    """A simulated world, whose locations run the code of real ones.
+    """A simulated world, whose edges run the code of real ones.
 
     Time passes only here: in run(), and while a read or a write waits for its answer.  The same
     seed and the same calls give the same history.
 
-    >>> world = World(seed=1, locations=3, keys=10)
-    >>> version = world.write("center", b"flag", b"on")
-    >>> world.read("loc-2", b"flag").value
+    >>> world = World(seed=1, edges=3, keys=10)
+    >>> version = world.write("primary", b"flag", b"on")
+    >>> world.read("edge-2", b"flag").value
     b'on'
-    >>> world.cut("loc-2")                      # from its upstream
-    >>> version = world.write("center", b"flag", b"off")
-    >>> world.read("loc-2", b"flag").value      # it can't know yet
+    >>> world.cut("edge-2")                      # from its upstream
+    >>> version = world.write("primary", b"flag", b"off")
+    >>> world.read("edge-2", b"flag").value      # it can't know yet
     b'on'
     >>> world.run(61)
-    >>> world.read("loc-2", b"flag")
+    >>> world.read("edge-2", b"flag")
     Traceback (most recent call last):
     kvengine.errors.UpstreamUnavailable: the upstream does not answer: no answer to a poll
-    >>> world.heal("loc-2")
+    >>> world.heal("edge-2")
     >>> world.run(10)
-    >>> world.read("loc-2", b"flag").value
+    >>> world.read("edge-2", b"flag").value
     b'off'
 
-    **Does a program of yours bear what locations may show?**  Give it namespaces of a world
+    **Does a program of yours bear what edges may show?**  Give it namespaces of a world
     instead of those of a database, let mishaps happen, and see whether it does what it should.
     This one publishes a page as two values, so a reader may find a new title above an old body:
 
@@ -66,11 +66,11 @@ class World(Clients):
     >>> def page(kv):
     ...     return kv.get("title"), kv.get("body")
     >>> def pages_seen(seed):
-    ...     world = World(seed=seed, locations=2, keys=0)
-    ...     author, reader = world.namespace("center"), world.namespace("loc-0")
+    ...     world = World(seed=seed, edges=2, keys=0)
+    ...     author, reader = world.namespace("primary"), world.namespace("edge-0")
     ...     publish(author, "one", "1")
     ...     yield page(reader)
-    ...     world.later(world.chance.uniform(0, 0.4), lambda: world.cut("loc-0"))
+    ...     world.later(world.chance.uniform(0, 0.4), lambda: world.cut("edge-0"))
     ...     publish(author, "two", "2")
     ...     world.run(30)
     ...     yield page(reader)
@@ -81,12 +81,12 @@ class World(Clients):
 
     Args:
         seed: of everything that happens by chance.
-        locations: how many there are; they are named loc-0, loc-1, ...
-        regions: how many regional tiers stand between them and the center, reg-0, ...; 0: none.
-            Location n belongs to region n modulo their number.
-        keys: how many keys the center has at the beginning: b"key-0", b"key-1", ...
+        edges: how many there are; they are named edge-0, edge-1, ...
+        regions: how many regional tiers stand between them and the primary, reg-0, ...; 0: none.
+            Edge n belongs to region n modulo their number.
+        keys: how many keys the primary has at the beginning: b"key-0", b"key-1", ...
         value_bytes: how long their values are, about.
-        content: pairs of key and value that the center has at the beginning instead.
+        content: pairs of key and value that the primary has at the beginning instead.
         loss: the share of messages that are lost.
         duplication: the share of messages that arrive twice.
         jitter: up to this part of its latency a message takes longer, so they overtake each other.
@@ -95,9 +95,10 @@ class World(Clients):
         clock_drift: clocks run up to this part faster or slower.
         latency: seconds from one place to another: a function of their names, or a matrix, which
             is a dict from pairs of names to seconds; None: places lie on a globe.
-        with_disk: locations have copies on disk, which survive their crashes but for the end.
-        compacts: the center forgets deletes all the time, so who was away hears that news are gone.
-        settings: of the locations; see kvengine.edge.settings.Settings.
+        with_disk: edges have copies on disk, which survive their crashes but for the end.
+        compacts: the primary forgets deletes all the time, so who was away hears that news are
+            gone.
+        settings: of the edges; see kvengine.edge.settings.Settings.
 
     Raises:
         InvalidRequest: an argument is not valid.
@@ -109,7 +110,7 @@ class World(Clients):
         self,
         *,
         seed: int = 0,
-        locations: int = 10,
+        edges: int = 10,
         regions: int = 0,
         keys: int = 1000,
         value_bytes: int = 100,
@@ -126,14 +127,14 @@ class World(Clients):
         **settings: Any,
     ) -> None:
         super().__init__()
-        if locations < 1 or regions < 0 or keys < 0:
-            raise InvalidRequest("a world has at least one location, and not less than no keys")
+        if edges < 1 or regions < 0 or keys < 0:
+            raise InvalidRequest("a world has at least one edge, and not less than no keys")
         self.seed, self.with_disk, self.value_bytes = seed, with_disk, value_bytes
         self.compacts = compacts
         self.chance = random.Random(seed)
         self.time = VirtualTime()
         self.settings = _settings(settings)
-        self.spread = Histogram()  # how long changes took to reach a location
+        self.spread = Histogram()  # how long changes took to reach an edge
         weather = Weather(loss, duplication, jitter, delay_s)
         # A chance of its own: what readers and writers do does not depend on how messages fare.
         chance = random.Random(f"{seed} network")
@@ -141,21 +142,21 @@ class World(Clients):
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
-        center_settings = Settings(board_bytes=8 << 20, push_bytes=self.settings.push_bytes)
-        self.center = CenterPlace(
+        primary_settings = Settings(board_bytes=8 << 20, push_bytes=self.settings.push_bytes)
+        self.primary = PrimaryPlace(
             self,
-            CENTER,
-            self._clock(CENTER),
-            center_settings,
+            PRIMARY,
+            self._clock(PRIMARY),
+            primary_settings,
             content_of(keys, value_bytes) if content is None else content,
         )
-        self.regions = [self._place(f"reg-{n}", self.center) for n in range(regions)]
+        self.regions = [self._place(f"reg-{n}", self.primary) for n in range(regions)]
         self.leaves = [
-            self._place(f"loc-{n}", self.regions[n % regions] if regions else self.center)
-            for n in range(locations)
+            self._place(f"edge-{n}", self.regions[n % regions] if regions else self.primary)
+            for n in range(edges)
         ]
         self.places: dict[str, Place] = {
-            place.name: place for place in (self.center, *self.regions, *self.leaves)
+            place.name: place for place in (self.primary, *self.regions, *self.leaves)
         }
         self.traffic = Traffic(self, keys)
         self.run(MEETING_S)
@@ -166,11 +167,11 @@ class World(Clients):
         ahead = self.chance.uniform(-self._skew, self._skew)
         return WorldClock(self.time, ahead, 1 + self.chance.uniform(-self._drift, self._drift))
 
-    def _place(self, name: str, upstream: Place) -> LocationPlace:
-        return LocationPlace(self, name, self._clock(name), upstream, self.settings)
+    def _place(self, name: str, upstream: Place) -> EdgePlace:
+        return EdgePlace(self, name, self._clock(name), upstream, self.settings)
 
     def _expiry(self, name: str, wall: float) -> tuple[float, float]:
-        """Return when a place, or one between it and the center, first and last has this time."""
+        """Return when a place, or one between it and the primary, first and last has this time."""
         moments = [place.clock.moment_of(wall) for place in self.place(name).line()]
         return min(moments), max(moments)
 
@@ -191,7 +192,7 @@ class World(Clients):
         self.time.later(delay_s, call)
 
     def heard(self, key: bytes) -> None:
-        """A location has heard that a key changed."""
+        """An edge has heard that a key changed."""
         since = self.checker.changed_at(key)
         if since is not None:
             self.spread.add(self.time.now - since)
@@ -253,19 +254,19 @@ class World(Clients):
             found.begin()
 
     def backup(self) -> Store:
-        """Return what the center has now."""
-        return copy_of(self.center.store)
+        """Return what the primary has now."""
+        return copy_of(self.primary.store)
 
     def restore(self, backup: Store) -> None:
-        """Let the center begin again with what a backup has: later changes are lost.
+        """Let the primary begin again with what a backup has: later changes are lost.
 
         What was promised of them is not kept, so reads of their keys can't be judged any more.
         """
-        self.center.restore(backup)
+        self.primary.restore(backup)
 
     def _upstream(self, name: str) -> str:
         place = self.place(name)
-        if not isinstance(place, LocationPlace):
+        if not isinstance(place, EdgePlace):
             raise InvalidRequest(f"{name} has no upstream: say from whom it is cut off")
         return place.upstream.name
 
@@ -282,9 +283,9 @@ class World(Clients):
         return Report(
             seconds=self.time.now,
             seed=self.seed,
-            locations=len(self.leaves),
+            edges=len(self.leaves),
             region_count=len(self.regions),
-            keys=len(self.center.store),
+            keys=len(self.primary.store),
             reads=self.reads,
             writes=self.writes,
             failed_reads=self.failed_reads,
@@ -292,7 +293,7 @@ class World(Clients):
             leaves=leaves,
             regions=regions,
             upstream_reads=regions.questions if self.regions else leaves.questions,
-            center_bytes=self.network.bytes_from.get(CENTER, 0),
+            primary_bytes=self.network.bytes_from.get(PRIMARY, 0),
             messages=self.network.sent,
             message_bytes=self.network.bytes,
             lost_messages=self.network.lost,

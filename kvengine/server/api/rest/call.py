@@ -37,7 +37,7 @@ class Call:
         return await self.backend.namespace(self.namespace_id or "")
 
     async def own_namespace(self) -> Namespace:
-        """Return the namespace that is meant, of the database; a location forwards such calls.
+        """Return the namespace that is meant, of the database; an edge forwards such calls.
 
         Raises:
             NamespaceNotFound: there is none.

@@ -1,9 +1,9 @@
-"""A location on its own: what it shows, asks, keeps and drops, step by step."""
+"""An edge on its own: what it shows, asks, keeps and drops, step by step."""
 
 import pytest
 
-from kvengine.edge.location import Location
 from kvengine.edge.messages import Answer, Notice
+from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.errors import InvalidRequest, NamespaceNotFound, UpstreamUnavailable
 from tests.edge.bench import ASK, INF, Bench, Upstream
@@ -73,7 +73,7 @@ def test_without_news_a_copy_is_asked_again_after_its_time(bench):
     bench.time.run_until(59.0)
     assert bench.read()[0].status == "HIT"
     bench.upstream.asked.clear()  # the refresh of a popular key, which is lost
-    bench.location._in_flight.clear()
+    bench.edge._in_flight.clear()
     bench.time.run_until(60.1)
     results = bench.read()
     ((want,), _) = bench.upstream.asked[0]
@@ -148,9 +148,9 @@ def test_an_upstream_that_stays_behind_is_given_up(bench):
 def test_a_gap_is_refused_and_changes_nothing(bench):
     bench.hold()
     bench.time.run_until(1.0)
-    before = bench.location.heard
+    before = bench.edge.heard
     assert not bench.hear(11, 12, Notice(12, b"k", True))
-    assert (bench.location.position, bench.location.heard) == (10, before)
+    assert (bench.edge.position, bench.edge.heard) == (10, before)
     assert bench.counters.gaps == 1
 
 
@@ -160,7 +160,7 @@ def test_news_that_come_again_change_nothing(bench):
     bench.hear(10, 11, Notice(11, b"k", True, b"older"))
     bench.hear(10, 12, Notice(12, b"k", True, b"new"))
     assert bench.read()[0].value == b"new"
-    assert bench.location.position == 12
+    assert bench.edge.position == 12
     assert bench.counters.repeats == 2
 
 
@@ -187,7 +187,7 @@ def test_when_changes_are_gone_copies_live_on_their_own_time_only(bench):
 
 def test_who_writes_reads_what_was_written(bench):
     bench.hold()
-    bench.location.wrote([b"k"], 20)
+    bench.edge.wrote([b"k"], 20)
     results = bench.read()
     ((want,), _) = bench.upstream.asked[0]
     assert want.floor == 20
@@ -199,7 +199,7 @@ def test_who_writes_reads_what_was_written(bench):
 
 def test_who_writes_unknown_keys_believes_nothing_older(bench):
     bench.hold()
-    bench.location.wrote(None, 30)
+    bench.edge.wrote(None, 30)
     bench.read(b"other")
     assert bench.upstream.asked[0][0][0].floor == 30
 
@@ -232,7 +232,7 @@ def test_stale_if_error_shows_nothing_below_min_version(bench, is_open):
     bench.time.run_until(70.0)
     results = bench.read(floor=11, stale_if_error=1000.0)
     if is_open:
-        bench.location.poll_failed(UpstreamUnavailable("cut"))
+        bench.edge.poll_failed(UpstreamUnavailable("cut"))
     else:
         bench.upstream.fail(UpstreamUnavailable("cut"))
     assert isinstance(results[0], UpstreamUnavailable)
@@ -269,10 +269,10 @@ def test_a_tier_says_that_it_can_not_answer_rather_than_give_what_is_too_old(ben
 
     bench.hold()
     bench.time.run_until(30.0)
-    bench.location.poll_failed(UpstreamUnavailable("cut"))
+    bench.edge.poll_failed(UpstreamUnavailable("cut"))
     results = []
-    bench.location.fetch([Want(b"k", 0, 0, 10.0)], results.append)
-    bench.location.fetch([Want(b"k", 0, 0, 40.0)], results.append)
+    bench.edge.fetch([Want(b"k", 0, 0, 10.0)], results.append)
+    bench.edge.fetch([Want(b"k", 0, 0, 40.0)], results.append)
     assert isinstance(results[0], UpstreamUnavailable)
     assert results[1][0].value == b"v"
 
@@ -329,12 +329,12 @@ def test_keys_end_when_they_end(bench, clock):
     assert bench.counters.stale == 0
 
 
-def test_a_location_that_has_not_begun_answers_nothing(time, clock):
-    location = Location(
+def test_an_edge_that_has_not_begun_answers_nothing(time, clock):
+    edge = EdgeNode(
         Upstream(), Settings(), monotonic=clock.monotonic, wall=clock.time, later=clock.later
     )
     results = []
-    location.read(b"k", ASK, results.append)
+    edge.read(b"k", ASK, results.append)
     assert isinstance(results[0], UpstreamUnavailable)
 
 
@@ -344,7 +344,7 @@ def test_as_an_upstream_it_answers_from_its_copies_and_asks_for_the_rest(bench):
     bench.hold()
     bench.hear(10, 20)
     results = []
-    bench.location.fetch(
+    bench.edge.fetch(
         [Want(b"k", 15, 5, 60.0), Want(b"x", 0, 0, 60.0), Want(b"k", 0, 4, 60.0)], results.append
     )
     assert results == []
@@ -361,7 +361,7 @@ def test_as_an_upstream_it_passes_an_error_on_once(bench):
     from kvengine.edge.messages import Want
 
     results = []
-    bench.location.fetch([Want(b"a", 0, 0, 60.0), Want(b"b", 0, 0, 60.0)], results.append)
+    bench.edge.fetch([Want(b"a", 0, 0, 60.0), Want(b"b", 0, 0, 60.0)], results.append)
     bench.upstream.fail(UpstreamUnavailable("x"))
     assert len(results) == 1
     assert isinstance(results[0], UpstreamUnavailable)
@@ -374,12 +374,12 @@ def test_ages_add_up_from_tier_to_tier(bench):
     bench.upstream.answer(Answer(5, 10, 7.0, b"v"))
     bench.time.run_until(3.0)
     results = []
-    bench.location.fetch([Want(b"k", 0, 0, 60.0)], results.append)
+    bench.edge.fetch([Want(b"k", 0, 0, 60.0)], results.append)
     assert results[0][0].age == pytest.approx(10.0, rel=0.01)
-    bench.location.poll(0, 1.0, results.append)
+    bench.edge.poll(0, 1.0, results.append)
     assert results[1].age == INF  # it has heard nothing yet
     bench.hear(10, 11, age=4.0)
-    bench.location.poll(10, 1.0, results.append)
+    bench.edge.poll(10, 1.0, results.append)
     assert results[2].age == pytest.approx(4.0, rel=0.01)
 
 

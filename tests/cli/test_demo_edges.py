@@ -1,4 +1,4 @@
-"""The demo of locations: it ends by itself, checks what it claims, and leaves nothing."""
+"""The demo of edges: it ends by itself, checks what it claims, and leaves nothing."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Database, Edge
-from kvengine.cli.demos import demo_locations
+from kvengine.cli.demos import demo_edges
 from kvengine.cli.demos.demo_places import KEY, Place, Way
 from kvengine.errors import UpstreamUnavailable
 
@@ -33,11 +33,11 @@ def test_the_demo_in_plain_lines(run, temporary: Path) -> None:
     assert result.exit_code == 0, result.output
     said = result.stdout
     assert re.search(r"\w+ writes 'on', version \d+", said)
-    assert re.search(r"7 of 7 locations see it, after [\d.]+ ms at the most", said)
+    assert re.search(r"7 of 7 edges see it, after [\d.]+ ms at the most", said)
     assert "gru is cut off. It keeps what it has, for 1.2 s." in said
     assert "gru is cut off, and refuses to answer" in said
     assert "gru is connected again." in said
-    assert re.search(r"15 changes, at the other locations after [\d.]+ ms \(p50\)", said)
+    assert re.search(r"15 changes, at the other edges after [\d.]+ ms \(p50\)", said)
     assert "5 checks held, 0 failed" in said
     assert "\x1b" not in said
     assert list(temporary.iterdir()) == []
@@ -64,7 +64,7 @@ def test_the_demo_on_a_terminal_is_a_table(environment: dict[str, str], tmp_path
     os.close(ours)
     assert demo.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
-    assert text.count("location") > 10
+    assert text.count("edge") > 10
     assert "cut off, shows what it has" in text
     assert "5 checks held, 0 failed" in text
 
@@ -88,18 +88,18 @@ def test_an_interrupted_demo_leaves_nothing(
     assert list(temporary.iterdir()) == []
 
 
-def test_options_of_the_store_do_not_go_with_locations(run, tmp_path: Path) -> None:
+def test_options_of_the_store_do_not_go_with_edges(run, tmp_path: Path) -> None:
     for options in (("--from", str(tmp_path)), ("--keep", str(tmp_path / "kept"))):
-        assert run("demo", "locations", *options).exit_code == 2
+        assert run("demo", "edges", *options).exit_code == 2
     assert run("demo", "--seconds", "1").exit_code == 2
     assert run("demo", "nothing").exit_code == 2
 
 
-def test_a_location_that_never_comes_back_fails_the_demo(
+def test_an_edge_that_never_comes_back_fails_the_demo(
     run, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_locations.Demo, "heal", lambda self: None)
-    monkeypatch.setattr(demo_locations, "COME_S", 0.5)
+    monkeypatch.setattr(demo_edges.Demo, "heal", lambda self: None)
+    monkeypatch.setattr(demo_edges, "COME_S", 0.5)
     result = run("demo", "--seconds", "4")
     assert result.exit_code == 1
     assert "FAILED  gru shows the newest value again" in result.stdout

@@ -1,4 +1,4 @@
-"""A center that answers nonsense: each answer is an error that says so, never a 500."""
+"""A primary that answers nonsense: each answer is an error that says so, never a 500."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kvengine.server.http.messages import Request
 
 
 async def forwarded(answer: bytes) -> tuple[int, bytes]:
-    """Forward a request to a center that answers with these bytes; return what comes out."""
+    """Forward a request to a primary that answers with these bytes; return what comes out."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -26,8 +26,8 @@ async def forwarded(answer: bytes) -> tuple[int, bytes]:
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    center = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = center.sockets[0].getsockname()[1]
+    primary = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = primary.sockets[0].getsockname()[1]
     scope = {
         "method": "POST", "raw_path": b"/v1/db/sync", "path": "/v1/db/sync", "query_string": b"",
         "headers": [], "type": "http",
@@ -45,7 +45,7 @@ async def forwarded(answer: bytes) -> tuple[int, bytes]:
         return response.status, data
     finally:
         await endpoint.aclose()
-        center.close()
+        primary.close()
 
 
 @pytest.mark.parametrize("status", [b"999 Odd", b"299 Odd", b"600 Odd"])

@@ -1,4 +1,4 @@
-"""A store as the upstream of locations: each change of the log, in order, or that some are gone."""
+"""A store as the upstream of edges: each change of the log, in order, or that some are gone."""
 
 import subprocess
 import sys
@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from kvengine import NamespaceNotFound, StorageError, Store, StoreClosed
-from kvengine.edge import center as centers
-from kvengine.edge.center import Center
+from kvengine.edge import primary as primaries
 from kvengine.edge.messages import Want
+from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
 
 
@@ -21,26 +21,26 @@ def store():
 
 def make(store, clock, board_bytes=1 << 20, **more):
     settings = Settings(board_bytes=board_bytes, push_bytes=20)
-    return Center(store, settings, monotonic=clock.monotonic, later=clock.later, **more)
+    return Primary(store, settings, monotonic=clock.monotonic, later=clock.later, **more)
 
 
-def poll(center, after):
+def poll(primary, after):
     told = []
-    center.poll(after, 1.0, told.append)
+    primary.poll(after, 1.0, told.append)
     return told
 
 
-def fetch(center, *wants):
+def fetch(primary, *wants):
     told = []
-    center.fetch(list(wants), told.append)
+    primary.fetch(list(wants), told.append)
     return told[0]
 
 
-def heard(center, after):
+def heard(primary, after):
     """Poll until everything is known; return the notices."""
     notices = []
-    while after < center.store.version:
-        ((_, upto, _, found, _, gone),) = poll(center, after)
+    while after < primary.store.version:
+        ((_, upto, _, found, _, gone),) = poll(primary, after)
         assert not gone
         assert upto > after
         notices += found
@@ -49,11 +49,11 @@ def heard(center, after):
 
 
 def test_answers_are_true_of_the_newest_version(store, clock):
-    center = make(store, clock)
+    primary = make(store, clock)
     store.put(b"a", b"1", metadata=b"m", expires_at=4e9)
     store.put(b"b", b"2")
     a, b, unchanged, absent = fetch(
-        center, Want(b"a"), Want(b"b", 0, 1), Want(b"b", 0, 2), Want(b"none")
+        primary, Want(b"a"), Want(b"b", 0, 1), Want(b"b", 0, 2), Want(b"none")
     )
     assert a == (1, 2, 0.0, b"1", b"m", 4e9, False)
     assert b == (2, 2, 0.0, b"2", b"", None, False)
@@ -63,43 +63,43 @@ def test_answers_are_true_of_the_newest_version(store, clock):
 
 
 def test_small_values_come_with_the_news_and_large_ones_do_not(store, clock):
-    center = make(store, clock)
+    primary = make(store, clock)
     store.put(b"small", b"x" * 20, metadata=b"m", expires_at=4e9)
     store.put(b"large", b"x" * 21)
     store.delete(b"small")
-    small, large, deleted = heard(center, 0)
+    small, large, deleted = heard(primary, 0)
     assert small[:6] == (1, b"small", True, b"x" * 20, b"m", 4e9)
     assert large[:4] == (2, b"large", True, None)
     assert deleted[:4] == (3, b"small", False, None)
 
 
-def test_who_waits_is_told_by_the_thread_of_the_center(store, clock):
-    center, told = make(store, clock), threading.Event()
-    center.begin()
+def test_who_waits_is_told_by_the_thread_of_the_primary(store, clock):
+    primary, told = make(store, clock), threading.Event()
+    primary.begin()
     try:
-        center.poll(0, 60.0, lambda news: told.set())
+        primary.poll(0, 60.0, lambda news: told.set())
         assert not told.is_set()
         store.put(b"k", b"v")
         assert told.wait(60)
     finally:
-        center.close()
+        primary.close()
 
 
 def test_a_listener_behind_the_board_reads_the_log(store, clock, monkeypatch):
-    monkeypatch.setattr(centers, "NOTICES_AT_ONCE", 7)
-    center = make(store, clock, board_bytes=2000)
+    monkeypatch.setattr(primaries, "NOTICES_AT_ONCE", 7)
+    primary = make(store, clock, board_bytes=2000)
     for number in range(100):
         store.put(b"k%d" % (number % 40), b"%d" % number)
-        center.pump()
-    assert center.board.start > 50
-    assert [one.version for one in heard(center, 20)] == list(range(21, 101))
-    (first,) = poll(center, 20)
+        primary.pump()
+    assert primary.board.start > 50
+    assert [one.version for one in heard(primary, 20)] == list(range(21, 101))
+    (first,) = poll(primary, 20)
     assert (first.upto, first.age) == (27, float("inf"))  # there is more
 
 
 def test_a_listener_behind_the_log_is_told_that_changes_are_gone(store, clock):
     store.put(b"first", b"v")
-    center = make(store, clock, board_bytes=2000)
+    primary = make(store, clock, board_bytes=2000)
     for turn in range(3):
         for number in range(100):
             store.put(b"k%d" % number, b"%d" % turn * 40)
@@ -107,44 +107,44 @@ def test_a_listener_behind_the_log_is_told_that_changes_are_gone(store, clock):
             store.delete(b"k%d" % number)
         store.compact()
     version = store.put(b"last", b"v")
-    center.pump()
+    primary.pump()
     for after in (0, 1, 20):
-        (news,) = poll(center, after)
+        (news,) = poll(primary, after)
         assert news.gone
         assert news.upto == version
-    assert poll(center, version - 1)[0].notices[0].key == b"last"
+    assert poll(primary, version - 1)[0].notices[0].key == b"last"
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_center_that_missed_changes_says_so_and_goes_on(store, clock, first):
+def test_a_primary_that_missed_changes_says_so_and_goes_on(store, clock, first):
     for _ in range(first):
         store.put(b"first", b"v")
-    center, told = make(store, clock), []
-    center.poll(first, 60.0, told.append)
+    primary, told = make(store, clock), []
+    primary.poll(first, 60.0, told.append)
     for number in range(300):
         store.put(b"k%d" % number, b"v" * 40)
     for number in range(300):
         store.delete(b"k%d" % number)
-    store.compact()  # before the center has looked
-    center.pump()
+    store.compact()  # before the primary has looked
+    primary.pump()
     (news,) = told
     assert news.gone
     assert news.upto == store.version
     version = store.put(b"next", b"v")
-    assert [one.version for one in heard(center, news.upto)] == [version]
+    assert [one.version for one in heard(primary, news.upto)] == [version]
 
 
-def test_some_keys_do_not_concern_locations_but_their_versions_do(store, clock):
-    center = make(store, clock, concerns=lambda key: key.startswith(b"d"))
+def test_some_keys_do_not_concern_edges_but_their_versions_do(store, clock):
+    primary = make(store, clock, concerns=lambda key: key.startswith(b"d"))
     told = []
-    center.poll(0, 60.0, told.append)
+    primary.poll(0, 60.0, told.append)
     store.put(b"internal", b"v")
-    center.pump()
+    primary.pump()
     assert (told[0].upto, told[0].notices) == (1, ())
     store.put(b"data", b"v")
-    assert [one.key for one in heard(center, 0)] == [b"data"]
-    center.board.restart(2)
-    assert [one.key for one in heard(center, 0)] == [b"data"]  # read from the log
+    assert [one.key for one in heard(primary, 0)] == [b"data"]
+    primary.board.restart(2)
+    assert [one.key for one in heard(primary, 0)] == [b"data"]  # read from the log
 
 
 def test_keys_that_may_not_be_read_are_refused(store, clock):
@@ -152,12 +152,12 @@ def test_keys_that_may_not_be_read_are_refused(store, clock):
         if key == b"gone":
             raise NamespaceNotFound("n")
 
-    center = make(store, clock, check=check)
-    assert isinstance(fetch(center, Want(b"a"), Want(b"gone")), NamespaceNotFound)
-    assert fetch(center, Want(b"a"))[0].version == 0
+    primary = make(store, clock, check=check)
+    assert isinstance(fetch(primary, Want(b"a"), Want(b"gone")), NamespaceNotFound)
+    assert fetch(primary, Want(b"a"))[0].version == 0
 
 
-def test_a_center_of_a_reader_hears_of_what_another_process_writes(tmp_path, clock):
+def test_a_primary_of_a_reader_hears_of_what_another_process_writes(tmp_path, clock):
     code = """
 import sys, kvengine
 with kvengine.Store(sys.argv[1], durability="os") as store:
@@ -175,8 +175,8 @@ with kvengine.Store(sys.argv[1], durability="os") as store:
 
         write("first")
         with Store(tmp_path / "s", read_only=True) as store:
-            center, told = make(store, clock), []
-            center.begin()
+            primary, told = make(store, clock), []
+            primary.begin()
             try:
                 for number in range(20):
                     heard_it = threading.Event()
@@ -185,18 +185,18 @@ with kvengine.Store(sys.argv[1], durability="os") as store:
                         told.append(news)
                         heard_it.set()
 
-                    center.poll(store.version, 60.0, done)
+                    primary.poll(store.version, 60.0, done)
                     version = write(str(number))
                     assert heard_it.wait(60)
                     assert told[-1].upto == version
                     assert told[-1].notices[0].value == b"%d" % number
             finally:
-                center.close()
+                primary.close()
         writer.stdin.close()
 
 
 def test_a_log_that_can_not_be_read_for_a_while_is_read_later(store, clock, caplog, monkeypatch):
-    monkeypatch.setattr(centers, "AFTER_ERROR_S", 0.001)
+    monkeypatch.setattr(primaries, "AFTER_ERROR_S", 0.001)
     failures = [StorageError(5, "no")] * 3
 
     def concerns(key):
@@ -204,35 +204,35 @@ def test_a_log_that_can_not_be_read_for_a_while_is_read_later(store, clock, capl
             raise failures.pop()
         return True
 
-    center, told = make(store, clock, concerns=concerns), threading.Event()
-    center.begin()
+    primary, told = make(store, clock, concerns=concerns), threading.Event()
+    primary.begin()
     try:
-        center.poll(0, 60.0, lambda news: told.set())
+        primary.poll(0, 60.0, lambda news: told.set())
         store.put(b"k", b"v")
         assert told.wait(60)
     finally:
-        center.close()
+        primary.close()
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # not one each time
 
 
 def test_closing_tells_nobody_anything_and_leaves_no_thread(store, clock):
-    center, told = make(store, clock), []
-    center.begin()
-    center.poll(0, 60.0, told.append)
-    center.close()
-    center.close()
+    primary, told = make(store, clock), []
+    primary.begin()
+    primary.poll(0, 60.0, told.append)
+    primary.close()
+    primary.close()
     store.put(b"k", b"v")
     assert told == []
-    assert not [one for one in threading.enumerate() if one.name == "kvengine-center"]
+    assert not [one for one in threading.enumerate() if one.name == "kvengine-primary"]
 
 
 def test_the_store_may_be_closed_first(store, clock, caplog):
-    center = make(store, clock)
-    center.begin()
+    primary = make(store, clock)
+    primary.begin()
     store.close()
-    told = poll(center, 0)
-    center.origin_version(told.append)
-    center.fetch([Want(b"k")], told.append)
+    told = poll(primary, 0)
+    primary.origin_version(told.append)
+    primary.fetch([Want(b"k")], told.append)
     assert [type(one) for one in told] == [StoreClosed] * 3
-    center.close()
+    primary.close()
     assert caplog.records == []

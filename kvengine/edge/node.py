@@ -1,4 +1,4 @@
-"""A location: copies of what is popular, kept in front of an upstream and current by its news.
+"""An edge: copies of what is popular, kept in front of an upstream and current by its news.
 
 PROMISES.md says what it keeps and why.
 
@@ -21,7 +21,7 @@ from kvengine.edge.settings import Settings
 from kvengine.errors import UpstreamUnavailable
 
 
-class Location(Reading):
+class EdgeNode(Reading):
     """Copies in front of an upstream; itself an upstream for others.
 
     Args:
@@ -139,12 +139,12 @@ class Location(Reading):
     # -- writing
 
     def wrote(self, keys: Sequence[bytes] | None, version: int | None) -> None:
-        """A write through this location has changed keys: what is older is shown no more.
+        """A write through this edge has changed keys: what is older is shown no more.
 
         Args:
             keys: None: it is not known which.
-            version: of the write, or a later one of the center; None or 0: it is not known.  Then
-                the center is asked, and nobody waits for that but who reads such a key.
+            version: of the write, or a later one of the primary; None or 0: it is not known.  Then
+                the primary is asked, and nobody waits for that but who reads such a key.
         """
         with self._lock:
             self._counters.writes += 1 if keys is None else len(keys)
@@ -166,7 +166,7 @@ class Location(Reading):
     # -- as an upstream
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
-        """Call `done` with an Answer for each key that another location wants."""
+        """Call `done` with an Answer for each key that another edge wants."""
         if not wants:
             done([])
             return
@@ -184,20 +184,20 @@ class Location(Reading):
         self.read_many([(want.key, Ask(want.within_s, want.floor)) for want in wants], arrived)
 
     def poll(self, after: int, hold_s: float, done: Done) -> None:
-        """Call `done` with the news behind a version, as this location has heard them."""
+        """Call `done` with the news behind a version, as this edge has heard them."""
         self.board.poll(after, hold_s, done)
 
     def origin_version(self, done: Done) -> None:
-        """Call `done` with the newest version of the center, asked now."""
+        """Call `done` with the newest version of the primary, asked now."""
         self._upstream.origin_version(done)
 
     # -- beginning
 
     def begin(self, origin_version: int) -> None:
-        """Set out: what is older than this version of the center may have been shown before.
+        """Set out: what is older than this version of the primary may have been shown before.
 
         Args:
-            origin_version: the newest version of the center, asked after this location began.
+            origin_version: the newest version of the primary, asked after this edge began.
         """
         with self._lock:
             self.floors.lift_all(origin_version)

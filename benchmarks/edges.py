@@ -1,4 +1,4 @@
-"""``python -m benchmarks locations``: what locations are worth, beside a plain cache with a TTL.
+"""``python -m benchmarks edges``: what edges are worth, beside a plain cache with a TTL.
 
 Invariants:
 
@@ -71,7 +71,7 @@ def plain(todo: list[Event], keys: int) -> dict[str, float]:
             behind.append(moment - changed[key])
     return {
         "reads": reads,
-        "center reads a read": questions / reads,
+        "primary reads a read": questions / reads,
         "stale reads": stale / reads,
         "stale by, p50 (s)": float(np.percentile(behind, 50)) if behind else 0.0,
         "stale by, longest (s)": max(behind, default=0.0),
@@ -79,22 +79,22 @@ def plain(todo: list[Event], keys: int) -> dict[str, float]:
 
 
 def located(todo: list[Event], keys: int, regions: int, seed: int) -> dict[str, float]:
-    """Return how 60 locations of a world do with the same reads and writes."""
-    world = World(seed=seed, locations=60, regions=regions, keys=keys)
+    """Return how 60 edges of a world do with the same reads and writes."""
+    world = World(seed=seed, edges=60, regions=regions, keys=keys)
     began = world.now
     for number, (moment, place, key, is_write) in enumerate(todo):
         name, value = b"key-%d" % key, b"%d" % number
         world.run(began + moment - world.now)
         if is_write:
-            world.start_write("center", name, value)
+            world.start_write("primary", name, value)
         else:
-            world.start_read(f"loc-{place}", name)
+            world.start_read(f"edge-{place}", name)
     world.run(5)
     report = world.report()
     assert not report.violations
     return {
         "reads": report.reads,
-        "center reads a read": report.center_share,
+        "primary reads a read": report.primary_share,
         "stale reads": report.stale_reads / report.reads,
         "stale by, p50 (s)": report.behind.quantile(0.5),
         "stale by, longest (s)": report.behind.longest,
@@ -212,7 +212,7 @@ def measure(seconds: float, repeats: int, say: Callable[[str], None]) -> Any:
         todo = events(seconds, 500.0, writes, seed=1, keys=keys)
         simulated[f"{writes:g} writes/s"] = {
             "plain 60 s": plain(todo, keys),
-            "locations": located(todo, keys, 0, seed=1),
+            "edges": located(todo, keys, 0, seed=1),
             "with 6 regions": located(todo, keys, 6, seed=1),
         }
         say(f"{writes:g} writes/s simulated")
@@ -227,16 +227,16 @@ def measure(seconds: float, repeats: int, say: Callable[[str], None]) -> Any:
 def report(result: Any) -> str:
     """Return the figures as Markdown."""
     lines = [
-        f"60 locations, 2,000 keys (Zipf 0.9), 500 reads/s, {result['seconds']:g} simulated s.",
+        f"60 edges, 2,000 keys (Zipf 0.9), 500 reads/s, {result['seconds']:g} simulated s.",
         "",
-        "| | reads at the center | stale reads | stale by, p50 | longest | propagation p50 | p99 |",
+        "| | reads at the primary | stale reads | stale, p50 | longest | propagation p50 | p99 |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for writes, kinds in result["simulated"].items():
         for kind, row in kinds.items():
             spread = [row.get(f"propagation {what} (s)") for what in ("p50", "p99")]
             cells = [
-                f"{100 * row['center reads a read']:.1f} %",
+                f"{100 * row['primary reads a read']:.1f} %",
                 f"{100 * row['stale reads']:.3f} %",
                 f"{row['stale by, p50 (s)']:.2f} s",
                 f"{row['stale by, longest (s)']:.2f} s",

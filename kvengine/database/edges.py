@@ -1,4 +1,4 @@
-"""What the locations of a database in this process ask and listen to.
+"""What the edges of a database in this process ask and listen to.
 
 Invariants:
 
@@ -11,26 +11,26 @@ import time
 from contextlib import ExitStack
 
 from kvengine.database.catalog import Catalog
-from kvengine.edge.center import Center
+from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
 from kvengine.edge.timers import Timers
 from kvengine.engine.store import Store
-from kvengine.namespace.layout import is_for_locations
+from kvengine.namespace.layout import is_for_edges
 
 
-def begin_center(store: Store, catalog: Catalog, undo: ExitStack) -> tuple[Timers, Center]:
-    """Return a center and its timers; leaving `undo` ends both."""
-    timers = Timers("kvengine-center")
+def begin_primary(store: Store, catalog: Catalog, undo: ExitStack) -> tuple[Timers, Primary]:
+    """Return a primary and its timers; leaving `undo` ends both."""
+    timers = Timers("kvengine-primary")
     undo.callback(timers.close)
-    center = Center(
+    primary = Primary(
         store,
         Settings(),
         monotonic=time.monotonic,
         later=timers.later,
-        concerns=is_for_locations,
+        concerns=is_for_edges,
         check=catalog.check_key,
     )
-    undo.callback(center.close)
+    undo.callback(primary.close)
     timers.begin()
-    center.begin()
-    return timers, center
+    primary.begin()
+    return timers, primary

@@ -1,4 +1,4 @@
-"""A location with copies on disk: what is read there, and when it comes to memory."""
+"""An edge with copies on disk: what is read there, and when it comes to memory."""
 
 from kvengine.edge import disk as disks
 from kvengine.edge.disk import DiskCache
@@ -12,7 +12,7 @@ def test_news_that_come_while_a_copy_is_read_from_disk_are_not_undone(time, cloc
     bench = Bench(time, clock, disk=disk)
     bench.hold(version=5, value=b"old")
     assert bench.hear(10, 10)
-    bench.location.copies.values.clear()
+    bench.edge.copies.values.clear()
     get = disk.get
 
     def slow(key):
@@ -35,7 +35,7 @@ def test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old(time, cloc
     for key in (b"a", b"b", b"c"):
         bench.hold(version=5, value=b"old", key=key)
     assert bench.hear(10, 11)
-    store = bench.location.copies.disk.store
+    store = bench.edge.copies.disk.store
     first = store.version
     news = News(
         11,
@@ -47,31 +47,31 @@ def test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old(time, cloc
             Notice(20, b"c", True, b"new"),
         ),
     )
-    assert bench.location.hear(news, clock.monotonic())
+    assert bench.edge.hear(news, clock.monotonic())
     assert store.version >= first + 4
     for version in range(first, store.version + 1):
         again = Bench(time, clock, disk=DiskCache(copy_of(store, version), 1 << 20), begin=False)
-        again.location.begin(20)
-        position = again.location.position
+        again.edge.begin(20)
+        position = again.edge.position
         rest = tuple(one for one in news.notices if one.version > position)
-        assert again.location.hear(News(position, 20, 0.0, rest), clock.monotonic())
+        assert again.edge.hear(News(position, 20, 0.0, rest), clock.monotonic())
         assert again.read(b"a") == again.read(b"b") == []
         assert [one.value for one in again.read(b"c")] in ([], [b"new"])
 
 
-def test_what_an_earlier_life_knew_of_a_later_center_is_not_believed(time, clock):
-    """The center was restored to a version above the position on disk, below the copy."""
+def test_what_an_earlier_life_knew_of_a_later_primary_is_not_believed(time, clock):
+    """The primary was restored to a version above the position on disk, below the copy."""
     bench = Bench(time, clock, disk=DiskCache(None, 1 << 20))
     bench.hold(version=5, as_of=10, value=b"kept", key=b"kept")
     bench.hear(10, 100)
     bench.hold(version=90, as_of=100, value=b"lost")
-    left = copy_of(bench.location.copies.disk.store)
+    left = copy_of(bench.edge.copies.disk.store)
     again = Bench(time, clock, disk=DiskCache(left, 1 << 20), begin=False)
-    again.location.begin(50)
-    again.hear(again.location.position, 200)
+    again.edge.begin(50)
+    again.hear(again.edge.position, 200)
     assert again.read() == []
     again.upstream.answer(Answer(40, 150, 0.0, b"true"))
-    again.location.copies.values.clear()
+    again.edge.copies.values.clear()
     assert again.read()[0].value == b"true"  # what this life wrote is believed
     assert again.read(b"kept")[0].value == b"kept"
 
@@ -81,4 +81,4 @@ def test_a_copy_that_is_too_large_for_memory_stays_on_disk(time, clock):
     bench.hold(value=b"v" * 5000)
     assert bench.hear(10, 10)
     assert bench.read()[0].value == b"v" * 5000
-    assert len(bench.location.copies.values) == 0
+    assert len(bench.edge.copies.values) == 0

@@ -1,7 +1,7 @@
-"""``kvengine demo locations``: a flag, flipped at one place and seen at all others.
+"""``kvengine demo edges``: a flag, flipped at one place and seen at all others.
 
-The database and the locations are real ones, in threads of this process; the only thing that is
-played is the cut of one location's way to its upstream.
+The database and the edges are real ones, in threads of this process; the only thing that is
+played is the cut of one edge's way to its upstream.
 
 Invariants:
 * it ends by itself, and leaves no file and no thread;
@@ -82,7 +82,7 @@ class Demo:
         return monotonic() - self.started
 
     def flip(self) -> Flip:
-        """Write the other value at a location that is not cut off."""
+        """Write the other value at an edge that is not cut off."""
         place = self._chance.choice([one for one in self.places.values() if not one.is_cut])
         value = "on" if not self.flips or self.flips[-1].value == "off" else "off"
         at = monotonic()
@@ -91,7 +91,7 @@ class Demo:
         return found
 
     def cut(self) -> None:
-        """Let nothing reach one location."""
+        """Let nothing reach one edge."""
         self.places[CUT].edge.way.is_cut = True
         self.cut_at = monotonic()
 
@@ -102,7 +102,7 @@ class Demo:
         self.places[CUT].edge.way.is_cut = False
 
     def delays(self, flip: Flip) -> dict[str, float]:
-        """Return how long after a change began each location saw it."""
+        """Return how long after a change began each edge saw it."""
         return {
             name: max(place.seen[flip.version] - flip.at, 0.0)
             for name, place in self.places.items()
@@ -110,7 +110,7 @@ class Demo:
         }
 
     def has_come(self) -> bool:
-        """Return whether every connected location has seen the newest change."""
+        """Return whether every connected edge has seen the newest change."""
         version = self.flips[-1].version if self.flips else 0
         return all(
             place.is_cut or any(seen >= version for seen in list(place.seen))
@@ -137,7 +137,7 @@ class Demo:
             sleep(STEP_S)
 
 
-def locations_demo(seconds: float) -> bool:
+def edges_demo(seconds: float) -> bool:
     """Run the demo; return whether every check held."""
     with ExitStack() as cleanup:
         demo = Demo(seconds, cleanup)
@@ -151,7 +151,7 @@ def locations_demo(seconds: float) -> bool:
 
 
 def _settle(demo: Demo) -> None:
-    """Wait until every location has shown the flag once."""
+    """Wait until every edge has shown the flag once."""
     end = monotonic() + COME_S
     while any(place.shown is None for place in demo.places.values()) and monotonic() < end:
         sleep(0.005)
@@ -160,7 +160,7 @@ def _settle(demo: Demo) -> None:
 
 def _act(demo: Demo, show: Screen) -> None:
     show.say(
-        f"{len(demo.places)} locations in {len(REGIONS)} regions read the flag {KEY!r} all the "
+        f"{len(demo.places)} edges in {len(REGIONS)} regions read the flag {KEY!r} all the "
         f"time; no value may be shown for more than {demo.bound_s:.1f} s after it changed."
     )
     for number in range(1, FLIPS):
@@ -191,7 +191,7 @@ def _judge(demo: Demo, report: Report) -> None:
     report.step("What was seen")
     if delays:
         report.figure(
-            f"{counted(len(demo.flips), 'change')}, at the other locations after "
+            f"{counted(len(demo.flips), 'change')}, at the other edges after "
             f"{1000 * delays[len(delays) // 2]:.1f} ms (p50), {1000 * delays[-1]:.1f} ms (max)"
         )
     back = [
@@ -203,7 +203,7 @@ def _judge(demo: Demo, report: Report) -> None:
         report.figure(f"{CUT} was current {1000 * min(back):.1f} ms after it was connected again")
     reads = sum(place.reads for place in demo.places.values())
     seen = all(flip.version in place.seen for flip in demo.flips for place in others)
-    report.check(f"each change was seen at each of {len(others)} connected locations", seen)
+    report.check(f"each change was seen at each of {len(others)} connected edges", seen)
     report.check(
         f"nobody went back to an older value, in {reads:,} reads",
         not any(place.went_back for place in demo.places.values()),

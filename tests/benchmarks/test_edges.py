@@ -1,11 +1,11 @@
-"""The benchmarks of cache, traces, locations and log, on tiny sizes: they measure what they say."""
+"""The benchmarks of cache, traces, edges and log, on tiny sizes: they measure what they say."""
 
 import gzip
 import json
 
 from click.testing import CliRunner
 
-from benchmarks import cache, hits, locations, log
+from benchmarks import cache, edges, hits, log
 from benchmarks.cli import main
 
 
@@ -40,18 +40,18 @@ def test_the_limit_is_what_who_knows_the_future_gets():
     assert hits.limit([1, 2, 3], [1] * 3, 2) == 0
 
 
-def test_the_plain_cache_is_stale_and_locations_hardly(tmp_path):
-    todo = locations.events(30.0, 50.0, 5.0, seed=2, keys=20)
-    plain = locations.plain(todo, 20)
-    own = locations.located(todo, 20, 0, seed=2)
+def test_the_plain_cache_is_stale_and_edges_hardly(tmp_path):
+    todo = edges.events(30.0, 50.0, 5.0, seed=2, keys=20)
+    plain = edges.plain(todo, 20)
+    own = edges.located(todo, 20, 0, seed=2)
     assert plain["reads"] == own["reads"] == sum(not event.is_write for event in todo)
     assert plain["stale reads"] > 3 * own["stale reads"]
     assert own["stale by, longest (s)"] < 5
 
 
-def test_locations(monkeypatch, tmp_path):
-    monkeypatch.setattr(locations, "CALLS", 100)
-    arguments = ["locations", "--seconds", "2", "--repeats", "1", "--results", str(tmp_path)]
+def test_edges(monkeypatch, tmp_path):
+    monkeypatch.setattr(edges, "CALLS", 100)
+    arguments = ["edges", "--seconds", "2", "--repeats", "1", "--results", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "Edge, namespace.get" in result.output

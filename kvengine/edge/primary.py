@@ -1,4 +1,4 @@
-"""The center: a store as the upstream of locations.
+"""The primary: a store as the upstream of edges.
 
 Invariants:
 
@@ -26,15 +26,15 @@ logger = logging.getLogger("kvengine")
 AFTER_ERROR_S = 1.0
 
 
-class Center:
-    """A store that locations ask and listen to.
+class Primary:
+    """A store that edges ask and listen to.
 
     Args:
         store: an open store, also one that follows a writer in another process.
         settings: `board_bytes` and `push_bytes` of it.
         monotonic: tells the time, in seconds.
         later: calls a function after some seconds.
-        concerns: tells of a key whether locations are to hear of its changes; None: of all.
+        concerns: tells of a key whether edges are to hear of its changes; None: of all.
         check: raises if a key may not be read any more; None: all may.
 
     Thread-safety: threads may share it.
@@ -122,7 +122,7 @@ class Center:
 
         Args:
             wait: if another thread is at it, or this one higher up (who hears news asks for the
-                next), wait and look again.  Otherwise that is left to the thread of the center.
+                next), wait and look again.  Otherwise that is left to the thread of the primary.
         """
         if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
             return
@@ -145,7 +145,7 @@ class Center:
             changes = self._tail.news()
         except LogCompacted:
             return None
-        # A tail from 0 is never refused: who has nothing misses no deletes.  A location that has
+        # A tail from 0 is never refused: who has nothing misses no deletes.  An edge that has
         # heard nothing may have copies, so it does.
         if self._tail.seen < self.store.manifest.forgotten:
             return None
@@ -184,7 +184,7 @@ class Center:
 
     def begin(self) -> None:
         """Bring news to the board as they come, in a thread."""
-        self._thread = threading.Thread(target=self._run, name="kvengine-center", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="kvengine-primary", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -214,6 +214,6 @@ class Center:
                 if self._ended.is_set() or self.store.closed:
                     return
                 if str(error) != said:  # else it is the same each second
-                    logger.warning("locations hear no news from this process now: %s", error)
+                    logger.warning("edges hear no news from this process now: %s", error)
                 said = str(error)
                 self._ended.wait(AFTER_ERROR_S)
