@@ -10,7 +10,7 @@ from typing import Any
 
 from kvengine import Cache
 
-POLICIES = ("adaptive", "gdsf", "wtinylfu", "s3fifo", "lru")
+POLICIES = ("adaptive", "lru")
 Access = tuple[Callable[[Any], Any], Callable[..., Any]]  # get(key) -> None if missing, set(key, v)
 
 

@@ -159,10 +159,6 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     ]
     lines.append(f"G2 at least the best peer - 0.3: {len(large) - len(lost)} of {len(large)}")
     lines += [f"   lost: {', '.join(lost)}"] if lost else []
-    for row in rows:
-        if row["sized"]:
-            lead = row["hits"]["adaptive"] - row["hits"]["gdsf"]
-            lines.append(f"G5 {row['trace']}@{row['capacity']}: {lead:+.2f} to gdsf (-0.3)")
     return lines
 
 

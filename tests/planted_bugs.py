@@ -94,7 +94,7 @@ TIER = (
         "cache/cache.pyx", "or flight is not None and flight.is_void():", "or False:",
         "cache/test_single_flight.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
     bug("clear() lets those who make values keep them",
-        "cache/cache.pyx", "        self.epoch.now += 1\n", "",
+        "cache/cache.pyx", "        self._epoch.now += 1\n", "",
         "cache/test_single_flight.py::test_what_is_forgotten_while_it_is_made_is_not_kept"),
     bug("setdefault gives a value whose time is over",
         "cache/cache.pyx",

@@ -13,13 +13,13 @@ cdef class Shadow:
     cdef void access(self, uint32_t hash, uint32_t size, bint by_bytes) noexcept
 
 cdef class Adaptive(Greedy):
-    cdef readonly int chosen    # the arm
+    cdef readonly int chosen    # the candidate
     cdef list shadows
     cdef int sample_shift       # 0: nothing is sampled
     cdef bint by_bytes
     cdef int64_t sized_for      # entries
     cdef int64_t wanted         # for so many entries shadows are wanted; 0: they are right
-    cdef uint64_t seen, period  # sampled requests, and after how many the best arm is chosen
+    cdef uint64_t seen, period  # sampled requests, and after how many the best candidate is chosen
 
     cdef void sampled(self, uint32_t hash, uint32_t size) noexcept
     cdef void choose(self) noexcept

@@ -4,13 +4,13 @@ from typing_extensions import disjoint_base
 
 from kvengine.cache.greedy import Greedy
 
-ARMS: tuple[tuple[float, int, bool], ...]
-FIRST_ARM: int
+CANDIDATES: tuple[tuple[float, int, bool], ...]
+FIRST_CANDIDATE: int
 
 @disjoint_base
 class Shadow:
     def __new__(
-        cls, capacity: float, entries: int, arm: Any, size_weight: float, size_floor: float
+        cls, capacity: float, entries: int, candidate: Any, size_weight: float, size_floor: float
     ) -> Self: ...
     def memory_usage(self) -> int: ...
 

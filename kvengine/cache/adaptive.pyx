@@ -1,16 +1,16 @@
 """The adaptive policy: small copies of the cache try out what would be best.
 
 One key in so many is a sample.  Requests for samples go also to shadows: caches without values,
-smaller in the same ratio, one for each arm, which is a setting of the greedy policy.  The arm whose
-shadow has hit most, lately, is that of the cache (miniature simulation: Waldspurger, Saemundsson,
-Ahmad and Park 2017).
+smaller in the same ratio, one for each candidate, which is a setting of the greedy policy.  The
+candidate whose shadow has hit most, lately, is that of the cache (miniature simulation:
+Waldspurger, Saemundsson, Ahmad and Park 2017).
 
 Invariants:
 
 * A key is always a sample or never.
-* A shadow never acts on the cache but through the choice of the arm.
-* Shadows are made in `prepare` alone; without memory for them the arm stays as it is.
-* The choice changes only for an arm that is ahead by more than chance explains.
+* A shadow never acts on the cache but through the choice of the candidate.
+* Shadows are made in `prepare` alone; without memory for them the candidate stays as it is.
+* The choice changes only for a candidate that is ahead by more than chance explains.
 """
 
 from libc.math cimport sqrt
@@ -18,7 +18,7 @@ from libc.math cimport sqrt
 from kvengine.cache.greedy cimport mark
 from kvengine.cache.table cimport NO_SLOT
 
-ARMS = (  # share of the window, admission, by frequency
+CANDIDATES = (  # share of the window, admission, by frequency
     (0.01, 1, True),
     (0.1, 1, True),
     (0.4, 1, True),
@@ -27,14 +27,14 @@ ARMS = (  # share of the window, admission, by frequency
     (0.1, 2, True),
     (0.01, 1, False),
 )
-FIRST_ARM = 6  # what suits short histories: loops are kept, and the others soon show if not
+FIRST_CANDIDATE = 6  # what suits short histories: loops are kept, and the others soon show if not
 
 cdef enum:
     SHADOW_ENTRIES = 256        # at the least, if the cache has so many
     PERIOD = 2                  # requests for each entry of a shadow, between two choices
 
 cdef double FADE = 0.95         # what hits count after another period
-cdef double CHANCE = 0.3         # how many times the root of its hits an arm must be ahead
+cdef double CHANCE = 0.3         # how many times the root of its hits a candidate must be ahead
 cdef double STEP = 0.01         # by which the window grows or shrinks with a miss
 
 
@@ -44,17 +44,17 @@ cdef class Shadow:
     Args:
         capacity: what the sizes may come to.
         entries: how many there will be, about.
-        arm: the settings of the greedy policy.
+        candidate: the settings of the greedy policy.
         size_weight, size_floor: see Greedy.
 
     Thread-safety: the GIL.
     """
 
     def __cinit__(
-        self, double capacity, int64_t entries, arm, double size_weight, double size_floor
+        self, double capacity, int64_t entries, candidate, double size_weight, double size_floor
     ) -> None:
         self.table = Table()
-        self.policy = Greedy(self.table, capacity, size_weight, size_floor, *arm)
+        self.policy = Greedy(self.table, capacity, size_weight, size_floor, *candidate)
         self.policy.fit(2 * entries)
 
     def memory_usage(self) -> int:
@@ -82,11 +82,11 @@ cdef class Shadow:
 
 
 cdef class Adaptive(Greedy):
-    """The greedy policy with that arm which would have been best lately.
+    """The greedy policy with that candidate which would have been best lately.
 
     Args:
-        table, capacity, size_weight, size_floor: see Greedy.  With a size_weight of 0 the best arm
-            is that with most bytes hit, else that with most requests hit.
+        table, capacity, size_weight, size_floor: see Greedy.  With a size_weight of 0 the best
+            candidate is that with most bytes hit, else that with most requests hit.
 
     Thread-safety: the GIL.
     """
@@ -94,8 +94,8 @@ cdef class Adaptive(Greedy):
     def __init__(
         self, table, capacity, size_weight: float = 1.0, size_floor: float = 1.0
     ) -> None:
-        super().__init__(table, capacity, size_weight, size_floor, *ARMS[FIRST_ARM])
-        self.chosen = FIRST_ARM
+        super().__init__(table, capacity, size_weight, size_floor, *CANDIDATES[FIRST_CANDIDATE])
+        self.chosen = FIRST_CANDIDATE
         self.by_bytes = size_weight == 0
         self.shadows = []
 
@@ -126,18 +126,18 @@ cdef class Adaptive(Greedy):
         self.seen = 0
         if best != self.chosen:
             self.chosen = best
-            self.arm = (<Shadow>self.shadows[best]).policy.arm
+            self.candidate = (<Shadow>self.shadows[best]).policy.candidate
 
     cdef void missed(self, uint32_t hash, uint32_t size) noexcept:
         self.sketch.add(hash, 1)
         if self.sample_shift and is_sample(hash, self.sample_shift):
             self.sampled(hash, size)
-        if self.window_share != self.arm.window:
+        if self.window_share != self.candidate.window:
             # The window grows and shrinks slowly: what is in it has its time.
-            if self.window_share < self.arm.window:
-                self.window_share = min(self.arm.window, self.window_share + STEP)
+            if self.window_share < self.candidate.window:
+                self.window_share = min(self.candidate.window, self.window_share + STEP)
             else:
-                self.window_share = max(self.arm.window, self.window_share - STEP)
+                self.window_share = max(self.candidate.window, self.window_share - STEP)
 
     cdef void insert(self, int32_t slot) noexcept:
         cdef double full
@@ -170,7 +170,8 @@ cdef class Adaptive(Greedy):
         cdef int64_t part = max(entries >> halvings, <int64_t>1)
         cdef double capacity = max(self.capacity / (1 << halvings), 1.0)
         cdef list shadows = [
-            Shadow(capacity, part, arm, self.size_weight, self.size_floor) for arm in ARMS
+            Shadow(capacity, part, candidate, self.size_weight, self.size_floor)
+            for candidate in CANDIDATES
         ]
         self.shadows, self.sized_for = shadows, entries
         self.sample_shift = 32 - halvings

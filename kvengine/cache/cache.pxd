@@ -18,7 +18,7 @@ cdef class CacheCore(Entries):
     cdef object measure         # gives the size of a value; None: see size_of
     cdef object time_to_live    # of entries that come without one; None: they do not end
     cdef uint64_t hits, misses
-    cdef readonly Epoch epoch   # clear() begins another one
+    cdef readonly Epoch _epoch  # clear() begins another one
 
     cdef object lookup(self, object key, object default)
     cdef int64_t size_of(self, object key, object value, object size) except -1

@@ -19,10 +19,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from kvengine.cache.adaptive cimport Adaptive
 from kvengine.cache.entries cimport Entries, memory_of
 from kvengine.cache.single_flight cimport Epoch, Flight
-from kvengine.cache.greedy cimport Greedy
-from kvengine.cache.s3fifo cimport S3Fifo
 from kvengine.cache.table cimport NO_SLOT, Table
-from kvengine.cache.tinylfu cimport WTinyLfu
 from kvengine.cache.policy cimport Lru, Policy
 
 import random
@@ -35,7 +32,7 @@ cdef enum:
     ENTRIES_MAX = 1 << 29
     ENTRY_BYTES = 64            # slot, its part of the index, of the list of objects, of the sketch
 
-POLICIES = ("adaptive", "lru", "s3fifo", "wtinylfu", "gdsf")
+POLICIES = ("adaptive", "lru")
 
 
 class CacheInfo(NamedTuple):
@@ -65,7 +62,7 @@ cdef class CacheCore(Entries):
         size_weight=1.0, timer=None, seed=None,
     ) -> None:
         cdef double floor = 1.0
-        self.objects, self.epoch = [], Epoch()
+        self.objects, self._epoch = [], Epoch()
         self.measure, self.timer = getsizeof, timer
         self.began = self.clock()
         self.time_to_live = None if ttl is None else checked_time("ttl", ttl)
@@ -93,8 +90,6 @@ cdef class CacheCore(Entries):
             raise InvalidType(f"getsizeof must be callable, not {type(getsizeof).__name__}")
         self.table = Table(self.entries_max + 1)
         self.policy = make_policy(policy, self.table, self.capacity, size_weight, floor)
-        if isinstance(self.policy, Greedy):
-            self.greedy = self.policy
         if isinstance(self.policy, Adaptive):
             self.adaptive = self.policy
 
@@ -225,7 +220,7 @@ cdef class CacheCore(Entries):
             self.delete(key)
         return outcome == HELD
 
-    def set_made(self, Flight flight not None, key, value, ttl=None) -> bool:
+    def _set_made(self, Flight flight not None, key, value, ttl=None) -> bool:
         """Hold what was made in a flight, unless that was forgotten meanwhile; see set()."""
         return self.hold(key, value, None, ttl, flight) == HELD
 
@@ -302,7 +297,7 @@ cdef class CacheCore(Entries):
         self.policy.clear()
         self.hand = 0
         self.changes += 1
-        self.epoch.now += 1
+        self._epoch.now += 1
         other.clear()  # last: what goes may call back
 
     # -- looking at it
@@ -351,11 +346,6 @@ cdef class CacheCore(Entries):
         objects = self.objects.__sizeof__()
         return self.table.memory_usage() + self.policy.memory_usage() + objects
 
-    @property
-    def arm(self) -> int | None:
-        """Which setting the adaptive policy has chosen; for tests and the curious."""
-        return None if self.adaptive is None else self.adaptive.chosen
-
 
 cdef Policy make_policy(object name, Table table, double capacity, object weight, double floor):
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= 2:
@@ -364,13 +354,7 @@ cdef Policy make_policy(object name, Table table, double capacity, object weight
         return Adaptive(table, capacity, weight, floor)
     if name == "lru":
         return Lru(table, capacity)
-    if name == "s3fifo":
-        return S3Fifo(table, capacity)
-    if name == "wtinylfu":
-        return WTinyLfu(table, capacity)
-    if name == "gdsf":
-        return Greedy(table, capacity, weight, floor, 0.0, 0, True)
-    raise InvalidRequest(f"policy must be one of {', '.join(POLICIES)}, not {name!r}")
+    raise InvalidRequest(f"policy must be 'adaptive' or 'lru', not {name!r}")
 
 
 cdef object too_large():

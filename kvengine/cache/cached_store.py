@@ -48,7 +48,7 @@ class CachedStore(Front, StoreMapping):
         cache = CacheCore(memory_bytes=memory_bytes, policy=policy)
         made = super().__new__(cls, store, cache)
         made._cache = cache
-        fork_watch(made, CachedStore.after_fork)
+        fork_watch(made, CachedStore._after_fork)
         return made
 
     _cache: CacheCore

@@ -5,7 +5,6 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from kvengine.cache.adaptive cimport Adaptive
-from kvengine.cache.greedy cimport Greedy
 from kvengine.cache.policy cimport Policy
 from kvengine.cache.table cimport NO_SLOT, Table
 
@@ -21,7 +20,6 @@ cdef extern from "<time.h>":
 cdef class Entries:
     cdef Table table
     cdef Policy policy
-    cdef Greedy greedy          # the policy, if it is one
     cdef Adaptive adaptive      # the policy, if it is one
     cdef int sample_shift       # that of the policy
     cdef list objects           # key and value of each slot

@@ -131,16 +131,13 @@ cdef class Entries:
     cdef void touch(self, int32_t slot) noexcept:
         """Tell the policy that an entry was read."""
         cdef uint32_t hash
-        if self.greedy is not None:
-            mark(&self.table.slots[slot], self.greedy.epoch)
-            self.greedy.operations += 1
+        if self.adaptive is not None:
+            mark(&self.table.slots[slot], self.adaptive.epoch)
+            self.adaptive.operations += 1
             if self.sample_shift:
                 hash = self.table.slots[slot].hash
                 if is_sample(hash, self.sample_shift):
                     self.adaptive.sampled(hash, self.table.slots[slot].size)
-        elif self.policy.is_lazy:
-            if self.table.slots[slot].ref < 3:
-                self.table.slots[slot].ref += 1
         else:
             self.policy.hit(slot)
 

@@ -42,15 +42,15 @@ cdef class Front:
 
     def __cinit__(self, Reader store not None, CacheCore cache not None, *args, **kwargs) -> None:
         self.store, self.cache, self.turn = store, cache, OwnedLock()
-        self.begin_again()
+        self._begin_again()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child process: nobody holds the lock, and what was half done is done again."""
         self.turn.after_fork_in_child()
         self.moves += self.moves & 1
         self.cache.clear()
 
-    def begin_again(self) -> None:
+    def _begin_again(self) -> None:
         """Forget everything, and go on from the newest version."""
         self.tail = self.store.tail_from(self.store.version, b"")
         self.cache.clear()
@@ -70,7 +70,7 @@ cdef class Front:
                     self.cache.delete(change.key)
                 self.seen = self.tail.seen
             except LogCompacted:
-                self.begin_again()
+                self._begin_again()
             except BaseException:
                 self.cache.clear()
                 raise

@@ -15,14 +15,14 @@ ctypedef enum Admission:
     MORE_OFTEN = 1              # if it was asked for more often, for its size, than the other
     AGAIN = 2                   # if it was asked for more than once
 
-ctypedef struct Arm:
+ctypedef struct Candidate:
     double window               # the share of the window
     Admission admission
     bint by_frequency           # the order in the main part; else the oldest unread goes first
 
 cdef class Greedy(Policy):
-    cdef Arm arm
-    cdef double window_share    # moves slowly to that of the arm
+    cdef Candidate candidate
+    cdef double window_share    # moves slowly to that of the candidate
     cdef double size_weight     # what an entry is worth is divided by its size to this power
     cdef double size_floor
     cdef Sketch sketch

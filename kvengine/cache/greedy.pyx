@@ -59,7 +59,7 @@ cdef class Greedy(Policy):
         size_floor: smaller entries count as if they had this size.
         window: the share of the window.
         admission: 0, 1 or 2: see Admission.
-        by_frequency: see Arm.
+        by_frequency: see Candidate.
 
     Thread-safety: the GIL.
     """
@@ -68,9 +68,8 @@ cdef class Greedy(Policy):
         self, table, capacity, size_weight: float = 1.0, size_floor: float = 1.0,
         window: float = 0.01, admission: int = 0, by_frequency: bool = True,
     ) -> None:
-        self.is_lazy = True
         self.size_weight, self.size_floor = size_weight, size_floor
-        self.arm = Arm(window, <Admission><int>admission, by_frequency)
+        self.candidate = Candidate(window, <Admission><int>admission, by_frequency)
         self.window_share = window
         self.sketch = Sketch(16, FREQUENCY_MAX, self.table.keys_to_count())
         self.clear()
@@ -91,7 +90,7 @@ cdef class Greedy(Policy):
         cdef Slot *found = &self.table.slots[slot]
         cdef double worth = 0.0, size
         cdef int number
-        if self.arm.by_frequency:
+        if self.candidate.by_frequency:
             worth = LOGARITHMS[self.frequency(slot) + 1 + self.sketch.estimate(found.hash)]
         if self.size_weight:
             size = max(<double>found.size, self.size_floor)
@@ -156,10 +155,10 @@ cdef class Greedy(Policy):
         cdef Slot *one = &self.table.slots[slot]
         cdef Slot *two = &self.table.slots[other]
         cdef double mine, its
-        if self.arm.admission == ALL:
+        if self.candidate.admission == ALL:
             return True
         mine = self.sketch.estimate(one.hash)
-        if self.arm.admission == AGAIN:
+        if self.candidate.admission == AGAIN:
             return one.ref > 0 or mine >= 2
         mine += self.frequency(slot)
         its = self.sketch.estimate(two.hash) + self.frequency(other)

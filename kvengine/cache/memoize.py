@@ -98,7 +98,7 @@ def memoize(
             return key_of(function, args, kwargs)
         return Arguments((function, key(*args, **kwargs)))
 
-    flights = SingleFlight(cache.epoch)
+    flights = SingleFlight(cache._epoch)
     form = _async if is_async(function) else _sync
     call = form(cache, function, ttl, name, flights)
 
@@ -134,7 +134,7 @@ def _sync(
             if again is not MISSING:
                 return again
             result = kept(function, function(*args, **kwargs))
-            cache.set_made(flight, key, result, ttl)
+            cache._set_made(flight, key, result, ttl)
             return result
 
         return flights.run(key, make)
@@ -161,7 +161,7 @@ def _async(
             if again is not MISSING:
                 return again
             result = kept(function, await function(*args, **kwargs))
-            cache.set_made(flight, key, result, ttl)
+            cache._set_made(flight, key, result, ttl)
             return result
 
         return await flights.run_async(key, make)

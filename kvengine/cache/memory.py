@@ -53,7 +53,7 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
         memory_bytes: how many bytes of memory the entries may take: their keys and values, if these
             are str or bytes, and 64 bytes for each entry.  Of other objects only the object itself
             is counted: give `getsizeof`, or a size to set().
-        policy: "adaptive" (the default), "lru", "s3fifo", "wtinylfu" or "gdsf".
+        policy: "adaptive" (the default) or "lru".
         size_weight: with sizes, what an entry is worth is divided by its size to this power: with 1
             most requests are hits, with 0 most bytes.
         timer: gives the time in seconds; for tests.

@@ -13,7 +13,6 @@ cdef class Policy:
     cdef Table table
     cdef double capacity        # what the sizes of all entries may come to, about
     cdef int64_t bytes          # what they come to
-    cdef bint is_lazy           # a hit only marks the slot: the cache does that itself
 
     cdef void hit(self, int32_t slot) noexcept
     cdef int prepare(self) except -1

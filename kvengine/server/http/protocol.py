@@ -1,4 +1,4 @@
-"""The connection: uvicorn's, with answers to hot reads of its own, and reasons in status lines.
+"""The connection: uvicorn's, with answers to hot reads of its own.
 
 llhttp reads the head of a request, framing.pyx its body.
 
@@ -17,13 +17,14 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http import httptools_impl as base
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kvengine.server.http.cycle import Cycle
 from kvengine.server.http.framing import Body
 from kvengine.server.http.head import HEAD_BYTES_MAX, HEADERS_MAX, HOST
 from kvengine.server.http.hot import HotConnection, HotEndpoint
@@ -40,36 +41,12 @@ from kvengine.server.http.refusals import (
 )
 from kvengine.server.settings import ServerSettings
 
-UNSAFE = re.compile(r"[^\x20-\x7e\x80-\xff]")
-REASON_BYTES_MAX = 512
 BLANK_BYTES_MAX = 1024  # between two requests
 LINGER_S = 2.0  # so long a refused client may take to read why
 LINGER_BYTES = 1 << 20  # as much is read, and dropped, meanwhile
 TARGET_BYTES_MAX = 16 << 10  # of a path with its query
 WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
 HEAD_END = b"\r\n\r\n"
-
-
-class Cycle(base.RequestResponseCycle):
-    """One request and its response."""
-
-    async def send(self, message: Any) -> None:
-        """Send a part of the response; its start may have a "reason" for the status line."""
-        reason = message.pop("reason", None) if message["type"] == "http.response.start" else None
-        if reason is None:
-            await super().send(message)
-            return
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        status = message["status"]
-        text = UNSAFE.sub(" ", reason)[:REASON_BYTES_MAX]
-        usual = base.STATUS_LINE[status]
-        # Nobody else sees it: with nothing to drain, super().send() does not wait.
-        base.STATUS_LINE[status] = b"HTTP/1.1 %d %s\r\n" % (status, text.encode("latin-1"))
-        try:
-            await super().send(message)
-        finally:
-            base.STATUS_LINE[status] = usual
 
 
 class Room:
@@ -99,7 +76,7 @@ class Room:
             self.by_address[address] = left
 
 
-class Protocol(base.HttpToolsProtocol):
+class Protocol(HttpToolsProtocol):
     """A connection of the server."""
 
     hot: HotEndpoint | None = None
@@ -292,11 +269,35 @@ class Protocol(base.HttpToolsProtocol):
         self.scope[LENGTH] = length  # type: ignore[literal-required]
         self.body = Body(length) if length else None
         self.coming.rest()
-        super().on_headers_complete()
-        if self.is_leaving:
-            self.cycle.keep_alive = False
+        self._begin_cycle()
         if not length:
             super().on_message_complete()
+
+    def _begin_cycle(self) -> None:
+        """Give the request to the application; the one before it is answered."""
+        url, version = httptools.parse_url(self.url), self.parser.get_http_version()
+        scope: Any = self.scope
+        scope.update(
+            method=self.parser.get_method().decode("ascii"),
+            http_version=version,
+            path=unquote(url.path.decode("ascii")),
+            raw_path=url.path,
+            query_string=url.query or b"",
+        )
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=not self.is_leaving and version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         """Not called: llhttp is given heads only."""
@@ -390,6 +391,3 @@ class Protocol(base.HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
-
-
-base.RequestResponseCycle = Cycle  # type: ignore[misc]  # uvicorn makes it by this name
