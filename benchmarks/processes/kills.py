@@ -2,9 +2,9 @@
 
 Invariants:
 * Who is killed was stopped at a random instruction first, and the control page says that it had the
-  pen and had not published yet.  One that was stopped anywhere else goes on.
-* Another process knows all that was published, and waits for the pen when the kill comes.  The time
-  begins before the kill and ends when the put of that one has returned.
+  write lock and had not published yet.  One that was stopped anywhere else goes on.
+* Another process knows all that was published, and waits for the write lock when the kill comes.
+  The time begins before the kill and ends when the put of that one has returned.
 * If nobody has synced since the kill before this one, the next put begins with a sync: the segment
   that was begun then must be on disk.  The page says so, and it is written down.
 """

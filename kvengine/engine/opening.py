@@ -14,7 +14,7 @@ import time
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from kvengine.engine.access.pen import FORKED
+from kvengine.engine.access.write_lock import FORKED
 from kvengine.engine.closing import abandon
 from kvengine.engine.following.follower import Follower
 from kvengine.engine.jobs import maintenance

@@ -27,10 +27,19 @@ def test_shared_words_are_loaded_and_stored_with_the_order_that_they_need():
     whole = (  # what only passes the page on, and asks whether there is one
         "self.words = <uint64_t *>file.base", "commits.page, commits.keeper = self.words, self",
         "store.page = self.words", "self.page = self.no_page", "self.page = no_page",
-        "self.page = page", "wait_for_pen(self.page,", "kv_acquire(self.published)",
-        "self.published != NULL", "self.published = NULL", "store.connect_pen(self.words)",
+        "self.page = page", "wait_for_write_lock(self.page,", "kv_acquire(self.published)",
+        "self.published != NULL", "self.published = NULL", "store.connect_write_lock(self.words)",
     )  # fmt: skip
-    names = ("control", "reading", "pen", "log_end", "durable", "indexing", "appending", "writing")
+    names = (
+        "control",
+        "reading",
+        "write_lock",
+        "log_end",
+        "durable",
+        "indexing",
+        "appending",
+        "writing",
+    )
     for name in names:
         for line in next(ROOT.rglob(f"{name}.pyx")).read_text().splitlines():
             rest = line
@@ -61,7 +70,13 @@ def test_a_version_is_stored_after_what_it_stands_for():
     }  # fmt: skip
     steps = {
         "append": ["store_word(&self.page[WRITING], 1)", "lay_out(", "try_write("],
-        "pass_on_large": ["lay_out(", "write_fully(", "[VERSION]", "[WRITING], 0", "give_pen()"],
+        "pass_on_large": [
+            "lay_out(",
+            "write_fully(",
+            "[VERSION]",
+            "[WRITING], 0",
+            "release_write_lock()",
+        ],
         "publish": ["show_all(", "self.page[VERSION]", "self.page[WRITING], 0"],
     }
     for name, body in bodies.items():
@@ -79,7 +94,7 @@ def words_of(folder):
 
 
 @pytest.mark.parametrize(
-    "change", ["another boot", "cut", "empty", "garbage", "a dead pen", "gone"]
+    "change", ["another boot", "cut", "empty", "garbage", "a dead owner", "gone"]
 )
 def test_who_is_alone_sets_the_page_up_whatever_is_in_it(tmp_path, change):
     with Store(tmp_path, **OPTIONS) as store:
@@ -92,7 +107,7 @@ def test_who_is_alone_sets_the_page_up_whatever_is_in_it(tmp_path, change):
         os.truncate(path, 100 if change == "cut" else 0)
     elif change == "garbage":
         path.write_bytes(secrets.token_bytes(8192))
-    elif change == "a dead pen":
+    elif change == "a dead owner":
         words = words_of(tmp_path)
         for word in (16, 17, *range(48, 64)):  # writing, held, both mutexes
             words[word] = 2**64 - 1
@@ -130,7 +145,7 @@ def test_a_page_of_another_c_library_is_refused_beside_others(tmp_path, change):
 
 
 def test_a_page_of_another_pid_namespace_is_refused_beside_others(tmp_path, monkeypatch):
-    """A thread that dies in one would let go of the pen that one of the same number has in another.
+    """A thread that dies in one would release the write lock of one with its number in another.
 
     Where one of the two is not known nobody is refused.
     """

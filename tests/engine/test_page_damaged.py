@@ -16,7 +16,7 @@ OPTIONS = {"segment_bytes": 16384}
 
 
 def test_a_copy_of_the_page_in_its_place_is_refused_beside_others(tmp_path, monkeypatch):
-    """Who used it would write where the others do, without their pen."""
+    """Who used it would write where the others do, without their write lock."""
     monkeypatch.setattr(opening, "OPENING_LOOKS", 3)
     with Store(tmp_path, **OPTIONS) as store:
         store.put(b"key", b"1")

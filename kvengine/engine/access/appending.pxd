@@ -1,4 +1,4 @@
-"""Appending, for the one who has the pen."""
+"""Appending, for the holder of the write lock."""
 
 from kvengine.engine.access.change cimport Write
 from kvengine.engine.access.log_end cimport LogEnd

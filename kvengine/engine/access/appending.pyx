@@ -125,7 +125,7 @@ cdef int append(LogEnd self, Write *write) except -1:
 
 
 cdef int pass_on_large(LogEnd self, Write *write, char *buffer, uint8_t first) noexcept:
-    """Append and publish without the GIL, and pass the pen on: the index follows then."""
+    """Append and publish without the GIL, and pass the write lock on: the index follows then."""
     cdef Segment *row = &self.segments.rows[self.active_slot]
     cdef MappedFile active = self.active
     cdef uint64_t start = row.end, salt = row.salt, before = self.applied, end
@@ -139,7 +139,7 @@ cdef int pass_on_large(LogEnd self, Write *write, char *buffer, uint8_t first) n
             store_word(&self.page[VERSION], version)
         store_word(&self.page[WRITING], 0)
         if code == 0:
-            self.give_pen()
+            self.release_write_lock()
     if code:
         return refused(self, write, code, active, "write")
     active.size_bytes = max(active.size_bytes, start + end)  # others may have let it grow

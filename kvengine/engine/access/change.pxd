@@ -26,13 +26,13 @@ cdef struct Write:              # what is asked for:
     double moment
     int level
     bint makes_room             # it may use what is kept back for deletes
-    bint waits                  # it may wait for the disk with the pen in hand
+    bint waits                  # it may wait for the disk with the write lock held
     uint64_t size               # and what comes of it: bytes in the log, at most
     bint done                   # False: there was nothing to do
     uint64_t version            # of the last change
     bint begun                  # a segment was
     bint grown                  # the log takes more disk
-    bint passed_on              # it is visible, and the pen given back; the index is behind
+    bint passed_on              # it is visible, and the write lock released; the index is behind
     int error                   # what went wrong, with `found` (a version, or a hash)
     uint64_t found
     uint64_t offset             # of a record, or its address if it must be read from the disk

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from kvengine.engine.log.durable cimport CommitGroup
 from kvengine.engine.order.key_order cimport KeyOrder
-from kvengine.engine.access.pen cimport Pen
+from kvengine.engine.access.write_lock cimport WriteLock
 from kvengine.engine.log.segment cimport NextSegment
 from kvengine.file.mapped cimport MappedFile
 
@@ -26,7 +26,7 @@ cdef enum:                      # what comes of a write, besides what it does
     OLD_FORMAT = 14             # the manifest must be replaced first
     SYSTEM = 256                # the operating system refused; plus the number of its error
 
-cdef class LogEnd(Pen):
+cdef class LogEnd(WriteLock):
     cdef public uint64_t seen_losses     # the page's, as of what the index holds
     # One more than the page's generation when this followed it last; 0: it is not believed yet.
     cdef uint64_t followed

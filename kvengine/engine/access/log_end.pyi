@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from kvengine.engine.access.pen import Pen
+from kvengine.engine.access.write_lock import WriteLock
 from kvengine.engine.log.durable import CommitGroup
 from kvengine.engine.log.manifest import SegmentRow
 from kvengine.engine.log.segment import NextSegment
@@ -13,7 +13,7 @@ LOST_JOBS: int
 REPLACED: int
 
 @disjoint_base
-class LogEnd(Pen):
+class LogEnd(WriteLock):
     rows: list[SegmentRow]
     seen_losses: int
     known_segment: int

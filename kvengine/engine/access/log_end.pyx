@@ -4,7 +4,8 @@ Invariants:
 
 * Going on in a new segment is one step: the table, the list of segments, what is synced and where
   records go change together, and what may fail comes before.
-* A manifest takes its place under the pen, if the store still has the jobs and nobody was quicker.
+* A manifest takes its place under the write lock, if the store still has the jobs and nobody was
+  quicker.
 * A list of segments is replaced, never changed, so who iterates over one is not disturbed.
 """
 
@@ -32,7 +33,7 @@ cdef int OTHER = -2
 LOST_JOBS, REPLACED = NOT_MINE, OTHER
 
 
-cdef class LogEnd(Pen):
+cdef class LogEnd(WriteLock):
     """A Reader that knows where the log ends."""
 
     def __cinit__(self, *args, **kwargs) -> None:

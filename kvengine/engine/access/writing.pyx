@@ -2,14 +2,15 @@
 
 Invariants:
 
-* A write is a follower that has the pen for a moment: it takes in what others have written first.
+* A write is a follower that has the write lock for a moment: it takes in what others have written
+  first.
 * Nothing of the index changes before the record is in the log; what publishing needs is reserved
   before the append.  So a failed write changes nothing, and publishing can't fail.
 * Others see a version after its records are whole.  What was behind it when its writer was killed
   is never looked at: the log goes on in a new segment (`writing` on the page tells).
 * A call makes all of its changes as one batch, visible together.
-* With the pen in hand nothing waits: not for the GIL, nor for a record that is on disk.  A large
-  write copies without the GIL, passes the pen on, and then follows its own records.
+* With the write lock held nothing waits: not for the GIL, nor for a record that is on disk.  A
+  large write copies without the GIL, passes the write lock on, and then follows its own records.
 * No Python code runs under the lock: what went wrong is noted there and raised after.
 """
 
@@ -35,7 +36,7 @@ from kvengine.engine.log.record import damage
 from kvengine.errors import InvalidRequest, StorageFull, VersionConflict, copied_error
 
 cdef enum:
-    LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the pen in hand
+    LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the write lock held
 
 
 cdef class Writer(LogEnd):
@@ -62,7 +63,7 @@ cdef class Writer(LogEnd):
         cdef bint tried = False
         cdef SegmentTable table
         while True:
-            if self.refusal is not None:  # who only reads can't even take the pen
+            if self.refusal is not None:  # who only reads can't even take the write lock
                 self.notice_fork()
                 if self.refusal is not None:
                     self._fail(write, REFUSED)
@@ -71,7 +72,7 @@ cdef class Writer(LogEnd):
                 code = attempt(self, write)  # raises only what a hook of tests does
             finally:
                 if not write.passed_on:
-                    self.give_pen()
+                    self.release_write_lock()
                 self.leave()
             if code <= NOTHING:
                 break
@@ -221,7 +222,7 @@ cdef int follow(Writer self, Write *write) noexcept:
 
 
 cdef int attempt(Writer self, Write *write) except -1:
-    """Do it, with the pen in hand.  Up to the append everything may fail, after it nothing."""
+    """Do it, with the write lock held.  Up to the append everything may fail, after it nothing."""
     cdef Change *changes = write.changes
     cdef Py_ssize_t i
     cdef int code

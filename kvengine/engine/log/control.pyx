@@ -12,7 +12,7 @@ Invariants:
 * `pid` is 0 from the moment somebody is alone with the store until it is set up, and after the last
   one has left: so a reader that can't tell boots apart knows whether anybody writes.
 * `losses` grows when changes that were visible are taken back: readers start over.
-* What a write needs (`segment`, `allocated`, ...) changes only in the hand of who has the pen.
+* What a write needs (`segment`, `allocated`, ...) changes only under the write lock.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -24,8 +24,8 @@ from kvengine.engine.access.log_end cimport LogEnd
 from kvengine.engine.log.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
-    LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, PEN, PID,
-    PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
+    LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, WRITE_LOCK,
+    PID, PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
     TIGHT, VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
     store_word,
 )
@@ -34,7 +34,7 @@ from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
 
-from kvengine.engine.access.pen import written_over
+from kvengine.engine.access.write_lock import written_over
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
@@ -107,8 +107,8 @@ cdef class Control:
         self.set_word(PID_NAMESPACE, pid_namespace)
         self.set_word(PID_START, pid_start)
         self.set_word(INODE, self.inode)
-        memset(&self.words[PEN], 0, 128)
-        code = make_mutex(&self.words[PEN]) or make_mutex(&self.words[SYNC_LOCK])
+        memset(&self.words[WRITE_LOCK], 0, 128)
+        code = make_mutex(&self.words[WRITE_LOCK]) or make_mutex(&self.words[SYNC_LOCK])
         if code:
             raise storage_error(code, "cannot share a mutex with other processes", self.file.name)
         self.set_word(INSIDE, 0)
@@ -132,7 +132,7 @@ cdef class Control:
     # -- for everybody
 
     def share(self, seconds: float) -> bool:
-        """Let the pen be shared; False if the one who is alone has been writing for so long.
+        """Let the write lock be shared; False if the one who is alone has been writing for so long.
 
         Then it was stopped or killed in the middle of it.
         """
@@ -175,7 +175,7 @@ cdef class Control:
         commits.page, commits.keeper = self.words, self
         store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
         self.connect_reader(store)
-        store.connect_pen(self.words)
+        store.connect_write_lock(self.words)
 
     def connect_reader(self, store: LogEnd) -> None:
         """Let a store see with one load that others have gone on."""

@@ -1,4 +1,4 @@
-"""The words of the control page, and the pen, as C sees them.
+"""The words of the control page, and the write lock, as C sees them.
 
 FORMAT.md says what each word means; control.pyx keeps what the page promises.
 """
@@ -16,8 +16,8 @@ cdef enum:                      # words of 8 bytes
     BELL = 7
     LOSSES = 8
     LOST_AFTER = 9
-    WRITING = 16                # not 0: who has the pen is between append and publication
-    HELD = 17                   # not 0: somebody has the pen; only a hint for those who wait
+    WRITING = 16                # not 0: a writer is between append and publication
+    HELD = 17                   # not 0: somebody has the write lock; only a hint for those who wait
     SEGMENT = 18                # the id of the segment that was begun last
     ALLOCATED = 19              # its bytes on disk, as far as they may be stored to
     PREPARED = 20               # and of these, the ones in memory
@@ -29,7 +29,7 @@ cdef enum:                      # words of 8 bytes
     TAKEN_OVER = 26             # a segment that was begun because one who wrote was killed
     TIGHT = 27                  # not 0: the disk is full, only deletes may take more of it
     PID_START = 28              # when the process that set it up began: its id may be given again
-    HUNGRY = 32                 # a time stamp of one who has waited long for the pen
+    HUNGRY = 32                 # a time stamp of one who has waited long for the write lock
     EPOCH = 33                  # which setting-up of the page this is
     LAYOUT = 34                 # of the mutexes: another C library may have another
     JOB_TOKEN = 35              # of the store object that does jobs; 0: none
@@ -45,7 +45,7 @@ cdef enum:                      # words of 8 bytes
     LED_SINCE = 45              # when the one that syncs for all took the lock; 0: nobody has it
     SHARED = 46                 # 0: one store alone writes, and needs no mutex;
     INSIDE = 47                 # not 0 while one that takes no mutex writes
-    PEN = 48                    # a mutex, of at most 64 bytes
+    WRITE_LOCK = 48                    # a mutex, of at most 64 bytes
     SYNC_LOCK = 56              # another one
 
 cdef enum:                      # the states of `shared`, after 0
@@ -177,10 +177,11 @@ cdef extern from *:
     #define kv_relax() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #endif
 
-    /* Wait until the pen looks free, but not longer than some microseconds: who has it may be gone
+    /* Wait until the write lock looks free, but not longer than some microseconds: who has it may
+    be gone
      * without having said so.  Passing it on costs more than a put, so a waiter that found it taken
      * sleeps meanwhile, and lets its holder make some more. */
-    static inline void kv_wait_for_pen(uint64_t *page, int spins, long sleep_us) {
+    static inline void kv_wait_for_write_lock(uint64_t *page, int spins, long sleep_us) {
         struct timespec rest = {0, sleep_us * 1000};
         for (int i = 0; i < spins; i++) {
             if (!__atomic_load_n(&page[17], __ATOMIC_RELAXED)) return;
@@ -208,4 +209,5 @@ cdef extern from *:
     void lower_count "kv_lower_count"(uint64_t *place) noexcept nogil
     void sleep_on "kv_sleep_on"(uint64_t *place, uint32_t value, uint64_t ns) noexcept nogil
     void wake_all "kv_wake_all"(uint64_t *place) noexcept nogil
-    void wait_for_pen "kv_wait_for_pen"(uint64_t *page, int spins, long sleep_us) noexcept nogil
+    void wait_for_write_lock "kv_wait_for_write_lock"(
+        uint64_t *page, int spins, long sleep_us) noexcept nogil

@@ -1,4 +1,4 @@
-"""Deaths, power cuts and readers in the model of the pen, and a search through all states.
+"""Deaths, power cuts and readers in the model of the write lock, and a search through all states.
 
 Invariants:
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from tests.processes.pen_jobs import Jobs
-from tests.processes.pen_model import (
+from tests.processes.lock_jobs import Jobs
+from tests.processes.lock_model import (
     DEAD,
     HELD,
     Manifest,
@@ -25,7 +25,7 @@ from tests.processes.pen_model import (
     read_log,
     recovered,
 )
-from tests.processes.pen_steps import Scenario, Steps
+from tests.processes.lock_steps import Scenario, Steps
 
 STATES_MAX = 1_000_000
 
@@ -48,10 +48,10 @@ class Protocol(Jobs):
     # -- deaths
 
     def killed(self, state: State, number: int, process: Process) -> State:
-        """Return the state after a process died; the system marks the pen if it had it."""
+        """Return the state after a process died; the system marks the write lock if it had it."""
         page = state.page
-        if process.has_pen and self.mistake != "the pen stays with the dead":
-            page = page._replace(pen=DEAD)
+        if process.has_write_lock and self.mistake != "the write lock stays with the dead":
+            page = page._replace(write_lock=DEAD)
         return self.moved(state, number, Process("dead"), page, kills=state.kills - 1)
 
     def dead(self, state: State, number: int, process: Process) -> Steps:
@@ -98,7 +98,7 @@ class Protocol(Jobs):
                 ),
             )
 
-    # -- who reads without the pen
+    # -- who reads without the write lock
 
     def look(self, state: State, number: int, process: Process) -> Steps:
         """Load the first word."""
@@ -168,7 +168,7 @@ def explore(scenario: Scenario) -> int:
     waiting = deque([first])
     while waiting:
         state = waiting.popleft()
-        is_stuck = state.page.pen == HELD or any(
+        is_stuck = state.page.write_lock == HELD or any(
             one.put or one.step not in {"idle", "dead", "look"} for one in state.processes
         )
         try:

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from tests.processes.pen_model import (
+from tests.processes.lock_model import (
     FREE,
     HELD,
     Manifest,
@@ -20,7 +20,7 @@ from tests.processes.pen_model import (
     chain_of,
     replaced,
 )
-from tests.processes.pen_steps import EMPTY, Puts, Steps
+from tests.processes.lock_steps import EMPTY, Puts, Steps
 
 
 class Jobs(Puts):
@@ -31,7 +31,7 @@ class Jobs(Puts):
     def idle(self, state: State, number: int, process: Process) -> Steps:
         """Nothing to do, or a put, or a job."""
         yield from super().idle(state, number, process)
-        if state.jobs and not process.put and state.page.pen != HELD:
+        if state.jobs and not process.put and state.page.write_lock != HELD:
             yield from self.claim(state, number, process)
 
     def claim(self, state: State, number: int, process: Process) -> Steps:
@@ -48,7 +48,7 @@ class Jobs(Puts):
                 state,
                 number,
                 process._replace(step="load", token=token),
-                page._replace(lease=token, tokens=max(token, page.tokens), pen=FREE),
+                page._replace(lease=token, tokens=max(token, page.tokens), write_lock=FREE),
                 steals=state.steals - (page.lease in holders and not is_mine),
                 jobs=state.jobs - 1,
             ),
@@ -105,16 +105,19 @@ class Jobs(Puts):
         )
 
     def fence(self, state: State, number: int, process: Process) -> Steps:
-        """Raise the floor under the pen: what the manifest will not know never begins."""
+        """Raise the floor under the write lock: what the manifest will not know never begins."""
         page = state.page
-        if page.pen == HELD and self.mistake != "the floor is raised without the pen":
+        if page.write_lock == HELD and self.mistake != "the floor is raised without the write lock":
             return
-        pen = page.pen if page.pen == HELD else FREE
+        write_lock = page.write_lock if page.write_lock == HELD else FREE
         away = process._replace(step="write", next_id=page.next_id, begun=page.begun)
         yield (
             "raises the floor",
             self.moved(
-                state, number, away, page._replace(floor=max(page.floor, page.next_id), pen=pen)
+                state,
+                number,
+                away,
+                page._replace(floor=max(page.floor, page.next_id), write_lock=write_lock),
             ),
         )
 
@@ -147,11 +150,11 @@ class Jobs(Puts):
         )
 
     def commit(self, state: State, number: int, process: Process) -> Steps:
-        """Take the pen, and see that the new manifest is still right."""
+        """Take the write lock, and see that the new manifest is still right."""
         page, draft, built = state.page, process.draft, process.built
         assert draft is not None
         assert built is not None
-        if page.pen == HELD:
+        if page.write_lock == HELD:
             return
         is_mine = page.lease == process.token
         is_strict = self.mistake == "the page must have the generation of the manifest"
@@ -166,8 +169,11 @@ class Jobs(Puts):
         elif self.mistake == "segments are listed before the floor is raised":
             yield from self.compare(state, number, process)
         else:
-            taken = process._replace(has_pen=True, step="rename")
-            yield "takes the pen", self.moved(state, number, taken, page._replace(pen=HELD))
+            taken = process._replace(has_write_lock=True, step="rename")
+            yield (
+                "takes the write lock",
+                self.moved(state, number, taken, page._replace(write_lock=HELD)),
+            )
 
     def compare(self, state: State, number: int, process: Process) -> Steps:
         """The mistake: compare only the newest segment, and raise the floor now."""
@@ -177,14 +183,16 @@ class Jobs(Puts):
         if page.begun and page.begun not in named and page.begun < draft.next_id:
             yield (
                 "sees a new segment",
-                self.moved(state, number, process._replace(step="write"), page._replace(pen=FREE)),
+                self.moved(
+                    state, number, process._replace(step="write"), page._replace(write_lock=FREE)
+                ),
             )
         else:
-            taken = process._replace(has_pen=True, step="rename")
+            taken = process._replace(has_write_lock=True, step="rename")
             floor = max(page.floor, draft.next_id)
             yield (
-                "takes the pen and raises the floor",
-                self.moved(state, number, taken, page._replace(pen=HELD, floor=floor)),
+                "takes the write lock and raises the floor",
+                self.moved(state, number, taken, page._replace(write_lock=HELD, floor=floor)),
             )
 
     def rename(self, state: State, number: int, process: Process) -> Steps:
@@ -209,7 +217,7 @@ class Jobs(Puts):
         )
 
     def tell(self, state: State, number: int, process: Process) -> Steps:
-        """Tell the others, and give the pen back."""
+        """Tell the others, and release the write lock."""
         assert process.draft is not None
         page = state.page._replace(generation=process.draft.generation)
         yield (
@@ -218,17 +226,17 @@ class Jobs(Puts):
         )
 
     def put_down(self, state: State, number: int, process: Process) -> Steps:
-        """Give the pen back."""
+        """Release the write lock."""
         step = "sync_names"
         if self.mistake == "inputs are removed before the folder is synced":
             step = "remove"
         yield (
-            "gives the pen back",
+            "releases the write lock",
             self.moved(
                 state,
                 number,
-                process._replace(has_pen=False, step=step),
-                state.page._replace(pen=FREE),
+                process._replace(has_write_lock=False, step=step),
+                state.page._replace(write_lock=FREE),
             ),
         )
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.pen_model import Wrong
-from tests.processes.pen_search import explore
-from tests.processes.pen_steps import Scenario
+from tests.processes.lock_model import Wrong
+from tests.processes.lock_search import explore
+from tests.processes.lock_steps import Scenario
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
 RIGHT = {
@@ -22,7 +22,7 @@ RIGHT = {
     "killed while others wait for the disk": Scenario(puts=3, kills=1, sizes=(1, 2), syncs=True),
     "power is cut after a kill": Scenario(puts=2, kills=1, cuts=1, sizes=(1, 2)),
     "power is cut twice": Scenario(puts=2, cuts=2, sizes=(2, 1), syncs=True),
-    "readers without the pen": Scenario(puts=2, kills=1, readers=1, sizes=(2, 1)),
+    "readers without the write lock": Scenario(puts=2, kills=1, readers=1, sizes=(2, 1)),
     "a job beside puts": Scenario(puts=2, jobs=1, kills=1, capacity=1),
     "two claim the lease": Scenario(puts=2, jobs=2, steals=1, capacity=1),
     "a job, a kill and a power cut": Scenario(puts=1, jobs=2, kills=1, cuts=1, steals=1),
@@ -41,7 +41,7 @@ MISTAKES = {
     "the mark is taken away first": Scenario(kills=1, capacity=3),
     "the floor is not looked at": Scenario(jobs=1),
     "the floor is not raised before a header": Scenario(processes=3, kills=1),
-    "the floor is raised without the pen": Scenario(jobs=1),
+    "the floor is raised without the write lock": Scenario(jobs=1),
     "segments are listed before the floor is raised": Scenario(jobs=1, capacity=1),
     "the lease is not looked at": Scenario(jobs=2, steals=1, capacity=1),
     "the page must have the generation of the manifest": Scenario(puts=1, jobs=2, kills=1),
@@ -54,7 +54,9 @@ MISTAKES = {
     "files above the floor are taken for those of the dead": Scenario(jobs=1, capacity=1),
     "a segment is named before it is on disk": Scenario(processes=1, jobs=1, capacity=1),
     "a page of another boot is believed": Scenario(cuts=1),
-    "the pen stays with the dead": Scenario(kills=1),  # as if it were told by a pid: that is reused
+    "the write lock stays with the dead": Scenario(
+        kills=1
+    ),  # as if it were told by a pid: that is reused
     "readers load the segment before the version": Scenario(kills=1, readers=1),
 }
 
@@ -76,7 +78,7 @@ def test_the_search_finds(mistake):
 def test_every_mistake_is_tried():
     here = Path(__file__).parent
     text = "".join(
-        (here / name).read_text() for name in ("pen_steps.py", "pen_jobs.py", "pen_search.py")
+        (here / name).read_text() for name in ("lock_steps.py", "lock_jobs.py", "lock_search.py")
     )
     assert [mistake for mistake in MISTAKES if f'"{mistake}"' not in text] == []
     named = set(re.findall(r'mistake [!=]= "([^"]+)"', text))

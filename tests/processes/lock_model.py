@@ -1,7 +1,7 @@
-"""What a store's processes share, and what a crash leaves of it: the state of the model of the pen.
+"""The state of the model of the write lock: what processes share, and what a crash leaves of it.
 
-The protocol itself, step by step, is in pen_steps.py and pen_jobs.py, and the
-search through all states in pen_search.py.
+The protocol itself, step by step, is in lock_steps.py and lock_jobs.py, and the
+search through all states in lock_search.py.
 
 Invariants of the model's states:
 
@@ -17,7 +17,7 @@ from functools import cache
 from itertools import product, zip_longest
 from typing import NamedTuple
 
-FREE, HELD, DEAD = "free", "held", "dead"  # the pen: a robust mutex
+FREE, HELD, DEAD = "free", "held", "dead"  # the write lock: a robust mutex
 ANY = 1 << 30  # above all ids and versions
 TORN = -1  # the version of a record of which only a part is there
 
@@ -69,7 +69,7 @@ class Manifest(NamedTuple):
 class Page(NamedTuple):
     """The words of the control page."""
 
-    pen: str = FREE
+    write_lock: str = FREE
     writing: bool = False
     version: int = 0
     begun: int = 0
@@ -86,7 +86,7 @@ class Process(NamedTuple):
     """One process: where it is, and what it remembers."""
 
     step: str = "idle"
-    has_pen: bool = False
+    has_write_lock: bool = False
     put: int = 0
     version: int = 0
     ahead: int = 0  # the segment that it made ahead

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.processes.pen_model import (
+from tests.processes.lock_model import (
     FREE,
     HELD,
     TORN,
@@ -85,15 +85,15 @@ class Puts:
     def idle(self, state: State, number: int, process: Process) -> Steps:
         """Nothing to do, or to do again what had to wait."""
         page = state.page
-        if page.pen == HELD:
+        if page.write_lock == HELD:
             return
         started = state.started
         if process.put or started < self.scenario.puts:
             started += not process.put
-            taken = process._replace(step="decide", has_pen=True, put=process.put or started)
+            taken = process._replace(step="decide", has_write_lock=True, put=process.put or started)
             yield (
-                "takes the pen",
-                self.moved(state, number, taken, page._replace(pen=HELD), started=started),
+                "takes the write lock",
+                self.moved(state, number, taken, page._replace(write_lock=HELD), started=started),
             )
 
     def known(self, manifest: Manifest | None) -> Manifest | None:
@@ -102,7 +102,7 @@ class Puts:
         return manifest if self.mistake == mistake else None
 
     def decide(self, state: State, number: int, process: Process) -> Steps:
-        """Go on in the segment, or begin one; what must be made first is made without the pen."""
+        """Go on in the segment, or begin one; new files are made without the write lock."""
         page, ahead = state.page, process.ahead
         active = file_of(state.files, page.begun)
         size = self.size_of(process.put)
@@ -118,8 +118,8 @@ class Puts:
         elif self.must_wait(state) and (
             self.mistake != "the next segment does not wait for one that was taken over"
         ):
-            away = process._replace(step="name", has_pen=False)
-            yield "waits", self.moved(state, number, away, page._replace(pen=FREE))
+            away = process._replace(step="name", has_write_lock=False)
+            yield "waits", self.moved(state, number, away, page._replace(write_lock=FREE))
         elif ahead and (ahead >= page.floor or self.mistake == "the floor is not looked at"):
             if self.mistake == "a segment begins before the mark":
                 yield (
@@ -136,10 +136,10 @@ class Puts:
                 yield "says that it writes", self.marked(state, number, process, "reserve")
         else:
             files = tuple(file for file in state.files if file.id != ahead)
-            away = process._replace(step="make", has_pen=False, ahead=0)
+            away = process._replace(step="make", has_write_lock=False, ahead=0)
             yield (
                 "has no segment",
-                self.moved(state, number, away, page._replace(pen=FREE), files=files),
+                self.moved(state, number, away, page._replace(write_lock=FREE), files=files),
             )
 
     def mark(self, state: State, number: int, process: Process) -> Steps:
@@ -162,7 +162,7 @@ class Puts:
         return page.taken_over == page.begun != 0 and not is_on_disk
 
     def name(self, state: State, number: int, process: Process) -> Steps:
-        """Bring the segment that was taken over to disk, without the pen."""
+        """Bring the segment that was taken over to disk, without the write lock."""
         begun = file_of(state.files, state.page.begun)
         if begun is not None and begun.synced < 1 + len(begun.records):
             files = replaced(state.files, begun.on_disk())
@@ -302,14 +302,14 @@ class Puts:
         )
 
     def release(self, state: State, number: int, process: Process) -> Steps:
-        """Give the pen back; with durability "os" that is all."""
-        page = state.page._replace(pen=FREE)
+        """Release the write lock; with durability "os" that is all."""
+        page = state.page._replace(write_lock=FREE)
         away = process._replace(
-            has_pen=False, step="sync" if self.scenario.syncs else "idle", put=0
+            has_write_lock=False, step="sync" if self.scenario.syncs else "idle", put=0
         )
         if not self.scenario.syncs:
             away = away._replace(version=0)
-        yield "gives the pen back", self.moved(state, number, away, page)
+        yield "releases the write lock", self.moved(state, number, away, page)
 
     # -- durability
 

@@ -2,21 +2,21 @@
 
 Invariants:
 
-* One thread of all processes at a time has the pen, the mutex on the control page.  It is never
-  waited for, nor held, while another thread, the GIL or a sync is waited for: who finds it taken
-  lets go of everything and comes again.  So it depends on nobody but the one who writes, and if
-  that one is killed it falls to the next.
+* One thread of all processes at a time has the write lock, the mutex on the control page.  It is
+  never waited for, nor held, while another thread, the GIL or a sync is waited for: who finds it
+  taken lets go of everything and comes again.  So it depends on nobody but the one who writes, and
+  if that one is killed it falls to the next.
 * One thread of this process at a time writes, or keeps writers out (`owner`, guarded by the GIL).
   While a write is under way no Python code runs: nothing is called, nothing raised, no object made
   that the collector counts.  So a signal handler or a finalizer that writes never finds its own
   thread in the way, but inside exclusively(), where it gets StoreBusy at once.
 * While no other store has joined (`shared` is 0), one takes no mutex: it says that it is inside,
-  and looks once more that it is alone.  The first that joins says that the pen is shared, lets
-  every processor see that, and waits until nobody is inside; from then on all take the mutex.
+  and looks once more that it is alone.  The first that joins says that the write lock is shared,
+  lets every processor see that, and waits until nobody is inside; from then on all take the mutex.
   Who has seen that once believes no page that says otherwise: somebody has cut the file short, or
   written over it, and nobody writes any more.
-* Passing the pen from process to process costs more than a put, so who finds it taken sleeps for
-  some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
+* Passing the write lock from process to process costs more than a put, so who finds it taken sleeps
+  for some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
   says so, and the others give way once.
 """
 
@@ -30,8 +30,8 @@ from kvengine.engine.log.durable cimport (
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.log.page cimport (
-    HELD, HUNGRY, INSIDE, IS_SHARED, LAYOUT, MUTEX_LAYOUT, PEN, SHARED, give_mutex, load_word,
-    now_us, step_inside, store_word, try_mutex, wait_for_pen,
+    HELD, HUNGRY, INSIDE, IS_SHARED, LAYOUT, MUTEX_LAYOUT, WRITE_LOCK, SHARED, give_mutex,
+    load_word, now_us, step_inside, store_word, try_mutex, wait_for_write_lock,
 )
 from kvengine.file.mapped cimport storage_error
 
@@ -54,7 +54,7 @@ cdef extern from *:
     void kv_watch_forks()
 
 cdef enum:
-    SPINS = 300                 # looks at the pen before a sleep: some microseconds
+    SPINS = 300                 # looks at the write lock before a sleep: some microseconds
     SLEEP_US = 50
     HUNGRY_US = 1000            # who has waited for so long says so,
     PATIENT_US = 20000          # and after this looks less often
@@ -77,8 +77,8 @@ def written_over(name: str) -> StorageError:
         "that have the store open share it: close it in all of them, and open it again", name)
 
 
-cdef class Pen(Reader):
-    """A Reader that may take the pen."""
+cdef class WriteLock(Reader):
+    """A Reader that may take the write lock."""
 
     def __cinit__(self, *args, **kwargs) -> None:
         self._make_queue()
@@ -103,9 +103,9 @@ cdef class Pen(Reader):
             if self.unusable is not None:
                 self._refuse_use()
             self.enter()
-            if self.take_pen():
+            if self.try_write_lock():
                 return 0
-            self._wait_for_pen(&since)
+            self._wait_for_write_lock(&since)
 
     cdef int enter(self) except -1:
         """Become the one thread of this process that writes, or keeps others from it."""
@@ -140,13 +140,13 @@ cdef class Pen(Reader):
             pthread_cond_signal(&self.opened)
             pthread_mutex_unlock(&self.queue)
 
-    cdef void connect_pen(self, uint64_t *page) noexcept:
-        """Use the pen on a page."""
+    cdef void connect_write_lock(self, uint64_t *page) noexcept:
+        """Use the write lock on a page."""
         self.page = page
         self.shared = &page[SHARED] if load_word(&page[SHARED]) == 0 else &ALWAYS
 
-    cdef bint take_pen(self) except -1:
-        """Take the pen if it is free; if not leave(), and return False."""
+    cdef bint try_write_lock(self) except -1:
+        """Take the write lock if it is free; if not leave(), and return False."""
         cdef uint64_t hungry
         cdef int code = EBUSY
         if load_word(self.shared) == 0:
@@ -158,7 +158,7 @@ cdef class Pen(Reader):
         self.shared = &ALWAYS
         hungry = load_word(&self.page[HUNGRY])
         if hungry == 0 or hungry == self.given_way:
-            code = try_mutex(&self.page[PEN])
+            code = try_mutex(&self.page[WRITE_LOCK])
         else:
             self.given_way = hungry
         if code == 0:
@@ -175,7 +175,8 @@ cdef class Pen(Reader):
             # tells so once, and then that it is taken, so all others hear of it here.
             store_word(&self.page[LAYOUT], 0)
             raise storage_error(
-                code, "cannot take the pen; close the store in all processes and open it again",
+                code,
+                "cannot take the write lock; close the store in all processes and open it again",
                 "CONTROL")
         return False
 
@@ -184,15 +185,15 @@ cdef class Pen(Reader):
         return (
             load_word(&self.page[LAYOUT]) != MUTEX_LAYOUT or load_word(&self.page[SHARED]) == 0)
 
-    cdef void give_pen(self) noexcept nogil:
+    cdef void release_write_lock(self) noexcept nogil:
         if self.is_alone:
             self.is_alone = False
             store_word(&self.page[INSIDE], 0)
             return
         store_word(&self.page[HELD], 0)
-        give_mutex(&self.page[PEN])
+        give_mutex(&self.page[WRITE_LOCK])
 
-    cdef int _wait_for_pen(self, uint64_t *since) except -1:
+    cdef int _wait_for_write_lock(self, uint64_t *since) except -1:
         """Sleep for a moment; `since` is when that began, 0 at first."""
         cdef uint64_t now = now_us()
         cdef uint64_t waited
@@ -209,11 +210,11 @@ cdef class Pen(Reader):
             if self._is_written_over():
                 raise written_over("CONTROL")
         with nogil:
-            wait_for_pen(self.page, SPINS, sleep_us)
+            wait_for_write_lock(self.page, SPINS, sleep_us)
         return 0
 
     cdef void release(self) noexcept:
-        self.give_pen()
+        self.release_write_lock()
         self.leave()
 
     def refuse_inside(self) -> None:
