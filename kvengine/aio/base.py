@@ -16,7 +16,7 @@ from kvengine.aio.streams import ValueStream, collected
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.mapping import ABSENT
+from kvengine.namespace.one_key import ABSENT
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import Key
 

@@ -9,8 +9,8 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.client.arguments import (
@@ -24,15 +24,14 @@ from kvengine.client.arguments import (
 from kvengine.client.transfer import export
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
-from kvengine.namespace import filling
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.mapping import NamespaceMapping
-from kvengine.namespace.reading import Meter
+from kvengine.namespace.reading import Meter, NamespaceReader
 from kvengine.namespace.results import (
     BulkReport,
-    ExportReport,
     KeyChange,
     KeyDetails,
     KeyInfo,
@@ -69,7 +68,6 @@ class RemoteNamespace(NamespaceMapping):
 
     @property
     def title(self) -> str:
-        """What the namespace is called now."""
         return str(self._call("title"))
 
     def __repr__(self) -> str:
@@ -88,42 +86,44 @@ class RemoteNamespace(NamespaceMapping):
 
     # -- reads
 
+    @described_as(NamespaceReader.get)
     def get(  # type: ignore[override]  # it has a type
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
-        """Return the value of a key, or None; for a list of keys a dict; see Namespace.get()."""
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
         found = self._call("get", keys_sent(key), type, **named)
         if type == "stream" and not isinstance(key, str):
             return {name: streamed(value) for name, value in found.items()}
         return streamed(found) if type == "stream" else found
 
+    @described_as(NamespaceReader.get_many)
     def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value, None for each that is absent."""
         if isinstance(keys, str):
             raise InvalidType("keys must be a list of str, not one str")
         found: dict[str, Any] = self.get(list(keys), type, cache_ttl=cache_ttl)
         return found
 
+    @described_as(NamespaceReader.get_with_metadata)
     def get_with_metadata(
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
-        """Return ValueWithMetadata; for a list a dict; see Namespace.get_with_metadata()."""
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
         found = self._call("get_with_metadata", keys_sent(key), type, **named)
         if isinstance(key, str):
             return described(found, type)
         return {name: one and described(one, type) for name, one in found.items()}
 
+    @described_as(NamespaceReader.get_metadata)
     def get_metadata(self, key: str) -> KeyDetails | None:
-        """Return KeyDetails(name, expiration, metadata, version, size), or None."""
         found = self._call("get_metadata", key)
         return None if found is None else KeyDetails(*found)
 
-    def ttl(self, key: str) -> float | None:
-        """Return the seconds until a key expires, by the server's clock; see Namespace.ttl()."""
+    def _newest(self, key: str, type: str) -> Any:
+        return self.get_with_metadata(key, type)
+
+    def _ttl(self, key: str) -> float | None:
         found: float | None = self._call("ttl", key)
         return found
 
@@ -132,98 +132,37 @@ class RemoteNamespace(NamespaceMapping):
 
     # -- changes
 
-    def put(
-        self,
-        key: str,
-        value: Any,
-        *,
-        type: str | None = None,
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        metadata: Any = None,
-        if_version: int | None = None,
-        size: int | None = None,
-        durability: Any = None,
+    def _put(
+        self, key: str, value: Any, type: str | None, size: int | None, metadata: Any, **named: Any
     ) -> int:
-        """Store a value and return the version of the change; see Namespace.put()."""
         data = encode_value(self.limits, value, type, size)
         if metadata is not None:
             metadata = parse_json(to_json("metadata", metadata).decode())
-        named = given(
-            expiration=expiration,
-            expiration_ttl=expiration_ttl,
-            metadata=metadata,
-            if_version=if_version,
-            durability=durability,
-        )
-        return int(self._call("put", key, data, **named))
+        return int(self._call("put", key, data, **given(metadata=metadata, **named)))
 
-    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
-        """Delete a key and return the version; see Namespace.delete()."""
-        self._single_flight.forget(key)
-        named = given(if_version=if_version, durability=durability)
-        return int(self._call("delete", key, **named))
+    def _delete(self, key: str, **named: Any) -> int:
+        return int(self._call("delete", key, **given(**named)))
 
-    def touch(
-        self,
-        key: str,
-        *,
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        if_version: int | None = None,
-    ) -> int:
-        """Change when a key expires; see Namespace.touch()."""
-        named = given(expiration=expiration, expiration_ttl=expiration_ttl, if_version=if_version)
-        return int(self._call("touch", key, **named))
+    def _touch(self, key: str, **named: Any) -> int:
+        return int(self._call("touch", key, **given(**named)))
 
-    def persist(self, key: str) -> int:
-        """Let a key never expire; see Namespace.persist()."""
+    def _persist(self, key: str) -> int:
         return int(self._call("persist", key))
 
-    def increment(
-        self,
-        key: str,
-        by: int = 1,
-        *,
-        initial: int = 0,
-        expiration_ttl: float | None = None,
-        must_exist: bool = False,
-    ) -> int:
-        """Add to a number and return the sum; see Namespace.increment()."""
-        named = given(initial=initial, expiration_ttl=expiration_ttl, must_exist=must_exist)
-        return int(self._call("increment", key, by, **named))
+    def _increment(self, key: str, by: int, **named: Any) -> int:
+        return int(self._call("increment", key, by, **given(**named)))
 
-    def put_many(
-        self,
-        pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
-        *,
-        atomic: bool = True,
-        if_version: int | None = None,
-        progress: Progress | None = None,
-        durability: Any = None,
-    ) -> BulkReport:
-        """Store many values; see Namespace.put_many().  `progress` is called once, at the end."""
+    def _put_many(self, pairs: Any, progress: Progress | None, **named: Any) -> BulkReport:
         if isinstance(pairs, Mapping):
             pairs = pairs.items()
         elif isinstance(pairs, (str, bytes, bytearray)) or not isinstance(pairs, Iterable):
             raise InvalidType(f"give an iterable of pairs, not {type_name(pairs)}")
-        named = given(atomic=atomic, if_version=if_version, durability=durability)
-        return self._bulk("put_many", map(pair_sent, pairs), progress, named)
+        return self._bulk("put_many", map(pair_sent, pairs), progress, given(**named))
 
-    def delete_many(
-        self,
-        keys: Iterable[str],
-        *,
-        atomic: bool = True,
-        progress: Progress | None = None,
-        durability: Any = None,
-    ) -> BulkReport:
-        """Delete many keys; see Namespace.delete_many()."""
+    def _delete_many(self, keys: Any, progress: Progress | None, **named: Any) -> BulkReport:
         if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
             raise InvalidType(f"give an iterable of keys, not {type_name(keys)}")
-        self._single_flight.forget_where(lambda key: True)
-        named = given(atomic=atomic, durability=durability)
-        return self._bulk("delete_many", iter(keys), progress, named)
+        return self._bulk("delete_many", iter(keys), progress, given(**named))
 
     def _bulk(
         self, method: str, items: Iterator[Any], progress: Any, named: dict[str, Any]
@@ -237,16 +176,7 @@ class RemoteNamespace(NamespaceMapping):
             progress(report.successful_key_count, report.successful_key_count)
         return report
 
-    def delete_prefix(
-        self,
-        prefix: str,
-        *,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> int:
-        """Delete all keys that begin with a prefix; see Namespace.delete_prefix()."""
-        if not dry_run:
-            self._single_flight.forget_where(lambda key: True)
+    def _delete_prefix(self, prefix: str, dry_run: bool, progress: Progress | None) -> int:
         deleted = int(self._call("delete_prefix", prefix, dry_run=dry_run))
         if progress is not None and not dry_run:
             progress(deleted, deleted)
@@ -254,75 +184,23 @@ class RemoteNamespace(NamespaceMapping):
 
     # -- lists
 
-    def list(
-        self,
-        prefix: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-        *,
-        reverse: bool = False,
-        start_after: str | None = None,
-        delimiter: str | None = None,
+    def _list(
+        self, prefix: str | None, limit: int | None, cursor: str | None, **named: Any
     ) -> ListResult:
-        """Return a page of keys; see Namespace.list()."""
-        named = given(reverse=reverse, start_after=start_after, delimiter=delimiter)
-        keys, complete, after, folders = self._call("list", prefix, limit, cursor, **named)
+        keys, complete, after, folders = self._call("list", prefix, limit, cursor, **given(**named))
         return ListResult([KeyInfo(*one) for one in keys], complete, after, tuple(folders))
 
-    def _list_all(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
-        text_bytes("prefix", prefix)
-        text_bytes("start_after", start_after)
-        return self._pages(prefix, reverse, start_after)
-
-    def _pages(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
-        page = self.list(prefix, reverse=reverse, start_after=start_after)
-        while True:
-            yield from page.keys
-            if page.list_complete:
-                return
-            page = self.list(prefix, cursor=page.cursor, reverse=reverse)
-
-    def count(self, prefix: str = "") -> int:
-        """Return how many living keys begin with a prefix."""
+    def _count(self, prefix: str) -> int:
         return int(self._call("count", prefix))
 
-    def size(self) -> GroupSize:
-        """Return GroupSize(keys, bytes) of what lives."""
+    def _size(self) -> GroupSize:
         return GroupSize(*self._call("size"))
 
     # -- files
 
-    def export_file(
-        self,
-        file: Any,
-        *,
-        format: Literal["ndjson", "wrangler"] = "ndjson",
-        prefix: str = "",
-        start_after: str | None = None,
-        resume: bool = False,
-        progress: Progress | None = None,
-    ) -> ExportReport:
-        """Write all pairs to a file on this machine; see Namespace.export_file().
+    _export_file = export
 
-        They are read one by one, so they are not all as of one moment, and it can't be resumed.
-        """
-        return export(self, file, format, prefix, start_after, resume, progress)
-
-    def import_file(
-        self,
-        file: Any,
-        *,
-        format: Literal["ndjson", "wrangler"] | None = None,
-        atomic: bool = False,
-        resume: bool = False,
-        on_error: Literal["stop", "skip"] = "stop",
-        progress: Progress | None = None,
-    ) -> NoReturn:
-        """Refuse: an import keeps its place in the store.
-
-        Raises:
-            InvalidRequest: always.
-        """
+    def _import_file(self, file: Any, **named: Any) -> NoReturn:
         raise InvalidRequest(
             "an import is made where the database is (kvengine import); over the network use "
             "put_many()"
@@ -330,13 +208,7 @@ class RemoteNamespace(NamespaceMapping):
 
     # -- watching
 
-    def watch(
-        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
-    ) -> Iterator[KeyChange]:
-        """Return an iterator over changes, as they come; see Namespace.watch().
-
-        When the connection breaks it goes on, after a pause, behind the last change it gave.
-        """
+    def _watch(self, prefix: str, after: int | None, timeout: float | None) -> Iterator[KeyChange]:
         text_bytes("prefix", prefix)
         first = self._database.version if after is None else after
         return (
@@ -346,38 +218,6 @@ class RemoteNamespace(NamespaceMapping):
             )
         )
 
-    def history(self, key: str) -> Iterator[KeyChange]:
-        """Return an iterator over the changes of a key that the log still has, oldest first."""
+    def _history(self, key: str) -> Iterator[KeyChange]:
         found = self._database.streamed(f"ns/{self.id}/history", [key], {})
         return (KeyChange(*item) for item in found if item is not None)
-
-    # -- filling
-
-    def get_or_set(
-        self,
-        key: str,
-        make: Callable[[], Any],
-        *,
-        type: str = "text",
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        metadata: Any = None,
-    ) -> Any:
-        """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
-        options = {
-            "expiration": expiration,
-            "expiration_ttl": expiration_ttl,
-            "metadata": metadata,
-        }
-        return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
-
-    def memoize(
-        self,
-        *,
-        expiration_ttl: float | None = None,
-        type: str = "json",
-        key: Callable[..., str] | None = None,
-        name: str | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
-        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]

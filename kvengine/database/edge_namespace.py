@@ -9,7 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog_rows import is_living_record
@@ -17,7 +17,6 @@ from kvengine.database.edge_writing import EdgeWriter
 from kvengine.edge.messages import Shown
 from kvengine.edge.reading import Ask
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
-from kvengine.namespace import filling
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
@@ -80,7 +79,7 @@ class EdgeNamespace(EdgeWriter):
         key: Any,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -99,7 +98,7 @@ class EdgeNamespace(EdgeWriter):
         self,
         key: str,
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> KeyDetails | None:
@@ -111,7 +110,7 @@ class EdgeNamespace(EdgeWriter):
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
@@ -124,7 +123,7 @@ class EdgeNamespace(EdgeWriter):
         keys: Iterable[str],
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
@@ -184,11 +183,9 @@ class EdgeNamespace(EdgeWriter):
     def __contains__(self, key: object) -> bool:
         return self._read(key, None, 0, None).version != 0
 
-    def _expires_at_of(self, key: str) -> float | None:
-        return self._read(key, None, 0, None).expires_at
-
-    def _now(self) -> float:
-        return float(self._edge.clock.time())
+    def _ttl(self, key: str) -> float | None:
+        ends = self._read(key, None, 0, None).expires_at
+        return None if ends is None else ends - float(self._edge.clock.time())
 
     def _read(self, key: Any, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
         edge, name = self._edge, self.name(key)
@@ -237,37 +234,6 @@ class EdgeNamespace(EdgeWriter):
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
         self.is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
-
-    # -- filling
-
-    def get_or_set(
-        self,
-        key: str,
-        make: Callable[[], Any],
-        *,
-        type: str = "text",
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        metadata: Any = None,
-    ) -> Any:
-        """Return the value of a key, made if there is none; see Namespace.get_or_set()."""
-        options = {
-            "expiration": expiration,
-            "expiration_ttl": expiration_ttl,
-            "metadata": metadata,
-        }
-        return filling.get_or_set(self, key, make, type, options)  # type: ignore[arg-type]
-
-    def memoize(
-        self,
-        *,
-        expiration_ttl: float | None = None,
-        type: str = "json",
-        key: Callable[..., str] | None = None,
-        name: str | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function returns; see Namespace.memoize()."""
-        return filling.memoize(self, type, key, name, {"expiration_ttl": expiration_ttl})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"<kvengine.EdgeNamespace {self.id} at {self._edge.name!r}>"

@@ -44,7 +44,7 @@ class EdgeReader(Naming):
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any: ...
@@ -54,7 +54,7 @@ class EdgeReader(Naming):
         key: Iterable[str],
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]: ...

@@ -24,29 +24,29 @@ from kvengine.namespace.limits import without_alias
 from kvengine.namespace.values import decode_json, encode_value
 
 if TYPE_CHECKING:
-    from kvengine.namespace.namespace import Namespace
+    from kvengine.namespace.one_key import KeyMethods
 
 TYPES = ("text", "bytes", "json")
 ABSENT = object()
 
 
-def read(namespace: Namespace, key: str, kind: str, least: int = 0) -> Any:
+def read(namespace: KeyMethods, key: str, kind: str, newest: bool = False) -> Any:
     """Return a value, or ABSENT; None is a value of type json.
 
     Args:
         namespace, key: where.
         kind: one of TYPES.
-        least: a version that an edge has to know.
+        newest: a copy will not do.
     """
     if without_alias(kind) not in TYPES:
         raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")
-    asked = {"min_version": least} if least and hasattr(namespace, "origin") else {}
-    found = namespace.get_with_metadata(key, kind, **asked)
+    find = namespace._newest if newest else namespace.get_with_metadata
+    found = find(key, kind)
     return found.value if found.version else ABSENT
 
 
 def write(
-    namespace: Namespace,
+    namespace: KeyMethods,
     flight: Flight,
     key: str,
     value: Any,
@@ -58,8 +58,8 @@ def write(
     put = functools.partial(namespace.put, key, data, if_version=0, **options)
     try:
         namespace._single_flight.store(key, flight, put)
-    except VersionConflict as conflict:  # another process was faster, or somebody put a value
-        found = read(namespace, key, kind, conflict.found)
+    except VersionConflict:  # another process was faster, or somebody put a value
+        found = read(namespace, key, kind, newest=True)
         if found is not ABSENT:
             return found
     if kind == "json":
@@ -68,7 +68,7 @@ def write(
 
 
 def get_or_set(
-    namespace: Namespace,
+    namespace: KeyMethods,
     key: str,
     make: Callable[[], Any],
     kind: str,
@@ -89,7 +89,7 @@ def get_or_set(
 
 
 def memoize(
-    namespace: Namespace,
+    namespace: KeyMethods,
     kind: str,
     key: Callable[..., str] | None,
     name: str | None,

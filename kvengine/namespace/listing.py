@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine.order.scan import heads_page
@@ -121,24 +120,6 @@ def _folders(
                 return keys, folders, last
             after = last
     return keys, folders, after
-
-
-def all_keys(
-    namespace: Namespace, prefix: str | None, reverse: bool, start_after: str | None
-) -> Iterator[KeyInfo]:
-    """Return an iterator over the keys of all pages; arguments are checked at once."""
-    text_bytes("prefix", prefix)
-    text_bytes("start_after", start_after)
-    namespace.check_usable()
-
-    def pages() -> Iterator[KeyInfo]:
-        page = namespace.list(prefix, reverse=reverse, start_after=start_after)
-        yield from page.keys
-        while not page.list_complete:
-            page = namespace.list(prefix, cursor=page.cursor, reverse=reverse)
-            yield from page.keys
-
-    return pages()
 
 
 def count(namespace: Namespace, prefix: str) -> int:

@@ -1,10 +1,9 @@
-"""A namespace as a dict, and the calls that users of redis-py and diskcache expect.
+"""A namespace as a dict.
 
 Invariants:
 
-* Everything here is made of a few methods that each namespace has: local, edge and remote.
-* pop, popitem, setdefault and add change what they have seen, or look again: no two callers get the
-  same value from pop(), and of several add() one returns True.
+* Everything here is made of the methods of one_key.py and many_keys.py.
+* popitem and setdefault change what they have seen, or look again.
 * A key that is deleted while a view is iterated is left out.
 """
 
@@ -14,12 +13,10 @@ from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMappi
 from itertools import chain
 from typing import Any
 
-from kvengine.errors import InvalidType, KeyNotFound, VersionConflict
-from kvengine.namespace.page import key_of
-from kvengine.namespace.results import Key
+from kvengine.errors import KeyNotFound
+from kvengine.namespace.many_keys import NamespaceMethods
 from kvengine.namespace.values import encode_value
 
-ABSENT: Any = object()
 PAIRS_AT_ONCE = 1000
 FIRST_KEYS = 8  # that popitem() tries: others may take the first ones
 
@@ -76,109 +73,17 @@ def _bytes_at_most(given: Any, unknown: int = 0) -> int:
     return given.nbytes if isinstance(given, memoryview) else unknown
 
 
-class NamespaceMapping(MutableMapping[str, Any]):
-    """What every namespace offers over its own get, put, delete and list.
+class NamespaceMapping(NamespaceMethods, MutableMapping[str, Any]):  # type: ignore[misc]
+    """What every namespace is: get() and keys() are not those of a Mapping.
 
     Values that come from here are text, unless a `type` says otherwise.
 
     Thread-safety: threads may share it.
     """
 
-    get_with_metadata: Any
-    get: Any
-    put: Any
-    put_many: Any
-    delete: Any
-    delete_prefix: Any
-    export_file: Any
-    import_file: Any
-    count: Any
-    list: Any
-    limits: Any
-    _single_flight: Any
-    _list_all: Any  # (prefix, reverse, start_after) -> an iterator of KeyInfo
-    _expires_at_of: Any  # (key) -> seconds since the epoch, or None
-    _now: Any  # () -> seconds since the epoch, by the clock of the database
-
     # Of two namespaces one is the other or is not: to compare their pairs would read them all.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
-
-    # -- one key
-
-    def exists(self, key: str) -> bool:
-        """Return True if a key has a value."""
-        return key in self
-
-    def add(
-        self,
-        key: str,
-        value: Any,
-        *,
-        type: str | None = None,
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        metadata: Any = None,
-        size: int | None = None,
-        durability: Any = None,
-    ) -> bool:
-        """Store a value if the key has none; return True if it was stored.
-
-        See put() for the arguments and errors.
-        """
-        try:
-            self.put(
-                key,
-                value,
-                type=type,
-                expiration=expiration,
-                expiration_ttl=expiration_ttl,
-                metadata=metadata,
-                if_version=0,
-                size=size,
-                durability=durability,
-            )
-        except VersionConflict:
-            return False
-        return True
-
-    def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return the value that it had, or `default`.
-
-        What get_or_set() makes for it at this moment is not stored.  It counts as a read and, if
-        there was a value, a delete.
-
-        Args:
-            type: "text", "json", "bytes" or "stream".
-
-        Raises:
-            KeyNotFound: there is no value, and no default.
-            InvalidRequest: the value is not JSON, but `type` is; it stays.
-            UpstreamUnavailable: a server did not answer; the key may have been deleted.
-        """
-        self._check_one(key)
-        self._single_flight.forget(key)  # also if it is absent
-        while (found := self.get_with_metadata(key, type)).version:
-            try:
-                if self.delete(key, if_version=found.version):
-                    return found.value
-            except VersionConflict:
-                continue  # another writer was faster
-        if default is ABSENT:
-            raise KeyNotFound(key)
-        return default
-
-    def ttl(self, key: str) -> float | None:
-        """Return the seconds until a key expires; None if it never does, or has no value."""
-        expires_at = self._expires_at_of(key)
-        return None if expires_at is None else max(expires_at - self._now(), 0.0)
-
-    def _check_one(self, key: Any) -> None:
-        """Refuse what get() takes for several keys."""
-        if not isinstance(key, str):
-            self.limits.refuse_key(key)
-
-    # -- as a dict
 
     def __getitem__(self, key: str) -> Any:
         self._check_one(key)
@@ -202,26 +107,6 @@ class NamespaceMapping(MutableMapping[str, Any]):
 
     def __reversed__(self) -> Iterator[str]:
         return self.keys(reverse=True)
-
-    def keys(  # type: ignore[override]  # an iterator: list() would ask a view for its length
-        self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
-    ) -> Iterator[Key]:
-        """Return an iterator over the keys, in the order of their UTF-8 bytes.
-
-        Each is a str that also has `expiration` and `metadata`; see Key.
-
-        Args:
-            prefix: only keys that begin with it.
-            reverse: the last key first.
-            start_after: only keys behind this one, in the direction of the iterator.
-
-        Raises:
-            InvalidType: an argument is not a str.
-            InvalidRequest: an argument is not text that UTF-8 can encode.
-        """
-        if not isinstance(prefix, str):
-            raise InvalidType(f"prefix must be a str, not {type(prefix).__name__}")
-        return map(key_of, self._list_all(prefix, reverse, start_after))
 
     def items(self) -> Items:
         """Return a view of the (key, value) pairs, in key order; see also export_file().
@@ -299,13 +184,3 @@ class NamespaceMapping(MutableMapping[str, Any]):
     def clear(self) -> None:
         """Delete every key; see delete_prefix()."""
         self.delete_prefix("")
-
-    # -- the names in 0.1
-
-    def export(self, *args: Any, **named: Any) -> Any:
-        """Call export_file()."""
-        return self.export_file(*args, **named)
-
-    def import_(self, *args: Any, **named: Any) -> Any:
-        """Call import_file()."""
-        return self.import_file(*args, **named)

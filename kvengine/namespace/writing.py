@@ -1,4 +1,4 @@
-"""Writing a key of a namespace: put, delete, and changes that read first.
+"""Writing a key of a namespace in a store: put, delete, and changes that read first.
 
 Invariants:
 
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from kvengine.cache.single_flight import SingleFlight
 from kvengine.errors import (
     InvalidRequest,
     InvalidType,
@@ -22,6 +23,7 @@ from kvengine.errors import (
     StoreClosed,
     VersionConflict,
 )
+from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.reading import NamespaceReader
 from kvengine.namespace.values import encode_metadata, encode_value
 
@@ -30,7 +32,7 @@ INCREMENT_BITS = 63
 NUMBER = re.compile(rb"[+-]?[0-9]{1,19}")
 
 
-class NamespaceWriter(NamespaceReader):
+class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc]  # get() has a type
     """A namespace's reads, and the writes of single keys.
 
     Thread-safety: threads may share it.
@@ -40,17 +42,12 @@ class NamespaceWriter(NamespaceReader):
     number: int  # what its keys in the store begin with
 
     def __init__(self, store: Any, prefix: bytes, limits: Any, meter: Any, *, id: str) -> None:
-        self.id = id
+        self.id, self._single_flight = id, SingleFlight()
         self.number = int.from_bytes(prefix[1:], "big")
         self.title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
 
     @property
     def title(self) -> str:
-        """What the namespace is called now.
-
-        Raises:
-            NamespaceNotFound: it was deleted.
-        """
         self.check_usable()
         return self.id if self.title_of is None else self.title_of(self.id)
 
@@ -78,28 +75,6 @@ class NamespaceWriter(NamespaceReader):
         size: int | None = None,
         durability: Any = None,
     ) -> int:
-        """Store a value and return the version of the change.
-
-        Value, expiration and metadata of an earlier put are all replaced.
-
-        Args:
-            key: 1 to 512 bytes as UTF-8, not "." or "..".
-            value: str, bytes-like, or a binary stream, which is read to its end; at most 25 MiB.
-            type: "json": the value is anything that JSON can say.
-            expiration, expiration_ttl: when the key ends, in seconds since the epoch; or in how
-                many seconds, which wins: never before, and at most 10 ms later, or some seconds if
-                it is a minute or more.
-            metadata: anything that JSON can say, at most 1,024 bytes of it.
-            if_version: write only if the key has this version now (0: only if it is absent).
-            size: how many bytes a stream must have; if it has not, nothing is written.
-            durability: "group", "sync", "interval" or "os", instead of the database's.
-
-        Raises:
-            InvalidRequest: an argument is not valid.
-            LimitExceeded: key, value or metadata is too large.
-            VersionConflict: the key has another version than `if_version`.
-            StoreReadOnly: the database does not accept writes.
-        """
         name = self.name(key)
         expires_at = self._expires_at(expiration, expiration_ttl)
         extra = encode_metadata(self.limits, metadata)
@@ -126,38 +101,22 @@ class NamespaceWriter(NamespaceReader):
             return version
         raise _contention(key)
 
-    def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
-        """Delete a key and return the version of the change; 0 if there was nothing to delete.
+    _put = put  # the one that counts: no call in between
 
-        Raises:
-            InvalidRequest: it is no key.
-            VersionConflict: the key has another version than `if_version`.
-        """
+    def _delete(self, key: str, if_version: int | None, durability: Any) -> int:
         name = self.name(key)
         self.check_usable()
         version = self.store.delete(name, if_version=if_version, durability=durability)
         self.meter.deletes += 1
         return version
 
-    def touch(
+    def _touch(
         self,
         key: str,
-        *,
-        expiration: int | None = None,
-        expiration_ttl: float | None = None,
-        if_version: int | None = None,
+        expiration: int | None,
+        expiration_ttl: float | None,
+        if_version: int | None,
     ) -> int:
-        """Change when a key expires and return the new version; 0 if the key is absent.
-
-        Value and metadata stay.  It counts as a write.
-
-        Args:
-            expiration, expiration_ttl: one of them, as for put(); persist() removes the expiration.
-
-        Raises:
-            InvalidRequest: an argument is not valid.
-            VersionConflict: the key has another version than `if_version`.
-        """
         self.name(key)  # what is wrong with it comes first
         if expiration is None and expiration_ttl is None:
             raise InvalidRequest(
@@ -165,14 +124,7 @@ class NamespaceWriter(NamespaceReader):
             )
         return self._change_expiration(key, expiration, expiration_ttl, if_version)
 
-    def persist(self, key: str) -> int:
-        """Let a key never expire and return the new version.
-
-        Value and metadata stay.  It counts as a write, if anything is written.
-
-        Returns:
-            0 if there is nothing to change: the key is absent, or has no expiration.
-        """
+    def _persist(self, key: str) -> int:
         return self._change_expiration(key, None, None, None)
 
     def _change_expiration(
@@ -215,28 +167,9 @@ class NamespaceWriter(NamespaceReader):
             return version
         raise _contention(key)
 
-    def increment(
-        self,
-        key: str,
-        by: int = 1,
-        *,
-        initial: int = 0,
-        expiration_ttl: float | None = None,
-        must_exist: bool = False,
+    def _increment(
+        self, key: str, by: int, initial: int, expiration_ttl: float | None, must_exist: bool
     ) -> int:
-        """Add to a number and return the sum; of an absent key the number is `initial`.
-
-        The value is the number as text.  Expiration and metadata of the key stay; the lifetime is
-        given to a key that is made.  It counts as a read and a write.
-
-        Args:
-            must_exist: make no key.
-
-        Raises:
-            KeyNotFound: the key is absent, and `must_exist`.
-            InvalidType: `by` or `initial` is not an int.
-            InvalidRequest: the value is not a number, or the sum has more than 64 bits.
-        """
         for what, number in (("by", by), ("initial", initial)):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise InvalidType(f"{what} must be an int, not {type(number).__name__}")

@@ -74,3 +74,13 @@ def test_annotations_are_the_same(method):
         assert [one.annotation for one in found.values()] == [
             one.annotation for one in wanted.values()
         ], cls
+
+
+@pytest.mark.parametrize("method", sorted(public(kvengine.Namespace)))
+@pytest.mark.parametrize("cls", [EdgeNamespace, RemoteNamespace])
+def test_docstrings_are_the_same(cls, method):
+    if cls is EdgeNamespace and method in READS:
+        return  # it has more arguments, which say how old a value may be
+    assert inspect.getdoc(getattr(cls, method)) == inspect.getdoc(
+        getattr(kvengine.Namespace, method)
+    )

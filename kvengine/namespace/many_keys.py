@@ -1,0 +1,305 @@
+"""The methods of every namespace for many keys: bulk, lists, the log, files.
+
+Invariants:
+
+* Signatures and docstrings are written here once, and what is done is done by the primitives of
+  backend.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from kvengine.errors import InvalidType
+from kvengine.namespace.listing import text_bytes
+from kvengine.namespace.one_key import KeyMethods
+from kvengine.namespace.page import key_of
+from kvengine.namespace.results import (
+    BulkReport,
+    ExportReport,
+    ImportReport,
+    Key,
+    KeyChange,
+    KeyInfo,
+    ListResult,
+)
+from kvengine.namespace.transfer.bulk import Progress
+
+
+class NamespaceMethods(KeyMethods):
+    """What every namespace offers, over what its backend can do.
+
+    Thread-safety: threads may share it.
+    """
+
+    def put_many(
+        self,
+        pairs: Mapping[str, Any] | Iterable[tuple[str, Any] | Mapping[str, Any]],
+        *,
+        atomic: bool = True,
+        if_version: int | None = None,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
+        """Store many values and return how many, and which were refused.
+
+        At most 10,000 pairs and 100 MB of keys, values and metadata in one call.  Each pair counts
+        as a write.  Of a key that comes twice the last value stays.
+
+        Args:
+            pairs: a mapping from key to value; or an iterable of (key, value) and of dicts with
+                "key", "value" and, if wanted, "expiration", "expiration_ttl", "metadata" as in
+                put(), and "base64": True for a value that is bytes in base64.
+            atomic: write all pairs together or, if one can't be written, none; the error says
+                which.  Else those that can't be written are in the report, the others are written.
+            if_version: write only if each key has this version now (0: if all are absent); only
+                with `atomic`.  No two keys have the same version, so for several keys it is 0.
+            progress: called with (pairs written, pairs to write); once if a server does it.
+            durability: "group", "sync", "interval" or "os", instead of the database's.
+
+        Raises:
+            InvalidRequest: a pair can't be written, and `atomic`; or an argument is not valid.
+            LimitExceeded: the call is too large; nothing was written.
+            VersionConflict: a key has another version than `if_version`; nothing was written.
+            StorageFull: there is no room; nothing was written.  Without `atomic`, when some
+                pairs were written before, it is in the report of the others instead.
+        """
+        return self._put_many(
+            pairs, atomic=atomic, if_version=if_version, progress=progress, durability=durability
+        )
+
+    def delete_many(
+        self,
+        keys: Iterable[str],
+        *,
+        atomic: bool = True,
+        progress: Progress | None = None,
+        durability: Any = None,
+    ) -> BulkReport:
+        """Delete many keys and return how many, and which were refused.
+
+        At most 10,000 keys in one call.  Each counts as a delete, and as successful, whether it
+        was there or not.  See put_many() for arguments and errors.
+        """
+        self._single_flight.forget_where(lambda key: True)
+        return self._delete_many(keys, atomic=atomic, progress=progress, durability=durability)
+
+    def delete_prefix(
+        self, prefix: str, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> int:
+        """Delete all keys that begin with a prefix and return how many; "" means all keys.
+
+        Keys are deleted one after the other: readers see the work under way, other writers get
+        their turn, and if it is interrupted it can be called again for the rest.  Each key deleted
+        counts as a delete.
+
+        Args:
+            prefix: what the keys begin with.
+            dry_run: delete nothing, only count the keys.
+            progress: called with (keys deleted, keys there were).
+        """
+        if not dry_run:
+            self._single_flight.forget_where(lambda key: True)
+        return self._delete_prefix(prefix, dry_run=dry_run, progress=progress)
+
+    # -- lists
+
+    def list(
+        self,
+        prefix: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        *,
+        reverse: bool = False,
+        start_after: str | None = None,
+        delimiter: str | None = None,
+    ) -> ListResult:
+        """Return a page of keys in the order of their UTF-8 bytes.
+
+        Go on with the result's `cursor` until `list_complete`; a page may be empty before.
+
+        Args:
+            prefix: only keys with this prefix.
+            limit: at most so many, 1,000 unless the limits say otherwise.
+            cursor: of the page before; prefix, reverse and delimiter must be the same again.
+            reverse: the last key first.
+            start_after: only keys behind this one, in the direction of the list.
+            delimiter: show keys that have it behind the prefix as one folder each, in `folders`.
+
+        Raises:
+            InvalidRequest: an argument is not valid, or the cursor is of another list.
+        """
+        return self._list(
+            prefix, limit, cursor, reverse=reverse, start_after=start_after, delimiter=delimiter
+        )
+
+    def keys(
+        self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
+    ) -> Iterator[Key]:
+        """Return an iterator over the keys, in the order of their UTF-8 bytes.
+
+        Each is a str that also has `expiration` and `metadata`; see Key.
+
+        Args:
+            prefix: only keys that begin with it.
+            reverse: the last key first.
+            start_after: only keys behind this one, in the direction of the iterator.
+
+        Raises:
+            InvalidType: an argument is not a str.
+            InvalidRequest: an argument is not text that UTF-8 can encode.
+        """
+        if not isinstance(prefix, str):
+            raise InvalidType(f"prefix must be a str, not {type(prefix).__name__}")
+        return map(key_of, self._list_all(prefix, reverse, start_after))
+
+    def _list_all(self, prefix: str, reverse: bool, start_after: str | None) -> Iterator[KeyInfo]:
+        """Return an iterator over the keys of all pages; arguments are checked at once."""
+        text_bytes("prefix", prefix)
+        text_bytes("start_after", start_after)
+        self.check_usable()
+
+        def pages() -> Iterator[KeyInfo]:
+            page = self.list(prefix, reverse=reverse, start_after=start_after)
+            yield from page.keys
+            while not page.list_complete:
+                page = self.list(prefix, cursor=page.cursor, reverse=reverse)
+                yield from page.keys
+
+        return pages()
+
+    def count(self, prefix: str = "") -> int:
+        """Return how many living keys begin with a prefix; without one at once, else by a scan."""
+        return self._count(prefix)
+
+    def size(self) -> Any:
+        """Return GroupSize(keys, bytes) of what lives: exact, without a scan.
+
+        Bytes are those of keys, values and metadata.
+        """
+        return self._size()
+
+    # -- the log
+
+    def watch(
+        self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
+    ) -> Iterator[KeyChange]:
+        """Return an iterator over the changes of keys with a prefix, as they come.
+
+        It sleeps until the next change, in whatever process that is made, and is woken within a
+        millisecond.  Each watcher gets every change, in each process; for work that one of them
+        should do, see Database.consumer.  When the connection to a server breaks it goes on, after
+        a pause, behind the last change that it gave.
+
+        Args:
+            prefix: only keys with this prefix.
+            after: begin behind this version, for example that of the last change seen; None: now.
+            timeout: end when nothing came for so many seconds; None: never.
+
+        Raises:
+            LogCompacted: deletes behind `after` have been forgotten: list, then watch from there.
+            NamespaceNotFound: the namespace was deleted.
+            StoreClosed: the database was closed.
+        """
+        return self._watch(prefix, after=after, timeout=timeout)
+
+    def history(self, key: str) -> Iterator[KeyChange]:
+        """Return an iterator over the changes of a key that the log still has, oldest first.
+
+        Compaction leaves only the newest.
+        """
+        return self._history(key)
+
+    # -- files
+
+    def export_file(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] = "ndjson",
+        prefix: str = "",
+        start_after: str | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write all pairs to a file, in the order of their keys, as they are at one moment.
+
+        A file at a path gets its name when it is whole and on disk; until then it is PATH.part.
+        It counts as a read for each key and a list for each thousand.  From a server the pairs come
+        one after another: they are not all as of one moment, and it can't be resumed.
+
+        Args:
+            file: a path, or a binary file object to write to.
+            format: "ndjson": on each line an object with "key" and "value" and, where there are
+                such, "base64" (true: the value is no text), "expiration" and "metadata".
+                "wrangler": the same as a JSON array, for `wrangler kv bulk put`.
+            prefix: only keys with this prefix.
+            start_after: only keys behind this one.
+            resume: go on with what an interrupted export left in PATH.part, if there is any; what
+                is there already stays as it was at that time.
+            progress: called with (keys written, keys to write).
+
+        Raises:
+            InvalidRequest: an argument is not valid, or PATH.part is from another export.
+            StorageError: the file can't be written.
+        """
+        return self._export_file(
+            file,
+            format=format,
+            prefix=prefix,
+            start_after=start_after,
+            resume=resume,
+            progress=progress,
+        )
+
+    def import_file(
+        self,
+        file: Any,
+        *,
+        format: Literal["ndjson", "wrangler"] | None = None,
+        atomic: bool = False,
+        resume: bool = False,
+        on_error: Literal["stop", "skip"] = "stop",
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Write the pairs of a file, made by export_file() or wrangler, over those that are there.
+
+        Each pair is checked as put() does it, with "expiration_ttl" as another field, and counts as
+        a write.  Pairs that have ended are left out.  Pairs are written in batches, and with each
+        how far the import has come, so that it can be resumed whatever ends it.  It is made where
+        the database is: over the network it is refused.
+
+        Args:
+            file: a path, or a binary file object to read from.
+            format: "ndjson" or "wrangler"; None: as the file begins.
+            atomic: write all pairs in one batch, which has at most 128 MiB, or nothing.
+            resume: go on where the last import of a file of this name ended, if it came to no end;
+                up to there the file must be the same.
+            on_error: at a pair that is refused "stop", or "skip" it.  An array of which an object
+                is not JSON always ends the import, and so does a file that ends too early.
+            progress: called with (bytes read, bytes to read).
+
+        Raises:
+            InvalidRequest: a pair is refused; the error says which, and what comes before it is
+                written.  Or an argument is not valid, or the file to go on with has changed.
+            StorageError: the file can't be read.
+        """
+        return self._import_file(
+            file,
+            format=format,
+            atomic=atomic,
+            resume=resume,
+            on_error=on_error,
+            progress=progress,
+        )
+
+    # -- the names in 0.1
+
+    def export(self, *args: Any, **named: Any) -> Any:
+        """Call export_file()."""
+        return self.export_file(*args, **named)
+
+    def import_(self, *args: Any, **named: Any) -> Any:
+        """Call import_file()."""
+        return self.import_file(*args, **named)
