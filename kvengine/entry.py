@@ -1,4 +1,4 @@
-"""What a store hands out: entries, changes and reports.  Plain data; nothing here acts."""
+"""What a store returns: entries, changes and reports, as plain data."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ from kvengine.errors import CorruptData
 
 
 class Entry(NamedTuple):
-    """A key with everything that was stored under it."""
+    """A key and everything stored under it."""
 
     key: bytes
     value: bytes
@@ -17,7 +17,7 @@ class Entry(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One step of the log: a key was put or deleted by ``version``."""
+    """One change in the log: ``version`` put or deleted a key."""
 
     version: int
     kind: Literal["put", "delete"]
@@ -28,19 +28,19 @@ class Change(NamedTuple):
 
 
 class GroupSize(NamedTuple):
-    """What lives in a group of keys."""
+    """The size of a group of keys."""
 
     keys: int
     bytes: int  # of keys, values and metadata
 
 
 class Digest(NamedTuple):
-    """A sum over the records of a store that live after a moment."""
+    """A checksum over the records of a store that are live at a moment."""
 
     version: int  # of the store
     moment: int  # seconds since the epoch
     keys: int
-    sum: int  # 128 bits; equal, to all intents, only if all records are
+    sum: int  # 128 bits; for practical purposes, equal only if all records are
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Stats:
     keys: int
     version: int
     live_bytes: int  # records that a reader can still see
-    log_bytes: int  # all records, dead ones too
+    log_bytes: int  # all records, including dead ones
     disk_bytes: int  # blocks that the folder occupies
     segments: int
     index_bytes: int  # RAM of the hash index
@@ -58,14 +58,14 @@ class Stats:
     space_amplification: float  # log_bytes / live_bytes
     durability: str
     read_only: bool
-    failures: int = 0  # of background work, in a row; 0: the last attempt succeeded
-    last_error: str | None = None  # what the last one of them, ever, said
+    failures: int = 0  # consecutive failures of background work; 0: the last attempt succeeded
+    last_error: str | None = None  # message of the last failure, even an old one
     last_error_at: float | None = None  # Unix time
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What reading every byte of a store found."""
+    """The result of verifying every byte of a store."""
 
     files: int
     records: int
@@ -80,7 +80,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class SalvageReport:
-    """What was rescued from a damaged store, and where bytes had to be left behind."""
+    """What was recovered from a damaged store, and which ranges were lost."""
 
     kept: int  # records written to the new store
     lost_ranges: tuple[CorruptData, ...]

@@ -1,34 +1,34 @@
-"""The errors, arranged by what the caller should do about them.
+"""The errors, and what the caller should do about each.
 
 * KvError
-  x InvalidRequest       change the call                    (also a ValueError)
-    x InvalidType        change the type of an argument     (also a TypeError)
-    x LimitExceeded      send less                          (says what is too large)
-  x KeyNotFound          the key is not there               (also a KeyError)
-  x NamespaceNotFound    create it, or give another name    (also a KeyError)
-  x NamespaceExists      give another title
-  x VersionConflict      read again, then decide            (says expected and found)
-  x StoreClosed          open the store again               (closed, forked, or it was replaced)
-  x StoreLocked          close it there, or only read      (exclusive=True; says which process)
-  x ConsumerLocked       another process gets its changes   (says which)
-  x StoreBusy            call again later, or elsewhere     (called inside a step of the store)
-  x StoreReadOnly        open it for writing, or see cause  (a failed sync has this effect)
+  x InvalidRequest       correct the call                    (also a ValueError)
+    x InvalidType        correct the type of an argument     (also a TypeError)
+    x LimitExceeded      send less                           (says what is too large)
+  x KeyNotFound          the key does not exist              (also a KeyError)
+  x NamespaceNotFound    create it, or correct the name      (also a KeyError)
+  x NamespaceExists      choose another title
+  x VersionConflict      read again, then decide             (has expected and found)
+  x StoreClosed          open the store again                (closed, forked or replaced)
+  x StoreLocked          close it there, or open read-only   (has the process id)
+  x ConsumerLocked       another process uses the consumer   (has the process id)
+  x StoreBusy            call again later                    (called from inside an operation)
+  x StoreReadOnly        open it for writing, or see cause   (a failed sync has this effect)
   x NotAStore            give another path
   x UnsupportedFormat    use another version of kvengine
-  x StorageError         the operating system refused       (also an OSError)
-    x StorageFull        make room, then try again
-  x CorruptData          restore or salvage                 (says file, offset, expected, found)
-  x ProtocolError        connect again                    (says what came, and at which byte)
-  x LogCompacted          start again from a snapshot        (the log begins later)
-  x NotCaughtUp          wait                             (a replica holds nothing whole yet)
-  x ReplicaDiverged      see which one is right           (a replica and its source disagree)
-  x UpstreamUnavailable  try again later                    (an edge can't reach its upstream)
-  x AccessDenied         give another token               (the server refuses this one)
-  x RateLimited          wait ``retry_after`` seconds      (the server lets in no more for now)
+  x StorageError         the operating system's error        (also an OSError)
+    x StorageFull        free disk space, then retry
+  x CorruptData          restore or salvage                  (has file, offset, expected, found)
+  x ProtocolError        reconnect                           (has offset, expected, found)
+  x LogCompacted         start over from a snapshot          (old changes are no longer in the log)
+  x NotCaughtUp          wait                                (the first copy is incomplete)
+  x ReplicaDiverged      find out which one is right         (a replica and its source disagree)
+  x UpstreamUnavailable  retry later                         (an edge can't reach its upstream)
+  x AccessDenied         use another token                   (the server refused this one)
+  x RateLimited          wait ``retry_after`` seconds        (the token's rate is used up)
 
 Invariants:
 
-* Every error can be pickled and copied, and is the same then: text, attributes, arguments.
+* Every error can be pickled and copied; text, attributes and arguments stay the same.
 """
 
 from copy import copy
@@ -41,7 +41,7 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    """Return an error as it was, without a call of what made its text."""
+    """Restore an error without calling its constructor."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -49,25 +49,25 @@ def _rebuilt(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, 
 
 
 class KvError(Exception):
-    """Everything that kvengine raises on purpose."""
+    """Base class of all errors that kvengine raises."""
 
     def __reduce__(self) -> Any:
-        """Say how to make it again, for pickle and copy; an OSError knows that itself."""
+        """Support pickle and copy; an OSError does so itself."""
         if isinstance(self, OSError):
             return super().__reduce__()
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class InvalidRequest(KvError, ValueError):
-    """An argument has a value that no store accepts."""
+    """An argument has an invalid value."""
 
 
 class InvalidType(InvalidRequest, TypeError):
-    """An argument has a type that no store accepts."""
+    """An argument has an invalid type."""
 
 
 class LimitExceeded(InvalidRequest):
-    """Something is larger than it may be; ``status`` is what HTTP calls that: 413 or 414."""
+    """A key, value or request is too large; ``status`` is the HTTP status for it, 413 or 414."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -75,21 +75,21 @@ class LimitExceeded(InvalidRequest):
 
 
 class KeyNotFound(KvError, KeyError):
-    """A key that is not there is needed: ``store[key]``, ``del kv[key]``, ``kv.pop(key)``."""
+    """The key does not exist: raised by ``store[key]``, ``del kv[key]``, ``kv.pop(key)``."""
 
     def __str__(self) -> str:
         return f"key {self.args[0]!r} is not in the store"
 
 
 class NamespaceNotFound(KvError, KeyError):
-    """There is no namespace of this title or id, or it was deleted."""
+    """No namespace has this title or id, or it was deleted."""
 
     def __str__(self) -> str:
         return f"namespace {self.args[0]!r} does not exist"
 
 
 class NamespaceExists(KvError):
-    """Another namespace has the title already."""
+    """Another namespace already has this title."""
 
     def __init__(self, title: str) -> None:
         super().__init__(f"a namespace with the title {title!r} already exists")
@@ -97,7 +97,7 @@ class NamespaceExists(KvError):
 
 
 class VersionConflict(KvError):
-    """A write with ``if_version`` found another version, and wrote nothing."""
+    """A write with ``if_version`` found a different version, and wrote nothing."""
 
     def __init__(self, expected: int, found: int) -> None:
         super().__init__(f"expected version {expected}, found {found} (0 means absent)")
@@ -105,23 +105,23 @@ class VersionConflict(KvError):
 
 
 class StoreClosed(KvError, ValueError):
-    """The store was closed, belongs to the parent of this process, or its folder was replaced."""
+    """The store is closed, belongs to the parent of this process, or its folder was replaced."""
 
 
 class StoreBusy(KvError):
-    """Called from inside a step of the store, on the same thread; call again when it is over."""
+    """Called from inside an operation of the same store, on the same thread; call again later."""
 
 
 class StoreLocked(KvError):
-    """Another process has the store open for writing, and one of the two wants no other writer.
+    """Another process has the store open for writing, and one of the two needs exclusive access.
 
-    That is one with ``exclusive=True`` or ``rebuild=True``, a Follower that keeps its copy there,
-    promote(), or kvengine 0.1.  Or another process has been opening or closing the store, or in
-    the middle of a write, for more than a minute.
+    ``exclusive=True``, ``rebuild=True``, a Follower's copy, promote() and kvengine 0.1 need it.
+    Also raised if another process has been opening or closing the store, or writing one record,
+    for more than a minute.
 
     Attributes:
-        path: of the store.
-        pid: of a process that has it open, or None.  With several writers it is one of them.
+        path: path of the store.
+        pid: id of a process that has the store open, or None; with several writers, one of them.
     """
 
     def __init__(
@@ -135,49 +135,49 @@ class StoreLocked(KvError):
         holder = f"process {pid}" if pid else "another process"
         if waited_s is None:
             message = (
-                f"{path} is open for writing in {holder}, and one of the two wants no other "
-                "writer (exclusive=True, rebuild=True, a Follower's copy, promote, kvengine 0.1): "
-                "close it in every other process first, or open it with read_only=True"
+                f"{path} is open for writing in {holder}, and one of the two needs exclusive "
+                "access (exclusive=True, rebuild=True, a Follower's copy, promote, kvengine 0.1); "
+                "close the store in all other processes, or open it with read_only=True"
             )
         elif is_writing:
             message = (
-                f"{holder} has been in the middle of a write to {path} for {waited_s:.0f} seconds: "
-                "it was stopped there (SIGSTOP, a debugger); let it go on, or end it"
+                f"{holder} has been in the middle of a write to {path} for {waited_s:.0f} seconds; "
+                "it is probably stopped (SIGSTOP, a debugger): resume it or end it"
             )
         else:
-            last = f" (process {pid} came last)" if pid else ""
+            last = f" (last seen: process {pid})" if pid else ""
             message = (
-                f"another process{last} has been opening or closing {path} for {waited_s:.0f} "
-                "seconds, and this one waited that long for its turn: it is reading a long log "
-                "(rebuild=True does that), or it is stopped; try again later, or end that process"
+                f"timed out after waiting {waited_s:.0f} seconds while another process{last} "
+                f"opened or closed {path}; it may be reading a long log (rebuild=True does), or "
+                "be stopped: try again later, or end that process"
             )
         super().__init__(message)
         self.path, self.pid = path, pid
 
 
 class ConsumerLocked(KvError):
-    """Another process is using the consumer of this name, and one at a time can.
+    """Another process is using the consumer with this name; only one process can at a time.
 
-    Raised by what moves a consumer's position, such as acknowledge() and restart().  changes() does
-    not raise it: it waits with ``follow=True``, and ends otherwise.
+    Raised by methods that move a consumer's position, such as acknowledge() and restart().
+    changes() does not raise it: with ``follow=True`` it waits, otherwise it ends.
 
     Attributes:
-        name: of the consumer.
-        pid: of the process that uses it, or None if that is not known.
+        name: name of the consumer.
+        pid: id of the process that uses it, or None if unknown.
     """
 
     def __init__(self, name: str, pid: int | None) -> None:
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"consumer {name!r} is in use in {holder}, and only one process at a time can use it: "
-            "call release() or close the store there, or use another name; changes that were not "
-            "acknowledged are given again to the process that takes over"
+            f"consumer {name!r} is in use by {holder}, and only one process can use it at a time: "
+            "call release() or close the store there, or use another name; the process that takes "
+            "over gets unacknowledged changes again"
         )
         self.name, self.pid = name, pid
 
 
 class StoreReadOnly(KvError):
-    """The store does not accept writes; ``cause`` says why if a failure did it."""
+    """The store does not accept writes; ``cause`` is the error that made it read-only, if any."""
 
     def __init__(self, message: str, cause: BaseException | None = None) -> None:
         super().__init__(message)
@@ -185,23 +185,23 @@ class StoreReadOnly(KvError):
 
 
 class NotAStore(KvError):
-    """The path is a file, or a folder that holds something else."""
+    """The path does not exist, is a file, or is a folder without a store."""
 
 
 class UnsupportedFormat(KvError):
-    """The store was written by a version of kvengine with another file format."""
+    """A version of kvengine with another file format wrote the store."""
 
 
 class StorageError(KvError, OSError):
-    """The operating system refused: ``errno``, ``filename`` and ``strerror`` as in OSError."""
+    """The operating system reported an error: see ``errno``, ``filename`` and ``strerror``."""
 
 
 class StorageFull(StorageError):
-    """No space is left on the device; nothing was lost, and reads go on."""
+    """No space is left on the device; nothing was lost, and reads still work."""
 
 
 class CorruptData(KvError):
-    """Bytes on disk are not what was written."""
+    """Bytes on disk are not those that were written."""
 
     def __init__(
         self, what: str, *, file: str, offset: int, expected: object, found: object
@@ -212,7 +212,7 @@ class CorruptData(KvError):
 
 
 class ProtocolError(KvError):
-    """Bytes that came over a stream are not what was sent; nothing of them was used."""
+    """Bytes received from a stream are not valid; none of them were used."""
 
     def __init__(self, what: str, offset: int, expected: object, found: object) -> None:
         super().__init__(
@@ -222,15 +222,15 @@ class ProtocolError(KvError):
 
 
 class UpstreamUnavailable(KvError):
-    """An edge can't reach its upstream, and holds nothing that is new enough."""
+    """An edge can't reach its upstream, and its own copies are not new enough."""
 
 
 class AccessDenied(KvError):
-    """A server refuses the token, or the token does not allow this."""
+    """The server refused the token, or the token does not allow this operation."""
 
 
 class RateLimited(KvError):
-    """A server lets in no more requests with this token for now; ``retry_after``: seconds."""
+    """The token has used up its rate; retry after ``retry_after`` seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(retry_after)
@@ -241,18 +241,18 @@ class RateLimited(KvError):
 
 
 class NotCaughtUp(KvError):
-    """A replica has not got a first whole state of its source yet."""
+    """A replica does not yet have a complete first copy of its source."""
 
 
 class ReplicaDiverged(KvError):
-    """A replica holds what its source does not: another store, or one that lost its last changes.
+    """A replica has changes that its source lacks.
 
-    Nothing of the replica was overwritten.
+    The source is another store, or lost its newest changes. The replica was not overwritten.
     """
 
 
 class LogCompacted(KvError):
-    """The log does not reach back, or not on, to the version asked for; ``oldest`` still works."""
+    """The log no longer has the changes after the version asked for; ``oldest`` still works."""
 
     def __init__(self, after: int, oldest: int) -> None:
         reason = (
@@ -261,20 +261,20 @@ class LogCompacted(KvError):
         )
         if after > oldest:
             reason = (
-                f"the log does not have version {after}: it went on from version {oldest}, so "
-                "changes were lost (a power cut, a backup that was restored)"
+                f"the log does not have version {after}: it continued from version {oldest}, so "
+                "changes were lost (by a power cut, or because a backup was restored)"
             )
         super().__init__(
-            f"{reason}; start again from tail(after=0), which gives the whole store (a consumer: "
-            "restart())"
+            f"{reason}; start over with tail(after=0), which returns the whole store (for a "
+            "consumer: restart())"
         )
         self.after, self.oldest = after, oldest
 
 
 def copied_error(error: _Error) -> _Error:
-    """Return a copy of an error that is raised more than once.
+    """Return a copy of an error, to raise it more than once.
 
-    One and the same would keep the frames of everyone who ever got it: its traceback grows.
+    Raising the same object again would extend its traceback, and keep every caller's frames.
     """
     try:
         twin = copy(error)
@@ -286,12 +286,12 @@ def copied_error(error: _Error) -> _Error:
 
 
 def pass_on(error: BaseException) -> None:
-    """Raise what a signal handler has raised in the middle of a step, such as TimeoutError.
+    """Re-raise an error that a signal handler raised in the middle of a step, such as TimeoutError.
 
-    Where a ValueError means damaged bytes, or an OSError a broken connection, the except clause
-    calls this first: the error of a handler means neither.  It is known by its traceback.  A
-    handler that is compiled, or drops the frame it was given, leaves no trace there: its error is
-    taken for the other thing.
+    An except clause that takes a ValueError for damaged bytes, or an OSError for a broken
+    connection, calls this first: a handler's error means neither.  The traceback shows where the
+    error came from.  A handler that is compiled, or deletes its frame argument, leaves no trace
+    there, so its error is mistaken.
     """
     found: BaseException | None = error
     while found is not None:
@@ -304,7 +304,7 @@ def pass_on(error: BaseException) -> None:
 
 
 def _is_handler(frame: FrameType) -> bool:
-    """True if a frame has its caller's as an argument: that is how signal handlers are called."""
+    """True if a frame has its caller's frame as an argument, as a signal handler does."""
     code, caller = frame.f_code, frame.f_back
     if caller is None:
         return False
@@ -317,17 +317,17 @@ def _is_handler(frame: FrameType) -> bool:
 
 
 def _translated(error: BaseException) -> BaseException | None:
-    """Return the error that an HTTP library caught and translated, if it hides that."""
+    """Return the original of an error that an HTTP library translated, if it hides it."""
     found = error.__context__
     if found is None or found.__traceback__ is None:
         return None
-    # Else its caller is in an except clause, whose error is older than the step.
+    # Otherwise the caller is in an except clause, whose error is older than the step.
     module = str(found.__traceback__.tb_frame.f_globals.get("__name__"))
     return found if module.partition(".")[0] in HTTP_LIBRARIES else None
 
 
 def __getattr__(name: str) -> Any:
-    """Know an error by its name in 0.1."""
+    """Support names of 0.1."""
     if name == "ChangesGone":
         return LogCompacted
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

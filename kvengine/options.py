@@ -1,4 +1,4 @@
-"""Every setting of a store: its unit, its default, and why that default."""
+"""The settings of a store, with their units and defaults."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ DURABILITIES: tuple[Durability, ...] = ("group", "sync", "interval", "os")
 KEY_BYTES_MAX = 1024
 METADATA_BYTES_MAX = 1024
 VALUE_BYTES_MAX = 64 << 20
-VERSION_LIMIT = 1 << 48  # versions are below it: a record has 48 bits for one
-BATCH_BYTES_MAX = 128 << 20  # a batch lies in one segment, and a segment is addressed by 28 bits
+VERSION_LIMIT = 1 << 48  # a record has 48 bits for the version
+BATCH_BYTES_MAX = 128 << 20  # a batch lies in one segment, which is addressed by 28 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,34 +22,34 @@ class Options:
     """Settings of one store.
 
     Raises:
-        InvalidRequest: a setting has a value outside its range.
+        InvalidRequest: a setting has an invalid value.
     """
 
     durability: Durability = "group"
-    sync_interval_s: float = 0.05  # "interval": at most this much is lost with the machine
+    sync_interval_s: float = 0.05  # "interval": a crash of the machine loses at most this much
     read_only: bool = False
     exclusive: bool = False  # no other process may write while the store is open
-    create: bool = True  # make the folder and the store if there is none
-    # NFS, SMB, 9p, sshfs and the like are refused, also to readers: a store in use by two machines
-    # would break.  True: no other machine opens it.
+    create: bool = True  # create the folder and the store if they do not exist
+    # By default, NFS, SMB, 9p, sshfs and the like are refused, even to readers: using a store from
+    # two machines would corrupt it.  True promises that no other machine opens it.
     allow_network_filesystem: bool = False
-    rebuild: bool = False  # do not trust the saved index and key runs; make them from the log
-    log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" stores into a mapping for "os"
-    # A segment is closed when it has grown past this, or past 1/64 of the disk.
+    rebuild: bool = False  # ignore the saved index and key runs, and rebuild them from the log
+    log_writes: Literal["auto", "pwrite"] = "auto"  # "auto" writes through a mapping for "os"
+    # A segment is closed once it is larger than this, or than 1/64 of the disk.
     segment_bytes: int = 64 << 20
     compaction: Literal["auto", "manual"] = "auto"
-    space_target: float = 1.3  # compact when log bytes / live bytes is above this
-    compaction_bytes_per_s: int = 256 << 20  # leaves a disk room for others; 0: no limit
+    space_target: float = 1.3  # compact when log bytes / live bytes exceeds this
+    compaction_bytes_per_s: int = 256 << 20  # leaves disk bandwidth for others; 0: no limit
     checkpoint_records: int = 1_000_000  # replayed in about a quarter of a second
-    key_buffer_entries: int = 65_536  # new keys held in memory before they go to a key run
+    key_buffer_entries: int = 65_536  # new keys kept in memory before they go to a key run
     # (start, size): keys that begin with `start` are counted by their first `size` bytes.
     groups: tuple[bytes, int] | None = None
-    verify: Literal["auto", "always"] = "auto"  # "always": check large values on each read too
+    verify: Literal["auto", "always"] = "auto"  # "always": verify large values on each read too
     clock: Clock = field(default_factory=SystemClock)
-    # Deletes are kept for a consumer that has not come forward for so long; after that it gets
-    # LogCompacted.  A week: a machine that was off over a few days goes on where it was.
+    # Deletes are kept this long for an inactive consumer; after that it gets LogCompacted.  With a
+    # week, a machine that was off for a few days continues where it stopped.
     retention_s: float = 7 * 86400.0
-    # Deletes newer than this are kept for those who follow the log.
+    # Deletes newer than the returned version are kept for readers of the log.
     oldest_needed: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ def _group_setting(groups: object) -> None:
         case (bytes(start), int(size)) if 1 <= len(start) <= min(size, 6) and size <= 8:
             return
     raise InvalidRequest(
-        "groups must be (start, size) with a start of 1 to 6 bytes and a size of len(start) to 8, "
+        "groups must be (start, size), with start of 1 to 6 bytes and size from len(start) to 8, "
         f"not {groups!r}"
     )
 

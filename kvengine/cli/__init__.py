@@ -1,6 +1,6 @@
-"""The command line: one command a file, put together in ``main``.
+"""The command line: one command per file, assembled in ``main``.
 
 Invariants:
-* standard output carries only what was asked for; every message goes to standard error;
-* every error of the package ends in one line and a documented exit code (``failures``).
+* standard output carries only results; every message goes to standard error;
+* every error of the package becomes a one-line message and a documented exit code (``failures``).
 """

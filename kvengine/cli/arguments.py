@@ -28,13 +28,13 @@ def default_data_folder() -> str:
     if not os.path.isabs(base):  # the XDG standard: a relative path is to be ignored
         base = os.path.join(os.path.expanduser("~"), ".local", "share")
     if not os.path.isabs(base):
-        raise click.UsageError("there is no home folder to keep data in; give --data DIR")
+        raise click.UsageError("no home folder found for the default data folder; give --data DIR")
     return os.path.join(base, "kvengine")
 
 
 def _checked_folder(_context: click.Context, _option: click.Parameter, folder: str) -> str:
     if not folder:
-        raise click.BadParameter("the folder must have a name")
+        raise click.BadParameter("the name of the folder must not be empty")
     return folder
 
 
@@ -48,7 +48,7 @@ def data_option(command: Command) -> Command:
         default=default_data_folder,
         show_default="$XDG_DATA_HOME/kvengine or ~/.local/share/kvengine",
         callback=_checked_folder,
-        help="Folder of the store.",
+        help="The data folder.",
     )(command)
 
 
@@ -59,7 +59,7 @@ def folder_argument(command: Command) -> Command:
 
 def hex_option(command: Command) -> Command:
     """Add ``--hex``."""
-    return click.option("--hex", "as_hex", is_flag=True, help="Keys are hexadecimal.")(command)
+    return click.option("--hex", "as_hex", is_flag=True, help="KEY is hexadecimal.")(command)
 
 
 def json_option(command: Command) -> Command:
@@ -73,7 +73,7 @@ def null_option(command: Command) -> Command:
 
 
 def key_bytes(text: str, as_hex: bool, name: str = "KEY") -> bytes:
-    """Return the key that the argument *name* means by *text*."""
+    """Return the bytes of the key that *text*, the value of argument *name*, stands for."""
     try:
         return bytes.fromhex(text) if as_hex else os.fsencode(text)
     except ValueError:
@@ -82,14 +82,14 @@ def key_bytes(text: str, as_hex: bool, name: str = "KEY") -> bytes:
 
 
 def read_value(stream: BinaryIO) -> bytes:
-    """Return all of *stream*, but no more than shows that it is too long for a value."""
+    """Read a value from *stream*; stop one byte past the limit, so that the store refuses it."""
     return stream.read(VALUE_BYTES_MAX + 1)
 
 
 def standard_input() -> BinaryIO:
     """Return the binary standard input."""
     if sys.stdin is None:
-        raise click.UsageError("standard input, which should be read, is closed")
+        raise click.UsageError("can't read from standard input: it is closed")
     return sys.stdin.buffer
 
 
@@ -105,16 +105,15 @@ class InputFile(click.File):
 
 
 def open_reader(folder: str) -> Store:
-    """Open the store in *folder* beside whoever writes to it."""
+    """Open the store in *folder* for reading; other processes may write to it meanwhile."""
     return Store(folder, read_only=True)
 
 
 def note_database(folder: str, store: Store) -> None:
-    """Say so if a command for a plain store reads the records of a database."""
+    """Print a hint if a command for plain stores was used on a database."""
     if is_database(store):
         message(
-            f'{folder} is a database with namespaces; read it with "kvengine key get" and '
-            '"kvengine key list"'
+            f'{folder} is a database with namespaces; use "kvengine key get" or "kvengine key list"'
         )
 
 
@@ -129,7 +128,7 @@ def open_plain_writer(folder: str, *, create: bool = False) -> Store:
     if is_database(store):
         store.close()
         raise CommandFailed(
-            f'{folder} is a database with namespaces; change it with "kvengine key put", '
-            '"kvengine key delete" and "kvengine bulk"'
+            f'{folder} is a database with namespaces; use "kvengine key put", '
+            '"kvengine key delete" or "kvengine bulk"'
         )
     return store

@@ -1,10 +1,10 @@
-"""``kvengine bench``: a quick look at speed, with a dict beside it in the same run.
+"""``kvengine bench``: a quick speed check of the store, next to a dict in the same run.
 
-For a comparison with other stores, and for figures to rely on, use ``python -m benchmarks``.
+For reliable figures and a comparison with other stores, use ``python -m benchmarks``.
 
 Invariants:
-* store and dict do the same work on the same keys, one right after the other;
-* keys to look up are new objects, so that no side finds their hashes computed before.
+* the store and the dict do the same work on the same keys, one right after the other;
+* keys are looked up with new objects, so that neither side benefits from cached hashes.
 """
 
 import random
@@ -41,9 +41,9 @@ class Row(NamedTuple):
 )  # fmt: skip
 @json_option
 def bench(keys: int, as_json: bool) -> None:
-    """Measure the store in a temporary folder, beside a dict with the same content.
+    """Measure the speed of a temporary store, next to a dict with the same content.
 
-    Puts are made with durability "os"; TMPDIR chooses the disk.
+    Puts use durability "os". Set TMPDIR to choose the disk.
     """
     random_bytes = random.Random(keys)
     names = [random_bytes.randbytes(KEY_BYTES) for _ in range(keys)]
@@ -106,7 +106,7 @@ def _reads(store: Store, plain: dict[bytes, bytes], names: list[bytes]) -> Itera
     dict_ns = _time(lambda: [[plain.get(name) for name in group] for group in groups])
     yield Row("get_many(100)", store_ns / count, dict_ns / count)
 
-    # A dict has no order by key: it must sort.
+    # A dict is not ordered by key, so it must sort.
     dict_ns = _time(lambda: sorted(plain)) / count
     yield Row("keys in order", _time(lambda: list(store.keys())) / count, dict_ns)
 

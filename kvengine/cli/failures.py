@@ -1,8 +1,8 @@
-"""What a failed command tells its caller: one line for people, one exit code for scripts.
+"""How a command reports failure: a one-line message for people, an exit code for scripts.
 
 Invariants:
 * every KvError has an exit code, the same one in every command;
-* the message is one line, whatever a path or a key holds.
+* the message is a single line, even if a path or a key contains line breaks.
 """
 
 import enum
@@ -44,27 +44,27 @@ class ExitCode(enum.IntEnum):
 EXIT_CODES_HELP = """\b
 Exit codes:
   0    done
-  1    failed: not a store, another format, a check of demo or replay failed
-  2    usage: the command, an option, a key or a value is not acceptable
-  3    not found: the key or the namespace is absent
+  1    failed: not a store, unsupported format, or a check of demo or replay failed
+  2    usage: invalid command, option, key or value
+  3    not found: no such key or namespace
   4    conflict: --if-version did not match, or the title is taken; nothing was written
-  5    unavailable: another process has the store alone, or the consumer; or the system refused
-  6    damage found in the files of the store
+  5    unavailable: the store or consumer is in use elsewhere, or the system reported an error
+  6    damaged: files of the store are corrupt
   130  interrupted (Ctrl-C)
-  141  the reader of standard output went away
+  141  standard output was closed by its reader
 """
 
 
 class CommandFailed(click.ClickException):
-    """A command cannot do what it was asked, for a reason that is no error of the store."""
+    """A command cannot be carried out, for a reason other than an error of the store."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Say why, in the form that every message has."""
+        """Print the reason, formatted like every message."""
         del file  # messages go to standard error only
         message(self.message)
 
 
-# The first class that matches decides, so a subclass stands above its base.
+# The first matching class decides, so subclasses precede their bases.
 _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyNotFound, ExitCode.NOT_FOUND),
     (NamespaceNotFound, ExitCode.NOT_FOUND),
@@ -85,5 +85,5 @@ def exit_code(error: KvError | OSError) -> ExitCode:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what *error* says, on one line and harmless to a terminal."""
+    """Return the message of *error* on one line, without control characters."""
     return printable_text(str(error) or type(error).__name__)

@@ -1,9 +1,9 @@
-"""The command ``kvengine``: its group of commands, and what happens when one fails.
+"""The command ``kvengine``: its subcommands, and how it handles their failures.
 
 Invariants:
-* a failure that the package or the system reports ends in one line, never in a traceback;
-* Ctrl-C and SIGTERM close the store on the way out;
-* no file of a store ever gets the number of a standard stream.
+* an error of the package or the system prints one line, never a traceback;
+* Ctrl-C and SIGTERM close the store before the process exits;
+* a file of a store never gets the descriptor number of a standard stream.
 """
 
 import os
@@ -47,7 +47,7 @@ from kvengine.errors import KvError
 
 
 class CommandGroup(Commands):
-    """A group whose commands may raise what the package and the system raise."""
+    """A group that handles the errors that its commands raise."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command and turn its failures into messages and exit codes."""
@@ -75,15 +75,16 @@ class CommandGroup(Commands):
 )
 @click.version_option(kvengine.__version__, prog_name="kvengine")
 def command() -> None:
-    """Keep keys and values in a folder.
+    """A key-value store in a folder, embedded or served over HTTP.
 
     "serve" runs an HTTP server; "token" manages access to it.
 
-    The commands from "namespace" to "watch" are for a database of namespaces, as in Workers KV;
-    "put", "get", "delete" and "list" for a plain store, whose keys are bytes; the others for both.
+    The commands from "namespace" to "watch" work on a database of namespaces, as in Workers KV.
+    "put", "get", "delete" and "list" work on a plain store, whose keys are bytes. The others work
+    on both.
 
-    Values come from standard input and go to standard output as they are; messages go to
-    standard error. Put "--" before a key that begins with "-".
+    Values are read and printed byte for byte; messages go to standard error. Put "--" before a
+    key that begins with "-".
     """
 
 

@@ -1,7 +1,7 @@
-"""The way out: bytes to standard output, messages and progress bars to standard error.
+"""Output: bytes to standard output, messages and progress bars to standard error.
 
 Invariants:
-* a command that could not write its whole answer does not exit with 0;
+* a command that could not write all of its output does not exit with 0;
 * progress bars appear only on a terminal.
 """
 
@@ -31,18 +31,18 @@ def output() -> BinaryIO:
 
 
 def write_text(text: str = "") -> None:
-    """Write a line of text to standard output; escaped bytes in names pass through."""
+    """Write a line of text to standard output; surrogate-escaped bytes are restored."""
     output().write(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def flush() -> None:
-    """Push out what is buffered, so that a failure shows while it can still be reported."""
+    """Flush standard output, so that a failure can still be reported."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
 
 def forget_output() -> None:
-    """Give up standard output, so that the interpreter does not fail on it again at exit."""
+    """Discard standard output, so that the interpreter does not fail on it again at exit."""
     if sys.stdout is sys.__stdout__ and sys.stdout is not None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -55,13 +55,13 @@ def on_terminal() -> bool:
 
 
 def message(text: str) -> None:
-    """Say *text* on standard error, as one line."""
+    """Print *text* to standard error, as one line."""
     click.echo(f"kvengine: {printable_text(text)}", err=True)
 
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress | None]:
-    """Show how far long work is; give None when standard error is not a terminal."""
+    """Show the progress of a long task; yield None if standard error is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return

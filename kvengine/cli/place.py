@@ -1,8 +1,8 @@
-"""Which namespace a command works on, how it is opened, and how a person says yes.
+"""Which namespace a command works on, how it is opened, and how a deletion is confirmed.
 
 Invariants:
-* commands that only read work beside a writer, and never make a database or a namespace;
-* a namespace, or the keys in a file, are deleted after a yes: typed on a terminal, or an option.
+* read-only commands work beside a writer, and never create a database or a namespace;
+* a namespace, or the keys in a file, are deleted only once confirmed: on a terminal or by option.
 """
 
 import functools
@@ -33,7 +33,7 @@ class Commands(click.Group):
 
 
 def utf8(argument: str) -> str:
-    """Return an argument that must be UTF-8, whatever the locale of the shell; a type for click."""
+    """Return an argument as UTF-8, whatever the locale of the shell; a type for click."""
     try:
         return os.fsencode(argument).decode()
     except UnicodeError:
@@ -51,7 +51,7 @@ class Place(NamedTuple):
         """Return the title of the namespace.
 
         Raises:
-            NamespaceNotFound: it is not there.
+            NamespaceNotFound: it does not exist.
         """
         titles = {info.id: info.title for info in db.namespaces()}
         if self.title is not None and self.title in titles.values():
@@ -63,15 +63,15 @@ class Place(NamedTuple):
 
     @contextmanager
     def reader(self) -> Iterator[kvengine.Namespace]:
-        """Open the namespace beside whoever writes to it."""
+        """Open the namespace for reading; other processes may write to it meanwhile."""
         with kvengine.open(self.folder, read_only=True) as db:
             yield db.namespace(self.find(db))
 
     @contextmanager
     def writer(self, *, create: bool = False, keep: bool = False) -> Iterator[kvengine.Namespace]:
-        """Open the namespace for writing; with *create*, make it if there is none of its title.
+        """Open the namespace for writing; with *create*, create it if no namespace has the title.
 
-        One that was made goes again if the command fails, unless *keep* says otherwise.
+        If the command fails, a namespace that was created is deleted again, unless *keep* is true.
         """
         create = create and self.title is not None
         with kvengine.open(self.folder, create=create) as db:
@@ -90,7 +90,7 @@ class Place(NamedTuple):
                 if not keep:
                     db.delete(made.id)
                 raise
-            message(f"made the namespace {made.title!r} with the id {made.id}")
+            message(f"created namespace {made.title!r} with id {made.id}")
 
 
 def place_options(command: Command) -> Command:
@@ -113,7 +113,7 @@ def place_options(command: Command) -> Command:
             "title",
             type=utf8,
             metavar="TITLE",
-            help="The namespace's title, or else its id.",
+            help="The namespace's title or id.",
         ),
         data_option,
     ):
@@ -122,9 +122,9 @@ def place_options(command: Command) -> Command:
 
 
 def place_of(folder: str, title: str | None, namespace_id: str | None) -> Place:
-    """Return the place that the options mean; one of *title* and *namespace_id* is given."""
+    """Return the place that the options name; exactly one of title and id must be given."""
     if (title is None) == (namespace_id is None):
-        raise click.UsageError("give one of --namespace and --namespace-id")
+        raise click.UsageError("give exactly one of --namespace and --namespace-id")
     return Place(folder, title, namespace_id and namespace_id.lower())
 
 
@@ -138,21 +138,21 @@ def yes_option(command: Command) -> Command:
         "--skip-confirmation",
         "yes",
         is_flag=True,
-        help="Do not ask.",
+        help="Do not ask for confirmation.",
     )(command)
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Return if a person agrees.
+    """Return once the user has confirmed.
 
     Raises:
-        UsageError: nobody is there to ask.
+        UsageError: standard input is not a terminal.
         CommandFailed: the answer is no.
     """
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked without a terminal; give --yes to go on")
+        raise click.UsageError("can't ask for confirmation without a terminal; add --yes")
     try:
         agreed = click.confirm(printable_text(question), err=True)
     except click.Abort:  # Ctrl-C, or the terminal is gone

@@ -19,15 +19,16 @@ MEBIBYTE = 1 << 20
 @data_option
 @click.option(
     "--host", default="127.0.0.1", show_default=True,
-    help="Address to listen on; of a name, its IPv4 address.",
+    help="Address to listen on. A host name stands for its IPv4 address.",
 )  # fmt: skip
 @click.option(
-    "--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0: any."
-)
+    "--port", default=8787, show_default=True, type=click.IntRange(0, 65535),
+    help="Port to listen on. 0: any free port.",
+)  # fmt: skip
 @click.option("--unix-socket", metavar="PATH", help="Listen on a Unix socket instead.")
 @click.option(
     "--workers", default=0, show_default=True, type=click.IntRange(0, 256),
-    help="Serving processes, under a supervisor. 0: one process without a supervisor.",
+    help="Worker processes, under a supervisor. 0: one process, no supervisor.",
 )  # fmt: skip
 @click.option(
     "--limits", default="strict", show_default=True, type=click.Choice(["strict", "relaxed"]),
@@ -46,14 +47,14 @@ MEBIBYTE = 1 << 20
 )  # fmt: skip
 @click.option(
     "--streams-per-token", default=100, show_default=True, type=click.IntRange(1, 500), metavar="N",
-    help="Open watches and console tabs per token, and as many log readers.",
+    help="Open watches and console tabs per token. The same number of log readers is allowed.",
 )  # fmt: skip
 @click.option(
     "--body-memory", default=512, show_default=True, type=click.IntRange(min=8), metavar="MIB",
     help="Memory for request bodies; at most half per token.",
 )  # fmt: skip
 @click.option(
-    "--no-auth", is_flag=True, help="Require no token: any client may do everything. Loopback only."
+    "--no-auth", is_flag=True, help="Require no token: every client has full access. Loopback only."
 )
 @click.option(
     "--tls-certificate", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="PEM."
@@ -64,9 +65,11 @@ MEBIBYTE = 1 << 20
 @click.option("--upstream", metavar="URL", help="Run as an edge: a cache in front of this server.")
 @click.option(
     "--upstream-ca", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
-    help="PEM file of CA certificates for the upstream.  [default: the usual ones]",
+    help="PEM file of CA certificates for the upstream.  [default: those of certifi]",
 )  # fmt: skip
-@click.option("--name", default="edge", show_default=True, metavar="NAME", help="Name of an edge.")
+@click.option(
+    "--name", default="edge", show_default=True, metavar="NAME", help="Name of this edge."
+)
 @click.option(
     "--memory", default=256, show_default=True, type=click.IntRange(min=1), metavar="MIB",
     help="Cache size of an edge.",
@@ -79,26 +82,27 @@ MEBIBYTE = 1 << 20
 def serve(data: str, **options: Any) -> None:
     """Serve the namespaces in a folder over HTTP.
 
-    Speaks Cloudflare's REST API, for SDKs and wrangler, and workerd's KV protocol, for Workers.
-    KVENGINE_TOKEN and KVENGINE_ACCOUNT give the first token and the account; without them both are
-    made up, kept, and printed the first time. An edge asks its upstream with
-    KVENGINE_UPSTREAM_TOKEN, or else with KVENGINE_TOKEN, which must be allowed to read everything.
+    The server speaks Cloudflare's REST API, for SDKs and wrangler, and workerd's KV protocol, for
+    Workers. KVENGINE_TOKEN and KVENGINE_ACCOUNT set the first token and the account id. Without
+    them, the first start generates, stores and prints both. An edge sends its upstream
+    KVENGINE_UPSTREAM_TOKEN or, if that is not set, KVENGINE_TOKEN; the token must allow reading
+    all namespaces.
 
     \b
-    SIGTERM   finish what is under way, sync, stop
-    SIGHUP    the same, then start again, without refusing a connection meanwhile
+    SIGTERM   finish requests in progress, sync, exit
+    SIGHUP    restart gracefully, without refusing connections
     """
     try:
         from kvengine.server.main import run  # noqa: PLC0415 - of an extra
         from kvengine.server.settings import ServerSettings  # noqa: PLC0415
     except ImportError as error:
         raise CommandFailed(
-            f"{error.name} is missing; the server needs: pip install 'kvengine[server]'"
+            f"the server needs {error.name}; install it with: pip install 'kvengine[server]'"
         ) from error
     strict = options["limits"] == "strict"
     upstream = options["upstream"]
     if upstream and not _is_given("data"):
-        data = ""  # an edge's copies are in memory unless a folder is named
+        data = ""  # an edge caches in memory unless a folder is given
     token = os.environ.get("KVENGINE_TOKEN") or None
     settings = ServerSettings(
         data=data,
@@ -136,23 +140,23 @@ def _is_given(option: str) -> bool:
 
 
 def _told(data: str, url: str, start: "Start") -> None:
-    """Print where the server is and what was made up."""
-    write_text(f"serving {data or 'copies in memory'}")
+    """Print the address of the server, and what the first start generated."""
+    write_text(f"serving {data or 'a cache in memory'}")
     write_text(f"  url        {url}")
     write_text(f"  account    {start.account}")
     if start.new_token is not None:
         kept = _kept_from_journal(data, start.new_token)
         write_text(f"  token      {start.new_token if kept is None else f'in {kept}'}")
-        message("the token is shown only this once; make others with: kvengine token create")
+        message("this token is shown only once; create more with: kvengine token create")
     if start.new_namespace is not None:
         write_text(f"  namespace  {start.new_namespace}")
     flush()
 
 
 def _kept_from_journal(data: str, token: str) -> str | None:
-    """Under systemd, write the token to a file that only its owner reads; return the file's path.
+    """Under systemd, write the token to a file that only its owner can read; return the path.
 
-    What is printed there goes to the journal, which others read, and stays.
+    Output goes to the journal there, which other users can read, and which is kept.
     """
     if not os.environ.get("JOURNAL_STREAM") or on_terminal():
         return None
@@ -160,7 +164,7 @@ def _kept_from_journal(data: str, token: str) -> str | None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise CommandFailed(f"can't keep the first token in {path}: {error.strerror}") from error
+        raise CommandFailed(f"can't write the first token to {path}: {error.strerror}") from error
     with open(descriptor, "w", encoding="ascii") as file:
         os.fchmod(descriptor, 0o600)
         file.write(token + "\n")

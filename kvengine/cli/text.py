@@ -1,8 +1,8 @@
-"""How keys, values and records are shown to people and to machines.
+"""Formats keys, values and records for people and for machines.
 
 Invariants:
-* text for people never holds a control character, and two keys never look the same;
-* JSON gives back every byte: a field that is not UTF-8 is named ``..._base64``.
+* text for people never contains a control character, and two keys never look the same;
+* JSON preserves every byte: a field that is not UTF-8 is named ``..._base64``.
 """
 
 import base64
@@ -39,7 +39,7 @@ def _escaped(character: str) -> str:
 
 
 def json_line(fields: dict[str, object]) -> bytes:
-    """Return *fields* as one line of ASCII JSON; a figure that JSON cannot say becomes null."""
+    """Return *fields* as one line of ASCII JSON; NaN and infinities become null."""
     sayable = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in fields.items()
@@ -48,12 +48,12 @@ def json_line(fields: dict[str, object]) -> bytes:
 
 
 def json_array(items: Iterable[object]) -> Iterator[bytes]:
-    """Yield the pieces of a JSON array, one item after the other, in the layout of wrangler."""
+    """Yield the pieces of a JSON array, item by item, formatted as wrangler does."""
     return _json_block("[", "]", (json.dumps(item, indent=2) for item in items))
 
 
 def json_object(members: Iterable[tuple[str, object]]) -> Iterator[bytes]:
-    """Yield the pieces of a JSON object, as json_array()."""
+    """Yield the pieces of a JSON object, member by member, as json_array() does."""
     texts = (f"{json.dumps(name)}: {json.dumps(value, indent=2)}" for name, value in members)
     return _json_block("{", "}", texts)
 
@@ -68,7 +68,7 @@ def _json_block(start: str, end: str, texts: Iterable[str]) -> Iterator[bytes]:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return *number* with its *noun*, which ends in s unless there is one."""
+    """Return *number* with its *noun*, in the plural unless the number is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -119,7 +119,7 @@ def _plain(value: object) -> object:
 
 
 def size_text(size_bytes: float) -> str:
-    """Return *size_bytes* in the unit that suits it, powers of 1000."""
+    """Return *size_bytes* in a suitable decimal unit."""
     for unit in ("B", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.3g} {unit}" if unit != "B" else f"{size_bytes:.0f} B"

@@ -1,4 +1,4 @@
-"""``kvengine token``: make, show and revoke tokens of a server."""
+"""``kvengine token``: create, list and revoke tokens of a server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def token() -> None:
     """Create, list and revoke tokens of a server.
 
-    Without --url, these are the tokens in the data folder; no server may be running. With
-    --url, they are those of a running server, and KVENGINE_TOKEN is an admin token of it.
+    Without --url, this works on the data folder, and no server may be running on it. With
+    --url, it works on a running server; set KVENGINE_TOKEN to an admin token of that server.
     """
 
 
@@ -51,8 +51,8 @@ def _tokens(
         db = kvengine.open(data, read_only=read_only, create=False)
     except StoreLocked as error:
         raise CommandFailed(
-            f"{error.path} is in use by process {error.pid}; if that is a server, name it with "
-            "--url, and set KVENGINE_TOKEN"
+            f"{error.path} is in use by process {error.pid}; if that is a server, give its URL "
+            "with --url, and set KVENGINE_TOKEN to an admin token"
         ) from error
     with db:
         yield TokenStore(db, account_of(db, _account()))
@@ -67,17 +67,21 @@ def _account() -> str | None:
 @click.argument("name", type=utf8)
 @click.option(
     "--namespace", "namespaces", type=utf8, multiple=True, metavar="TITLE",
-    help="Only this namespace, by title or id; may be given more than once.  [default: all]",
+    help="Limit to this namespace, by title or id; can be repeated.  [default: all]",
 )  # fmt: skip
 @click.option("--write", is_flag=True, help="Allow writes.")
 @click.option(
     "--admin",
     is_flag=True,
-    help="Allow everything: writes, and creating and deleting namespaces and tokens.",
+    help="Allow everything: writes, and managing namespaces and tokens.",
 )
 @click.option("--expires-in", type=click.IntRange(min=1), metavar="SECONDS", help="Lifetime.")
-@click.option("--rate", type=float, metavar="N", help="Requests a second.  [default: the server's]")
-@click.option("--account", envvar="KVENGINE_ACCOUNT", show_envvar=True, help="Of the server.")
+@click.option(
+    "--rate", type=float, metavar="N", help="Requests per second.  [default: the server's]"
+)
+@click.option(
+    "--account", envvar="KVENGINE_ACCOUNT", show_envvar=True, help="Account id of the server."
+)
 @json_option
 def create(
     data: str,
@@ -91,7 +95,7 @@ def create(
     account: str | None,
     as_json: bool,
 ) -> None:
-    """Create a token called NAME and print it. It is shown only once."""
+    """Create a token called NAME and print it. It can't be shown again."""
     del account  # account_of() asks the context
     with _tokens(data, url) as tokens:
         secret, made = tokens.create(
@@ -106,14 +110,14 @@ def create(
         output().write(json_line({"secret": secret, **asdict(made)}))
         return
     write_text(secret)
-    message(f"made the token {made.id} ({made.name!r}); it can't be shown again")
+    message(f"created token {made.id} ({made.name!r}); it can't be shown again")
 
 
 @token.command(name="list")
 @_where_options
 @json_option
 def list_tokens(data: str, url: str | None, as_json: bool) -> None:
-    """List all tokens: id, permissions, namespaces, name. The tokens themselves are not stored."""
+    """List tokens: id, permission, namespaces, name. The secrets themselves are not stored."""
     with _tokens(data, url, read_only=True) as tokens:
         found = tokens.all()
     for one in found:
@@ -129,10 +133,10 @@ def list_tokens(data: str, url: str | None, as_json: bool) -> None:
 @_where_options
 @click.argument("token_id", type=utf8, metavar="ID")
 def revoke(data: str, url: str | None, token_id: str) -> None:
-    """Revoke the token with this ID, at once."""
+    """Revoke the token with this ID, effective immediately."""
     with _tokens(data, url) as tokens:
         try:
             gone = tokens.revoke(token_id)
         except KeyNotFound:
-            raise CommandFailed(f"there is no token with the id {token_id!r}") from None
-    message(f"revoked the token {gone.id} ({gone.name!r})")
+            raise CommandFailed(f"no token has the id {token_id!r}") from None
+    message(f"revoked token {gone.id} ({gone.name!r})")

@@ -1,11 +1,11 @@
-"""``kvengine workerd-config``: what a configuration of workerd needs so that Workers find kvengine.
+"""``kvengine workerd-config``: print workerd configuration that binds Workers to a server.
 
-workerd reads no header from its environment, so the token stands in the configuration, or in a file
-beside it.
+workerd can't read a header from its environment, so the configuration contains the token, or
+names a file that does.
 
 Invariants:
 
-* What is printed can be pasted into a configuration as it is: texts are escaped.
+* The output can be pasted into a configuration unchanged: texts are escaped.
 """
 
 import json
@@ -20,7 +20,7 @@ BINDING = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 NAMESPACE_ID = re.compile(r"[0-9a-f]{32}")
 PLACEHOLDER = "PUT-A-TOKEN-HERE"
 DEFAULT_PORTS = {"http": 80, "https": 443}
-NO_URL = "give http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH"
+NO_URL = "expected http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH"
 
 
 @click.command(name="workerd-config")
@@ -29,37 +29,37 @@ NO_URL = "give http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH"
     "--url",
     default="http://127.0.0.1:8787",
     show_default=True,
-    help="Where the server listens; also HOST:PORT, or unix:/PATH of a socket.",
+    help="URL of the server; HOST:PORT and unix:/PATH work too.",
 )
 @click.option(
     "--token",
     envvar="KVENGINE_TOKEN",
     show_envvar=True,
-    help="What the Worker may do.  [default: a placeholder]",
+    help="Token for the Worker.  [default: a placeholder]",
 )
 @click.option(
     "--token-file",
     metavar="FILE",
-    help='Let workerd read it: FILE, seen from the configuration, holds "Bearer TOKEN" and no '
-    "line end.",
+    help='Embed this file instead, which holds "Bearer TOKEN" without a newline. The path is '
+    "relative to the configuration.",
 )
 def workerd_config(
     bindings: tuple[str, ...], url: str, token: str | None, token_file: str | None
 ) -> None:
-    """Print what makes namespaces of a server the KV bindings of a Worker on workerd.
+    """Print workerd configuration that makes namespaces of a server KV bindings of a Worker.
 
-    For each BINDING=ID it is a service with the headers that name the namespace and the token, and
-    the Worker's binding to it.
+    For each BINDING=ID it has a service, whose headers carry the namespace and the token, and a
+    binding of the Worker to that service.
     """
     pairs = [_pair(text) for text in bindings]
     if token_file is not None:
         authorization = f"embed {_quoted(token_file)}"
     else:
         authorization = _quoted(f"Bearer {_checked(token or PLACEHOLDER)}")
-    write_text("# Into `services` of the configuration:")
+    write_text("# Add to `services` in the configuration:")
     for name, namespace_id in pairs:
         write_text(_service(name, namespace_id, url, authorization))
-    write_text("# Into `bindings` of the Worker:")
+    write_text("# Add to `bindings` of the Worker:")
     for name, _ in pairs:
         write_text(f"    (name = {_quoted(name)}, kvNamespace = {_quoted(_service_name(name))}),")
 
@@ -69,8 +69,8 @@ def _pair(text: str) -> tuple[str, str]:
     name, _, namespace_id = text.partition("=")
     if not BINDING.fullmatch(name) or not NAMESPACE_ID.fullmatch(namespace_id):
         raise click.UsageError(
-            f"{text!r} is not BINDING=ID: the name of a variable, and the 32 hex digits that "
-            "`kvengine namespace list` shows"
+            f"{text!r} is not a valid BINDING=ID: expected a variable name and the 32 hex digits "
+            "of a namespace id, as `kvengine namespace list` prints them"
         )
     return name, namespace_id
 
@@ -80,7 +80,7 @@ def _service_name(binding: str) -> str:
 
 
 def _service(binding: str, namespace_id: str, url: str, authorization: str) -> str:
-    """Return the service that a binding asks."""
+    """Return the service behind a binding."""
     address, host = _address(url)
     headers = (
         f'(injectRequestHeaders = [\n      (name = "KV-Namespace", value = "{namespace_id}"),\n'
@@ -98,7 +98,7 @@ def _service(binding: str, namespace_id: str, url: str, authorization: str) -> s
 
 
 def _address(url: str) -> tuple[str, str | None]:
-    """Return where workerd connects to, and with TLS the name in the certificate."""
+    """Return the address workerd connects to and, with TLS, the host name to verify."""
     if url.startswith("unix:/"):
         return url, None
     try:
@@ -116,10 +116,10 @@ def _address(url: str) -> tuple[str, str | None]:
 
 def _checked(token: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", token):
-        raise click.UsageError("--token has characters that a header can't hold")
+        raise click.UsageError("--token contains characters that are not allowed in a header")
     return token
 
 
 def _quoted(text: str) -> str:
-    """Return a text as Cap'n Proto writes it."""
+    """Return a text as a Cap'n Proto string literal."""
     return json.dumps(text, ensure_ascii=False)

@@ -63,7 +63,7 @@ class Backend:
     def database(self) -> Database:
         """The database; an edge server has none, and its endpoints forward what needs it."""
         if isinstance(self.db, Edge):
-            raise KvError("an edge does not answer this itself")  # a mistake of ours
+            raise KvError("an edge can't answer this request itself")  # a bug
         return self.db
 
     @property

@@ -56,7 +56,7 @@ class Console:
             return await self._other(request)
         request.surface = "console"
         if request.method not in ("GET", "HEAD"):
-            return Response.text(405, "the console is read with GET")
+            return Response.text(405, "method not allowed; use GET")
         kind, body = found
         return Response(200, body, [(b"content-type", kind), *HEADERS])
 

@@ -172,7 +172,7 @@ def trust(file: str | None) -> ssl.SSLContext | bool:
     """Return which primaries an edge trusts: those that a PEM file vouches for; None: the usual.
 
     Raises:
-        InvalidRequest: it is no PEM file of certificates.
+        InvalidRequest: it is not a PEM file of certificates.
     """
     if file is None:
         return True
@@ -180,7 +180,7 @@ def trust(file: str | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=file)
     except (ssl.SSLError, OSError) as error:
         raise InvalidRequest(
-            f"{file} holds no PEM certificates: {error.strerror or error}"
+            f"can't load PEM certificates from {file}: {error.strerror or error}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What a server is told when it starts.  Plain data; nothing here acts."""
+"""The settings of a server, as plain data."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if self.is_open and self.unix_socket is None and not is_loopback(self.host):
             raise InvalidRequest(
-                "a server without tokens listens on loopback only (127.0.0.1, ::1, localhost or a "
-                f"Unix socket), not on {self.host}"
+                "without tokens, a server listens only on loopback (127.0.0.1, ::1, localhost or "
+                f"a Unix socket), not on {self.host}"
             )
         if (self.certificate is None) != (self.private_key is None):
             raise InvalidRequest("TLS needs both a certificate and its private key")
         if self.upstream is not None and self.workers:
-            raise InvalidRequest("an edge is one process; workers are for a primary")
+            raise InvalidRequest("an edge runs in one process: use workers only with a primary")
 
     @property
     def url(self) -> str:

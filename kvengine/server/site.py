@@ -115,4 +115,4 @@ def make_spans() -> Observer:
 
 async def nothing_here(request: Request) -> Response:
     """Answer what no endpoint is for."""
-    return Response.text(404, "there is nothing here")
+    return Response.text(404, "not found")

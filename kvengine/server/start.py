@@ -38,8 +38,8 @@ def account_of(db: Database, given: str | None) -> str:
     if given:
         if not ACCOUNT_ID.fullmatch(given):
             raise InvalidRequest(
-                "an account is 1 to 64 letters, digits, '_' or '-' (Cloudflare's have 32 hex "
-                f"digits), not {given!r}"
+                "an account id must have 1 to 64 letters, digits, '_' or '-' (Cloudflare's are 32 "
+                f"hex digits), not {given!r}"
             )
         return given
     kept = db.store.get(ACCOUNT)

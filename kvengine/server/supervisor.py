@@ -89,7 +89,7 @@ class Child:
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            logger.error("a worker did not stop and is killed")
+            logger.error("a worker did not stop in time and was killed")
             self.process.kill()
             self.process.wait()
         assert self.process.stdin is not None
@@ -162,7 +162,7 @@ class Supervisor:
                 self._end(child, self._timeout_s)
                 if pause_s is None or signal.sigpending() & ENDING:
                     raise
-                logger.error("the new worker could not start: it is tried again")
+                logger.error("the new worker could not start; trying again")
                 time.sleep(pause_s)
         raise AssertionError  # not reached
 
@@ -189,7 +189,7 @@ class Supervisor:
             if worker.process.poll() is None:
                 continue
             logger.error(
-                "worker process %d %s; another one is started",
+                "worker process %d %s; starting another one",
                 worker.process.pid,
                 ended(worker.process.returncode),
             )

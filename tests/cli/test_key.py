@@ -114,7 +114,7 @@ def test_the_options_of_put(run) -> None:
 def test_put_makes_the_namespace_and_says_so(run) -> None:
     made = run("key", "put", *HERE, "key", "1")
     (info,) = json.loads(run("namespace", "list").stdout)
-    assert made.stderr == f"kvengine: made the namespace 'here' with the id {info['id']}\n"
+    assert made.stderr == f"kvengine: created namespace 'here' with id {info['id']}\n"
     assert run("key", "put", "--binding", "here", "key", "2").stderr == ""
     for name in ("--namespace-id", "--namespace"):
         assert run("key", "get", name, info["id"], "key").stdout == "2"
@@ -145,7 +145,7 @@ def test_exactly_one_namespace_is_named(run) -> None:
     for options in ((), (*HERE, "--namespace-id", "0" * 32)):
         result = run("key", "get", "key", *options)
         assert result.exit_code == 2
-        assert "give one of --namespace and --namespace-id" in result.stderr
+        assert "give exactly one of --namespace and --namespace-id" in result.stderr
 
 
 # -- list

@@ -172,7 +172,7 @@ def test_a_consumer_gets_what_is_new_and_is_listed_and_removed(run, data):
         held.restart()
         refused = run("tail", "--consumer", "search")
         assert (refused.exit_code, refused.stdout) == (5, "")
-        assert f"is in use in process {os.getpid()}" in refused.stderr
+        assert f"is in use by process {os.getpid()}" in refused.stderr
     assert run("consumers", "--remove", "nobody").exit_code == 1
     assert run("consumers", "--remove", "search").exit_code == 0
     assert run("consumers").stdout == ""

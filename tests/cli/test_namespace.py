@@ -214,4 +214,4 @@ def test_plain_readers_say_that_it_is_a_database(
     run("namespace", "create", "flags")
     result = run(*arguments)
     assert result.exit_code == code
-    assert 'is a database with namespaces; read it with "kvengine key get"' in result.stderr
+    assert 'is a database with namespaces; use "kvengine key get"' in result.stderr

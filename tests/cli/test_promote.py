@@ -33,7 +33,7 @@ def replica(data):
 def test_a_replica_is_promoted_without_its_source(process, data, replica):
     done = process("promote", data)
     assert (done.returncode, done.stdout) == (0, b"")
-    assert b"holds version %d\n" % replica in done.stderr
+    assert b"at version %d\n" % replica in done.stderr
     with kvengine.open(data) as db:
         kv = db.namespace("n")
         assert kv.get("k7") == "v7"

@@ -102,8 +102,8 @@ def test_lines_that_are_left_out_are_named(run, data: str, tmp_path: Path) -> No
     result = run("import", "--namespace", "n", str(path), "--skip-errors")
     assert result.exit_code == 0
     assert result.stderr.endswith(
-        'kvengine: line 2 left out: the pair has no "value"\n'
-        "kvengine: imported 1 key; 1 had expired; 1 left out\n"
+        'kvengine: skipped line 2: the pair has no "value"\n'
+        "kvengine: imported 1 key; 1 had expired; skipped 1\n"
     )
 
 
@@ -120,8 +120,8 @@ def test_all_or_nothing(run, data: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ((), 2, "give one of --namespace and --namespace-id"),
-        (("--namespace", "full", "--namespace-id", "0" * 32), 2, "give one of"),
+        ((), 2, "give exactly one of --namespace and --namespace-id"),
+        (("--namespace", "full", "--namespace-id", "0" * 32), 2, "give exactly one of"),
         (("--namespace-id", "0" * 32), 3, "does not exist"),
     ],
 )

@@ -69,7 +69,7 @@ def test_it_may_be_open_any_number_of_times(tmp_path):
 def test_who_wants_to_be_alone_is(tmp_path):
     with kvengine.open(tmp_path, exclusive=True, **QUICK) as db:
         db.namespace("ns").put("key", "1")
-        with pytest.raises(StoreLocked, match="one of the two wants no other writer"):
+        with pytest.raises(StoreLocked, match="one of the two needs exclusive access"):
             kvengine.open(tmp_path)
         with kvengine.open(tmp_path, read_only=True) as reader:
             assert reader.namespace("ns").get("key") == "1"

@@ -223,7 +223,7 @@ def test_without_followers_compaction_forgets_and_says_so(tmp_path):
         store.compact()
         with Store(tmp_path / "store", read_only=True) as reader:
             for each in (store, reader):
-                with pytest.raises(LogCompacted, match="start again from tail"):
+                with pytest.raises(LogCompacted, match="start over with tail"):
                     each.tail(newest_delete - 1)
                 everything = list(each.tail(0))
                 behind = [c for c in everything if c.version > newest_delete]

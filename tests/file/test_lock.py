@@ -203,7 +203,7 @@ def test_who_waits_in_vain_for_one_that_opens_is_told_so(
     first, second = LocalDirectory(str(tmp_path)), LocalDirectory(str(tmp_path))
     with first.opening():
         first.lock(shared=True)
-        with pytest.raises(StoreLocked, match="has been opening or closing") as caught:
+        with pytest.raises(StoreLocked, match="opened or closed") as caught:
             second.opening().__enter__()
     assert caught.value.pid == os.getpid()
     assert "exclusive" not in str(caught.value)

@@ -74,7 +74,7 @@ def test_a_foreign_page_changes_nothing(server: Running) -> None:
     where = f"{server.url}/v1/delete-prefix/{here.id}"
     answer = httpx.post(where, content=body, headers=headers)
     assert answer.status_code == 403
-    assert "other sites" in answer.json()["error"]
+    assert "cross-origin" in answer.json()["error"]
     assert here.get("k") == "v"
 
 

@@ -180,7 +180,7 @@ def test_a_socket_with_a_full_queue_is_somebody_s(tmp_path: Path) -> None:
         busy.bind(path)
         busy.listen(0)
         waiting.connect(path)
-        with pytest.raises(OSError, match="another process listens there"):
+        with pytest.raises(OSError, match="another process is listening there"):
             unix_socket(path)
     settings = ServerSettings(data="", unix_socket=path)
     Listener(settings).close()  # nobody listens any more

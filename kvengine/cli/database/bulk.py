@@ -1,4 +1,4 @@
-"""``kvengine bulk``: put, get and delete many keys of a namespace, named in a file."""
+"""``kvengine bulk``: put, get and delete the keys listed in a file."""
 
 import sys
 from collections.abc import Callable
@@ -23,7 +23,7 @@ CHECKED_AT_ONCE = 1000  # between two steps of the progress bar
 
 file_argument = click.argument("file", type=InputFile())
 no_atomic_option = click.option(
-    "--no-atomic", is_flag=True, help="Leave out what is not acceptable, and say why."
+    "--no-atomic", is_flag=True, help="Skip invalid items, and report each."
 )
 
 
@@ -31,7 +31,7 @@ no_atomic_option = click.option(
 def bulk() -> None:
     """Put, get and delete many keys of a namespace.
 
-    FILE is a JSON array, or has one JSON text on each line; "-" is standard input.
+    FILE holds a JSON array, or one JSON value per line. "-" reads standard input.
     """
 
 
@@ -43,9 +43,9 @@ def bulk() -> None:
 def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
     """Store the pairs in FILE, each an object with "key" and "value".
 
-    It may have "expiration", "expiration_ttl", "metadata", and "base64": true for a value in
-    base64. If one is not acceptable, nothing is written; up to 10,000 pairs and 100 MB are
-    written all together or not at all. With --json, a report is printed.
+    A pair may also have "expiration", "expiration_ttl", "metadata", and "base64": true if the
+    value is encoded in base64. If any pair is invalid, nothing is written. Up to 10,000 pairs
+    and 100 MB are written atomically. With --json, print a report.
     """
     items = read_items(file)
     ignored: set[str] = set()
@@ -54,7 +54,7 @@ def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
         changes.carry_out(lambda work, item: work.put(pair_fields(item, ignored)), "bulk put")
     if ignored:
         names = ", ".join(repr(name) for name in sorted(ignored))
-        message(f"these fields of pairs have no meaning and were left out: {names}")
+        message(f"ignored unknown fields: {names}")
     changes.answer("wrote", "pair", as_json)
 
 
@@ -62,9 +62,9 @@ def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
 @place_options
 @file_argument
 def get(place: Place, file: BinaryIO) -> None:
-    """Print the values of the keys in FILE as a JSON object; null for an absent key.
+    """Print the values of the keys in FILE as a JSON object. An absent key gives null.
 
-    A key is a string or an object with a "name". Values are shown as UTF-8 text.
+    Each key is a string, or an object with a "name". Values are printed as UTF-8 text.
     """
     items = read_items(file)
     with place.reader() as kv:
@@ -88,10 +88,10 @@ def _checked_key(kv: kvengine.Namespace, where: str, item: Any) -> str:
 @no_atomic_option
 @json_option
 def delete(place: Place, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bool) -> None:
-    """Delete the keys in FILE, after a question. An absent key is not an error.
+    """Delete the keys in FILE, after confirmation. An absent key is not an error.
 
-    A key is a string or an object with a "name", as in the output of "key list". With --json,
-    a report is printed.
+    Each key is a string, or an object with a "name", as "key list" prints them. With --json,
+    print a report.
     """
     items = read_items(file)
     with place.reader() as kv:
@@ -104,17 +104,17 @@ def delete(place: Place, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bo
 
 
 class _Changes:
-    """The changes of one command, what was refused, and what became of the others."""
+    """The changes of one command: those refused, and the outcome of the others."""
 
     def __init__(self, kv: kvengine.Namespace, items: list[Item], *, atomic: bool) -> None:
         limits = kv.limits
         self._work = Bulk(kv, part_changes=limits.bulk_pairs, part_bytes=limits.bulk_bytes)
         self._items, self._atomic = items, atomic
-        self._refused: list[tuple[str, str]] = []  # key, and what is wrong
+        self._refused: list[tuple[str, str]] = []  # key and error
         self._report = BulkReport(0)
 
     def carry_out(self, add: Callable[[Bulk, Any], None], label: str) -> None:
-        """Check all changes, then write them; raise at the first that is refused, if atomic."""
+        """Check all changes, then write them; if atomic, raise at the first invalid one."""
         count = len(self._items)
         with progress_bar(label) as progress:
             for number, (where, item) in enumerate(self._items):
@@ -131,7 +131,7 @@ class _Changes:
             self._report = self._work.commit(show)
 
     def answer(self, verb: str, noun: str, as_json: bool) -> None:
-        """Say what was done; exit if it was not everything."""
+        """Report what was done; exit with an error code if it was not everything."""
         done, lost = self._report.successful_key_count, self._report.unsuccessful_keys
         if as_json:
             failures = [{"key": key, "error": error} for key, error in self._refused]
@@ -143,7 +143,7 @@ class _Changes:
         if self._refused:
             parts.append(f"refused {len(self._refused):,}")
         if lost:
-            parts.append(f"{len(lost):,} are missing: {lost[0]['error']}")
+            parts.append(f"{len(lost):,} not written: {lost[0]['error']}")
         message("; ".join(parts))
         if lost:
             sys.exit(ExitCode.UNAVAILABLE)

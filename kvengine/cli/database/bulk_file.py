@@ -1,7 +1,7 @@
-"""Reading the file of a bulk command: a JSON array, or one JSON text on each line.
+"""Reads the file of a bulk command: a JSON array, or one JSON value per line.
 
 Invariants:
-* of everything that is wrong it is said where: the index in an array, or the line;
+* every error says where: the index in the array, or the line;
 * a file is read and parsed to its end before anything is written.
 """
 
@@ -14,11 +14,11 @@ from typing import Any, BinaryIO, NoReturn
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace.transfer.pairs import PAIR_FIELDS
 
-Item = tuple[str, Any]  # where it stands, and what JSON says
+Item = tuple[str, Any]  # its place in the file, and the parsed value
 
 
 def read_items(file: BinaryIO) -> list[Item]:
-    """Return what a file holds.
+    """Return the items in a file.
 
     Raises:
         InvalidRequest: it is neither a JSON array nor lines of JSON.
@@ -30,9 +30,9 @@ def read_items(file: BinaryIO) -> list[Item]:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidRequest(f"{name}, line {line} is not UTF-8") from None
+        raise InvalidRequest(f"{name}, line {line}: invalid UTF-8") from None
     if not text.strip():
-        raise InvalidRequest(f"{name} is empty; expected a JSON array")
+        raise InvalidRequest(f"{name} is empty; expected a JSON array, or one JSON value per line")
     if text.lstrip()[0] == "[":
         items = enumerate(_parsed(name, text))
         return [(f"{name}, index {index}", item) for index, item in items]
@@ -52,10 +52,10 @@ def _parsed(where: str, text: str) -> Any:
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if error.lineno > 1 else ""
         raise InvalidRequest(
-            f"{where}{line}, column {error.colno} is not JSON: {error.msg}"
+            f"{where}{line}, column {error.colno}: invalid JSON: {error.msg}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where} is not JSON: {error}") from None
+        raise InvalidRequest(f"{where}: invalid JSON: {error}") from None
 
 
 def _no_number(text: str) -> NoReturn:
@@ -63,13 +63,13 @@ def _no_number(text: str) -> NoReturn:
 
 
 def pair_fields(item: Any, ignored: set[str]) -> dict[str, Any]:
-    """Return the fields of a pair; the names of others are added to *ignored*, as in wrangler.
+    """Return the known fields of a pair; add the names of others to *ignored*, as wrangler does.
 
     Raises:
-        InvalidType: it is no object, or its value no string.
+        InvalidType: the item is not an object, or its value is not a string.
     """
     if not isinstance(item, dict):
-        raise InvalidType(f'a pair is an object with "key" and "value", not {_kind(item)}')
+        raise InvalidType(f'a pair must be an object with "key" and "value", not {_kind(item)}')
     ignored.update(item.keys() - set(PAIR_FIELDS))
     if not isinstance(item.get("value", ""), str):
         raise InvalidType(f'"value" must be a string, not {_kind(item["value"])}')
@@ -77,20 +77,20 @@ def pair_fields(item: Any, ignored: set[str]) -> dict[str, Any]:
 
 
 def key_name(item: Any) -> str:
-    """Return the key that a string, or an object with a "name", stands for.
+    """Return the key that an item names: a string, or the "name" of an object.
 
     Raises:
-        InvalidType: it is neither.
+        InvalidType: the item is neither.
     """
     name = item.get("name") if isinstance(item, dict) else item
     if not isinstance(name, str):
         found = 'an object without a "name"' if isinstance(item, dict) else _kind(item)
-        raise InvalidType(f'a key is a string, or an object with a "name", not {found}')
+        raise InvalidType(f'a key must be a string, or an object with a "name", not {found}')
     return name
 
 
 def shown_key(item: Any) -> str:
-    """Return the key that an item is about, for a message; "" if that can't be said."""
+    """Return the key of an item, for a message; "" if it has none."""
     if isinstance(item, dict):
         item = item.get("key", item.get("name", ""))
     return item if isinstance(item, str) else ""

@@ -17,11 +17,11 @@ from kvengine.cli.text import counted, json_line, size_text
     type=click.Choice(["ndjson", "wrangler"]),
     default="ndjson",
     show_default=True,
-    help="An object on each line, or the array that wrangler kv bulk put takes.",
+    help="ndjson: one object per line. wrangler: an array for wrangler kv bulk put.",
 )
 @click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
-@click.option("--start-after", type=utf8, metavar="KEY", help="Only keys that come after this one.")
-@click.option("--resume", is_flag=True, help="Go on with the export that was interrupted.")
+@click.option("--start-after", type=utf8, metavar="KEY", help="Only keys after this one.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted export.")
 @json_option
 def export(
     place: Place,
@@ -32,14 +32,14 @@ def export(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Write all pairs of a namespace to FILE, or with "-" to standard output.
+    """Write all pairs of a namespace to FILE. "-" writes to standard output.
 
-    Pairs come in the order of their keys, as JSON with the fields "key" and "value", and
-    where there are such "base64" (the value is no text), "expiration" and "metadata". Until
-    it is whole, the file is FILE.part; --resume goes on with that.
+    Pairs are sorted by key. Each is a JSON object with "key" and "value" and, where they
+    apply, "base64" (the value is not text), "expiration" and "metadata". The file is named
+    FILE.part until it is complete; --resume continues it.
     """
     if as_json and file == "-":
-        raise click.UsageError('--json and "-" both want standard output')
+        raise click.UsageError('--json and "-" can\'t be used together: both write standard output')
     target = output() if file == "-" else file
     with place.reader() as kv, progress_bar("export") as progress:
         report = kv.export_file(

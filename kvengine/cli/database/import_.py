@@ -1,4 +1,4 @@
-"""``kvengine import``: take the pairs of a file into a namespace."""
+"""``kvengine import``: write the pairs in a file to a namespace."""
 
 from contextlib import nullcontext
 
@@ -19,11 +19,11 @@ from kvengine.namespace.results import ImportReport
     "--format",
     "shape",
     type=click.Choice(["ndjson", "wrangler"]),
-    help="An object on each line, or one array.  [default: as the file begins]",
+    help="ndjson: one object per line. wrangler: an array.  [default: detected]",
 )
-@click.option("--atomic", is_flag=True, help="All pairs or none; at most 128 MiB.")
-@click.option("--resume", is_flag=True, help="Go on with the import that was interrupted.")
-@click.option("--skip-errors", is_flag=True, help="Leave out pairs that are not acceptable.")
+@click.option("--atomic", is_flag=True, help="Write all pairs or none; at most 128 MiB.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted import.")
+@click.option("--skip-errors", is_flag=True, help="Skip invalid pairs.")
 @json_option
 def import_pairs(
     place: Place,
@@ -34,11 +34,11 @@ def import_pairs(
     skip_errors: bool,
     as_json: bool,
 ) -> None:
-    """Write the pairs of FILE, or with "-" of standard input, to a namespace.
+    """Write the pairs in FILE to a namespace. "-" reads standard input.
 
-    FILE is what export wrote, or a file for wrangler kv bulk put. At a pair that is not
-    acceptable the import stops; what came before stays, and --resume goes on there once the
-    file is corrected. A namespace is made if there is none with the title.
+    FILE comes from "export", or is a file for wrangler kv bulk put. The import stops at an
+    invalid pair and keeps the pairs before it; correct the file and continue with --resume.
+    If no namespace has the title, it is created.
     """
     with (
         nullcontext(standard_input()) if file == "-" else open_source(file) as source,
@@ -62,10 +62,10 @@ def import_pairs(
 
 def _say(report: ImportReport) -> None:
     for refused in report.refused:
-        message(f"line {refused['line']} left out: {refused['error']}")
+        message(f"skipped line {refused['line']}: {refused['error']}")
     text = f"imported {counted(report.keys, 'key')}"
     if report.expired:
         text += f"; {report.expired:,} had expired"
     if report.skipped:
-        text += f"; {report.skipped:,} left out"
+        text += f"; skipped {report.skipped:,}"
     message(text)

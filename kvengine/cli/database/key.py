@@ -26,7 +26,7 @@ def _json(_context: click.Context, _option: click.Parameter, text: str | None) -
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"it must be JSON: {error}") from None
+        raise click.BadParameter(f"invalid JSON: {error}") from None
 
 
 @key.command()
@@ -52,10 +52,10 @@ def put(
     expiration: int | None,
     metadata: Any,
 ) -> None:
-    """Store VALUE under KEY. With "-" as VALUE or FILE, take the bytes of standard input.
+    """Store VALUE under KEY. If VALUE or FILE is "-", read standard input.
 
-    Database and namespace are made if there is none of the title. If both --ttl and
-    --expiration are given, --ttl counts.
+    The database and the namespace are created if they do not exist. --ttl takes precedence
+    over --expiration.
     """
     contents = _contents(value, source)
     with place.writer(create=True) as kv:
@@ -64,7 +64,7 @@ def put(
 
 def _contents(value: str | None, source: BinaryIO | None) -> bytes:
     if (value is None) == (source is None):
-        raise click.UsageError('give one of VALUE, "-" and --path')
+        raise click.UsageError('give exactly one of VALUE, "-" and --path')
     if value is not None and value != "-":
         return os.fsencode(value)
     stream = standard_input() if source is None else source
@@ -93,7 +93,7 @@ def get(place: Place, key: str, text: bool) -> None:
 def list_keys(place: Place, prefix: str) -> None:
     """Print all keys as a JSON array of {name, expiration, metadata}, in byte order.
 
-    Fields that a key does not have are left out.
+    Absent fields are omitted.
     """
     with place.reader() as kv:
         output().writelines(json_array(map(_fields, kv.keys(prefix))))
@@ -123,16 +123,16 @@ def delete(
 ) -> None:
     """Delete KEY, or all keys that begin with a prefix. An absent key is not an error.
 
-    With --json, the number of deleted keys is printed.
+    With --json, print the number of deleted keys.
     """
     if prefix == "" and not (every or yes):
-        raise click.UsageError("an empty --prefix means all keys; give --all if you mean that")
+        raise click.UsageError("an empty --prefix matches all keys; use --all to delete them all")
     if every and not prefix:
         prefix, every = "", False
     if (key is None) == (prefix is None) or every:
-        raise click.UsageError("give one of KEY, --prefix and --all")
+        raise click.UsageError("give exactly one of KEY, --prefix and --all")
     if prefix is None and dry_run:
-        raise click.UsageError("--dry-run is for --prefix and --all")
+        raise click.UsageError("--dry-run needs --prefix or --all")
     with place.reader() if dry_run else place.writer() as kv:
         if prefix is None:
             kv.delete(str(key))

@@ -1,4 +1,4 @@
-"""``kvengine namespace``: make, show, rename and delete namespaces."""
+"""``kvengine namespace``: create, list, rename and delete namespaces."""
 
 import json
 import re
@@ -22,9 +22,9 @@ def namespace() -> None:
 @click.argument("title", type=utf8)
 @json_option
 def create(data: str, title: str, as_json: bool) -> None:
-    """Create a namespace with this TITLE and print its id.
+    """Create a namespace titled TITLE and print its id.
 
-    The database is created if there is none. If the title is taken, the exit code is 4.
+    The database is created if it does not exist. If the title is taken, the exit code is 4.
     """
     with kvengine.open(data) as db:
         made = db.create_namespace(title)
@@ -33,11 +33,11 @@ def create(data: str, title: str, as_json: bool) -> None:
         return
     write_text(made.id)
     binding = json.dumps({"binding": _binding(title), "id": made.id})
-    message(f"for the kv_namespaces of a wrangler configuration: {binding}")
+    message(f"add this to kv_namespaces in your wrangler configuration: {binding}")
 
 
 def _binding(title: str) -> str:
-    """Return a name for a variable of a Worker."""
+    """Return a variable name for the binding of a Worker."""
     name = re.sub(r"[^A-Za-z0-9_]", "_", title)
     return name if re.match("[A-Za-z_]*[A-Za-z]", name) else "KV"
 
@@ -55,10 +55,8 @@ def list_namespaces(data: str) -> None:
 @data_option
 @click.argument("title", type=utf8, required=False)
 @click.argument("new_title", type=utf8, metavar="[NEW_TITLE]", required=False)
-@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, instead of TITLE.")
-@click.option(
-    "--new-name", type=utf8, metavar="NEW_TITLE", help="The new title, instead of NEW_TITLE."
-)
+@click.option("--namespace-id", type=utf8, metavar="ID", help="The namespace's id; replaces TITLE.")
+@click.option("--new-name", type=utf8, metavar="NEW_TITLE", help="Same as the argument NEW_TITLE.")
 def rename(
     data: str,
     title: str | None,
@@ -68,11 +66,11 @@ def rename(
 ) -> None:
     """Rename the namespace TITLE to NEW_TITLE. Its id and its keys stay the same."""
     if (new_title is None) == (new_name is None):
-        raise click.UsageError("give the new title once: as NEW_TITLE or with --new-name")
+        raise click.UsageError("give the new title exactly once: as NEW_TITLE or with --new-name")
     place = _place(data, title, namespace_id)
     with kvengine.open(data, create=False) as db:
         renamed = db.rename(place.find(db), str(new_name if new_title is None else new_title))
-    message(f"the namespace {renamed.id} has the title {renamed.title!r} now")
+    message(f"renamed namespace {renamed.id} to {renamed.title!r}")
 
 
 @namespace.command()
@@ -84,31 +82,31 @@ def rename(
     "option",
     type=utf8,
     metavar="TITLE",
-    help="Its title, instead of TITLE.",
+    help="Same as the argument TITLE.",
 )
-@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, instead of TITLE.")
+@click.option("--namespace-id", type=utf8, metavar="ID", help="The namespace's id; replaces TITLE.")
 @yes_option
 def delete(
     data: str, title: str | None, option: str | None, namespace_id: str | None, yes: bool
 ) -> None:
     """Delete the namespace TITLE and all its keys, after confirmation.
 
-    It disappears at once. Its keys are then removed from disk; if that is interrupted, it
-    resumes when the database is next opened for writing.
+    The namespace disappears at once. Then its keys are removed from disk; if that is
+    interrupted, it resumes the next time the database is opened for writing.
     """
     if title is not None and option is not None:
-        raise click.UsageError("give the title once: as TITLE or with --namespace")
+        raise click.UsageError("give the title only once: as TITLE or with --namespace")
     place = _place(data, option if title is None else title, namespace_id)
     with place.reader() as kv:
         found = kv.id
     confirm(f"Delete the namespace {place.title or found!r} and all its keys?", yes)
     with kvengine.open(data, create=False) as db:
         db.delete(Place(data, None, found).find(db))
-        message(f"deleted the namespace {found}")
+        message(f"deleted namespace {found}")
         db.wait_for_removals()
 
 
 def _place(data: str, title: str | None, namespace_id: str | None) -> Place:
     if title is None and namespace_id is None:
-        raise click.UsageError("give one of TITLE and --namespace-id")
+        raise click.UsageError("give exactly one of TITLE and --namespace-id")
     return place_of(data, title, namespace_id)

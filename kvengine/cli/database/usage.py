@@ -1,4 +1,4 @@
-"""``kvengine usage``: what was used in a month, and what it costs."""
+"""``kvengine usage``: the usage of a month, and its price."""
 
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ PRICES_BYTES_MAX = 1 << 20
 @data_option
 @click.option("--namespace", "title", type=utf8, metavar="TITLE", help="Only this namespace.")
 @click.option("--namespace-id", type=utf8, metavar="ID", help="Only the namespace with this id.")
-@click.option("--month", metavar="YYYY-MM", help="The month, UTC.  [default: the present one]")
+@click.option("--month", metavar="YYYY-MM", help="The month, in UTC.  [default: this month]")
 @click.option(
     "--prices", type=InputFile(), metavar="FILE", help="A JSON object of prices; see PriceTable."
 )
@@ -34,8 +34,8 @@ def usage(
 ) -> None:
     """Print the usage of a month, and its price at Workers KV.
 
-    A process that writes keeps its counts every few seconds; what it counted since is not
-    shown. Processes that only read keep none.
+    A process that has the database open for writing saves its counts every few seconds, so
+    the newest may be missing. Read-only processes save no counts.
     """
     table = _table(prices)
     with kvengine.open(data, read_only=True) as db:

@@ -1,4 +1,4 @@
-"""``kvengine watch``: print the changes of a namespace as they come."""
+"""``kvengine watch``: print the changes of a namespace as they happen."""
 
 import click
 
@@ -22,16 +22,16 @@ from kvengine.namespace.results import KeyChange
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Stop after so many seconds without a change.  [default: never]",
+    help="Stop after this many seconds without a change.  [default: never]",
 )
 @json_option
 def watch(
     place: Place, prefix: str, after: int | None, timeout: float | None, as_json: bool
 ) -> None:
-    """Print changes as they come: version, "put" or "delete", key, until interrupted.
+    """Print changes as they happen, until interrupted: version, "put" or "delete", key.
 
-    With --json, each line holds the value, the metadata and the expiration too. "--after 0"
-    begins with what the log still has.
+    With --json, each line also has the value, the metadata and the expiration. "--after 0"
+    starts with the oldest change still in the log.
     """
     with place.reader() as kv:
         answer, escape = output(), on_terminal()

@@ -14,11 +14,11 @@ from kvengine.cli.text import json_line
 def backup(data: str, target: str, as_json: bool) -> None:
     """Make a consistent copy of the store in the new folder TARGET.
 
-    The copy is a store of its own. With --json, the version it holds is printed.
+    The copy is an independent store. With --json, print its version.
     """
     with open_reader(data) as store, progress_bar("backup") as progress:
         version = store.backup(target, progress=progress)
     if as_json:
         output().write(json_line({"target": target, "version": version}))
     else:
-        message(f"copied everything up to version {version} to {target}")
+        message(f"copied the store to {target}, as of version {version}")

@@ -1,4 +1,4 @@
-"""``kvengine compact``: give back the space of overwritten and deleted records."""
+"""``kvengine compact``: reclaim the space of overwritten and deleted records."""
 
 import click
 
@@ -11,9 +11,10 @@ from kvengine.cli.text import size_text
 @data_option
 @folder_argument
 def compact(data: str, folder: str | None) -> None:
-    """Rewrite the store without records that nobody can read anymore.
+    """Rewrite the store without overwritten, deleted and expired records.
 
-    A store in use compacts itself; this is for one that is not, and does no harm beside others.
+    A store in use compacts itself. This command is for one that is not in use; running it beside
+    other processes is safe.
     """
     with open_writer(folder or data) as store:
         before = store.stats()

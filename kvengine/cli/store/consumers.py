@@ -1,4 +1,4 @@
-"""``kvengine consumers``: who follows the log under a name, and how far they are."""
+"""``kvengine consumers``: list or remove the named consumers of the log."""
 
 import click
 
@@ -13,12 +13,12 @@ from kvengine.cli.text import json_line
 @click.option("--remove", metavar="NAME", help="Remove this consumer.")
 @json_option
 def consumers(data: str, remove: str | None, as_json: bool) -> None:
-    """Print named consumers: name, position, and how many versions the store is ahead."""
+    """Print named consumers: name, position, and how many versions they are behind."""
     with open_reader(data) as store:
         found = store.consumers()
         if remove is not None:
             if remove not in [info.name for info in found]:
-                raise CommandFailed(f"there is no consumer {remove!r}")
+                raise CommandFailed(f"consumer {remove!r} does not exist")
             store.consumer(remove).remove()
             return
         answer = output()

@@ -23,8 +23,8 @@ from kvengine.errors import KeyNotFound
 def get(data: str, key: str, as_hex: bool, as_json: bool) -> None:
     """Write the value of KEY to standard output, byte for byte.
 
-    If the key is absent, the exit code is 3. With --json, everything stored under the key is
-    printed; a field that is not UTF-8 text is named with "_base64" at its end.
+    If the key is absent, the exit code is 3. With --json, print everything stored under the key;
+    a field that is not UTF-8 is encoded in base64, and "_base64" is added to its name.
     """
     name = key_bytes(key, as_hex)
     with open_reader(data) as store:

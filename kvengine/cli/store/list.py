@@ -20,7 +20,7 @@ from kvengine.cli.text import entry_fields, json_line, printable
 @click.command(name="list")
 @data_option
 @click.option("--prefix", default="", metavar="KEY", help="Only keys with this prefix.")
-@click.option("--start-after", metavar="KEY", help="Only keys that come after this one.")
+@click.option("--start-after", metavar="KEY", help="Only keys after this one.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N keys.")
 @click.option("--reverse", is_flag=True, help="Last key first.")
 @click.option("--values", is_flag=True, help="Print the value too, after a tab (-0: after a NUL).")
@@ -38,10 +38,10 @@ def list_keys(
     null: bool,
     as_json: bool,
 ) -> None:
-    """Print keys in byte order, one on each line.
+    """Print keys in byte order, one per line.
 
-    On a terminal, control characters are escaped; elsewhere keys are printed as they are.
-    Use -0 for keys that may hold line breaks, and --json for values that may hold anything.
+    On a terminal, control characters are escaped; elsewhere keys are printed unchanged.
+    Use -0 if keys may contain line breaks, and --json if values may contain arbitrary bytes.
     """
     start = key_bytes(prefix, as_hex, "--prefix")
     after = None if start_after is None else key_bytes(start_after, as_hex, "--start-after")
@@ -54,7 +54,7 @@ def list_keys(
 
 
 class _Shape:
-    """How a key, or a key with its value, becomes a line."""
+    """Formats a key, or a key with its value, as a line."""
 
     def __init__(self, *, as_hex: bool, as_json: bool, values: bool, null: bool) -> None:
         self._as_hex, self._as_json, self._values = as_hex, as_json, values

@@ -1,4 +1,4 @@
-"""``kvengine promote``: make a store of its own of a replica whose source is gone."""
+"""``kvengine promote``: turn a replica whose source is lost into a writable store."""
 
 import click
 
@@ -8,18 +8,16 @@ from kvengine.cli.output import message
 
 
 @click.command()
-@click.option(
-    "--partial", is_flag=True, help="Even if it holds only some of the keys of its source."
-)
+@click.option("--partial", is_flag=True, help="Promote even a replica of only some keys.")
 @data_option
 @folder_argument
 def promote(data: str, folder: str | None, partial: bool) -> None:
-    """Turn a replica into a writable store that follows nothing.
+    """Turn a replica into an independent, writable store.
 
     Use this when the source is lost; the source is not contacted. Changes after the printed
-    version never reached the replica. Make sure that nobody writes to the source any more,
-    and close the replica's Follower first.
+    version did not reach the replica. First make sure that nothing writes to the source
+    any more, and close the replica's Follower.
     """
     path = folder or data
     version = kvengine.promote(path, partial=partial)
-    message(f"the replica in {path} is a store of its own now; it holds version {version}")
+    message(f"promoted the replica in {path} to an independent store, at version {version}")

@@ -26,7 +26,7 @@ from kvengine.options import DURABILITIES, Durability
 @data_option
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option("--file", "source", type=InputFile(), help="Take the value from this file.")
+@click.option("--file", "source", type=InputFile(), help="Read the value from this file.")
 @hex_option
 @click.option("--metadata", default="", metavar="TEXT", help="Metadata, stored with the value.")
 @click.option(
@@ -61,9 +61,9 @@ def put(
     durability: Durability | None,
     as_json: bool,
 ) -> None:
-    """Store VALUE under KEY. With "-" as VALUE, take the bytes of standard input.
+    """Store VALUE under KEY. If VALUE is "-", read standard input.
 
-    The store is created if there is none. With --json, the new version is printed.
+    The store is created if it does not exist. With --json, print the new version.
     """
     contents = _contents(value, source)
     deadline = _deadline(expires_at, ttl)
@@ -85,7 +85,7 @@ def _contents(value: str | None, source: BinaryIO | None) -> bytes:
     if source is not None and value is None:
         return read_value(source)
     if value is None or source is not None:
-        raise click.UsageError('give one of VALUE, "-" and --file')
+        raise click.UsageError('give exactly one of VALUE, "-" and --file')
     return read_value(standard_input()) if value == "-" else key_bytes(value, False, "VALUE")
 
 
@@ -93,7 +93,7 @@ def _deadline(expires_at: float | None, ttl: float | None) -> float | None:
     if ttl is None:
         return expires_at
     if expires_at is not None:
-        raise click.UsageError("give one of --expires-at and --ttl")
+        raise click.UsageError("give only one of --expires-at and --ttl")
     if not 0 < ttl < math.inf:  # NaN is outside too
         raise InvalidRequest(f"--ttl must be a number of seconds above 0, not {ttl}")
     return SystemClock().time() + ttl

@@ -8,7 +8,7 @@ import kvengine
 from kvengine.cli.arguments import data_option, json_option
 from kvengine.cli.failures import ExitCode
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.text import damage_fields, json_line
+from kvengine.cli.text import counted, damage_fields, json_line
 
 
 @click.command()
@@ -18,8 +18,8 @@ from kvengine.cli.text import damage_fields, json_line
 def salvage(data: str, target: str, as_json: bool) -> None:
     """Copy every intact record of the store to a new store in TARGET.
 
-    The damaged store is left as it is. If something had to be left behind, the exit code
-    is 6, and each place is named.
+    The damaged store is not changed. If any bytes could not be recovered, each place is
+    printed, and the exit code is 6.
     """
     with progress_bar("salvage") as progress:
         report = kvengine.salvage(data, target, progress=progress)
@@ -30,8 +30,8 @@ def salvage(data: str, target: str, as_json: bool) -> None:
         for damage in report.lost_ranges:
             message(str(damage))
         message(
-            f"kept {report.kept:,} records in {target}; "
-            f"left {len(report.lost_ranges):,} places behind"
+            f"copied {counted(report.kept, 'record')} to {target}; "
+            f"skipped {counted(len(report.lost_ranges), 'damaged range')}"
         )
     if report.lost_ranges:
         sys.exit(ExitCode.DAMAGED)

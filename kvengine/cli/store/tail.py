@@ -1,4 +1,4 @@
-"""``kvengine tail``: print changes in the order in which they were made."""
+"""``kvengine tail``: print changes, oldest first."""
 
 from collections.abc import Iterable
 
@@ -20,12 +20,12 @@ BATCH = 1000  # changes that are printed, and then acknowledged
     "--after",
     type=click.IntRange(min=0),
     metavar="VERSION",
-    help="Begin after this version.  [default: 0, or where the consumer is]",
+    help="Start after this version.  [default: 0, or the consumer's position]",
 )
 @click.option(
     "--consumer",
     metavar="NAME",
-    help="Start at the position of this consumer, and save the new one in the store.",
+    help="Start at the position of this consumer, and save its new position.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Wait for more changes, until interrupted.")
 @null_option
@@ -35,14 +35,14 @@ def tail(
 ) -> None:
     """Print changes, oldest first: version, "put" or "delete", key.
 
-    With --json, each line holds the value, the metadata and the expiry too. Of a key that
-    was changed more than once, compaction keeps only the newest change.
+    With --json, each line also has the value, the metadata and the expiration. Compaction
+    keeps only the newest change of each key.
     """
     if consumer is not None and after is not None:
-        raise click.UsageError("give one of --after and --consumer")
+        raise click.UsageError("give only one of --after and --consumer")
     with open_reader(data) as store:
         answer = output()
-        escape = on_terminal()  # also between NULs: a terminal obeys what a key says
+        escape = on_terminal()  # also with -0: a terminal would obey control characters in a key
         named = None if consumer is None else store.consumer(consumer)
         for batch in _batches(store, after or 0, named, follow):
             for change in batch:

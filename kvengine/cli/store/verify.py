@@ -1,4 +1,4 @@
-"""``kvengine verify``: read every byte of a store and say what is damaged."""
+"""``kvengine verify``: read every byte of a store and report damage."""
 
 import sys
 
@@ -16,10 +16,10 @@ from kvengine.cli.text import damage_fields, json_line, size_text
 @folder_argument
 @json_option
 def verify(data: str, folder: str | None, as_json: bool) -> None:
-    """Read the whole store and check it. Damage gives exit code 6.
+    """Read and check the whole store. If it is damaged, the exit code is 6.
 
-    Nothing is changed, and the store may be in use. What is damaged can be left behind
-    with "kvengine salvage".
+    Nothing is changed, and the store may be in use. To copy the intact records of a damaged
+    store, use "kvengine salvage".
     """
     with progress_bar("verify") as progress:
         report = kvengine.verify(folder or data, progress=progress)

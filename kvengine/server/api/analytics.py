@@ -1,16 +1,16 @@
-"""POST /client/v4/graphql: what was used, in the form of Cloudflare's GraphQL analytics.
+"""POST /client/v4/graphql: usage, as Cloudflare's GraphQL analytics reports it.
 
 Two data sets (developers.cloudflare.com/kv/observability/metrics-analytics):
 kvOperationsAdaptiveGroups with requests and latencies by date, action and namespace, and
-kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts are those of the
-library's metering.  Latencies are those that the server has measured since it began, of all
-namespaces together, and shown for today.
+kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts come from the library's
+metering.  Latencies are those measured since the server started, over all namespaces; they are
+reported for today.
 
 Invariants:
 
-* A token sees the namespaces that it may read, and no others.
-* What a query asks for is bounded before it is validated: analytics_query.py.
-* Rows are grouped by the dimensions that are asked for, and by nothing else.
+* A token sees only the namespaces that it may read.
+* The size of a query is limited before it is validated: analytics_query.py.
+* Rows are grouped by exactly the dimensions that the query selects.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Analytics:
         """Answer a query.
 
         Raises:
-            ApiError: the body is no query.
+            ApiError: the body is not a query.
         """
         text = f"a query has at most {BODY_BYTES_MAX} bytes"
         asked = await json_of(request, BODY_BYTES_MAX, text)
@@ -216,7 +216,7 @@ def bounds(chosen: dict[str, Any], today: date) -> tuple[date, date]:
     """Return the first and the last day that a filter leaves.
 
     Raises:
-        InvalidRequest: something in it is no date.
+        InvalidRequest: a bound is not a date.
     """
     first, last = today - timedelta(days=DAYS_MAX), today
     for name, text in chosen.items():
@@ -226,7 +226,7 @@ def bounds(chosen: dict[str, Any], today: date) -> tuple[date, date]:
         try:
             day = date.fromisoformat(str(text)[:10])
         except ValueError:
-            raise InvalidRequest(f"{name} must begin with a date like 2026-11-23") from None
+            raise InvalidRequest(f"{name} must start with a date such as 2026-11-23") from None
         if how in ("", "geq", "gt"):
             first = max(first, day + timedelta(days=how == "gt"))
         if how in ("", "leq", "lt"):
@@ -270,7 +270,7 @@ def page(rows: list[dict[str, Any]], given: dict[str, Any]) -> list[dict[str, An
     """
     limit = given.get("limit")
     if limit is not None and limit < 1:
-        raise InvalidRequest(f"a limit is a number from 1 on, not {limit}")
+        raise InvalidRequest(f"limit must be at least 1, not {limit}")
     return ordered(rows, given.get("orderBy"))[: min(limit or ROWS_MAX, ROWS_MAX)]
 
 
@@ -280,7 +280,7 @@ def ordered(rows: list[dict[str, Any]], order: Any) -> list[dict[str, Any]]:
     for text in reversed(list(order or ())):
         name, _, way = text.rpartition("_")
         if way not in ("ASC", "DESC"):
-            raise InvalidRequest(f"orderBy has names with _ASC or _DESC, not {text[:40]!r}")
+            raise InvalidRequest(f"orderBy names must end in _ASC or _DESC, not {text[:40]!r}")
         found.sort(key=lambda row: _value(row, name), reverse=way == "DESC")
     return found
 
@@ -291,4 +291,4 @@ def _value(row: dict[str, Any], name: str) -> Any:
         return row[outer][inner]
     if name in row["dimensions"]:
         return row["dimensions"][name]
-    raise InvalidRequest(f"orderBy can't have {name[:40]!r}: it is not asked for")
+    raise InvalidRequest(f"can't order by {name[:40]!r}: the query does not select it")

@@ -1,9 +1,9 @@
-"""What an analytics query may ask for, counted before it is validated.
+"""Limits the size of an analytics query before it is validated.
 
 Invariants:
 
-* The work is bounded by what is counted here, whatever aliases, fragments and directives a query
-  repeats: validation compares fields in pairs, and each data set reads a month of every namespace.
+* The counts bound the work, however often a query repeats aliases, fragments and directives:
+  validation compares fields in pairs, and each data set reads a month of every namespace.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def checked(schema: GraphQLSchema, query: str) -> tuple[DocumentNode | None, lis
     except GraphQLError as error:
         return None, [error.formatted]
     except RecursionError:
-        return None, [{"message": "the query is too deep"}]
+        return None, [{"message": "the query is nested too deeply"}]
     errors = validate(schema, document, max_errors=5)
     return (None, [error.formatted for error in errors]) if errors else (document, None)
 
@@ -85,8 +85,8 @@ class Asked:
             or self.sets > SETS_MAX
         ):
             raise GraphQLError(
-                f"a query has at most {DEPTH_MAX} levels, {FIELDS_MAX} fields, {SETS_MAX} data "
-                f"sets and {DIRECTIVES_MAX} directives"
+                f"a query can have at most {DEPTH_MAX} levels, {FIELDS_MAX} fields, {SETS_MAX} "
+                f"data sets and {DIRECTIVES_MAX} directives"
             )
         selections = getattr(node, "selection_set", None)
         for one in () if selections is None else selections.selections:

@@ -2,13 +2,14 @@
 
     POST /v1/db/METHOD      POST /v1/ns/ID/METHOD      body and answer: client/packing.py
 
-The body has [arguments, named arguments], the answer what the method returns.  A method that gives
-an iterator is answered with a stream: 4 bytes of size and a message with an item, again and again;
-a size of 0 is a heartbeat, and [] as a message the end, [error] the end with an error.
+The body is [arguments, named arguments]; the response is what the method returns.  A method that
+returns an iterator is answered with a stream of messages, each with one item and preceded by 4
+bytes of size.  Size 0 is a heartbeat; the message [] ends the stream, and [error] ends it with an
+error.
 
 Invariants:
 
-* What is not listed here can't be called.
+* Methods that are not listed here can't be called.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Forwarder:
             logger.info("a request could not be forwarded: %s", type(error).__name__)
             if writes and not isinstance(error, httpx.ConnectError):
                 await self._wrote(request, None)
-            return unavailable(request, "the primary can't be reached")
+            return unavailable(request, "can't reach the primary")
         try:
             if writes and (answer.status_code not in NOTHING_CHANGED or _lost(request, answer)):
                 await self._wrote(request, _version(answer))
@@ -114,7 +114,7 @@ class Forwarder:
             raise
         if answer.status_code not in KNOWN_STATUSES:
             await answer.aclose()
-            return unavailable(request, "the primary answers with a status that HTTP does not have")
+            return unavailable(request, "the primary responded with an invalid HTTP status")
         return Response(
             answer.status_code,
             content,
@@ -139,7 +139,7 @@ class Forwarder:
                     request.take(DOWNLOADS)
                     return passed_on(bytes(found), pieces, request, None)
         except httpx.HTTPError as error:
-            raise UpstreamUnavailable("the primary did not answer to its end") from error
+            raise UpstreamUnavailable("the primary's response broke off") from error
         await answer.aclose()
         return bytes(found)
 
@@ -167,7 +167,7 @@ class Forwarder:
         try:
             await self._after_write(request, version)
         except KvError as error:
-            logger.warning("copies here may be older than a write just made: %s", error)
+            logger.warning("cached copies may be older than a write just forwarded: %s", error)
 
     async def aclose(self) -> None:
         """Close the connections."""

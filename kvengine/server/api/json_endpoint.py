@@ -61,7 +61,7 @@ class JsonEndpoint:
             if is_long or answer is None:
                 await self._token(request)
                 status = 404 if is_long else 405
-                return error(status, f"{request.method} is not for this path")
+                return error(status, f"method {request.method} is not allowed here")
             request.action = "admin"
             return await answer(request)
         except Refused as refusal:
@@ -69,7 +69,7 @@ class JsonEndpoint:
         except KvError as failed:
             return error(status_of(failed), str(failed))
         except OSError as failed:
-            return error(500, f"the server's disk: {type(failed).__name__}")
+            return error(500, f"disk error on the server: {type(failed).__name__}")
 
     async def _token(self, request: Request, namespace_id: str | None = None) -> Token:
         principal = await self._backend.admit(
@@ -116,7 +116,7 @@ class JsonEndpoint:
         month = request.query.get("month") or None
         db = self._backend.database
         if namespace_id is None and token.namespaces is not None:
-            raise Refused(403, "this token reads some namespaces: name one with ?namespace=ID")
+            raise Refused(403, "this token is limited to some namespaces: add ?namespace=ID")
         used = await db._runner.run(lambda: db._inner.usage(namespace_id, month=month))
         return Response.json(used_as_json(used, with_bill=namespace_id is None))
 
@@ -124,17 +124,18 @@ class JsonEndpoint:
         namespace_id = decoded(request.raw_parts[2]) or ""
         request.namespace_id = namespace_id
         token = await self._token(request, namespace_id)
-        asked = await json_of(request, BODY_BYTES_MAX, f"send at most {BODY_BYTES_MAX} bytes")
+        text = f"the body can have at most {BODY_BYTES_MAX} bytes"
+        asked = await json_of(request, BODY_BYTES_MAX, text)
         if (
             not isinstance(asked, dict)
             or not isinstance(asked.get("prefix"), str)
             or not isinstance(asked.get("dry_run"), bool)
         ):
-            raise InvalidRequest('send a JSON object such as {"prefix": "a/", "dry_run": true}')
+            raise InvalidRequest('the body must be like {"prefix": "a/", "dry_run": true}')
         dry_run = asked["dry_run"]
         request.action = "list" if dry_run else "delete"
         if not token.allows(namespace_id, write=not dry_run):
-            raise Refused(403, "this token may not write here")
+            raise Refused(403, "this token may not write to this namespace")
         db = self._backend.database
 
         def run() -> int:

@@ -77,8 +77,8 @@ class LogEndpoint:
             try:
                 source = CountedSource(store, write)
                 _send_log(source, write, after, uuid, follow)
-            except (KvError, OSError) as error:  # the stream ends early, which says it
-                logger.info("a reader of the log is left: %s", error)
+            except (KvError, OSError) as error:  # the client sees that the stream ends early
+                logger.info("stopped sending the log to a reader: %s", error)
 
         request.take(LOGS)
         await request.drain()
@@ -90,11 +90,11 @@ class LogEndpoint:
     async def fetch(self, request: Request) -> Response:
         """Answer questions."""
         request.action = "fetch"
-        body = await request.body(WANTS_BYTES_MAX, "{size} bytes of questions are too many")
+        body = await request.body(WANTS_BYTES_MAX, "a fetch request of {size} bytes is too large")
         try:
             (wants,) = await asyncio.to_thread(lambda: [*codec.frames(reader(body), Kind.WANTS)])
         except (ProtocolError, ValueError) as error:
-            raise InvalidRequest(f"these are no questions: {error}") from None
+            raise InvalidRequest(f"the body is not a valid fetch request: {error}") from None
         primary = self._backend.database._inner._primary_for_edges()
         loop = asyncio.get_running_loop()
         fetched = _answers(primary, wants)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ class LogEndpoint:
         try:
             hold_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
         except ValueError:
-            raise InvalidRequest("hold must be a number of seconds") from None
+            raise InvalidRequest("hold must be a number of seconds, such as 30") from None
         request.take(NEWS)
         await request.drain()
         primary = self._backend.database._inner._primary_for_edges()
@@ -146,7 +146,7 @@ class LogEndpoint:
                     return
                 news = told.result()
                 if isinstance(news, Exception):
-                    logger.info("an edge hears no more: %s", news)
+                    logger.info("stopped sending changes to an edge: %s", news)
                     return
                 yield codec.encode_news(news._replace(waited=asked + news.waited), number)
                 number += 1
@@ -239,5 +239,5 @@ def whole(query: dict[str, str], name: str, default: int | None) -> int:
         return default
     version = None if text is None else version_said(text)
     if version is None or version >= VERSION_LIMIT:
-        raise InvalidRequest(f"{name} must be a version")
+        raise InvalidRequest(f"{name} must be a version, a whole number of at least 0")
     return version

@@ -1,8 +1,8 @@
-"""The OpenAPI 3.1 document of the server: what its REST API takes and answers.
+"""The OpenAPI 3.1 document of the server's REST API.
 
 Invariants:
 
-* Each call of `rest/endpoint.py` is in it, and nothing else under its path; a test compares both.
+* It describes exactly the calls of `rest/endpoint.py`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Schema = dict[str, Any]
 
 
 def document() -> Schema:
-    """Return the document, as JSON has it."""
+    """Return the document as a JSON object."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "kvengine",
             "version": kvengine.__version__,
-            "description": "Workers KV, as Cloudflare's REST API v4 has it. Headers kv-version and "
+            "description": "Cloudflare's REST API v4 for Workers KV. The header kv-version and "
             "the options if_version, delimiter, reverse and start_after are additions.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -32,14 +32,14 @@ def document() -> Schema:
         "paths": {
             BASE: {"get": _list_namespaces(), "post": _create()},
             SPACE: {
-                "get": _call("get namespace", "Show a namespace.", _envelope(_ref("Namespace"))),
+                "get": _call("get namespace", "Read a namespace.", _envelope(_ref("Namespace"))),
                 "put": _rename(),
                 "delete": _call("remove namespace", "Delete a namespace.", _envelope({})),
             },
             f"{SPACE}/keys": {"get": _list_keys()},
             f"{SPACE}/values/{{key}}": _values(),
             f"{SPACE}/metadata/{{key}}": {
-                "get": _call("get metadata", "Show a key's metadata.", _envelope({}), [_KEY])
+                "get": _call("get metadata", "Read a key's metadata.", _envelope({}), [_KEY])
             },
             f"{SPACE}/bulk": {"put": _bulk_put(), "delete": _bulk_delete("DELETE")},
             f"{SPACE}/bulk/get": {"post": _bulk_get()},
@@ -54,7 +54,7 @@ def document() -> Schema:
 
 
 async def openapi_endpoint(request: Request) -> Response:
-    """Answer with the document."""
+    """Respond with the document."""
     request.action = "health"
     return Response.json(document())
 
@@ -72,19 +72,19 @@ def _path(name: str, text: str, **more: Any) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema, "description": text}
 
 
-_KEY = _path("key", "Percent-encoded UTF-8, also its slashes; at most 512 bytes.", maxLength=512)
+_KEY = _path("key", "Percent-encoded UTF-8, slashes included; at most 512 bytes.", maxLength=512)
 _NAMESPACE = _path("namespace_id", "32 hex digits.")
-_ACCOUNT = _path("account_id", "Of the server.")
+_ACCOUNT = _path("account_id", "The server's account id.")
 _WHOLE = {"type": "integer"}
 _REFUSAL: Schema = {
     "description": "Why the request was refused.",
     "content": {"application/json": {"schema": _ref("Failure")}},
 }
 _TIMES = [
-    _query("expiration", _WHOLE, "When the key ends: seconds since 1970."),
-    _query("expiration_ttl", _WHOLE, "In how many seconds it ends; this one counts."),
+    _query("expiration", _WHOLE, "When the key expires, in seconds since 1970."),
+    _query("expiration_ttl", _WHOLE, "Seconds until it expires; overrides expiration."),
 ]
-_IF_VERSION = _query("if_version", _WHOLE, "Only if the key has this version; 0: is absent.")
+_IF_VERSION = _query("if_version", _WHOLE, "Only if the key has this version; 0: if it is absent.")
 _SCHEMAS: Schema = {
     "Namespace": {
         "type": "object",
@@ -191,18 +191,18 @@ def _list_namespaces() -> Schema:
         _query(
             "page",
             {**_WHOLE, "minimum": 1, "maximum": 10**15},
-            "From 1; one behind the last is empty.",
+            "Starts at 1; a page past the last one is empty.",
         ),
-        _query("per_page", {**_WHOLE, "minimum": 1, "maximum": 1000}, "20 unless it is given."),
+        _query("per_page", {**_WHOLE, "minimum": 1, "maximum": 1000}, "Default: 20."),
         _query("order", order, "By what."),
         _query("direction", direction, "Which way."),
     ]
-    return _call("list namespaces", "Show the namespaces.", answer, parameters)
+    return _call("list namespaces", "List namespaces.", answer, parameters)
 
 
 def _create() -> Schema:
     answer = _envelope(_ref("Namespace"))
-    return _call("create namespace", "Make a namespace.", answer, body=_json(_ref("Title")))
+    return _call("create namespace", "Create a namespace.", answer, body=_json(_ref("Title")))
 
 
 def _rename() -> Schema:
@@ -215,12 +215,12 @@ def _list_keys() -> Schema:
     answer = _envelope({"type": "array", "items": _ref("Key")}, info)
     text = {"type": "string"}
     parameters = [
-        _query("limit", {**_WHOLE, "minimum": 10, "maximum": 1000}, "1,000 unless it is given."),
+        _query("limit", {**_WHOLE, "minimum": 10, "maximum": 1000}, "Default: 1,000."),
         _query("prefix", text, "Only keys with this prefix."),
-        _query("cursor", text, "Of the page before."),
-        _query("start_after", text, "Only keys behind this one."),
-        _query("delimiter", text, "Show keys that have it as folders, in result_info."),
-        _query("reverse", {"type": "boolean"}, "The last key first."),
+        _query("cursor", text, "Cursor from the previous page."),
+        _query("start_after", text, "Only keys after this one."),
+        _query("delimiter", text, "Group keys that contain it into folders, in result_info."),
+        _query("reverse", {"type": "boolean"}, "Return keys in descending order."),
     ]
     return _call("list keys", "Show keys.", answer, parameters)
 
@@ -236,9 +236,9 @@ def _values() -> Schema:
     body = {**octets, "multipart/form-data": {"schema": form}}
     done = _envelope({})
     return {
-        "get": _call("get value", "Show a value.", value, [_KEY]),
+        "get": _call("get value", "Read a value.", value, [_KEY]),
         "head": _call(
-            "look at value", "Show a value's headers.", {"description": "It is there."}, [_KEY]
+            "look at value", "Read a value's headers.", {"description": "The key exists."}, [_KEY]
         ),
         "put": _call("put value", "Write a value.", done, [_KEY, *_TIMES, _IF_VERSION], body),
         "delete": _call("remove key", "Delete a key.", done, [_KEY, _IF_VERSION]),
@@ -248,7 +248,7 @@ def _values() -> Schema:
 def _bulk_put() -> Schema:
     pairs = {"type": "array", "maxItems": 10_000, "items": _ref("Pair")}
     return _call(
-        "bulk put keys", "Write pairs, all or none.", _envelope(_ref("Bulk")), body=_json(pairs)
+        "bulk put keys", "Write many pairs atomically.", _envelope(_ref("Bulk")), body=_json(pairs)
     )
 
 
@@ -274,4 +274,4 @@ def _bulk_get() -> Schema:
         },
     }
     found = {"type": "object", "required": ["values"], "properties": {"values": {"type": "object"}}}
-    return _call("bulk get keys", "Show values.", _envelope(found), body=_json(asked))
+    return _call("bulk get keys", "Read many values.", _envelope(found), body=_json(asked))

@@ -1,4 +1,4 @@
-"""The endpoint under /v1/tokens: tokens for who may administer.
+"""The endpoint under /v1/tokens: token management, for admin tokens.
 
 GET     /v1/tokens          all, as {"tokens": [...]}
 POST    /v1/tokens          JSON with name, namespaces, write, admin, expires_in_s, rate;
@@ -59,18 +59,18 @@ class TokenEndpoint:
                     gone = await asyncio.to_thread(store.revoke, token_id)
                     return Response.json({"token": asdict(gone)})
         except KeyNotFound:
-            return Response.json({"error": "there is no token with this id"}, 404)
+            return Response.json({"error": "no token has this id"}, 404)
         except KvError as error:
             status = error.status if isinstance(error, LimitExceeded) else 400
             return Response.json({"error": str(error)}, status)
-        return Response.json({"error": f"{request.method} is not for this path"}, 405)
+        return Response.json({"error": f"method {request.method} is not allowed here"}, 405)
 
     async def _options(self, request: Request) -> dict[str, Any]:
-        text = "a token's description has at most 65536 bytes"
+        text = "the body can have at most 65536 bytes"
         found = await json_of(request, BODY_BYTES_MAX, text)
         if not isinstance(found, dict) or "name" not in found or set(found) - FIELDS:
             names = ", ".join(sorted(FIELDS))
-            raise InvalidRequest(f"send a JSON object with a name, and of {names} what you need")
+            raise InvalidRequest(f"the body must be a JSON object with a name and any of {names}")
         return found
 
 

@@ -70,7 +70,7 @@ class V1Endpoint:
         except KvError as error:
             response = Response.json(encode_error(error), status_of(error))
         except OSError as error:
-            said = KvError(f"the server's disk: {type(error).__name__}")
+            said = KvError(f"disk error on the server: {type(error).__name__}")
             response = Response.json(encode_error(said), 500)
         store = self._backend.database._inner.store
         response.headers = [
@@ -96,7 +96,7 @@ class V1Endpoint:
             case ["ns", str(namespace_id), str(method)]:
                 return await self._namespace(request, namespace_id, method)
         await self._admit(request, None, Call("read"), any_namespace=True)
-        return _nothing("there is nothing here")
+        return _nothing("not found")
 
     async def _admit(
         self, request: Request, namespace_id: str | None, call: Call, *, any_namespace: bool = False
@@ -123,11 +123,11 @@ class V1Endpoint:
         request.action = "edge"
         if request.method != "POST":
             return _wrong_method("POST")
-        body = await request.body(REPORT_BYTES_MAX, "{size} bytes of an edge are too many")
+        body = await request.body(REPORT_BYTES_MAX, "an edge's report of {size} bytes is too large")
         try:
             report = unpack(body)
         except (ProtocolError, TypeError, ValueError) as error:
-            raise InvalidRequest(f"this is not a report of an edge: {error}") from None
+            raise InvalidRequest(f"invalid report of an edge: {error}") from None
         self._live.told(name, report)
         return Response(200, pack(None), [BINARY])
 
@@ -141,9 +141,10 @@ class V1Endpoint:
                 request, packing.json_of(body), lambda: unpack(body, loads), body
             )
         except (ProtocolError, TypeError, ValueError) as error:
-            raise InvalidRequest(f"the body is not [arguments, named]: {error}") from None
+            text = f"the body must be [arguments, named arguments]: {error}"
+            raise InvalidRequest(text) from None
         if not isinstance(args, list) or not isinstance(named, dict):
-            raise InvalidRequest("the body is not [arguments, named]")
+            raise InvalidRequest("the body must be [arguments, named arguments]")
         return args, named
 
     async def _run(self, call: Callable[[], bytes]) -> Response:
@@ -168,7 +169,7 @@ class V1Endpoint:
         args, named = await self._arguments(request)
         key = named.get("key", args[0] if args else None)
         if call.writes_key and not self._backend.key_writes.take(namespace_id, str(key)):
-            raise Refused(429, "a key can be written once a second", 1)
+            raise Refused(429, "a key can be written only once per second", 1)
         db = self._backend.database._inner
         if method in calls.NAMESPACE_STREAMS:
             namespace = await self._found(namespace_id)
@@ -224,7 +225,7 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
         (title,) = args
         wanted = [info for info in db.namespaces() if title in (info.title, info.id)]
         if not wanted and token.namespaces is None:
-            raise AccessDenied("the token does not allow to make a namespace, and there is none")
+            raise AccessDenied("no such namespace, and the token may not create one")
         found = db.namespace_by_id(wanted[0].id) if wanted else None
     if found is None or not token.allows(found.id, write=False):
         raise NamespaceNotFound(str(args[0]))

@@ -67,7 +67,7 @@ class WorkerdEndpoint:
             write = request.action in ("write", "delete")
             await self._backend.admit(request, namespace_id, write=write)
             if account not in (None, self._backend.account):
-                raise Refused(403, "this server holds another account")
+                raise Refused(403, "this server belongs to another account")
             return await self._answer(request, namespace_id, rest)
         except Refused as error:
             return refusal(error.status, error.why, error.retry_after_s)
@@ -103,7 +103,7 @@ class WorkerdEndpoint:
     async def _own(self, namespace_id: str) -> Namespace:
         found = await self._backend.namespace(namespace_id)
         if isinstance(found, EdgeNamespace):
-            raise UpstreamUnavailable("an edge does not answer this itself")
+            raise UpstreamUnavailable("an edge can't answer this request itself")
         return found
 
     async def _get(self, request: Request, namespace_id: str, key: str) -> Response:
@@ -169,7 +169,7 @@ def where(request: Request) -> tuple[str | None, str, list[bytes]]:
     if header is not None:
         return None, header.decode("ascii", "replace"), parts
     if len(parts) < PREFIX_PARTS:
-        raise InvalidRequest("a path begins with /workerd/{account}/{namespace}")
+        raise InvalidRequest("the path must begin with /workerd/{account}/{namespace}")
     account, namespace_id = (part.decode("ascii", "replace") for part in parts[1:PREFIX_PARTS])
     return account, namespace_id, parts[PREFIX_PARTS:]
 

@@ -50,10 +50,10 @@ async def values_of(
 
 
 async def _asked(request: Request) -> dict[str, Any]:
-    text = f"a request has at most {BODY_BYTES_MAX} bytes"
+    text = f"the body can have at most {BODY_BYTES_MAX} bytes"
     asked: Any = await json_of(request, BODY_BYTES_MAX, text)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
-        raise InvalidRequest('send a JSON object such as {"keys": ["a", "b"]}')
+        raise InvalidRequest('the body must be an object such as {"keys": ["a", "b"]}')
     return asked
 
 

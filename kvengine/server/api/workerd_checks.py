@@ -10,7 +10,7 @@ from kvengine.namespace.limits import ILLEGAL_KEYS, Limits
 
 
 def check_key(key: str, limits: Limits) -> None:
-    """Refuse what is no key, in the words of this protocol."""
+    """Refuse an invalid key, with the error text of this protocol."""
     if key == "":
         raise InvalidRequest("Key names must not be empty")
     if key in ILLEGAL_KEYS:

@@ -137,10 +137,11 @@ class Access:
             wait_s = max(1, math.ceil(principal.allowance.wait_s))
             raise Refused(429, "too many requests with this token", wait_s)
         if admin and not principal.token.admin:
-            raise Refused(403, "this token may not administer the server")
+            raise Refused(403, "this requires an admin token")
         allows = any_namespace or principal.token.allows(namespace_id, write=write)
         if not admin and not allows:
-            raise Refused(403, f"this token may not {'write' if write else 'read'} here")
+            what = "write to" if write else "read"
+            raise Refused(403, f"this token may not {what} this namespace")
         return principal
 
     def is_still(self, principal: Principal) -> bool:

@@ -55,7 +55,7 @@ class CopiedRecords:
             UpstreamUnavailable: the primary does not answer, or too many requests wait for it.
         """
         if self._waiting >= WAITING_MAX:
-            raise UpstreamUnavailable("the primary is slow, and many requests wait for it")
+            raise UpstreamUnavailable("too many requests are waiting for the primary")
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Any] = loop.create_future()
 
@@ -73,7 +73,7 @@ class CopiedRecords:
             async with asyncio.timeout(PATIENCE_S):
                 shown: Shown | Exception = await told
         except TimeoutError:
-            raise UpstreamUnavailable("the primary does not say whose token this is") from None
+            raise UpstreamUnavailable("can't check the token: no answer from the primary") from None
         finally:
             self._waiting -= 1
         if isinstance(shown, Exception):

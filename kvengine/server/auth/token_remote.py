@@ -28,9 +28,7 @@ class RemoteTokens:
     def __init__(self, url: str) -> None:
         secret = os.environ.get("KVENGINE_TOKEN")
         if not secret:
-            raise InvalidRequest(
-                "--url needs a token that may administer the server, in KVENGINE_TOKEN"
-            )
+            raise InvalidRequest("--url needs an admin token of the server in KVENGINE_TOKEN")
         headers = {"Authorization": bearer(secret)}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
 
@@ -66,7 +64,7 @@ class RemoteTokens:
             where = self._http.base_url
             raise UpstreamUnavailable(f"can't reach the server at {where}: {error}") from error
         except ValueError as error:
-            raise KvError("the server answered without JSON; is the URL right?") from error
+            raise KvError("the server did not respond with JSON; check the URL") from error
         if answer.is_success:
             return dict(found)
         if answer.status_code == httpx.codes.NOT_FOUND:

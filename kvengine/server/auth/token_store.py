@@ -58,7 +58,7 @@ class TokenStore:
         """
         check_description(name, namespaces, write, admin, expires_in_s, rate)
         if admin and namespaces is not None:
-            raise InvalidRequest("a token that may administer can't be bound to namespaces")
+            raise InvalidRequest("an admin token can't be limited to namespaces")
         ids = None if namespaces is None else tuple(self._id_of(one) for one in namespaces)
         now = int(self._db.clock.time())
         token = Token(
@@ -113,7 +113,7 @@ def check_description(
         InvalidRequest: a name is too long, or a number outside its range.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:
-        raise InvalidRequest(f"a token's name is a string of 1 to {NAME_CHARS_MAX} characters")
+        raise InvalidRequest(f"a token's name must be a string of 1 to {NAME_CHARS_MAX} characters")
     for what, value in (("write", write), ("admin", admin)):
         if not isinstance(value, bool):
             raise InvalidType(f"{what} must be true or false, not {_shown(value)}")
@@ -126,14 +126,14 @@ def check_description(
         )
     if expires_in_s is not None:
         if isinstance(expires_in_s, bool) or not isinstance(expires_in_s, int):
-            raise InvalidType(f"expires_in_s must be whole seconds, not {_shown(expires_in_s)}")
+            raise InvalidType(f"expires_in_s must be an integer, not {_shown(expires_in_s)}")
         if not 0 < expires_in_s < 1 << 40:
             raise InvalidRequest(
-                f"expires_in_s must be seconds from 1 on, not {_shown(expires_in_s)}"
+                f"expires_in_s must be at least 1 second, not {_shown(expires_in_s)}"
             )
     if rate is not None:
         if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-            raise InvalidType(f"rate must be requests a second, not {_shown(rate)}")
+            raise InvalidType(f"rate must be a number of requests per second, not {_shown(rate)}")
         if not 0 < rate < 1e9:
             raise InvalidRequest(f"rate must be above 0 and below 1e9, not {_shown(rate)}")
 

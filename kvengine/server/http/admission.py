@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from kvengine.server.http.messages import Request
 
 # Each of these has a thread, or connections, of its own kind: none can take another's.
-REQUESTS = "requests under way"
+REQUESTS = "requests in progress"
 WATCHES = "streams of changes"
 LOGS = "readers of the log"
-NEWS = "edges that listen"
-UPLOADS = "large bodies on their way to the primary"
-DOWNLOADS = "large answers on their way from the primary"
-MEMORY = "bytes of bodies and of large answers in memory"
+NEWS = "connected edges"
+UPLOADS = "large uploads to the primary"
+DOWNLOADS = "large downloads from the primary"
+MEMORY = "bytes of request bodies and large responses in memory"
 DISK = "bytes of bodies in temporary files"
 WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
 UPLOADS_MAX, DOWNLOADS_MAX = 64, 128

@@ -98,7 +98,7 @@ class App:
             except ClientLeft:
                 return
             except Exception:
-                logger.exception("%s: an answer failed", request.surface)
+                logger.exception("%s: internal error while answering a request", request.surface)
                 if response is not None and response.close is not None:
                     await response.close()
                 response = Response.text(500, "Internal Server Error")

@@ -27,14 +27,14 @@ def refusal(request: Request) -> Response | None:
     is_foreign = origin is not None and origin.decode("latin-1").partition("://")[2] != host
     if is_foreign or site not in OWN_SITES:
         return Response.json(
-            {"error": "pages of other sites may not use a server without tokens"}, 403
+            {"error": "cross-origin requests are refused by a server without tokens"}, 403
         )
     is_workerd = request.header(b"kv-namespace") is not None or request.raw_parts[:1] == [
         b"workerd"
     ]
     if not is_workerd and not is_own(host):
         return Response.json(
-            {"error": "a server without tokens is called localhost or 127.0.0.1"}, 403
+            {"error": "a server without tokens accepts only localhost or 127.0.0.1 as Host"}, 403
         )
     return None
 

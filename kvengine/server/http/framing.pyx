@@ -66,7 +66,7 @@ cdef class Body:
         """Return the data of the body among bytes that came; `used` of them belong to it.
 
         Raises:
-            ValueError: they are no body.
+            ValueError: the bytes are not a valid body.
             OverflowError: extensions or trailers are too long.
         """
         cdef const char *source = PyBytes_AS_STRING(data)
@@ -99,7 +99,7 @@ cdef class Body:
         return found[:length]
 
     cdef int _step(self, unsigned char c) except -1:
-        """Take a byte that is no data."""
+        """Take a byte of the framing."""
         cdef int value
         if self.state == FIRST_DIGIT or self.state == SIZE:
             value = hex_digit(c)

@@ -44,7 +44,7 @@ def temporary() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        said = f"a large body can't wait in a temporary file: {error.strerror}"
+        said = f"can't store a large body in a temporary file: {error.strerror}"
         raise StorageFull(said) from error
 
 

@@ -85,7 +85,7 @@ def check_shape(text: bytes) -> int:
     values, depth = measure(text)
     if values > VALUES_MAX or depth > DEPTH_MAX:
         raise LimitExceeded(
-            f"JSON has at most {VALUES_MAX} values and {DEPTH_MAX} brackets in each other", 413
+            f"JSON can have at most {VALUES_MAX} values and {DEPTH_MAX} levels of nesting", 413
         )
     return values
 

@@ -117,7 +117,7 @@ def unix_socket(path: str) -> socket.socket:
     """
     left = identity(path)
     if left is None and os.path.lexists(path):
-        raise OSError(errno.EEXIST, "the path exists and is not a socket; it was not removed")
+        raise OSError(errno.EEXIST, "the path exists and is not a socket; remove it or use another")
     if left is not None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PROBE_S)
@@ -129,9 +129,9 @@ def unix_socket(path: str) -> socket.socket:
             except FileNotFoundError:
                 pass
             except (TimeoutError, BlockingIOError):  # its queue is full
-                raise OSError(errno.EADDRINUSE, "another process listens there") from None
+                raise OSError(errno.EADDRINUSE, "another process is listening there") from None
             else:
-                raise OSError(errno.EADDRINUSE, "another process listens there")
+                raise OSError(errno.EADDRINUSE, "another process is listening there")
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # who may read the data folder may connect, from the first moment
     try:

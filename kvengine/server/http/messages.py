@@ -92,7 +92,7 @@ class Request:
             try:
                 pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX)
             except ValueError:
-                raise InvalidRequest(f"a query has at most {FIELDS_MAX} fields") from None
+                raise InvalidRequest(f"a query can have at most {FIELDS_MAX} fields") from None
             self._query = dict(pairs)
         return self._query
 
@@ -121,7 +121,7 @@ class Request:
         self._has_begun, size = True, 0
         if (self.content_length or 0) > DRAIN_BYTES_MAX:
             self._is_read = self.is_endless = True
-            raise LimitExceeded(f"a body has at most {DRAIN_BYTES_MAX} bytes", 413)
+            raise LimitExceeded(f"a body can have at most {DRAIN_BYTES_MAX} bytes", 413)
         while not self._is_read:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -131,7 +131,7 @@ class Request:
             size += len(message.get("body", b""))
             if size > DRAIN_BYTES_MAX:
                 self._is_read = self.is_endless = True
-                raise LimitExceeded(f"a body has at most {DRAIN_BYTES_MAX} bytes", 413)
+                raise LimitExceeded(f"a body can have at most {DRAIN_BYTES_MAX} bytes", 413)
             if message.get("body"):
                 yield message["body"]
 

@@ -49,10 +49,8 @@ def encoded_target(piece: bytes) -> bytes:
 
 
 NO_HTTP = refusal(400, "Bad Request", "Invalid HTTP request received.")
-TOO_SLOW = refusal(408, "Request Timeout", "The request came too slowly.")
+TOO_SLOW = refusal(408, "Request Timeout", "The request was sent too slowly.")
 TOO_LONG = refusal(414, "URI Too Long", "The path and the query are too long.")
-TOO_LARGE = refusal(431, "Request Header Fields Too Large", "The head of the request is too large.")
-UNKNOWN_CODING = refusal(
-    501, "Not Implemented", "The only transfer coding that this server knows is chunked."
-)
-TOO_MANY = refusal(503, "Service Unavailable", "There are too many connections.", "retry-after: 1")
+TOO_LARGE = refusal(431, "Request Header Fields Too Large", "The request headers are too large.")
+UNKNOWN_CODING = refusal(501, "Not Implemented", "The only supported transfer coding is chunked.")
+TOO_MANY = refusal(503, "Service Unavailable", "Too many connections.", "retry-after: 1")

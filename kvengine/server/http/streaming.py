@@ -166,7 +166,7 @@ class Writing:
     def _take(self, coming: Coroutine[Any, Any, str | None]) -> None:
         why = self._wait_for(coming)
         if why is not None:
-            raise UpstreamUnavailable(f"this reader is too slow: {why}")
+            raise UpstreamUnavailable(f"the client reads too slowly: {why}")
 
     def __call__(self, data: bytes) -> None:
         """Take a piece; wait until there is room for it.

@@ -109,7 +109,7 @@ class Arrivals:
         told = self._told.get(name)
         if told is None:
             if len(self._told) >= EDGES_MAX:
-                raise InvalidRequest(f"there are {EDGES_MAX} edges already")
+                raise InvalidRequest(f"too many edges: at most {EDGES_MAX}")
             told = self._told[name] = Told(position, position, now, figures)
         newest = told.reached[-1].version if told.reached else told.first
         for version, ago_s in reached:
@@ -175,21 +175,21 @@ def checked(name: str, report: Any) -> tuple[int, list[tuple[int, float]], dict[
         InvalidRequest: it is something else.
     """
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        raise InvalidRequest(f"an edge's name has 1 to {NAME_CHARS_MAX} printable characters")
+        raise InvalidRequest(f"an edge's name must be 1 to {NAME_CHARS_MAX} printable characters")
     if not isinstance(report, dict):
-        raise InvalidRequest("an edge tells an object with its position")
+        raise InvalidRequest("an edge's report must be an object with its position")
     position, reached = report.get("position"), report.get("reached", [])
     if not _is_count(position):
         raise InvalidRequest("an edge's position must be a version")
     if not isinstance(reached, list) or len(reached) > REACHED_AT_ONCE:
-        raise InvalidRequest(f"reached must be a list of at most {REACHED_AT_ONCE}")
+        raise InvalidRequest(f"reached must be a list of at most {REACHED_AT_ONCE} items")
     for one in reached:
         if not (isinstance(one, list) and len(one) == 2 and _is_reached(one[0], one[1], position)):
             raise InvalidRequest("reached must hold [version, seconds ago], up to the position")
     figures = {figure: report.get(figure, 0) for figure in FIGURES}
     for figure, value in figures.items():
         if not _is_count(value):
-            raise InvalidRequest(f"{figure} must be a whole number from 0 on")
+            raise InvalidRequest(f"{figure} must be a whole number of at least 0")
     return position, [(version, float(ago_s)) for version, ago_s in reached], figures
 
 

@@ -1,10 +1,10 @@
-"""Endpoints for who watches over servers: /health, /ready, /version.  They need no token.
+"""Health checks: /health, /ready, /version.  They need no token.
 
 Invariants:
 
-* /health says that the process answers; /ready that it can do its work: the database is open and
-  takes what it is there for, its folder is still there, an edge has heard from its primary.
-* What goes wrong in the background holds up no request: /ready tells of it, with status 200.
+* /health answers if the process does.  /ready answers 200 if it can do its work: the database is
+  open and usable, its folder still exists, an edge has reached its primary.
+* A failure in the background does not block requests: /ready reports it, with status 200.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Ready:
     async def __call__(self, request: Request) -> Response:
         """Answer 200, or 503 and why not."""
         request.action = "health"
-        why = "the server stops" if self.is_leaving else self.why_not()
+        why = "the server is shutting down" if self.is_leaving else self.why_not()
         if why is not None:
             return Response.json({"ready": False, "why": why}, 503)
         warning = self.warning()
@@ -59,7 +59,7 @@ class Ready:
             return None
         store = db._inner.store
         if store.background_error is not None:
-            return f"background work fails, and is tried again: {store.background_error}"
+            return f"background work failed and will be retried: {store.background_error}"
         if store.directory.folder is None:  # in memory
             return None
         if not os.path.lexists(store.path):
@@ -79,10 +79,10 @@ class Ready:
             return None if db._inner.tier.begun else "the edge has not reached its primary yet"
         store = db._inner.store
         if store.refusal is not None:
-            return f"the store takes no writes: {store.refusal}"
+            return f"the store is read-only: {store.refusal}"
         try:
             _ = store.version
             store.directory.check_present()
         except (KvError, OSError) as error:
-            return f"the store can't be used: {error}"
+            return f"the store is not usable: {error}"
         return None

@@ -1,4 +1,4 @@
-"""/metrics: the figures in the form of Prometheus.
+"""/metrics: figures in Prometheus' text format.
 
 Invariants:
 
@@ -42,7 +42,7 @@ class Collector:
         yield requests
         times = HistogramMetricFamily(
             "kvengine_request_duration_seconds",
-            "Time to answer, without the network; surface hot: reads answered on the fast path.",
+            "Time to answer, without the network; surface hot: reads served by the fast path.",
             labels=["surface", "action"],
         )
         for kind, found in sorted(self._figures.all_times().items()):
@@ -53,7 +53,7 @@ class Collector:
             times.add_metric(list(kind), buckets, found.total_s)
         yield times
         yield GaugeMetricFamily(
-            "kvengine_connections", "Connections that are open.", self._figures.connections
+            "kvengine_connections", "Open connections.", self._figures.connections
         )
         for name, value in self._figures.of_database().items():
             yield GaugeMetricFamily(f"kvengine_{name}", name.replace("_", " ") + ".", value)

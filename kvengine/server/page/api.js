@@ -15,7 +15,7 @@ export class Failed extends Error {
 export const setToken = (token) => sessionStorage.setItem(NAME, token);
 export const forgetToken = () => sessionStorage.removeItem(NAME);
 
-/** Ask; an answer that is a failure is thrown, with what the server said of it. */
+/** Send a request; throw a failed response, with the server's message. */
 export async function ask(method, path, { body, signal, type } = {}) {
   const headers = {};
   const token = sessionStorage.getItem(NAME);
@@ -45,7 +45,7 @@ async function reason(response) {
 
 const json = async (method, path, options) => (await ask(method, path, options)).json();
 
-/** Learn what the token allows. */
+/** Find out what the token allows. */
 export async function me() {
   const found = await json("GET", "/v1/me");
   account = found.account;
@@ -63,7 +63,7 @@ export const createNamespace = async (title) => (await json("POST", base(), send
 export const renameNamespace = (id, title) => json("PUT", `${base()}/${id}`, send({ title }));
 export const deleteNamespace = (id) => json("DELETE", `${base()}/${id}`);
 
-/** Parse JSON; a number that JavaScript would write otherwise stays as it is, if the browser can. */
+/** Parse JSON; keep the spelling of numbers that JavaScript would change, if the browser can. */
 export function parse(text) {
   return JSON.parse(text, (_, value, context) => {
     const isExact = typeof value !== "number" || String(value) === (context?.source ?? String(value));
@@ -103,7 +103,7 @@ export async function value(id, key, most) {
   return { bytes: found, size: length, version: response.headers.get("kv-version") };
 }
 
-/** Return what a list shows of one key, or undefined if it is gone. */
+/** Return the list entry of one key, or undefined if the key is gone. */
 export async function entry(id, key) {
   const found = await keys(id, { prefix: key, limit: 10 });
   return found.keys.find((one) => one.name === key);

@@ -16,14 +16,14 @@ export function h(tag, properties = {}, ...children) {
 
 export const find = (id) => document.getElementById(id);
 
-/** Tell the person at the page something; screen readers say it too. */
+/** Show a message to the user; screen readers announce it. */
 export function say(text, isError = false) {
   const said = find("said");
   said.textContent = text;
   said.className = isError ? "error" : "";
 }
 
-/** Return a listener that tells what went wrong instead of throwing it away. */
+/** Return a listener that shows errors instead of dropping them. */
 export function careful(action) {
   return async (event) => {
     event?.preventDefault?.();
@@ -35,7 +35,7 @@ export function careful(action) {
   };
 }
 
-/** Ask before something is done; answers true or false. */
+/** Ask for confirmation; resolves to true or false. */
 export function confirmed(title, text, verb) {
   const dialog = find("dialog");
   return new Promise((resolve) => {
@@ -57,7 +57,7 @@ export function confirmed(title, text, verb) {
 
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 
-/** Return a number of bytes as people say it. */
+/** Return a number of bytes in a readable unit. */
 export function bytes(count) {
   let unit = 0;
   while (count >= 1024 && unit < UNITS.length - 1) {

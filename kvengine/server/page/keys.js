@@ -29,7 +29,7 @@ export class KeysView {
     const form = h("form", { hidden: !this.mayMake, onsubmit: careful(async () => {
       const made = await api.createNamespace(title.value);
       title.value = "";
-      say(`The namespace ${made.title} was made.`);
+      say(`Created namespace ${made.title}.`);
       location.hash = `#/keys/${made.id}`;
     }) }, h("label", {}, "New namespace ", title), h("button", {}, "Create"));
     return h("aside", { "aria-label": "Namespaces" }, h("h2", {}, "Namespaces"), this.list, form);
@@ -57,7 +57,7 @@ export class KeysView {
     const found = this.namespaces.find((one) => one.id === id);
     if (!found) {
       if (this.namespaces.length) location.replace(`#/keys/${this.namespaces[0].id}`);
-      else this.title.textContent = "There is no namespace yet";
+      else this.title.textContent = "No namespaces yet";
       return;
     }
     this.id = id;
@@ -115,7 +115,7 @@ export class KeysView {
     this.cursor = "";
     await this.next();
     if (!this.rows.children.length) {
-      this.rows.append(h("tr", {}, h("td", { colSpan: 3, class: "empty" }, "No keys here.")));
+      this.rows.append(h("tr", {}, h("td", { colSpan: 3, class: "empty" }, "No keys.")));
     }
   }
 
@@ -171,9 +171,9 @@ export class KeysView {
   async removePrefix() {
     const prefix = this.prefixBox.value;
     const count = await api.deletePrefix(this.id, prefix, true);
-    const what = prefix ? `beginning with “${prefix}”` : "of this namespace: the prefix is empty";
+    const what = prefix ? `that begin with “${prefix}”` : "in this namespace (the prefix is empty)";
     if (!count) {
-      say(`There are no keys ${what}.`);
+      say(`No keys ${what}.`);
       return;
     }
     const question = `This deletes ${keyCount(count)} ${what}. It can't be undone.`;
@@ -186,10 +186,10 @@ export class KeysView {
 
   async removeNamespace() {
     const { title, keys } = this.namespaces.find((one) => one.id === this.id);
-    const question = `This deletes ${title} with its ${keyCount(keys)}. It can't be undone.`;
+    const question = `This deletes ${title} and its ${keyCount(keys)}. It can't be undone.`;
     if (!await confirmed("Delete namespace", question, `Delete ${title}`)) return;
     await api.deleteNamespace(this.id);
-    say(`The namespace ${title} was deleted.`);
+    say(`Deleted namespace ${title}.`);
     location.hash = "#/keys";
   }
 }

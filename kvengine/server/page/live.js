@@ -28,16 +28,16 @@ export class LiveView {
     section.replaceChildren(
       h("h2", {}, "Requests"),
       table(["", "#per second", "#total", "#p50", "#p90", "#p99"], this.rates), this.hits,
-      h("figure", {}, h("figcaption", {}, "Reads per second, the last minute"), this.chart),
+      h("figure", {}, h("figcaption", {}, "Reads per second, last minute"), this.chart),
       ...(seesAll ? [
         h("h2", {}, "Edges"),
-        table(["Edge", "#Version", "#Lag", "#Lag, versions", "#Last change took", "#Hit ratio", "#Copies"],
+        table(["Edge", "#Version", "#Lag", "#Lag, versions", "#Last change took", "#Hit ratio", "#Cache"],
           this.edges),
-        h("h2", {}, "Changes, and how long each took to arrive"),
+        h("h2", {}, "Changes, and their time to reach each edge"),
         h("table", {}, h("thead", {}, this.changeHead), this.changes),
-        h("p", { class: "note" }, "From the write at the primary until the primary heard that the ",
-          "edge has it: the return trip is included."),
-      ] : [h("p", {}, "This token sees some namespaces only; edges carry all of them.")]));
+        h("p", { class: "note" }, "Measured from the write at the primary until the edge's report of it ",
+          "reached the primary, so the return trip is included."),
+      ] : [h("p", {}, "Edges and changes are shown only for tokens that can read all namespaces.")]));
   }
 
   async show() {
@@ -113,7 +113,7 @@ export class LiveView {
     }));
     const reads = now.requests.read - window.requests.read;
     const ratio = reads ? `${(100 * (now.hot - window.hot) / reads).toFixed(1)} %` : "no reads";
-    this.hits.textContent = `Hit ratio (reads answered at once from memory, last ${WINDOW_S} s): ${ratio}. `
+    this.hits.textContent = `Hit ratio (reads served from memory, last ${WINDOW_S} s): ${ratio}. `
       + `Failed requests: ${number(now.failed)}. Version ${number(line.version)}.`;
   }
 
@@ -130,7 +130,7 @@ export class LiveView {
       `${(600 * (1 - (end - time) / KEPT_S)).toFixed(1)},${(78 - 74 * rate / most).toFixed(1)}`);
     const line = document.createElementNS(SVG, "polyline");
     line.setAttribute("points", places.join(" "));
-    this.chart.setAttribute("aria-label", `at most ${number(Math.round(most))} reads a second`);
+    this.chart.setAttribute("aria-label", `at most ${number(Math.round(most))} reads per second`);
     this.chart.replaceChildren(line);
   }
 
@@ -149,7 +149,7 @@ export class LiveView {
         ...cells.map((text) => h("td", { class: "number" }, text)));
     });
     this.edges.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td",
-      { colSpan: 7, class: "empty" }, "No edge has reported yet. Start one: kvengine serve --upstream URL"))]));
+      { colSpan: 7, class: "empty" }, "No edges connected. Start one: kvengine serve --upstream URL"))]));
   }
 
   drawChanges(line, names) {

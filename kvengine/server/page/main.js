@@ -36,7 +36,7 @@ async function begin() {
     if (error.status !== 401) throw error;
     find("sign-in").hidden = false;
     find("token").focus();
-    if (sessionStorage.length) say("The server does not know this token.", true);
+    if (sessionStorage.length) say("This token is not valid.", true);
     api.forgetToken();
     return;
   }

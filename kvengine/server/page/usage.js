@@ -15,7 +15,7 @@ export class UsageView {
     const form = h("form", { class: "row", onsubmit: careful(() => this.show()) },
       h("label", {}, "Month (UTC) ", this.month));
     section.replaceChildren(...(seesAll ? [form, this.found]
-      : [h("p", {}, "Usage is shown to tokens that may read all namespaces.")]));
+      : [h("p", {}, "Usage is shown only for tokens that can read all namespaces.")]));
   }
 
   async show() {
@@ -23,7 +23,7 @@ export class UsageView {
     const used = await api.usage(this.month.value);
     const total = `$${used.bill.total}`;
     this.found.replaceChildren(
-      h("h2", {}, `What Workers KV would cost for ${used.month}: `, h("strong", { id: "total" }, total)),
+      h("h2", {}, `Price at Workers KV for ${used.month}: `, h("strong", { id: "total" }, total)),
       rows(["", "#used", "#included", "#amount"], used.bill.lines.map((line) =>
         [line.what, number(Number(line.used)), number(Number(line.included)),
           `$${Number(line.amount).toFixed(2)}`])),

@@ -36,7 +36,7 @@ export class ValuePanel {
   facts() {
     const { found, key } = this;
     const size = found.bytes.length < found.size
-      ? `${bytes(found.size)}, of which the first ${bytes(found.bytes.length)} are shown`
+      ? `${bytes(found.size)}, first ${bytes(found.bytes.length)} shown`
       : bytes(found.size);
     const ends = key.expiration ? `expires ${moment(key.expiration)} UTC` : "does not expire";
     return `${size}; version ${found.version ?? "unknown"}; ${ends}`;
@@ -68,14 +68,14 @@ export class ValuePanel {
     const isWhole = this.found.bytes.length === this.found.size;
     const edit = h("button", { type: "button", id: "edit", disabled: text === null || !isWhole,
       onclick: () => this.edit(text) }, "Edit");
-    if (edit.disabled) edit.title = "Only whole texts can be edited here.";
+    if (edit.disabled) edit.title = "Only complete text values can be edited here.";
     return h("div", { class: "row" }, edit,
       h("button", { type: "button", id: "delete", class: "danger",
         onclick: careful(() => this.remove()) }, "Delete"),
       h("button", { type: "button", onclick: () => this.close() }, "Close"));
   }
 
-  /** Show a form for a key that there is not yet. */
+  /** Show a form for a new key. */
   fresh(id, prefix) {
     Object.assign(this, {
       id, key: { name: prefix }, found: { version: 0 }, isOpen: true, back: document.activeElement,
@@ -117,7 +117,7 @@ export class ValuePanel {
         described = api.parse(metadata.value);
       } catch (error) {
         metadata.focus();
-        throw new Error(`The metadata is not JSON: ${error.message}`);
+        throw new Error(`Invalid JSON in the metadata: ${error.message}`);
       }
     }
     // A text area has only line feeds; a value that was not changed keeps its own line ends.
@@ -129,10 +129,10 @@ export class ValuePanel {
       });
     } catch (error) {
       if (error.status !== 412) throw error;
-      throw new Error(this.found.version === 0 ? "There is a key with this name already."
-        : "Somebody else has written this key meanwhile. Open it again to see what.");
+      throw new Error(this.found.version === 0 ? "A key with this name already exists."
+        : "This key has changed in the meantime. Open it again to see the new value.");
     }
-    say(`${name.value} was written.`);
+    say(`Saved ${name.value}.`);
     this.close();
     await this.changed();
   }
@@ -141,7 +141,7 @@ export class ValuePanel {
     const { name } = this.key;
     if (!await confirmed("Delete key", `This deletes “${name}”. It can't be undone.`, "Delete")) return;
     await api.remove(this.id, name);
-    say(`${name} was deleted.`);
+    say(`Deleted ${name}.`);
     this.close();
     await this.changed();
   }

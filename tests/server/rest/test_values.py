@@ -180,7 +180,7 @@ def test_options(server: Running, query: str, expected: tuple[int, int] | None) 
         ({"value": "v"}, None),
         ({"metadata": "1"}, "no part"),
         ({}, "no part"),
-        ({"value": "v", "other": "x"}, "parts of the form"),
+        ({"value": "v", "other": "x"}, "may only have the parts"),
         ({"value": "v", "metadata": "{"}, "must be JSON"),
         ({"value": "v", "metadata": "NaN"}, "must be JSON"),
         ({"value": "v", "metadata": json.dumps("x" * 1022)}, "x" * 1022),

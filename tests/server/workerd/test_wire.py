@@ -126,7 +126,7 @@ def test_reasons(server: Running, line: str, headers: Any, size: int, reason: st
         ({"keys": ["a"], "cacheTtl": "29"}, "400 Invalid cache_ttl of 29. Cache TTL must be at least 30."),
         ({"keys": ["text"], "type": "json"}, "400 At least one of the requested keys corresponds to a non-json value"),
         ({"keys": ["b1", "b2"]}, "413 Total size of request exceeds the limit of 25MB"),
-        ([], '400 send a JSON object such as {"keys": ["a", "b"]}'),
+        ([], '400 the body must be an object such as {"keys": ["a", "b"]}'),
     ],
 )  # fmt: skip
 def test_reasons_of_bulk(server: Running, body: Any, reason: str) -> None:
@@ -161,7 +161,7 @@ def test_who_may_not(server: Running) -> None:
     other = server.exchange(
         f"GET /workerd/other/{here}/k?urlencoded=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
     )
-    assert other.startswith(b"HTTP/1.1 403 this server holds another account")
+    assert other.startswith(b"HTTP/1.1 403 this server belongs to another account")
 
 
 def test_one_write_a_second() -> None:

@@ -2,9 +2,9 @@
 
 Invariants:
 
-* A bulk call is written whole or not at all; what is wrong is said before anything is written.
-* A body of up to 100 MB waits in a temporary file and is read item by item; the memory that a bulk
-  write takes is that of its batch, and only one large one is at work at a time.
+* A bulk call is atomic; errors are found before anything is written.
+* A body of up to 100 MB is spooled to a temporary file and read item by item.  A bulk write uses
+  the memory of its batch, and only one large one runs at a time.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ async def spool(request: Request, file: Any, most: int) -> int:
             with temporary():
                 file.write(chunk)
     if size > most:
-        raise LimitExceeded(f"A bulk call has at most {most} bytes; this one has {size}.", 413)
+        raise LimitExceeded(f"A bulk call can have at most {most} bytes, not {size}.", 413)
     return size
 
 
@@ -94,13 +94,13 @@ def pairs(file: BinaryIO) -> Iterator[Any]:
     """Yield the pairs of a bulk write.
 
     Raises:
-        InvalidRequest: the body is no array of objects; what they hold is checked by the namespace.
+        InvalidRequest: the body is not an array of objects; the namespace checks their contents.
     """
     for index, item in enumerate(items(file)):
         if not isinstance(item, dict):
             raise InvalidType(f'index {index}: expected an object with "key" and "value"')
         if not isinstance(item.get("value", ""), str):
-            raise InvalidType(f"index {index}: a value must be a string")
+            raise InvalidType(f"index {index}: the value must be a string")
         # Cloudflare ignores fields that it does not know; clients rely on it (workers-sdk#1677).
         known = {name: item[name] for name in PAIR_FIELDS if name in item}
         times = {name: whole_float(item[name]) for name in TIMES if name in item}
@@ -115,7 +115,7 @@ def names(file: BinaryIO) -> Iterator[Any]:
     """Yield the keys of a bulk delete; wrangler may send {"name": key}.
 
     Raises:
-        InvalidRequest: the body is no array.
+        InvalidRequest: the body is not an array.
     """
     for item in items(file):
         yield item["name"] if isinstance(item, dict) and "name" in item else item
@@ -123,10 +123,10 @@ def names(file: BinaryIO) -> Iterator[Any]:
 
 async def get(call: Call) -> Response:
     """Answer with many values."""
-    text = f"a bulk get has at most {GET_BODY_BYTES_MAX} bytes"
+    text = f"the body of a bulk get can have at most {GET_BODY_BYTES_MAX} bytes"
     asked = await json_of(call.request, GET_BODY_BYTES_MAX, text)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):
-        raise ApiError(400, MALFORMED, 'send a JSON object such as {"keys": ["a", "b"]}')
+        raise ApiError(400, MALFORMED, 'the body must be an object such as {"keys": ["a", "b"]}')
     kind = asked.get("type", "text")
     if kind not in ("text", "json"):
         raise InvalidRequest(f'"{str(kind)[:40]}" is not a valid type. Use "json" or "text"')

@@ -2,9 +2,10 @@
 
 Invariants:
 
-* The path is split as it came and a key is decoded once: "%2F" in it is no slash, "%25" no escape.
-* A key is the rest of the path: clients that do not encode its slashes mean the same key.
-* The token is looked at before anything else, so who has none learns nothing.
+* The path is split before it is decoded, and a key is decoded once: "%2F" in it does not separate
+  parts, and "%25" does not start an escape.
+* A key is the rest of the path, so clients need not encode its slashes.
+* The token is checked before anything else: without a valid one, a client learns nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class RestEndpoint:
         request.action = "admin"
         if request.method != "POST":
             raise ApiError(
-                405, METHOD_NOT_ALLOWED, f"{request.method} is not for this path; POST is"
+                405, METHOD_NOT_ALLOWED, f"method {request.method} is not allowed here; use POST"
             )
         principal = await self._backend.admit(
             request, None, header=credentials(request), write=False, any_namespace=True
@@ -116,7 +117,7 @@ class RestEndpoint:
             raise ApiError(
                 405,
                 METHOD_NOT_ALLOWED,
-                f"{request.method} is not for this path; it takes {', '.join(methods)}",
+                f"method {request.method} is not allowed here; use {', '.join(methods)}",
             )
         operation, request.action, handler = methods[request.method]
         account = parts[3].decode("ascii", "replace")
@@ -146,7 +147,7 @@ class RestEndpoint:
             any_namespace=is_list,
         )
         if call.account != self._backend.account:
-            raise Refused(403, "this server holds another account")
+            raise Refused(403, "this server belongs to another account")
         call.principal = principal
 
 

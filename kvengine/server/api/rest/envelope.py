@@ -1,13 +1,13 @@
-"""The envelope of Cloudflare's API, and what an error is called in it.
+"""The response envelope of Cloudflare's API, and its error codes.
 
-Codes and texts are Cloudflare's, as far as they are known (research/workers-kv.md 2.3, 2.4):
-statuses of most codes are not documented, so they say what HTTP means by them.
+Codes and texts are Cloudflare's where they are known (research/workers-kv.md 2.3, 2.4).  Cloudflare
+does not document the statuses of most codes, so they follow HTTP.
 
 Invariants:
 
-* Every answer but a value is an envelope; an error never has a 2xx status, for clients look at
-  nothing else.
-* 409 is never used: the official SDKs send such a request again.
+* Every response except a value is an envelope.  An error never has a 2xx status, which is all that
+  clients check.
+* 409 is never used: the official SDKs retry such a request.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CODES = (
     (re.compile("order must"), 10043),
     (re.compile("direction must"), 10044),
     (re.compile("a title has 1 to .*has 0"), 10019),
-    (re.compile("A bulk call has"), TOO_LARGE),
+    (re.compile("A bulk call can have"), TOO_LARGE),
 )
 
 

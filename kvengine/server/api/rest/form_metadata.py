@@ -32,7 +32,7 @@ def assembled(fields: Iterable[tuple[str, bytes | bytearray]]) -> dict[str, Any]
         path = [] if match is None else re.findall(r"\[([^\[\]]*)\]", match[1])
         if not path or len(path) > DEPTH_MAX or "" in path[:-1] or path == [""]:
             raise InvalidRequest(
-                f"{name[:100]!r} is not a field of metadata; write metadata[name], "
+                f"{name[:100]!r} is not a valid metadata field; use metadata[name], "
                 "metadata[name][inner] or metadata[name][]"
             )
         try:
@@ -59,4 +59,4 @@ def _put(found: dict[str, Any], path: list[str], value: str) -> None:
 
 
 def _ambiguous(name: str) -> InvalidRequest:
-    return InvalidRequest(f"the form gives the field {name[:100]!r} of the metadata two values")
+    return InvalidRequest(f"the form has two values for the metadata field {name[:100]!r}")

@@ -73,7 +73,7 @@ class _Reader:
 
     def _bounded(self) -> None:
         if len(self._header) + len(self._value) > HEADER_BYTES_MAX:
-            raise InvalidRequest(f"a header of a part has at most {HEADER_BYTES_MAX} bytes")
+            raise InvalidRequest(f"a part's headers can have at most {HEADER_BYTES_MAX} bytes")
 
     def on_header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
@@ -93,9 +93,9 @@ class _Reader:
         elif self._name == "metadata":
             self.form.has_metadata = True
         elif self._name != "value":
-            raise InvalidRequest('the parts of the form are "value" and "metadata"')
+            raise InvalidRequest('the form may only have the parts "value" and "metadata"')
         if self.form.has_metadata and self.form.fields:
-            raise InvalidRequest('the form has "metadata" and fields of it: send one or the other')
+            raise InvalidRequest('the form has both "metadata" and metadata fields: send only one')
         self.seen.add(f"{self._name}{len(self.seen)}" if is_list_item else self._name)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -130,7 +130,7 @@ async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -
     """Take what a form holds.
 
     Raises:
-        InvalidRequest: it is no form, has no value, or something twice.
+        InvalidRequest: the form is malformed, lacks a value, or has a part twice.
     """
     reader = _Reader(form)
     names = (name for name in dir(reader) if name.startswith("on_"))

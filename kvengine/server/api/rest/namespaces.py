@@ -30,9 +30,9 @@ async def list_(call: Call) -> Response:
     page = 1 if page is None else page
     per_page = PER_PAGE if per_page is None else per_page
     if not 1 <= per_page <= PER_PAGE_MAX:
-        raise InvalidRequest(f"per_page must be from 1 to {PER_PAGE_MAX}, not {per_page}")
+        raise InvalidRequest(f"per_page must be between 1 and {PER_PAGE_MAX}, not {per_page}")
     if page < 1:
-        raise InvalidRequest(f"page must be from 1 on, not {page}")
+        raise InvalidRequest(f"page must be at least 1, not {page}")
     order: Any = query.get("order", "id")
     direction: Any = query.get("direction", "asc")
     infos = await call.backend.database.namespaces(order=order, direction=direction)
@@ -87,11 +87,11 @@ async def _info(call: Call) -> NamespaceInfo:
 
 
 async def _title(call: Call) -> str:
-    text = f"the description of a namespace has at most {BODY_BYTES_MAX} bytes"
+    text = f"the body can have at most {BODY_BYTES_MAX} bytes"
     found = await json_of(call.request, BODY_BYTES_MAX, text)
     if not isinstance(found, dict):
-        raise ApiError(400, MALFORMED, 'send a JSON object such as {"title": "..."}')
+        raise ApiError(400, MALFORMED, 'the body must be an object such as {"title": "..."}')
     if not isinstance(found.get("title"), str):
-        raise ApiError(400, 10019, 'the namespace has no "title", a string')
+        raise ApiError(400, 10019, 'the body must have a "title" that is a string')
     title: str = found["title"]
     return title

@@ -19,7 +19,7 @@ def whole(query: dict[str, str], name: str) -> int | None:
     """Return a number of a query, or None if it is not there.
 
     Raises:
-        InvalidRequest: it is no whole number.
+        InvalidRequest: it is not a whole number.
     """
     text = query.get(name)
     if text is None:

@@ -1,8 +1,8 @@
-"""Calls about who asks: what wrangler looks up when it was not told the account.
+"""Calls about the user and the account: wrangler makes them when no account is configured.
 
 Invariants:
 
-* They show the account that the token is for, and nothing of others.
+* They show only the account of the token.
 """
 
 from __future__ import annotations
