@@ -165,7 +165,10 @@ def test_delete_takes_the_output_of_a_list(run) -> None:
     ("item", "message"),
     [
         (5, 'index 1: a key must be a string, or an object with a "name", not a number'),
-        ({"key": "a"}, "index 1, key 'a': a key must be a string, or an object with a \"name\", not an"),
+        (
+            {"key": "a"},
+            "index 1, key 'a': a key must be a string, or an object with a \"name\", not an",
+        ),
         ({"name": 5}, 'index 1: a key must be a string, or an object with a "name", not an object'),
         ("", "index 1: Key name cannot be empty."),
         ({"name": ".."}, "index 1, key '..': \"..\" is not allowed as a key name."),

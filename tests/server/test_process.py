@@ -102,9 +102,9 @@ def test_a_port_in_use(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--no-auth", "--host", "0.0.0.0"), "loopback only"),
+        (("--no-auth", "--host", "0.0.0.0"), "only on loopback"),
         (("--tls-certificate", __file__), "both a certificate and its private key"),
-        (("--upstream", "http://127.0.0.1:1", "--workers", "2"), "an edge is one process"),
+        (("--upstream", "http://127.0.0.1:1", "--workers", "2"), "an edge runs in one process"),
     ],
 )
 def test_what_does_not_fit_together(data: Path, options: Any, why: str) -> None:
@@ -266,7 +266,7 @@ def test_workers(data: Path) -> None:
         assert server.process.stderr is not None
         said = server.process.stderr.read()
     for pid in killed:
-        assert f"worker process {pid} was killed by SIGKILL; another one is started" in said
+        assert f"worker process {pid} was killed by SIGKILL; starting another one" in said
     with kvengine.open(data) as db:
         assert db.namespace("default").get("after") == "v"
 
