@@ -127,7 +127,7 @@ def test_there_is_a_most() -> None:
     found = Arrivals(Clock())
     for number in range(arrivals.EDGES_MAX):
         found.told(str(number), {"position": 0})
-    with pytest.raises(InvalidRequest, match="edges already"):
+    with pytest.raises(InvalidRequest, match="too many edges"):
         found.told("one more", {"position": 0})
     found.told("0", {"position": 3})
 

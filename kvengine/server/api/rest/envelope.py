@@ -57,7 +57,7 @@ CODES = (
     (re.compile("order must"), 10043),
     (re.compile("direction must"), 10044),
     (re.compile("a title has 1 to .*has 0"), 10019),
-    (re.compile("A bulk call can have"), TOO_LARGE),
+    (re.compile("A bulk call"), TOO_LARGE),
 )
 
 
