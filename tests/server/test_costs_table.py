@@ -263,17 +263,17 @@ class Row(NamedTuple):
 CHUNKED = head("PUT", "/x", b"Transfer-Encoding: chunked", token=False)
 START = b"GET /health HTTP/1.1\r\n"
 ROWS = {
-    "bytes of a head": Row(flood(START + b"a: ", b"x")),
-    "headers": Row(flood(START, b"a: b\r\n")),
+    "bytes of request headers": Row(flood(START + b"a: ", b"x")),
+    "number of headers": Row(flood(START, b"a: b\r\n")),
     "path with its query": Row(in_turn(long_paths, allowed=(400,))),
-    "blank lines before a head": Row(flood(b"\r\n", b"\r\n")),
-    "extensions of chunks, of a body": Row(flood(CHUNKED, b"1;abcdefghijklmnop\r\nx\r\n")),
-    "trailers, of a body": Row(flood(CHUNKED + b"0\r\n", b"a:\r\n")),
+    "blank lines before a request": Row(flood(b"\r\n", b"\r\n")),
+    "chunk extensions of a body": Row(flood(CHUNKED, b"1;abcdefghijklmnop\r\nx\r\n")),
+    "trailers of a body": Row(flood(CHUNKED + b"0\r\n", b"a:\r\n")),
     "a value; a bulk call; a form": Row(
         in_turn(too_large_a_value, too_many_pairs, too_many_parts, allowed=(400, 413))
     ),
     "other bodies": Row(in_turn(other_bodies, other_bodies, allowed=(413,))),
-    "a body that is refused": Row(in_turn(unwanted, unwanted, allowed=(413,))),
+    "a refused body": Row(in_turn(unwanted, unwanted, allowed=(413,))),
     "JSON in a body": Row(
         in_turn(
             nested(b"[" + b"[" * 5_000_000 + b"]" * 5_000_000 + b"]"),
@@ -282,42 +282,42 @@ ROWS = {
         ),
         most=200,
     ),
-    "a query for analytics": Row(in_turn(query, query, allowed=(400,))),
-    "bytes that came behind a request under way": Row(behind_a_request),
+    "an analytics query": Row(in_turn(query, query, allowed=(400,))),
+    "pipelined bytes": Row(behind_a_request),
     "bytes of bodies in memory": Row(
         held(40, promised(MEBIBYTE), answers={b"100": 30, b"429": 10}), kind="small"
     ),
     "bytes of bodies in temporary files": Row(
         held(100, promised(LARGE), answers={b"100": 81, b"429": 19})
     ),
-    "large values written, and large answers held, at once": Row(large_values, most=256),
-    "time in understanding a body": Row(much_to_understand, most=256),
+    "large values being written, and large responses in memory": Row(large_values, most=256),
+    "time to parse a body": Row(much_to_understand, most=256),
     "connections": Row(from_one_address, kind="small"),
-    "requests of a token under way": Row(
+    "requests of a token in progress": Row(
         held(1100, lambda target: sized("PUT", f"{target.values}/k", 9))
     ),
     "streams of a token": Row(held(150, watch_of, answers={b"200": 100, b"429": 50})),
-    "readers of the log": Row(
+    "log readers of a token": Row(
         held(150, lambda _: head("GET", "/v1/log?follow=1"), answers={b"200": 100, b"429": 50}),
         most=1000,  # what the token may hold, and what is being made, of values of 25 MiB
     ),
-    "edges that listen for news": Row(
-        held(1010, news_of, answers={b"200": 1000, b"429": 10}), most=160
-    ),
-    "forwarded": Row(
+    "connected edges": Row(held(1010, news_of, answers={b"200": 1000, b"429": 10}), most=160),
+    "forwarded requests": Row(
         held(80, lambda target: sized("PUT", f"{target.values}/k", 5_000_000) + bytes(1_100_000)),
         most=256,
         kind="edge",
     ),
-    "requests of unknown tokens that wait for a silent primary": Row(silent_primary, kind="edge"),
-    "seconds for a head": Row(held(200, lambda _: START + b"Host:")),
-    "seconds without a byte of a body": Row(
+    "requests with unknown tokens while the primary does not answer": Row(
+        silent_primary, kind="edge"
+    ),
+    "time to send the headers": Row(held(200, lambda _: START + b"Host:")),
+    "time between two pieces of a body": Row(
         held(200, lambda target: sized("PUT", f"{target.values}/k", 9) + b"v")
     ),
-    "seconds without a byte taken of an answer": Row(
+    "time between two reads of a response": Row(
         held(40, lambda target: head("GET", f"{target.values}/large")), most=400
     ),
-    "seconds of an idle connection": Row(
+    "idle time of a connection": Row(
         held(200, lambda _: START + b"Host: x\r\n\r\n", answers={b"200": 200})
     ),
 }
