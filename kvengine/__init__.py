@@ -16,10 +16,11 @@ from kvengine.cache.memory import Cache
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.namespace import RemoteNamespace
 from kvengine.database.database import Database
-from kvengine.database.database import open_database as open  # noqa: A004
-from kvengine.database.edge import Edge, EdgeStats
+from kvengine.database.edge import Edge
 from kvengine.database.edge_namespace import EdgeNamespace, ValueRead
+from kvengine.database.edge_stats import EdgeStats
 from kvengine.database.follower import Follower
+from kvengine.database.opening import open_database as open  # noqa: A004
 from kvengine.engine.following.consumer import Consumer, ConsumerInfo
 from kvengine.engine.recovery.salvage import salvage
 from kvengine.engine.recovery.verifying import verify

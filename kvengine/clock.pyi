@@ -5,3 +5,5 @@ class Clock(Protocol):
 
 class SystemClock:
     def time(self) -> float: ...
+
+SYSTEM_CLOCK: SystemClock

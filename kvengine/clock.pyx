@@ -25,6 +25,11 @@ class SystemClock:
         """Return seconds since 1970-01-01 UTC, as the operating system has it."""
         return time.time()
 
+    def __repr__(self) -> str:
+        return "SystemClock()"
+
+
+SYSTEM_CLOCK = SystemClock()
 
 cdef dict names_of_time = time.__dict__
 cdef str TIME = "time"

@@ -1,10 +1,10 @@
 """The settings of a store, with their units and defaults."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from kvengine.clock import Clock, SystemClock
+from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.errors import InvalidRequest
 
 Durability = Literal["group", "sync", "interval", "os"]
@@ -22,7 +22,7 @@ class Options:
     """Settings of one store.
 
     Raises:
-        InvalidRequest: a setting has an invalid value.
+        InvalidRequest: a setting has an invalid value, or two contradict each other.
     """
 
     durability: Durability = "group"
@@ -45,7 +45,7 @@ class Options:
     # (start, size): keys that begin with `start` are counted by their first `size` bytes.
     groups: tuple[bytes, int] | None = None
     verify: Literal["auto", "always"] = "auto"  # "always": verify large values on each read too
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = SYSTEM_CLOCK
     # Deletes are kept this long for an inactive consumer; after that it gets LogCompacted.  With a
     # week, a machine that was off for a few days continues where it stopped.
     retention_s: float = 7 * 86400.0
@@ -65,6 +65,16 @@ class Options:
         _within("checkpoint_records", self.checkpoint_records, 1, 1 << 40)
         _within("key_buffer_entries", self.key_buffer_entries, 16, 1 << 24)
         _group_setting(self.groups)
+        if self.read_only and self.exclusive:
+            raise InvalidRequest(
+                "read_only=True and exclusive=True exclude each other: only a store that is open "
+                "for writing keeps other writers out"
+            )
+
+
+def named(settings: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments of a function, its locals(), that are settings of a dataclass."""
+    return {one.name: arguments[one.name] for one in fields(settings) if one.name in arguments}
 
 
 def _group_setting(groups: object) -> None:

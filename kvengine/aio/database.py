@@ -15,6 +15,7 @@ from kvengine.aio.following import follow, shown
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import database as sync
+from kvengine.database.opening import open_database as open_sync
 from kvengine.namespace import namespace as sync_namespace
 from kvengine.namespace.layout import DATA
 from kvengine.namespace.limits import Limits
@@ -158,7 +159,7 @@ def open_database(path: Any, *, threads: int = THREADS, **options: Any) -> Openi
     async def begin() -> Database:
         runner = Runner(threads)
         try:
-            return Database(await runner.run(sync.open_database, path, **options), runner)
+            return Database(await runner.run(open_sync, path, **options), runner)
         except BaseException:
             await runner.close(lambda: None)
             raise

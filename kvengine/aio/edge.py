@@ -16,7 +16,8 @@ from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.remote import RemoteDatabase, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import edge as sync_edge
-from kvengine.database.edge_arguments import check_arguments, make_settings
+from kvengine.database.edge_arguments import check_arguments
+from kvengine.edge.settings import Settings
 from kvengine.errors import StoreClosed
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
@@ -57,7 +58,7 @@ class Edge:
         check_arguments(
             upstream, name, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
         )
-        timeout_s = make_settings(settings).timeout_s
+        timeout_s = Settings(**settings).timeout_s
         self.name = name
         self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):

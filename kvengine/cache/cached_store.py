@@ -99,13 +99,31 @@ class CachedStore(Front, StoreMapping):
         """Delete every key; see Store.clear()."""
         self.store.clear()
 
-    def put(self, key: Any, value: Any, **options: Any) -> int:
+    def put(
+        self,
+        key: Any,
+        value: Any,
+        *,
+        metadata: Any = b"",
+        expires_at: float | None = None,
+        if_version: int | None = None,
+        durability: str | None = None,
+    ) -> int:
         """Store a value and return the version of the change; see Store.put()."""
-        return self.store.put(key, value, **options)
+        return self.store.put(
+            key,
+            value,
+            metadata=metadata,
+            expires_at=expires_at,
+            if_version=if_version,
+            durability=durability,
+        )
 
-    def delete(self, key: Any, **options: Any) -> int:
+    def delete(
+        self, key: Any, *, if_version: int | None = None, durability: str | None = None
+    ) -> int:
         """Delete a key and return the version of the change; see Store.delete()."""
-        return self.store.delete(key, **options)
+        return self.store.delete(key, if_version=if_version, durability=durability)
 
     def cache_info(self) -> CacheInfo:
         """Return CacheInfo(hits, misses, maxsize, currsize); sizes in bytes."""

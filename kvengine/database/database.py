@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Literal, Self
 
+from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
 from kvengine.database.edges import begin_primary
@@ -43,6 +44,7 @@ from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
+from kvengine.options import Durability, Options, named
 
 ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")
@@ -94,10 +96,30 @@ class Database:
 
     @classmethod
     def in_memory(
-        cls, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
+        cls,
+        *,
+        limits: Any = "relaxed",
+        usage_interval_s: float = INTERVAL_S,
+        durability: Durability = "os",
+        sync_interval_s: float = 0.05,
+        read_only: bool = False,
+        exclusive: bool = False,
+        create: bool = True,
+        allow_network_filesystem: bool = False,
+        rebuild: bool = False,
+        log_writes: Literal["auto", "pwrite"] = "auto",
+        segment_bytes: int = 64 << 20,
+        compaction: Literal["auto", "manual"] = "auto",
+        space_target: float = 1.3,
+        compaction_bytes_per_s: int = 256 << 20,
+        checkpoint_records: int = 1_000_000,
+        key_buffer_entries: int = 65_536,
+        verify: Literal["auto", "always"] = "auto",
+        clock: Clock = SYSTEM_CLOCK,
+        retention_s: float = 7 * 86400.0,
     ) -> Self:
         """Return a new database that leaves nothing on disk; for tests."""
-        store = Store.in_memory(groups=GROUPS, **options)
+        store = Store.in_memory(groups=GROUPS, **named(Options, locals()))
         return cls(store, limits=limits, usage_interval_s=usage_interval_s)
 
     @property
@@ -366,32 +388,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<kvengine.Database {self.store.path!r}>"
-
-
-def open_database(
-    path: Any, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S, **options: Any
-) -> Database:
-    """Open the database in a folder; both are made if there is none.
-
-    Any number of processes may open it and write; see Store, also for what else is raised.
-
-    Args:
-        path: the folder.
-        limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
-        usage_interval_s: how often what was counted is written down.
-        options: as of Store: durability, exclusive, read_only, clock, ...
-
-    Raises:
-        NotAStore: the folder holds other files, or a store that no database made.
-        StoreLocked: another process has it open with ``exclusive=True``, or this call wants to.
-    """
-    chosen = limits_of(limits)
-    store = Store(path, groups=GROUPS, **options)
-    try:
-        return Database(store, limits=chosen, usage_interval_s=usage_interval_s)
-    except BaseException:
-        store.close()
-        raise
 
 
 def _positive(name: str, value: Any) -> None:

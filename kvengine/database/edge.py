@@ -20,19 +20,20 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.upstream import RemoteUpstream
 from kvengine.database.database import Database
-from kvengine.database.edge_arguments import check_arguments, make_settings
+from kvengine.database.edge_arguments import check_arguments
 from kvengine.database.edge_namespace import EdgeNamespace
+from kvengine.database.edge_stats import EdgeStats, report
 from kvengine.database.edge_upstream import UpstreamCalls
-from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.listening import Listening
 from kvengine.edge.messages import Shown
 from kvengine.edge.node import EdgeNode
+from kvengine.edge.settings import Settings
 from kvengine.edge.timers import Timers
 from kvengine.engine.store import Store
 from kvengine.errors import (
@@ -45,22 +46,10 @@ from kvengine.errors import (
 from kvengine.file.system import fork_watch, is_finalizing
 from kvengine.namespace.layout import CATALOG
 from kvengine.namespace.limits import Limits
+from kvengine.options import named
 
 LOOK_S = 0.002
 logger = logging.getLogger("kvengine")
-
-
-class EdgeStats(NamedTuple):
-    """Figures about an edge."""
-
-    name: str
-    counters: Counters
-    position: int  # changes up to this version have reached it
-    lag_versions: int  # how many versions it has heard of, and not reached
-    lag_seconds: float  # how long ago, at most, it had everything; inf: never since it began
-    connected: bool  # the last poll for news was answered
-    memory_bytes: int  # of copies
-    error: str | None = None  # why the last poll was not answered
 
 
 class Edge(UpstreamCalls):
@@ -76,8 +65,7 @@ class Edge(UpstreamCalls):
         always_current: never show a value that is older than the last acknowledged write; the
             upstream must be a Database in this process.  Each read looks at its version.
         token, verify: for a URL, as of connect().
-        settings: memory_bytes, disk_bytes, cache_ttl_s, negative_ttl_s, stale_if_error_s, ...; see
-            kvengine.edge.settings.Settings.
+        The others are settings: kvengine.edge.settings.Settings says what each is for.
 
     Raises:
         InvalidRequest: a setting is not valid.
@@ -98,12 +86,26 @@ class Edge(UpstreamCalls):
         always_current: bool = False,
         token: str | None = None,
         verify: Any = True,
-        **settings: Any,
+        memory_bytes: int = 64 << 20,
+        disk_bytes: int = 1 << 30,
+        bound_s: float = 60.0,
+        cache_ttl_s: float = 60.0,
+        negative_ttl_s: float = 0.0,
+        stale_if_error_s: float = 0.0,
+        refresh_share: float = 0.75,
+        hold_s: float = 2.0,
+        grace_s: float = 2.0,
+        timeout_s: float = 10.0,
+        retry_s: float = 0.05,
+        retry_max_s: float = 5.0,
+        board_bytes: int = 8 << 20,
+        push_bytes: int = 4096,
+        floor_groups: int = 1 << 14,
     ) -> None:
         check_arguments(upstream, name, always_current, Database, Edge, RemoteDatabase)
         self._closed, self._forked = True, False  # until it has begun
         self.name = name
-        self.settings = make_settings(settings)
+        self.settings = Settings(**named(Settings, locals()))
         self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):
             upstream = self._own = connect(
@@ -145,7 +147,7 @@ class Edge(UpstreamCalls):
             if self._remote is not None:
                 if error is not None:
                     raise copied_error(error)
-                self._remote.tell(self.name, functools.partial(_report, self.tier))
+                self._remote.tell(self.name, functools.partial(report, self.tier))
             undo.pop_all()
         self._closed = False
         fork_watch(self, Edge._after_fork)
@@ -364,17 +366,6 @@ def _end(
     tier.close_disk()
     if own is not None:
         own.close()
-
-
-def _report(tier: EdgeNode) -> dict[str, int]:
-    """Return what the primary is told of an edge."""
-    counters = tier.counters
-    return {
-        "position": tier.position,
-        "reads": counters.reads,
-        "hits": counters.memory_hits + counters.disk_hits,
-        "memory_bytes": tier.copies.memory_usage(),
-    }
 
 
 def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvengine.edge.settings import Settings
 from kvengine.errors import InvalidRequest, InvalidType
 
 
@@ -40,16 +39,3 @@ def check_arguments(
         raise InvalidType(f"always_current must be True or False, not {always_current!r}")
     if always_current and not isinstance(upstream, database):
         raise InvalidRequest("always_current needs a Database as the upstream")
-
-
-def make_settings(given: dict[str, Any]) -> Settings:
-    """Return settings.
-
-    Raises:
-        InvalidRequest: there is no such setting, or it has a value outside its range.
-    """
-    unknown = given.keys() - Settings.__dataclass_fields__.keys()
-    if unknown:
-        names = ", ".join(Settings.__dataclass_fields__)
-        raise InvalidRequest(f"an edge has no setting {', '.join(sorted(unknown))}; it has {names}")
-    return Settings(**given)

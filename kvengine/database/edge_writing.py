@@ -65,8 +65,8 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         return str(self.origin.title)
 
     def check_usable(self) -> None:
-        """Raise if the edge was closed."""
-        self._edge.check_usable()
+        """Raise if the edge was closed, or what is behind it can't be used."""
+        self.origin.check_usable()
 
     # -- writing
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from kvengine.client.log import HttpLog
+from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database.catalog_rows import STATES
 from kvengine.database.database import Database
 from kvengine.engine.store import Store
 from kvengine.errors import CorruptData, InvalidRequest, NamespaceNotFound, pass_on
 from kvengine.namespace.layout import CATALOG, GROUPS, catalog_key, data_prefix
+from kvengine.options import Durability, Options, named
 from kvengine.replication.follower import Follower as StoreFollower
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Source
@@ -38,7 +40,8 @@ class Follower(StoreFollower):
             the replica, for its `retention_s`; None: who is too far behind begins anew.
         background: follow in a thread of its own; else only catch_up() does.
         anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
-        options: of the replica, as of Store; other processes may read it with read_only=True.
+        The others are settings of the replica, as of Store; other processes may read it with
+        read_only=True.
 
     Raises:
         InvalidRequest: the folder holds a store that is no replica, or one of other keys.
@@ -59,15 +62,31 @@ class Follower(StoreFollower):
         name: str | None = None,
         background: bool = True,
         anew: bool = False,
-        **options: Any,
+        groups: tuple[bytes, int] | None = None,
+        durability: Durability = "group",
+        sync_interval_s: float = 0.05,
+        exclusive: bool = False,
+        allow_network_filesystem: bool = False,
+        rebuild: bool = False,
+        log_writes: Literal["auto", "pwrite"] = "auto",
+        segment_bytes: int = 64 << 20,
+        compaction: Literal["auto", "manual"] = "auto",
+        space_target: float = 1.3,
+        compaction_bytes_per_s: int = 256 << 20,
+        checkpoint_records: int = 1_000_000,
+        key_buffer_entries: int = 65_536,
+        verify: Literal["auto", "always"] = "auto",
+        clock: Clock = SYSTEM_CLOCK,
+        retention_s: float = 7 * 86400.0,
     ) -> None:
+        options = named(Options, locals())
         if prefixes is not None and namespaces is not None:
             raise InvalidRequest("a follower is told prefixes or namespaces, not both")
         if isinstance(namespaces, str):
             raise InvalidRequest(f"namespaces must be a list of titles, not {namespaces!r}")
         self._namespaces = None if namespaces is None else tuple(namespaces)
         if namespaces is not None or isinstance(source, Database):
-            options.setdefault("groups", GROUPS)
+            options["groups"] = groups or GROUPS
         if isinstance(source, Database):
             source = source.store
         if isinstance(source, Store):

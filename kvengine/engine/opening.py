@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvengine.engine.access.write_lock import FORKED
@@ -36,7 +36,6 @@ from kvengine.errors import (
 from kvengine.file.directory import Directory
 from kvengine.file.memory import MemoryDirectory
 from kvengine.file.system import exit_watch, fork_watch, text_path
-from kvengine.options import Options
 
 if TYPE_CHECKING:
     from kvengine.engine.parts import StoreParts
@@ -53,30 +52,6 @@ LIVE_COPY = (
 )
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
 FOREIGN_LOOKS = 50  # who opens a store that another version has left soon says so
-
-
-def make_options(**options: Any) -> Options:
-    """Return the options of a store.
-
-    Raises:
-        InvalidRequest: a name or a value is not one of those in kvengine.options.Options, or two
-            contradict each other.
-    """
-    known = [setting.name for setting in fields(Options)]
-    for name in options:
-        if name not in known:
-            from difflib import get_close_matches  # noqa: PLC0415  # 1 ms of each start
-
-            near = get_close_matches(name, known, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ", see kvengine.options.Options"
-            raise InvalidRequest(f"unknown option {name!r}{meant}")
-    made = Options(**options)
-    if made.read_only and made.exclusive:
-        raise InvalidRequest(
-            "read_only=True and exclusive=True exclude each other: only a store that is open for "
-            "writing keeps other writers out"
-        )
-    return made
 
 
 def folder_path(path: Any) -> str:

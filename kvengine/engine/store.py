@@ -26,19 +26,15 @@ from kvengine.engine.jobs.job_thread import Reports
 from kvengine.engine.log.log_walk import Selector
 from kvengine.engine.order.scan import entries_chunk, keys_chunk, recount_groups
 from kvengine.engine.order.scanning import EVERYTHING, Keys, bytes_of, chunks, scan_arguments
-from kvengine.engine.parts import StoreParts
 from kvengine.engine.recovery import backup, verifying
+from kvengine.engine.store_settings import StoreSettings
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
 from kvengine.errors import InvalidRequest, StoreBusy
-from kvengine.file.directory import Directory
-from kvengine.file.filesystem import refuse_shared
-from kvengine.file.local import LocalDirectory
-from kvengine.file.memory import MemoryDirectory
 
 Progress = Callable[[int, int], None]
 
 
-class Store(StoreParts, StoreMapping):
+class Store(StoreSettings, StoreMapping):
     """A store in a folder.
 
     Any number of processes of one machine may read and write it; a read sees every write that had
@@ -52,7 +48,7 @@ class Store(StoreParts, StoreMapping):
             process, not of the machine).
         read_only: do not write; it sees what other processes write.
         exclusive: let no other process open it for writing until this one has closed it.
-        options: see kvengine.options.Options.
+        The others are settings that few need: kvengine.options.Options says what each is for.
 
     Raises:
         StoreLocked: another process has it open with ``exclusive=True``, or this call has
@@ -66,41 +62,6 @@ class Store(StoreParts, StoreMapping):
 
     Thread-safety: threads may share a store; writes are done one at a time.
     """
-
-    def __init__(
-        self,
-        path: Any,
-        *,
-        durability: Any = "group",
-        read_only: bool = False,
-        exclusive: bool = False,
-        **options: Any,
-    ) -> None:
-        settings = opening.make_options(
-            durability=durability, read_only=read_only, exclusive=exclusive, **options
-        )
-        folder = opening.folder_path(path)
-        if not settings.allow_network_filesystem:
-            refuse_shared(folder)
-        self._start(
-            LocalDirectory(folder, create=settings.create and not read_only),
-            settings,
-        )
-
-    @classmethod
-    def in_memory(cls, **options: Any) -> Self:
-        """Return a new store that leaves nothing on disk; for tests and caches."""
-        settings = opening.make_options(**{"durability": "os", **options})
-        store = cls.__new__(cls)
-        store._start(MemoryDirectory(), settings)
-        return store
-
-    @classmethod
-    def in_directory(cls, directory: Directory, **options: Any) -> Self:
-        """Open a store in a directory object; tests use it to record and to fail file calls."""
-        store = cls.__new__(cls)
-        store._start(directory, opening.make_options(**options))
-        return store
 
     # -- scans
 

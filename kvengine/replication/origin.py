@@ -31,7 +31,7 @@ FORKED = (
 def open_alone(path: Any, options: dict[str, Any], *, anew: bool) -> Store:
     """Open the store that is to be a replica, or is one, and keep others from writing to it."""
     if path is None:
-        return Store.in_memory(**options)
+        return Store.in_memory(**{**options, "durability": "os"})
     if anew:
         replica.clear_folder(path)
     return Store(path, **{**options, "exclusive": True})

@@ -141,7 +141,7 @@ class Judge:
         self.counts["tried"] += 1
         files = damage.apply(self.files)
         try:
-            store = Store.in_directory(folder_of(files), **OPTIONS)
+            store = Store._in_directory(folder_of(files), **OPTIONS)
         except KvError:
             self.counts["refused"] += 1
             self._check_verify(damage, files, must_report=True)

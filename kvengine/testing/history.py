@@ -137,7 +137,7 @@ def open_history(directory: Directory, *, background: bool = False, **options: o
     Without `background` there is no background thread, so steps have the same numbers each time.
     """
     faulty = FaultyDirectory(directory)
-    store = Store.in_directory(faulty, **{**OPTIONS, **options})
+    store = Store._in_directory(faulty, **{**OPTIONS, **options})
     history = History(faulty, store, {store.version: content_of(store)})
     if not background:
         store.maintenance.wake = lambda: None  # type: ignore[method-assign]

@@ -79,7 +79,7 @@ class Judge:
         self.counts[self._mutation.structure] += 1
         folder = folder_of(files)
         expected, is_open = dict(self.model), False
-        store = self.attempt("open", lambda: Store.in_directory(folder, **OPTIONS))
+        store = self.attempt("open", lambda: Store._in_directory(folder, **OPTIONS))
         if isinstance(store, Store):
             is_open = True
             self._use(store, expected)
@@ -171,7 +171,7 @@ class Judge:
         """Open what is left, as it is and with rebuild=True."""
         for rebuild in (False, True):
             options = {**OPTIONS, "rebuild": rebuild}
-            store = self.attempt("reopen", lambda o=options: Store.in_directory(folder, **o))  # type: ignore[misc]
+            store = self.attempt("reopen", lambda o=options: Store._in_directory(folder, **o))  # type: ignore[misc]
             if isinstance(store, Store):
                 if rebuild and (wrong := self._wrong_answers(store, expected)):
                     self.report(f"wrong after a rebuild, changed {changed}: {wrong}")

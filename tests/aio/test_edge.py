@@ -311,8 +311,6 @@ def test_bad_arguments_are_refused_at_once():
             pytest.raises(InvalidType, match=r"an Edge of kvengine\.aio, .* not Database"),
         ):
             kvengine.aio.Edge(sync)
-        with pytest.raises(InvalidRequest, match="no setting memory"):
-            kvengine.aio.Edge(db, memory=5)
         with pytest.raises(InvalidRequest, match="always_current needs a Database"):
             kvengine.aio.Edge(edge, always_current=True)
 

@@ -43,8 +43,8 @@ class Applied:
 def recorded(durability, seed):
     source = random.Random(seed)
     folder = FaultyDirectory(KeptDirectory())
-    store = Store.in_directory(folder, durability=durability, **SMALL)
-    reader = Store.in_directory(folder, read_only=True, **SMALL)
+    store = Store._in_directory(folder, durability=durability, **SMALL)
+    reader = Store._in_directory(folder, read_only=True, **SMALL)
     followers = [Applied(store, "near"), Applied(reader, "far")]
     for turn in range(40):
         level = source.choice([durability, "os"])  # so that some are visible, and not on disk
@@ -65,11 +65,11 @@ def recorded(durability, seed):
 def check(left, follower, where, *, may_be_lost):
     """Let another writer go on, and see what the follower is given by the next one."""
     name = follower.consumer.name
-    with Store.in_directory(left, **SMALL) as store:
+    with Store._in_directory(left, **SMALL) as store:
         found = store.version
         new = [store.put(b"new %d" % number, b"") for number in range(60)]
         store.close()
-    with Store.in_directory(left, **SMALL) as store:
+    with Store._in_directory(left, **SMALL) as store:
         try:
             consumer = store.consumer(name)
             given = [change.version for change in consumer.changes()]
@@ -102,7 +102,7 @@ def test_every_step(durability):
                     # The one in the process of an "os" store asks for no sync: it may be told.
                     careless = durability == "os" and name == "near" and model != "kill"
                     if not careless:
-                        with Store.in_directory(files, **SMALL) as store:
+                        with Store._in_directory(files, **SMALL) as store:
                             position = store.consumer(name).position
                             assert follower.least(step) <= position <= store.version, where
                     results.add(check(files, follower, where, may_be_lost=careless))

@@ -40,7 +40,7 @@ def convert(files, jobs):
     """
     directory, acknowledged, killed = FaultyDirectory(folder_of(files)), {}, []
     directory.before = lambda _step: killed.append(content(directory.inner))
-    store = Store.in_directory(directory, **OPTIONS)
+    store = Store._in_directory(directory, **OPTIONS)
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for job in jobs:
         getattr(store, job)()
@@ -57,7 +57,7 @@ def content(folder):
 
 def check(left, name, least, where):
     """All is there that was, and of what was written since so much; and it is converted now."""
-    with Store.in_directory(left, **OPTIONS) as store:
+    with Store._in_directory(left, **OPTIONS) as store:
         found = {key: value for key, (value, _) in content_of(store).items()}
         news = store.version - LAST[name]
         assert least <= store.version <= LAST[name] + 3, where

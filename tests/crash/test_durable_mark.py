@@ -19,7 +19,7 @@ SYNCED = 20
 def files():
     """Return a store of synced keys, with one more behind them that was not, and no page."""
     folder = folder_of({})
-    store = Store.in_directory(folder, **OPTIONS)
+    store = Store._in_directory(folder, **OPTIONS)
     for number in range(SYNCED):
         store.put(b"key %02d" % number, b"value %02d" % number)
     store.sync()
@@ -37,11 +37,11 @@ def with_a_bad_byte(files, text):
 @pytest.mark.parametrize("options", [{}, {"read_only": True}, {"rebuild": True}])
 def test_a_bad_record_before_a_durable_mark_is_damage(files, number, options):
     with pytest.raises(CorruptData, match=NAME):
-        Store.in_directory(with_a_bad_byte(files, b"value %02d" % number), **OPTIONS, **options)
+        Store._in_directory(with_a_bad_byte(files, b"value %02d" % number), **OPTIONS, **options)
 
 
 def test_a_bad_record_behind_it_is_the_end_of_the_log(files):
-    with Store.in_directory(with_a_bad_byte(files, b"not synced"), **OPTIONS) as store:
+    with Store._in_directory(with_a_bad_byte(files, b"not synced"), **OPTIONS) as store:
         assert [value for value, _ in content_of(store).values()] == [
             b"value %02d" % number for number in range(SYNCED)
         ]

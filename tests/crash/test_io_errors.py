@@ -66,7 +66,7 @@ def check_after(history: History, where: str) -> None:
         "torn": CrashedFolder(recording, steps).folder("torn", steps),
     }
     for model, folder in left.items():
-        with kvengine.Store.in_directory(folder, **OPTIONS) as store:
+        with kvengine.Store._in_directory(folder, **OPTIONS) as store:
             least = history.least(steps, power_is_lost=model != "kill")
             assert least <= store.version, (where, model)
             assert store.version in history.states, (where, model)
@@ -117,12 +117,12 @@ def test_opening_fails_cleanly(code, durability):
         faulty = FaultyDirectory(inner)
         faulty.fail(number, code)
         try:
-            store = kvengine.Store.in_directory(faulty, durability=durability, **OPTIONS)
+            store = kvengine.Store._in_directory(faulty, durability=durability, **OPTIONS)
         except StorageError as error:
             assert error.errno == code
         else:
             store.close()
-        with kvengine.Store.in_directory(inner, durability=durability) as store:
+        with kvengine.Store._in_directory(inner, durability=durability) as store:
             store.put(b"key", b"value")
             assert content_of(store) == {b"key": (b"value", 1)}
 
@@ -151,7 +151,7 @@ def test_after_a_failed_sync_the_store_only_reads():
     assert [entry.key for entry in store.scan(b"f")] == [b"first"]
     assert store.stats().read_only
     store.close()
-    with kvengine.Store.in_directory(history.directory.inner) as reopened:
+    with kvengine.Store._in_directory(history.directory.inner) as reopened:
         assert reopened.get(b"first") == b"1"
         reopened.put(b"third", b"3")
 

@@ -124,7 +124,7 @@ def test_a_stopped_writer_still_holds_the_lock(tmp_path):
 def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
     folder = KeptDirectory()
     options = {"durability": "os", "compaction": "manual", "segment_bytes": 16_000}
-    store = kvengine.Store.in_directory(folder, **options)
+    store = kvengine.Store._in_directory(folder, **options)
     count = 0
     while True:
         segment_id = store.rows[-1].id if store.rows else 0
@@ -139,7 +139,7 @@ def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
     store.put(b"in the next segment", b"")
     assert len(store.rows) == 2
     store.refuse(kvengine.StoreClosed("killed"))
-    with kvengine.Store.in_directory(folder, durability="os") as again:
+    with kvengine.Store._in_directory(folder, durability="os") as again:
         assert len(again) == count + 1
         again.put(b"goes on", b"")
         assert again.verify().ok

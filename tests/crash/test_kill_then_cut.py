@@ -24,7 +24,7 @@ DURABILITIES = ("group", "sync", "os")
 
 def next_generation(directory: FaultyDirectory, before: History | None, durability: str) -> History:
     """Open the store as it was left by a process that was killed, on the same recording."""
-    store = Store.in_directory(
+    store = Store._in_directory(
         directory, **{**OPTIONS, "compaction": "manual", "durability": durability}
     )
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
@@ -60,7 +60,7 @@ def test_what_is_durable_after_a_kill_survives_a_power_cut(seed):
         for model in ("ordered", "torn"):
             where = f"seed {seed}, {model}, step {step} of {steps[-1]}, generations {begun}"
             left = CrashedFolder(directory.recording, step).folder(model, seed * 1000 + step)
-            with Store.in_directory(left, compaction="manual") as store:
+            with Store._in_directory(left, compaction="manual") as store:
                 assert store.version >= history.least(step, power_is_lost=True), where
                 assert store.version in history.states, where
                 assert content_of(store) == history.states[store.version], where
@@ -79,5 +79,5 @@ def test_the_first_durable_write_after_a_kill_takes_what_recovery_found_with_it(
     step = len(directory.steps)
     for seed in range(20):
         left = CrashedFolder(directory.recording, step).folder("torn", seed)
-        with Store.in_directory(left) as store:
+        with Store._in_directory(left) as store:
             assert content_of(store) == again.states[21]

@@ -83,7 +83,7 @@ def check_recovery(folder: KeptDirectory, history: History, least: int, where: s
     """Open what is left, compare it with the history, and again; return the version."""
     found = []
     for _ in range(2):
-        with kvengine.Store.in_directory(folder, compaction="manual") as store:
+        with kvengine.Store._in_directory(folder, compaction="manual") as store:
             assert store.version >= least, where
             assert store.version in history.states, where
             assert content_of(store) == history.states[store.version], where
@@ -181,14 +181,14 @@ def test_making_a_store_is_all_or_nothing(model, durability):
 def test_a_backup_cut_short_is_no_store(model):
     history = recorded("maintained", "group", seed=5)
     target = FaultyDirectory(KeptDirectory())
-    with kvengine.Store.in_directory(history.directory, **OPTIONS) as store, store.jobs:
+    with kvengine.Store._in_directory(history.directory, **OPTIONS) as store, store.jobs:
         version = backup._copy(store, target, None)
     steps, complete = len(target.steps), 0
     for step in range(steps + 1):
         for seed in range(5):
             left = CrashedFolder(target.recording, step).folder(model, seed)
             try:
-                store = kvengine.Store.in_directory(left, create=False)
+                store = kvengine.Store._in_directory(left, create=False)
             except KvError:
                 assert step < steps
                 continue

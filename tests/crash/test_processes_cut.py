@@ -154,13 +154,13 @@ class Judge:
         left = CrashedFolder(recording, len(recording.steps)).folder(model, seed)
         least = self.story.least(number, power_is_lost=model != "kill")
         left.replace("CONTROL", page_of_another_boot(self.story.least(number, power_is_lost=True)))
-        with Store.in_directory(left, compaction="manual") as store:
+        with Store._in_directory(left, compaction="manual") as store:
             version, found = store.version, content_of(store)
             assert version >= least, where
             assert self.is_prefix(version, found, least), f"{where}: no prefix of the log"
             assert store.verify().ok, where
             assert store.put(b"after", b"1") == version + 1, where
-        with Store.in_directory(left, rebuild=True, compaction="manual") as store:
+        with Store._in_directory(left, rebuild=True, compaction="manual") as store:
             assert content_of(store) == {**found, b"after": (b"1", version + 1)}, where
 
     def is_prefix(self, version: int, found: State, least: int) -> bool:
@@ -237,5 +237,5 @@ def test_a_segment_that_is_filled_during_a_sync_needs_another(tmp_path, library)
     recordings = Recordings(tmp_path)
     ((number, version),) = Story(recordings).durable
     steps = recordings.steps(number)
-    with Store.in_directory(CrashedFolder(steps, len(steps.steps)).folder("ordered")) as store:
+    with Store._in_directory(CrashedFolder(steps, len(steps.steps)).folder("ordered")) as store:
         assert store.version == version

@@ -94,7 +94,7 @@ def test_every_step(durability):
 
 def check(folder, history, least, where):
     for _ in range(2):
-        with kvengine.Store.in_directory(folder, compaction="manual") as store:
+        with kvengine.Store._in_directory(folder, compaction="manual") as store:
             version, origin = store.version, store.manifest.origin
             assert version >= least, where
             assert version in history.states, where
@@ -104,10 +104,10 @@ def check(folder, history, least, where):
             if origin is not None:
                 with pytest.raises(kvengine.StoreReadOnly):
                     store.put(b"a", b"b")
-    with kvengine.Store.in_directory(folder, compaction="manual") as store:
+    with kvengine.Store._in_directory(folder, compaction="manual") as store:
         store.apply((Change(version + 3, "put", b"more", b"1", b"", None),))
         assert store.get_entry(b"more").version == version + 3
-    with kvengine.Store.in_directory(folder, compaction="manual") as store:
+    with kvengine.Store._in_directory(folder, compaction="manual") as store:
         assert store.get_entry(b"more").version == version + 3
 
 
@@ -129,7 +129,7 @@ def refuse_one_step(keep, code, fails_at):
     """Take over, while one step of the disk fails; False if there are not so many steps."""
     kept = KeptDirectory()
     disk = FaultyDirectory(kept)
-    store = kvengine.Store.in_directory(
+    store = kvengine.Store._in_directory(
         disk, durability="group", compaction="manual", segment_bytes=4096
     )
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
@@ -161,7 +161,7 @@ def refuse_one_step(keep, code, fails_at):
         again.adopt(100)
         assert content_of(store) == new, where
     store.close()
-    with kvengine.Store.in_directory(kept) as store:
+    with kvengine.Store._in_directory(kept) as store:
         assert content_of(store) in (old, new), where
         assert store.verify().ok, where
         assert error or content_of(store) == new, where

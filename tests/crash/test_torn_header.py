@@ -20,7 +20,7 @@ NAME = "00000002.log"
 def files():
     """Return a store whose second segment was begun and never synced, as after a power cut."""
     folder = folder_of({})
-    store = Store.in_directory(folder, **OPTIONS)
+    store = Store._in_directory(folder, **OPTIONS)
     for number in range(40):
         store.put(b"key %d" % number, b"v" * 90)
     store.sync()
@@ -35,10 +35,10 @@ def files():
 def opened(files, data):
     """Open the store with other bytes in its second segment, twice; return what it holds."""
     folder = folder_of({**files, NAME: data})
-    with Store.in_directory(folder, **OPTIONS) as store:
+    with Store._in_directory(folder, **OPTIONS) as store:
         first = content_of(store)
         store.put(b"goes on", b"here")
-    with Store.in_directory(folder, **OPTIONS) as store:
+    with Store._in_directory(folder, **OPTIONS) as store:
         assert store.verify().ok
         assert content_of(store) == {**first, b"goes on": (b"here", store.version)}
     return first
@@ -64,7 +64,7 @@ def test_a_header_that_is_torn_at_any_byte_is_as_none(files, end, rest):
 
 @pytest.mark.parametrize("end", ["beginning", "end"])
 def test_a_torn_header_of_a_segment_that_compaction_began_is_as_none(files, end):
-    with Store.in_directory(folder_of(files), **OPTIONS) as store:
+    with Store._in_directory(folder_of(files), **OPTIONS) as store:
         uuid, expected = store.manifest.uuid, content_of(store)
     header = segment_file.SegmentHeader(COMPACTED, uuid, 9, 1, 1 << 63 | 1).encode()
     for cut in range(HEADER_BYTES):
@@ -72,7 +72,7 @@ def test_a_torn_header_of_a_segment_that_compaction_began_is_as_none(files, end)
         if end == "beginning":
             part = header[:cut] + bytes(HEADER_BYTES - cut)
         folder = folder_of({**files, "00000009.log": part})
-        with Store.in_directory(folder, **OPTIONS) as store:
+        with Store._in_directory(folder, **OPTIONS) as store:
             assert content_of(store) == expected
             assert "00000009.log" not in folder.names()
 
@@ -84,7 +84,7 @@ def test_other_damage_to_the_header_is_damage(files):
             changed = bytearray(data)
             changed[at] ^= mask
             with pytest.raises(CorruptData, match=f"header.*{NAME}"):
-                Store.in_directory(folder_of({**files, NAME: bytes(changed)}), **OPTIONS)
+                Store._in_directory(folder_of({**files, NAME: bytes(changed)}), **OPTIONS)
 
 
 @pytest.mark.parametrize("cut", [0, 8, 40, 48, 57, 63])
@@ -93,18 +93,18 @@ def test_a_torn_header_is_damage_if_something_in_the_segment_was_durable(files, 
     page = bytearray(4096)
     struct.pack_into("<4Q", page, 0, 0x31304C5254434B56, 7, 1, 1 << 40)
     found = folder_of({**files, "CONTROL": bytes(page)})
-    with Store.in_directory(found, **OPTIONS) as store:
+    with Store._in_directory(found, **OPTIONS) as store:
         version = store.version
     struct.pack_into("<Q", page, 32, version)
     torn = files[NAME][:cut] + bytes(HEADER_BYTES - cut) + files[NAME][HEADER_BYTES:]
     broken = {**files, NAME: torn, "CONTROL": bytes(page)}
     with pytest.raises(CorruptData, match=f"expected changes up to version {version}"):
-        Store.in_directory(folder_of(broken), **OPTIONS)
+        Store._in_directory(folder_of(broken), **OPTIONS)
 
 
 def test_a_torn_header_is_damage_if_a_later_segment_vouches_for_it(files):
     folder = folder_of(files)
-    with Store.in_directory(folder, **OPTIONS) as store:
+    with Store._in_directory(folder, **OPTIONS) as store:
         while len(store.rows) < 3:
             store.put(b"more", b"m" * 500, durability="sync")
         store.put(b"durable", b"d", durability="sync")
@@ -113,7 +113,7 @@ def test_a_torn_header_is_damage_if_a_later_segment_vouches_for_it(files):
     left = {name: data for name, data in left.items() if name.endswith(".log")}
     left |= {"MANIFEST": files["MANIFEST"], NAME: left[NAME][:20] + bytes(44) + left[NAME][64:]}
     with pytest.raises(CorruptData, match=r"00000003\.log"):
-        Store.in_directory(folder_of(left), **OPTIONS)
+        Store._in_directory(folder_of(left), **OPTIONS)
 
 
 def test_a_header_with_a_right_checksum_must_be_that_of_its_file(files):
@@ -121,4 +121,4 @@ def test_a_header_with_a_right_checksum_must_be_that_of_its_file(files):
     struct.pack_into("<Q", data, 32, 1)  # the id of the first segment
     struct.pack_into("<Q", data, 56, xxh3_64(bytes(data[:56])))
     with pytest.raises(CorruptData, match=f"segment header in {NAME}"):
-        Store.in_directory(folder_of({**files, NAME: bytes(data)}), **OPTIONS)
+        Store._in_directory(folder_of({**files, NAME: bytes(data)}), **OPTIONS)

@@ -77,7 +77,7 @@ def states_of(writers: list[Writer]) -> dict[int, State]:
 def recorded(seed: int) -> History:
     """Let threads write, compact and save the index at once; return what came of it."""
     directory = FaultyDirectory(KeptDirectory())
-    store = Store.in_directory(directory, durability="group", **OPTIONS)
+    store = Store._in_directory(directory, durability="group", **OPTIONS)
     writers = [Writer(store, directory, seed * 100 + number) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
@@ -118,13 +118,13 @@ def test_threads_that_write_beside_compaction(seed, quick_switches):
             left = CrashedFolder(recording, step).folder(model, seed * 1_000_003 + step)
             least = history.least(step, power_is_lost=model != "kill")
             where = f"seed {seed}, {model}, step {step} of {len(recording.steps)}"
-            with Store.in_directory(left, compaction="manual") as store:
+            with Store._in_directory(left, compaction="manual") as store:
                 assert store.version >= least, where
                 assert store.version in history.states, f"{where}: a batch is torn"
                 assert content_of(store) == history.states[store.version], where
                 assert store.verify().ok, where
                 version = store.put(b"after", b"1")
-            with Store.in_directory(left, rebuild=True, compaction="manual") as store:
+            with Store._in_directory(left, rebuild=True, compaction="manual") as store:
                 assert store.version == version, where
                 expected = {**history.states[version - 1], b"after": (b"1", version)}
                 assert content_of(store) == expected, where

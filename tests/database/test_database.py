@@ -10,7 +10,6 @@ import pytest
 import kvengine
 from kvengine import (
     Database,
-    InvalidRequest,
     NamespaceNotFound,
     Store,
     StoreClosed,
@@ -42,8 +41,6 @@ def test_in_memory_takes_the_options_of_a_store(tmp_path, monkeypatch):
         db.namespace("ns").put("key", "value")
         assert db.namespace("ns").get("key") == "value"
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(InvalidRequest, match="unknown option"):
-        Database.in_memory(colour="red")
 
 
 def test_after_close_every_call_says_so():

@@ -265,8 +265,6 @@ def test_bad_edges_are_refused(db):
         Edge(b"db")
     with pytest.raises(InvalidRequest, match="give a URL"):
         Edge("db")
-    with pytest.raises(InvalidRequest, match="no setting memory"):
-        Edge(db, memory=5)
     with pytest.raises(InvalidRequest, match="bound_s must be between"):
         Edge(db, bound_s=-5)
 

@@ -100,7 +100,7 @@ def faulty(monkeypatch):
     directory = FaultyDirectory(KeptDirectory())
     real = Store.in_memory
     monkeypatch.setattr(
-        Store, "in_memory", lambda **options: Store.in_directory(directory, **options)
+        Store, "in_memory", lambda **options: Store._in_directory(directory, **options)
     )
     disk = DiskCache(None, 1 << 20)
     monkeypatch.setattr(Store, "in_memory", real)
@@ -138,7 +138,7 @@ def test_what_failed_to_be_dropped_is_before_the_position_at_the_next_start(monk
     disk.drop(b"k")
     disk.reach(5000, 1)  # the disk could take it now
     disk.close()
-    store = Store.in_directory(directory, groups=(b"k", 1))
+    store = Store._in_directory(directory, groups=(b"k", 1))
     assert store.get(b"kk") is not None
     assert int.from_bytes(store.get(b"p")[:8], "little") == 5
     store.close()

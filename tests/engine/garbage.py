@@ -9,7 +9,7 @@ def filled(path_or_directory, **options):
     """Return a store with garbage in several segments."""
     options = {**OPTIONS, "durability": "os", "compaction": "manual", **options}
     if isinstance(path_or_directory, FaultyDirectory):
-        store = Store.in_directory(path_or_directory, **options)
+        store = Store._in_directory(path_or_directory, **options)
     else:
         store = Store(path_or_directory, **options)
     for number in range(200):

@@ -31,7 +31,7 @@ def empty_folder():
 
 def open_store(folder=None, **options):
     """Open a store in such a folder, a new one if none is given."""
-    return Store.in_directory(folder or empty_folder(), **OPTIONS, **options)
+    return Store._in_directory(folder or empty_folder(), **OPTIONS, **options)
 
 
 def tag(key):

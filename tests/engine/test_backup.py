@@ -317,7 +317,7 @@ def test_files_that_a_job_replaces_meanwhile_stay_until_they_are_copied(store, t
 
 
 def test_a_source_that_is_a_directory_object(tmp_path):
-    with Store.in_directory(KeptDirectory(), **MANUAL) as store:
+    with Store._in_directory(KeptDirectory(), **MANUAL) as store:
         fill(store)
         store.checkpoint()
         store.backup(tmp_path / "copy")

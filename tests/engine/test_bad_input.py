@@ -217,8 +217,6 @@ def test_durability(store, tmp_path, level):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"colour": "red"}, "unknown option 'colour', see kvengine.options.Options"),
-        ({"readonly": True}, "unknown option 'readonly'; did you mean 'read_only'"),
         ({"read_only": True, "exclusive": True}, "exclude each other: only a store that is open"),
         ({"segment_bytes": 4095}, "segment_bytes must be between 4096 and .*, not 4095"),
         ({"segment_bytes": True}, "segment_bytes must be between .*, not True"),

@@ -134,7 +134,7 @@ def test_a_batch_is_written_only_if_each_key_has_a_version():
 
 def test_a_commit_that_fails_writes_nothing_and_leaves_nothing():
     directory = FaultyDirectory(MemoryDirectory())
-    with Store.in_directory(directory, durability="os", log_writes="pwrite") as store:
+    with Store._in_directory(directory, durability="os", log_writes="pwrite") as store:
         store[b"before"] = b"1"
         batch = store.batch()
         for number in range(300):

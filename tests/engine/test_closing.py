@@ -163,7 +163,7 @@ class Interrupted(Exception):
 
 def busy_store(directory):
     """Return a store whose close() has jobs to do."""
-    store = Store.in_directory(directory, durability="os", compaction="manual", **OPTIONS)
+    store = Store._in_directory(directory, durability="os", compaction="manual", **OPTIONS)
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for number in range(200):
         store.put(b"%d" % number, bytes(100))
@@ -200,7 +200,7 @@ def test_an_interrupted_close_leaves_a_store_that_works_and_can_be_closed(monkey
     check_store(store)
     store.close()
     assert store.closed
-    with Store.in_directory(directory.inner) as reopened:
+    with Store._in_directory(directory.inner) as reopened:
         assert len(reopened) == 201
 
 
@@ -338,7 +338,7 @@ def test_a_second_thread_in_close_waits_until_the_first_is_done():
     assert seen == [(True, steps)] * 3  # whoever comes back finds everything done
     with pytest.raises(StoreClosed):
         store.put(b"late", b"1")
-    with Store.in_directory(directory.inner) as reopened:
+    with Store._in_directory(directory.inner) as reopened:
         assert reopened[b"meanwhile"] == b"1"
         check_store(reopened)
 
@@ -347,12 +347,12 @@ def test_what_is_written_while_the_store_is_closed_is_durable():
     """ "interval": nobody syncs any more once the store is closed."""
     directory = FaultyDirectory(KeptDirectory())
     options = {**OPTIONS, "durability": "interval", "sync_interval_s": 60}
-    store = Store.in_directory(directory, **options)
+    store = Store._in_directory(directory, **options)
     store.put(b"key", b"1")
     store.maintenance.close = lambda error: store.put(b"late", b"1")  # type: ignore[assignment,method-assign]
     store.close()
     power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
-    with Store.in_directory(power_cut) as reopened:
+    with Store._in_directory(power_cut) as reopened:
         assert set(reopened) == {b"key", b"late"}
 
 

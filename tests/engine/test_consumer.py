@@ -204,7 +204,7 @@ def test_damage_is_an_error_and_nothing_is_forgotten(tmp_path):
 
 def test_a_crash_at_every_step_leaves_the_old_position_or_the_new_one():
     folder = FaultyDirectory(KeptDirectory())
-    with Store.in_directory(folder) as store:
+    with Store._in_directory(folder) as store:
         store.update({b"a": b"", b"b": b""})
         consumer = store.consumer("one")
         list(consumer.changes())
@@ -216,13 +216,13 @@ def test_a_crash_at_every_step_leaves_the_old_position_or_the_new_one():
     for count in range(first, last + 1):
         for model in ("kill", "lost", "torn"):
             state = CrashedFolder(folder.recording, count).folder(model, count)
-            with Store.in_directory(state) as store:
+            with Store._in_directory(state) as store:
                 assert store.consumer("one").position in ({2} if count == last else {1, 2})
 
 
 def test_a_failure_of_the_disk_leaves_the_position():
     folder = FaultyDirectory(KeptDirectory())
-    store = Store.in_directory(folder)
+    store = Store._in_directory(folder)
     store.put(b"a", b"")
     consumer = store.consumer("one")
     list(consumer.changes())

@@ -25,8 +25,8 @@ def test_a_reader_makes_durable_what_its_consumer_acknowledges():
     """The writer may not have synced it: its position would survive a power cut, it would not."""
     folder = FaultyDirectory(KeptDirectory())
     with (
-        Store.in_directory(folder, durability="os") as store,
-        Store.in_directory(folder, read_only=True) as reader,
+        Store._in_directory(folder, durability="os") as store,
+        Store._in_directory(folder, read_only=True) as reader,
     ):
         for number in range(1, 4):
             store.put(b"%d" % number, b"")
@@ -35,7 +35,7 @@ def test_a_reader_makes_durable_what_its_consumer_acknowledges():
             consumer.acknowledge(number)
             left = CrashedFolder(folder.recording, len(folder.steps))
             for seed in range(5):
-                with Store.in_directory(left.folder("torn" if seed else "ordered", seed)) as again:
+                with Store._in_directory(left.folder("torn" if seed else "ordered", seed)) as again:
                     assert again.version == again.consumer("far").position == number
 
 
@@ -84,7 +84,7 @@ def test_other_changes_with_the_versions_that_were_acknowledged_are_not_passed_o
 def test_what_a_reader_saw_and_the_writer_lost_is_not_acknowledged(tmp_path):
     """A sync failed: the writer shows less when it is opened again, and others come instead."""
     faulty = FaultyDirectory(LocalDirectory(str(tmp_path / "s")))
-    store = Store.in_directory(faulty)
+    store = Store._in_directory(faulty)
     store.put(b"a", b"1")
     reader = Store(tmp_path / "s", read_only=True)
     consumer = reader.consumer("far")

@@ -19,7 +19,7 @@ from kvengine.testing.history import content_of
 
 def opened(**options: object) -> tuple[kvengine.Store, FaultyDirectory]:
     directory = FaultyDirectory(KeptDirectory())
-    store = kvengine.Store.in_directory(directory, **options)
+    store = kvengine.Store._in_directory(directory, **options)
     store.put(b"first", b"", durability="sync")  # makes the first segment and its name durable
     return store, directory
 
@@ -31,7 +31,7 @@ def log_syncs(directory: FaultyDirectory) -> int:
 def after_power_cut(directory: FaultyDirectory) -> dict[bytes, bytes]:
     """Return what is left when only synced bytes are."""
     left = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
-    with kvengine.Store.in_directory(left) as store:
+    with kvengine.Store._in_directory(left) as store:
         return {key: value for key, (value, _) in content_of(store).items()}
 
 
@@ -145,7 +145,7 @@ def test_interval_syncs_in_the_background():
             synced.set()
 
     directory.before = watch
-    store = kvengine.Store.in_directory(directory, durability="interval", sync_interval_s=0.001)
+    store = kvengine.Store._in_directory(directory, durability="interval", sync_interval_s=0.001)
     store.put(b"key", b"value")
     assert synced.wait(60)
     store.close()
@@ -247,9 +247,9 @@ def test_a_failed_sync_is_not_forgotten_with_the_processes_that_saw_it(is_closed
     if is_closed:
         store.close()
     with pytest.raises(kvengine.StorageError):  # nor with one that could not write them again
-        kvengine.Store.in_directory(directory)
+        kvengine.Store._in_directory(directory)
     directory.before = None
-    with kvengine.Store.in_directory(directory, durability="group") as after:
+    with kvengine.Store._in_directory(directory, durability="group") as after:
         after.put(b"last", b"on disk")
         expected = {key: value for key, (value, _) in content_of(after).items()}
         assert b"visible" in expected  # the folder of this test forgets no clean pages
@@ -284,7 +284,7 @@ def test_a_new_segment_has_its_name_synced_before_a_write_counts():
 def test_making_a_store_durable_includes_its_manifest():
     """Also if it was made by one that did not care: a later sync vouches for everything."""
     directory = FaultyDirectory(KeptDirectory())
-    store = kvengine.Store.in_directory(directory, durability="os")
+    store = kvengine.Store._in_directory(directory, durability="os")
     store.put(b"key", b"value", durability="group")
     assert after_power_cut(directory) == {b"key": b"value"}
     store.close()

@@ -343,7 +343,7 @@ def test_a_reader_without_descriptors_reads_right_again_later(path):
     with Store(path, durability="os", **SMALL) as store:
         store.update({b"%d" % n: b"old" for n in range(500)})
         folder = LocalDirectory(str(path))
-        with Store.in_directory(folder, read_only=True) as reader:
+        with Store._in_directory(folder, read_only=True) as reader:
             assert reader[b"7"] == b"old"
             store.update({b"%d" % n: b"new" for n in range(500)})
             store.compact()
@@ -386,7 +386,7 @@ def test_a_store_in_use(path):
 
 def test_after_a_failed_sync_the_store_says_so_and_works_when_opened_again(path):
     faulty = FaultyDirectory(LocalDirectory(str(path)))
-    store = Store.in_directory(faulty)
+    store = Store._in_directory(faulty)
     store[b"before"] = b""
     faulty.fail(len(faulty.steps) + 2, errno.EIO)
     for _ in range(2):

@@ -24,7 +24,7 @@ def quick_turns():
 def made():
     """Return a folder with key runs of which every second key is dead."""
     folder = KeptDirectory()
-    with Store.in_directory(folder, durability="os", compaction="manual") as store:
+    with Store._in_directory(folder, durability="os", compaction="manual") as store:
         store.update(dict.fromkeys(KEYS, b"v"))
         store.checkpoint()
         for key in KEYS[::2]:
@@ -37,7 +37,7 @@ def made():
 def test_a_merge_in_the_middle_of_a_scan_brings_no_dead_key_back(reverse):
     """The merge leaves dead keys out and says so with its mark; the scan may have the old runs."""
     for _ in range(ROUNDS):
-        with Store.in_directory(made(), durability="os", compaction="manual") as store:
+        with Store._in_directory(made(), durability="os", compaction="manual") as store:
             thread = threading.Thread(target=store.compact)
             thread.start()
             while True:

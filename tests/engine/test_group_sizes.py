@@ -37,7 +37,7 @@ class GroupSizesMachine(RuleBasedStateMachine):
 
     def open(self, **options):
         settings_ = {**OPTIONS, **options}
-        self.store = Store.in_directory(self.folder, clock=self.clock, **settings_)
+        self.store = Store._in_directory(self.folder, clock=self.clock, **settings_)
 
     @rule(
         key=st.sampled_from(KEYS),

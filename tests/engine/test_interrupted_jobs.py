@@ -66,7 +66,7 @@ def check_going_on(history: History, where: str) -> None:
     store, directory = history.store, history.directory
     expected = history.states[store.applied_version]
     killed = {name: directory.inner.read(name) for name in directory.inner.names()}
-    with Store.in_directory(folder_of(killed), **OPTIONS) as reopened:
+    with Store._in_directory(folder_of(killed), **OPTIONS) as reopened:
         assert content_of(reopened) == expected, (where, "killed there")
     if not store.closed:
         assert content_of(store) == expected, where
@@ -78,11 +78,11 @@ def check_going_on(history: History, where: str) -> None:
         assert content_of(store) == expected, where
         check_store(store)
         power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
-        with Store.in_directory(power_cut, **OPTIONS) as reopened:
+        with Store._in_directory(power_cut, **OPTIONS) as reopened:
             assert content_of(reopened) == expected, where
     store.close()
     for rebuild in (False, True):
-        with Store.in_directory(directory.inner, rebuild=rebuild, **OPTIONS) as reopened:
+        with Store._in_directory(directory.inner, rebuild=rebuild, **OPTIONS) as reopened:
             assert content_of(reopened) == expected, (where, rebuild)
             check_store(reopened)
             names = set(directory.inner.names()) - {"MANIFEST", "CONTROL", "LOCK"}
@@ -222,7 +222,7 @@ def test_which_manifest_is_there_can_not_be_known(monkeypatch):
     assert content_of(store) == expected
     store.close()
     assert before.keys() <= inner.content().keys()
-    with Store.in_directory(inner, **OPTIONS) as reopened:
+    with Store._in_directory(inner, **OPTIONS) as reopened:
         assert content_of(reopened) == expected
         check_store(reopened)
 

@@ -18,7 +18,7 @@ from tests.waiting import HANG_S, until
 def opened(**options):
     directory = FaultyDirectory(KeptDirectory())
     options = {**OPTIONS, "durability": "interval", "sync_interval_s": 0.01, **options}
-    return Store.in_directory(directory, **options), directory
+    return Store._in_directory(directory, **options), directory
 
 
 def check_that_it_syncs(store):
@@ -51,7 +51,7 @@ def test_a_single_write_at_intervals_comes_to_disk(durability):
 def test_a_single_write_at_intervals_is_on_disk_after_close():
     directory = FaultyDirectory(KeptDirectory())
     options = {**OPTIONS, "durability": "os", "sync_interval_s": 60}
-    store = Store.in_directory(directory, **options)
+    store = Store._in_directory(directory, **options)
     store.put(b"a", b"1", durability="interval")
     until(lambda: store.commits.is_sync_due, "the thread waits")
     before = len([step for step in directory.steps if step.operation == "sync"])
@@ -124,7 +124,7 @@ def test_close_does_not_wait_for_a_throttled_compaction(monkeypatch):
         store.put(b"%d" % (number % 20), b"value %d " % number * 9)
     until(lambda: store.is_compacting_in_background, "it begins")
     store.close()
-    with Store.in_directory(directory.inner) as reopened:
+    with Store._in_directory(directory.inner) as reopened:
         assert len(reopened) == 20
         check_store(reopened)
 

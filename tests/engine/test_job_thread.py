@@ -284,7 +284,7 @@ def test_who_waits_for_a_job_hears_that_the_store_was_closed(tmp_path):
         thread.join(HANG_S)
         assert not thread.is_alive()
     assert store.closed
-    with Store.in_directory(directory.inner) as reopened:
+    with Store._in_directory(directory.inner) as reopened:
         assert len(reopened) == 20
         check_store(reopened)
 

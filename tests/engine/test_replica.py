@@ -164,11 +164,11 @@ def test_a_replica_refuses_users_also_after_an_open(store):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_staged_changes_appear_at_once(tmp_path, keep, in_memory):
     directory = MemoryDirectory()
-    store = Store.in_directory(directory, **SMALL) if in_memory else Store(tmp_path, **SMALL)
+    store = Store._in_directory(directory, **SMALL) if in_memory else Store(tmp_path, **SMALL)
     replica.begin(store, ORIGIN)
     store.apply((put(5, b"old"), put(6, b"both"), put(7, b"dies")))
     reader = (
-        Store.in_directory(directory.reader(), read_only=True)
+        Store._in_directory(directory.reader(), read_only=True)
         if in_memory
         else Store(tmp_path, read_only=True)
     )

@@ -20,7 +20,7 @@ VALUE = b"v" * 900
 def full_store() -> tuple[Store, FaultyDirectory]:
     """Return a store whose next put begins a segment, with records that are not on disk yet."""
     directory = FaultyDirectory(KeptDirectory())
-    store = Store.in_directory(directory, **{**OPTIONS, "compaction": "manual"})
+    store = Store._in_directory(directory, **{**OPTIONS, "compaction": "manual"})
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for number in range(10):
         store.put(b"before %d" % number, VALUE, durability="os" if number % 5 == 4 else "group")
@@ -48,7 +48,7 @@ def steps_of_a_roll() -> range:
 def check_power_cut(store: Store, directory: FaultyDirectory, where: str) -> None:
     """What is not synced is gone; the last write was acknowledged, so nothing may be missing."""
     folder = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
-    with Store.in_directory(folder, compaction="manual") as cut:
+    with Store._in_directory(folder, compaction="manual") as cut:
         assert content_of(cut) == content_of(store), where
 
 
@@ -74,7 +74,7 @@ def check_after(store: Store, directory: FaultyDirectory, raised: object, where:
     failed = store.commits.failure is not None
     store.close()
     for rebuild in (False, True):
-        with Store.in_directory(directory.inner, rebuild=rebuild, **OPTIONS) as reopened:
+        with Store._in_directory(directory.inner, rebuild=rebuild, **OPTIONS) as reopened:
             found = content_of(reopened)
             assert found == expected or (failed and found.items() <= expected.items()), where
             check_store(reopened)
@@ -138,7 +138,7 @@ def test_two_threads_begin_one_segment(monkeypatch):
     assert store[b"other"] == store[b"roll"] == VALUE
     check_power_cut(store, directory, "two threads")
     store.close()
-    with Store.in_directory(directory.inner, **OPTIONS) as reopened:
+    with Store._in_directory(directory.inner, **OPTIONS) as reopened:
         check_store(reopened)
         assert len(reopened) == 12
 

@@ -234,7 +234,7 @@ def test_without_followers_compaction_forgets_and_says_so(tmp_path):
 def test_no_delete_is_missing_while_compaction_replaces_the_segments():
     """At each step of the manifest a tail gives every delete, or says that they are gone."""
     directory = FaultyDirectory(MemoryDirectory())
-    with Store.in_directory(directory, **OPTIONS) as store:
+    with Store._in_directory(directory, **OPTIONS) as store:
         for number in range(50):
             store.put(b"%d" % number, b"value")
         for number in range(40):
@@ -262,7 +262,7 @@ def test_no_delete_is_missing_while_compaction_replaces_the_segments():
 
 def test_a_compaction_that_fails_forgets_nothing():
     directory = FaultyDirectory(MemoryDirectory())
-    with Store.in_directory(directory, **OPTIONS) as store:
+    with Store._in_directory(directory, **OPTIONS) as store:
         store.put(b"a", b"1")
         store.put(b"b", b"2")
         store.delete(b"a")
@@ -315,7 +315,7 @@ def test_a_version_that_the_store_does_not_have(follow):
 
 def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
     faulty = FaultyDirectory(LocalDirectory(str(tmp_path / "s")))
-    store = Store.in_directory(faulty)
+    store = Store._in_directory(faulty)
     store.put(b"key", b"value")
     place = store.tail_from(1, b"")
     faulty.fail(len(faulty.steps) + 2, errno.EIO)

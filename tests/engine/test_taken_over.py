@@ -83,7 +83,7 @@ def test_a_header_without_its_words_on_the_page_hides_nothing(tmp_path):
 
 
 def opened(directory):
-    store = Store.in_directory(directory, **OPTIONS)
+    store = Store._in_directory(directory, **OPTIONS)
     store.maintenance.wake = lambda: None  # type: ignore[method-assign]
     return store
 
@@ -114,7 +114,7 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins(all
     for count in range(begun - 5, len(steps) + 1):
         crashed = CrashedFolder(directory.recording, count)
         for seed in range(20):
-            with Store.in_directory(crashed.folder("torn", seed), **OPTIONS) as again:
+            with Store._in_directory(crashed.folder("torn", seed), **OPTIONS) as again:
                 found = content_of(again)
                 assert found in (dead, states[again.version]), f"step {count}, seed {seed}"
     for one in (store, *killed):
@@ -124,8 +124,8 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins(all
 def test_who_starts_over_syncs_segments_that_it_never_followed_through():
     """What lies in a segment that others filled meanwhile is durable, too, when a sync says so."""
     directory = FaultyDirectory(KeptDirectory())
-    store = Store.in_directory(directory, **OPTIONS)
-    other = Store.in_directory(directory, **OPTIONS)
+    store = Store._in_directory(directory, **OPTIONS)
+    other = Store._in_directory(directory, **OPTIONS)
     for one in (store, other):
         one.maintenance.wake = lambda: None  # type: ignore[method-assign]
     store.put(b"a", b"1")
@@ -137,7 +137,7 @@ def test_who_starts_over_syncs_segments_that_it_never_followed_through():
     expected = content_of(store)
     assert store.control_page.durable_version == store.version == 5
     left = CrashedFolder(directory.recording, len(directory.recording.steps)).folder("ordered")
-    with Store.in_directory(left, **OPTIONS) as again:
+    with Store._in_directory(left, **OPTIONS) as again:
         assert content_of(again) == expected
     other.close()
     store.close()

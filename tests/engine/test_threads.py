@@ -155,7 +155,7 @@ def test_a_view_stays_right_while_its_segment_goes(store):
 
 def test_a_slow_sync_stops_no_reader():
     directory = FaultyDirectory(KeptDirectory())
-    store = kvengine.Store.in_directory(directory)
+    store = kvengine.Store._in_directory(directory)
     store.put(b"key", b"value")
     in_sync, go_on = threading.Event(), threading.Event()
 
@@ -182,7 +182,7 @@ def test_a_slow_sync_stops_no_reader():
 
 def test_a_slow_compaction_stops_no_reader_and_no_writer():
     directory = FaultyDirectory(KeptDirectory())
-    store = kvengine.Store.in_directory(directory, durability="os", compaction="manual", **SMALL)
+    store = kvengine.Store._in_directory(directory, durability="os", compaction="manual", **SMALL)
     for number in range(200):
         store.put(b"key %d" % (number % 9), b"%d" % number * 40)
     begun, go_on = threading.Event(), threading.Event()

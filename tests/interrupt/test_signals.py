@@ -64,7 +64,7 @@ def make_call(scenario, store, begun) -> BaseException | None:
 
 def recording_store(path: Path) -> tuple[Store, FaultyDirectory]:
     directory = FaultyDirectory(LocalDirectory(str(path)))
-    return Store.in_directory(directory, **SMALL), directory
+    return Store._in_directory(directory, **SMALL), directory
 
 
 def steps_of(template: Path, folder: Path, scenario) -> int:

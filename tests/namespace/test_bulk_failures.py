@@ -22,7 +22,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def new_database() -> tuple[FaultyDirectory, Namespace]:
     directory = FaultyDirectory(KeptDirectory())
-    return directory, Database(Store.in_directory(directory, **OPTIONS)).namespace("test")
+    return directory, Database(Store._in_directory(directory, **OPTIONS)).namespace("test")
 
 
 def steps_of_a_call(atomic: bool) -> Iterator[tuple[FaultyDirectory, Namespace, int]]:
@@ -93,7 +93,7 @@ def test_after_a_crash_each_part_is_there_or_not(atomic: bool) -> None:
     for step in range(before, len(directory.steps) + 1):
         left = CrashedFolder(directory.recording, step)
         for model in ("kill", "ordered", "torn"):
-            with Store.in_directory(left.folder(model, step), **OPTIONS) as store:
+            with Store._in_directory(left.folder(model, step), **OPTIONS) as store:
                 keys = written(Database(store).namespace("test"))
             assert keys == [*PAIRS][: len(keys)]
             seen.add(len(keys))

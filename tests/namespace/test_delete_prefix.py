@@ -122,7 +122,7 @@ def test_a_namespace_that_is_deleted_meanwhile(db, kv, monkeypatch: pytest.Monke
 def test_what_was_deleted_is_on_disk_at_the_end(durability: str, last: str) -> None:
     directory = FaultyDirectory(KeptDirectory())
     options = {"log_writes": "pwrite", "durability": durability, "compaction": "manual"}
-    with Store.in_directory(directory, **options) as store:
+    with Store._in_directory(directory, **options) as store:
         kv = Database(store).namespace("test")
         kv.put_many({"a": "1", "b": "2", "c": "3"})
         before = len(directory.steps)

@@ -55,7 +55,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
         job = _Salvage(directory, names, progress)
         clock = _Standstill(SystemClock().time())
         made = _Unfinished(opening.folder_path(target))
-        with Store.in_directory(made, durability="os", compaction="manual", clock=clock) as store:
+        with Store._in_directory(made, durability="os", compaction="manual", clock=clock) as store:
             kept = job.copy_to(store)
             store.sync()
         _finish(target)

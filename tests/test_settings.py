@@ -1,0 +1,94 @@
+"""Settings are parameters with names and defaults, so editors complete them and a typo fails."""
+
+import dataclasses
+import inspect
+import typing
+
+import pytest
+
+import kvengine
+from kvengine.edge.settings import Settings
+from kvengine.options import Options
+
+# A database decides these itself.
+OF_A_DATABASE = {"groups", "oldest_needed"}
+# A replica is made if there is none, and is written to by its follower.
+OF_A_REPLICA = {"read_only", "create", "oldest_needed"}
+# In memory there is no disk to wait for.
+IN_MEMORY = {"durability": "os"}
+
+TAKES_OPTIONS = {
+    kvengine.Store.__init__: ({}, set()),
+    kvengine.Store.in_memory: (IN_MEMORY, set()),
+    kvengine.open: ({}, OF_A_DATABASE),
+    kvengine.Database.in_memory: (IN_MEMORY, OF_A_DATABASE),
+    kvengine.Follower.__init__: ({}, OF_A_REPLICA),
+}
+
+
+def check(function, dataclass, other_defaults, left_out):
+    parameters = inspect.signature(function).parameters
+    hints = typing.get_type_hints(function)
+    for setting in dataclasses.fields(dataclass):
+        if setting.name in left_out:
+            assert setting.name not in parameters
+            continue
+        found = parameters[setting.name]
+        assert found.kind is found.KEYWORD_ONLY
+        assert found.default == other_defaults.get(setting.name, setting.default), setting.name
+        assert hints[setting.name] == setting.type, setting.name
+
+
+@pytest.mark.parametrize("function", TAKES_OPTIONS, ids=lambda one: one.__qualname__)
+def test_each_option_of_a_store_is_a_parameter(function):
+    check(function, Options, *TAKES_OPTIONS[function])
+
+
+def test_each_setting_of_an_edge_is_a_parameter():
+    types = typing.get_type_hints(Settings)
+    parameters = inspect.signature(kvengine.Edge.__init__).parameters
+    for setting in dataclasses.fields(Settings):
+        found = parameters[setting.name]
+        assert (found.kind, found.default) == (found.KEYWORD_ONLY, setting.default), setting.name
+        assert found.annotation == types[setting.name].__name__
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        kvengine.Store,
+        lambda path, **typo: kvengine.Store.in_memory(**typo),
+        kvengine.open,
+        lambda path, **typo: kvengine.Database.in_memory(**typo),
+        lambda path, **typo: kvengine.connect("http://127.0.0.1:1", **typo),
+        lambda path, **typo: kvengine.Edge("http://127.0.0.1:1", path=path, **typo),
+        lambda path, **typo: kvengine.Follower(kvengine.Store.in_memory(), path, **typo),
+        lambda path, **typo: kvengine.Cache(1 << 20, **typo),
+    ],
+)
+def test_a_typo_is_a_type_error_before_anything_is_made(make, tmp_path):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'durabilty'"):
+        make(tmp_path / "new", durabilty="os")
+    assert not (tmp_path / "new").exists()
+
+
+# The names in 0.1; the keys of a dict; and what is not for users.
+TAKES_ANY = {"export", "import_", "update", "replace_manifest", "take_over"}
+
+
+def functions(one):
+    if not inspect.isclass(one):
+        return {one.__name__: one} if callable(one) else {}
+    if issubclass(one, (tuple, Exception)):
+        return {}
+    found = {name: getattr(one, name) for name in dir(one) if not name.startswith("_")}
+    if one.__init__ is not object.__init__:
+        found["__init__"] = one.__init__
+    return {name: function for name, function in found.items() if callable(function)}
+
+
+@pytest.mark.parametrize("name", [name for name in kvengine.__all__ if name != "__version__"])
+def test_nothing_public_takes_arguments_of_any_name(name):
+    for each, function in functions(getattr(kvengine, name)).items():
+        kinds = {one.kind for one in inspect.signature(function).parameters.values()}
+        assert each in TAKES_ANY or inspect.Parameter.VAR_KEYWORD not in kinds, each
