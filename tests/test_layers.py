@@ -46,6 +46,16 @@ TIME_OF_DAY = re.compile(
     r"|\bgettimeofday\b|\b(datetime|date)\.(now|utcnow|today)\b"
 )
 
+# Folders whose modules may import each other, if only for types, and why.
+CYCLES = {
+    "aio": "a namespace makes iterators that know their namespace",
+    "client": "a database makes namespaces that know their database",
+    "database": "an edge makes namespaces that know their edge",
+    "edge": "a copy is held by a cache that the compiled lookup reads",
+    "namespace": "the parts of a namespace call its public methods",
+    "testing.world": "places, links and clients act on the world that holds them",
+}
+
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(?P<origin>[.\w]+)[ \t]+c?import[ \t]+(?P<names>\([^)]*\)|[^#\n]*)"
     r"|c?import[ \t]+(?P<modules>[^#\n]+))",
@@ -99,6 +109,40 @@ def find_violations(root: Path) -> Iterator[str]:
             yield f"{name}: only kvengine/clock.pyx may read the time of day"
 
 
+def import_graph(root: Path) -> dict[str, set[str]]:
+    """Return for each module those that it imports, also late or for types only."""
+    sources: dict[str, list[Path]] = {}
+    for source in (path for path in root.rglob("*") if path.suffix in SUFFIXES):
+        parts = source.relative_to(root).with_suffix("").parts
+        name = ".".join(("kvengine", *parts)).removesuffix(".__init__")
+        sources.setdefault(name, []).append(source)
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for name, files in sources.items():
+        for dotted in (dotted for file in files for dotted in used_modules(file, root)):
+            used = dotted  # of a name in a module, the module
+            while used and used not in sources:
+                used = used.rpartition(".")[0]
+            graph[name] |= {used} - {"", name}
+    return graph
+
+
+def find_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that need each other."""
+    behind: dict[str, set[str]] = {}
+    for name in graph:
+        found, open_ones = behind.setdefault(name, set()), [name]
+        while open_ones:
+            new = graph[open_ones.pop()] - found
+            found |= new
+            open_ones += new
+    groups = {
+        frozenset(used for used in behind[name] if name in behind[used])
+        for name in graph
+        if name in behind[name]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
 def test_every_part_has_a_row() -> None:
     parts = {
         path.stem
@@ -110,6 +154,24 @@ def test_every_part_has_a_row() -> None:
 
 def test_layers_point_one_way() -> None:
     assert list(find_violations(ROOT)) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    cycles = find_cycles(import_graph(ROOT))
+    folders = tuple(f"kvengine.{folder}." for folder in CYCLES)
+    new = [cycle for cycle in cycles if not all(name.startswith(folders) for name in cycle)]
+    assert new == []
+
+
+def test_a_planted_cycle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from kvengine.b import B\n"
+    )
+    (tmp_path / "b.pyx").write_text("from kvengine cimport c\n")
+    (tmp_path / "c.pyi").write_text("from kvengine.a import A\n")
+    (tmp_path / "d.py").write_text("import kvengine.a\n")
+    cycle = ["kvengine.a", "kvengine.b", "kvengine.c"]
+    assert find_cycles(import_graph(tmp_path)) == [cycle]
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.aio.runner import Runner
-from kvengine.engine.store import Store
+from kvengine.engine.following.tail import Tail
+from kvengine.engine.parts import StoreParts
 from kvengine.entry import Change
-
-if TYPE_CHECKING:
-    from kvengine.engine.following.tail import Tail
 
 
 async def follow(
-    runner: Runner, store: Store, tail: Tail, timeout: float | None
+    runner: Runner, store: StoreParts, tail: Tail, timeout: float | None
 ) -> AsyncIterator[Change | None]:
     """Yield changes as they come, and None each time before waiting; see Store.follow."""
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -41,7 +39,7 @@ async def follow(
 
 
 @contextlib.contextmanager
-def waiting(store: Store) -> Iterator[Callable[[int, float | None], Awaitable[None]]]:
+def waiting(store: StoreParts) -> Iterator[Callable[[int, float | None], Awaitable[None]]]:
     """Give a call that waits, for some seconds at the most, until a store is behind a version."""
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 

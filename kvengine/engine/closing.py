@@ -14,7 +14,6 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from kvengine.engine.access.reading import Reader
 from kvengine.engine.index.saved_index import SavedIndex
@@ -23,6 +22,7 @@ from kvengine.engine.jobs.job_lease import STALE_MS
 from kvengine.engine.jobs.job_thread import logger
 from kvengine.engine.log.segment import SegmentTable
 from kvengine.engine.order.key_order import KeyOrder
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -32,9 +32,6 @@ from kvengine.errors import (
     StoreLocked,
 )
 from kvengine.file.system import is_finalizing
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 REPLAY_AT_CLOSE_MAX = 8192  # changes; more are put into a saved index, fewer replayed in ~2 ms
 REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
@@ -268,6 +265,7 @@ def abandon(store: StoreParts) -> None:
         return
     try:
         store.maintenance.belong_to(store)
+        store.maintenance.lease.belong_to(store)
         if store.follower is not None:
             store.follower.belong_to(store)
         close_store(store)

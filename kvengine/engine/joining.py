@@ -16,7 +16,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kvengine.engine.following import positions
 from kvengine.engine.following.follower import Follower
@@ -29,6 +28,7 @@ from kvengine.engine.log.names import CONTROL_NAME, MANIFEST_NAME
 from kvengine.engine.log.reserve import segment_bytes
 from kvengine.engine.log.segment import bytes_at
 from kvengine.engine.log.writer_page import WriterPage, open_control
+from kvengine.engine.parts import StoreParts
 from kvengine.engine.recovery.loading import recover, recover_beside
 from kvengine.engine.store_folder import (
     load_manifest,
@@ -45,9 +45,6 @@ from kvengine.file.system import (
     process_is_gone,
     process_start,
 )
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 PIECE_BYTES = 1 << 20
 SHARE_S = 0.2  # so long one waits for a write, until one looks whether who makes it is there
@@ -211,7 +208,7 @@ def _connect(store: StoreParts, control: Control) -> None:
     page = WriterPage(control, store.directory)
     page.believe()
     store.follower = Follower(store, page)
-    control.connect_writer(store, commits)
+    store.connect_writer(control)
 
 
 def _begin_work(store: StoreParts) -> None:

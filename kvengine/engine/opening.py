@@ -10,18 +10,25 @@ Invariants:
 from __future__ import annotations
 
 import errno
+import secrets
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from kvengine.engine.access.write_lock import FORKED
 from kvengine.engine.closing import abandon
 from kvengine.engine.following.follower import Follower
+from kvengine.engine.following.waiting import Waiting
 from kvengine.engine.jobs import maintenance
+from kvengine.engine.jobs.holding import OwnedLock, Pins
+from kvengine.engine.jobs.job_lease import JobLease
+from kvengine.engine.jobs.job_thread import IntervalSync, JobThread
 from kvengine.engine.joining import open_to_write
 from kvengine.engine.log.manifest import Manifest
 from kvengine.engine.log.names import CONTROL_NAME
+from kvengine.engine.log.reserve import Reserve
 from kvengine.engine.log.writer_page import WriterPage, is_foreign, open_page, page_is_whole
+from kvengine.engine.parts import StoreParts
 from kvengine.engine.recovery.loading import recover_beside
 from kvengine.engine.store_folder import load_manifest
 from kvengine.errors import (
@@ -36,11 +43,9 @@ from kvengine.errors import (
 from kvengine.file.directory import Directory
 from kvengine.file.memory import MemoryDirectory
 from kvengine.file.system import exit_watch, fork_watch, text_path
+from kvengine.options import Options
 
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
-    from kvengine.engine.store import Store
-
+S = TypeVar("S", bound=StoreParts)
 FORKED_IN_MEMORY = (
     "the store in memory was made before a fork, and stays with the parent process: make another "
     "one in the child"
@@ -70,6 +75,41 @@ def folder_path(path: Any) -> str:
     if not text or "\0" in text:
         raise InvalidRequest(f"the path of a store can't be {text!r}")
     return text
+
+
+def start(store: StoreParts, directory: Directory, options: Options) -> None:
+    """Open what a directory holds, or make it; see open_store()."""
+    store.options = options
+    store.closing = OwnedLock()
+    store.waiting = Waiting()
+    _begin_anew(store, directory)
+    open_store(store)
+
+
+def opened(kind: type[S], directory: Directory, options: Options) -> S:
+    """Return a store of some class, in a directory object."""
+    store = kind.__new__(kind)
+    start(store, directory, options)
+    return store
+
+
+def _begin_anew(store: StoreParts, directory: Directory) -> None:
+    """Know nothing yet of a store that is about to be opened."""
+    store.directory = directory
+    store.manifest = Manifest(uuid=bytes(16), seed=0)
+    store.is_settled = False
+    store.jobs, store.files, store.moving = OwnedLock(), OwnedLock(), OwnedLock()
+    store.retired_slots = []
+    store.saved_version = store.saved_taken_in = 0
+    store.token = secrets.randbits(63) | 1
+    store.loose, store.pins, store.unfinished = set(), Pins(), None
+    store.is_compacting_in_background = False
+    store.behind_since = None
+    store.maintenance = JobThread(store, JobLease(store, store.token), maintenance.work)
+    store.interval_sync = IntervalSync()
+    store.reserve = Reserve(directory)
+    store.follower = None
+    store.next_segment = None
 
 
 def open_store(store: StoreParts, known: Manifest | None = None) -> None:
@@ -119,7 +159,7 @@ def open_again(store: StoreParts) -> None:
             store.options = replace(store.options, create=False, rebuild=False)  # that was done
             directory, spare = store.directory.reader(), store.directory.reader()
             store.directory.close()
-            store.begin_anew(directory)
+            _begin_anew(store, directory)
             try:
                 open_store(store, known)
             except BaseException:
@@ -142,13 +182,13 @@ def _give_up(store: StoreParts, error: StoreClosed) -> None:
     store.is_settled = store.is_released = True
 
 
-def snapshot(store: Store, version: int | None = None) -> Store:
+def snapshot(store: S, version: int | None = None) -> S:
     """Return a store as it is now, or as of a version not older than its saved index, to read."""
     frozen = type(store).__new__(type(store))
     frozen.is_frozen, frozen.frozen_at = True, version
     frozen.page_of_writer = store.control_page
     options = replace(store.options, read_only=True, create=False, rebuild=False)
-    frozen._start(store.directory.reader(), options)
+    start(frozen, store.directory.reader(), options)
     return frozen
 
 

@@ -14,34 +14,25 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
-from kvengine.engine import opening
 from kvengine.engine.following.digest import DigestSum
 from kvengine.engine.following.waiting import Waiting
-from kvengine.engine.jobs import maintenance
-from kvengine.engine.jobs.holding import OwnedLock, Pins
+from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.jobs.job_thread import IntervalSync, JobThread
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
+from kvengine.engine.log.control import Control
 from kvengine.engine.log.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.log.reserve import Reserve
 from kvengine.engine.log.segment import NextSegment
 from kvengine.engine.log.segment_file import SegmentHeader
 from kvengine.engine.order.key_order import choose_merge
 from kvengine.engine.order.scan import living
-from kvengine.engine.recovery import loading
 from kvengine.engine.store_files import StoreFiles
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.errors import StoreClosed, copied_error
-from kvengine.file.directory import Directory
 from kvengine.file.mapped import MappedFile
-from kvengine.options import Options
-
-if TYPE_CHECKING:
-    from kvengine.engine.following.follower import Follower
-    from kvengine.engine.log.control import Control
-    from kvengine.engine.log.writer_page import WriterPage
 
 T = TypeVar("T")
 IN_STEP_S = 1.0  # how long files that others have replaced are used on, at least
@@ -60,46 +51,41 @@ class Moment:
     ends: dict[int, int]
 
 
-class StoreParts(StoreFiles):
-    """What the parts of the engine know of a store; users see Store."""
+class LogFollower(Protocol):
+    """What follows the other processes that have the store open: see following/follower.py."""
 
-    follower: Follower | None
+    def catch_up(self) -> bool: ...
+    def follow_further(self) -> None: ...
+    def start_over(self) -> None: ...
+    def refresh(self) -> bool: ...
+    def sync(self) -> None: ...
+    def belong_to(self, store: StoreParts) -> None: ...
+
+
+class StoreParts(StoreFiles):
+    """What the parts of the engine know of a store; OpenStore is what they make of it."""
+
+    closing: OwnedLock  # one thread closes, others wait until it has
+    waiting: Waiting
+    jobs: OwnedLock  # held while a job runs
+    files: OwnedLock  # held while a job, or starting over, changes what there is
+    moving: OwnedLock  # one position of a consumer at a time
+    retired_slots: list[int]  # of segments that a saved index still mentions
+    saved_version: int  # of the saved index
+    saved_taken_in: int  # `taken_in` when it was saved
+    is_compacting_in_background: bool
+    behind_since: float | None  # when the background saw that others made files
+    maintenance: JobThread
+    interval_sync: IntervalSync
+    reserve: Reserve
+    follower: LogFollower | None
     is_released = True  # there is nothing (any more) that close() would have to give back
-    is_frozen = False  # a reader that does not follow the writer
     is_forked = False  # the parent of this process opened it for writing: open it again
     is_opening_again = False  # this is being done: what the thread calls that does it is right
     page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
     digest_sum: DigestSum | None = None  # of all records, once somebody has asked
-
-    def _start(self, directory: Directory, options: Options) -> None:
-        self.options = options
-        self.closing = OwnedLock()  # one thread closes, others wait until it has
-        self.waiting = Waiting()
-        self.begin_anew(directory)
-        opening.open_store(self)
-
-    def begin_anew(self, directory: Directory) -> None:
-        """Know nothing yet of a store that is about to be opened."""
-        self.directory = directory
-        self.manifest = Manifest(uuid=bytes(16), seed=0)  # nothing is known yet
-        self.is_settled = False  # closing has come to where only the folder is to be given back
-        self.jobs = OwnedLock()  # held while a job runs
-        self.files = OwnedLock()  # held while a job, or starting over, changes what there is
-        self.moving = OwnedLock()  # one position of a consumer at a time
-        self.retired_slots: list[int] = []  # of segments that a saved index still mentions
-        self.saved_version = 0  # of the saved index
-        self.saved_taken_in = 0  # `taken_in` when it was saved
-        self.token = secrets.randbits(63) | 1
-        self.loose, self.pins, self.unfinished = set(), Pins(), None
-        self.is_compacting_in_background = False
-        self.behind_since: float | None = None  # when the background saw that others made files
-        self.maintenance = JobThread(self, maintenance.work)
-        self.interval_sync = IntervalSync()
-        self.reserve = Reserve(directory)
-        self.follower = None
-        self.next_segment = None
 
     def _make_segment(self) -> None:
         """Make what the log can go on in; the writer begins it in one step, under its lock.
@@ -148,14 +134,6 @@ class StoreParts(StoreFiles):
     def _sync_soon(self) -> None:
         """Something was written with durability "interval", and no thread is to sync it yet."""
         self.interval_sync.ask(self.commits, self.options.sync_interval_s)
-
-    def _has_grown(self) -> None:
-        """The log takes more disk."""
-        if maintenance.is_due(self):
-            self.maintenance.wake()
-            maintenance.pace(self)
-        if not self.is_tight and self.reserve.is_due(self.log_bytes()):
-            self.keep_reserve()
 
     def keep_reserve(self) -> None:
         """Keep back some of the disk, if there is room for it."""
@@ -228,6 +206,14 @@ class StoreParts(StoreFiles):
                 self._has_begun()
                 return
 
+    def sync(self) -> None:
+        """Return when everything written so far is on disk; for a reader, all that it shows."""
+        self.check_usable()
+        if self.commits is not None:
+            self.commits.sync()
+        elif self.follower is not None:
+            self.follower.sync()
+
     @property
     def background_error(self) -> str | None:
         """Why background work does not succeed just now; None if it does.  See also stats()."""
@@ -296,10 +282,6 @@ class StoreParts(StoreFiles):
             if everything:
                 return
 
-    def reload(self, page: WriterPage | None) -> None:
-        """A reader starts over from the newest files."""
-        loading.reload(self, page)
-
     def _check_writable(self) -> None:
         self.check_usable()
         if self.refusal is not None:
@@ -359,12 +341,6 @@ class StoreParts(StoreFiles):
     def _convert(self) -> None:
         """Let the manifest say that the format is that of this version; then writes may begin."""
         self.maintenance.run(lambda: self.replace_manifest() if self.is_old_format else None)
-
-    def _refuse_use(self) -> None:
-        if self.is_forked:
-            opening.open_again(self)
-        else:
-            super()._refuse_use()
 
     def read_active(self, version: int) -> bool:
         """Read on in the segment being read up to a version; False: it does not go so far."""

@@ -10,14 +10,13 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
-from kvengine.engine import closing, opening
+from kvengine.engine import opening
 from kvengine.engine.access.batch import Batch
 from kvengine.engine.access.mapping import StoreMapping
 from kvengine.engine.following import digesting
 from kvengine.engine.following.consumer import Consumer, ConsumerInfo, consumers_of
-from kvengine.engine.following.leases import leases_of
 from kvengine.engine.following.tail import Tail
 from kvengine.engine.following.tail import follow as follow_log
 from kvengine.engine.following.waiting import check_timeout, check_version
@@ -29,7 +28,7 @@ from kvengine.engine.order.scanning import EVERYTHING, Keys, bytes_of, chunks, s
 from kvengine.engine.recovery import backup, verifying
 from kvengine.engine.store_settings import StoreSettings
 from kvengine.entry import Change, Digest, Entry, GroupSize, Stats, VerifyReport
-from kvengine.errors import InvalidRequest, StoreBusy
+from kvengine.errors import InvalidRequest
 
 Progress = Callable[[int, int], None]
 
@@ -86,7 +85,7 @@ class Store(StoreSettings, StoreMapping):
         self.check_usable()
         arguments = scan_arguments(prefix, start_after, limit, reverse)
         if arguments == EVERYTHING:
-            return Keys(self)
+            return Keys(self, self)
         return chunks(self, keys_chunk, arguments)
 
     def scan(
@@ -124,14 +123,6 @@ class Store(StoreSettings, StoreMapping):
         """Return an empty batch; as a context manager it commits on a clean exit."""
         self.check_usable()
         return Batch(self, durability)
-
-    def sync(self) -> None:
-        """Return when everything written so far is on disk; for a reader, all that it shows."""
-        self.check_usable()
-        if self.commits is not None:
-            self.commits.sync()
-        elif self.follower is not None:
-            self.follower.sync()
 
     # -- the log
 
@@ -328,34 +319,3 @@ class Store(StoreSettings, StoreMapping):
     def path(self) -> str:
         """The folder of the store."""
         return self.directory.path
-
-    @property
-    def closed(self) -> bool:
-        """True after close()."""
-        return self.is_refused
-
-    def close(self) -> None:
-        """Write down what is needed for a quick open, and give everything back.
-
-        Another thread that closes at the same time waits until it is done.  When it is
-        interrupted the store is open still, or can be closed again.
-
-        Raises:
-            StoreBusy: called from a signal handler that interrupted close() in the same thread.
-        """
-        if not self.is_released and self.closing.is_mine():
-            raise StoreBusy("a handler that interrupted close() can't close the store, too")
-        try:
-            closing.close_store(self)
-        finally:
-            leases_of(self).close(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.is_released:
-            closing.abandon(self)

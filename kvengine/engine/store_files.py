@@ -21,7 +21,7 @@ from kvengine.engine.access.applying import Applier
 from kvengine.engine.access.log_end import LOST_JOBS
 from kvengine.engine.index import index_file
 from kvengine.engine.jobs.holding import Pins
-from kvengine.engine.jobs.job_thread import JobsLost
+from kvengine.engine.jobs.job_lease import JobsLost
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.manifest import Manifest, SegmentRow
@@ -59,6 +59,8 @@ class StoreFiles(Applier):
     loose: set[str]  # files that go once no manifest names them
     pins: Pins  # those who use files by name: none is removed meanwhile
     unfinished: Unfinished | None
+    is_settled: bool  # closing has come to where only the folder is to be given back
+    is_frozen = False  # a reader that does not follow the writer
     manifest_seen: tuple[object, Manifest | None] = (None, None)  # what it was when, on disk
 
     def replace_manifest(

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.engine import opening
-from kvengine.engine.parts import StoreParts
+from kvengine.engine.open_store import OpenStore
 from kvengine.file.directory import Directory
 from kvengine.file.filesystem import refuse_shared
 from kvengine.file.local import LocalDirectory
@@ -21,7 +21,7 @@ from kvengine.file.memory import MemoryDirectory
 from kvengine.options import Durability, Options, named
 
 
-class StoreSettings(StoreParts):
+class StoreSettings(OpenStore):
     """A store, as far as it is made.
 
     Thread-safety: threads may share it.
@@ -55,7 +55,8 @@ class StoreSettings(StoreParts):
         folder = opening.folder_path(path)
         if not allow_network_filesystem:
             refuse_shared(folder)
-        self._start(LocalDirectory(folder, create=create and not read_only), settings)
+        directory = LocalDirectory(folder, create=create and not read_only)
+        opening.start(self, directory, settings)
 
     @classmethod
     def in_memory(
@@ -87,7 +88,4 @@ class StoreSettings(StoreParts):
     @classmethod
     def _in_directory(cls, directory: Directory, **options: Any) -> Self:
         """Open a store in a directory object; tests use it to record and to fail file calls."""
-        settings = Options(**options)
-        store = cls.__new__(cls)
-        store._start(directory, settings)
-        return store
+        return opening.opened(cls, directory, Options(**options))

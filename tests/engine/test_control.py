@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import StorageError, Store
+from kvengine.engine.following.follower import Follower
 from kvengine.engine.recovery import loading
 from kvengine.file.local import LocalDirectory
 from kvengine.testing.check import check_store
@@ -264,7 +265,7 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
                 taken_back.append(reader.applied_version)
                 store.control_page.take_back(7)
 
-            assert reader.follower is not None
+            assert isinstance(reader.follower, Follower)
             page = reader.follower._page
             assert page is not None
             page.control = Late(page.control, take_back)  # type: ignore[assignment]

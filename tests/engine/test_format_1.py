@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Store, StoreClosed, StoreLocked, StoreReadOnly, UnsupportedFormat
+from kvengine.engine.following.follower import Follower
 from kvengine.file.system import boot_id
 from kvengine.testing.check import check_store
 from tests.engine.format_reader import FolderReader, read_manifest
@@ -205,7 +206,7 @@ def test_a_reader_that_was_there_before_gives_up(old):
         with open(old / "LOCK", "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             follower = reader.follower
-            assert follower is not None
+            assert isinstance(follower, Follower)
             follower._look()
             with pytest.raises(StoreClosed, match="another version of kvengine"):
                 follower._look()

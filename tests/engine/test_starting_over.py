@@ -5,6 +5,7 @@ import os
 import pytest
 
 from kvengine import LogCompacted, Store
+from kvengine.engine.following.follower import Follower
 from kvengine.engine.jobs import compactor, maintenance
 from kvengine.engine.recovery import loading
 from kvengine.testing.check import check_store
@@ -143,6 +144,7 @@ def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_wer
         with Store(tmp_path, read_only=True) as reader:
             store.put(b"lost", bytes(9000))
             assert b"lost" in reader
+            assert isinstance(reader.follower, Follower)
             find, found = reader.follower._next, []
 
             def lose_first(control):

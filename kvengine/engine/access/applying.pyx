@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from kvengine.engine.log.bell cimport ring
+from kvengine.engine.log.ring cimport ring
 from kvengine.engine.access.changing cimport Changer, set_bytes
 from kvengine.engine.following.digest cimport DigestSum
 from kvengine.engine.log.durable cimport kv_thread

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.engine.log.bell cimport ring
+from kvengine.engine.log.ring cimport ring
 from kvengine.engine.index.hash cimport xxh3
 from kvengine.engine.index.keys cimport checked_key
 from kvengine.engine.log.record cimport DELETE, PUT

@@ -16,6 +16,8 @@ from kvengine.engine.log.page cimport (
     SEGMENT, SPARSE, TAKEN_OVER, TIGHT, VERSION, WRITING, add_word, load_word, now_us, raise_word,
     store_word, swap_word,
 )
+from kvengine.engine.log.control cimport Control
+from kvengine.engine.log.ring cimport BELL_OFFSET
 from kvengine.engine.log.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
 from kvengine.file.mapped cimport storage_error
@@ -65,6 +67,19 @@ cdef class LogEnd(WriteLock):
         """Set what the writer needs beside what every reader has."""
         self.order, self.commits, self.level = order, commits, level
         self.segment_bytes, self.store_to_mapping = segment_bytes, store_to_mapping
+
+    def connect_reader(self, Control control not None) -> None:
+        """See with one load that others have gone on."""
+        self.control_page, self.followed = control, 0
+        self.page = control.words
+        self.published = &control.words[VERSION]
+
+    def connect_writer(self, Control control not None) -> None:
+        """Write together with others."""
+        self.commits.page, self.commits.keeper = control.words, control
+        self.bell = <uint32_t *>(control.file.base + BELL_OFFSET)
+        self.connect_reader(control)
+        self.connect_write_lock(control.words)
 
     def rebase(self) -> None:
         """Begin a segment with the next write."""

@@ -4,12 +4,9 @@ from typing import TypeVar
 from typing_extensions import disjoint_base
 
 from kvengine.engine.access.reading import Reader
-from kvengine.errors import StorageError
 
 _Result = TypeVar("_Result")
 FORKED: str
-
-def written_over(name: str) -> StorageError: ...
 
 @disjoint_base
 class WriteLock(Reader):

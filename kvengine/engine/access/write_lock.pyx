@@ -21,7 +21,7 @@ Invariants:
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EBUSY, EIO
+from libc.errno cimport EBUSY
 from libc.stdint cimport uint64_t
 
 from kvengine.engine.log.durable cimport (
@@ -35,7 +35,8 @@ from kvengine.engine.log.page cimport (
 )
 from kvengine.file.mapped cimport storage_error
 
-from kvengine.errors import StorageError, StoreBusy, StoreClosed
+from kvengine.engine.log.control import written_over
+from kvengine.errors import StoreBusy, StoreClosed
 from kvengine.file.system import tell_of_fork
 
 cdef extern from "Python.h":
@@ -68,13 +69,6 @@ FORKED = (
 cdef str BUSY = (
     "this thread is in the middle of a step that keeps writers out; call again when it is over, "
     "for example from another thread")
-
-
-def written_over(name: str) -> StorageError:
-    """Return the error for a control page that somebody else has changed."""
-    return storage_error(
-        EIO, "another program has written to this file, or has cut it short, and the processes "
-        "that have the store open share it: close it in all of them, and open it again", name)
 
 
 cdef class WriteLock(Reader):

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from kvengine.engine.following import leases, positions
 from kvengine.engine.following.positions import Position
 from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.log.log_walk import Selector
+from kvengine.engine.parts import StoreParts
 from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, LogCompacted
 from kvengine.file.lease import Lease
 from kvengine.file.system import fork_watch
-
-if TYPE_CHECKING:
-    from kvengine.engine.store import Store
 
 SIZE = 1000  # changes in a batch
 BATCH_BYTES = 8 << 20
@@ -65,7 +63,11 @@ class Consumer(Generic[C]):
     """
 
     def __init__(
-        self, store: Store, name: object, show: Callable[[Change], C | None], prefix: bytes = b""
+        self,
+        store: StoreParts,
+        name: object,
+        show: Callable[[Change], C | None],
+        prefix: bytes = b"",
     ) -> None:
         self._store, self._show, self._keys = store, show, Selector(prefix)
         self._lock = OwnedLock()  # of what is given, and of the lease
@@ -90,7 +92,7 @@ class Consumer(Generic[C]):
         return self._name
 
     @property
-    def store(self) -> Store:
+    def store(self) -> StoreParts:
         """The store whose log it follows."""
         return self._store
 
@@ -265,7 +267,7 @@ class Consumer(Generic[C]):
             if not follow or rest <= 0:
                 return
             self.say_alive()
-            self._store.wait(tail.seen, min(rest, LOOK_S))
+            self._store.waiting.wait(self._store, tail.seen, min(rest, LOOK_S))
 
     def _wait_for_lease(self, follow: bool, deadline: float | None) -> Lease | None:
         while (lease := self.lease()) is None and follow:
@@ -338,7 +340,7 @@ def check_size(size: object) -> None:
         raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
 
 
-def consumers_of(store: Store) -> list[ConsumerInfo]:
+def consumers_of(store: StoreParts) -> list[ConsumerInfo]:
     """Return all consumers of a store, by name."""
     version = store.version
     found = (positions.load(store, name) for name in positions.names(store))

@@ -13,7 +13,7 @@ from libc.string cimport memcmp
 
 from kvengine.engine.following.digest cimport DigestSum
 from kvengine.engine.index.hash cimport xxh3
-from kvengine.engine.order.key_buffer cimport KeyEntry
+from kvengine.engine.order.key_sort cimport KeyEntry
 from kvengine.engine.index.key_index cimport ADDRESS_MASK, home_line, kv_prefetch
 from kvengine.engine.order.key_order cimport KeyOrder
 from kvengine.engine.access.reading cimport Reader

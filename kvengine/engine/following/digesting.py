@@ -9,22 +9,19 @@ Invariants:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from kvengine.engine import opening
 from kvengine.engine.following.digest import DigestSum
 from kvengine.engine.following.digest_scan import RangeWalk
-from kvengine.engine.jobs.job_thread import JobsLost
+from kvengine.engine.jobs.job_lease import JobsLost
+from kvengine.engine.open_store import OpenStore
 from kvengine.entry import Digest
 from kvengine.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from kvengine.engine.store import Store
 
 MARGIN_S = 60  # clocks of two machines differ; what expires within it is left out
 
 
-def digest(store: Store, start: bytes, end: bytes | None, moment: int | None) -> Digest:
+def digest(store: OpenStore, start: bytes, end: bytes | None, moment: int | None) -> Digest:
     """Return the digest of a range of keys; see Store.digest()."""
     if moment is None:
         moment = math.ceil(store.options.clock.time()) + MARGIN_S
@@ -37,18 +34,18 @@ def digest(store: Store, start: bytes, end: bytes | None, moment: int | None) ->
         found = RangeWalk(store, store.key_order, start, end).summed()
         if store.version == before and store.segment_table is table:
             return Digest(before, moment, *found.total(moment))
-        with store.snapshot() as frozen:  # others write; hold still
+        with opening.snapshot(store) as frozen:  # others write; hold still
             return digest(frozen, start, end, moment)
     found = RangeWalk(store, store.key_order, start, end).summed()
     return Digest(store.version, moment, *found.total(moment))
 
 
-def _of_everything(store: Store, moment: int) -> Digest:
+def _of_everything(store: OpenStore, moment: int) -> Digest:
     """Return the digest that goes along with the changes; begin it if there is none."""
     return store.undisturbed(lambda: _current(store, moment)) or _begin(store, moment)
 
 
-def _current(store: Store, moment: int) -> Digest | None:
+def _current(store: OpenStore, moment: int) -> Digest | None:
     found = store.digest_sum
     if found is None or found is not store.digest_changes or found.stale:
         return None  # there is none, or not of all changes since
@@ -57,7 +54,7 @@ def _current(store: Store, moment: int) -> Digest | None:
     return Digest(store.applied_version, moment, *found.total(moment))
 
 
-def _begin(store: Store, moment: int) -> Digest:
+def _begin(store: OpenStore, moment: int) -> Digest:
     """Scan the store as of one moment, and count what changes from that moment on."""
     changes, frozen = store.maintenance.run(lambda: _count_from_here(store))
     with frozen:
@@ -70,7 +67,7 @@ def _begin(store: Store, moment: int) -> Digest:
     return Digest(version, moment, *total)
 
 
-def _count_from_here(store: Store) -> tuple[DigestSum, Store]:
+def _count_from_here(store: OpenStore) -> tuple[DigestSum, OpenStore]:
     """Return a sum that counts every change from now on, and the store as it is now.
 
     This is a job, so nobody compacts away meanwhile what the store holds now.

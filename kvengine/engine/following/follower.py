@@ -24,20 +24,20 @@ import errno
 import weakref
 from collections.abc import Iterator
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+from kvengine.engine.access.reading import follow_nobody_yet, look_is_due
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
-from kvengine.engine.log.control import Control, follow_nobody_yet, look_is_due
+from kvengine.engine.log.control import Control
 from kvengine.engine.log.manifest import LOG, Manifest, SegmentRow
 from kvengine.engine.log.names import MANIFEST_NAME, id_of
 from kvengine.engine.log.segment import MAP_BYTES, NextSegment, bytes_at
 from kvengine.engine.log.writer_page import WriterPage, is_foreign, open_page
-from kvengine.engine.recovery import trust
+from kvengine.engine.parts import StoreParts
+from kvengine.engine.recovery import loading, trust
+from kvengine.engine.store_folder import newest_manifest
 from kvengine.errors import CorruptData, StorageError, StoreClosed, copied_error
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 LOOK_MS = 500  # between two looks at the folder
 LOOKS_MAX = 100  # at segments and a manifest that are replaced meanwhile
@@ -83,7 +83,7 @@ class Follower:
         if page is None:
             follow_nobody_yet(self._store)
         else:
-            page.control.connect_reader(self._store)
+            self._store.connect_reader(page.control)
 
     def catch_up(self) -> bool:
         """Take in what others have made visible; False if nobody has said how far that is."""
@@ -234,7 +234,7 @@ class Follower:
         with store.files.held():  # no job of this store comes between
             self._ahead = (0, [])
             with self._files_there():
-                store.reload(self._page)
+                loading.recover_beside(store, self._page, newest_manifest(store.directory))
 
     # -- whose folder it is
 

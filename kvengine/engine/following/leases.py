@@ -10,16 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from kvengine.engine.jobs.holding import OwnedLock
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import ConsumerLocked
 from kvengine.file.lease import Lease, holder, take
 from kvengine.file.system import fork_watch
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 SUFFIX = ".lease"
 

@@ -18,10 +18,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.engine.index.hash import xxh3_64
 from kvengine.engine.log.names import consumer_of
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import (
     CorruptData,
     InvalidRequest,
@@ -31,9 +32,6 @@ from kvengine.errors import (
     pass_on,
 )
 from kvengine.options import VERSION_LIMIT
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 FORMAT = 1
 SUFFIX = ".consumer"

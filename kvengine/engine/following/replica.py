@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.engine import opening, store_folder
 from kvengine.engine.access.applying import packed
@@ -25,14 +25,12 @@ from kvengine.engine.jobs.job_thread import logger
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.manifest import COMPACTED, Origin, SegmentRow
 from kvengine.engine.log.names import MANIFEST_NAME, is_own
+from kvengine.engine.parts import StoreParts
 from kvengine.engine.recovery import loading
 from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, StorageError, StoreClosed, StoreReadOnly
 from kvengine.file.local import LOCK_NAME, LocalDirectory
 from kvengine.file.mapped import MappedFile
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 
 def begin(store: StoreParts, origin: Origin) -> None:

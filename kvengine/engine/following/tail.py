@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvengine.engine.log.log_walk import LogWalk, Selector, walks_behind
+from kvengine.engine.parts import StoreParts
 from kvengine.entry import Change
 from kvengine.errors import LogCompacted
-
-if TYPE_CHECKING:
-    from kvengine.engine.store import Store
 
 CHANGES_AT_ONCE = 256
 BYTES_AT_ONCE = 1 << 20  # of their records; the last one may be larger
@@ -41,7 +39,7 @@ class Tail:
     Thread-safety: for one thread.
     """
 
-    def __init__(self, store: Store, after: int, keys: Selector, base: int = 0) -> None:
+    def __init__(self, store: StoreParts, after: int, keys: Selector, base: int = 0) -> None:
         self._store, self._keys = store, keys
         self._reached = after  # as far as the stretches went that were given out
         self.base = base  # deletes up to this version are not missed
@@ -123,7 +121,7 @@ class Tail:
         yield Stretch(after, self.seen, [], True)
 
 
-def follow(store: Store, tail: Tail, timeout: float | None) -> Iterator[Change | None]:
+def follow(store: StoreParts, tail: Tail, timeout: float | None) -> Iterator[Change | None]:
     """Yield changes as they come, and None each time before waiting; Store.follow has more."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -135,4 +133,4 @@ def follow(store: Store, tail: Tail, timeout: float | None) -> Iterator[Change |
         rest = None if deadline is None else deadline - time.monotonic()
         if rest is not None and rest <= 0:
             return
-        store.wait(tail.seen, rest)
+        store.waiting.wait(store, tail.seen, rest)

@@ -25,7 +25,6 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from kvengine.engine.following.changes import LONGEST_SLEEP_S, Changes
 from kvengine.engine.jobs.holding import OwnedLock
@@ -33,12 +32,10 @@ from kvengine.engine.jobs.worker import Worker
 from kvengine.engine.log.bell import HAS_FUTEX, LONGEST_REST_S, Bell
 from kvengine.engine.log.control import PAGE_BYTES
 from kvengine.engine.log.names import CONTROL_NAME
+from kvengine.engine.store_files import StoreFiles
 from kvengine.errors import InvalidRequest, KvError, StorageError
 from kvengine.file.memory import MemoryDirectory
 from kvengine.options import VERSION_LIMIT
-
-if TYPE_CHECKING:
-    from kvengine.engine.store import Store
 
 LOOK_S = 0.005  # between two looks of one whom nothing wakes
 LINGER_S = 1.0  # the thread stays so long for the next listener
@@ -61,13 +58,13 @@ class Waiting:
         self._worker = None
         self._lock = OwnedLock()  # of the listeners, their count at the store, and the thread
         self._listeners: list[Callable[[], None]] = []
-        self._store: Callable[[], Store | None] = lambda: None
+        self._store: Callable[[], StoreFiles | None] = lambda: None
         self._bell: Bell | None = None
         self._heard = -1  # the version of which all listeners know
         self._left_at: float | None = None  # when the last listener was seen to have gone
         self._is_over = False  # the store is closed
 
-    def wait(self, store: Store, after: int, timeout: float | None) -> int:
+    def wait(self, store: StoreFiles, after: int, timeout: float | None) -> int:
         """Return the version of a store when it is above `after`, or at the latest after a time."""
         version = store.version
         if version > after or timeout == 0:
@@ -90,7 +87,7 @@ class Waiting:
             self._end(self._worker)
 
     @contextlib.contextmanager
-    def listening(self, store: Store, listener: Callable[[], None]) -> Iterator[float]:
+    def listening(self, store: StoreFiles, listener: Callable[[], None]) -> Iterator[float]:
         """Call `listener` after each change of a store, in the thread that made or heard of it.
 
         It may be called without one.  The result is after how many seconds, at the latest, one
@@ -110,7 +107,7 @@ class Waiting:
 
     # -- what other processes write
 
-    def _hear(self, store: Store) -> float:
+    def _hear(self, store: StoreFiles) -> float:
         """Let the thread listen for what other processes write, if any may."""
         keeps_out = store.options.exclusive or isinstance(store.directory, MemoryDirectory)
         is_alone = keeps_out and not store.options.read_only
@@ -161,7 +158,7 @@ class Waiting:
             self._left_at = now
         return self._left_at is not None and now - self._left_at >= LINGER_S
 
-    def _look(self, store: Store | None) -> int:
+    def _look(self, store: StoreFiles | None) -> int:
         """Let a store look whether all is well, and return its version.
 
         If something is wrong those who wait are called: they meet the same error.
@@ -176,7 +173,7 @@ class Waiting:
             with contextlib.suppress(Exception):  # the others are to hear of it
                 listener()
 
-    def _bell_of(self, store: Store) -> Bell | None:
+    def _bell_of(self, store: StoreFiles) -> Bell | None:
         """Return the bell of a store's control page; None: it has no page yet."""
         page = store.control_page
         if page is not None and (self._bell is None or self._bell.page is not page):

@@ -13,14 +13,11 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kvengine.engine.index import index_file
 from kvengine.engine.index.hash import xxh3_64
 from kvengine.engine.index.index_file import Description, SavedSegment
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
+from kvengine.engine.parts import StoreParts
 
 SHARDS_A_WRITE = 16  # 1 MiB copied in one stretch with the GIL
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from kvengine.engine.following.positions import oldest_held
 from kvengine.engine.jobs.compaction import Plan, SegmentInfo, choose
@@ -22,12 +21,10 @@ from kvengine.engine.jobs.copying import Copier
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.log_walk import LogWalk
 from kvengine.engine.log.manifest import COMPACTED, LOG, SegmentRow
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import CorruptData
 from kvengine.file.mapped import MappedFile
 from kvengine.options import VERSION_LIMIT
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 Progress = Callable[[int, int], None]
 

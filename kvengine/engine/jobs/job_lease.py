@@ -11,45 +11,59 @@ Invariants:
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
 
+from kvengine.engine.access.log_end import LogEnd
 from kvengine.engine.jobs.worker import Worker
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 STALE_MS = 2000  # a process that was not seen at its job for so long is gone, or was stopped
 BEAT_S = 0.5  # how often one is seen
 
 
+class JobStopped(Exception):
+    """A job ended at a safe point because nobody wants it any more; it changed nothing."""
+
+
+class JobsLost(JobStopped):
+    """The same, because another process does the jobs: this one was not heard of for too long."""
+
+
 class JobLease:
     """The lease of one store.
+
+    Args:
+        store: whose lease it is.
+        token: by which other processes know the store.
 
     Thread-safety: the thread that does the job claims and ends it; any may look.
     """
 
-    def __init__(self, store: StoreParts) -> None:
-        self.store = weakref.ref(store)
+    def __init__(self, store: LogEnd, token: int) -> None:
+        self.belong_to(store)
+        self._own_token = token
         self._worker = Worker(self._beat)  # its thread is there while a job runs
         self.token = 0  # of the store, from claim() to end()
 
+    def belong_to(self, store: LogEnd) -> None:
+        """Know the store, also one that is about to go: the collector has cut what was weak."""
+        self._store = weakref.ref(store)
+
     def claim(self, waits: bool = False) -> bool:
         """Have the lease from now on; False if another store has it.  See LogEnd.claim_jobs()."""
-        store = self.store()
-        if store is None or not store.claim_jobs(store.token, STALE_MS, waits):
+        store = self._store()
+        if store is None or not store.claim_jobs(self._own_token, STALE_MS, waits):
             return False
-        self.token = store.token
+        self.token = self._own_token
         self._worker.wake()  # if no thread is to be had, has_gone() must do
         return True
 
     def has_gone(self) -> bool:
         """True if another store has taken it over."""
-        store = self.store()
+        store = self._store()
         return store is not None and self.token != 0 and not store.still_has_jobs(self.token)
 
     def end(self) -> None:
         """Another process may do the next job."""
-        store, token, self.token = self.store(), self.token, 0
+        store, token, self.token = self._store(), self.token, 0
         if store is not None and token and not store.is_refused:
             store.end_jobs(token)
         self.stop()

@@ -20,18 +20,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kvengine.clock import SystemClock
-from kvengine.engine.jobs.holding import Hold
-from kvengine.engine.jobs.job_lease import JobLease
+from kvengine.engine.jobs.holding import Hold, OwnedLock
+from kvengine.engine.jobs.job_lease import JobLease, JobsLost, JobStopped
 from kvengine.engine.jobs.worker import Task, Worker
+from kvengine.engine.log.durable import CommitGroup
 from kvengine.errors import InvalidRequest, StoreReadOnly, copied_error
 from kvengine.file.folder import rest
-
-if TYPE_CHECKING:
-    from kvengine.engine.log.durable import CommitGroup
-    from kvengine.engine.parts import StoreParts
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -45,12 +42,17 @@ TURN_S = 0.01  # how often one looks whether another process has done its job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 
-class JobStopped(Exception):
-    """A job ended at a safe point because nobody wants it any more; it changed nothing."""
+class JobStore(Protocol):
+    """What a store is to its jobs."""
 
+    jobs: OwnedLock  # held while a job runs
+    files: OwnedLock  # held while a job, or starting over, changes what there is
 
-class JobsLost(JobStopped):
-    """The same, because another process does the jobs: this one was not heard of for too long."""
+    def refuse_inside(self) -> None: ...
+    def resume(self) -> None: ...
+    def in_step(self) -> None: ...
+    def follow_files(self) -> None: ...
+    def leaves_jobs_to_others(self) -> bool: ...
 
 
 class Reports:
@@ -107,12 +109,13 @@ class JobThread:
 
     Args:
         store: whose jobs they are.
+        lease: the right to do them.
         work: does what is due; called in the background once wake() was.
 
     Thread-safety: any thread may ask for jobs.
     """
 
-    def __init__(self, store: StoreParts, work: Callable[[StoreParts], None]) -> None:
+    def __init__(self, store: JobStore, lease: JobLease, work: Callable[[Any], None]) -> None:
         self._store = weakref.ref(store)
         self._lock = store.jobs
         self._work = work
@@ -121,15 +124,15 @@ class JobThread:
         self._worker: Worker | None = None
         self._is_watching = False  # wake() was called: there may be work at any time
         self._retry_at = 0.0
-        self.lease = JobLease(store)
+        self.lease = lease
         self._hold: Hold | None = None  # so long nothing else changes which files there are
         self._closed: BaseException | None = None
         self.is_stopping = False  # no background work: the store is being closed
         self.failures = Failures()
 
-    def belong_to(self, store: StoreParts) -> None:
+    def belong_to(self, store: JobStore) -> None:
         """Know the store again, which is about to go: the collector has cut what was weak."""
-        self._store = self.lease.store = weakref.ref(store)
+        self._store = weakref.ref(store)
 
     def wake(self) -> None:
         """There may be work; start the thread if there is none yet."""
@@ -293,7 +296,7 @@ class JobThread:
                 self._end()
         del store
 
-    def _begin(self, task: Task | None, store: StoreParts | None) -> None:
+    def _begin(self, task: Task | None, store: JobStore | None) -> None:
         """A job begins; None: background work.  What was interrupted is completed first."""
         self._current = task
         self.check()

@@ -9,19 +9,16 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from kvengine.engine.jobs import checkpoint, compaction, compactor
 from kvengine.engine.jobs.compaction import PAUSES_MAX_S, excess
 from kvengine.engine.jobs.job_thread import logger
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.manifest import SegmentRow
+from kvengine.engine.parts import StoreParts
 from kvengine.entry import Stats
 from kvengine.errors import StorageError, StorageFull, StoreReadOnly
 from kvengine.file.system import memory_is_scarce
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
 WANTED_MS = 100  # who waits for a turn says so every few milliseconds

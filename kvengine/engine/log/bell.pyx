@@ -18,7 +18,7 @@ Invariants:
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from kvengine.engine.log.bell cimport BELL_OFFSET, ring
+from kvengine.engine.log.ring cimport BELL_OFFSET, ring
 from kvengine.engine.log.control cimport Control
 from kvengine.file.mapped cimport MappedFile
 

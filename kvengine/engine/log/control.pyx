@@ -15,12 +15,11 @@ Invariants:
 * What a write needs (`segment`, `allocated`, ...) changes only under the write lock.
 """
 
+from libc.errno cimport EIO
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from kvengine.engine.log.bell cimport BELL_OFFSET, ring
-from kvengine.engine.log.durable cimport CommitGroup
-from kvengine.engine.access.log_end cimport LogEnd
+from kvengine.engine.log.ring cimport BELL_OFFSET, ring
 from kvengine.engine.log.page cimport (
     ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
@@ -29,12 +28,11 @@ from kvengine.engine.log.page cimport (
     TIGHT, VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
     store_word,
 )
-from kvengine.engine.access.reading cimport Reader, coarse_ms
 from kvengine.file.mapped cimport MappedFile, storage_error
 
 import secrets
 
-from kvengine.engine.access.write_lock import written_over
+from kvengine.errors import StorageError
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
@@ -43,6 +41,13 @@ cdef double DRAIN_S = 0.1  # no processor keeps a store to itself for so long
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
 cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
+
+
+def written_over(name: str) -> StorageError:
+    """Return the error for a control page that somebody else has changed."""
+    return storage_error(
+        EIO, "another program has written to this file, or has cut it short, and the processes "
+        "that have the store open share it: close it in all of them, and open it again", name)
 
 
 cdef class Control:
@@ -170,19 +175,6 @@ cdef class Control:
             return
         raise written_over(self.file.name)
 
-    def connect_writer(self, store: LogEnd, commits: CommitGroup) -> None:
-        """Let a store write together with others."""
-        commits.page, commits.keeper = self.words, self
-        store.bell = <uint32_t *>(self.file.base + BELL_OFFSET)
-        self.connect_reader(store)
-        store.connect_write_lock(self.words)
-
-    def connect_reader(self, store: LogEnd) -> None:
-        """Let a store see with one load that others have gone on."""
-        store.control_page, store.followed = self, 0
-        store.page = self.words
-        store.published = &self.words[VERSION]
-
     @property
     def is_valid(self) -> bool:
         """True if this page was ever set up."""
@@ -299,17 +291,3 @@ cdef class Control:
     def begun(self) -> int:
         """The first version of the segment that was begun last; 0 if there is none."""
         return self.word(BEGUN)
-
-
-def follow_nobody_yet(reader: Reader) -> None:
-    """Let a reader of a folder without a control page look now and then whether one came."""
-    reader.published = &reader.applied
-
-
-def look_is_due(reader: Reader, interval_ms: int) -> bool:
-    """True if a reader has not looked at its folder for so long; then it is to do so now."""
-    cdef uint64_t now = coarse_ms()
-    if now < reader.look_at_ms:
-        return False
-    reader.look_at_ms = now + <uint64_t>interval_ms
-    return True

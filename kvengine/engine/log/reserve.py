@@ -14,15 +14,13 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import logging
 
-from kvengine.engine.jobs.job_thread import logger
 from kvengine.engine.log.names import RESERVE_NAME
 from kvengine.errors import StorageError, StorageFull
+from kvengine.file.directory import Directory
 
-if TYPE_CHECKING:
-    from kvengine.file.directory import Directory
-
+logger = logging.getLogger("kvengine")
 LOG_BYTES_MIN = 1 << 20  # smaller logs have no reserve
 SEGMENT_BYTES_MIN = 256 << 10  # on whatever disk, if the options do not say less
 BYTES_MAX = 32 << 20  # a quarter of a segment of the usual size can be copied to one half of it

@@ -10,7 +10,7 @@ Invariants:
 
 from libc.string cimport memcpy
 
-from kvengine.engine.order.key_sort cimport sort_entries
+from kvengine.engine.order.key_sort cimport KeyEntry, compare, prefix_of, sort_entries
 
 cdef enum:
     BLOCK_BYTES = 256 << 10

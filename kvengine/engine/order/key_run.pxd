@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from kvengine.engine.order.key_buffer cimport KeyBuffer, KeyEntry
+from kvengine.engine.order.key_buffer cimport KeyBuffer
+from kvengine.engine.order.key_sort cimport KeyEntry
 from kvengine.file.mapped cimport MappedFile
 
 cdef enum:

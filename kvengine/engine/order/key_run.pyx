@@ -17,7 +17,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from kvengine.engine.index.hash cimport xxh3
-from kvengine.engine.order.key_buffer cimport compare, prefix_of
+from kvengine.engine.order.key_sort cimport compare, prefix_of
 from kvengine.engine.index.keys cimport KEY_MAX
 
 from kvengine.engine.index.hash import xxh3_64

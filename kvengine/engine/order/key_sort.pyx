@@ -14,8 +14,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from kvengine.engine.order.key_buffer cimport KeyEntry, compare, prefix_of
-
 cdef enum:
     FEW = 64                    # not worth counting digits
     STRETCH = 8                 # sorted by insertion

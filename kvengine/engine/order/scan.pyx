@@ -16,7 +16,7 @@ from libc.stdint cimport uint64_t
 from kvengine.engine.index.group_sizes cimport GroupSizes
 from kvengine.engine.index.hash cimport xxh3
 from kvengine.engine.index.key_index cimport ADDRESS_MASK, home_line, is_unverified, kv_prefetch
-from kvengine.engine.order.key_buffer cimport KeyEntry
+from kvengine.engine.order.key_sort cimport KeyEntry
 from kvengine.engine.order.key_order cimport KeyOrder, all_alive
 from kvengine.engine.access.reading cimport Reader
 from kvengine.engine.log.record cimport Header, expiry_of, key_of, version_of

@@ -8,14 +8,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, KeysView
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from typing import Any, NamedTuple
 
 from kvengine.engine.order.scan import Taken, keys_chunk
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import InvalidRequest, InvalidType
-
-if TYPE_CHECKING:
-    from kvengine.engine.store import Store
 
 FIRST_CHUNK, LARGEST_CHUNK = 32, 1024  # keys taken at once, growing
 
@@ -57,7 +55,9 @@ def bytes_of(name: str, value: Any) -> bytes:
     raise InvalidType(f"{name} must be bytes, not {type(value).__name__}")
 
 
-def chunks(store: Store, read: Callable[..., list[Any]], arguments: ScanArguments) -> Iterator[Any]:
+def chunks(
+    store: StoreParts, read: Callable[..., list[Any]], arguments: ScanArguments
+) -> Iterator[Any]:
     """Yield what `read` finds, chunk by chunk."""
     prefix, after, limit, reverse = arguments
     size = FIRST_CHUNK
@@ -78,9 +78,9 @@ EVERYTHING = ScanArguments(b"", None, None, False)
 class Keys(KeysView[bytes], Iterator[bytes]):
     """All keys of a store: an iterator, and a view with len(), `in` and set operations."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._store = store
+    def __init__(self, mapping: Mapping[bytes, bytes], store: StoreParts) -> None:
+        super().__init__(mapping)
+        self._of, self._store = mapping, store
         self._iterator: Iterator[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:  # noqa: PYI034 (as a view: anew for each loop)
@@ -95,4 +95,4 @@ class Keys(KeysView[bytes], Iterator[bytes]):
         return chunks(self._store, keys_chunk, EVERYTHING._replace(reverse=True))
 
     def __repr__(self) -> str:
-        return f"<keys of {self._store!r}>"
+        return f"<keys of {self._of!r}>"

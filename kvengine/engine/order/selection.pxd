@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from kvengine.engine.order.key_buffer cimport KeyEntry
+from kvengine.engine.order.key_sort cimport KeyEntry
 from kvengine.engine.order.key_run cimport Place, RunView
 
 cdef struct Source:             # a sorted stretch of a buffer, or a run

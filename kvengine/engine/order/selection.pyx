@@ -12,10 +12,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
-from kvengine.engine.order.key_buffer cimport (
-    KeyBuffer, KeyEntry, compare, prefix_of, seek_entries,
-)
+from kvengine.engine.order.key_buffer cimport KeyBuffer, seek_entries
 from kvengine.engine.order.key_run cimport KeyRun, Place, read_entry, seek_run, step_run
+from kvengine.engine.order.key_sort cimport KeyEntry, compare, prefix_of
 
 
 cdef class Selection:

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.engine import opening
 from kvengine.engine.index import index_file
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.names import MANIFEST_NAME
 from kvengine.engine.log.segment import bytes_at
+from kvengine.engine.parts import StoreParts
 from kvengine.errors import CorruptData, InvalidRequest
 from kvengine.file.directory import Directory
 from kvengine.file.local import LocalDirectory
 from kvengine.file.mapped import MappedFile
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 Progress = Callable[[int, int], None]
 COPY_BYTES = 1 << 20

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.engine.access.reading import Reader
 from kvengine.engine.index.group_sizes import GroupSizes
@@ -23,13 +23,11 @@ from kvengine.engine.log.manifest import Manifest
 from kvengine.engine.log.segment import SegmentTable
 from kvengine.engine.log.writer_page import WriterPage
 from kvengine.engine.order.key_order import KeyOrder
+from kvengine.engine.parts import StoreParts
 from kvengine.engine.recovery.recovery import Recovery
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.errors import CorruptData
 from kvengine.file.system import boot_id
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import StoreParts
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
 OUTRUN_MAX = 3  # then nobody reads on, or writes, in this process until the index is there
@@ -146,8 +144,3 @@ def _recover_once(store: StoreParts, page: WriterPage | None, manifest: Manifest
         seen_losses=losses,
         lost_after=lost_after,
     )
-
-
-def reload(store: StoreParts, page: WriterPage | None) -> None:
-    """Start over from the newest files."""
-    recover_beside(store, page, newest_manifest(store.directory))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.engine import opening, store_folder
 from kvengine.engine.access.reading import Reader
@@ -31,15 +31,16 @@ from kvengine.engine.log.manifest import Manifest
 from kvengine.engine.log.names import MANIFEST_NAME
 from kvengine.engine.log.record import damage
 from kvengine.engine.log.segment import SegmentTable, bytes_at
+from kvengine.engine.open_store import OpenStore
 from kvengine.engine.order.key_order import KeyOrder
+from kvengine.engine.parts import Moment, StoreParts
 from kvengine.engine.recovery.recovery import Recovery
 from kvengine.entry import VerifyReport
 from kvengine.errors import CorruptData
 from kvengine.file.directory import Directory
+from kvengine.file.filesystem import refuse_shared
 from kvengine.file.local import LocalDirectory
-
-if TYPE_CHECKING:
-    from kvengine.engine.parts import Moment, StoreParts
+from kvengine.options import Options
 
 Progress = Callable[[int, int], None]
 
@@ -247,11 +248,13 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
     Raises:
         NotAStore: there is no store at `path`.
     """
-    directory = LocalDirectory(opening.folder_path(path), create=False)
+    folder = opening.folder_path(path)
+    refuse_shared(folder)
+    directory = LocalDirectory(folder, create=False)
     before = VerifyReport(0, 0, 0, ())
     try:
         while True:
-            manifest, report = _verify_once(path, directory, progress)
+            manifest, report = _verify_once(directory, progress)
             if report.ok:
                 return report
             if store_folder.newest_manifest(directory).generation == manifest.generation:
@@ -265,16 +268,12 @@ def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
         directory.close()
 
 
-def _verify_once(
-    path: Any, directory: Directory, progress: Progress | None
-) -> tuple[Manifest, VerifyReport]:
-    from kvengine.engine.store import Store  # noqa: PLC0415 (Store itself offers verify)
-
+def _verify_once(directory: Directory, progress: Progress | None) -> tuple[Manifest, VerifyReport]:
     manifest = store_folder.load_manifest(directory, create=False)
     problems: list[CorruptData] = []
     ends: dict[int, int] = {}
     try:
-        with Store(path, read_only=True) as store:
+        with opening.opened(OpenStore, directory.reader(), Options(read_only=True)) as store:
             moment = store.as_of_now()
             manifest, ends = moment.manifest, moment.ends
             problems += index_problems(directory, moment, store.options.clock)

@@ -89,7 +89,7 @@ class Forwarder:
     async def __call__(self, request: Request) -> Response:
         """Answer a request with what the other server answers."""
         writes = self._after_write is not None and is_write(request)
-        kind = stream_kind(request)
+        kind = stream_kind(request.raw_parts)
         body, is_large = await first_of(request)
         if is_large:
             request.take(UPLOADS)
@@ -268,7 +268,7 @@ class Admitted:
             if principal is None:
                 raise Refused(401, "missing or invalid token")
             self._backend.begin(request, principal)
-            kind = stream_kind(request)
+            kind = stream_kind(request.raw_parts)
             if kind is not None:
                 request.take(kind)
             request.stopping = self._backend.stopping

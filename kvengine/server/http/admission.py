@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 from kvengine.server.auth.access import Refused
 from kvengine.server.settings import ServerSettings
-
-if TYPE_CHECKING:
-    from kvengine.server.http.messages import Request
 
 # Each of these has a thread, or connections, of its own kind: none can take another's.
 REQUESTS = "requests in progress"
@@ -144,9 +141,9 @@ class Share:
             self._admission.give_back(what, self._token_id, count)
 
 
-def stream_kind(request: Request) -> str | None:
-    """Return which kind of answer that goes on a request asks for; None: its answer ends."""
-    match request.raw_parts:
+def stream_kind(path: Sequence[bytes]) -> str | None:
+    """Return which kind of answer that goes on is at a path; None: it ends."""
+    match path:
         case [b"v1", b"log"]:
             return LOGS
         case [b"v1", b"news"]:
