@@ -21,8 +21,9 @@ from kvengine.engine.following.follower import Follower
 from kvengine.engine.following.waiting import Waiting
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.jobs.holding import OwnedLock, Pins
+from kvengine.engine.jobs.interval_sync import IntervalSync
 from kvengine.engine.jobs.job_lease import JobLease
-from kvengine.engine.jobs.job_thread import IntervalSync, JobThread
+from kvengine.engine.jobs.job_thread import JobThread
 from kvengine.engine.joining import open_to_write
 from kvengine.engine.log.manifest import Manifest
 from kvengine.engine.log.names import CONTROL_NAME

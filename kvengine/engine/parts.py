@@ -19,7 +19,8 @@ from typing import Protocol, TypeVar
 from kvengine.engine.following.digest import DigestSum
 from kvengine.engine.following.waiting import Waiting
 from kvengine.engine.jobs.holding import OwnedLock
-from kvengine.engine.jobs.job_thread import IntervalSync, JobThread
+from kvengine.engine.jobs.interval_sync import IntervalSync
+from kvengine.engine.jobs.job_thread import JobThread
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.control import Control

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Database, Edge
-from kvengine.cli.demos import demo_edges
+from kvengine.cli.demos import demo_edges, demo_places
 from kvengine.cli.demos.demo_places import KEY, Place, Way
 from kvengine.errors import UpstreamUnavailable
 
@@ -98,8 +98,9 @@ def test_options_of_the_store_do_not_go_with_edges(run, tmp_path: Path) -> None:
 def test_an_edge_that_never_comes_back_fails_the_demo(
     run, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_edges.Demo, "heal", lambda self: None)
-    monkeypatch.setattr(demo_edges, "COME_S", 0.5)
+    monkeypatch.setattr(demo_places.Demo, "heal", lambda self: None)
+    for module in (demo_edges, demo_places):
+        monkeypatch.setattr(module, "COME_S", 0.5)
     result = run("demo", "--seconds", "4")
     assert result.exit_code == 1
     assert "FAILED  gru shows the newest value again" in result.stdout

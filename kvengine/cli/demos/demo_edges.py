@@ -10,131 +10,16 @@ Invariants:
 
 from __future__ import annotations
 
-import random
-import tempfile
 from contextlib import ExitStack
-from itertools import pairwise
 from time import monotonic, sleep
-from typing import Any, NamedTuple
 
-import kvengine
-from kvengine.cli.demos.demo_places import KEY, Place
+from kvengine.cli.demos.demo_places import COME_S, CUT, FLIPS, KEY, REGIONS, STEP_S, Demo
 from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.demos.demo_table import Screen, screen
 from kvengine.cli.text import counted
 
 SECONDS_MIN = 4.0
-REGIONS = {"europe": ("ams", "lon", "fra"), "asia": ("sin", "nrt"), "america": ("iad", "gru")}
-CUT = "gru"
-CUT_AT, HEALED_AT, BOUND = 0.3, 0.8, 0.3  # shares of the time; so the bound ends while it is cut
-FLIPS = 16
-STEP_S = 0.05
-COME_S = 10.0  # how long the demo waits for what should come at once
-
-
-class Flip(NamedTuple):
-    """A change of the flag."""
-
-    version: int
-    place: str
-    value: str
-    at: float
-
-
-class Demo:
-    """The demo while it runs.
-
-    Args:
-        seconds: how long it is to take.
-        cleanup: closes what it opens.
-    """
-
-    def __init__(self, seconds: float, cleanup: ExitStack) -> None:
-        self.seconds, self.bound_s = seconds, BOUND * seconds
-        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="kvengine-demo-"))
-        self.db = cleanup.enter_context(kvengine.open(folder))
-        self.db.namespace("flags").put(KEY, "off")
-        settings: dict[str, Any] = {
-            "bound_s": self.bound_s,
-            "cache_ttl_s": self.bound_s,
-            "hold_s": min(1.0, self.bound_s / 4),
-            "retry_max_s": 0.2,
-            "memory_bytes": 1 << 20,
-        }
-        self.places: dict[str, Place] = {}
-        self.via: dict[str, str] = {}
-        for region, names in REGIONS.items():
-            edge = kvengine.Edge(self.db, region, **settings)
-            cleanup.callback(edge.close)
-            for name in names:
-                self.via[name] = region
-                self.places[name] = place = Place(edge, name, **settings)
-                cleanup.callback(place.close)
-        self.flips: list[Flip] = []
-        self.cut_at = self.healed_at = 0.0
-        self.version_at_heal = 0
-        self._chance = random.Random(1)
-        self.started = monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since it began."""
-        return monotonic() - self.started
-
-    def flip(self) -> Flip:
-        """Write the other value at an edge that is not cut off."""
-        place = self._chance.choice([one for one in self.places.values() if not one.is_cut])
-        value = "on" if not self.flips or self.flips[-1].value == "off" else "off"
-        at = monotonic()
-        found = Flip(place.flags.put(KEY, value), place.name, value, at)
-        self.flips.append(found)
-        return found
-
-    def cut(self) -> None:
-        """Let nothing reach one edge."""
-        self.places[CUT].edge.way.is_cut = True
-        self.cut_at = monotonic()
-
-    def heal(self) -> None:
-        """Let news reach it again."""
-        self.version_at_heal = self.flips[-1].version
-        self.healed_at = monotonic()
-        self.places[CUT].edge.way.is_cut = False
-
-    def delays(self, flip: Flip) -> dict[str, float]:
-        """Return how long after a change began each edge saw it."""
-        return {
-            name: max(place.seen[flip.version] - flip.at, 0.0)
-            for name, place in self.places.items()
-            if flip.version in place.seen
-        }
-
-    def has_come(self) -> bool:
-        """Return whether every connected edge has seen the newest change."""
-        version = self.flips[-1].version if self.flips else 0
-        return all(
-            place.is_cut or any(seen >= version for seen in list(place.seen))
-            for place in self.places.values()
-        )
-
-    def behind(self) -> float:
-        """Return how long after a change of the flag the older value was shown, at the most."""
-        return max(
-            place.last[old.version] - new.at
-            for place in self.places.values()
-            for old, new in pairwise(self.flips)
-            if old.version in place.last
-        )
-
-    def wait_until(self, share: float, show: Screen) -> None:
-        """Let a share of the time pass, and show what happens."""
-        while (left := share * self.seconds - self.elapsed) > 0:
-            show.draw(self)
-            sleep(min(STEP_S, left))
-        end = monotonic() + COME_S
-        while not self.has_come() and monotonic() < end:  # on a machine that is very busy
-            show.draw(self)
-            sleep(STEP_S)
+CUT_AT, HEALED_AT = 0.3, 0.8  # shares of the time; so the bound ends while it is cut
 
 
 def edges_demo(seconds: float) -> bool:
@@ -165,17 +50,17 @@ def _act(demo: Demo, show: Screen) -> None:
     )
     for number in range(1, FLIPS):
         share = number / FLIPS
-        demo.wait_until(share, show)
+        demo.wait_until(share, show.draw)
         flip = demo.flip()
         show.flipped(demo, flip)
         if not demo.cut_at and share >= CUT_AT:
-            demo.wait_until(share + 0.2 / FLIPS, show)
+            demo.wait_until(share + 0.2 / FLIPS, show.draw)
             demo.cut()
             show.say(f"{CUT} is cut off. It keeps what it has, for {demo.bound_s:.1f} s.")
         elif not demo.healed_at and share >= HEALED_AT:
             demo.heal()
             show.say(f"{CUT} is connected again.")
-    demo.wait_until(1.0, show)
+    demo.wait_until(1.0, show.draw)
 
 
 def _judge(demo: Demo, report: Report) -> None:

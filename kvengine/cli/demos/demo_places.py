@@ -7,15 +7,26 @@ Invariants:
 
 from __future__ import annotations
 
+import random
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import Any
+from contextlib import ExitStack
+from itertools import pairwise
+from time import monotonic, sleep
+from typing import Any, NamedTuple
 
+import kvengine
 from kvengine import Database, Edge, UpstreamUnavailable, ValueRead
 from kvengine.edge.messages import Want
 
 KEY = "dark-mode"
+REGIONS = {"europe": ("ams", "lon", "fra"), "asia": ("sin", "nrt"), "america": ("iad", "gru")}
+CUT = "gru"
+BOUND = 0.3  # share of the time
+FLIPS = 16
+STEP_S = 0.05
+COME_S = 10.0  # how long the demo waits for what should come at once
 READ_EVERY_S = 0.001
 Done = Callable[[Any], None]
 
@@ -107,3 +118,108 @@ class Place:
         self._stop.set()
         self._thread.join()
         self.edge.close()
+
+
+class Flip(NamedTuple):
+    """A change of the flag."""
+
+    version: int
+    place: str
+    value: str
+    at: float
+
+
+class Demo:
+    """The demo while it runs.
+
+    Args:
+        seconds: how long it is to take.
+        cleanup: closes what it opens.
+    """
+
+    def __init__(self, seconds: float, cleanup: ExitStack) -> None:
+        self.seconds, self.bound_s = seconds, BOUND * seconds
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="kvengine-demo-"))
+        self.db = cleanup.enter_context(kvengine.open(folder))
+        self.db.namespace("flags").put(KEY, "off")
+        settings: dict[str, Any] = {
+            "bound_s": self.bound_s,
+            "cache_ttl_s": self.bound_s,
+            "hold_s": min(1.0, self.bound_s / 4),
+            "retry_max_s": 0.2,
+            "memory_bytes": 1 << 20,
+        }
+        self.places: dict[str, Place] = {}
+        self.via: dict[str, str] = {}
+        for region, names in REGIONS.items():
+            edge = kvengine.Edge(self.db, region, **settings)
+            cleanup.callback(edge.close)
+            for name in names:
+                self.via[name] = region
+                self.places[name] = place = Place(edge, name, **settings)
+                cleanup.callback(place.close)
+        self.flips: list[Flip] = []
+        self.cut_at = self.healed_at = 0.0
+        self.version_at_heal = 0
+        self._chance = random.Random(1)
+        self.started = monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return monotonic() - self.started
+
+    def flip(self) -> Flip:
+        """Write the other value at an edge that is not cut off."""
+        place = self._chance.choice([one for one in self.places.values() if not one.is_cut])
+        value = "on" if not self.flips or self.flips[-1].value == "off" else "off"
+        at = monotonic()
+        found = Flip(place.flags.put(KEY, value), place.name, value, at)
+        self.flips.append(found)
+        return found
+
+    def cut(self) -> None:
+        """Let nothing reach one edge."""
+        self.places[CUT].edge.way.is_cut = True
+        self.cut_at = monotonic()
+
+    def heal(self) -> None:
+        """Let news reach it again."""
+        self.version_at_heal = self.flips[-1].version
+        self.healed_at = monotonic()
+        self.places[CUT].edge.way.is_cut = False
+
+    def delays(self, flip: Flip) -> dict[str, float]:
+        """Return how long after a change began each edge saw it."""
+        return {
+            name: max(place.seen[flip.version] - flip.at, 0.0)
+            for name, place in self.places.items()
+            if flip.version in place.seen
+        }
+
+    def has_come(self) -> bool:
+        """Return whether every connected edge has seen the newest change."""
+        version = self.flips[-1].version if self.flips else 0
+        return all(
+            place.is_cut or any(seen >= version for seen in list(place.seen))
+            for place in self.places.values()
+        )
+
+    def behind(self) -> float:
+        """Return how long after a change of the flag the older value was shown, at the most."""
+        return max(
+            place.last[old.version] - new.at
+            for place in self.places.values()
+            for old, new in pairwise(self.flips)
+            if old.version in place.last
+        )
+
+    def wait_until(self, share: float, draw: Callable[[Demo], None]) -> None:
+        """Let a share of the time pass, and show what happens."""
+        while (left := share * self.seconds - self.elapsed) > 0:
+            draw(self)
+            sleep(min(STEP_S, left))
+        end = monotonic() + COME_S
+        while not self.has_come() and monotonic() < end:  # on a machine that is very busy
+            draw(self)
+            sleep(STEP_S)

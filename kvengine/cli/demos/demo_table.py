@@ -10,13 +10,10 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kvengine.cli.demos.demo_places import Demo, Flip, Place
 from kvengine.cli.output import message, on_terminal, output, write_text
-
-if TYPE_CHECKING:
-    from kvengine.cli.demos.demo_edges import Demo, Flip
-    from kvengine.cli.demos.demo_places import Place
 
 TELL_EVERY_S = 1.0
 SETTLED_S = 0.15  # after a change; then those who see it are counted

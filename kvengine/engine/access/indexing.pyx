@@ -23,7 +23,7 @@ from kvengine.engine.access.log_end cimport (
     BAD_RECORD, BAD_SHARD, BEHIND, CONFLICT, DONE, NOTHING, NO_MEMORY, ON_DISK,
 )
 from kvengine.engine.log.page cimport ALLOCATED, SEGMENT, load_word
-from kvengine.engine.access.reading cimport checked_record, version_at
+from kvengine.engine.access.reading cimport Reader, checked_record, coarse_ms, version_at
 from kvengine.engine.log.record cimport (
     BAD_ENTRY, BAD_VERSION, DELETE, END_OF_LOG, EXPIRES, GAP, MORE, PUT, Header,
     check, expiry_of, flags_of, key_of, kind_of, size_of, version_of,
@@ -330,3 +330,17 @@ cdef int note_bad_log(LogEnd self, Write *write, uint64_t offset, int64_t code) 
     write.file, write.offset = <PyObject *>file, offset
     write.error = BAD_VERSION if code > 0 else <int>code
     return BAD_RECORD
+
+
+def follow_nobody_yet(reader: Reader) -> None:
+    """Let a reader of a folder without a control page look now and then whether one came."""
+    reader.published = &reader.applied
+
+
+def look_is_due(reader: Reader, interval_ms: int) -> bool:
+    """True if a reader has not looked at its folder for so long; then it is to do so now."""
+    cdef uint64_t now = coarse_ms()
+    if now < reader.look_at_ms:
+        return False
+    reader.look_at_ms = now + <uint64_t>interval_ms
+    return True

@@ -397,16 +397,3 @@ cdef class Reader:
     def is_refused(self) -> bool:
         """True once every call raises."""
         return self.unusable is not None
-
-def follow_nobody_yet(reader: Reader) -> None:
-    """Let a reader of a folder without a control page look now and then whether one came."""
-    reader.published = &reader.applied
-
-
-def look_is_due(reader: Reader, interval_ms: int) -> bool:
-    """True if a reader has not looked at its folder for so long; then it is to do so now."""
-    cdef uint64_t now = coarse_ms()
-    if now < reader.look_at_ms:
-        return False
-    reader.look_at_ms = now + <uint64_t>interval_ms
-    return True

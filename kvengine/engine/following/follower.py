@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import NamedTuple, NoReturn
 
-from kvengine.engine.access.reading import follow_nobody_yet, look_is_due
+from kvengine.engine.access.indexing import follow_nobody_yet, look_is_due
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.control import Control
