@@ -1,7 +1,8 @@
 """A model of how one store writes without the mutex until another joins: all interleavings.
 
 A processor may keep a store to itself for a while (its store buffer), and load other words
-meanwhile; so the model does.  The protocol is that of kvengine/engine/PROCESSES.md, "Alone."
+meanwhile; so the model does.  The protocol is that of kvengine/engine/PROCESSES.md, "A single
+process."
 
 Invariants:
 
