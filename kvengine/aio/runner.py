@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -88,4 +89,5 @@ def forwarded(
         result: T = await self._runner.run(getattr(self._inner, name), *args, **kwargs)
         return result
 
+    call.__doc__ = inspect.getdoc(method)  # also if it is written in a base
     return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)

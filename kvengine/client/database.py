@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from random import SystemRandom
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from kvengine.client.base import DatabaseBase
 from kvengine.client.connection import TIMEOUT_S, Connection, Stream
 from kvengine.client.items import Items
 from kvengine.client.log import HttpLog
@@ -52,7 +53,7 @@ LONG_CALLS = frozenset(
 )
 
 
-class RemoteDatabase:
+class RemoteDatabase(DatabaseBase):
     """A database on a server, with the methods of kvengine.Database.
 
     Not there: snapshot() and consumer(), which belong to a store; import_file() of its namespaces.
@@ -70,7 +71,7 @@ class RemoteDatabase:
         self._limits: Limits | None = None
         self._namespaces: dict[str, RemoteNamespace] = {}
         self._closed = False
-        self.clock: Any = SystemClock()  # what tells the time by which copies of keys end
+        self._clock = SystemClock()
         self.newest = 0  # the highest version of the server that an answer to a call has told
         self._begin()
         fork_watch(self, RemoteDatabase._begin)
@@ -85,12 +86,6 @@ class RemoteDatabase:
 
     @property
     def limits(self) -> Limits:
-        """What its namespaces accept; asked once.
-
-        Raises:
-            UpstreamUnavailable: the server can't be reached.
-            AccessDenied: it refuses the token.
-        """
         return self._limits or self._info()[0]
 
     @property
@@ -99,8 +94,11 @@ class RemoteDatabase:
         return self._limits
 
     @property
+    def clock(self) -> Any:
+        return self._clock
+
+    @property
     def version(self) -> int:
-        """The version of the newest change, asked now."""
         return self._info()[1]
 
     @property
@@ -143,21 +141,9 @@ class RemoteDatabase:
     # -- namespaces
 
     def namespace(self, title: str) -> RemoteNamespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none.
-
-        Raises:
-            InvalidType: it is no str.
-            InvalidRequest: it can't be a title.
-            AccessDenied: there is none, and the token does not allow to make one.
-        """
         return self._found(self.call("db/namespace", [title], {}))
 
     def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
-        """Return the namespace of an id; none is made.
-
-        Raises:
-            NamespaceNotFound: there is none.
-        """
         return self._found(self.call("db/namespace_by_id", [namespace_id], {}))
 
     def _found(self, answer: Any) -> RemoteNamespace:
@@ -175,7 +161,6 @@ class RemoteDatabase:
             self._namespaces.pop(namespace_id, None)
 
     def create_namespace(self, title: str) -> NamespaceInfo:
-        """Make a namespace and return NamespaceInfo(id, title)."""
         return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
 
     def namespaces(
@@ -186,26 +171,21 @@ class RemoteDatabase:
         order: Literal["id", "title"] = "title",
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
-        """Return NamespaceInfo(id, title) of the namespaces; see Database.namespaces()."""
         named = {"page": page, "per_page": per_page, "order": order, "direction": direction}
         return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], named)]
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
-        """Give a namespace another title; its id stays."""
         return NamespaceInfo(*self.call("db/rename", [namespace, title], {}))
 
     def delete(self, namespace: str) -> None:
-        """Delete a namespace with all its keys; see Database.delete()."""
         self.call("db/delete", [namespace], {})
 
     def wait_for_removals(self) -> None:
-        """Return when no key of a deleted namespace is left, or none can be removed now."""
         self.call("db/wait_for_removals", [], {})
 
     # -- the whole
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        """Return what was used in a month, and what is stored now; see Database.usage()."""
         found = self.call("db/usage", [namespace], {"month": month})
         return Usage(
             **{
@@ -218,16 +198,11 @@ class RemoteDatabase:
         )
 
     def sync(self) -> None:
-        """Return when everything written so far is on the server's disk."""
         self.call("db/sync", [], {})
 
     def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> Iterator[DatabaseChange]:
-        """Return an iterator over the changes of all namespaces; see Database.tail().
-
-        With `follow` it goes on when the connection breaks, after pauses that grow.
-        """
         if not follow:
             items = self.streamed("db/tail", [after], {})
         else:
@@ -301,19 +276,11 @@ class RemoteDatabase:
 
     @property
     def closed(self) -> bool:
-        """True after close()."""
         return self._closed
 
     def close(self) -> None:
-        """Close the connections; the database stays as it is."""
         self._closed = True
         self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteDatabase at {self.url!r}>"

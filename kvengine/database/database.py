@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Literal, Self
 
+from kvengine.client.base import DatabaseBase
 from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database.catalog import Catalog
 from kvengine.database.catalog_rows import Row
@@ -38,7 +39,7 @@ from kvengine.namespace.layout import (
     usage_key,
     usage_parts,
 )
-from kvengine.namespace.limits import limits_of
+from kvengine.namespace.limits import Limits, limits_of
 from kvengine.namespace.listing import size_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
@@ -50,7 +51,7 @@ ORDERS = ("id", "title")
 DIRECTIONS = ("asc", "desc")
 
 
-class Database:
+class Database(DatabaseBase):
     """Namespaces in a store; kvengine.open() gives one.
 
     Args:
@@ -68,7 +69,7 @@ class Database:
     def __init__(
         self, store: Store, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S
     ) -> None:
-        self.limits = limits_of(limits)
+        self._limits = limits_of(limits)
         self.store = store
         self._catalog = Catalog(store)
         self._lock = OwnedLock()
@@ -123,25 +124,20 @@ class Database:
         return cls(store, limits=limits, usage_interval_s=usage_interval_s)
 
     @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
     def clock(self) -> Any:
-        """What tells the time by which keys end."""
         return self.store.options.clock
 
     @property
     def version(self) -> int:
-        """The version of the newest change."""
         return self.store.version
 
     # -- namespaces
 
     def namespace(self, title: str) -> Namespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none.
-
-        Raises:
-            InvalidType: it is no str.
-            InvalidRequest: it can't be a title.
-            NamespaceNotFound: there is none, and the database is read-only.
-        """
         while True:
             try:
                 row = self._catalog.find(title)
@@ -155,12 +151,6 @@ class Database:
                 return found
 
     def namespace_by_id(self, namespace_id: str) -> Namespace:
-        """Return the namespace of an id; none is made.
-
-        Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
-        """
         while True:
             found = self._namespace(self._catalog.by_id(namespace_id))
             if found is not None:
@@ -187,11 +177,6 @@ class Database:
         return found
 
     def create_namespace(self, title: str) -> NamespaceInfo:
-        """Make a namespace and return NamespaceInfo(id, title).
-
-        Raises:
-            NamespaceExists: there is one with this title.
-        """
         self.store.check_usable()
         row = self._catalog.create(self.limits.check_title(title), self.clock.time())
         return NamespaceInfo(row.id, row.title)
@@ -204,14 +189,6 @@ class Database:
         order: Literal["id", "title"] = "title",
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
-        """Return NamespaceInfo(id, title) of the namespaces; a page behind the last is empty.
-
-        Args:
-            page: from 1.
-            per_page: how many a page has; None: all are on one.
-            order: "id" or "title".
-            direction: "asc" or "desc".
-        """
         _positive("page", page)
         if order not in ORDERS:
             raise InvalidRequest(f"order must be 'id' or 'title', not {order!r}")
@@ -225,24 +202,11 @@ class Database:
         return rows[(page - 1) * per_page : page * per_page]
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
-        """Give a namespace another title; its id stays.
-
-        Raises:
-            NamespaceNotFound: there is none with this title or id.
-            NamespaceExists: another one has the new title.
-        """
         row = self._catalog.find(namespace)
         self._catalog.rename(row, self.limits.check_title(title))
         return NamespaceInfo(row.id, title)
 
     def delete(self, namespace: str) -> None:
-        """Delete a namespace with all its keys: at once for readers, in the background on disk.
-
-        What a close cuts short goes on at the next open; see wait_for_removals().
-
-        Raises:
-            NamespaceNotFound: there is none with this title or id.
-        """
         row = self._catalog.find(namespace)
         self._catalog.check_not_inside()
         with self._lock.held():
@@ -262,7 +226,6 @@ class Database:
         self._remover.begin()
 
     def wait_for_removals(self) -> None:
-        """Return when no key of a deleted namespace is left, or none can be removed now."""
         self._remover.wait()
 
     # -- the whole
@@ -279,18 +242,6 @@ class Database:
     def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> Iterator[DatabaseChange]:
-        """Return an iterator over the changes of all namespaces above a version, in order.
-
-        Changes in namespaces that were deleted are left out.
-
-        Args:
-            after: a version; 0 gives the whole database, as far as the log still has it.
-            follow: wait for more; else end with what is there now.
-            timeout: with `follow`, end when nothing came for so many seconds; None: never.
-
-        Raises:
-            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
-        """
         if follow:
             return self._changes(self.store.follow(after, DATA, timeout))
         return self._changes(self.store.tail(after, prefix=DATA))
@@ -332,20 +283,6 @@ class Database:
         self._primary = self._timers = None
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        """Return what was used in a month, and what is stored now.
-
-        Operations of this process are all in it; those of others as far as they have written them
-        down, which they do every few seconds.  What is counted in processes that only read is not
-        kept.
-
-        Args:
-            namespace: title or id; None: of all namespaces, deleted ones too.
-            month: such as "2026-11", UTC; None: the present one.
-
-        Raises:
-            NamespaceNotFound: there is no such namespace.
-            InvalidRequest: it is no month.
-        """
         self.store.check_usable()
         if namespace is not None:
             rows = {row.number: row for row in [self._catalog.find(namespace)]}
@@ -363,11 +300,9 @@ class Database:
         return report.usage(self._ledger, month, named)
 
     def sync(self) -> None:
-        """Return when everything written so far is on disk."""
         self.store.sync()
 
     def close(self) -> None:
-        """Write down what is needed for a quick open, and give everything back."""
         self._remover.stop()
         self._ledger.stop()
         if self._primary is not None and self._timers is not None:
@@ -377,14 +312,7 @@ class Database:
 
     @property
     def closed(self) -> bool:
-        """True after close()."""
         return self.store.closed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<kvengine.Database {self.store.path!r}>"

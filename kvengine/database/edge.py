@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from kvengine.client.database import RemoteDatabase, connect
 from kvengine.client.upstream import RemoteUpstream
@@ -121,8 +121,7 @@ class Edge(UpstreamCalls):
 
     def _begin(self, path: Any, always_current: bool) -> None:
         upstream = self.upstream
-        self.limits: Limits = upstream.limits
-        self.clock: Any = upstream.clock
+        self._limits, self._clock = upstream.limits, upstream.clock
         self.current_store: Store | None = None
         if always_current and isinstance(upstream, Database):
             self.current_store = upstream.store
@@ -163,7 +162,7 @@ class Edge(UpstreamCalls):
             source,
             self.settings,
             monotonic=time.monotonic,
-            wall=self.clock.time,
+            wall=self._clock.time,
             later=self._timers.later,
             disk=disk,
             changed=changed,
@@ -202,24 +201,19 @@ class Edge(UpstreamCalls):
         """Return what this edge asks and listens to."""
         return upstream_of(self.upstream)
 
-    def namespace(self, title: str) -> EdgeNamespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none.
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
-        Raises:
-            InvalidRequest: it can't be a title.
-            NamespaceNotFound: there is none, and the database is read-only.
-            StoreClosed: the edge was closed.
-        """
+    @property
+    def clock(self) -> Any:
+        return self._clock
+
+    def namespace(self, title: str) -> EdgeNamespace:
         self.check_usable()
         return self._namespace(self.upstream.namespace(title))
 
     def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
-        """Return the namespace of an id; none is made.
-
-        Raises:
-            NamespaceNotFound: there is none.
-            StoreClosed: the edge was closed.
-        """
         self.check_usable()
         return self._namespace(self.upstream.namespace_by_id(namespace_id))
 
@@ -315,11 +309,9 @@ class Edge(UpstreamCalls):
 
     @property
     def closed(self) -> bool:
-        """True after close(), and in a process that was forked since it was opened."""
         return self._closed
 
     def close(self) -> None:
-        """Stop listening; the upstream stays open.  Who waits for an answer gets StoreClosed."""
         self._closed = self.tier.closed = True
         if self._forked:
             return
@@ -337,12 +329,6 @@ class Edge(UpstreamCalls):
         # On a thread: whose memory is collected may hold a lock that one of the threads waits for.
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._end, name="kvengine-end", daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<kvengine.Edge {self.name!r} of {self.upstream!r}>"

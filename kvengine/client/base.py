@@ -1,0 +1,174 @@
+"""The methods that every database has: in a store of this machine, on a server, or at an edge.
+
+Invariants:
+
+* Docstrings are written here once; Database, RemoteDatabase and Edge say how it is done.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from kvengine.metering.usage import Usage
+from kvengine.namespace.limits import Limits
+from kvengine.namespace.results import DatabaseChange, NamespaceInfo
+
+
+class DatabaseBase(ABC):
+    """What every database offers.
+
+    Thread-safety: threads may share it.
+    """
+
+    @property
+    @abstractmethod
+    def limits(self) -> Limits:
+        """What its namespaces accept; a server is asked once.
+
+        Raises:
+            UpstreamUnavailable: the server can't be reached.
+            AccessDenied: it refuses the token.
+        """
+
+    @property
+    @abstractmethod
+    def clock(self) -> Any:
+        """What tells the time by which keys end, here."""
+
+    @property
+    @abstractmethod
+    def version(self) -> int:
+        """The version of the newest change; a server is asked each time."""
+
+    # -- namespaces
+
+    @abstractmethod
+    def namespace(self, title: str) -> Any:
+        """Return the namespace of a title, or else of an id; it is made if there is none.
+
+        Raises:
+            InvalidType: it is no str.
+            InvalidRequest: it can't be a title.
+            NamespaceNotFound: there is none, and the database is read-only.
+            AccessDenied: there is none, and the token does not allow to make one.
+        """
+
+    @abstractmethod
+    def namespace_by_id(self, namespace_id: str) -> Any:
+        """Return the namespace of an id; none is made.
+
+        Raises:
+            InvalidType: it is no str.
+            NamespaceNotFound: there is none.
+        """
+
+    @abstractmethod
+    def create_namespace(self, title: str) -> NamespaceInfo:
+        """Make a namespace and return NamespaceInfo(id, title).
+
+        Raises:
+            NamespaceExists: there is one with this title.
+        """
+
+    @abstractmethod
+    def namespaces(
+        self,
+        *,
+        page: int = 1,
+        per_page: int | None = None,
+        order: Literal["id", "title"] = "title",
+        direction: Literal["asc", "desc"] = "asc",
+    ) -> list[NamespaceInfo]:
+        """Return NamespaceInfo(id, title) of the namespaces; a page behind the last is empty.
+
+        Args:
+            page: from 1.
+            per_page: how many a page has; None: all are on one.
+            order: "id" or "title".
+            direction: "asc" or "desc".
+        """
+
+    @abstractmethod
+    def rename(self, namespace: str, title: str) -> NamespaceInfo:
+        """Give a namespace another title; its id stays.
+
+        Raises:
+            NamespaceNotFound: there is none with this title or id.
+            NamespaceExists: another one has the new title.
+        """
+
+    @abstractmethod
+    def delete(self, namespace: str) -> None:
+        """Delete a namespace with all its keys: at once for readers, in the background on disk.
+
+        What a close cuts short goes on at the next open; see wait_for_removals().
+
+        Raises:
+            NamespaceNotFound: there is none with this title or id.
+        """
+
+    @abstractmethod
+    def wait_for_removals(self) -> None:
+        """Return when no key of a deleted namespace is left, or none can be removed now."""
+
+    # -- the whole
+
+    @abstractmethod
+    def tail(
+        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
+    ) -> Iterator[DatabaseChange]:
+        """Return an iterator over the changes of all namespaces above a version, in order.
+
+        Changes in namespaces that were deleted are left out.  With `follow` it goes on when the
+        connection to a server breaks, after pauses that grow.
+
+        Args:
+            after: a version; 0 gives the whole database, as far as the log still has it.
+            follow: wait for more; else end with what is there now.
+            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+
+        Raises:
+            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
+        """
+
+    @abstractmethod
+    def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
+        """Return what was used in a month, and what is stored now.
+
+        Operations of the database's process are all in it; those of others as far as they have
+        written them down, which they do every few seconds.  What is counted in processes that only
+        read is not kept.
+
+        Args:
+            namespace: title or id; None: of all namespaces, deleted ones too.
+            month: such as "2026-11", UTC; None: the present one.
+
+        Raises:
+            NamespaceNotFound: there is no such namespace.
+            InvalidRequest: it is no month.
+        """
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Return when everything written so far is on disk."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """True after close()."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back: files, connections, threads.
+
+        A store first writes down what it needs to open quickly.  What is behind an edge or a
+        connection stays open; who waits for an answer from there gets StoreClosed.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
