@@ -108,7 +108,7 @@ ENGINE = (
         "position=max(old.position, version),", "position=version,",
         "engine/test_consumer.py::test_a_position_outlives_the_store_and_never_moves_back"),
     bug("of two who come to sleep one misses a write",
-        "engine/log/bell.pxd",
+        "engine/log/futex.pxd",
         "word, &seen, seen + 1, 0,", "word, &seen, 0, 0,",
         "engine/test_waking.py::"
         "test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvengine.edge.asking import Asking
-from kvengine.edge.gathering import Gathering
+from kvengine.edge.gather import Gather
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import Answer, Done, Upstream
 from kvengine.edge.question import Ask, Flight, Reader, each
@@ -50,14 +50,14 @@ class Reading(Asking):
 
     def read_many(self, wanted: Sequence[tuple[bytes, Ask]], done: Done) -> None:
         """Call `done` with a list, of each key Shown or the error; the upstream is asked once."""
-        gathering = Gathering(len(wanted), done)
+        gather = Gather(len(wanted), done)
         missing: list[Reader] = []
         for number, (key, ask) in enumerate(wanted):
             shown = self.lookup(key, ask)
             if shown is not None:
-                gathering.place(number)(shown)
+                gather.place(number)(shown)
             else:
-                missing.append((key, ask, gathering.place(number)))
+                missing.append((key, ask, gather.place(number)))
         if missing:
             self.ask_for(missing)
 

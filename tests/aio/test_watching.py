@@ -8,7 +8,7 @@ import pytest
 import kvengine
 from kvengine import NamespaceNotFound, StoreClosed
 from kvengine.engine.following import waiting
-from kvengine.engine.log import bell
+from kvengine.engine.log import futex
 from tests.aio.running import run
 from tests.waiting import HANG_S
 
@@ -94,8 +94,8 @@ def test_a_reader_watches_another_writer(tmp_path):
 
 def test_a_write_of_another_process_wakes_the_event_loop(tmp_path, monkeypatch):
     """Nobody looks by itself here."""
-    monkeypatch.setattr(bell, "LONGEST_REST_S", 3600.0)
-    monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
+    monkeypatch.setattr(futex, "SLEEP_MAX_S", 3600.0)
+    monkeypatch.setattr(waiting, "SLEEP_MAX_S", 3600.0)
 
     async def main():
         with kvengine.open(tmp_path / "db", durability="os") as db:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import InvalidRequest, StorageError, Store, StoreClosed
-from kvengine.engine.log.bell import HAS_FUTEX
+from kvengine.engine.log.futex import HAS_FUTEX
 from kvengine.entry import Change
 from tests.waiting import until
 
@@ -176,7 +176,7 @@ with Store(sys.argv[1], read_only=True) as store:
 
 
 def is_waited_for(path):
-    """True if the bell says that somebody may sleep."""
+    """True if the futex says that somebody may sleep."""
     return bool((path / "CONTROL").read_bytes()[56] & 1)
 
 

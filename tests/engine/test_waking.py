@@ -13,7 +13,7 @@ import pytest
 from kvengine import Store, StoreClosed
 from kvengine.engine.following import waiting
 from kvengine.engine.following.changes import Changes
-from kvengine.engine.log.bell import HAS_FUTEX, Bell
+from kvengine.engine.log.futex import HAS_FUTEX, Futex
 from tests.forking import in_child
 from tests.waiting import HANG_S, threads, until
 
@@ -25,8 +25,8 @@ WAITER = """
 import sys
 from kvengine import Store
 from kvengine.engine.following import waiting
-from kvengine.engine.log import bell
-bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
+from kvengine.engine.log import futex
+futex.SLEEP_MAX_S = waiting.SLEEP_MAX_S = 3600.0
 with Store(sys.argv[1], durability="os", read_only=sys.argv[3] == "reader") as store:
     version = 0
     while version < int(sys.argv[2]):
@@ -39,8 +39,8 @@ PEER = """
 import sys
 from kvengine import Store
 from kvengine.engine.following import waiting
-from kvengine.engine.log import bell
-bell.LONGEST_REST_S = waiting.LONGEST_REST_S = 3600.0
+from kvengine.engine.log import futex
+futex.SLEEP_MAX_S = waiting.SLEEP_MAX_S = 3600.0
 name, peers, rounds = sys.argv[2].encode(), int(sys.argv[3]), int(sys.argv[4])
 with Store(sys.argv[1], durability="os") as store:
     heard = 0
@@ -80,17 +80,17 @@ def pair(tmp_path, request):
 def test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own(pair):
     """It was told to, and another one says anew that it may sleep: a write came in between."""
     writer, reader = pair
-    bells = []
+    futexes = []
     for _ in range(2):
         file = reader.directory.open("CONTROL", writable=True, map_bytes=4096)
-        bells.append(Bell(reader.control_page, file))
-    prepared = bells[0].prepare()
+        futexes.append(Futex(reader.control_page, file))
+    prepared = futexes[0].prepare()
     version = writer.put(b"a", b"")
-    bells[1].prepare()
+    futexes[1].prepare()
 
     def sleep() -> None:
         for _ in range(int(2 * HANG_S)):
-            bells[0].sleep(prepared, version, 0.5)
+            futexes[0].sleep(prepared, version, 0.5)
 
     sleeper = threading.Thread(
         target=sleep,
@@ -178,7 +178,7 @@ def test_one_thread_hears_for_all_and_ends_with_the_store(pair):
 
 def test_the_thread_ends_when_nobody_listens_any_more(pair, monkeypatch):
     monkeypatch.setattr(waiting, "LINGER_S", 0.01)
-    monkeypatch.setattr(waiting, "LONGEST_REST_S", 0.01)
+    monkeypatch.setattr(waiting, "SLEEP_MAX_S", 0.01)
     _, reader = pair
     before = threads()
     for _ in range(3):
@@ -199,8 +199,8 @@ def test_a_store_that_was_dropped_takes_its_thread_along(tmp_path):
 
 @needs_futex
 def test_closing_does_not_wait_for_the_sleeper_to_look_by_itself(pair, monkeypatch):
-    monkeypatch.setattr(waiting, "LONGEST_REST_S", 3600.0)
-    monkeypatch.setattr("kvengine.engine.log.bell.LONGEST_REST_S", 3600.0)
+    monkeypatch.setattr(waiting, "SLEEP_MAX_S", 3600.0)
+    monkeypatch.setattr("kvengine.engine.log.futex.SLEEP_MAX_S", 3600.0)
     _, reader = pair
     errors = []
 

@@ -15,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from kvengine.engine.log.ring cimport ring
+from kvengine.engine.log.futex_word cimport wake_waiters
 from kvengine.engine.access.changing cimport Changer, set_bytes
 from kvengine.engine.following.digest cimport DigestSum
 from kvengine.engine.log.durable cimport kv_thread
@@ -137,7 +137,7 @@ cdef class Applier(Changer):
 
     def announce(self) -> None:
         """Let those who wait for a change, here and in other processes, look again."""
-        ring(self.bell)
+        wake_waiters(self.futex)
         if self.waiters:
             self._wake()
 

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
-from kvengine.engine.log.ring cimport ring
+from kvengine.engine.log.futex_word cimport wake_waiters
 from kvengine.engine.index.hash cimport xxh3
 from kvengine.engine.index.keys cimport checked_key
 from kvengine.engine.log.record cimport DELETE, PUT
@@ -216,7 +216,7 @@ cdef class Changer(Writer):
         self.perform(&write)
         if not write.done:
             return 0
-        ring(self.bell)
+        wake_waiters(self.futex)
         if self.waiters:
             self._wake()
         if level <= 1:

@@ -30,8 +30,8 @@ cdef class LogEnd(WriteLock):
     cdef public uint64_t seen_losses     # the page's, as of what the index holds
     # One more than the page's generation when this followed it last; 0: it is not believed yet.
     cdef uint64_t followed
-    cdef uint32_t *bell             # on the page, too
-    cdef uint32_t no_bell
+    cdef uint32_t *futex             # on the page, too
+    cdef uint32_t no_futex
     cdef KeyOrder order
     cdef readonly CommitGroup commits
     cdef MappedFile active

@@ -17,7 +17,7 @@ from kvengine.engine.log.page cimport (
     store_word, swap_word,
 )
 from kvengine.engine.log.control cimport Control
-from kvengine.engine.log.ring cimport BELL_OFFSET
+from kvengine.engine.log.futex_word cimport FUTEX_OFFSET
 from kvengine.engine.log.segment cimport SEGMENT_HEADER_BYTES
 from kvengine.file.folder cimport Folder
 from kvengine.file.mapped cimport storage_error
@@ -39,7 +39,7 @@ cdef class LogEnd(WriteLock):
     """A Reader that knows where the log ends."""
 
     def __cinit__(self, *args, **kwargs) -> None:
-        self.bell = &self.no_bell
+        self.futex = &self.no_futex
         self.rows = []
 
     def _make_segment(self) -> None:
@@ -77,7 +77,7 @@ cdef class LogEnd(WriteLock):
     def connect_writer(self, Control control not None) -> None:
         """Write together with others."""
         self.commits.page, self.commits.keeper = control.words, control
-        self.bell = <uint32_t *>(control.file.base + BELL_OFFSET)
+        self.futex = <uint32_t *>(control.file.base + FUTEX_OFFSET)
         self.connect_reader(control)
         self.connect_write_lock(control.words)
 

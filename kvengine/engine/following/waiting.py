@@ -4,8 +4,8 @@ Invariants:
 
 * Who waits is in a list of listeners, and is called after each change: by the writer, in its own
   thread, and for what other processes write by one thread of this process, which sleeps on the
-  bell of the control page (bell.pyx).  A writer for whom nobody waits, in any process, does nothing
-  but look at two numbers.
+  futex of the control page (futex.pyx).  A writer for whom nobody waits, in any process, does
+  nothing but look at two numbers.
 * No change is missed.  A listener is in the list before its waiter looks at the version.  The
   thread calls all listeners whenever the page shows another version than the one that it heard of,
   which is noted after the calls: those who came meanwhile are called again.  It begins with having
@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator
 from kvengine.engine.following.changes import LONGEST_SLEEP_S, Changes
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.jobs.worker import Worker
-from kvengine.engine.log.bell import HAS_FUTEX, LONGEST_REST_S, Bell
 from kvengine.engine.log.control import PAGE_BYTES
+from kvengine.engine.log.futex import HAS_FUTEX, SLEEP_MAX_S, Futex
 from kvengine.engine.log.names import CONTROL_NAME
 from kvengine.engine.store_files import StoreFiles
 from kvengine.errors import InvalidRequest, KvError, StorageError
@@ -59,7 +59,7 @@ class Waiting:
         self._lock = OwnedLock()  # of the listeners, their count at the store, and the thread
         self._listeners: list[Callable[[], None]] = []
         self._store: Callable[[], StoreFiles | None] = lambda: None
-        self._bell: Bell | None = None
+        self._futex: Futex | None = None
         self._heard = -1  # the version of which all listeners know
         self._left_at: float | None = None  # when the last listener was seen to have gone
         self._is_over = False  # the store is closed
@@ -78,7 +78,7 @@ class Waiting:
 
     def wake(self) -> None:
         """Let those who wait look again: this process has written, or the store is closed."""
-        shown = self._heard if self._bell is None else self._bell.page.version
+        shown = self._heard if self._futex is None else self._futex.page.version
         for listener in list(self._listeners):
             listener()
         self._heard = shown
@@ -120,8 +120,8 @@ class Waiting:
 
     def _end(self, worker: Worker) -> None:
         self._is_over = True
-        if self._bell is not None:
-            self._bell.stop()
+        if self._futex is not None:
+            self._futex.stop()
         worker.stop()
 
     def _step(self) -> float | None:
@@ -133,15 +133,15 @@ class Waiting:
             return None
         if not self._listeners:
             return LINGER_S
-        bell = self._bell_of(store)
-        if bell is None:
+        futex = self._futex_of(store)
+        if futex is None:
             shown, pause = self._look(store), LOOK_S
         else:
             del store  # it may go away while this thread sleeps
-            shown = bell.page.version
+            shown = futex.page.version
             if shown == self._heard and not self._is_over:
-                bell.sleep(bell.prepare(), shown, LONGEST_REST_S)
-                shown = bell.page.version
+                futex.sleep(futex.prepare(), shown, SLEEP_MAX_S)
+                shown = futex.page.version
             if shown == self._heard:
                 shown = self._look(self._store())
         if shown != self._heard:
@@ -173,17 +173,17 @@ class Waiting:
             with contextlib.suppress(Exception):  # the others are to hear of it
                 listener()
 
-    def _bell_of(self, store: StoreFiles) -> Bell | None:
-        """Return the bell of a store's control page; None: it has no page yet."""
+    def _futex_of(self, store: StoreFiles) -> Futex | None:
+        """Return the futex of a store's control page; None: it has no page yet."""
         page = store.control_page
-        if page is not None and (self._bell is None or self._bell.page is not page):
+        if page is not None and (self._futex is None or self._futex.page is not page):
             file = None
             if HAS_FUTEX:
                 with contextlib.suppress(StorageError, FileNotFoundError):
                     file = store.directory.open(CONTROL_NAME, writable=True, map_bytes=PAGE_BYTES)
                     file.close_descriptor()  # the mapping is enough
-            self._bell = Bell(page, file)
-        return self._bell
+            self._futex = Futex(page, file)
+        return self._futex
 
 
 def check_timeout(timeout: object) -> None:

@@ -19,9 +19,9 @@ from libc.errno cimport EIO
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from kvengine.engine.log.ring cimport BELL_OFFSET, ring
+from kvengine.engine.log.futex_word cimport FUTEX_OFFSET, wake_waiters
 from kvengine.engine.log.page cimport (
-    ALLOCATED, ARRIVED, BEGUN, BELL, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
+    ALLOCATED, ARRIVED, BEGUN, FUTEX, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
     GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
     LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, WRITE_LOCK,
     PID, PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
@@ -122,7 +122,7 @@ cdef class Control:
         self.set_word(BOOT, boot)  # from now on the version is trusted
         self.set_word(MAGIC_WORD, MAGIC)
         self.set_word(PID, pid)  # at work
-        ring(<uint32_t *>(self.file.base + BELL_OFFSET))
+        wake_waiters(<uint32_t *>(self.file.base + FUTEX_OFFSET))
 
     def begin_in(
         self, segment_id: int, first_version: int, allocated: int, taken_over: bool = False,
@@ -262,7 +262,7 @@ cdef class Control:
     def snapshot(self) -> tuple[int, ...]:
         """Return all that only writers change: while it stays equal, none was there."""
         cdef int i
-        return tuple([self.word(i) for i in range(9) if i != BELL])
+        return tuple([self.word(i) for i in range(9) if i != FUTEX])
 
     @property
     def version(self) -> int:

@@ -13,7 +13,7 @@ cdef enum:                      # words of 8 bytes
     DURABLE = 4
     GENERATION = 5
     BEGUN = 6
-    BELL = 7
+    FUTEX = 7
     LOSSES = 8
     LOST_AFTER = 9
     WRITING = 16                # not 0: a writer is between append and publication

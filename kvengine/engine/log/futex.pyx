@@ -1,6 +1,7 @@
-"""The bell on the control page: who waits for writes of other processes sleeps in the kernel.
+"""The futex of the control page: who waits for writes of other processes sleeps in the kernel.
 
-The word has a bit, which says that somebody may sleep, and above it a count of how often it rang.
+The word has a bit, which says that somebody may sleep, and above it a count of how often waiters
+were woken.
 
 Invariants:
 
@@ -18,7 +19,7 @@ Invariants:
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from kvengine.engine.log.ring cimport BELL_OFFSET, ring
+from kvengine.engine.log.futex_word cimport FUTEX_OFFSET, wake_waiters
 from kvengine.engine.log.control cimport Control
 from kvengine.file.mapped cimport MappedFile
 
@@ -28,7 +29,7 @@ cdef extern from *:
         return __atomic_fetch_or(word, 1, __ATOMIC_SEQ_CST) | 1;
     }
 
-    /* Sleep until the word rings, unless the version is another one, or `stop` is set. */
+    /* Sleep until waiters are woken, unless the version is another one, or `stop` is set. */
     static void kv_rest(
         uint32_t *word, uint32_t prepared, const uint64_t *version, uint64_t known,
         const int *stop, double seconds
@@ -68,18 +69,18 @@ cdef extern from *:
     void kv_set(int *flag, int value) noexcept nogil
 
 HAS_FUTEX = bool(futex_is_there)
-LONGEST_REST_S = 0.5  # then the sleeper looks by itself, whatever happened to the writers
+SLEEP_MAX_S = 0.5  # then the sleeper looks by itself, whatever happened to the writers
 
 
-cdef class Bell:
-    """The bell of one control page.
+cdef class Futex:
+    """The futex of one control page.
 
     Args:
         page: its version is looked at.
         file: the page, mapped to be written; None: the page may only be read, so it is looked at
             every 0.2 to 5 ms.
 
-    Thread-safety: any number of threads and processes may sleep and ring.
+    Thread-safety: any number of threads and processes may sleep and wake.
     """
 
     cdef MappedFile file
@@ -90,17 +91,17 @@ cdef class Bell:
     def __cinit__(self, page: Control, file: MappedFile = None) -> None:
         self.page, self.file = page, file
         if file is not None:
-            self.word = <uint32_t *>(file.base + BELL_OFFSET)
+            self.word = <uint32_t *>(file.base + FUTEX_OFFSET)
 
     def prepare(self) -> int:
         """Say that somebody may sleep; return what sleep() needs to know of it."""
         return 0 if self.word == NULL else kv_prepare(self.word)
 
     def sleep(self, prepared: int, version: int, seconds: float) -> None:
-        """Return when it rings, or did since prepare(); when the page shows another version; or
+        """Return when it is woken, or did since prepare(); when the page shows another version; or
         after a time.
         """
-        cdef double limit = min(seconds, LONGEST_REST_S)
+        cdef double limit = min(seconds, SLEEP_MAX_S)
         cdef uint32_t bits = prepared
         cdef uint64_t known = version
         cdef const uint64_t *shown = &self.page.words[3]
@@ -116,4 +117,4 @@ cdef class Bell:
         """Let nobody sleep here any more: those who do look again, in other processes too."""
         kv_set(&self.is_stopped, 1)
         if self.word != NULL:
-            ring(self.word)
+            wake_waiters(self.word)

@@ -4,10 +4,10 @@ from kvengine.engine.log.control import Control
 from kvengine.file.mapped import MappedFile
 
 HAS_FUTEX: bool
-LONGEST_REST_S: float
+SLEEP_MAX_S: float
 
 @final
-class Bell:
+class Futex:
     page: Control
 
     def __new__(cls, page: Control, file: MappedFile | None = None) -> Self: ...

@@ -2,18 +2,18 @@
 
 import threading
 
-from kvengine.edge.gathering import Gathering
+from kvengine.edge.gather import Gather
 
 
 def test_results_from_threads_are_told_once():
     told = []
     for _ in range(200):
-        gathering = Gathering(8, told.append)
+        gather = Gather(8, told.append)
         start = threading.Barrier(8)
 
-        def arrive(number, gathering=gathering, start=start):
+        def arrive(number, gather=gather, start=start):
             start.wait()
-            gathering.place(number)(number)
+            gather.place(number)(number)
 
         threads = [threading.Thread(target=arrive, args=(n,)) for n in range(8)]
         for thread in threads:
@@ -25,8 +25,8 @@ def test_results_from_threads_are_told_once():
 
 def test_errors_are_results():
     told, error = [], ValueError()
-    gathering = Gathering(2, told.append)
-    gathering.place(1)(error)
+    gather = Gather(2, told.append)
+    gather.place(1)(error)
     assert told == []
-    gathering.place(0)(5)
+    gather.place(0)(5)
     assert told == [[5, error]]

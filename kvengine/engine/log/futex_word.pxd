@@ -1,9 +1,9 @@
-"""The bell as C sees it: a writer rings it without a call of Python."""
+"""The futex as C sees it: a writer wakes waiters without a call of Python."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    BELL_OFFSET = 56            # on the control page, in the cache line of the version
+    FUTEX_OFFSET = 56            # on the control page, in the cache line of the version
 
 cdef extern from *:
     """
@@ -25,7 +25,7 @@ cdef extern from *:
     #endif
 
     /* Wake all, if somebody may sleep: the bit goes, and what is above it counts up. */
-    static inline void kv_ring(uint32_t *word) {
+    static inline void kv_wake_waiters(uint32_t *word) {
     #if !defined(__x86_64__)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     #endif
@@ -40,4 +40,4 @@ cdef extern from *:
     }
     """
     # The caller has stored a version, and given a lock back, which was a full barrier on x86.
-    void ring "kv_ring"(uint32_t *word) noexcept nogil
+    void wake_waiters "kv_wake_waiters"(uint32_t *word) noexcept nogil

@@ -1,4 +1,4 @@
-"""Gathering: several results, which may come from several threads, told as one.
+"""Gather: several results, which may come from several threads, told as one.
 
 Invariants:
 
@@ -17,13 +17,13 @@ from kvengine.edge.messages import Done
 MISSING = object()
 
 
-class Gathering:
+class Gather:
     """Waits for so many results.
 
     >>> told = []
-    >>> gathering = Gathering(2, told.append)
-    >>> gathering.place(1)("b")
-    >>> gathering.place(0)("a")
+    >>> gather = Gather(2, told.append)
+    >>> gather.place(1)("b")
+    >>> gather.place(0)("a")
     >>> told
     [['a', 'b']]
 
