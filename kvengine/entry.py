@@ -74,7 +74,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """True when nothing is damaged."""
+        """True if nothing is damaged."""
         return not self.problems
 
 

@@ -126,7 +126,7 @@ class NamespaceBase:
         return await collected(limits, value)
 
     async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return the value that it had, or `default`; see kvengine.Namespace."""
+        """Delete a key and return its value, or `default`; see kvengine.Namespace."""
         return self._streamed(await self._runner.run(self._inner.pop, key, default, type=type))
 
     exists = forwarded(sync.Namespace.exists)
@@ -171,9 +171,9 @@ class NamespaceBase:
         expiration_ttl: float | None = None,
         metadata: Any = None,
     ) -> Any:
-        """Return the value of a key; if there is none, call or await `make` and store its result.
+        """Return the value of a key; if it is absent, call or await `make` and store its result.
 
-        Of several tasks that miss the key at once only one calls `make`.
+        When several tasks miss the key at the same time, only one calls `make`.
         """
         options = {
             "expiration": expiration,
@@ -190,7 +190,7 @@ class NamespaceBase:
         key: Callable[..., str] | None = None,
         name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function, async or not, returns in this namespace.
+        """Return a decorator that stores what a function, async or not, returns in this namespace.
 
         The decorated function is async.  See kvengine.Namespace.memoize.
         """

@@ -22,9 +22,9 @@ C = TypeVar("C")
 
 
 class Consumer(Generic[C]):
-    """One who follows the log under a name, for asyncio; see kvengine.Consumer.
+    """A named reader of the log, for asyncio; see kvengine.Consumer.
 
-    It has the lease of the name until release(), or until it is dropped.
+    It keeps the lease of the name until release(), or until it is dropped.
 
     Thread-safety: for one event loop at a time.
     """
@@ -34,7 +34,7 @@ class Consumer(Generic[C]):
 
     @property
     def name(self) -> str:
-        """The name under which its position is kept."""
+        """The name under which the store keeps its position."""
         return self._inner.name
 
     async def position(self) -> int:
@@ -48,7 +48,7 @@ class Consumer(Generic[C]):
     async def changes(
         self, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[C, None]:
-        """Yield the changes behind the position, in order; see kvengine.Consumer.changes."""
+        """Yield the changes after the position, in order; see kvengine.Consumer.changes."""
         async with aclosing(self._batches(sync.SIZE, follow, timeout)) as batches:
             async for lease, batch in batches:
                 for change in batch:
@@ -99,19 +99,19 @@ class Consumer(Generic[C]):
         return lease
 
     async def acknowledge(self, version: int) -> None:
-        """Keep in the store that all changes up to a version were applied."""
+        """Record in the store that all changes up to a version have been applied."""
         await self._runner.run(self._inner.acknowledge, version)
 
     async def release(self) -> None:
-        """Let go of the lease: another process may have the changes that come now."""
+        """Release the lease, so that another process can get the next changes."""
         await self._runner.run(self._inner.release)
 
     async def restart(self) -> None:
-        """Begin anew at version 0; see kvengine.Consumer.restart."""
+        """Start over at version 0; see kvengine.Consumer.restart."""
         await self._runner.run(self._inner.restart)
 
     async def remove(self) -> None:
-        """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
+        """Remove the consumer and its position.  Removing it twice is not an error."""
         await self._runner.run(self._inner.remove)
 
     def __repr__(self) -> str:

@@ -47,7 +47,7 @@ class Database:
 
     @property
     def clock(self) -> Any:
-        """What tells the time by which keys end."""
+        """The clock by which keys expire."""
         return self._inner.clock
 
     @property
@@ -61,11 +61,11 @@ class Database:
         return self._inner.closed
 
     async def namespace(self, title: str) -> Namespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        """Return the namespace with a title or an id, creating it if it does not exist."""
         return self._shown(await self._runner.run(self._inner.namespace, title))
 
     async def namespace_by_id(self, namespace_id: str) -> Namespace:
-        """Return the namespace of an id; none is made."""
+        """Return the namespace with an id; never create one."""
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.Namespace) -> Namespace:
@@ -104,18 +104,18 @@ class Database:
             yield change
 
     async def consumer(self, name: str) -> Consumer[DatabaseChange]:
-        """Return the consumer of a name, which is made if there is none."""
+        """Return the consumer with a name, creating it if it does not exist."""
         return Consumer(await self._runner.run(self._inner.consumer, name), self._runner)
 
     def snapshot(self) -> Opening:
-        """Return the database as it is now, to read: `async with db.snapshot() as frozen`."""
+        """Return a read-only snapshot of the database: `async with db.snapshot() as frozen`."""
         return Opening(self._snapshot)
 
     async def _snapshot(self) -> Database:
         return Database(await self._runner.run(self._inner.snapshot), Runner())
 
     async def close(self) -> None:
-        """Wait for what is under way, write down what a quick open needs, give everything back."""
+        """Wait for calls in progress, save what makes the next open fast, release all resources."""
         await self._runner.close(self._inner.close)
 
     async def __aenter__(self) -> Self:

@@ -32,7 +32,7 @@ class Edge:
     Args:
         upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
             the URL of a server.
-        name: how the console and the metrics of the primary call it.
+        name: its name in the console and the metrics of the primary.
         path, always_current, token, verify, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
 
@@ -78,7 +78,7 @@ class Edge:
 
     @property
     def closed(self) -> bool:
-        """True after close(), and in a process that was forked since it was opened."""
+        """True after close(), and in a process forked after it was opened."""
         return self._closed or (self._edge is not None and self._edge.closed)
 
     @property
@@ -108,12 +108,12 @@ class Edge:
         return await self._runner.run(sync_edge.Edge, upstream._inner, self.name, **self._options)
 
     async def namespace(self, title: str) -> EdgeNamespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        """Return the namespace with a title or an id, creating it if it does not exist."""
         await self._open()
         return await self._namespace(await self.upstream.namespace(title))
 
     async def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
-        """Return the namespace of an id; none is made."""
+        """Return the namespace with an id; never create one."""
         await self._open()
         known = self._namespaces.get(namespace_id)
         if known is not None and self._is_remote:
@@ -157,7 +157,7 @@ class Edge:
             yield change
 
     async def close(self) -> None:
-        """Wait for what is under way, then stop listening; the upstream stays open."""
+        """Wait for calls in progress, then stop listening; the upstream stays open."""
         self._closed = True
         if self._opening is not None:
             await asyncio.wait([self._opening])

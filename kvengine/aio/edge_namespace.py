@@ -132,7 +132,7 @@ class EdgeNamespace(NamespaceBase):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value; what is not held is asked for at once."""
+        """Return a dict from each key to its value; one request gets all that are not cached."""
         found = await self._read_many(keys, type, cache_ttl, min_version, stale_if_error)
         decoded = self._inner._decoded_all(found, type)
         return {name: self._streamed(value) for name, value in decoded.items()}
@@ -217,7 +217,7 @@ class EdgeNamespace(NamespaceBase):
     async def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield changes as they come, from the primary; see Namespace.watch()."""
+        """Yield changes as they happen, from the primary; see Namespace.watch()."""
         self._edge.check_usable()
         async for change in self._origin.watch(prefix, after=after, timeout=timeout):
             yield change

@@ -89,7 +89,7 @@ class Namespace(NamespaceBase):
     async def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield the changes of keys with a prefix, as they come; see kvengine.Namespace.watch."""
+        """Yield the changes of keys with a prefix, as they happen; see kvengine.Namespace.watch."""
         self._inner.check_usable()
         store = self._inner.store
         first = store.version if after is None else after

@@ -101,7 +101,7 @@ class RemoteDatabase:
 
     @property
     def clock(self) -> Any:
-        """What tells the time by which copies of keys end."""
+        """The clock by which copies of keys expire."""
         return self._inner.clock
 
     @property
@@ -114,11 +114,11 @@ class RemoteDatabase:
         return await self._runner.run(lambda: self._inner.version)
 
     async def namespace(self, title: str) -> RemoteNamespace:
-        """Return the namespace of a title, or else of an id; it is made if there is none."""
+        """Return the namespace with a title or an id, creating it if it does not exist."""
         return self._shown(await self._runner.run(self._inner.namespace, title))
 
     async def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
-        """Return the namespace of an id; none is made."""
+        """Return the namespace with an id; never create one."""
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.RemoteNamespace) -> RemoteNamespace:
@@ -147,7 +147,7 @@ class RemoteDatabase:
             yield DatabaseChange(*item)
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the connections."""
+        """Wait for calls in progress, then close the connections."""
         await self._runner.close(self._inner.close)
 
     async def __aenter__(self) -> Self:

@@ -202,16 +202,16 @@ cdef class CacheCore(Entries):
         return HELD if is_held else REFUSED
 
     def set(self, key, value, size=None, ttl=None) -> bool:
-        """Hold a value; return False if it is not held.
+        """Store a value; return False if it was not stored.
 
-        That is so if it is larger than the whole cache, or if it would take a good part of it and
-        is worth less than what it would push out; an older value of the key is gone then.
+        That happens if the value is larger than the whole cache, or if it is large and worth less
+        than the entries it would evict.  Then an older value of the key is removed.
 
         Args:
-            key: what can be a key of a dict.
-            value: anything.
-            size: what it counts against the bound, instead of what the cache would say.
-            ttl: seconds; for so long it is held, instead of what the cache would say.
+            key: any hashable object.
+            value: any object.
+            size: its size, instead of the one that the cache computes.
+            ttl: seconds until it expires, instead of the cache's.
         """
         if ttl is not None:
             ttl = checked_time("ttl", ttl)
@@ -229,7 +229,7 @@ cdef class CacheCore(Entries):
             raise too_large()
 
     def setdefault(self, key, default=None):
-        """Return the value of a key; hold `default` first if there is none."""
+        """Return the value of a key; store `default` first if the key is absent."""
         cdef PyObject *there = NULL
         cdef object found
         cdef int outcome = self.hold(key, default, None, None, None, NULL, 0, &there)
@@ -243,7 +243,7 @@ cdef class CacheCore(Entries):
         return default
 
     def delete(self, key) -> bool:
-        """Remove a key; return True if it was there."""
+        """Remove a key; return True if it was present."""
         return self.remove(key, ABSENT) is not ABSENT
 
     def __delitem__(self, key) -> None:
@@ -254,7 +254,7 @@ cdef class CacheCore(Entries):
         """Remove a key and return its value, or `default`.
 
         Raises:
-            KeyError: it is not there, and there is no default.
+            KeyError: the key is absent, and there is no default.
         """
         cdef object found = self.remove(key, ABSENT)
         if found is not ABSENT:
@@ -266,7 +266,7 @@ cdef class CacheCore(Entries):
         return default
 
     def popitem(self):
-        """Remove and return the (key, value) that would go next.
+        """Remove and return the (key, value) that would be evicted next.
 
         Raises:
             KeyError: the cache is empty.
@@ -290,7 +290,7 @@ cdef class CacheCore(Entries):
         return key, value
 
     def clear(self) -> None:
-        """Remove all entries; counts of hits and misses stay."""
+        """Remove all entries; keep the counts of hits and misses."""
         cdef list other = []
         self.objects, other = other, self.objects
         self.table.clear()
@@ -342,7 +342,7 @@ cdef class CacheCore(Entries):
         return CacheInfo(self.hits, self.misses, self.capacity, self.policy.bytes)
 
     def memory_usage(self) -> int:
-        """Return how many bytes the cache takes, besides its keys and values."""
+        """Return how many bytes the cache uses, not counting its keys and values."""
         objects = self.objects.__sizeof__()
         return self.table.memory_usage() + self.policy.memory_usage() + objects
 

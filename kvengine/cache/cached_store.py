@@ -14,10 +14,10 @@ from kvengine.file.system import fork_watch
 
 
 class CachedStore(Front, StoreMapping):
-    """A store whose popular values are handed out from memory, without a copy.
+    """A store with a cache that returns popular values from memory, without a copy.
 
-    No read shows a value that is older than the last acknowledged write, whoever wrote it, in this
-    process or in another: the cache follows the log.  Write through it, or to the store itself.
+    No read returns a value older than the last acknowledged write, even one made by another
+    process: the cache follows the log.  Write through it, or to the store itself.
 
     >>> from kvengine import Store
     >>> with Store.in_memory() as store:
@@ -28,12 +28,12 @@ class CachedStore(Front, StoreMapping):
     (b'on', b'on', 1)
 
     Args:
-        store: an open Store, also a read-only one that follows a writer in another process.
-        memory_bytes: how many bytes of memory values, keys and what belongs to them may take.
+        store: an open Store; it may be read-only and follow a writer in another process.
+        memory_bytes: the bytes of memory for values, keys and entries.
         policy: see kvengine.Cache.
 
     Raises:
-        InvalidType: it is no Store.
+        InvalidType: `store` is not a Store.
         InvalidRequest: another argument is not valid.
 
     Thread-safety: threads may share it.
@@ -88,7 +88,7 @@ class CachedStore(Front, StoreMapping):
         return self.store.pop(key, default)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key; put `default` first if there is none."""
+        """Return the value of a key; store `default` first if the key is absent."""
         return self.store.setdefault(key, default)
 
     def update(self, other: Any = (), /, **more: Any) -> None:

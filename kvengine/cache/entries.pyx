@@ -254,7 +254,7 @@ cdef class Entries:
             slot = self.table.exhume()
 
     def expire(self) -> int:
-        """Remove all entries that have ended; return how many there were."""
+        """Remove all expired entries; return their number."""
         cdef int count = 0
         cdef double asked = self.asked()
         if self.ends:

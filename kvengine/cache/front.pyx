@@ -111,8 +111,8 @@ cdef class Front:
         """Return the value of a key, or `default`.
 
         Raises:
-            InvalidRequest: it can't be a key.
-            CorruptData: the record is damaged; the error says where.
+            InvalidRequest: the key is not valid.
+            CorruptData: the record is damaged; the error has the file and the offset.
             StoreClosed: the store was closed.
         """
         value = self.read(key)

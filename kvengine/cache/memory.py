@@ -36,7 +36,7 @@ class Values(ValuesView[Any]):
 
 
 class Cache(CacheCore, MutableMapping[Any, Any]):
-    """A mapping that is bounded, and lets go what is worth least.
+    """A bounded mapping that evicts the entries worth least.
 
     >>> cache = Cache(maxsize=2)
     >>> cache["a"] = 1
@@ -46,19 +46,19 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
     CacheInfo(hits=1, misses=1, maxsize=2, currsize=1)
 
     Args:
-        maxsize: what the sizes of all entries may come to; with `memory_bytes`, how many entries
-            there may be.
-        getsizeof: gives the size of a value; without it each entry counts as one.
-        ttl: seconds for which a value is held, never longer and at most 10 ms less.
-        memory_bytes: how many bytes of memory the entries may take: their keys and values, if these
-            are str or bytes, and 64 bytes for each entry.  Of other objects only the object itself
-            is counted: give `getsizeof`, or a size to set().
+        maxsize: the largest total size of all entries; with `memory_bytes`, the largest number of
+            entries.
+        getsizeof: returns the size of a value; without it each entry has size 1.
+        ttl: seconds until an entry expires; it expires up to 10 ms early, never late.
+        memory_bytes: the bytes of memory that entries may use: keys and values, if they are str or
+            bytes, and 64 bytes per entry.  For other objects only the object itself is counted;
+            pass `getsizeof`, or a size to set().
         policy: "adaptive" (the default) or "lru".
-        size_weight: with sizes, what an entry is worth is divided by its size to this power: with 1
-            most requests are hits, with 0 most bytes.
-        timer: gives the time in seconds; for tests.
-        seed: of the hash that finds entries; None: by chance.  With one, and keys that are int or
-            bytes, the same calls let the same entries go, in every process.
+        size_weight: with sizes, the worth of an entry is divided by its size to this power: 1
+            maximizes the hits among requests, 0 among bytes.
+        timer: returns the time in seconds; for tests.
+        seed: of the hash that finds entries; None: random.  With a seed, and keys that are int or
+            bytes, the same calls evict the same entries in every process.
 
     Raises:
         InvalidRequest: an argument is not valid.
@@ -79,12 +79,12 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
     def memoize(
         self, *, ttl: float | None = None, key: Callable[..., Any] | None = None
     ) -> Callable[[Callable[..., Any]], Any]:
-        """Return a decorator that keeps what a function, also an async one, returns.
+        """Return a decorator that caches the results of a function, async or not.
 
-        Of several calls with the same arguments at once only one runs the function.  Functions may
-        share a cache.  `function.forget(...)` drops what a call has kept, `function.cache_info()`
-        and `function.cache_clear()` are those of the cache.  What is being made at that moment is
-        given to those who wait for it, and is not kept.
+        When several calls have the same arguments at the same time, only one runs the function.
+        Functions may share a cache.  `function.forget(...)` removes the result of a call;
+        `function.cache_info()` and `function.cache_clear()` are those of the cache.  A result that
+        is being computed at that moment is returned to its waiting callers, but not cached.
 
         >>> cache = Cache(maxsize=100)
         >>> @cache.memoize(ttl=60)
@@ -94,12 +94,12 @@ class Cache(CacheCore, MutableMapping[Any, Any]):
         (49, 49, 1)
 
         Args:
-            ttl: seconds for which a result is held, instead of the cache's.
-            key: gives what tells calls apart from their arguments, instead of all of them.
+            ttl: seconds until a result expires, instead of the cache's.
+            key: computes the key of a call from its arguments; None: all arguments are the key.
 
         Raises:
-            InvalidType: it is no function, or a generator; or, when it is called, an argument
-                can't be hashed, or the result can be consumed only once.
+            InvalidType: it is not a function, or is a generator; or, at a call, an argument is not
+                hashable, or the result can be consumed only once.
         """
         return lambda function: memoize(self, function, ttl, key)
 

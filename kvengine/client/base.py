@@ -46,18 +46,18 @@ class DatabaseBase(ABC):
 
     @abstractmethod
     def namespace(self, title: str) -> Any:
-        """Return the namespace of a title, or else of an id; it is made if there is none.
+        """Return the namespace with a title or an id, creating it if it does not exist.
 
         Raises:
             InvalidType: it is no str.
-            InvalidRequest: it can't be a title.
-            NamespaceNotFound: there is none, and the database is read-only.
-            AccessDenied: there is none, and the token does not allow to make one.
+            InvalidRequest: the title is not valid.
+            NamespaceNotFound: it does not exist, and the database is read-only.
+            AccessDenied: it does not exist, and the token may not create it.
         """
 
     @abstractmethod
     def namespace_by_id(self, namespace_id: str) -> Any:
-        """Return the namespace of an id; none is made.
+        """Return the namespace with an id; never create one.
 
         Raises:
             InvalidType: it is no str.
@@ -66,10 +66,10 @@ class DatabaseBase(ABC):
 
     @abstractmethod
     def create_namespace(self, title: str) -> NamespaceInfo:
-        """Make a namespace and return NamespaceInfo(id, title).
+        """Create a namespace and return NamespaceInfo(id, title).
 
         Raises:
-            NamespaceExists: there is one with this title.
+            NamespaceExists: a namespace with this title exists.
         """
 
     @abstractmethod
@@ -81,37 +81,37 @@ class DatabaseBase(ABC):
         order: Literal["id", "title"] = "title",
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
-        """Return NamespaceInfo(id, title) of the namespaces; a page behind the last is empty.
+        """Return NamespaceInfo(id, title) of the namespaces; a page after the last one is empty.
 
         Args:
-            page: from 1.
-            per_page: how many a page has; None: all are on one.
+            page: the number of the page; the first is 1.
+            per_page: how many namespaces a page has; None: all are on one page.
             order: "id" or "title".
             direction: "asc" or "desc".
         """
 
     @abstractmethod
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
-        """Give a namespace another title; its id stays.
+        """Give a namespace another title; its id does not change.
 
         Raises:
-            NamespaceNotFound: there is none with this title or id.
-            NamespaceExists: another one has the new title.
+            NamespaceNotFound: no namespace has this title or id.
+            NamespaceExists: another namespace has the new title.
         """
 
     @abstractmethod
     def delete(self, namespace: str) -> None:
-        """Delete a namespace with all its keys: at once for readers, in the background on disk.
+        """Delete a namespace and all its keys: at once for readers, in the background on disk.
 
-        What a close cuts short goes on at the next open; see wait_for_removals().
+        If close() interrupts the removal, it continues at the next open; see wait_for_removals().
 
         Raises:
-            NamespaceNotFound: there is none with this title or id.
+            NamespaceNotFound: no namespace has this title or id.
         """
 
     @abstractmethod
     def wait_for_removals(self) -> None:
-        """Return when no key of a deleted namespace is left, or none can be removed now."""
+        """Wait until no key of a deleted namespace is left, or none can be removed now."""
 
     # -- the whole
 
@@ -130,7 +130,7 @@ class DatabaseBase(ABC):
             timeout: with `follow`, end when nothing came for so many seconds; None: never.
 
         Raises:
-            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
+            LogCompacted: deletes after `after` have been compacted away; start over from 0.
         """
 
     @abstractmethod
@@ -152,7 +152,7 @@ class DatabaseBase(ABC):
 
     @abstractmethod
     def sync(self) -> None:
-        """Return when everything written so far is on disk."""
+        """Wait until everything written so far is on disk."""
 
     @property
     @abstractmethod

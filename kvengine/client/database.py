@@ -56,7 +56,7 @@ LONG_CALLS = frozenset(
 class RemoteDatabase(DatabaseBase):
     """A database on a server, with the methods of kvengine.Database.
 
-    Not there: snapshot() and consumer(), which belong to a store; import_file() of its namespaces.
+    It lacks snapshot() and consumer(), which need a store, and import_file() of namespaces.
 
     Args:
         connection: to the server; it is closed with this.
@@ -103,7 +103,7 @@ class RemoteDatabase(DatabaseBase):
 
     @property
     def account(self) -> str:
-        """The account of the server, asked now."""
+        """The account of the server, requested at each access."""
         return self._info()[2]
 
     def _info(self) -> tuple[Limits, int, str]:
@@ -212,7 +212,8 @@ class RemoteDatabase(DatabaseBase):
     def log_source(self) -> HttpLog:
         """Return the server's log as a source: a Follower of it is a replica on this machine.
 
-        Nothing is asked yet: a replica can be opened, and promoted, while the server is away.
+        This sends no request: a replica can be opened, and promoted, while the server is
+        unreachable.
         """
         self.check_usable()
         return HttpLog(self.connection)
@@ -320,13 +321,13 @@ def connect(
     timeout: float = TIMEOUT_S,
     verify: Any = True,
 ) -> RemoteDatabase:
-    """Return the database on a server, to be used as if it were here; nothing is asked yet.
+    """Return the database on a server, to be used as if it were local.  This sends no request.
 
     Args:
         url: such as "https://kv.example:8787".
-        token: what it lets in; None: what KVENGINE_TOKEN says.
-        account: what the server's account must be; None: what KVENGINE_ACCOUNT says, or any.
-        timeout: seconds that the server may be silent.
+        token: a token of the server; None: that in KVENGINE_TOKEN.
+        account: the expected account of the server; None: that in KVENGINE_ACCOUNT, or any.
+        timeout: seconds to wait for a response.
         verify: True, or an ssl.SSLContext that says which servers to trust.
 
     Raises:

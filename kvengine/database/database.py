@@ -52,16 +52,16 @@ DIRECTIONS = ("asc", "desc")
 
 
 class Database(DatabaseBase):
-    """Namespaces in a store; kvengine.open() gives one.
+    """Namespaces in a store; kvengine.open() returns one.
 
     Args:
         store: an open store; the database closes it.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
-        usage_interval_s: how often what was counted is written down; so much of the counts may be
-            lost with the process.
+        usage_interval_s: seconds between saves of the usage counts; a process that dies may lose
+            this much of them.
 
     Raises:
-        NotAStore: the store has keys, and no database made them.
+        NotAStore: the store has keys that do not belong to a database.
 
     Thread-safety: threads may share it.
     """
@@ -231,9 +231,9 @@ class Database(DatabaseBase):
     # -- the whole
 
     def snapshot(self) -> Database:
-        """Return the database as it is now, to read: a context manager.
+        """Return a read-only snapshot of the database, as a context manager.
 
-        Nothing that is written later shows in it; keys still end at their expiration.
+        Later writes do not show in it; keys still expire at their time.
         """
         frozen = Database(self.store.snapshot(), limits=self.limits)
         frozen._meters = self._meters  # what is read there is counted here
@@ -247,7 +247,7 @@ class Database(DatabaseBase):
         return self._changes(self.store.tail(after, prefix=DATA))
 
     def consumer(self, name: str) -> Consumer[DatabaseChange]:
-        """Return the consumer of a name, who gets changes as tail() gives them; see Consumer."""
+        """Return the consumer with a name; it returns changes as tail() does.  See Consumer."""
         return Consumer(self.store, name, self.shown, DATA)
 
     def consumers(self) -> list[ConsumerInfo]:

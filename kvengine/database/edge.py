@@ -53,15 +53,15 @@ logger = logging.getLogger("kvengine")
 
 
 class Edge(UpstreamCalls):
-    """An edge: reads are answered here, from copies that are kept current by the log.
+    """An edge: it answers reads from copies, and keeps them current through the log.
 
-    A new key can be read at once, a changed value is shown within 60 seconds at the latest and
-    normally within milliseconds, and no reader is taken back to an older value.
+    A new key can be read at once.  A changed value is shown within 60 seconds, and normally within
+    milliseconds.  No key goes back to an older value.
 
     Args:
         upstream: a Database, another Edge, what connect() gives, or the URL of a server.
-        name: how the console and the metrics of the primary call it.
-        path: a folder for copies that survive a restart; None: they are in memory only.
+        name: its name in the console and the metrics of the primary.
+        path: a folder for copies that survive a restart; None: copies are in memory only.
         always_current: never show a value that is older than the last acknowledged write; the
             upstream must be a Database in this process.  Each read looks at its version.
         token, verify: for a URL, as of connect().
@@ -70,9 +70,9 @@ class Edge(UpstreamCalls):
     Raises:
         InvalidRequest: a setting is not valid.
         StoreLocked: another edge uses the folder.
-        NotAStore: the folder holds something else than an edge's copies.
+        NotAStore: the folder holds something other than an edge's copies.
         StoreClosed: the upstream was closed.
-        UpstreamUnavailable, AccessDenied: the server can't be reached, or refuses the token.
+        UpstreamUnavailable, AccessDenied: the server can't be reached, or refused the token.
 
     Thread-safety: threads may share it.
     """

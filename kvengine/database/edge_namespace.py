@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ValueRead(NamedTuple):
-    """A value, and what an edge knows of it; of an absent key the version is 0."""
+    """A value, and what an edge knows of it; for an absent key the version is 0."""
 
     value: Any
     metadata: Any
@@ -85,7 +85,7 @@ class EdgeNamespace(EdgeWriter):
     ) -> Any:
         """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
 
-        Of an absent key the value is None and the version 0; in a dict it is None altogether.
+        For an absent key the value is None and the version 0; in a dict, the entry itself is None.
         See get().
         """
         if not isinstance(key, str):
@@ -127,7 +127,7 @@ class EdgeNamespace(EdgeWriter):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value; what is not held is asked for at once."""
+        """Return a dict from each key to its value; one request gets all that are not cached."""
         found = self._read_many(keys, type, cache_ttl, min_version, stale_if_error)
         return self._decoded_all(found, type)
 

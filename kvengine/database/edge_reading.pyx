@@ -123,17 +123,16 @@ cdef class EdgeReader(Naming):
         Args:
             key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
             type: "text", "json", "bytes" or "stream".
-            cache_ttl: seconds: how old the value may be, instead of the edge's `cache_ttl_s`.
-                Above 60 the reader gives up the bound of 60 seconds for this read.
-            min_version: the value must be that of this version of the database or of a later one;
-                with the version of a write it is the written value, at every edge.
-            stale_if_error: seconds: how old the value may be if the upstream does not answer.
+            cache_ttl: how old the value may be, in seconds, instead of the edge's `cache_ttl_s`.
+                Above 60, this read gives up the bound of 60 seconds.
+            min_version: the value must be as of this version of the database or a later one; with
+                the version of a write, every edge returns the written value or a newer one.
+            stale_if_error: how old the value may be, in seconds, if the upstream does not answer.
 
         Raises:
             InvalidRequest: a key or an option is not valid, or the value is not JSON.
             NamespaceNotFound: the namespace was deleted.
-            UpstreamUnavailable: nothing that is held is new enough, and the upstream does not
-                answer.
+            UpstreamUnavailable: no copy is new enough, and the upstream does not answer.
         """
         cdef Kind kind
         cdef CacheEntry held

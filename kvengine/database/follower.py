@@ -29,25 +29,25 @@ from kvengine.replication.selection import Selection, select
 
 
 class Follower(StoreFollower):
-    """A replica of another store or database, kept equal to it by its log.
+    """A replica of another store or database, which follows its log.
 
     Args:
         source: a Source, or a Store or Database of this process.
         path: the folder of the replica; None: in memory.
-        prefixes: hold only keys that begin with one of them; None: all keys.
-        namespaces: hold only these, by title or id; of a database.
-        name: as a consumer of this name the source, if it is of this process, keeps deletes for
-            the replica, for its `retention_s`; None: who is too far behind begins anew.
-        background: follow in a thread of its own; else only catch_up() does.
-        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
+        prefixes: copy only keys that begin with one of them; None: all keys.
+        namespaces: copy only these namespaces of a database, by title or id.
+        name: a consumer name; a source in this process keeps deletes for it, for the source's
+            `retention_s`.  None: a replica that is too far behind starts over.
+        background: follow on a separate thread; otherwise only catch_up() does.
+        anew: start over whatever the folder holds: a promoted store, or a replica of other keys.
         The others are settings of the replica, as of Store; other processes may read it with
         read_only=True.
 
     Raises:
-        InvalidRequest: the folder holds a store that is no replica, or one of other keys.
+        InvalidRequest: the folder holds a store that is not a replica, or a replica of other keys.
         NamespaceNotFound: the source has no such namespace.
         ReplicaDiverged: the folder holds a replica of another store.
-        StoreLocked: another process has the folder open, not with read_only=True.
+        StoreLocked: another process has the folder open without read_only=True.
 
     Thread-safety: threads may share it.
     """
@@ -102,12 +102,12 @@ class Follower(StoreFollower):
         )
 
     def database(self) -> Database:
-        """Return the replica as a database that only reads, until promote().
+        """Return the replica as a database, which is read-only until promote().
 
         Closing it closes the replica.
 
         Raises:
-            NotCaughtUp: nothing whole has come yet.
+            NotCaughtUp: the first copy is not complete yet.
             NotAStore: the source is a store without namespaces.
         """
         return Database(self.store)

@@ -42,19 +42,19 @@ def open_database(
     clock: Clock = SYSTEM_CLOCK,
     retention_s: float = 7 * 86400.0,
 ) -> Database:
-    """Open the database in a folder; both are made if there is none.
+    """Open the database in a folder, creating both if they do not exist.
 
-    Any number of processes may open it and write; see Store, also for what else is raised.
+    Any number of processes may open it and write.  See Store, also for further errors.
 
     Args:
         path: the folder.
         limits: "relaxed" (the default), "strict" (as Cloudflare), or a Limits.
-        usage_interval_s: how often what was counted is written down.
+        usage_interval_s: seconds between saves of the usage counts.
         durability, read_only, exclusive: as of Store.
         The others are settings that few need: kvengine.options.Options says what each is for.
 
     Raises:
-        NotAStore: the folder holds other files, or a store that no database made.
+        NotAStore: the folder holds other files, or a store that is not a database.
         StoreLocked: another process has it open with ``exclusive=True``, or this call wants to.
     """
     options = named(Options, locals())

@@ -55,6 +55,8 @@ class Board:
     ) -> None:
         self._room, self._monotonic, self._later, self._age = room, monotonic, later, age
         self._lock = threading.RLock()  # a finalizer may close it while its thread holds it
+        # Changes come in order.  An append is one step, whatever interrupts the thread; to add to a
+        # SortedKeyList takes several, and what an exception left between them would stay wrong.
         self._posted: list[Posted] = []
         self._bytes = 0
         self._parked: dict[int, Parked] = {}

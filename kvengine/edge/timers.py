@@ -9,13 +9,14 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+
+from sortedcontainers import SortedList
 
 Timer = tuple[float, int, Callable[[], None]]
 logger = logging.getLogger("kvengine")
@@ -53,7 +54,7 @@ class Timers:
             thread.join()
 
     def _run(self) -> None:
-        due: list[Timer] = []
+        due = SortedList()  # of Timer, the next one first
         while not self._closed:
             wait = due[0][0] - time.monotonic() if due else None
             if wait is None or wait > 0:
@@ -62,9 +63,9 @@ class Timers:
                 except Empty:
                     continue
                 if timer is not None:
-                    heapq.heappush(due, timer)
+                    due.add(timer)
                 continue
             try:
-                heapq.heappop(due)[2]()
+                due.pop(0)[2]()
             except Exception:
                 logger.exception("a timer of %s failed", self._name)

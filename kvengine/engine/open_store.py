@@ -43,10 +43,10 @@ class OpenStore(StoreParts):
         return self.is_refused
 
     def close(self) -> None:
-        """Write down what is needed for a quick open, and give everything back.
+        """Save what makes the next open fast, and release all resources.
 
-        Another thread that closes at the same time waits until it is done.  When it is
-        interrupted the store is open still, or can be closed again.
+        Another thread that calls close() waits until it is done.  If close() is interrupted, the
+        store is still open, or can be closed again.
 
         Raises:
             StoreBusy: called from a signal handler that interrupted close() in the same thread.

@@ -208,7 +208,7 @@ class StoreParts(StoreFiles):
                 return
 
     def sync(self) -> None:
-        """Return when everything written so far is on disk; for a reader, all that it shows."""
+        """Wait until everything written so far is on disk; for a reader, all that it has seen."""
         self.check_usable()
         if self.commits is not None:
             self.commits.sync()

@@ -36,16 +36,16 @@ Progress = Callable[[int, int], None]
 class Store(StoreSettings, StoreMapping):
     """A store in a folder.
 
-    Any number of processes of one machine may read and write it; a read sees every write that had
-    returned before, in whatever process.  A forked child opens it again at its first use.
+    Any number of processes on one machine may read and write it.  A read sees every write that
+    returned before the read began, in any process.  A forked child opens it again at its first use.
 
     Args:
-        path: the folder; made if it does not exist.
-        durability: how far a write has got when the call returns: "group" (on disk; threads and
-            processes that wait at the same time share one sync), "sync" (on disk by a sync of its
-            own), "interval" (on disk within `sync_interval_s`), "os" (safe from the death of the
-            process, not of the machine).
-        read_only: do not write; it sees what other processes write.
+        path: the folder; created if it does not exist.
+        durability: what a write has survived when the call returns: "group" (it is on disk; threads
+            and processes that wait at the same time share one sync), "sync" (it is on disk, by a
+            sync of its own), "interval" (it will be on disk within `sync_interval_s`), "os" (it
+            survives the process, but not the machine).
+        read_only: do not write; follow what other processes write.
         exclusive: let no other process open it for writing until this one has closed it.
         The others are settings that few need: kvengine.options.Options says what each is for.
 
@@ -55,9 +55,9 @@ class Store(StoreSettings, StoreMapping):
         NotAStore: the path is a file or a folder with other things in it.
         UnsupportedFormat: another version of kvengine wrote it, or has it open.
         CorruptData: the store is damaged; see kvengine.salvage.
-        StorageError: the system refuses; or the folder is on a network file system, see
-            `allow_network_filesystem` in kvengine.options.Options; or a process in a container with
-            another PID namespace or C library has it open for writing.
+        StorageError: the operating system reported an error; or the folder is on a network file
+            system, see `allow_network_filesystem` in kvengine.options.Options; or a process in a
+            container with another PID namespace or C library has it open for writing.
 
     Thread-safety: threads may share a store; writes are done one at a time.
     """
@@ -72,14 +72,14 @@ class Store(StoreSettings, StoreMapping):
         limit: int | None = None,
         reverse: bool = False,
     ) -> Any:
-        """Return an iterator of the living keys with a prefix, in byte order.
+        """Return an iterator over the live keys with a prefix, in byte order.
 
         Without arguments it is also a view, as of a dict: len(), `in`, set operations.
 
         Args:
             prefix: only keys that begin with it.
-            start_after: only keys behind this one, in the direction of the scan.
-            limit: at most so many.
+            start_after: only keys after this one, in the direction of the scan.
+            limit: the largest number of keys.
             reverse: from the last to the first.
         """
         self.check_usable()
@@ -96,7 +96,7 @@ class Store(StoreSettings, StoreMapping):
         limit: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Entry]:
-        """Return the entries of the living keys with a prefix, in byte order; see keys()."""
+        """Return the entries of the live keys with a prefix, in byte order; see keys()."""
         self.check_usable()
         arguments = scan_arguments(prefix, start_after, limit, reverse)
         return chunks(self, entries_chunk, arguments)
@@ -136,18 +136,18 @@ class Store(StoreSettings, StoreMapping):
     ) -> Iterator[Change]:
         """Return an iterator over the changes with versions above `after`, in order.
 
-        Where the log has been compacted only the newest change of each key is left, so
-        tail(0) is a copy of the store and tail(version) what is new since.
+        Compaction keeps only the newest change of each key.  So tail(0) is a copy of the store, and
+        tail(version) has the changes since.
 
         Args:
-            after: a version; 0 for all that the log has.
+            after: a version; 0: the whole log.
             prefix: only changes of keys that begin with it.
-            follow: wait for more; else end with what is there now.
-            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+            follow: wait for more changes; otherwise end with the present ones.
+            timeout: with `follow`, end after this many seconds without a change; None: never.
 
         Raises:
-            LogCompacted: deletes after `after` have been forgotten, or the store is not as far as
-                `after`, so changes were lost; start again from 0.
+            LogCompacted: deletes after `after` have been compacted away, or the store has not
+                reached `after`, so changes were lost; start over from 0.
         """
         if follow:
             found = self.follow(after, prefix, timeout)
@@ -171,9 +171,9 @@ class Store(StoreSettings, StoreMapping):
         return Tail(self, after, Selector(bytes_of("prefix", prefix)))
 
     def consumer(self, name: str) -> Consumer[Change]:
-        """Return the consumer of a name, at the position that the store keeps; new ones at 0.
+        """Return the consumer with a name, at its stored position; a new one starts at 0.
 
-        Several processes may ask for the same name: one at a time gets the changes; see Consumer.
+        Several processes may use the same name; one at a time gets the changes.  See Consumer.
 
         Raises:
             InvalidRequest: the name is not 1 to 64 ASCII letters, digits, "-" and "_".
@@ -190,37 +190,37 @@ class Store(StoreSettings, StoreMapping):
     def history(self, key: Any) -> Iterator[Change]:
         """Return an iterator over the changes of a key that the log still has, oldest first.
 
-        Compaction leaves only the newest.  The whole log is read.
+        Compaction keeps only the newest.  The whole log is read.
         """
         self.check_usable()
         return Tail(self, 0, Selector(bytes_of("key", key), whole=True)).news()
 
     def wait(self, after: int, timeout: float | None = None) -> int:
-        """Return the store's version when it is above `after`, or at the latest after a time.
+        """Wait until the store's version is above `after`, or for `timeout`; return the version.
 
-        The next write wakes the waiter, also in another process.  Where the system has no futex,
-        or the reader may not write to the folder, it looks for news every 0.2 to 5 ms.
+        The next write in any process wakes the caller.  Where the system has no futex, or the
+        reader may not write to the folder, this polls every 0.2 to 5 ms.
 
         Args:
             after: a version.
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds; None: no limit.
 
         Raises:
             StoreClosed: the store was closed meanwhile.
-            InvalidRequest: without a timeout, on a snapshot.
+            InvalidRequest: no timeout was given on a snapshot.
         """
         check_timeout(timeout)
         return self.waiting.wait(self, after, timeout)
 
     def snapshot(self) -> Store:
-        """Return the store as it is now, to read: a context manager.
+        """Return a read-only snapshot of the store, as a context manager.
 
-        Everything acknowledged is in it, and nothing that comes later; what expires does so in it
-        too.  It is a reader of the same files that does not follow the writer, so it costs what
-        opening one costs, and keeps the space of what it holds until it is closed and dropped.
+        It has everything acknowledged so far, and no later change; keys still expire in it.  It is
+        a reader of the same files that does not follow the writer.  So it costs as much as opening
+        a reader, and keeps its disk space in use until it is closed and dropped.
 
         Raises:
-            InvalidRequest: this is a snapshot already.
+            InvalidRequest: this is already a snapshot.
         """
         self.check_usable()
         if self.is_frozen:
@@ -233,13 +233,14 @@ class Store(StoreSettings, StoreMapping):
     # -- maintenance
 
     def compact(self, progress: Progress | None = None) -> int:
-        """Give back the space of dead records now; return how many bytes that were.
+        """Reclaim the space of dead records now; return how many bytes were freed.
 
-        The work is done on a thread of the store's; Ctrl-C, or an exception of `progress`, ends
-        the wait, and the work at its next safe point: then nothing has changed, or it is done.
+        The work runs on a thread of the store.  Ctrl-C, or an exception from `progress`, ends the
+        wait, and stops the work at its next safe point: then it is either done or has changed
+        nothing.
 
         Args:
-            progress: called now and then with (bytes read, bytes to read), in this thread.
+            progress: called from time to time with (bytes read, bytes to read), in this thread.
         """
         self._check_writable()
         reports = Reports(progress)
@@ -251,34 +252,32 @@ class Store(StoreSettings, StoreMapping):
         self.maintenance.run(lambda: maintenance.checkpoint_now(self))
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
-        """Read every byte of the store and compare it with its checksum.
+        """Read every byte of the store and verify all checksums.
 
-        Works on a store that is read-only since a sync failed, too.
+        This works even on a store that a failed sync has made read-only.
         """
         self.check_usable()
         return verifying.verify_open(self, progress)
 
     def backup(self, target: Any, progress: Progress | None = None) -> int:
-        """Make a consistent copy in a new folder while the store is in use.
+        """Make a consistent copy in a new folder while the store is in use; return its version.
 
-        Closed files are hard links where the file system allows it.  Returns the version up to
-        which the copy goes.  After a sync that failed the copy has all that can still be read, also
-        what is not on the disk of this store.
+        Closed files become hard links where the file system allows it.  After a failed sync, the
+        copy has everything that can still be read, even if it never reached the disk of this store.
 
         Args:
-            target: a folder that is empty, or is made.
+            target: an empty folder, or one to create.
             progress: called with (bytes copied, bytes to copy), in this thread; writes and
-                compaction go on meanwhile.
+                compaction continue meanwhile.
         """
         self.check_usable()
         return backup.backup(self, target, progress)
 
     def group_size(self, group: bytes) -> GroupSize:
-        """Return GroupSize(keys, bytes) of the living keys that begin with a group's bytes.
+        """Return GroupSize(keys, bytes) of the live keys that begin with a group's bytes.
 
-        It is counted with each change (option `groups`), so nothing is scanned; only a store that
-        was written without that option is scanned once.  Bytes are those of keys, values and
-        metadata.
+        Each change updates it (option `groups`), so this does not scan; only a store written
+        without that option is scanned once.  Bytes are those of keys, values and metadata.
 
         Raises:
             InvalidRequest: keys are not counted, or not by this group.
@@ -292,19 +291,20 @@ class Store(StoreSettings, StoreMapping):
         return groups.sizes(bytes_of("group", group), self.options.clock.time())
 
     def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:
-        """Return Digest(version, moment, keys, sum): two stores that hold the same have the same.
+        """Return Digest(version, moment, keys, sum); stores with equal content have equal digests.
 
-        The sum is over keys, values, metadata, expiry and versions, and not over how they lie in
-        files.  Of a range of keys, and on a store that only reads, it costs a scan.  Of all keys it
-        does so when it is asked for first; from then on it goes along with each change.
+        The sum covers keys, values, metadata, expiration and versions, but not the layout of files.
+        For a range of keys, and on a read-only store, it costs a scan.  For all keys, only the
+        first call does; after that the sum is updated with each change.
 
         Args:
-            start, end: only keys from `start` on, and before `end`; None: to the last.
-            moment: what expires up to this second is left out, so that it does not matter whether
-                it is still there; None: a minute from now.  Give two stores the same.
+            start, end: only keys from `start` up to, but not including, `end`; None: to the last.
+            moment: records that expire up to this second are left out, so that it does not matter
+                whether they are still there; None: a minute from now.  Compare two stores with the
+                same moment.
 
         Raises:
-            InvalidRequest: the moment is no whole second.
+            InvalidRequest: the moment is not a whole second.
         """
         self.check_usable()
         last = None if end is None else bytes_of("end", end)

@@ -39,12 +39,12 @@ def _exact(name: str, value: object) -> Decimal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTable:
-    """Prices in dollars: of a month, of a million operations, of a gigabyte for a month.
+    """Prices in dollars: per month, per million operations, per gigabyte and month.
 
-    Each may be given as a Decimal, an int, or a text; a float is refused, for it is not exact.
+    Each may be a Decimal, an int or a str; a float is refused, because it is not exact.
 
     Raises:
-        InvalidRequest: a price is not a number from 0 on.
+        InvalidRequest: a price is not a number of at least 0.
     """
 
     base: Decimal = Decimal(5)
@@ -65,10 +65,10 @@ class PriceTable:
 
     @classmethod
     def of(cls, prices: Mapping[str, Any]) -> PriceTable:
-        """Return the table of a mapping; a price that it does not have is that of SEED_PRICES.
+        """Return the table for a mapping; missing prices are those of SEED_PRICES.
 
         Raises:
-            InvalidRequest: it has another name, or a price is not a number.
+            InvalidRequest: it has an unknown name, or a price is not a number.
         """
         known = [price.name for price in fields(cls)]
         if not isinstance(prices, Mapping):
@@ -83,7 +83,7 @@ class PriceTable:
         """Return the table of a JSON object.
 
         Raises:
-            InvalidRequest: it is not JSON, or no table.
+            InvalidRequest: it is not JSON, or not a table of prices.
         """
         try:
             found = json.loads(text, parse_float=Decimal, parse_int=Decimal)
@@ -132,11 +132,11 @@ class Bill:
 
 
 def price(usage: Usage, table: PriceTable = SEED_PRICES) -> Bill:
-    """Return what a month costs.
+    """Return the price of a month.
 
     Args:
-        usage: what Database.usage() gave, of the whole database.
-        table: the prices; the default is what Workers KV takes on the paid plan.
+        usage: the result of Database.usage() for the whole database.
+        table: the prices; by default those of Workers KV on the paid plan.
     """
     lines = [BillLine("base", Decimal(1), Decimal(0), Decimal(1), table.base, table.base)]
     for kind in OPERATIONS:

@@ -77,7 +77,7 @@ class NamespaceUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used in a month, and what is stored."""
+    """The usage of a month, and what is stored."""
 
     month: str  # 2026-11
     counts: Counts
@@ -88,5 +88,5 @@ class Usage:
     by_namespace: list[NamespaceUsage] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what JSON can say."""
+        """Return it as a JSON value."""
         return {**asdict(self), "gigabyte_months": float(self.gigabyte_months)}

@@ -52,11 +52,11 @@ def without_alias(kind: Any) -> Any:
 class Limits:
     """What the namespaces of a database accept.
 
-    Two profiles are ready: STRICT is what Cloudflare accepts, RELAXED differs where its users
-    ask for more.  Others are made with `dataclasses.replace(RELAXED, ...)`.
+    There are two profiles: STRICT accepts what Cloudflare accepts; RELAXED also allows what users
+    often need beyond that.  Derive others with `dataclasses.replace(RELAXED, ...)`.
 
     Raises:
-        InvalidRequest: a limit is not a number, or above what the engine holds.
+        InvalidRequest: a limit is not a number, or above the limit of the engine.
     """
 
     key_bytes: int = 512
@@ -102,7 +102,7 @@ class Limits:
         Raises:
             InvalidType: it is no str.
             LimitExceeded: it is too long.
-            InvalidRequest: it is no name for a key.
+            InvalidRequest: it is not a valid key.
         """
         if not isinstance(key, str):
             raise InvalidType(f"a key must be a str, not {type(key).__name__}")

@@ -42,28 +42,28 @@ class NamespaceMethods(KeyMethods):
         progress: Progress | None = None,
         durability: Any = None,
     ) -> BulkReport:
-        """Store many values and return how many, and which were refused.
+        """Store many values; return how many were stored, and which were refused.
 
         At most 10,000 pairs and 100 MB of keys, values and metadata in one call.  Each pair counts
-        as a write.  Of a key that comes twice the last value stays.
+        as a write.  If a key occurs twice, its last value stays.
 
         Args:
             pairs: a mapping from key to value; or an iterable of (key, value) and of dicts with
-                "key", "value" and, if wanted, "expiration", "expiration_ttl", "metadata" as in
-                put(), and "base64": True for a value that is bytes in base64.
+                "key", "value" and optionally "expiration", "expiration_ttl", "metadata" as in
+                put(), and "base64": True for a value that is encoded in base64.
             atomic: write all pairs together or, if one can't be written, none; the error says
-                which.  Else those that can't be written are in the report, the others are written.
+                which.  Otherwise the report lists those refused, and the others are written.
             if_version: write only if each key has this version now (0: if all are absent); only
                 with `atomic`.  No two keys have the same version, so for several keys it is 0.
-            progress: called with (pairs written, pairs to write); once if a server does it.
+            progress: called with (pairs written, pairs to write); only once with a server.
             durability: "group", "sync", "interval" or "os", instead of the database's.
 
         Raises:
             InvalidRequest: a pair can't be written, and `atomic`; or an argument is not valid.
             LimitExceeded: the call is too large; nothing was written.
             VersionConflict: a key has another version than `if_version`; nothing was written.
-            StorageFull: there is no room; nothing was written.  Without `atomic`, when some
-                pairs were written before, it is in the report of the others instead.
+            StorageFull: the disk is full; nothing was written.  Without `atomic`, once some pairs
+                have been written, the report of the others has this error instead.
         """
         return self._put_many(
             pairs, atomic=atomic, if_version=if_version, progress=progress, durability=durability
@@ -77,10 +77,10 @@ class NamespaceMethods(KeyMethods):
         progress: Progress | None = None,
         durability: Any = None,
     ) -> BulkReport:
-        """Delete many keys and return how many, and which were refused.
+        """Delete many keys; return how many were deleted, and which were refused.
 
-        At most 10,000 keys in one call.  Each counts as a delete, and as successful, whether it
-        was there or not.  See put_many() for arguments and errors.
+        At most 10,000 keys in one call.  Each counts as a delete, and as successful, even if it
+        was absent.  See put_many() for arguments and errors.
         """
         self._single_flight.forget_where(lambda key: True)
         return self._delete_many(keys, atomic=atomic, progress=progress, durability=durability)
@@ -90,14 +90,13 @@ class NamespaceMethods(KeyMethods):
     ) -> int:
         """Delete all keys that begin with a prefix and return how many; "" means all keys.
 
-        Keys are deleted one after the other: readers see the work under way, other writers get
-        their turn, and if it is interrupted it can be called again for the rest.  Each key deleted
-        counts as a delete.
+        This is not atomic: readers may see some keys deleted, and other writers get their turn.  If
+        it is interrupted, call it again for the rest.  Each deleted key counts as a delete.
 
         Args:
-            prefix: what the keys begin with.
+            prefix: the start of the keys.
             dry_run: delete nothing, only count the keys.
-            progress: called with (keys deleted, keys there were).
+            progress: called with (keys deleted, keys to delete).
         """
         if not dry_run:
             self._single_flight.forget_where(lambda key: True)
@@ -117,18 +116,19 @@ class NamespaceMethods(KeyMethods):
     ) -> ListResult:
         """Return a page of keys in the order of their UTF-8 bytes.
 
-        Go on with the result's `cursor` until `list_complete`; a page may be empty before.
+        To get the next page, pass the result's `cursor`, until `list_complete`.  A page may be
+        empty.
 
         Args:
             prefix: only keys with this prefix.
-            limit: at most so many, 1,000 unless the limits say otherwise.
-            cursor: of the page before; prefix, reverse and delimiter must be the same again.
-            reverse: the last key first.
-            start_after: only keys behind this one, in the direction of the list.
-            delimiter: show keys that have it behind the prefix as one folder each, in `folders`.
+            limit: the largest number of keys; 1,000 unless the limits say otherwise.
+            cursor: from the previous page; prefix, reverse and delimiter must be the same.
+            reverse: return the last key first.
+            start_after: only keys after this one, in the direction of the list.
+            delimiter: group keys that contain it after the prefix into `folders`.
 
         Raises:
-            InvalidRequest: an argument is not valid, or the cursor is of another list.
+            InvalidRequest: an argument is not valid, or the cursor belongs to another list.
         """
         return self._list(
             prefix, limit, cursor, reverse=reverse, start_after=start_after, delimiter=delimiter
@@ -143,8 +143,8 @@ class NamespaceMethods(KeyMethods):
 
         Args:
             prefix: only keys that begin with it.
-            reverse: the last key first.
-            start_after: only keys behind this one, in the direction of the iterator.
+            reverse: return the last key first.
+            start_after: only keys after this one, in the direction of the iterator.
 
         Raises:
             InvalidType: an argument is not a str.
@@ -170,11 +170,11 @@ class NamespaceMethods(KeyMethods):
         return pages()
 
     def count(self, prefix: str = "") -> int:
-        """Return how many living keys begin with a prefix; without one at once, else by a scan."""
+        """Return how many live keys begin with a prefix; with a prefix, this is a scan."""
         return self._count(prefix)
 
     def size(self) -> Any:
-        """Return GroupSize(keys, bytes) of what lives: exact, without a scan.
+        """Return GroupSize(keys, bytes) of the live keys: exact, and without a scan.
 
         Bytes are those of keys, values and metadata.
         """
@@ -185,20 +185,21 @@ class NamespaceMethods(KeyMethods):
     def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> Iterator[KeyChange]:
-        """Return an iterator over the changes of keys with a prefix, as they come.
+        """Return an iterator over the changes of keys with a prefix, as they happen.
 
-        It sleeps until the next change, in whatever process that is made, and is woken within a
-        millisecond.  Each watcher gets every change, in each process; for work that one of them
-        should do, see Database.consumer.  When the connection to a server breaks it goes on, after
-        a pause, behind the last change that it gave.
+        It sleeps until the next change in any process, and wakes within a millisecond.  Each
+        watcher gets every change, in each process; to divide work between processes, see
+        Database.consumer.  If the connection to a server breaks, the iterator reconnects after a
+        pause, and continues after the last change that it returned.
 
         Args:
             prefix: only keys with this prefix.
-            after: begin behind this version, for example that of the last change seen; None: now.
-            timeout: end when nothing came for so many seconds; None: never.
+            after: start after this version, for example that of the last change seen; None: now.
+            timeout: end after this many seconds without a change; None: never.
 
         Raises:
-            LogCompacted: deletes behind `after` have been forgotten: list, then watch from there.
+            LogCompacted: deletes after `after` have been compacted away: list, then watch from
+                there.
             NamespaceNotFound: the namespace was deleted.
             StoreClosed: the database was closed.
         """
@@ -207,7 +208,7 @@ class NamespaceMethods(KeyMethods):
     def history(self, key: str) -> Iterator[KeyChange]:
         """Return an iterator over the changes of a key that the log still has, oldest first.
 
-        Compaction leaves only the newest.
+        Compaction keeps only the newest.
         """
         return self._history(key)
 
@@ -223,21 +224,21 @@ class NamespaceMethods(KeyMethods):
         resume: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write all pairs to a file, in the order of their keys, as they are at one moment.
+        """Write all pairs to a file, sorted by key, as of one moment.
 
-        A file at a path gets its name when it is whole and on disk; until then it is PATH.part.
-        It counts as a read for each key and a list for each thousand.  From a server the pairs come
-        one after another: they are not all as of one moment, and it can't be resumed.
+        A file at a path is named PATH.part until it is complete and on disk.  This counts as a read
+        for each key and a list for each thousand.  With a remote database, the pairs are not all as
+        of one moment, and the export can't be resumed.
 
         Args:
             file: a path, or a binary file object to write to.
-            format: "ndjson": on each line an object with "key" and "value" and, where there are
-                such, "base64" (true: the value is no text), "expiration" and "metadata".
+            format: "ndjson": on each line an object with "key" and "value" and, where they apply,
+                "base64" (true: the value is not text), "expiration" and "metadata".
                 "wrangler": the same as a JSON array, for `wrangler kv bulk put`.
             prefix: only keys with this prefix.
-            start_after: only keys behind this one.
-            resume: go on with what an interrupted export left in PATH.part, if there is any; what
-                is there already stays as it was at that time.
+            start_after: only keys after this one.
+            resume: continue an interrupted export from PATH.part, if it exists; pairs already
+                written stay as they were then.
             progress: called with (keys written, keys to write).
 
         Raises:
@@ -263,26 +264,26 @@ class NamespaceMethods(KeyMethods):
         on_error: Literal["stop", "skip"] = "stop",
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Write the pairs of a file, made by export_file() or wrangler, over those that are there.
+        """Write the pairs of a file, made by export_file() or for wrangler, over existing ones.
 
-        Each pair is checked as put() does it, with "expiration_ttl" as another field, and counts as
-        a write.  Pairs that have ended are left out.  Pairs are written in batches, and with each
-        how far the import has come, so that it can be resumed whatever ends it.  It is made where
-        the database is: over the network it is refused.
+        Each pair is checked as in put(), may have "expiration_ttl", and counts as a write.  Expired
+        pairs are skipped.  Pairs are written in batches, and each batch records the progress, so
+        an import can be resumed however it ended.  It works only where the database is, not
+        over the network.
 
         Args:
             file: a path, or a binary file object to read from.
-            format: "ndjson" or "wrangler"; None: as the file begins.
-            atomic: write all pairs in one batch, which has at most 128 MiB, or nothing.
-            resume: go on where the last import of a file of this name ended, if it came to no end;
-                up to there the file must be the same.
-            on_error: at a pair that is refused "stop", or "skip" it.  An array of which an object
-                is not JSON always ends the import, and so does a file that ends too early.
+            format: "ndjson" or "wrangler"; None: detect it.
+            atomic: write all pairs in one batch of at most 128 MiB, or nothing.
+            resume: continue the last, incomplete import of a file of this name; up to that point
+                the file must be unchanged.
+            on_error: what to do at an invalid pair: "stop" or "skip" it.  Invalid JSON in an array,
+                or a truncated file, always stops the import.
             progress: called with (bytes read, bytes to read).
 
         Raises:
-            InvalidRequest: a pair is refused; the error says which, and what comes before it is
-                written.  Or an argument is not valid, or the file to go on with has changed.
+            InvalidRequest: a pair is invalid; the error says which, and the pairs before it are
+                written.  Or an argument is not valid, or a file to resume has changed.
             StorageError: the file can't be read.
         """
         return self._import_file(

@@ -111,7 +111,7 @@ class NamespaceMapping(NamespaceMethods, MutableMapping[str, Any]):  # type: ign
     def items(self) -> Items:
         """Return a view of the (key, value) pairs, in key order; see also export_file().
 
-        dict(kv.items()) leaves out a key that is deleted meanwhile; dict(kv) raises KeyNotFound.
+        If a key is deleted meanwhile, dict(kv.items()) omits it, while dict(kv) raises KeyNotFound.
         """
         return Items(self)
 
@@ -137,7 +137,7 @@ class NamespaceMapping(NamespaceMethods, MutableMapping[str, Any]):  # type: ign
             cursor = page.cursor
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key, as text; store `default` first if there is none."""
+        """Return the value of a key, as text; store `default` first if the key is absent."""
         self._check_one(key)
         data: bytes | None = None
         while (found := self.get(key)) is None:
@@ -148,10 +148,10 @@ class NamespaceMapping(NamespaceMethods, MutableMapping[str, Any]):  # type: ign
         return found
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        """Store many pairs, up to a thousand at a time; put_many() stores all of them or none.
+        """Store many pairs, up to a thousand at a time; for an atomic write use put_many().
 
-        Of another namespace it takes the values as they are, without expiration and metadata.
-        If a pair is refused, or `other` raises, what was stored before stays.
+        If `other` is a namespace, its values are copied without expiration and metadata.  If a pair
+        is refused, or `other` raises an error, pairs stored before stay.
         """
         pairs: Iterable[tuple[str, Any]]
         if isinstance(other, NamespaceMapping):

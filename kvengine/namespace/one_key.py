@@ -41,18 +41,18 @@ class KeyMethods(Backend):
     ) -> int:
         """Store a value and return the version of the change.
 
-        Value, expiration and metadata of an earlier put are all replaced.
+        This replaces value, expiration and metadata of an earlier put.
 
         Args:
             key: 1 to 512 bytes as UTF-8, not "." or "..".
             value: str, bytes-like, or a binary stream, which is read to its end; at most 25 MiB.
-            type: "json": the value is anything that JSON can say.
-            expiration, expiration_ttl: when the key ends, in seconds since the epoch; or in how
-                many seconds, which wins: never before, and at most 10 ms later, or some seconds if
-                it is a minute or more.
-            metadata: anything that JSON can say, at most 1,024 bytes of it.
+            type: "json": the value is any JSON value.
+            expiration, expiration_ttl: when the key expires, in seconds since the epoch, or in
+                seconds from now, which takes precedence.  It never expires early, and at most 10 ms
+                late, or a few seconds if the lifetime is a minute or more.
+            metadata: any JSON value of at most 1,024 bytes.
             if_version: write only if the key has this version now (0: only if it is absent).
-            size: how many bytes a stream must have; if it has not, nothing is written.
+            size: how many bytes a stream must have; otherwise nothing is written.
             durability: "group", "sync", "interval" or "os", instead of the database's.
 
         Raises:
@@ -76,10 +76,10 @@ class KeyMethods(Backend):
     def delete(self, key: str, *, if_version: int | None = None, durability: Any = None) -> int:
         """Delete a key and return the version of the change; 0 if there was nothing to delete.
 
-        What get_or_set() makes for it at this moment is not stored.
+        A value that get_or_set() is computing for the key at this moment is not stored.
 
         Raises:
-            InvalidRequest: it is no key.
+            InvalidRequest: the key is not valid.
             VersionConflict: the key has another version than `if_version`.
         """
         self._single_flight.forget(key)
@@ -97,7 +97,7 @@ class KeyMethods(Backend):
         size: int | None = None,
         durability: Any = None,
     ) -> bool:
-        """Store a value if the key has none; return True if it was stored.
+        """Store a value if the key is absent; return True if it was stored.
 
         See put() for the arguments and errors.
         """
@@ -118,17 +118,17 @@ class KeyMethods(Backend):
         return True
 
     def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return the value that it had, or `default`.
+        """Delete a key and return its value, or `default`.
 
-        What get_or_set() makes for it at this moment is not stored.  It counts as a read and, if
-        there was a value, a delete.
+        A value that get_or_set() is computing for the key at this moment is not stored.  This
+        counts as a read and, if there was a value, a delete.
 
         Args:
             type: "text", "json", "bytes" or "stream".
 
         Raises:
-            KeyNotFound: there is no value, and no default.
-            InvalidRequest: the value is not JSON, but `type` is; it stays.
+            KeyNotFound: the key is absent, and there is no default.
+            InvalidRequest: `type` is "json", but the value is not JSON; it is not deleted.
             UpstreamUnavailable: a server did not answer; the key may have been deleted.
         """
         self._check_one(key)
@@ -167,9 +167,9 @@ class KeyMethods(Backend):
         )
 
     def persist(self, key: str) -> int:
-        """Let a key never expire and return the new version.
+        """Remove the expiration of a key and return the new version.
 
-        Value and metadata stay.  It counts as a write, if anything is written.
+        Value and metadata stay.  If anything is written, this counts as a write.
 
         Returns:
             0 if there is nothing to change: the key is absent, or has no expiration.
@@ -185,13 +185,13 @@ class KeyMethods(Backend):
         expiration_ttl: float | None = None,
         must_exist: bool = False,
     ) -> int:
-        """Add to a number and return the sum; of an absent key the number is `initial`.
+        """Add to a number and return the sum; an absent key has the number `initial`.
 
-        The value is the number as text.  Expiration and metadata of the key stay; the lifetime is
-        given to a key that is made.  It counts as a read and a write.
+        The value is the number as text.  Expiration and metadata of the key stay; only a new key
+        gets `expiration_ttl`.  This counts as a read and a write.
 
         Args:
-            must_exist: make no key.
+            must_exist: do not create the key.
 
         Raises:
             KeyNotFound: the key is absent, and `must_exist`.
@@ -207,7 +207,7 @@ class KeyMethods(Backend):
         return key in self
 
     def ttl(self, key: str) -> float | None:
-        """Return the seconds until a key expires; None if it never does, or has no value."""
+        """Return the seconds until a key expires; None if it never does, or is absent."""
         seconds = self._ttl(key)
         return None if seconds is None else max(seconds, 0.0)
 
@@ -228,20 +228,21 @@ class KeyMethods(Backend):
         expiration_ttl: float | None = None,
         metadata: Any = None,
     ) -> Any:
-        """Return the value of a key; if there is none, call `make` and store what it returns.
+        """Return the value of a key; if it is absent, call `make` and store its result.
 
-        Of several threads that miss the key at once only one calls `make`.  What it raises is
-        raised in all of them, and nothing is stored.  A value that is put while `make` runs stays,
-        and is returned; after a delete through this object what was made is returned, not stored.
+        When several threads miss the key at the same time, only one calls `make`.  If it raises an
+        error, all of them raise it, and nothing is stored.  If a value is put while `make` runs,
+        that value stays and is returned.  If the key is deleted through this object while `make`
+        runs, the result is returned, but not stored.
 
         Args:
             key: as for get().
-            make: gives a str, bytes, or with type "json" whatever JSON can say, also None.
-            type: "text", "bytes" or "json": what is returned, whether it was stored or just made.
+            make: returns a str, bytes, or with type "json" any JSON value, including None.
+            type: "text", "bytes" or "json": the type of the value.
             expiration, expiration_ttl, metadata: as for put().
 
         Raises:
-            InvalidRequest: `make` asks for the same key.
+            InvalidRequest: `make` calls get_or_set() for the same key.
         """
         options = {
             "expiration": expiration,
@@ -258,20 +259,19 @@ class KeyMethods(Backend):
         key: Callable[..., str] | None = None,
         name: str | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return a decorator that keeps what a function returns in this namespace.
+        """Return a decorator that stores the results of a function in this namespace.
 
-        The key of a call is a name of the function and its arguments with their types, or a digest
-        where that would be too long.  A function of a module is named as it is there.  Of a lambda,
-        a function within a function, a method of an object and all of `__main__`, a digest of the
-        code and of what it has captured belongs to the name; where that is an object that can
-        change, the name is one of this process only: give `name` to share results between
-        processes.  `function.forget(...)` deletes what a call has kept.
+        The key of a call consists of the function's name and its arguments with their types, or of
+        a digest if that is too long.  For a lambda, a nested function, a method of an object, and
+        any function in `__main__`, the name includes a digest of the code and of the captured
+        values.  If a captured value is mutable, the name is valid only in this process: pass `name`
+        to share results between processes.  `function.forget(...)` deletes the result of a call.
 
         Args:
-            expiration_ttl: seconds for which a value is kept; None: forever.
+            expiration_ttl: seconds until a result expires; None: never.
             type: "json", "text" or "bytes": what the function returns.
-            key: gives the key from the arguments, instead.
-            name: what the keys begin with, instead of what the function is called.
+            key: computes the key from the arguments.
+            name: the start of the keys, instead of the function's name.
 
         Raises:
             InvalidType: the function is async (see kvengine.aio) or a generator, or no key can be

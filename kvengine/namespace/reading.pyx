@@ -135,16 +135,15 @@ cdef class NamespaceReader(Naming):
 
         Args:
             key: 1 to 512 bytes as UTF-8, not "." or ".."; or a list of keys.
-            type: "text" (UTF-8; what is not is replaced by U+FFFD), "json", "bytes" (or
+            type: "text" (UTF-8; invalid bytes become U+FFFD), "json", "bytes" (or
                 "arrayBuffer", as in a Worker), or "stream" (a binary file that copies only what
                 is read).
-            cache_ttl: seconds for which an edge may keep the value; checked here, and of no
-                other effect: a database is not a cache.
+            cache_ttl: seconds for which an edge may cache the value; a database only checks it.
 
         Raises:
             InvalidRequest: a key or an option is not valid, or the value is not JSON.
             NamespaceNotFound: the namespace was deleted.
-            CorruptData: the record is damaged; the error says where.
+            CorruptData: the record is damaged; the error has the file and the offset.
         """
         cdef uint64_t address
         cdef const Header *header
@@ -215,8 +214,8 @@ cdef class NamespaceReader(Naming):
     def get_with_metadata(self, key, type="text", *, cache_ttl=None):
         """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
 
-        Of an absent key all is None, and the version is 0.  In a dict it is None altogether.
-        See get() for the arguments and errors.
+        For an absent key all fields are None, and the version is 0; in a dict, the entry itself is
+        None.  See get() for the arguments and errors.
         """
         cdef uint64_t address
         cdef const Header *header
@@ -275,7 +274,7 @@ cdef class NamespaceReader(Naming):
     def get_many(self, keys, type="text", *, cache_ttl=None) -> dict:
         """Return a dict from each key to its value, None for each that is absent.
 
-        Much faster a key than get().  See get() for arguments and errors.
+        Per key, this is much faster than get().  See get() for arguments and errors.
         """
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)

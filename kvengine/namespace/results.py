@@ -65,7 +65,7 @@ class KeyDetails(NamedTuple):
 
 
 class ListResult(NamedTuple):
-    """A page of a list, which goes on while `list_complete` is false, also if `keys` is empty."""
+    """A page of a list; more follow while `list_complete` is false, even if `keys` is empty."""
 
     keys: list[KeyInfo]
     list_complete: bool
@@ -74,7 +74,7 @@ class ListResult(NamedTuple):
 
 
 class ValueWithMetadata(NamedTuple):
-    """A value with its metadata; of an absent key all is None, and the version 0."""
+    """A value with its metadata; for an absent key all fields are None, and the version is 0."""
 
     value: Any
     metadata: Any
@@ -83,7 +83,7 @@ class ValueWithMetadata(NamedTuple):
 
 
 class KeyChange(NamedTuple):
-    """One step in the life of a key."""
+    """One change of a key."""
 
     version: int
     kind: Literal["put", "delete"]
@@ -94,7 +94,7 @@ class KeyChange(NamedTuple):
 
 
 class DatabaseChange(NamedTuple):
-    """A KeyChange, and the namespace in which it was made."""
+    """A KeyChange and its namespace."""
 
     namespace_id: str
     version: int
@@ -114,20 +114,20 @@ class Failure(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class BulkReport:
-    """What became of the pairs of a bulk call."""
+    """The outcome of a bulk call."""
 
     successful_key_count: int
     unsuccessful_keys: list[Failure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """True when every pair was taken."""
+        """True if no pair was refused."""
         return not self.unsuccessful_keys
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export wrote; of a resumed one what it added."""
+    """What an export wrote; if it was resumed, what it added."""
 
     keys: int
     bytes: int  # of the file
@@ -144,7 +144,7 @@ class RefusedLine(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What became of the pairs of an imported file; of a resumed import those of this call."""
+    """The outcome of an import; if it was resumed, of this call."""
 
     keys: int  # pairs that were written
     bytes: int  # of their values

@@ -65,9 +65,9 @@ class Follower:
         options: of the replica, as of Store; other processes may read it with read_only=True.
 
     Raises:
-        InvalidRequest: the folder holds a store that is no replica, or one of other keys.
+        InvalidRequest: the folder holds a store that is not a replica, or a replica of other keys.
         ReplicaDiverged: the folder holds a replica of another store.
-        StoreLocked: another process has the folder open, not with read_only=True.
+        StoreLocked: another process has the folder open without read_only=True.
 
     Thread-safety: threads may share it.
     """
@@ -137,7 +137,7 @@ class Follower:
         """The replica: it refuses writes until promote().
 
         Raises:
-            NotCaughtUp: nothing whole has come yet; see wait().
+            NotCaughtUp: the first copy is not complete yet; see wait().
         """
         if not self._ready:
             text = "has not caught up with its source for the first time yet"
@@ -146,24 +146,24 @@ class Follower:
 
     @property
     def lag(self) -> int:
-        """How many versions the source is ahead, as far as that is known."""
+        """How many versions the source is known to be ahead."""
         return max(0, self._source.version - self.position)
 
     @property
     def caught_up(self) -> bool:
-        """True if the replica holds the newest state that its source is known to have."""
+        """True if the replica has the newest known state of its source."""
         return self._ready and self.lag == 0
 
     def wait(self, version: int | None = None, timeout: float | None = None) -> bool:
-        """Return True when the replica has come to a version, False after a time.
+        """Wait until the replica has reached a version; return False on a timeout.
 
         Args:
-            version: None: the newest of the source, as of now.
-            timeout: seconds; None: as long as it takes.
+            version: None: the newest version of the source, as of now.
+            timeout: seconds; None: no limit.
 
         Raises:
-            ReplicaDiverged: or another error after which it does not go on.
-            StoreClosed: it was closed, or promoted, before.
+            ReplicaDiverged: or another error after which it does not continue.
+            StoreClosed: the replica was closed or promoted before that.
         """
         origin.check_not_inside(self._turn)
         goal = self._source.version if version is None else version
@@ -181,11 +181,11 @@ class Follower:
     # -- following
 
     def catch_up(self) -> int:
-        """Take over what the source has now; return the version that the replica is at.
+        """Copy what the source has now; return the version of the replica.
 
         Raises:
-            ReplicaDiverged: the source is not what the replica followed.
-            StoreClosed: it was closed, or promoted.
+            ReplicaDiverged: the source is not the one that the replica followed.
+            StoreClosed: the replica was closed or promoted.
         """
         if self._thread is not None:
             self.wait()
@@ -312,15 +312,15 @@ class Follower:
     # -- proof
 
     def differences(self, view: View | None = None, *, limit: int = 100) -> list[KeyRange]:
-        """Come to exactly the version of a view of the source; return where the two differ.
+        """Catch up to exactly the version of a view of the source; return where the two differ.
 
-        An empty list proves that the replica holds what the source held at that version (then
-        `position`). Else each key that differs is a range of its own; when `limit` are found the
-        search ends. The source may go on meanwhile; the replica follows again afterwards.
+        An empty list proves that the replica equals the source at that version (then `position`).
+        Otherwise each differing key is a range of its own; the search ends after `limit` of them.
+        The source may change meanwhile; the replica follows again afterwards.
 
         Args:
             view: the source as of one moment; None: as of now, if the source is in this process.
-            limit: how many keys are found at most.
+            limit: the largest number of keys to find.
 
         Raises:
             InvalidRequest: the view is older than the replica, or there is none.
@@ -353,11 +353,11 @@ class Follower:
     # -- the end
 
     def promote(self) -> Store:
-        """Follow no more, let users write; return the store as at `position`, yours to close.
+        """Stop following and allow writes; return the store at `position`, which the caller closes.
 
         Raises:
-            NotCaughtUp: nothing whole has come yet.
-            StoreClosed: it was closed.
+            NotCaughtUp: the first copy is not complete yet.
+            StoreClosed: the replica was closed.
         """
         origin.check_not_inside(self._turn)
         with self._turn.held():
@@ -376,7 +376,7 @@ class Follower:
         return store
 
     def close(self) -> None:
-        """Follow no more, and close the replica, unless it was promoted."""
+        """Stop following, and close the replica, unless it was promoted."""
         origin.check_not_inside(self._turn)
         with self._turn.held():
             self._end(None)

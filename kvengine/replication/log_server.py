@@ -33,7 +33,7 @@ logger = logging.getLogger("kvengine")
 
 
 class LogServer:
-    """Gives the log of a store to others; serve_log() makes one.
+    """A server for the log of a store; serve_log() returns one.
 
     Thread-safety: threads may share it.
     """
@@ -115,7 +115,7 @@ class LogServer:
             stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 
     def close(self) -> None:
-        """Listen no more, and end all connections; the store stays open."""
+        """Stop listening and close all connections; the store stays open."""
         if self._closed:
             return
         with self._lock:
@@ -151,17 +151,17 @@ class Nothing:
 
 
 def serve_log(source: Any, address: Address) -> LogServer:
-    """Give the log of a store or database to whoever connects; see connect_log().
+    """Serve the log of a store or database to any client that connects; see connect_log().
 
-    There is no encryption and no password: use a Unix socket, whose folder says who may use it, or
-    an address of this machine.
+    There is no encryption and no password.  Use a Unix socket, which the mode of its folder
+    protects, or an address of this machine.
 
     Args:
-        source: a Store or Database, also one that only reads and follows a writer.
-        address: the path of a Unix socket, which is made; or host and port, 0 for a free one.
+        source: a Store or Database; it may be read-only and follow a writer.
+        address: the path of a Unix socket to create; or host and port, 0 for any free port.
 
     Raises:
-        InvalidType: it is no store.
+        InvalidType: `source` is not a store.
         OSError: the address can't be used.
     """
     store = getattr(source, "store", source)

@@ -35,5 +35,5 @@ class Source(Protocol):
             follow: wait for more when all is given; a piece without changes is then a heartbeat.
 
         Raises:
-            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
+            LogCompacted: deletes after `after` have been compacted away; start over from 0.
         """

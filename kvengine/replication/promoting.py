@@ -17,19 +17,19 @@ from kvengine.replication.messages import Source
 
 
 def promote(path: Any, *, partial: bool = False) -> int:
-    """Let users write to the replica in a folder, which follows nobody then; return its version.
+    """Turn the replica in a folder into an independent, writable store; return its version.
 
-    Its source is not needed.  It holds what the source held at that version; what the source wrote
-    after that is not in it.  A Follower that has the folder open is promoted by its own promote().
+    Its source is not needed.  The store has what the source had at that version, and nothing that
+    the source wrote later.  If a Follower has the folder open, call its promote() instead.
 
     Args:
         path: the folder.
-        partial: also if it holds only some prefixes or namespaces of its source.
+        partial: allow a replica of only some prefixes or namespaces.
 
     Raises:
-        InvalidRequest: it is no replica, or holds only some of the keys.
-        NotCaughtUp: nothing whole has come to it yet.
-        StoreLocked: another process, such as its Follower, has it open, not with read_only=True.
+        InvalidRequest: it is not a replica, or holds only some of the keys.
+        NotCaughtUp: its first copy is not complete yet.
+        StoreLocked: another process, such as its Follower, has it open without read_only=True.
         NotAStore: there is no store in the folder.
     """
     with Store(path, create=False, exclusive=True) as store:

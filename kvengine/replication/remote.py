@@ -70,11 +70,11 @@ class RemoteSource:
                 pass
 
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
-        """Yield the log behind a version, over one connection; see Source.
+        """Yield the log after a version, over one connection; see Source.
 
         Raises:
             UpstreamUnavailable: the connection could not be made, or broke.
-            LogCompacted: deletes behind `after` have been forgotten; start again from 0.
+            LogCompacted: deletes after `after` have been compacted away; start over from 0.
             ReplicaDiverged: another store answers.
         """
         connection, far = self._open(Ask(after, follow, self._uuid))
@@ -115,14 +115,14 @@ class RemoteSource:
     def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> Iterator[Change]:
-        """Return an iterator over the changes behind a version, in order; see Store.tail().
+        """Return an iterator over the changes after a version, in order; see Store.tail().
 
-        With `follow` it connects again as often as it takes, after pauses that grow.
+        With `follow` it reconnects whenever necessary, after increasing pauses.
 
         Args:
-            after: a version; 0 for all that the log has.
-            follow: wait for more; else end with what is there now.
-            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+            after: a version; 0: the whole log.
+            follow: wait for more changes; otherwise end with the present ones.
+            timeout: with `follow`, end after this many seconds without a change; None: never.
 
         Raises:
             LogCompacted, ReplicaDiverged: as of pieces(); without `follow` UpstreamUnavailable too.
@@ -164,9 +164,9 @@ def own(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 
 def connect_log(address: Address) -> RemoteSource:
-    """Return the log that serve_log() gives at an address; nothing is connected yet.
+    """Return the log that serve_log() serves at an address.  This does not connect yet.
 
-    A Follower of it is a replica on another machine, and tail() reads its changes.
+    A Follower of it is a replica on another machine; tail() reads its changes.
 
     Args:
         address: the path of a Unix socket, or host and port.

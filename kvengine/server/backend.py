@@ -73,7 +73,7 @@ class Backend:
 
     @property
     def clock(self) -> Any:
-        """What tells the time by which keys end."""
+        """The clock by which keys expire."""
         return self.db._inner.clock
 
     async def admit(

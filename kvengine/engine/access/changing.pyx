@@ -109,8 +109,8 @@ cdef class Changer(Writer):
         Args:
             key: bytes or another buffer, 1 to 1,024 bytes.
             value: bytes or another buffer, at most 64 MiB.
-            metadata: bytes kept beside the value, at most 1,024.
-            expires_at: seconds since the epoch at which the key is gone, or None.
+            metadata: bytes stored with the value, at most 1,024.
+            expires_at: when the key expires, in seconds since the epoch; None: never.
             if_version: write only if the key has this version now (0: only if it is absent).
             durability: "group", "sync", "interval" or "os", instead of the store's.
 
@@ -118,7 +118,7 @@ cdef class Changer(Writer):
             InvalidRequest: an argument is out of range, or InvalidType, of the wrong type.
             VersionConflict: the key has another version than `if_version`.
             StoreReadOnly: the store does not accept writes.
-            StorageFull: there is no room; nothing was written.
+            StorageFull: the disk is full; nothing was written.
         """
         cdef Change change
         cdef Py_buffer value_view, metadata_view

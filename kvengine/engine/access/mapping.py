@@ -88,7 +88,7 @@ class StoreMapping(MutableMapping[bytes, bytes]):
         """Delete a key and return its value, or `default`.
 
         Raises:
-            KeyNotFound: it is not there, and there is no default.
+            KeyNotFound: the key is absent, and there is no default.
         """
         while (entry := self.get_entry(key)) is not None:
             try:
@@ -113,7 +113,7 @@ class StoreMapping(MutableMapping[bytes, bytes]):
         raise KeyError("the store is empty")
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key; put `default` first if there is none."""
+        """Return the value of a key; store `default` first if the key is absent."""
         while True:
             found = self.get(key)
             if found is not None:

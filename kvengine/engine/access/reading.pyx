@@ -216,7 +216,7 @@ cdef class Reader:
             key: bytes or another buffer, 1 to 1,024 bytes.
 
         Raises:
-            CorruptData: the record is damaged; the error says where.
+            CorruptData: the record is damaged; the error has the file and the offset.
         """
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
@@ -234,7 +234,7 @@ cdef class Reader:
     def get_many(self, keys) -> list:
         """Return the values of many keys in their order, None for each that is absent.
 
-        Much faster a key than get(): the memory of many keys is fetched side by side.
+        Per key, this is much faster than get(): memory accesses for many keys overlap.
         """
         cdef list names = keys if type(keys) is list else list(keys)
         cdef list values = []
@@ -312,8 +312,8 @@ cdef class Reader:
     def get_view(self, key):
         """Return the value as a read-only memoryview without a copy, or None.
 
-        The view stays valid, with these bytes, for as long as it is held: overwrites, deletes,
-        compaction and close() do not touch it.  It keeps its segment's space in use.
+        The view stays valid and unchanged as long as it exists: overwrites, deletes, compaction and
+        close() do not affect it.  It keeps the disk space of its segment in use.
         """
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)

@@ -36,7 +36,7 @@ C = TypeVar("C")
 
 
 class ConsumerInfo(NamedTuple):
-    """How far a consumer has come."""
+    """The position of a consumer."""
 
     name: str
     position: int  # changes up to this version are acknowledged
@@ -45,21 +45,21 @@ class ConsumerInfo(NamedTuple):
 
 
 class Consumer(Generic[C]):
-    """One who follows the log of a store under a name; store.consumer() and db.consumer() give it.
+    """A named reader of the log of a store; store.consumer() and db.consumer() return one.
 
-    Its position is kept in the store, and deletes are kept for it as long as it comes forward
-    within the store's `retention_s`.  Acknowledge what was applied, after it was applied: what a
-    crash left in between is given again, so to apply a change twice must do no harm.  While the
-    position is 0, what was applied before is in doubt: begin as after restart().
+    The store keeps its position, and keeps deletes for it as long as it moves within the store's
+    `retention_s`.  Acknowledge a change after you have applied it: after a crash, changes not yet
+    acknowledged are returned again, so applying a change twice must be harmless.  While the
+    position is 0, it is unknown what was applied before: start as after restart().
 
-    Any number of processes may work under a name: one at a time has its *lease*.  changes() and
-    batches() take it when they begin, and it is kept, so that what they gave can be acknowledged,
+    Any number of processes may use the same name; one at a time has its *lease*.  changes() and
+    batches() take the lease when they begin.  It lasts, so that changes can be acknowledged,
     until release(), the end of the store or of the process, or until the last Consumer of the name
-    is dropped.  Another process that follows waits for it meanwhile, and goes on behind what was
-    acknowledged.
+    is dropped.  Meanwhile another process that follows waits, and then continues after the last
+    acknowledged change.
 
-    Thread-safety: threads may share it, but each call of changes() gives the same; so do several
-    consumers of the name of one Store or Database.
+    Thread-safety: threads may share it, but each call of changes() returns the same changes; so do
+    several consumers with the same name in one Store or Database.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Consumer(Generic[C]):
 
     @property
     def name(self) -> str:
-        """The name under which its position is kept."""
+        """The name under which the store keeps its position."""
         return self._name
 
     @property
@@ -107,19 +107,19 @@ class Consumer(Generic[C]):
         return max(0, self._store.version - self.position)
 
     def changes(self, follow: bool = False, timeout: float | None = None) -> Iterator[C]:
-        """Return an iterator over the changes behind the position, in order.
+        """Return an iterator over the changes after the position, in order.
 
-        While another process has the lease there are none: without `follow` it ends at once.
+        If another process has the lease, the iterator ends at once, or with `follow` waits for it.
 
         Args:
-            follow: wait for more, and for the lease; else end with what is there now.
-            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+            follow: wait for more changes, and for the lease; otherwise end with the present ones.
+            timeout: with `follow`, end after this many seconds without a change; None: never.
 
         Raises:
             ConsumerLocked: the lease was lost: its file was removed.
             StorageError: this process may not write to the folder.
-            LogCompacted: deletes behind the position were forgotten, or changes before it were lost
-                (a power cut, a backup that was restored); see restart().
+            LogCompacted: deletes after the position have been compacted away, or changes before it
+                were lost (by a power cut, or because a backup was restored); see restart().
         """
         for lease, stretch in self._stretches(SIZE, follow, timeout):
             for change in stretch.changes:
@@ -136,7 +136,7 @@ class Consumer(Generic[C]):
     ) -> Iterator[list[C]]:
         """Return an iterator over lists of up to `size` changes; see changes().
 
-        While changes come one by one, so do the lists: it does not wait for one to be full.
+        It does not wait for a list to be full.
         """
         check_size(size)
         return self._batches(size, follow, timeout)
@@ -163,14 +163,14 @@ class Consumer(Generic[C]):
         self._give(version)
 
     def acknowledge(self, version: int) -> None:
-        """Keep in the store that all changes up to a version were applied.
+        """Record in the store that all changes up to a version have been applied.
 
-        An older version than the position changes nothing.
+        A version below the position changes nothing.
 
         Raises:
-            InvalidRequest: the version was not given out by this object since it has the lease.
+            InvalidRequest: this object has not returned that version under its lease.
             ConsumerLocked: the lease was lost, and with it the right to move the position.
-            LogCompacted: changes that were given out were lost since; go on behind the position.
+            LogCompacted: changes already returned have been lost; continue after the position.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 0:
             raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
@@ -198,20 +198,21 @@ class Consumer(Generic[C]):
         self._kept = max(self._kept, version)
 
     def release(self) -> None:
-        """Let go of the lease: another process may have the changes that come now.
+        """Release the lease, so that another process can get the next changes.
 
-        Iterators that were begun end; the next one takes the lease again.  No error without one.
+        Iterators already started end; the next one takes the lease again.  Without a lease, this
+        does nothing.
         """
         with self._lock.held():
             leases.leases_of(self._store).leave(self._name, self)
             self._lease, self._given = None, self._kept
 
     def restart(self) -> None:
-        """Begin anew at version 0: the log as it is now is a snapshot, and what follows it new.
+        """Start over at version 0: first comes a snapshot of the present state, then new changes.
 
-        What is behind version 0 names every key that lives, but not all keys that were deleted.
-        So the consumer must first drop all keys that it holds; or note each key that it gets, and
-        drop the others when changes() has ended without `follow`.
+        The snapshot has every live key, but not all deleted keys.  So the consumer must first drop
+        all keys that it holds; or it records each key that it gets, and drops the others when
+        changes() has ended without `follow`.
 
         Raises:
             ConsumerLocked: another process has the lease.
@@ -222,7 +223,7 @@ class Consumer(Generic[C]):
             self._given = self._kept = self._base = 0
 
     def remove(self) -> None:
-        """Forget the consumer: nothing is kept for it any more.  No error if it is gone."""
+        """Remove the consumer and its position.  Removing it twice is not an error."""
         self.release()
         for suffix in (positions.SUFFIX, positions.SUFFIX + ".tmp", leases.SUFFIX):
             self._store.directory.remove(self._name + suffix)

@@ -376,7 +376,7 @@ cdef class CommitGroup:
             raise self._error_of_write() from error
 
     def sync(self, always: bool = False) -> None:
-        """Return when everything written so far is on disk.
+        """Wait until everything written so far is on disk.
 
         With `always` the segment being written is synced even if it holds no new record: its
         header and its name may be new.

@@ -39,12 +39,12 @@ BATCH_CHANGES = 1000
 def salvage(source: Any, target: Any, progress: Progress | None = None) -> SalvageReport:
     """Copy every intact record of the store at `source` into a new store at `target`.
 
-    Works without manifest, saved index and key runs; a manifest that is whole tells what is missing
-    at the ends of files.  The new store gives new versions.
+    This works without manifest, saved index and key runs; an intact manifest shows what is missing
+    at the ends of files.  Records get new versions in the new store.
 
     Raises:
         NotAStore: there are no segments at `source`.
-        InvalidRequest: `target` has files in it, such as those of a salvage that was cut short.
+        InvalidRequest: `target` contains files, such as those of an interrupted salvage.
     """
     directory = LocalDirectory(opening.folder_path(source), create=False)
     try:

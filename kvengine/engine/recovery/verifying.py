@@ -240,10 +240,10 @@ def _recovered(
 
 
 def verify(path: Any, progress: Progress | None = None) -> VerifyReport:
-    """Verify a store that need not be able to open.
+    """Verify a store without opening it.
 
-    Works on a damaged store; reads only.  Records behind the last closed segment are checked as
-    far as a recovery would take them.
+    This works on a damaged store, and changes nothing.  Records after the last closed segment are
+    checked as far as recovery would read them.
 
     Raises:
         NotAStore: there is no store at `path`.

@@ -113,7 +113,7 @@ async def open_edge(
         url: of the primary.
         token: that may read all namespaces; None: what KVENGINE_TOKEN says.
         name: its name.
-        path: a folder for copies that survive a restart; None: they are in memory only.
+        path: a folder for copies that survive a restart; None: copies are in memory only.
         verify: True, or an ssl.SSLContext that says which servers to trust.
         settings: see kvengine.edge.settings.Settings.
 

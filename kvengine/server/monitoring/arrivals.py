@@ -13,11 +13,11 @@ Invariants:
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
+
+from sortedcontainers import SortedDict, SortedKeyList
 
 from kvengine.errors import InvalidRequest
 from kvengine.options import VERSION_LIMIT
@@ -44,13 +44,6 @@ class Made(NamedTuple):
     kind: str  # put, delete
 
 
-class Reached(NamedTuple):
-    """A version that an edge has come to, and when, or a later moment."""
-
-    version: int
-    moment: float
-
-
 @dataclass(slots=True)
 class Told:
     """What an edge has said."""
@@ -59,14 +52,16 @@ class Told:
     position: int
     moment: float  # when it last said something
     figures: dict[str, int]
-    reached: deque[Reached] = field(default_factory=lambda: deque(maxlen=REACHED_KEPT))
+    # Each version that it has come to, and when, or a later moment.
+    reached: SortedDict = field(default_factory=SortedDict)
 
     def seconds(self, change: Made) -> float | None:
         """Return how long a change took to get there, at the most; None: not known, or not yet."""
         if not self.first < change.version <= self.position or not self.reached:
             return None
-        number = bisect_left(self.reached, change.version, key=lambda one: one.version)
-        return max(0.0, self.reached[number].moment - change.moment)
+        version = next(self.reached.irange(change.version))
+        moment: float = self.reached[version]
+        return max(0.0, moment - change.moment)
 
 
 class Arrivals:
@@ -80,14 +75,15 @@ class Arrivals:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._made: deque[Made] = deque(maxlen=CHANGES_KEPT)
+        self._made = SortedKeyList(key=lambda change: change.version)  # of Made
         self._told: dict[str, Told] = {}
         self.version = 0  # the newest that the primary has
         self.count = 0  # of what was noted, so that who waits sees that there is more
 
     def made(self, version: int, changes: Iterable[Made]) -> None:
         """Note that the primary has come to a version, by these changes, the oldest first."""
-        self._made.extend(changes)
+        self._made.update(changes)
+        del self._made[:-CHANGES_KEPT]
         self.version = max(self.version, version)
         self.count += 1
 
@@ -111,13 +107,13 @@ class Arrivals:
             if len(self._told) >= EDGES_MAX:
                 raise InvalidRequest(f"too many edges: at most {EDGES_MAX}")
             told = self._told[name] = Told(position, position, now, figures)
-        newest = told.reached[-1].version if told.reached else told.first
-        for version, ago_s in reached:
+        newest = told.reached.peekitem()[0] if told.reached else told.first
+        for version, ago_s in [*reached, (position, 0.0)]:
             if version > newest:
-                told.reached.append(Reached(version, now - ago_s))
+                told.reached[version] = now - ago_s
                 newest = version
-        if position > newest:
-            told.reached.append(Reached(position, now))
+        while len(told.reached) > REACHED_KEPT:
+            told.reached.popitem(0)
         told.position, told.moment, told.figures = position, now, figures
         self.count += 1
 
@@ -133,9 +129,9 @@ class Arrivals:
         return [self._shown(name, told, now) for name, told in sorted(self._told.items())]
 
     def _shown(self, name: str, told: Told, now: float) -> dict[str, Any]:
-        number = bisect_left(self._made, told.position + 1, key=lambda change: change.version)
+        number = self._made.bisect_key_right(told.position)
         behind = len(self._made) - number
-        times = [told.seconds(change) for change in list(self._made)[:number]]
+        times = [told.seconds(change) for change in self._made[:number]]
         last = next((time for time in reversed(times) if time is not None), None)
         return {
             "name": name,
@@ -153,7 +149,7 @@ class Arrivals:
     def changes(self) -> list[dict[str, Any]]:
         """Return the newest changes, newest first, as JSON has them."""
         found = []
-        for change in reversed(list(self._made)[-CHANGES_SHOWN:]):
+        for change in reversed(self._made[-CHANGES_SHOWN:]):
             times = {name: told.seconds(change) for name, told in self._told.items()}
             found.append({
                 "version": change.version,
