@@ -40,7 +40,7 @@ class EdgeNamespace(NamespaceBase):
         self, at: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
     ) -> None:
         self._edge, self._inner, self._origin, self._runner = at, inner, origin, runner
-        copies = at.tier.copies
+        copies = at.node.copies
         self._peek = None if copies.disk is None else copies.values.peek
 
     def __repr__(self) -> str:
@@ -170,13 +170,13 @@ class EdgeNamespace(NamespaceBase):
     async def _check_living(self) -> None:
         self._edge.check_usable()
         if not self._inner.is_known:
-            alarms = self._edge.tier.alarms
+            alarms = self._edge.node.alarms
             shown = await self._find(self._inner._row, self._inner._ask_living)
             self._inner._judge_living(shown, alarms)
 
     def _lookup(self, name: bytes, ask: Ask) -> Shown | None:
         """Return what may be shown of what is in memory."""
-        return self._edge.tier.lookup(name, ask) if self._is_in_memory(name) else None
+        return self._edge.node.lookup(name, ask) if self._is_in_memory(name) else None
 
     def _is_in_memory(self, name: bytes) -> bool:
         """Return False if a look at the copies would be one at the disk."""
@@ -198,7 +198,7 @@ class EdgeNamespace(NamespaceBase):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(tell, results)
 
-        await self._runner.run(self._edge.tier.read_many, [(name, ask) for name in names], done)
+        await self._runner.run(self._edge.node.read_many, [(name, ask) for name in names], done)
         try:
             results = await asyncio.wait_for(told, 2 * self._edge.settings.timeout_s)
         except TimeoutError:

@@ -37,7 +37,7 @@ class Poll(NamedTuple):
     """Who waits for news."""
 
     after: int
-    hold_s: float
+    poll_timeout_s: float
     done: Done
     asked: float
 
@@ -75,11 +75,11 @@ class RemoteUpstream:
 
     # -- news
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Call `done` with the next news behind a version."""
         if self._presence is not None:
             self._presence.reached(after)  # who asks what comes behind it has all before
-        self._poll = Poll(after, hold_s, done, time.monotonic())
+        self._poll = Poll(after, poll_timeout_s, done, time.monotonic())
         self._wanted.set()
 
     def tell(self, name: str, report: Callable[[], dict[str, int]]) -> None:
@@ -99,7 +99,7 @@ class RemoteUpstream:
             try:
                 if follower.position != poll.after:
                     self._stream = None
-                    self._stream = follower.begin(poll.after, poll.hold_s)
+                    self._stream = follower.begin(poll.after, poll.poll_timeout_s)
                 news, moment = follower.next()
                 result = news._replace(waited=moment - poll.asked)
             except (KvError, OSError) as error:
@@ -150,17 +150,17 @@ class NewsStream:
         self._stream: Stream | None = None
         self._frames: Any = None
         self._began = 0.0
-        self._hold_s = 1.0
+        self._poll_timeout_s = 1.0
         self._is_new = True
 
-    def begin(self, after: int, hold_s: float) -> Stream:
-        """Ask for the news behind a version; heartbeats come every `hold_s` seconds."""
+    def begin(self, after: int, poll_timeout_s: float) -> Stream:
+        """Ask for the news behind a version; heartbeats come every `poll_timeout_s` seconds."""
         self.end()
         self._began = time.monotonic()
-        path = f"/v1/news?after={after}&hold={hold_s:g}"
-        self._stream = self._connection.stream("GET", path, None, 2 * hold_s + 1)
+        path = f"/v1/news?after={after}&hold={poll_timeout_s:g}"
+        self._stream = self._connection.stream("GET", path, None, 2 * poll_timeout_s + 1)
         self._frames = codec.frames(self._stream.read, Kind.NEWS)
-        self.position, self._hold_s, self._is_new = after, hold_s, True
+        self.position, self._poll_timeout_s, self._is_new = after, poll_timeout_s, True
         return self._stream
 
     def next(self) -> tuple[News, float]:
@@ -168,7 +168,7 @@ class NewsStream:
         try:
             news = next(self._frames, None)
             if news is None and not self._is_new:  # it has lasted long enough
-                self.begin(self.position, self._hold_s)
+                self.begin(self.position, self._poll_timeout_s)
                 news = next(self._frames, None)
         except ProtocolError as error:
             raise UpstreamUnavailable(f"news came damaged: {error}") from error

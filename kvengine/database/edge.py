@@ -93,14 +93,14 @@ class Edge(UpstreamCalls):
         negative_ttl_s: float = 0.0,
         stale_if_error_s: float = 0.0,
         refresh_share: float = 0.75,
-        hold_s: float = 2.0,
+        poll_timeout_s: float = 2.0,
         grace_s: float = 2.0,
         timeout_s: float = 10.0,
         retry_s: float = 0.05,
         retry_max_s: float = 5.0,
-        board_bytes: int = 8 << 20,
+        change_buffer_bytes: int = 8 << 20,
         push_bytes: int = 4096,
-        floor_groups: int = 1 << 14,
+        watermark_groups: int = 1 << 14,
     ) -> None:
         check_arguments(upstream, name, always_current, Database, Edge, RemoteDatabase)
         self._closed, self._forked = True, False  # until it has begun
@@ -146,7 +146,7 @@ class Edge(UpstreamCalls):
             if self._remote is not None:
                 if error is not None:
                     raise copied_error(error)
-                self._remote.tell(self.name, functools.partial(report, self.tier))
+                self._remote.tell(self.name, functools.partial(report, self.node))
             undo.pop_all()
         self._closed = False
         fork_watch(self, Edge._after_fork)
@@ -156,9 +156,9 @@ class Edge(UpstreamCalls):
 
         def changed(key: bytes | None) -> None:
             if key is None or key.startswith(CATALOG):
-                tier.alarms += 1
+                node.alarms += 1
 
-        self.tier = tier = EdgeNode(
+        self.node = node = EdgeNode(
             source,
             self.settings,
             monotonic=time.monotonic,
@@ -168,16 +168,16 @@ class Edge(UpstreamCalls):
             changed=changed,
         )
         self._listening = Listening(
-            self.tier, source, monotonic=time.monotonic, later=self._timers.later
+            self.node, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._end = functools.partial(
-            _end, tier, self._listening, self._timers, self._remote, self._own
+            _end, node, self._listening, self._timers, self._remote, self._own
         )
 
     def _wait_for_primary(self) -> Exception | None:
         """Return when the primary said where it is, so that the first read is not refused."""
         deadline = time.monotonic() + self.settings.timeout_s
-        while not self.tier.begun:
+        while not self.node.begun:
             error = self._listening.error
             if error is not None or time.monotonic() > deadline:
                 return error or UpstreamUnavailable("the server does not say its version")
@@ -230,13 +230,13 @@ class Edge(UpstreamCalls):
         Raises:
             UpstreamUnavailable: it does not answer, and nothing that is held is new enough.
         """
-        shown: Shown = self.wait(lambda done: self.tier.read(key, ask, done))
+        shown: Shown = self.wait(lambda done: self.node.read(key, ask, done))
         return shown
 
     def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
         """Return what ask() does for each of some keys, with one question to the upstream."""
         results: list[Any] = self.wait(
-            lambda done: self.tier.read_many([(key, ask) for key in keys], done)
+            lambda done: self.node.read_many([(key, ask) for key in keys], done)
         )
         for result in results:
             if isinstance(result, Exception):
@@ -272,7 +272,7 @@ class Edge(UpstreamCalls):
         """
         if not version and not lost:
             version = self._newest()
-        self.tier.wrote(keys, version)
+        self.node.wrote(keys, version)
 
     def _newest(self) -> int | None:
         """Return a version of the primary behind all writes that were answered, without asking."""
@@ -288,31 +288,31 @@ class Edge(UpstreamCalls):
 
     def stats(self) -> EdgeStats:
         """Return figures: counters, position in the log, lag."""
-        tier = self.tier
+        node = self.node
         if self._forked:
             self.check_usable()
         return EdgeStats(
             self.name,
-            tier.counters,
-            tier.position,
-            tier.known_version - tier.position,
-            time.monotonic() - tier.heard,
+            node.counters,
+            node.position,
+            node.known_version - node.position,
+            time.monotonic() - node.heard,
             self._listening.connected,
-            tier.copies.memory_usage(),
+            node.copies.memory_usage(),
             None if self._listening.error is None else str(self._listening.error),
         )
 
     def check_usable(self) -> None:
         """Raise if the edge was closed."""
         if self._closed:
-            raise StoreClosed(self.tier.why_closed)
+            raise StoreClosed(self.node.why_closed)
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def close(self) -> None:
-        self._closed = self.tier.closed = True
+        self._closed = self.node.closed = True
         if self._forked:
             return
         self._end()
@@ -320,7 +320,7 @@ class Edge(UpstreamCalls):
     def _after_fork(self) -> None:
         self._closed = self._forked = True
         self._lock = threading.RLock()
-        self.tier.after_fork()
+        self.node.after_fork()
 
     def __del__(self) -> None:
         if self.__dict__.get("_closed", True) or is_finalizing():
@@ -335,21 +335,21 @@ class Edge(UpstreamCalls):
 
 
 def _end(
-    tier: EdgeNode,
+    node: EdgeNode,
     listening: Listening,
     timers: Timers,
     remote: RemoteUpstream | None,
     own: RemoteDatabase | None,
 ) -> None:
     """End what an edge consists of; nothing here refers to the Edge, which may be gone."""
-    tier.closed = True
+    node.closed = True
     listening.close()
-    tier.end()
-    tier.board.close()
+    node.end()
+    node.change_buffer.close()
     if remote is not None:
         remote.close()
     timers.close()
-    tier.close_disk()
+    node.close_disk()
     if own is not None:
         own.close()
 
@@ -365,4 +365,4 @@ def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
     if isinstance(upstream, RemoteDatabase):
         return upstream.upstream()
     upstream.check_usable()
-    return upstream.tier
+    return upstream.node

@@ -139,7 +139,7 @@ class EdgeNamespace(EdgeWriter):
         if not self.is_known:
             self._check_living()
         self.meter.reads += len(names)
-        found = {key: self._edge.tier.lookup(name, ask) for key, name in names.items()}
+        found = {key: self._edge.node.lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
             asked = self._edge.ask_many([names[key] for key in missing], ask)
@@ -193,13 +193,13 @@ class EdgeNamespace(EdgeWriter):
         if not self.is_known:
             self._check_living()
         self.meter.reads += 1
-        return edge.tier.lookup(name, ask) or edge.ask(name, ask)
+        return edge.node.lookup(name, ask) or edge.ask(name, ask)
 
     def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
         self._edge.check_usable()
-        ttl, floor, stale = self.ask
+        ttl, least, stale = self.ask
         if self._edge.current_store is not None:
-            floor = self._edge.current_store.version
+            least = self._edge.current_store.version
         if cache_ttl is not None:
             self.limits.check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
@@ -209,7 +209,7 @@ class EdgeNamespace(EdgeWriter):
                 raise InvalidRequest(
                     f"min_version must be a version, a whole number from 0 on, not {min_version!r}"
                 )
-            floor = max(floor, min_version)
+            least = max(least, min_version)
         if stale_if_error is not None:
             number = isinstance(stale_if_error, (int, float))
             if not number or isinstance(stale_if_error, bool) or not stale_if_error >= 0:
@@ -217,12 +217,12 @@ class EdgeNamespace(EdgeWriter):
                     f"stale_if_error must be a number of seconds, not {stale_if_error!r}"
                 )
             stale = stale_if_error
-        return Ask(ttl, floor, stale)
+        return Ask(ttl, least, stale)
 
     def _check_living(self) -> None:
         """Ask for the record of the namespace, which is held and kept current as values are."""
-        alarms, ask = self._edge.tier.alarms, self._ask_living
-        shown = self._edge.tier.lookup(self._row, ask) or self._edge.ask(self._row, ask)
+        alarms, ask = self._edge.node.alarms, self._ask_living
+        shown = self._edge.node.lookup(self._row, ask) or self._edge.ask(self._row, ask)
         self._judge_living(shown, alarms)
 
     @property

@@ -8,7 +8,7 @@ from kvengine.edge.lookup cimport CacheEntry, Lookup
 
 cdef class EdgeReader(Naming):
     cdef readonly Meter meter
-    cdef Lookup tier
+    cdef Lookup node
     cdef object origin_store        # None, or the store whose newest version each read must have
     cdef readonly object ask        # what a reader wants who says nothing
     cdef double ttl

@@ -21,7 +21,7 @@ class EdgeReader(Naming):
 
     def __new__(
         cls,
-        tier: Lookup,
+        node: Lookup,
         prefix: bytes,
         limits: Limits,
         meter: Meter,

@@ -35,7 +35,7 @@ cdef class EdgeReader(Naming):
     """The reads of a namespace that an edge answers at once.
 
     Args:
-        tier: the edge.
+        node: the edge.
         prefix: the five bytes that the namespace's keys begin with.
         limits: a kvengine.namespace.limits.Limits.
         meter: counts what is used.
@@ -46,16 +46,16 @@ cdef class EdgeReader(Naming):
     """
 
     def __cinit__(
-        self, Lookup tier not None, bytes prefix not None, limits, Meter meter not None, ask,
+        self, Lookup node not None, bytes prefix not None, limits, Meter meter not None, ask,
         origin_store, *args, **kwargs,
     ) -> None:
         self.name_keys(prefix, limits)
-        self.tier, self.meter, self.ask, self.origin_store = tier, meter, ask, origin_store
+        self.node, self.meter, self.ask, self.origin_store = node, meter, ask, origin_store
         self.ttl, self.look_at = ask.ttl, float("-inf")
 
     def is_there(self, double seconds, uint64_t alarms) -> None:
         """Say that the namespace is known to be there for so long, unless there is an alarm."""
-        self.look_at, self.alarms = self.tier.now() + seconds, alarms
+        self.look_at, self.alarms = self.node.now() + seconds, alarms
 
     @property
     def is_known(self) -> bool:
@@ -63,18 +63,18 @@ cdef class EdgeReader(Naming):
         return self.known()
 
     cdef bint known(self) except -1:
-        return self.tier.alarms == self.alarms and self.tier.now() < self.look_at
+        return self.node.alarms == self.alarms and self.node.now() < self.look_at
 
     cdef CacheEntry find_cached(self, object key):
         """Return the copy of a key that may be shown to who says nothing, or None."""
         cdef char[NAME_BYTES_MAX] name
-        cdef uint64_t floor = 0
+        cdef uint64_t min_version = 0
         cdef Py_ssize_t size = self.name_of(key, name)
-        if self.tier.closed or not self.known():
+        if self.node.closed or not self.known():
             return None
         if self.origin_store is not None:
-            floor = self.origin_store.version
-        cdef CacheEntry held = self.tier.find(name[:size], self.ask, self.ttl, floor)
+            min_version = self.origin_store.version
+        cdef CacheEntry held = self.node.find(name[:size], self.ask, self.ttl, min_version)
         if held is not None:
             self.meter.reads += 1
         return held

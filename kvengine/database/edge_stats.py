@@ -26,12 +26,12 @@ class EdgeStats(NamedTuple):
     error: str | None = None  # why the last poll was not answered
 
 
-def report(tier: EdgeNode) -> dict[str, int]:
+def report(node: EdgeNode) -> dict[str, int]:
     """Return what the primary is told of an edge."""
-    counters = tier.counters
+    counters = node.counters
     return {
-        "position": tier.position,
+        "position": node.position,
         "reads": counters.reads,
         "hits": counters.memory_hits + counters.disk_hits,
-        "memory_bytes": tier.copies.memory_usage(),
+        "memory_bytes": node.copies.memory_usage(),
     }

@@ -37,7 +37,7 @@ class UpstreamCalls(DatabaseBase):
     """
 
     upstream: Any
-    tier: Any
+    node: Any
     check_usable: Any
     wrote: Any
 
@@ -64,4 +64,4 @@ class UpstreamCalls(DatabaseBase):
             lost = False
         finally:
             self.wrote(None, None, lost=lost)
-            self.tier.alarms += 1
+            self.node.alarms += 1

@@ -42,7 +42,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         """Make the compiled part."""
         ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
         return super().__new__(
-            cls, edge.tier, origin.prefix, origin.limits, origin.meter, ask, edge.current_store
+            cls, edge.node, origin.prefix, origin.limits, origin.meter, ask, edge.current_store
         )
 
     def __init__(self, edge: Edge, origin: Any) -> None:

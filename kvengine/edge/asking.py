@@ -21,19 +21,19 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from threading import get_ident
 
-from kvengine.edge.board import Later
 from kvengine.edge.breaker import SILENT, Breaker
+from kvengine.edge.change_buffer import Later
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
-from kvengine.edge.floors import Floors
 from kvengine.edge.lookup import CacheEntry, Lookup
 from kvengine.edge.messages import Answer, Done, Shown, Upstream, Want
 from kvengine.edge.question import Ask, Flight, Reader, Waiter, each
 from kvengine.edge.settings import Settings
+from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable
 
-IN_DOUBT = (1 << 64) - 1  # the floor of all keys while it is not known
+IN_DOUBT = (1 << 64) - 1  # the minimum version of all keys while it is not known
 carriers: set[int] = set()  # the threads of all upstreams that bring questions and answers
 FORKED = (
     "this process was forked from the one that opened the edge: make a new Edge here, after "
@@ -66,7 +66,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         # Of a thread that may come back while it holds it, from a signal handler or a finalizer.
         self._lock = threading.RLock()
         self.begun = False  # it knows what it must not fall behind
-        self.floors = Floors(settings.floor_groups)
+        self.watermarks = Watermarks(settings.watermark_groups)
         self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
         self._in_flight: dict[bytes, Flight] = {}
         self.why_closed = "the edge was closed"
@@ -131,24 +131,24 @@ class Asking(Lookup, metaclass=ABCMeta):
         """Let a reader join a question, or add it to those who need one, or can't have one."""
         key, ask, done = reader
         now = self._monotonic()
-        if self.floors.in_doubt(key):
+        if self.watermarks.in_doubt(key):
             doubtful.append(reader)
             return
         held = self.copies.peek(key)
         waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE", now)
         flight = self._in_flight.get(key)
-        floor = max(self.floors.of(key), ask.floor)
+        min_version = max(self.watermarks.of(key), ask.min_version)
         given_up = now - self.settings.timeout_s
-        is_lax = flight is not None and flight.ttl > ask.ttl  # a tier may answer from a copy
+        is_lax = flight is not None and flight.ttl > ask.ttl  # an edge may answer from a copy
         is_below = flight is not None and self._is_below(flight)
-        is_new = flight is None or flight.floor < floor or flight.sent < given_up
+        is_new = flight is None or flight.min_version < min_version or flight.sent < given_up
         if flight is None or is_new or is_lax or is_below:
             if self.breaker.error is not None and (
                 self._stale(key, ask) is not None or not self.breaker.admits(now)
             ):
                 refused.append(reader)
                 return
-            flight = Flight(key, floor, held, ask.ttl, now)
+            flight = Flight(key, min_version, held, ask.ttl, now)
             flights.append(flight)  # first: who is interrupted here gives back what is in the list
             self._in_flight[key] = flight
             if self.breaker.error is not None:
@@ -173,7 +173,7 @@ class Asking(Lookup, metaclass=ABCMeta):
     # -- doubts
 
     def _settle(self, readers: Sequence[Reader] = ()) -> None:
-        """Ask for the version of the primary, as the floor of keys in doubt; then for readers."""
+        """Ask for the version of the primary, the minimum for keys in doubt; then for readers."""
         with self._lock:
             now = self._monotonic()
             is_admitted = self.breaker.admits(now)
@@ -183,7 +183,7 @@ class Asking(Lookup, metaclass=ABCMeta):
             if is_admitted:
                 self._unsettled += readers
                 if not is_asked:
-                    self._settling_since, count = now, self.floors.doubt_count
+                    self._settling_since, count = now, self.watermarks.doubt_count
                     self._settler = get_ident()
         if not is_admitted:
             self._refuse(readers)
@@ -206,30 +206,30 @@ class Asking(Lookup, metaclass=ABCMeta):
                 opens = self.breaker.failed(version, self._monotonic())
             else:
                 self.breaker.answered(self._monotonic())
-                self.floors.settle(version, count)
-                self._set_floor()
+                self.watermarks.settle(version, count)
+                self._set_min_version()
         if isinstance(version, Exception):
             for key, ask, done in readers:
                 self._give_up(key, ask, done, version)
         elif readers:
             self.ask_for(readers)
-        elif self.floors.has_doubts:
+        elif self.watermarks.has_doubts:
             self._settle()
         if opens:
             self._end_waiting(self.breaker.refusal())
 
-    def _set_floor(self) -> None:
-        """Let those who look at copies know the floor of all keys."""
-        self.floor = IN_DOUBT if self.floors.in_doubt(None) else self.floors.of_all
+    def _set_min_version(self) -> None:
+        """Let those who look at copies know the minimum version of all keys."""
+        self.min_version = IN_DOUBT if self.watermarks.in_doubt(None) else self.watermarks.of_all
 
     def _refresh(self, key: bytes, held: CacheEntry, ask: Ask) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
         if key in self._in_flight or self.breaker.error is not None or self._is_inside():
             return
-        flight = Flight(key, self.floors.of(key), held, ask.ttl, self._monotonic())
+        flight = Flight(key, self.watermarks.of(key), held, ask.ttl, self._monotonic())
         try:
             with self._lock:
-                if key in self._in_flight or self.floors.in_doubt(key):
+                if key in self._in_flight or self.watermarks.in_doubt(key):
                     return
                 self._in_flight[key] = flight
                 self._counters.refreshes += 1
@@ -245,7 +245,7 @@ class Asking(Lookup, metaclass=ABCMeta):
             flight.attempts += 1
         self._counters.questions += len(flights)
         wants = [
-            Want(one.key, one.floor, 0 if one.held is None else one.held.version, one.ttl)
+            Want(one.key, one.min_version, 0 if one.held is None else one.held.version, one.ttl)
             for one in flights
         ]
         self._upstream.fetch(wants, lambda result: self._landed(flights, result))
@@ -290,7 +290,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         """The upstream answered a poll for news."""
         with self._lock:
             self.breaker.poll_answered()
-            is_wanted = self.floors.has_doubts
+            is_wanted = self.watermarks.has_doubts
         if is_wanted:
             self._settle()
 
@@ -348,8 +348,8 @@ class Asking(Lookup, metaclass=ABCMeta):
             checked, as_of = max(checked, heard), max(as_of, position)
         now = self._monotonic()
         bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
-        floor = max(ask.floor, self.floors.of_all)
-        if now - checked >= max(bound, ask.stale_if_error) or as_of < floor:
+        min_version = max(ask.min_version, self.watermarks.of_all)
+        if now - checked >= max(bound, ask.stale_if_error) or as_of < min_version:
             return None
         held.read_at = now
         return held.shown(now - checked, as_of, "STALE")

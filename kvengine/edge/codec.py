@@ -63,7 +63,7 @@ def encode_wants(wants: Sequence[Want], number: int = 0) -> bytes:
     """Return the frame of a question."""
     parts: list[bytes] = []
     for want in wants:
-        parts += WANT.pack(want.floor, want.known, want.within_s, len(want.key)), want.key
+        parts += WANT.pack(want.min_version, want.known, want.within_s, len(want.key)), want.key
     return _frame(Kind.WANTS, number, len(wants), parts)
 
 
@@ -192,9 +192,9 @@ class _Cursor:
 
 
 def _want(cursor: _Cursor) -> Want:
-    floor, known, within_s, size = cursor.fields(WANT)
+    min_version, known, within_s, size = cursor.fields(WANT)
     cursor.check(1 <= size <= KEY_BYTES_MAX and within_s >= 0)
-    return Want(cursor.take(size), int(floor), int(known), within_s)
+    return Want(cursor.take(size), int(min_version), int(known), within_s)
 
 
 def _answer(cursor: _Cursor) -> Answer:

@@ -15,7 +15,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from kvengine.edge.board import Later
+from kvengine.edge.change_buffer import Later
 from kvengine.edge.messages import News
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.reading import Upstream
@@ -89,9 +89,13 @@ class Listening:
             number = self._polls
         sent = self._monotonic()
         settings = self._edge.settings
-        self._later(settings.hold_s + settings.grace_s, lambda: self._overdue(number, self.poll))
+        self._later(
+            settings.poll_timeout_s + settings.grace_s, lambda: self._overdue(number, self.poll)
+        )
         self._upstream.poll(
-            self._edge.position, settings.hold_s, lambda news: self._heard(number, sent, news)
+            self._edge.position,
+            settings.poll_timeout_s,
+            lambda news: self._heard(number, sent, news),
         )
 
     def _heard(self, number: int, sent: float, news: News | Exception) -> None:

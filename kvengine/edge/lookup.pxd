@@ -16,7 +16,7 @@ cdef class CacheEntry:
 
 cdef class Lookup:
     cdef public double heard
-    cdef public uint64_t position, covered_from, floor, known_version, alarms
+    cdef public uint64_t position, covered_from, min_version, known_version, alarms
     cdef public bint closed
     cdef readonly uint64_t memory_hits, disk_hits
     cdef CacheCore values, absent
@@ -26,4 +26,4 @@ cdef class Lookup:
 
     cdef double now(self) except? -1
     cdef CacheEntry held_of(self, bytes key)
-    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t floor)
+    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t min_version)

@@ -41,7 +41,7 @@ class Lookup:
     heard: float
     position: int
     covered_from: int
-    floor: int
+    min_version: int
     known_version: int
     alarms: int
     closed: bool

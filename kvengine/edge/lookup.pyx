@@ -64,7 +64,7 @@ cdef class Lookup:
     heard: when nothing newer than `position` was there.
     position: changes up to this version have been applied to the copies.
     covered_from: of copies as of this version or a later one, no change was missed.
-    floor: nothing older than this version of the primary is shown.
+    min_version: nothing older than this version of the primary is shown.
     known_version: the highest version of the primary that was heard of.
     alarms: counts what makes compiled readers look again whether they may read.
 
@@ -95,7 +95,7 @@ cdef class Lookup:
             held = self._from_disk(key)
         return held
 
-    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t floor):
+    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t min_version):
         """Return the copy of a key if it may be shown, or None."""
         # First: news that come while the copy is looked at make it look older, never younger.
         cdef double heard = self.heard, checked, now, age, limit = ttl
@@ -106,7 +106,7 @@ cdef class Lookup:
         checked, as_of = held.checked, held.as_of
         if as_of >= covered_from:
             checked, as_of = max(checked, heard), max(as_of, position)
-        if as_of < floor or as_of < self.floor:
+        if as_of < min_version or as_of < self.min_version:
             return None
         now = self.now()
         age = (now - checked) * FASTEST
@@ -128,7 +128,7 @@ cdef class Lookup:
         """Return what is held of a key if it may be shown, or None."""
         cdef double heard = self.heard
         cdef uint64_t position = self.position, covered_from = self.covered_from
-        cdef CacheEntry held = self.find(key, ask, ask.ttl, ask.floor)
+        cdef CacheEntry held = self.find(key, ask, ask.ttl, ask.min_version)
         if held is None:
             return None
         cdef double checked = held.checked

@@ -21,7 +21,9 @@ class Want(NamedTuple):
     """A key that an edge asks for."""
 
     key: bytes
-    floor: int = 0  # an answer that is true only of an older version of the primary is of no use
+    min_version: int = (
+        0  # an answer that is true only of an older version of the primary is of no use
+    )
     known: int = 0  # the asker holds the value of this version: it need not be sent again
     within_s: float = 0.0  # how old the answer may be
 
@@ -82,8 +84,8 @@ class Upstream(Protocol):
         An upstream that may be silent calls it with UpstreamUnavailable after some time.
         """
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
-        """Call `done` with News when there are some, at the latest after `hold_s` seconds."""
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
+        """Call `done` with News when there are some, at the latest after `poll_timeout_s`."""
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version of the primary, asked now."""

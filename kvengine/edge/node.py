@@ -4,7 +4,7 @@ PROMISES.md says what it keeps and why.
 
 Invariants:
 
-* `heard` is lifted only when all changes up to `position` have been applied to the copies.
+* `heard` advances only when all changes up to `position` have been applied to the copies.
 * What is held when some changes are gone is trusted only as long as its own age allows.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kvengine.edge.board import Board, Later
+from kvengine.edge.change_buffer import ChangeBuffer, Later
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import NEVER, Answer, Done, News, Notice, Shown, Want
@@ -53,7 +53,9 @@ class EdgeNode(Reading):
             upstream, settings, monotonic=monotonic, wall=wall, later=later, disk=disk, seed=seed
         )
         self._changed = changed
-        self.board = Board(settings.board_bytes, monotonic, later, lambda: monotonic() - self.heard)
+        self.change_buffer = ChangeBuffer(
+            settings.change_buffer_bytes, monotonic, later, lambda: monotonic() - self.heard
+        )
 
     # -- news
 
@@ -83,9 +85,9 @@ class EdgeNode(Reading):
                 self._reach(news.upto)
             self.heard = max(self.heard, sent - news.age)
         if news.gone:
-            self.board.restart(news.upto)
+            self.change_buffer.restart(news.upto)
         else:
-            self.board.post(applied, news.upto)
+            self.change_buffer.append(applied, news.upto)
         return True
 
     def _skip_to(self, version: int) -> None:
@@ -116,7 +118,7 @@ class EdgeNode(Reading):
         key, version = notice.key, notice.version
         self._counters.news += 1
         self._counters.propagation.add(ago)
-        self.floors.lift(key, version)
+        self.watermarks.advance(key, version)
         if self._changed is not None:
             self._changed(key)
         held = self.copies.peek(key)
@@ -151,15 +153,15 @@ class EdgeNode(Reading):
             for key in keys or ():
                 self.copies.drop(key)
                 if version:
-                    self.floors.lift(key, version)
+                    self.watermarks.advance(key, version)
                 else:
-                    self.floors.doubt(key)
+                    self.watermarks.doubt(key)
             if keys is None:
                 if version:
-                    self.floors.lift_all(version)
+                    self.watermarks.advance_all(version)
                 else:
-                    self.floors.doubt(None)
-                self._set_floor()
+                    self.watermarks.doubt(None)
+                self._set_min_version()
         if not version:
             self._settle()
 
@@ -177,15 +179,17 @@ class EdgeNode(Reading):
                     done(result)
                     return
                 if result.status == "STALE" and result.age > want.within_s:
-                    done(UpstreamUnavailable("this tier can't reach its upstream"))
+                    done(UpstreamUnavailable("this edge can't reach its upstream"))
                     return
             done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
 
-        self.read_many([(want.key, Ask(want.within_s, want.floor)) for want in wants], arrived)
+        self.read_many(
+            [(want.key, Ask(want.within_s, want.min_version)) for want in wants], arrived
+        )
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Call `done` with the news behind a version, as this edge has heard them."""
-        self.board.poll(after, hold_s, done)
+        self.change_buffer.poll(after, poll_timeout_s, done)
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version of the primary, asked now."""
@@ -200,8 +204,8 @@ class EdgeNode(Reading):
             origin_version: the newest version of the primary, asked after this edge began.
         """
         with self._lock:
-            self.floors.lift_all(origin_version)
-            self._set_floor()
+            self.watermarks.advance_all(origin_version)
+            self._set_min_version()
             disk = self.copies.disk
             if disk is not None:
                 disk.begin(origin_version)
@@ -212,7 +216,7 @@ class EdgeNode(Reading):
                 self._reach(origin_version)
             self.breaker.poll_answered()
             self.begun = True
-        self.board.restart(self.position)
+        self.change_buffer.restart(self.position)
 
     def close_disk(self) -> None:
         """Write down what the copies on disk need, and close them."""

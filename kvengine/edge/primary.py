@@ -3,8 +3,8 @@
 Invariants:
 
 * An answer is true of the version that was the newest before the value was read.
-* Every change of the log reaches the board in order; a listener that is behind the board reads the
-  log, and one that is behind the log is told that changes are gone.
+* Every change of the log reaches the change buffer in order; a listener that is behind the change
+  buffer reads the log, and one that is behind the log is told that changes are gone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from kvengine.edge.board import NOTICES_AT_ONCE, Board, Later
+from kvengine.edge.change_buffer import NOTICES_AT_ONCE, ChangeBuffer, Later
 from kvengine.edge.messages import Answer, Done, News, Notice, Want
 from kvengine.edge.settings import Settings
 from kvengine.engine.following.changes import Flag
@@ -31,7 +31,7 @@ class Primary:
 
     Args:
         store: an open store, also one that follows a writer in another process.
-        settings: `board_bytes` and `push_bytes` of it.
+        settings: `change_buffer_bytes` and `push_bytes` of it.
         monotonic: tells the time, in seconds.
         later: calls a function after some seconds.
         concerns: tells of a key whether edges are to hear of its changes; None: of all.
@@ -53,9 +53,11 @@ class Primary:
         self.store, self._settings = store, settings
         self._concerns, self._check = concerns, check
         self._pumping = threading.Lock()
-        self.board = Board(settings.board_bytes, monotonic, later, lambda: 0.0)
+        self.change_buffer = ChangeBuffer(
+            settings.change_buffer_bytes, monotonic, later, lambda: 0.0
+        )
         self._begin_at_end()
-        self.board.restart(self._tail.seen)
+        self.change_buffer.restart(self._tail.seen)
         # Locked until something was written.  An Event would not do: a signal handler that writes
         # while its thread is in set() would wait for itself.
         self._written = threading.Lock()
@@ -92,11 +94,11 @@ class Primary:
             entry.expires_at,
         )
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
-        """Call `done` with the news behind a version, at the latest after `hold_s` seconds."""
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
+        """Call `done` with the news after a version, at the latest after `poll_timeout_s`."""
         try:
             self.pump(wait=False)
-            behind = after < self.board.start
+            behind = after < self.change_buffer.start
             news = self._from_log(after) if behind else None
         except (KvError, OSError) as error:
             done(error)
@@ -104,7 +106,7 @@ class Primary:
         if news is not None:
             done(news)
         else:
-            self.board.poll(after, hold_s, done)
+            self.change_buffer.poll(after, poll_timeout_s, done)
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version."""
@@ -118,7 +120,7 @@ class Primary:
     # -- the log
 
     def pump(self, *, wait: bool = True) -> None:
-        """Bring to the board what is new in the log.
+        """Bring to the change buffer what is new in the log.
 
         Args:
             wait: if another thread is at it, or this one higher up (who hears news asks for the
@@ -130,9 +132,9 @@ class Primary:
             found = self._new_notices()
             if found is None:
                 self._begin_at_end()
-                self.board.restart(self._tail.seen)
+                self.change_buffer.restart(self._tail.seen)
             else:
-                self.board.post(found, self._tail.seen)
+                self.change_buffer.append(found, self._tail.seen)
         finally:
             self._pumping.release()
 
@@ -163,7 +165,7 @@ class Primary:
         return Notice(change.version, change.key, True, value, change.metadata, change.expires_at)
 
     def _from_log(self, after: int) -> News:
-        """Return the news behind a version that the board no longer has."""
+        """Return the news behind a version that the change buffer no longer has."""
         newest, age, found = self.store.version, 0.0, []
         upto = newest
         try:
@@ -183,14 +185,14 @@ class Primary:
     # -- a thread of its own
 
     def begin(self) -> None:
-        """Bring news to the board as they come, in a thread."""
+        """Bring news to the change buffer as they come, in a thread."""
         self._thread = threading.Thread(target=self._run, name="kvengine-primary", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the thread; the store stays open."""
         self._ended.set()
-        self.board.close()
+        self.change_buffer.close()
         self._wake()
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():

@@ -19,7 +19,7 @@ class Ask(NamedTuple):
     """What a reader wants."""
 
     ttl: float  # seconds: how old it may be
-    floor: int = 0  # it must be true of this version of the primary, or of a later one
+    min_version: int = 0  # it must be true of this version of the primary, or of a later one
     stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
 
 
@@ -38,12 +38,12 @@ Reader = tuple[bytes, Ask, Done]
 class Flight:
     """A question that is under way."""
 
-    __slots__ = ("attempts", "floor", "held", "key", "sender", "sent", "ttl", "waiters")
+    __slots__ = ("attempts", "held", "key", "min_version", "sender", "sent", "ttl", "waiters")
 
     def __init__(
-        self, key: bytes, floor: int, held: CacheEntry | None, ttl: float, now: float
+        self, key: bytes, min_version: int, held: CacheEntry | None, ttl: float, now: float
     ) -> None:
-        self.key, self.floor, self.held, self.ttl = key, floor, held, ttl
+        self.key, self.min_version, self.held, self.ttl = key, min_version, held, ttl
         self.sent, self.attempts = now, 0
         self.sender = 0  # the thread that is about to send it
         self.waiters: deque[Waiter] = deque()

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* No answer below the floor of its key is kept or shown.
+* No answer below the minimum version of its key is kept or shown.
 * Who comes after a question was sent does not believe it that a key is absent, nor a value that is
   older than he asked for.
 """
@@ -87,7 +87,7 @@ class Reading(Asking):
         with self._lock:
             self.breaker.answered(self._monotonic())
             for flight, answer in zip(flights, result, strict=True):
-                if self.floors.in_doubt(flight.key):
+                if self.watermarks.in_doubt(flight.key):
                     self._forget_flight(flight)
                     doubtful.append(flight)
                 elif self._is_useful(flight, answer):
@@ -105,13 +105,13 @@ class Reading(Asking):
 
     def _is_useful(self, flight: Flight, answer: Answer) -> bool:
         """Return False if an answer is too old, or leaves something out that is not held here."""
-        flight.floor = max(flight.floor, self.floors.of(flight.key))
+        flight.min_version = max(flight.min_version, self.watermarks.of(flight.key))
         self.known_version = max(self.known_version, answer.as_of)
         late = self._monotonic() - flight.sent + answer.age >= max(
             flight.ttl, self.settings.timeout_s
         )
         useless = late or not _is_complete(answer, flight)
-        return not (useless or max(answer.as_of, answer.version) < flight.floor)
+        return not (useless or max(answer.as_of, answer.version) < flight.min_version)
 
     def _keep(self, flight: Flight, answer: Answer) -> CacheEntry:
         """Take an answer among the copies, and return it."""
@@ -129,7 +129,7 @@ class Reading(Asking):
             return present  # news, or another question, brought it meanwhile
         if present is not None and present.version == held.version:
             held = held.checked_again(present.as_of, present.checked)
-        self.floors.lift(key, held.version or as_of)
+        self.watermarks.advance(key, held.version or as_of)
         if self.copies.moves != moves:
             return held  # a write came from inside; what is newer must not be replaced
         if held.version or self.settings.negative_ttl_s > 0:
@@ -163,7 +163,7 @@ class Reading(Asking):
         tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
         rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
         for flight in tired:
-            error = f"the upstream is behind this edge: it is not at version {flight.floor}"
+            error = f"the upstream is behind this edge: it is not at version {flight.min_version}"
             self._failed([flight], UpstreamUnavailable(error))
         if rest:
             self._counters.retries += len(rest)

@@ -22,14 +22,16 @@ class Settings:
     negative_ttl_s: float = 0.0  # how old "absent" may be; 0: it is asked each time
     stale_if_error_s: float = 0.0  # how old a value may be if the upstream does not answer
     refresh_share: float = 0.75  # of its time, after which a copy that is read is asked for again
-    hold_s: float = 2.0  # how long the upstream waits for news before it says that there are none
+    poll_timeout_s: float = (
+        2.0  # how long the upstream waits for news before it says that there are none
+    )
     grace_s: float = 2.0  # how much later it is asked again if nothing was heard
     timeout_s: float = 10.0  # how long a reader waits for the upstream
     retry_s: float = 0.05  # after news failed; then twice as long each time ...
     retry_max_s: float = 5.0  # ... up to this
-    board_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this edge
+    change_buffer_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this edge
     push_bytes: int = 4096  # values up to this size come with the news of their change
-    floor_groups: int = 1 << 14  # see floors.py
+    watermark_groups: int = 1 << 14  # see watermarks.py
 
     def __post_init__(self) -> None:
         self._within("memory_bytes", 0, 1 << 50)
@@ -39,13 +41,15 @@ class Settings:
         for name in ("negative_ttl_s", "stale_if_error_s"):
             self._within(name, 0, 1 << 40)
         self._within("refresh_share", 0.1, 1.0)
-        for name in ("hold_s", "grace_s", "timeout_s", "retry_s", "retry_max_s"):
+        for name in ("poll_timeout_s", "grace_s", "timeout_s", "retry_s", "retry_max_s"):
             self._within(name, 0.001, 3600)
-        self._within("board_bytes", 1 << 10, 1 << 40)
+        self._within("change_buffer_bytes", 1 << 10, 1 << 40)
         self._within("push_bytes", 0, 1 << 20)
-        self._within("floor_groups", 1, 1 << 24)
-        if self.floor_groups & (self.floor_groups - 1):
-            raise InvalidRequest(f"floor_groups must be a power of two, not {self.floor_groups}")
+        self._within("watermark_groups", 1, 1 << 24)
+        if self.watermark_groups & (self.watermark_groups - 1):
+            raise InvalidRequest(
+                f"watermark_groups must be a power of two, not {self.watermark_groups}"
+            )
 
     def _within(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)

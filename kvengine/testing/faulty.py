@@ -6,7 +6,7 @@ Invariants:
   what replace() does in one call are several steps, as on a real disk.
 * A step that fails has changed nothing, except a write for which `partial_bytes` says otherwise.
 * With a hook on a file the engine writes through calls, never through the mapping, so nothing goes
-  unseen.  The control page is an exception: it is a notice board, and no step is recorded for it.
+  unseen.  The control page is an exception: it is a scratch page, and no step is recorded for it.
 """
 
 import contextlib

@@ -157,9 +157,9 @@ class Slow:
     """An upstream that answers when it is told to."""
 
     def __init__(self, edge):
-        self.tier = edge._inner.tier
-        self.primary, self.held, self.asked = self.tier._upstream, [], 0
-        self.tier._upstream = SimpleNamespace(
+        self.node = edge._inner.node
+        self.primary, self.held, self.asked = self.node._upstream, [], 0
+        self.node._upstream = SimpleNamespace(
             fetch=self.fetch, poll=self.primary.poll, origin_version=self.primary.origin_version
         )
 
@@ -186,7 +186,7 @@ def test_tasks_that_miss_at_once_share_one_question_and_hold_no_thread():
         slow = Slow(edge)
         tasks = [asyncio.create_task(kv.get("k")) for _ in range(100)]
         await wait_for(
-            lambda: slow.held and len(slow.tier._in_flight[slow.held[0][0][0].key].waiters) == 100
+            lambda: slow.held and len(slow.node._in_flight[slow.held[0][0][0].key].waiters) == 100
         )
         await kv.put("meanwhile", "1")  # there are fewer threads than tasks
         assert slow.asked == 1

@@ -176,7 +176,7 @@ def test_a_dropped_edge_is_freed_and_says_so(server, kind):
     open_before = sockets()
     edge = make()
     assert edge.namespace("n").get("k1") == "v1"
-    tier, gone = weakref.ref(edge.tier), weakref.ref(edge)
+    node, gone = weakref.ref(edge.node), weakref.ref(edge)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del edge
@@ -188,7 +188,7 @@ def test_a_dropped_edge_is_freed_and_says_so(server, kind):
     def is_free():
         gc.collect()
         left = {one.name.partition("_")[0] for one in threading.enumerate()} & OF_EDGES
-        return tier() is None and not left and sockets() <= open_before
+        return node() is None and not left and sockets() <= open_before
 
     until(is_free, "something of it is left")
 

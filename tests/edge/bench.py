@@ -36,7 +36,7 @@ class Bench:
         self.time, self.upstream = time, Upstream()
         self.edge = EdgeNode(
             self.upstream,
-            Settings(floor_groups=64, **settings),
+            Settings(watermark_groups=64, **settings),
             monotonic=clock.monotonic,
             wall=clock.time,
             later=clock.later,

@@ -139,9 +139,9 @@ def test_the_bound_and_floors_hold_while_it_is_open(bench):
     bench.hear(10, 20)
     bench.time.run_until(59.0)
     bench.edge.poll_failed(CUT)
-    assert bench.read(b"k0", ttl=5.0, floor=20)[0].status == "STALE"
-    assert isinstance(bench.read(b"k0", ttl=5.0, floor=21)[0], UpstreamUnavailable)
-    assert isinstance(bench.read(b"k0", floor=21, stale_if_error=1e6)[0], UpstreamUnavailable)
+    assert bench.read(b"k0", ttl=5.0, min_version=20)[0].status == "STALE"
+    assert isinstance(bench.read(b"k0", ttl=5.0, min_version=21)[0], UpstreamUnavailable)
+    assert isinstance(bench.read(b"k0", min_version=21, stale_if_error=1e6)[0], UpstreamUnavailable)
     bench.time.run_until(60.1)
     assert bench.read(b"none") == []  # the probe
     assert isinstance(bench.read(b"k0")[0], UpstreamUnavailable)
@@ -160,7 +160,7 @@ def test_news_open_and_close_it(time, clock):
 
     bench: Any = Bench(time, clock, begin=False)
     polls = []
-    bench.upstream.poll = lambda after, hold_s, done: polls.append((after, done))
+    bench.upstream.poll = lambda after, poll_timeout_s, done: polls.append((after, done))
     listening = Listening(bench.edge, bench.upstream, monotonic=clock.monotonic, later=clock.later)
     listening.begin()
     polls.pop()[1](CUT)

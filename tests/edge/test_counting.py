@@ -66,7 +66,7 @@ def test_reads(bench):
     bench.time.run_until(900.0)
     assert moved(bench, failed(bench)) == {"errors": 1, "questions": 1}
     late = (Answer(5, 19, 0.0, b"old"), Answer(5, 20, 0.0, b"v"))
-    assert moved(bench, answered(bench, *late, floor=20)) == {
+    assert moved(bench, answered(bench, *late, min_version=20)) == {
         "revalidations": 1,
         "questions": 2,
         "retries": 1,
@@ -133,7 +133,7 @@ def test_an_answer_that_leaves_the_value_out_is_asked_again(bench, answer):
 
 def test_a_copy_of_another_version_is_not_taken_for_the_one_meant(bench):
     bench.hold(5, 10, b"v")
-    results = bench.read(floor=12)
+    results = bench.read(min_version=12)
     bench.upstream.answer(Answer(6, 12, 0.0, unchanged=True))
     assert results == []
     bench.upstream.answer(Answer(6, 12, 0.0, b"w"))

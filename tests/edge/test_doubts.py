@@ -30,7 +30,7 @@ def test_a_write_of_unknown_version_is_read_here(bench, keys, version):
     assert len(bench.versions) == 1  # was asked for once, and nobody waited for it
     bench.versions.pop()(30)
     ((want,), _) = bench.upstream.asked[0]
-    assert want.floor == 30
+    assert want.min_version == 30
     bench.upstream.answer(Answer(5, 29, 0.0, b"v"))  # from before the write
     assert results == []
     bench.upstream.answer(Answer(30, 30, 0.0, b"mine"))
@@ -67,7 +67,7 @@ def test_while_the_primary_is_away_a_doubt_stays(bench):
     bench.edge.poll_answered()  # it is back
     bench.versions.pop()(40)
     bench.read()
-    assert bench.upstream.asked[0][0][0].floor == 40
+    assert bench.upstream.asked[0][0][0].min_version == 40
 
 
 def test_when_any_key_may_have_changed_copies_are_shown_as_stale_until_the_primary_is_back(bench):
@@ -79,7 +79,7 @@ def test_when_any_key_may_have_changed_copies_are_shown_as_stale_until_the_prima
     bench.edge.poll_answered()
     bench.versions.pop()(40)
     assert bench.read() == []
-    assert bench.upstream.asked[0][0][0].floor == 40
+    assert bench.upstream.asked[0][0][0].min_version == 40
 
 
 def test_a_version_that_was_asked_for_before_the_write_settles_nothing(bench):
@@ -90,7 +90,7 @@ def test_a_version_that_was_asked_for_before_the_write_settles_nothing(bench):
     ask(30)  # from before the second write
     assert bench.upstream.asked == []
     bench.versions.pop()(31)
-    assert bench.upstream.asked[0][0][0].floor == 31
+    assert bench.upstream.asked[0][0][0].min_version == 31
     bench.upstream.answer(Answer(31, 31, 0.0, b"mine"))
     assert results[0].value == b"mine"
 
@@ -103,4 +103,4 @@ def test_the_copy_on_disk_goes_too(time, clock):
     bench.edge.copies.values.clear()
     results = bench.read()
     assert results == []
-    assert bench.upstream.asked[0][0][0].floor == 77  # as the upstream of the bench says
+    assert bench.upstream.asked[0][0][0].min_version == 77  # as the upstream of the bench says

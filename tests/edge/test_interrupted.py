@@ -111,18 +111,18 @@ def test_a_read_from_inside_is_answered_at_once(bench, held, monkeypatch):
 
 def test_a_write_from_inside_is_not_undone(bench, monkeypatch):
     results = bench.read()
-    lift = bench.edge.floors.lift
+    advance = bench.edge.watermarks.advance
 
-    def lifting(key, version):
+    def advancing(key, version):
         monkeypatch.undo()
         bench.edge.wrote([b"k"], 20)
-        lift(key, version)
+        advance(key, version)
 
-    monkeypatch.setattr(bench.edge.floors, "lift", lifting)
+    monkeypatch.setattr(bench.edge.watermarks, "advance", advancing)
     bench.upstream.answer(Answer(5, 10, 0.0, b"older"))
     assert results[0].value == b"older"  # it began before
     assert bench.read() == []
-    assert bench.upstream.asked[-1][0][0].floor == 20
+    assert bench.upstream.asked[-1][0][0].min_version == 20
 
 
 HANDLER = """

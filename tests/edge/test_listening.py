@@ -22,7 +22,7 @@ class Upstream:
         self.asked += 1
         done(self.version)
 
-    def poll(self, after, hold_s, done):
+    def poll(self, after, poll_timeout_s, done):
         self.polls.append((self.time.now, after, done))
 
     def answer(self, number, upto, *notices, **more):
@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, time, clock):
         self.time, self.upstream = time, Upstream(time)
-        self.settings = Settings(floor_groups=64)
+        self.settings = Settings(watermark_groups=64)
         self.edge = EdgeNode(
             self.upstream,
             self.settings,
@@ -120,7 +120,7 @@ def test_a_late_answer_is_heard_but_is_not_the_next(bench):
 
 
 def test_pauses_grow_while_it_fails_and_begin_again_small(bench):
-    def poll(after, hold_s, done):
+    def poll(after, poll_timeout_s, done):
         bench.upstream.polls.append((bench.time.now, after, done))
         done(UpstreamUnavailable("cut"))
 
@@ -146,7 +146,7 @@ def test_pauses_grow_while_it_fails_and_begin_again_small(bench):
 
 @pytest.mark.parametrize("wrong", ["behind", "gap"])
 def test_an_upstream_that_is_behind_or_wrong_is_not_asked_without_end(bench, wrong):
-    def poll(after, hold_s, done):
+    def poll(after, poll_timeout_s, done):
         bench.upstream.polls.append((bench.time.now, after, done))
         done(News(after, after - 1, 0.0) if wrong == "behind" else News(after + 1, after + 2, 0.0))
 

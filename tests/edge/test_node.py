@@ -17,7 +17,7 @@ def bench(time, clock):
 def test_a_miss_asks_and_the_next_read_is_a_hit(bench):
     first = bench.read()
     ((want,), _) = bench.upstream.asked[0]
-    assert (want.key, want.floor, want.known, want.within_s) == (b"k", 10, 0, 60.0)
+    assert (want.key, want.min_version, want.known, want.within_s) == (b"k", 10, 0, 60.0)
     bench.time.run_until(0.5)
     bench.upstream.answer(Answer(5, 10, 0.25, b"v", b"m", 1.9e9))
     assert first[0] == (b"v", b"m", 1.9e9, 5, 0.75, "MISS", 10)
@@ -131,7 +131,7 @@ def test_an_answer_that_news_have_overtaken_is_asked_again(bench):
     bench.upstream.answer(Answer(5, 11, 0.0, b"old"))
     assert results == []
     ((want,), _) = bench.upstream.asked[0]
-    assert want.floor == 12
+    assert want.min_version == 12
     bench.upstream.answer(Answer(12, 12, 0.0, b"new"))
     assert results[0].value == b"new"
     assert bench.counters.retries == 1
@@ -190,7 +190,7 @@ def test_who_writes_reads_what_was_written(bench):
     bench.edge.wrote([b"k"], 20)
     results = bench.read()
     ((want,), _) = bench.upstream.asked[0]
-    assert want.floor == 20
+    assert want.min_version == 20
     bench.upstream.answer(Answer(5, 19, 0.0, b"v"))
     assert results == []
     bench.upstream.answer(Answer(20, 20, 0.0, b"mine"))
@@ -201,23 +201,23 @@ def test_who_writes_unknown_keys_believes_nothing_older(bench):
     bench.hold()
     bench.edge.wrote(None, 30)
     bench.read(b"other")
-    assert bench.upstream.asked[0][0][0].floor == 30
+    assert bench.upstream.asked[0][0][0].min_version == 30
 
 
 def test_a_floor_of_the_reader_is_met(bench):
     bench.hold()
-    assert bench.read(floor=10) != []
-    results = bench.read(floor=11)
+    assert bench.read(min_version=10) != []
+    results = bench.read(min_version=11)
     assert results == []
     bench.upstream.answer(Answer(5, 12, 0.0, unchanged=True))
     assert results[0].status == "REVALIDATE"
     bench.hear(10, 15)
-    assert bench.read(floor=15)[0].status == "HIT"
+    assert bench.read(min_version=15)[0].status == "HIT"
 
 
 def test_a_min_version_reader_does_not_join_an_older_question(bench):
     first = bench.read()
-    second = bench.read(floor=12)
+    second = bench.read(min_version=12)
     assert len(bench.upstream.asked) == 2
     bench.upstream.answer(Answer(5, 11, 0.0, b"older"))
     assert first[0].value == b"older"
@@ -230,20 +230,20 @@ def test_a_min_version_reader_does_not_join_an_older_question(bench):
 def test_stale_if_error_shows_nothing_below_min_version(bench, is_open):
     bench.hold()
     bench.time.run_until(70.0)
-    results = bench.read(floor=11, stale_if_error=1000.0)
+    results = bench.read(min_version=11, stale_if_error=1000.0)
     if is_open:
         bench.edge.poll_failed(UpstreamUnavailable("cut"))
     else:
         bench.upstream.fail(UpstreamUnavailable("cut"))
     assert isinstance(results[0], UpstreamUnavailable)
-    results = bench.read(floor=10, stale_if_error=1000.0)
+    results = bench.read(min_version=10, stale_if_error=1000.0)
     if not is_open:
         bench.upstream.fail(UpstreamUnavailable("cut"))
     assert results[0].status == "STALE"
 
 
 def test_who_asks_for_something_younger_does_not_join_a_lax_question(bench):
-    """A tier may answer the first from a copy that is too old for the second."""
+    """An edge may answer the first from a copy that is too old for the second."""
     first, second = bench.read(ttl=60.0), bench.read(ttl=5.0)
     assert [wants[0].within_s for wants, _ in bench.upstream.asked] == [60.0, 5.0]
     bench.upstream.answer(Answer(5, 10, 30.0, b"old"))
@@ -385,7 +385,7 @@ def test_ages_add_up_from_tier_to_tier(bench):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("memory_bytes", -1), ("bound_s", "60"), ("hold_s", 0), ("refresh_share", True)],
+    [("memory_bytes", -1), ("bound_s", "60"), ("poll_timeout_s", 0), ("refresh_share", True)],
 )
 def test_settings_are_checked(name, value):
     with pytest.raises(InvalidRequest, match=f"{name} must be between"):

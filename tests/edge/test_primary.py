@@ -19,8 +19,8 @@ def store():
         yield opened
 
 
-def make(store, clock, board_bytes=1 << 20, **more):
-    settings = Settings(board_bytes=board_bytes, push_bytes=20)
+def make(store, clock, change_buffer_bytes=1 << 20, **more):
+    settings = Settings(change_buffer_bytes=change_buffer_bytes, push_bytes=20)
     return Primary(store, settings, monotonic=clock.monotonic, later=clock.later, **more)
 
 
@@ -87,11 +87,11 @@ def test_who_waits_is_told_by_the_thread_of_the_primary(store, clock):
 
 def test_a_listener_behind_the_board_reads_the_log(store, clock, monkeypatch):
     monkeypatch.setattr(primaries, "NOTICES_AT_ONCE", 7)
-    primary = make(store, clock, board_bytes=2000)
+    primary = make(store, clock, change_buffer_bytes=2000)
     for number in range(100):
         store.put(b"k%d" % (number % 40), b"%d" % number)
         primary.pump()
-    assert primary.board.start > 50
+    assert primary.change_buffer.start > 50
     assert [one.version for one in heard(primary, 20)] == list(range(21, 101))
     (first,) = poll(primary, 20)
     assert (first.upto, first.age) == (27, float("inf"))  # there is more
@@ -99,7 +99,7 @@ def test_a_listener_behind_the_board_reads_the_log(store, clock, monkeypatch):
 
 def test_a_listener_behind_the_log_is_told_that_changes_are_gone(store, clock):
     store.put(b"first", b"v")
-    primary = make(store, clock, board_bytes=2000)
+    primary = make(store, clock, change_buffer_bytes=2000)
     for turn in range(3):
         for number in range(100):
             store.put(b"k%d" % number, b"%d" % turn * 40)
@@ -143,7 +143,7 @@ def test_some_keys_do_not_concern_edges_but_their_versions_do(store, clock):
     assert (told[0].upto, told[0].notices) == (1, ())
     store.put(b"data", b"v")
     assert [one.key for one in heard(primary, 0)] == [b"data"]
-    primary.board.restart(2)
+    primary.change_buffer.restart(2)
     assert [one.key for one in heard(primary, 0)] == [b"data"]  # read from the log
 
 

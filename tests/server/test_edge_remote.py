@@ -12,7 +12,13 @@ import kvengine.aio
 from tests.server.places import until
 from tests.server.running import TOKEN, running
 
-FAST = {"hold_s": 0.2, "grace_s": 0.3, "timeout_s": 2.0, "retry_s": 0.02, "retry_max_s": 0.2}
+FAST = {
+    "poll_timeout_s": 0.2,
+    "grace_s": 0.3,
+    "timeout_s": 2.0,
+    "retry_s": 0.02,
+    "retry_max_s": 0.2,
+}
 
 
 def test_an_edge_reads_writes_and_hears(server):

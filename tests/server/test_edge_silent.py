@@ -12,7 +12,7 @@ from tests.server.proxy import Proxy
 from tests.server.running import TOKEN, running
 
 KEYS = [f"k{number}" for number in range(50)]
-QUICK = {"hold_s": 0.3, "grace_s": 0.3, "retry_max_s": 1.0}
+QUICK = {"poll_timeout_s": 0.3, "grace_s": 0.3, "retry_max_s": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def proxy(server):
 
 
 def is_open(edge):
-    return edge.tier.breaker.error is not None
+    return edge.node.breaker.error is not None
 
 
 def is_back(kv):
@@ -124,7 +124,7 @@ def test_who_waits_when_an_edge_is_closed_is_told(proxy):
     threads = [threading.Thread(target=read) for _ in range(5)]
     for one in threads:
         one.start()
-    until(lambda: len(edge.tier._in_flight) > 0, "nobody asks")
+    until(lambda: len(edge.node._in_flight) > 0, "nobody asks")
     edge.close()
     for one in threads:
         one.join(30)

@@ -33,7 +33,7 @@ def proxy(server):
 @pytest.fixture
 def edge(proxy):
     # News are rare, so what is read is what the write itself has left.
-    with Edge(proxy.url, token=TOKEN, timeout_s=5.0, hold_s=30.0, grace_s=30.0) as found:
+    with Edge(proxy.url, token=TOKEN, timeout_s=5.0, poll_timeout_s=30.0, grace_s=30.0) as found:
         yield found
 
 
@@ -177,11 +177,11 @@ def test_a_delete_of_nothing_lifts_the_floor(both):
     namespace = both.primary.db.namespace("none")
     url = (VALUES + "/values/none").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     both.near.http.get(url)
-    floors = both.edge._inner.tier.floors
-    before = floors.doubt_count
+    watermarks = both.edge._inner.node.watermarks
+    before = watermarks.doubt_count
     answer = both.near.http.delete(url)
     assert (answer.status_code, answer.headers["kv-version"]) == (200, "0")
-    assert floors.doubt_count == before + 1
+    assert watermarks.doubt_count == before + 1
 
 
 def test_after_a_conflict_the_newer_value_is_read(both):
@@ -200,8 +200,8 @@ def test_after_a_conflict_the_newer_value_is_read(both):
 def test_an_edge_of_an_edge_uses_the_version_of_the_answer(proxy, server):
     with (
         kvengine.connect(proxy.url, token=TOKEN) as db,
-        Edge(db, "up", hold_s=30.0, grace_s=30.0) as up,
-        Edge(up, "leaf", hold_s=30.0, grace_s=30.0) as leaf,
+        Edge(db, "up", poll_timeout_s=30.0, grace_s=30.0) as up,
+        Edge(up, "leaf", poll_timeout_s=30.0, grace_s=30.0) as leaf,
     ):
         kv = leaf.namespace("chain")
         kv.put("k", "1")

@@ -249,10 +249,10 @@ def test_what_the_checker_says_of_values_that_expire(reads, promise):
     assert [violation.promise for violation in checker.violations] == ([promise] if promise else [])
 
 
-@pytest.mark.parametrize(("floor", "promise"), [(4, []), (5, ["min_version"])])
-def test_what_the_checker_says_of_a_version_that_was_asked_for(floor, promise):
+@pytest.mark.parametrize(("min_version", "promise"), [(4, []), (5, ["min_version"])])
+def test_what_the_checker_says_of_a_version_that_was_asked_for(min_version, promise):
     checker = Checker(60.0, 0.0)
     checker.begin(b"k", 1, b"v")
     checker.changed(b"k", 5, b"w", 10.0)
-    checker.read("here", b"k", shown(1, b"v"), 11.0, 11.0, 60.0, floor)
+    checker.read("here", b"k", shown(1, b"v"), 11.0, 11.0, 60.0, min_version)
     assert [violation.promise for violation in checker.violations] == promise

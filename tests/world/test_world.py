@@ -32,8 +32,8 @@ def odd_world(seed, **changes):
         "clock_drift": chance.choice([0, 1e-4]),
         "with_disk": chance.choice([True, False]),
         "memory_bytes": chance.choice([3000, 1 << 20]),
-        "floor_groups": chance.choice([1, 256]),
-        "board_bytes": chance.choice([1024, 1 << 20]),
+        "watermark_groups": chance.choice([1, 256]),
+        "change_buffer_bytes": chance.choice([1024, 1 << 20]),
         "push_bytes": chance.choice([0, 4096]),
         "value_bytes": chance.choice([10, 200]),
         "negative_ttl_s": chance.choice([0.0, 0.0, 5.0]),
@@ -64,25 +64,29 @@ def test_every_promise_is_kept(seed):
 
 
 MISTAKES = {
-    "an answer below the floor": (reading, "max(answer.as_of, answer.version) < flight.floor", "0"),
+    "an answer below the minimum version": (
+        reading,
+        "max(answer.as_of, answer.version) < flight.min_version",
+        "0",
+    ),
     "ages are not looked at": (reading, "flight.sent - answer.age", "self._monotonic()"),
     "news are new": (node, "sent - news.age", "now"),
     "news are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
     "gaps are trusted": (node, "        self.covered_from = version\n", ""),
-    "a restart forgets": (node, "self.floors.lift_all(origin_version)", "pass"),
+    "a restart forgets": (node, "self.watermarks.advance_all(origin_version)", "pass"),
     "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
     "what expires is shared": (reading, "(is_absent or has_expired)", "is_absent"),
     "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
     "own writes": (
         node,
-        "self.floors.lift(key, version)\n                else",
+        "self.watermarks.advance(key, version)\n                else",
         "pass\n                else",
     ),
-    "min_version joins an older question": (asking, "flight.floor < floor", "False"),
+    "min_version joins an older question": (asking, "flight.min_version < min_version", "False"),
     "stale_if_error below min_version": (
         asking,
-        "floor = max(ask.floor, self.floors.of_all)",
-        "floor = 0",
+        "min_version = max(ask.min_version, self.watermarks.of_all)",
+        "min_version = 0",
     ),
     "the position is written before the drops": (
         node,
@@ -179,7 +183,7 @@ def test_who_writes_at_an_edge_reads_it_there_and_with_its_version_everywhere():
     version = world.write("edge-0", b"key-1", b"mine")
     assert world.read("edge-0", b"key-1").value == b"mine"
     for place in ("edge-1", "edge-2"):
-        assert world.read(place, b"key-1", floor=version).value == b"mine"
+        assert world.read(place, b"key-1", min_version=version).value == b"mine"
 
 
 @pytest.mark.parametrize("value", [b"mine", None])
@@ -188,7 +192,7 @@ def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
     for place in ("edge-0", "edge-1"):
         world.read(place, b"key-1")
     world.cut("primary", "edge-0", one_way=True)  # requests arrive, answers do not
-    world.cut("primary", "reg-0", one_way=True)  # nor do news, so the tier holds the old value
+    world.cut("primary", "reg-0", one_way=True)  # nor do news, so the region holds the old value
     with pytest.raises(UpstreamUnavailable):
         world.write("edge-0", b"key-1", value)
     world.heal("primary", "edge-0")

@@ -42,9 +42,9 @@ class Way:
         """Ask for keys."""
         self._carry(lambda reply: self._source.fetch(wants, reply), done)
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Ask for news."""
-        self._carry(lambda reply: self._source.poll(after, hold_s, reply), done)
+        self._carry(lambda reply: self._source.poll(after, poll_timeout_s, reply), done)
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the primary."""
@@ -145,7 +145,7 @@ class Demo:
         settings: dict[str, Any] = {
             "bound_s": self.bound_s,
             "cache_ttl_s": self.bound_s,
-            "hold_s": min(1.0, self.bound_s / 4),
+            "poll_timeout_s": min(1.0, self.bound_s / 4),
             "retry_max_s": 0.2,
             "memory_bytes": 1 << 20,
         }

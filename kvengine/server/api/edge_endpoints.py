@@ -73,7 +73,7 @@ def wrote_here(edge: Edge) -> AfterWrite:
     """
 
     async def wrote(request: Request, version: int | None) -> None:
-        edge._inner.tier.wrote(await _names(edge, request), version)
+        edge._inner.node.wrote(await _names(edge, request), version)
 
     return wrote
 

@@ -122,16 +122,16 @@ class LogEndpoint:
         began = time.monotonic()
         after = whole(request.query, "after", None)
         try:
-            hold_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
+            poll_timeout_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
         except ValueError:
             raise InvalidRequest("hold must be a number of seconds, such as 30") from None
         request.take(NEWS)
         await request.drain()
         primary = self._backend.database._inner._primary_for_edges()
-        return Response(200, self._news(primary, after, hold_s, began, request), [BINARY])
+        return Response(200, self._news(primary, after, poll_timeout_s, began, request), [BINARY])
 
     async def _news(
-        self, primary: Any, after: int, hold_s: float, began: float, request: Request
+        self, primary: Any, after: int, poll_timeout_s: float, began: float, request: Request
     ) -> AsyncGenerator[bytes, None]:
         gone = asyncio.ensure_future(until(request, self._backend.stopping))
         try:
@@ -139,7 +139,7 @@ class LogEndpoint:
             while time.monotonic() < began + NEWS_S:
                 # The news are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
-                told = _asked(functools.partial(primary.poll, after, hold_s))
+                told = _asked(functools.partial(primary.poll, after, poll_timeout_s))
                 await asyncio.wait([told, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     told.cancel()

@@ -62,9 +62,9 @@ class Live:
             self.arrivals.told(name, report, moment)
 
     def _catch_up(self) -> None:
-        """Note what changed since the last time; when it was made the board knows."""
-        board = self._backend.database._inner._primary_for_edges().board
-        upto = board.version
+        """Note what changed since the last time; when it was made the change buffer knows."""
+        buffer = self._backend.database._inner._primary_for_edges().change_buffer
+        upto = buffer.version
         if upto == self.arrivals.version:
             return
         to_time_of_day = self._backend.clock.time() - time.monotonic()
@@ -76,7 +76,7 @@ class Live:
                 *self._place(notice.key),
                 "put" if notice.is_put else "delete",
             )
-            for notice, made_at in board.posted(self.arrivals.version)[-CHANGES_KEPT:]
+            for notice, made_at in buffer.entries(self.arrivals.version)[-CHANGES_KEPT:]
             if notice.version <= upto
         ]
         self.arrivals.made(upto, changes)

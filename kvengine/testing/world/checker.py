@@ -100,7 +100,7 @@ class Checker:
 
     def wrote(self, place: str, key: bytes, change: int, now: float) -> None:
         """A write at a place was acknowledged: reads that begin there now must see it."""
-        self._lift(place, key, 2 * self._number_at(self._lives[key], change), now)
+        self._advance(place, key, 2 * self._number_at(self._lives[key], change), now)
 
     # -- what was read
 
@@ -112,9 +112,9 @@ class Checker:
         began: float,
         ended: float,
         ttl: float,
-        floor: int = 0,
+        min_version: int = 0,
     ) -> None:
-        """Judge a read, which asked for values at most `ttl` old and not before version `floor`."""
+        """Judge a read of values at most `ttl` old and not before `min_version`."""
         self.checked += 1
         life = self._lives.get(key)
         if life is None:
@@ -134,13 +134,15 @@ class Checker:
             gone = self._expiry(place, state.expires_at)[1]
             if gone < began - SLACK_S:
                 self._violated("expired is gone", place, key, began, f"for {began - gone:.3f} s")
-        if floor and not last and life[phase // 2 + 1].change <= floor:
-            self._violated("min_version", place, key, began, f"{shown.version} is before {floor}")
+        if min_version and not last and life[phase // 2 + 1].change <= min_version:
+            self._violated(
+                "min_version", place, key, began, f"{shown.version} is before {min_version}"
+            )
         self._count(life, over, began)
         seen, since = self._floor.get((place, key), (0, 0.0))
         if phase < seen and since <= began:
             self._violated("never back", place, key, began, f"phase {phase} after {seen}")
-        self._lift(place, key, phase, ended)
+        self._advance(place, key, phase, ended)
 
     def _judge_age(
         self,
@@ -188,7 +190,7 @@ class Checker:
             self.stale_after_write += recent
             self.behind.add(began - over)
 
-    def _lift(self, place: str, key: bytes, phase: int, now: float) -> None:
+    def _advance(self, place: str, key: bytes, phase: int, now: float) -> None:
         seen, _ = self._floor.get((place, key), (0, 0.0))
         if phase > seen:
             self._floor[place, key] = (phase, now)

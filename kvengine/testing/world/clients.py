@@ -51,7 +51,7 @@ class Clients:
         Args:
             place: the name of an edge, or "primary".
             key: the key.
-            ask: ttl, floor, stale_if_error; see kvengine.edge.reading.Ask.
+            ask: ttl, min_version, stale_if_error; see kvengine.edge.reading.Ask.
 
         Raises:
             UpstreamUnavailable: nothing that is held is new enough.
@@ -78,7 +78,7 @@ class Clients:
             bound = wanted.ttl
             if result.status == "STALE":
                 bound = max(bound, self.settings.bound_s, wanted.stale_if_error)
-            self.checker.read(place, key, result, began, now, bound, wanted.floor)
+            self.checker.read(place, key, result, began, now, bound, wanted.min_version)
             if done is not None:
                 done(result)
 

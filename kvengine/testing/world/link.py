@@ -142,7 +142,7 @@ class Link:
         """Let the upstream do something, once at the least."""
         Question(self, request, done, size).begin()
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Ask for news; the answer may come twice, or not at all."""
-        request: Request = lambda reply: self.target.endpoint.poll(after, hold_s, reply)  # noqa: E731
+        request: Request = lambda reply: self.target.endpoint.poll(after, poll_timeout_s, reply)  # noqa: E731
         Exchange(self, request, done, MESSAGE_BYTES).send()

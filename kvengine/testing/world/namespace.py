@@ -46,7 +46,11 @@ class WorldNamespace:
         return ValueRead(value, None, expiration, shown.version, shown.age, shown.status)
 
     def _read(self, key: str, options: dict[str, Any]) -> Shown:
-        names = {"cache_ttl": "ttl", "min_version": "floor", "stale_if_error": "stale_if_error"}
+        names = {
+            "cache_ttl": "ttl",
+            "min_version": "min_version",
+            "stale_if_error": "stale_if_error",
+        }
         unknown = options.keys() - names.keys()
         if unknown:
             raise InvalidRequest(f"a read in a world has no option {', '.join(sorted(unknown))}")

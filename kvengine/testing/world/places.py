@@ -90,7 +90,7 @@ class PrimaryPlace(Place):
         self.begin()
 
     def begin(self) -> None:
-        """Begin, with an empty board."""
+        """Begin, with an empty change buffer."""
         self.is_up = True
         self.life += 1
         self.endpoint = Primary(
@@ -109,7 +109,7 @@ class PrimaryPlace(Place):
         """Be gone; the store is as it was, who waited for news is forgotten."""
         self.is_up = False
         self.life += 1
-        self.endpoint.board.close()
+        self.endpoint.change_buffer.close()
 
     def pump(self) -> None:
         """Bring what was written to those who listen."""
@@ -175,7 +175,7 @@ class EdgePlace(Place):
             self.is_up = False
             self.life += 1
             self.listening.close()
-            self.endpoint.board.close()
+            self.endpoint.change_buffer.close()
             self.past.add(self.endpoint.counters)
             if self.disk is not None:
                 self._lose_end()

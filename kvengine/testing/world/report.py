@@ -33,7 +33,7 @@ class Report:
     failed_reads: int
     failed_writes: int
     leaves: Counters  # of the edges that were read
-    regions: Counters  # of the tier between them and the primary
+    regions: Counters  # of the edges between them and the primary
     upstream_reads: int  # keys that the primary was asked for
     primary_bytes: int  # that the primary has sent, about
     messages: int

@@ -81,7 +81,9 @@ class Traffic:
         if chance.random() < 0.5:
             ask["stale_if_error"] = chance.choice([10.0, 120.0])
         if chance.random() < 0.5:
-            ask["floor"] = max(0, self._world.primary.store.version - chance.choice([0, 1, 10]))
+            ask["min_version"] = max(
+                0, self._world.primary.store.version - chance.choice([0, 1, 10])
+            )
         return ask
 
     def _write(self, keys: Zipf, places: Zipf, shares: tuple[float, float, float, float]) -> None:
@@ -103,7 +105,7 @@ class Traffic:
 
         def written(result: Any) -> None:
             if not isinstance(result, Exception) and is_new:
-                world.start_read(reader, key, floor=result)
+                world.start_read(reader, key, min_version=result)
 
         world.start_write(place, key, value, written, ttl=ttl)
         if is_new:  # somebody looks for it everywhere, before and after

@@ -29,7 +29,7 @@ from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 from kvengine.testing.world.workload import content_of
 
-SMALL = {"memory_bytes": 1 << 20, "floor_groups": 1 << 8, "board_bytes": 1 << 20}
+SMALL = {"memory_bytes": 1 << 20, "watermark_groups": 1 << 8, "change_buffer_bytes": 1 << 20}
 MEETING_S = 2.0
 
 
@@ -142,7 +142,9 @@ class World(Clients):
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
-        primary_settings = Settings(board_bytes=8 << 20, push_bytes=self.settings.push_bytes)
+        primary_settings = Settings(
+            change_buffer_bytes=8 << 20, push_bytes=self.settings.push_bytes
+        )
         self.primary = PrimaryPlace(
             self,
             PRIMARY,

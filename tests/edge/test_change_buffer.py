@@ -1,11 +1,11 @@
-"""The board gives each listener every change behind its version, once, or says they are gone."""
+"""The change buffer gives each listener every change behind its version, or says they are gone."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.edge import board as boards
-from kvengine.edge.board import Board
+from kvengine.edge import change_buffer as buffers
+from kvengine.edge.change_buffer import ChangeBuffer
 from kvengine.edge.messages import Notice
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 
@@ -16,13 +16,13 @@ def notice(version, size=10, ago=0.0):
 
 def make(time, room=1 << 20, age=0.25):
     clock = WorldClock(time)
-    return Board(room, clock.monotonic, clock.later, lambda: age)
+    return ChangeBuffer(room, clock.monotonic, clock.later, lambda: age)
 
 
 @given(st.data())
 def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
     time = VirtualTime()
-    board = make(time, room=2000)
+    buffer = make(time, room=2000)
     made, version, heard, position = [], 0, [], 0
     for _ in range(data.draw(st.integers(1, 30))):
         if data.draw(st.booleans()):
@@ -32,11 +32,11 @@ def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
             ]
             version += 2 * count + data.draw(st.integers(0, 1))
             made += new
-            board.post(new, version)
+            buffer.append(new, version)
         else:
-            news = board.news(position)
+            news = buffer.news(position)
             if news.gone:
-                assert board.start > position
+                assert buffer.start > position
                 heard = [n for n in made if n.version <= news.upto]
             else:
                 heard += [n._replace(ago=0.0) for n in news.notices]
@@ -45,12 +45,12 @@ def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
 
 
 def test_who_waits_is_told_at_once_when_something_changes(time):
-    board, told = make(time), []
-    board.restart(5)
-    board.poll(5, 2.0, told.append)
+    buffer, told = make(time), []
+    buffer.restart(5)
+    buffer.poll(5, 2.0, told.append)
     time.run_until(1.0)
     assert told == []
-    board.post([notice(6, ago=0.5)], 7)
+    buffer.append([notice(6, ago=0.5)], 7)
     (news,) = told
     assert (news.after, news.upto, news.age, news.waited) == (5, 7, 0.25, 1.0)
     assert [n.version for n in news.notices] == [6]
@@ -60,8 +60,8 @@ def test_who_waits_is_told_at_once_when_something_changes(time):
 
 
 def test_who_waits_is_told_after_a_time_that_nothing_changed(time):
-    board, told = make(time), []
-    board.poll(0, 2.0, told.append)
+    buffer, told = make(time), []
+    buffer.poll(0, 2.0, told.append)
     time.run_until(1.9)
     assert told == []
     time.run_until(2.1)
@@ -70,53 +70,53 @@ def test_who_waits_is_told_after_a_time_that_nothing_changed(time):
 
 
 def test_versions_that_concern_nobody_wake_those_who_wait(time):
-    board, told = make(time), []
-    board.poll(0, 2.0, told.append)
-    board.post([], 3)
+    buffer, told = make(time), []
+    buffer.poll(0, 2.0, told.append)
+    buffer.append([], 3)
     assert (told[0].upto, told[0].notices) == (3, ())
 
 
 def test_a_listener_that_is_ahead_is_answered_at_once_and_not_taken_back(time):
-    board, told = make(time), []
-    board.restart(5)
-    board.poll(9, 2.0, told.append)
+    buffer, told = make(time), []
+    buffer.restart(5)
+    buffer.poll(9, 2.0, told.append)
     assert told[0].upto == 5
     assert told[0].notices == ()
 
 
 def test_a_restart_tells_those_who_wait_that_changes_are_gone(time):
-    board, told = make(time), []
-    board.poll(0, 2.0, told.append)
-    board.restart(9)
+    buffer, told = make(time), []
+    buffer.poll(0, 2.0, told.append)
+    buffer.restart(9)
     assert (told[0].gone, told[0].upto) == (True, 9)
 
 
 def test_many_changes_come_in_parts_of_which_only_the_last_is_up_to_now(time, monkeypatch):
-    monkeypatch.setattr(boards, "NOTICES_AT_ONCE", 3)
-    board = make(time)
-    board.post([notice(n) for n in range(1, 8)], 9)
+    monkeypatch.setattr(buffers, "NOTICES_AT_ONCE", 3)
+    buffer = make(time)
+    buffer.append([notice(n) for n in range(1, 8)], 9)
     parts, position = [], 0
     while position < 9:
-        news = board.news(position)
+        news = buffer.news(position)
         parts.append(([n.version for n in news.notices], news.upto, news.age))
         position = news.upto
     assert parts == [([1, 2, 3], 3, float("inf")), ([4, 5, 6], 6, float("inf")), ([7], 9, 0.25)]
 
 
 def test_nobody_is_told_anything_after_the_end(time):
-    board, told = make(time), []
-    board.poll(0, 2.0, told.append)
-    board.close()
-    board.post([notice(1)], 1)
+    buffer, told = make(time), []
+    buffer.poll(0, 2.0, told.append)
+    buffer.close()
+    buffer.append([notice(1)], 1)
     time.run_until(10.0)
     assert told == []
 
 
 @pytest.mark.parametrize("size", [0, 100, 10_000])
 def test_memory_is_bounded(time, size):
-    board = make(time, room=5000)
+    buffer = make(time, room=5000)
     for version in range(1, 200):
-        board.post([notice(version, size)], version)
-    assert board._bytes <= 5000
-    assert board.news(0).gone
-    assert not board.news(199).gone
+        buffer.append([notice(version, size)], version)
+    assert buffer._bytes <= 5000
+    assert buffer.news(0).gone
+    assert not buffer.news(199).gone

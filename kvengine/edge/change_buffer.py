@@ -1,8 +1,8 @@
-"""The board: recent changes, for the edges that listen to this place.
+"""The change buffer: recent changes, for the edges that listen to this place.
 
 Invariants:
 
-* It holds every change between `start` and `version`, in order; older ones were pushed off when
+* It holds every change between `start` and `version`, in order; older ones were evicted when
   they took more room than they may.
 * Who asks from before `start` is told that changes are gone, never given a part of them.
 * A listener is answered once: when something changes, or when its time is over.
@@ -23,14 +23,14 @@ NOTICES_AT_ONCE = 10_000
 Later = Callable[[float, Callable[[], None]], object]  # calls a function in so many seconds
 
 
-class Posted(NamedTuple):
-    """A change on the board."""
+class BufferedChange(NamedTuple):
+    """A change in the change buffer."""
 
     notice: Notice
     made_at: float  # when it was made, on the clock of this place
 
 
-class Parked(NamedTuple):
+class Waiter(NamedTuple):
     """A listener that waits."""
 
     after: int
@@ -38,14 +38,14 @@ class Parked(NamedTuple):
     since: float
 
 
-class Board:
+class ChangeBuffer:
     """Recent changes, and who waits for the next.
 
     Args:
         room: how many bytes of memory the changes may take.
         monotonic: tells the time, in seconds.
         later: calls a function after some seconds.
-        age: tells how long ago, at most, nothing was newer than what is on the board.
+        age: tells how long ago, at most, nothing was newer than what is in it.
 
     Thread-safety: threads may share it; `done` of a listener is called without a lock.
     """
@@ -57,25 +57,25 @@ class Board:
         self._lock = threading.RLock()  # a finalizer may close it while its thread holds it
         # Changes come in order.  An append is one step, whatever interrupts the thread; to add to a
         # SortedKeyList takes several, and what an exception left between them would stay wrong.
-        self._posted: list[Posted] = []
+        self._entries: list[BufferedChange] = []
         self._bytes = 0
-        self._parked: dict[int, Parked] = {}
+        self._waiters: dict[int, Waiter] = {}
         self._tickets = 0
         self.start = self.version = 0
 
     def restart(self, version: int) -> None:
         """Forget everything: what lies before this version is not known here."""
         with self._lock:
-            self._posted.clear()
+            self._entries.clear()
             self._bytes, self.start, self.version = 0, version, version
         self._wake()
 
-    def post(self, notices: Iterable[Notice], upto: int) -> None:
+    def append(self, notices: Iterable[Notice], upto: int) -> None:
         """Add changes; there is no other one up to this version."""
         now = self._monotonic()
         with self._lock:
             for notice in notices:
-                self._posted.append(Posted(notice, now - notice.ago))
+                self._entries.append(BufferedChange(notice, now - notice.ago))
                 self._bytes += _size(notice)
             if self._bytes > self._room:
                 self._drop(self._room * 3 // 4)
@@ -86,17 +86,17 @@ class Board:
         """Push off the oldest changes: many at once, since what is left moves up."""
         count = 0
         while self._bytes > room:
-            self._bytes -= _size(self._posted[count].notice)
+            self._bytes -= _size(self._entries[count].notice)
             count += 1
-        self.start = self._posted[count - 1].notice.version
-        del self._posted[:count]
+        self.start = self._entries[count - 1].notice.version
+        del self._entries[:count]
 
-    def poll(self, after: int, hold_s: float, done: Done) -> None:
+    def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Give a listener the news behind a version; if there are none, when there are.
 
         Args:
             after: a version.
-            hold_s: after so many seconds it is told that there are none.
+            poll_timeout_s: after so many seconds it is told that there are none.
             done: called with News.
         """
         with self._lock:
@@ -104,9 +104,9 @@ class Board:
             if waits:
                 self._tickets += 1
                 ticket = self._tickets
-                self._parked[ticket] = Parked(after, done, self._monotonic())
+                self._waiters[ticket] = Waiter(after, done, self._monotonic())
         if waits:
-            self._later(hold_s, lambda: self._expire(ticket))
+            self._later(poll_timeout_s, lambda: self._expire(ticket))
         else:
             done(self.news(after))
 
@@ -119,44 +119,44 @@ class Board:
             first = self._first(after)
             found = [
                 notice._replace(ago=now - made_at)
-                for notice, made_at in self._posted[first : first + NOTICES_AT_ONCE]
+                for notice, made_at in self._entries[first : first + NOTICES_AT_ONCE]
             ]
             upto = max(after, self.version) if after <= self.version else self.version
-            if first + len(found) < len(self._posted):
+            if first + len(found) < len(self._entries):
                 upto, age = found[-1].version, float("inf")
         return News(after, upto, age, tuple(found))
 
-    def posted(self, after: int) -> list[Posted]:
+    def entries(self, after: int) -> list[BufferedChange]:
         """Return the changes behind a version that are still here, and when they were made."""
         with self._lock:
-            return self._posted[self._first(after) :]
+            return self._entries[self._first(after) :]
 
     def _first(self, after: int) -> int:
-        return bisect_right(self._posted, after, key=lambda posted: posted.notice.version)
+        return bisect_right(self._entries, after, key=lambda entry: entry.notice.version)
 
     def close(self) -> None:
         """Let nobody wait any more."""
         with self._lock:
-            self._parked.clear()
+            self._waiters.clear()
 
     def _expire(self, ticket: int) -> None:
         with self._lock:
-            parked = self._parked.pop(ticket, None)
-        if parked is not None:
-            self._answer(parked, self.news(parked.after))
+            waiter = self._waiters.pop(ticket, None)
+        if waiter is not None:
+            self._answer(waiter, self.news(waiter.after))
 
-    def _answer(self, parked: Parked, news: News) -> None:
-        parked.done(news._replace(waited=self._monotonic() - parked.since))
+    def _answer(self, waiter: Waiter, news: News) -> None:
+        waiter.done(news._replace(waited=self._monotonic() - waiter.since))
 
     def _wake(self) -> None:
         with self._lock:
-            awake = [t for t, parked in self._parked.items() if parked.after != self.version]
-            woken = [self._parked.pop(ticket) for ticket in awake if ticket in self._parked]
+            awake = [t for t, waiter in self._waiters.items() if waiter.after != self.version]
+            woken = [self._waiters.pop(ticket) for ticket in awake if ticket in self._waiters]
         answers: dict[int, News] = {}  # most listeners ask from the same version
-        for parked in woken:
-            if parked.after not in answers:
-                answers[parked.after] = self.news(parked.after)
-            self._answer(parked, answers[parked.after])
+        for waiter in woken:
+            if waiter.after not in answers:
+                answers[waiter.after] = self.news(waiter.after)
+            self._answer(waiter, answers[waiter.after])
 
 
 def _size(notice: Notice) -> int:
