@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -75,3 +76,13 @@ def pytest_sessionstart() -> None:
         if build.exists() and build.stat().st_mtime < source.stat().st_mtime:
             reason = f"{source} is newer than its build; run: python setup.py build_ext --inplace"
             pytest.exit(reason, returncode=3)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many points were interrupted: tests/interrupt/conftest.py notes it in reports."""
+    found: Counter[str] = Counter()
+    for report in terminalreporter.getreports(""):  # of setup and teardown
+        found.update(dict(report.user_properties).get("interrupted", {}))
+    if found:
+        parts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+        terminalreporter.write_line(f"interrupted at {sum(found.values())} points: {parts}")

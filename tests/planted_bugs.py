@@ -155,8 +155,8 @@ OTHERS = (
     bug("a put into a namespace that is deleted meanwhile stays",
         "namespace/writing.py",
         "            self._stays(name)\n            return version\n"
-        "        raise _contention(key)\n\n    def delete(",
-        "            return version\n        raise _contention(key)\n\n    def delete(",
+        "        raise _contention(key)\n\n    _put = put",
+        "            return version\n        raise _contention(key)\n\n    _put = put",
         "namespace/test_writing.py::"
         "test_a_write_that_is_under_way_leaves_nothing_in_a_deleted_namespace"),
     bug("the catalog does not hear of what other processes change",

@@ -89,7 +89,7 @@ ENGINE = (
         "engine/jobs/job_lease.py", "return BEAT_S if", "return None if",
         "processes/test_job_lease.py::test_a_process_that_is_slow_in_a_job_keeps_it"),
     bug("a failed sync of the interval is not told",
-        "engine/jobs/job_thread.py",
+        "engine/jobs/interval_sync.py",
         "            self.failures.note(error)\n            return None\n",
         "            return None\n",
         "engine/test_interval_sync.py::"
@@ -108,7 +108,7 @@ ENGINE = (
         "position=max(old.position, version),", "position=version,",
         "engine/test_consumer.py::test_a_position_outlives_the_store_and_never_moves_back"),
     bug("of two who come to sleep one misses a write",
-        "engine/log/futex.pxd",
+        "engine/log/futex_word.pxd",
         "word, &seen, seen + 1, 0,", "word, &seen, 0, 0,",
         "engine/test_waking.py::"
         "test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own"),

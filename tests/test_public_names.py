@@ -10,6 +10,8 @@ import pytest
 
 import kvengine
 from kvengine import errors
+from kvengine.engine.access.batch import Batch
+from kvengine.testing import World
 
 ERRORS = {
     "AccessDenied",
@@ -88,6 +90,47 @@ NAMES = ERRORS | {
     "serve_log",
     "verify",
 }
+# What dir() shows of each public class: what is not for users has an underscore.
+ATTRIBUTES = {
+    "Bill": "lines month total",
+    "BulkReport": "ok successful_key_count unsuccessful_keys",
+    "Cache": (
+        "cache_info clear currsize delete expire get getsizeof items keys maxsize memoize "
+        "memory_usage peek pop popitem set setdefault ttl update values"
+    ),
+    "CachedStore": (
+        "cache_info clear delete get get_many items keys pop popitem put setdefault store "
+        "update values"
+    ),
+    "Consumer": "acknowledge batches changes lag name position release remove restart",
+    "ExportReport": "bytes keys last_key version",
+    "Follower": "catch_up caught_up close database differences lag promote store wait",
+    "ImportReport": "bytes expired keys refused resumed_at skipped",
+    "Limits": (
+        "bulk_bytes bulk_pairs cache_ttl_min_s get_bytes get_keys get_types key_bytes "
+        "list_keys metadata_bytes title_chars ttl_min_s value_bytes"
+    ),
+    "LogServer": "close",
+    "PriceTable": (
+        "base from_json gigabyte included_deletes included_gigabytes included_lists "
+        "included_reads included_writes million_deletes million_lists million_reads "
+        "million_writes of"
+    ),
+    "RemoteSource": "pieces tail uuid version",
+    "SalvageReport": "kept lost_ranges",
+    "Stats": (
+        "disk_bytes durability failures index_bytes key_runs keys last_error "
+        "last_error_at live_bytes log_bytes read_only segments space_amplification "
+        "version"
+    ),
+    "Usage": "as_json by_day by_namespace bytes counts gigabyte_months keys month",
+    "VerifyReport": "bytes files ok problems records",
+    "Batch": "commit delete put size_bytes version",
+    "World": (
+        "backup begin crash cut heal later mend namespace now partition place read report "
+        "restore run start_read start_write wait_for write"
+    ),
+}
 STORE_METHODS = {
     "backup",
     "batch",
@@ -134,6 +177,12 @@ def test_the_version_is_that_of_the_changelog() -> None:
     newest = re.search(r"^## (\S+)", (root / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert kvengine.__version__ == project["version"] == newest[1]
+
+
+@pytest.mark.parametrize("name", sorted(ATTRIBUTES))
+def test_dir_shows_what_is_for_users(name: str) -> None:
+    shown = {"Batch": Batch, "World": World}.get(name) or getattr(kvengine, name)
+    assert [one for one in dir(shown) if not one.startswith("_")] == ATTRIBUTES[name].split()
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

@@ -155,7 +155,7 @@ def shell_blocks() -> list[str]:
     )
 
 
-@pytest.mark.parametrize(("number", "ends_with"), [(0, "kvengine demo"), (1, "pytest")])
+@pytest.mark.parametrize(("number", "ends_with"), [(0, "kvengine demo"), (1, "pytest -n auto")])
 def test_each_of_the_first_two_commands_works_alone(number: int, ends_with: str) -> None:
     """A person copies one block into a fresh clone; .ci/run runs both as they stand."""
     block = shell_blocks()[number]

@@ -52,7 +52,7 @@ class Consumer(Generic[C]):
         async with aclosing(self._batches(sync.SIZE, follow, timeout)) as batches:
             async for lease, batch in batches:
                 for change in batch:
-                    if not self._inner.has(lease):
+                    if not self._inner._has(lease):
                         return
                     yield change
 
@@ -73,25 +73,25 @@ class Consumer(Generic[C]):
         lease = await self._wait_for_lease(follow, end)
         if lease is None:
             return
-        tail = await run(inner.tail)
-        with waiting(inner.store) as news_behind:
+        tail = await run(inner._tail)
+        with waiting(inner._store) as news_behind:
             while True:
-                found = await run(inner.stretches, tail, size)
+                found = await run(inner._read, tail, size)
                 while (stretch := await run(next, found, None)) is not None:
-                    if not await run(inner.goes_on, lease):
+                    if not await run(inner._goes_on, lease):
                         return
-                    batch = inner.given(stretch)
+                    batch = inner._shown_of(stretch)
                     if batch:
                         yield lease, batch
                         end = None if timeout is None else time.monotonic() + timeout
                 rest = sync.LOOK_S if end is None else end - time.monotonic()
                 if not follow or rest <= 0:
                     return
-                await run(inner.say_alive)
+                await run(inner._say_alive)
                 await news_behind(tail.seen, min(rest, sync.LOOK_S))
 
     async def _wait_for_lease(self, follow: bool, end: float | None) -> Lease | None:
-        while (lease := await self._runner.run(self._inner.lease)) is None and follow:
+        while (lease := await self._runner.run(self._inner._take_lease)) is None and follow:
             rest = sync.LEASE_LOOK_S if end is None else end - time.monotonic()
             if rest <= 0:
                 return None

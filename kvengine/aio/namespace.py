@@ -48,7 +48,7 @@ class Namespace(NamespaceBase):
         With type "stream" it is a ValueStream.  See kvengine.Namespace.get.
         """
         if cache_ttl is not None:
-            self.limits.check_cache_ttl(cache_ttl)
+            self.limits._check_cache_ttl(cache_ttl)
         if isinstance(key, str):
             value = self._inner.try_get(key, type)
             if value is not WOULD_BLOCK:

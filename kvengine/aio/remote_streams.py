@@ -15,9 +15,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from kvengine.client.connection import ERROR_BYTES_MAX, library
+from kvengine.client.connection import ERROR_BYTES_MAX
 from kvengine.client.database import SILENCE_S, Place
 from kvengine.client.items import Items
+from kvengine.client.libraries import needed
 from kvengine.client.packing import pack
 from kvengine.errors import ProtocolError, RateLimited, UpstreamUnavailable
 
@@ -85,7 +86,7 @@ async def _items(
     connection: Any, path: str, args: list[Any], named: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
     """Yield the items of one connection; None is a heartbeat."""
-    http, items = library(), Items()
+    http, items = needed("httpx"), Items()
     request = {"content": pack([args, named]), "timeout": SILENCE_S}
     try:
         async with (

@@ -60,7 +60,7 @@ async def collected(limits: Limits, value: Any) -> Any:
         if not isinstance(piece, (bytes, bytearray, memoryview)):
             raise InvalidType(f"a stream must give bytes, this one gives {type(piece).__name__}")
         data += piece
-        limits.check_value_size(len(data))
+        limits._check_value_size(len(data))
     return data
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from kvengine.client.bearer import bearer
 from kvengine.client.failures import error_of
+from kvengine.client.libraries import needed
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import (
     AccessDenied,
@@ -47,21 +48,6 @@ IDLE_S = 5.0  # and for how long
 STORE_HEADER = "kv-store"  # in each answer under /v1: which store it is
 VERSION_HEADER = "kv-version"  # in the answer of a call: the newest version after it
 VERSION = re.compile("[0-9]{1,15}")  # versions have 48 bits
-
-
-def library() -> Any:
-    """Return the HTTP library.
-
-    Raises:
-        InvalidRequest: it is not installed.
-    """
-    try:
-        import httpx  # noqa: PLC0415 - only those who connect need it
-    except ImportError as error:
-        raise InvalidRequest(
-            "to connect to a server, kvengine needs httpx: pip install 'kvengine[client]'"
-        ) from error
-    return httpx
 
 
 # The system gives up a connection whose far end does not acknowledge what was sent: a router that
@@ -90,13 +76,14 @@ class Connection:
         verify: True, or an ssl.SSLContext that says whom to trust.
 
     Raises:
-        InvalidRequest: it is not a valid URL, or httpx is not installed.
+        InvalidRequest: it is not a valid URL, or a library is not installed.
 
     Thread-safety: threads may share it.  In a forked child it works, with connections of its own.
     """
 
     def __init__(self, url: str, token: str | None, timeout: float, verify: Any = True) -> None:
-        self._http = library()
+        self._http = needed("httpx")
+        needed("msgspec")  # to call, later: who lacks it hears so now
         try:
             parts = self._http.URL(url)
         except (TypeError, self._http.InvalidURL) as error:
@@ -329,7 +316,7 @@ class Stream:
                 raise OSError("this process was forked from the one that reads this stream")
             try:
                 piece = next(self._pieces, None)
-            except (OSError, library().HTTPError, library().StreamError) as error:
+            except (OSError, needed("httpx").HTTPError, needed("httpx").StreamError) as error:
                 pass_on(error)
                 raise OSError(f"{type(error).__name__}: {error}") from error
             if piece is None:

@@ -169,7 +169,7 @@ class RemoteNamespace(NamespaceMapping):
     ) -> BulkReport:
         found = []
         for number, item in enumerate(items, 1):
-            self.limits.check_bulk_count(number)
+            self.limits._check_bulk_count(number)
             found.append(item)
         report = BulkReport(**self._call(method, found, **named))
         if progress is not None:

@@ -1,30 +1,33 @@
-"""Arguments and results of calls as bytes: JSON, with the raw bytes of values behind it.
-
-    4 bytes, little-endian: the size of the JSON; the JSON; the bytes of all values, in order
-
-In the JSON {"$b": n} stands for the next n bytes, {"$s": n} for text of n bytes, and {"$d": [...]}
-for an object with such names of its own.
+"""Arguments and results of calls as bytes: MessagePack, with three extension types.
 
 Invariants:
 
-* unpack(pack(x)) is x, with lists for tuples and text for decimals; what JSON can't say is refused
-  by pack().
+* unpack(pack(x)) is x, with lists for tuples and text for decimals; other types than those of JSON
+  and bytes are refused by pack().
 * Bytes that are no such message are a ProtocolError.
+* A long message is read in parts: other threads run between two of them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import functools
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kvengine.client.libraries import needed
 from kvengine.errors import InvalidType, ProtocolError, pass_on
 
-SIZE_BYTES = 4
-LONG_TEXT = 1024  # characters; a longer text goes behind the JSON
-BYTES, TEXT, OBJECT = "$b", "$s", "$d"
+if TYPE_CHECKING:
+    from msgspec.msgpack import Ext
+
+PIECE_BYTES = 64 << 10
+ARRAYS = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})  # as they begin
+MAPS = frozenset({*range(0x80, 0x90), 0xDE, 0xDF})
+# What MessagePack has no type for: text with lone surrogates, as UTF-8 that has them; an integer
+# beyond 64 bits, as digits; an object with such names, as a message with a list of pairs.
+TEXT, INTEGER, OBJECT = 1, 2, 3
+SIMPLE: frozenset[type] = frozenset({type(None), bool, float, str, bytes})
 
 
 def pack(value: Any) -> bytes:
@@ -33,104 +36,104 @@ def pack(value: Any) -> bytes:
     Raises:
         InvalidType: something in it can't be sent.
     """
-    blobs: list[Any] = []
+    encode = needed("msgspec.msgpack").encode
     try:
-        text = json.dumps(_packed(value, blobs), separators=(",", ":"))
+        try:
+            return bytes(encode(_plain(value, SIMPLE)))
+        except UnicodeEncodeError:
+            return bytes(encode(_plain(value, SIMPLE - {str})))
     except (ValueError, RecursionError) as error:
         pass_on(error)
         raise InvalidType(f"cannot serialize an argument: {error}") from None
-    head = len(text).to_bytes(SIZE_BYTES, "little") + text.encode("ascii")
-    return b"".join([head, *blobs])
 
 
-def _packed(value: Any, blobs: list[Any]) -> Any:
-    if value is None or isinstance(value, (bool, int, float)):
+def _plain(value: Any, simple: frozenset[type]) -> Any:
+    """Return a value as types that MessagePack has; those in `simple` stay as they are."""
+    if type(value) in simple:
         return value
-    if isinstance(value, str):
-        if len(value) < LONG_TEXT:
-            return value
-        try:
-            blobs.append(value.encode())
-        except UnicodeEncodeError:
-            return value  # a lone surrogate, which only JSON can escape
-        return {TEXT: len(blobs[-1])}
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        blob = value if isinstance(value, bytes) else bytes(value)
-        blobs.append(blob)
-        return {BYTES: len(blob)}
     if isinstance(value, (list, tuple)):
-        return [_packed(item, blobs) for item in value]
+        return [_plain(item, simple) for item in value]
     if isinstance(value, dict):
-        if any(isinstance(name, str) and name.startswith("$") for name in value):
-            return {OBJECT: [[name, _packed(item, blobs)] for name, item in value.items()]}
-        return {name: _packed(item, blobs) for name, item in value.items()}
+        return _object(value, simple)
+    if isinstance(value, int):
+        number = int(value)
+        return number if -(1 << 63) <= number < 1 << 64 else _extension(INTEGER, str(number))
+    if isinstance(value, str):
+        try:
+            return value.encode().decode()
+        except UnicodeEncodeError:
+            return _extension(TEXT, value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return _packed(asdict(value), blobs)
+        return _plain(asdict(value), simple)
     if isinstance(value, Decimal):
         return str(value)
     if hasattr(value, "read"):
-        return _packed(value.read(), blobs)
+        return _plain(value.read(), simple)
     raise InvalidType(f"cannot serialize a value of type {type(value).__name__}")
 
 
-def json_of(data: bytes) -> bytes:
-    """Return the JSON of a message; what is cut short is refused by unpack()."""
-    return data[SIZE_BYTES : SIZE_BYTES + int.from_bytes(data[:SIZE_BYTES], "little")]
+def _object(value: dict[Any, Any], simple: frozenset[type]) -> Any:
+    if str in simple and all(type(name) is str for name in value):
+        return {name: _plain(item, simple) for name, item in value.items()}
+    for name in value:
+        if not isinstance(name, (str, int, float, type(None))):
+            raise InvalidType(f"cannot serialize a name of type {type(name).__name__}")
+    pairs = [(_plain(name, simple), _plain(item, simple)) for name, item in value.items()]
+    msgpack = needed("msgspec.msgpack")
+    if any(isinstance(name, msgpack.Ext) for name, _ in pairs):
+        return msgpack.Ext(OBJECT, msgpack.encode(pairs))
+    return dict(pairs)
 
 
-def _loads(text: bytes) -> Any:
-    return json.loads(text.decode("ascii"))
+def _extension(code: int, text: str) -> Ext:
+    made: Ext = needed("msgspec.msgpack").Ext(code, text.encode("utf-8", "surrogatepass"))
+    return made
 
 
-def unpack(data: bytes, loads: Callable[[bytes], Any] = _loads) -> Any:
+def unpack(data: bytes) -> Any:
     """Return what was packed.
-
-    Args:
-        data: a message.
-        loads: understands the JSON in it, or raises ValueError.
 
     Raises:
         ProtocolError: it is no message, or only a part of one.
     """
-    size = int.from_bytes(data[:SIZE_BYTES], "little")
-    if len(data) < SIZE_BYTES + size:
-        raise ProtocolError("a message", 0, f"{size} bytes", f"{len(data)}")
-    blobs = _Blobs(data, SIZE_BYTES + size)
     try:
-        found = _unpacked(loads(json_of(data)), blobs)
+        return _unpacked(data)
     except (ValueError, TypeError, RecursionError) as error:
         pass_on(error)
-        raise ProtocolError("a message", SIZE_BYTES, "JSON", type(error).__name__) from None
-    if blobs.at != len(data):
-        raise ProtocolError("a message", blobs.at, "its end", "more bytes")
-    return found
+        is_known = isinstance(error, needed("msgspec").DecodeError)
+        found = str(error).partition(" (")[0] if is_known else type(error).__name__
+        raise ProtocolError("a message", 0, "MessagePack", found) from None
 
 
-class _Blobs:
-    """The bytes behind the JSON, taken in order."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data, self.at = data, at
-
-    def take(self, size: int) -> bytes:
-        """Return the next ones."""
-        if isinstance(size, bool) or not 0 <= size <= len(self._data) - self.at:
-            raise ValueError("a value goes beyond the end")
-        self.at += size
-        return self._data[self.at - size : self.at]
+def _unpacked(data: Any) -> Any:
+    if len(data) > PIECE_BYTES:
+        if data[0] in ARRAYS:
+            return [_unpacked(memoryview(item)) for item in _decoder("list").decode(data)]
+        if data[0] in MAPS:
+            items = _decoder("dict").decode(data).items()
+            return {name: _unpacked(memoryview(item)) for name, item in items}
+    return _decoder("all").decode(data)
 
 
-def _unpacked(value: Any, blobs: _Blobs) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(item, blobs) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) == 1:
-        ((name, item),) = value.items()
-        if name == BYTES:
-            return blobs.take(item)
-        if name == TEXT:
-            return blobs.take(item).decode()
-        if name == OBJECT:
-            return {key: _unpacked(one, blobs) for key, one in item}
-    return {name: _unpacked(item, blobs) for name, item in value.items()}
+@functools.cache
+def _decoder(what: str) -> Any:
+    """Return what decodes: all of a message, or an array or a map whose items stay bytes."""
+    needed("msgspec")
+    from msgspec import Raw, msgpack  # noqa: PLC0415 - only those who connect need it
+
+    kind: Any = {"all": Any, "list": list[Raw], "dict": dict[Any, Raw]}[what]
+    return msgpack.Decoder(kind, ext_hook=_extended)
+
+
+def _extended(code: int, data: memoryview) -> Any:
+    if code == TEXT:
+        return str(data, "utf-8", "surrogatepass")
+    if code == INTEGER:
+        return int(str(data, "ascii"))
+    if code == OBJECT:
+        return dict(_unpacked(data))
+    raise ValueError(f"there is no extension type {code}")

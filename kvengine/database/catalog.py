@@ -320,7 +320,7 @@ class Catalog:
         generation = generation_of(fields["generation"] + 1, number)
         self._is_whole = False  # Ctrl-C while it waits for the disk: the change may be there
         with self._store.batch() as batch:
-            batch.makes_room = row.deleting
+            batch._makes_room = row.deleting
             if forget:
                 batch.delete(catalog_key(row.id))
             else:

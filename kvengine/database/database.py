@@ -144,7 +144,7 @@ class Database(DatabaseBase):
             except NamespaceNotFound:
                 if self.store.is_read_only:
                     raise
-                self.limits.check_title(title)
+                self.limits._check_title(title)
                 row = self._catalog.find_or_create(title, self.clock.time())
             found = self._namespace(row)
             if found is not None:
@@ -178,7 +178,7 @@ class Database(DatabaseBase):
 
     def create_namespace(self, title: str) -> NamespaceInfo:
         self.store.check_usable()
-        row = self._catalog.create(self.limits.check_title(title), self.clock.time())
+        row = self._catalog.create(self.limits._check_title(title), self.clock.time())
         return NamespaceInfo(row.id, row.title)
 
     def namespaces(
@@ -203,7 +203,7 @@ class Database(DatabaseBase):
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
         row = self._catalog.find(namespace)
-        self._catalog.rename(row, self.limits.check_title(title))
+        self._catalog.rename(row, self.limits._check_title(title))
         return NamespaceInfo(row.id, title)
 
     def delete(self, namespace: str) -> None:

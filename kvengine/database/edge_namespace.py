@@ -151,14 +151,14 @@ class EdgeNamespace(EdgeWriter):
         if isinstance(keys, str):
             raise InvalidType("keys must be a list of str, not one str")
         if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits.refuse_key(keys)
+            self.limits._refuse_key(keys)
         wanted = list(keys)
-        self.limits.check_get_type(type)
-        self.limits.check_get_count(len(wanted))
+        self.limits._check_get_type(type)
+        self.limits._check_get_count(len(wanted))
         return {key: self.name(key) for key in wanted}
 
     def _decoded_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
-        self.limits.check_get_size(sum(len(shown.value or b"") for shown in found.values()))
+        self.limits._check_get_size(sum(len(shown.value or b"") for shown in found.values()))
         return {key: self.decoded(key, shown.value, type) for key, shown in found.items()}
 
     def _with_metadata(self, key: str, shown: Shown, type: str) -> ValueWithMetadata:
@@ -168,7 +168,7 @@ class EdgeNamespace(EdgeWriter):
         )
 
     def _with_metadata_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
-        self.limits.check_get_size(sum(len(shown.value or b"") for shown in found.values()))
+        self.limits._check_get_size(sum(len(shown.value or b"") for shown in found.values()))
         return {
             key: self._with_metadata(key, shown, type) if shown.version else None
             for key, shown in found.items()
@@ -201,7 +201,7 @@ class EdgeNamespace(EdgeWriter):
         if self._edge.current_store is not None:
             least = self._edge.current_store.version
         if cache_ttl is not None:
-            self.limits.check_cache_ttl(cache_ttl)
+            self.limits._check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
         if min_version != 0 or isinstance(min_version, bool):
             whole = isinstance(min_version, int) and not isinstance(min_version, bool)

@@ -96,7 +96,7 @@ class Limits:
 
     # -- keys
 
-    def refuse_key(self, key: Any) -> NoReturn:
+    def _refuse_key(self, key: Any) -> NoReturn:
         """Say why a key is refused.
 
         Raises:
@@ -117,12 +117,12 @@ class Limits:
 
     # -- sizes
 
-    def check_value_size(self, size: int) -> None:
+    def _check_value_size(self, size: int) -> None:
         """Refuse a value of more bytes than allowed."""
         if size > self.value_bytes:
             raise LimitExceeded(f"Value length of {size} exceeds limit of {self.value_bytes}.", 413)
 
-    def check_metadata_size(self, size: int) -> None:
+    def _check_metadata_size(self, size: int) -> None:
         """Refuse metadata of more bytes, as JSON, than allowed."""
         if size > self.metadata_bytes:
             raise LimitExceeded(
@@ -131,7 +131,7 @@ class Limits:
 
     # -- times
 
-    def expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> float | None:
+    def _expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> float | None:
         """Return when a key ends, in seconds since the epoch; None: never.
 
         A lifetime wins over a moment when both are given.
@@ -176,7 +176,7 @@ class Limits:
             return _whole("expiration_ttl", ttl)
         return ttl
 
-    def check_cache_ttl(self, cache_ttl: Any) -> None:
+    def _check_cache_ttl(self, cache_ttl: Any) -> None:
         """Refuse a life in a cache that is too short."""
         if _whole("cache_ttl", cache_ttl) < self.cache_ttl_min_s or cache_ttl < 0:
             raise InvalidRequest(
@@ -186,7 +186,7 @@ class Limits:
 
     # -- how many
 
-    def check_get_count(self, count: int) -> None:
+    def _check_get_count(self, count: int) -> None:
         """Refuse a get of no keys, or of too many."""
         if self.get_keys is None:
             return
@@ -195,28 +195,28 @@ class Limits:
         if count < 1:
             raise InvalidRequest("You must request a minimum of 1 key")
 
-    def check_get_type(self, kind: Any) -> None:
+    def _check_get_type(self, kind: Any) -> None:
         """Refuse a type that a get of many does not give."""
         if without_alias(kind) not in self.get_types:
             *most, last = (f'"{name}"' for name in sorted(self.get_types))
             names = f"{', '.join(most)} or {last}" if most else last
             raise InvalidRequest(f'"{kind}" is not a valid type. Use {names}')
 
-    def check_get_size(self, size: int) -> None:
+    def _check_get_size(self, size: int) -> None:
         """Refuse a get of many whose values are too large together."""
         if self.get_bytes is not None and size > self.get_bytes:
             raise LimitExceeded(
                 f"Total size of request exceeds the limit of {_megabytes(self.get_bytes)}", 413
             )
 
-    def check_bulk_count(self, count: int) -> None:
+    def _check_bulk_count(self, count: int) -> None:
         """Refuse a bulk call of more pairs or keys than allowed."""
         if count > self.bulk_pairs:
             raise LimitExceeded(
                 f"A bulk call has at most {self.bulk_pairs} pairs or keys; send several calls.", 413
             )
 
-    def check_bulk_size(self, size: int) -> None:
+    def _check_bulk_size(self, size: int) -> None:
         """Refuse a bulk call of more bytes than allowed: keys, values and metadata together."""
         if size > self.bulk_bytes:
             raise LimitExceeded(
@@ -225,7 +225,7 @@ class Limits:
                 413,
             )
 
-    def check_list_limit(self, limit: Any) -> int:
+    def _check_list_limit(self, limit: Any) -> int:
         """Return how many keys a page may have."""
         if _whole("key_count_limit", limit) < 1:
             raise InvalidRequest(
@@ -238,7 +238,7 @@ class Limits:
             )
         return int(limit)
 
-    def check_title(self, title: Any) -> str:
+    def _check_title(self, title: Any) -> str:
         """Return the title of a namespace.
 
         Raises:

@@ -54,7 +54,9 @@ def list_page(
     delimiter: str | None,
 ) -> ListResult:
     """Return one page of a list; Namespace.list has the arguments."""
-    size = namespace.limits.list_keys if limit is None else namespace.limits.check_list_limit(limit)
+    size = (
+        namespace.limits.list_keys if limit is None else namespace.limits._check_list_limit(limit)
+    )
     query = ListQuery(
         namespace.number,
         text_bytes("prefix", prefix),

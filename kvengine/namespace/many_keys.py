@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 from kvengine.errors import InvalidType
@@ -160,14 +161,14 @@ class NamespaceMethods(KeyMethods):
         text_bytes("start_after", start_after)
         self.check_usable()
 
-        def pages() -> Iterator[KeyInfo]:
+        def pages() -> Iterator[list[KeyInfo]]:
             page = self.list(prefix, reverse=reverse, start_after=start_after)
-            yield from page.keys
+            yield page.keys
             while not page.list_complete:
                 page = self.list(prefix, cursor=page.cursor, reverse=reverse)
-                yield from page.keys
+                yield page.keys
 
-        return pages()
+        return chain.from_iterable(pages())
 
     def count(self, prefix: str = "") -> int:
         """Return how many live keys begin with a prefix; with a prefix, this is a scan."""

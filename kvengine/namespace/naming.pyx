@@ -30,15 +30,15 @@ cdef class Naming:
         cdef Py_ssize_t size
         cdef const char *text
         if not isinstance(key, str):
-            self.limits.refuse_key(key)
+            self.limits._refuse_key(key)
         try:
             text = PyUnicode_AsUTF8AndSize(key, &size)
         except UnicodeEncodeError:
-            self.limits.refuse_key(key)
+            self.limits._refuse_key(key)
         if not 1 <= size <= self.key_bytes or text[0] == c"." and (
             size == 1 or size == 2 and text[1] == c"."
         ):
-            self.limits.refuse_key(key)
+            self.limits._refuse_key(key)
         memcpy(name, self.start, PREFIX_BYTES)
         memcpy(name + PREFIX_BYTES, text, size)
         return PREFIX_BYTES + size

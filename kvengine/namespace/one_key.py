@@ -214,7 +214,7 @@ class KeyMethods(Backend):
     def _check_one(self, key: Any) -> None:
         """Refuse what get() takes for several keys."""
         if not isinstance(key, str):
-            self.limits.refuse_key(key)
+            self.limits._refuse_key(key)
 
     # -- filling
 

@@ -6,6 +6,7 @@ Invariants:
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.math cimport ceil
 from libc.stdint cimport int64_t
@@ -17,7 +18,6 @@ from kvengine.namespace.results import Key, KeyInfo
 from kvengine.namespace.values import decode_metadata, parse_json
 
 cdef object new_tuple = tuple.__new__
-cdef object new_str = str.__new__
 cdef object parse = parse_json
 
 
@@ -52,7 +52,8 @@ def key_infos(heads: list, skip: int) -> list:
 
 def key_of(info: KeyInfo) -> Key:
     """Return a Key, faster than Key(info)."""
-    key = new_str(Key, (<tuple>info)[0])
+    cdef tuple name = ((<tuple>info)[0],)
+    key = (<PyTypeObject *>str).tp_new(Key, <PyObject *>name, NULL)  # str.__new__(Key, name)
     key._info = info
     return key
 

@@ -149,7 +149,7 @@ cdef class NamespaceReader(Naming):
         cdef const Header *header
         cdef Kind kind
         if cache_ttl is not None:
-            self.limits.check_cache_ttl(cache_ttl)
+            self.limits._check_cache_ttl(cache_ttl)
         if not isinstance(key, str):
             return self.get_many(key, type)
         kind = kind_of(type)
@@ -221,7 +221,7 @@ cdef class NamespaceReader(Naming):
         cdef const Header *header
         cdef Kind kind
         if cache_ttl is not None:
-            self.limits.check_cache_ttl(cache_ttl)
+            self.limits._check_cache_ttl(cache_ttl)
         if not isinstance(key, str):
             return self.read_each(self.checked_keys(key, type), kind_of(type), True)
         kind = kind_of(type)
@@ -277,7 +277,7 @@ cdef class NamespaceReader(Naming):
         Per key, this is much faster than get().  See get() for arguments and errors.
         """
         if cache_ttl is not None:
-            self.limits.check_cache_ttl(cache_ttl)
+            self.limits._check_cache_ttl(cache_ttl)
         cdef list wanted = self.checked_keys(keys, type)
         cdef Kind kind = kind_of(type)
         cdef list values
@@ -301,7 +301,7 @@ cdef class NamespaceReader(Naming):
                 continue
             size += header.value_size
             if size > most:
-                self.limits.check_get_size(size)
+                self.limits._check_get_size(size)
             if with_metadata:
                 result = self.described(key, header, address, stored)
                 if kind == JSON:
@@ -315,10 +315,10 @@ cdef class NamespaceReader(Naming):
 
     cdef list checked_keys(self, object keys, object type):
         if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits.refuse_key(keys)
+            self.limits._refuse_key(keys)
         cdef list wanted = list(keys)
-        self.limits.check_get_type(type)
-        self.limits.check_get_count(len(wanted))
+        self.limits._check_get_type(type)
+        self.limits._check_get_count(len(wanted))
         self.check_usable()
         return wanted
 

@@ -45,7 +45,7 @@ def encode_metadata(limits: Limits, metadata: Any) -> bytes:
     if metadata is None:
         return b""
     data = to_json("metadata", metadata)
-    limits.check_metadata_size(len(data))
+    limits._check_metadata_size(len(data))
     return data
 
 
@@ -94,7 +94,7 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
         data = _read_all(limits, value, size)
     else:
         data = _buffer(value)
-    limits.check_value_size(len(data))
+    limits._check_value_size(len(data))
     if size is not None and len(data) != size:
         raise InvalidRequest(f"the value should have {size} bytes, and has {len(data)}")
     return data
@@ -132,7 +132,7 @@ def _read_all(limits: Limits, stream: Any, size: int | None) -> bytearray:
         if not len(piece):
             break
         data += piece
-        limits.check_value_size(len(data))
+        limits._check_value_size(len(data))
         if size is not None and len(data) > size:
             break
     if size is not None and len(data) != size:

@@ -57,7 +57,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
 
     def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
         now = self.store.options.clock.time()
-        ends: float | None = self.limits.expires_at(now, expiration, expiration_ttl)
+        ends: float | None = self.limits._expires_at(now, expiration, expiration_ttl)
         return ends
 
     # -- changes

@@ -306,7 +306,7 @@ class Follower:
             replica.note_position(self._store, self.position)
         if self._ready and self._consumer is not None:
             with contextlib.suppress(StoreClosed, ConsumerLocked):  # another process has the name
-                self._consumer.reached(self.position)
+                self._consumer._note_read(self.position)
                 self._consumer.acknowledge(self.position)
 
     # -- proof

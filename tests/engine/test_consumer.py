@@ -170,7 +170,7 @@ def test_one_that_waits_with_everything_comes_forward(store):
     list(consumer.changes())
     consumer.acknowledge(1)
     store.options.clock.advance(store.options.retention_s - 1)
-    assert list(consumer.changes(follow=True, timeout=0.001)) == []
+    assert list(consumer.changes(follow=True, timeout=0.1)) == []
     assert store.consumers()[0].seen_at == store.options.clock.time()
 
 

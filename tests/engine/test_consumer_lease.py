@@ -295,7 +295,7 @@ def test_who_lost_the_lease_does_not_move_the_position(store, other):
     assert there.position == 1
     there.restart()
     assert len(list(there.changes())) == 5
-    for call in (lambda: here.acknowledge(3), lambda: next(given), lambda: here.reached(5)):
+    for call in (lambda: here.acknowledge(3), lambda: next(given), lambda: here._note_read(5)):
         with pytest.raises(ConsumerLocked, match=f"process {os.getpid()}"):
             call()
     assert there.position == 0

@@ -64,7 +64,7 @@ def test_other_changes_with_the_versions_that_were_acknowledged_are_not_passed_o
         assert store.version == 3
     with Store(path) as store:
         consumer = store.consumer("one")
-        for read in (consumer.changes, consumer.batches, consumer.tail):
+        for read in (consumer.changes, consumer.batches, consumer._tail):
             with pytest.raises(LogCompacted, match=r"does not have version 2: .* from version 1"):
                 list(read())
         with pytest.raises(InvalidRequest):

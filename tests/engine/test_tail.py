@@ -324,7 +324,7 @@ def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
     assert [change.version for change in store.tail()] == [1, 2]
     assert [change.value for change in store.history(b"key")] == [b"value", b"lost, perhaps"]
     assert [change.version for change in place.news()] == [2]
-    assert store.consumer("one").tail().seen == 0
+    assert store.consumer("one")._tail().seen == 0
     store.close()
 
 

@@ -1,10 +1,10 @@
-"""Says at the end of a run how many points were interrupted."""
+"""Stores to interrupt, and how many points were."""
 
 import os
 import shutil
 import tempfile
 import threading
-from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder() -> object:
+def folder() -> Iterator[Path]:
     """A folder for thousands of small stores: in memory, where the system has that."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     points.EARLIER.clear()
@@ -31,8 +31,9 @@ def folder() -> object:
     shutil.rmtree(path)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    found: Counter[str] = points.TRIED
-    if found:
-        parts = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
-        terminalreporter.write_line(f"interrupted at {sum(found.values())} points: {parts}")
+@pytest.fixture(autouse=True)
+def counted(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Add to the report of each test how many points it interrupted; see tests/conftest.py."""
+    points.TRIED.clear()
+    yield
+    record_property("interrupted", dict(points.TRIED))

@@ -119,8 +119,8 @@ def test_what_is_no_number_is_refused(db, ttl):
 
 def test_the_rules_of_workers_kv_stay_as_they_are():
     with pytest.raises(InvalidType, match="specify an integer, not float"):
-        STRICT.expires_at(START, None, 60.5)
+        STRICT._expires_at(START, None, 60.5)
     with pytest.raises(InvalidRequest, match="must be at least 60"):
-        STRICT.expires_at(START, None, 59)
-    assert STRICT.expires_at(START, None, 60) == 1061
-    assert RELAXED.expires_at(1000.0, None, 60) == 1060
+        STRICT._expires_at(START, None, 59)
+    assert STRICT._expires_at(START, None, 60) == 1061
+    assert RELAXED._expires_at(1000.0, None, 60) == 1060

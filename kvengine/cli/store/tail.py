@@ -57,7 +57,7 @@ def _batches(
     store: Store, after: int, named: Consumer[Change] | None, follow: bool
 ) -> Iterable[list[Change]]:
     if named is not None:
-        if not follow and named.lease() is None:
+        if not follow and named._take_lease() is None:
             raise locked(store, named.name)
         yield from named.batches(BATCH, follow=follow)
         return

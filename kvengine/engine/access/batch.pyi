@@ -11,7 +11,7 @@ from kvengine.options import VALUE_BYTES_MAX as VALUE_BYTES_MAX
 @disjoint_base
 class Batch:
     version: int | None
-    makes_room: bool
+    _makes_room: bool
 
     def __new__(cls, store: Changer, durability: str | None = None) -> Self: ...
     def put(

@@ -51,7 +51,7 @@ cdef class Batch:
     cdef uint64_t size
     cdef readonly object version  # of the last change, once committed
     # It leads to deletes, so on a full disk it may use what is kept back for those.
-    cdef public bint makes_room
+    cdef public bint _makes_room
 
     def __cinit__(self, store: Changer, durability: object = None) -> None:
         self.store, self.durability = store, durability
@@ -151,7 +151,7 @@ cdef class Batch:
             VersionConflict: a key has another version; nothing was written.
         """
         cdef Batch taken = Batch(self.store)  # what is added meanwhile is for the next commit
-        taken.makes_room = self.makes_room
+        taken._makes_room = self._makes_room
         taken.changes, taken.owned, taken.count = self.changes, self.owned, self.count
         self._forget()
         cdef int64_t wanted = -1 if if_version is None else checked_version(if_version)
@@ -159,7 +159,7 @@ cdef class Batch:
         return self.version
 
     cdef uint64_t _write(self, int64_t if_version, object durability) except? 0:
-        return self.store.commit(self.changes, self.count, if_version, durability, self.makes_room)
+        return self.store.commit(self.changes, self.count, if_version, durability, self._makes_room)
 
     def __enter__(self) -> Batch:
         return self

@@ -92,11 +92,6 @@ class Consumer(Generic[C]):
         return self._name
 
     @property
-    def store(self) -> StoreParts:
-        """The store whose log it follows."""
-        return self._store
-
-    @property
     def position(self) -> int:
         """Changes up to this version are acknowledged."""
         return self._load().position
@@ -123,7 +118,7 @@ class Consumer(Generic[C]):
         """
         for lease, stretch in self._stretches(SIZE, follow, timeout):
             for change in stretch.changes:
-                if not self.has(lease):
+                if not self._has(lease):
                     return
                 shown = self._show(change)
                 self._give(change.version)
@@ -143,17 +138,17 @@ class Consumer(Generic[C]):
 
     def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
         for _, stretch in self._stretches(size, follow, timeout):
-            shown = self.given(stretch)
+            shown = self._shown_of(stretch)
             if shown:
                 yield shown
 
-    def given(self, stretch: Stretch) -> list[C]:
+    def _shown_of(self, stretch: Stretch) -> list[C]:
         """Return what is shown of a stretch, which may be acknowledged now."""
         shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
         self._give(stretch.upto)
         return shown
 
-    def reached(self, version: int) -> None:
+    def _note_read(self, version: int) -> None:
         """Say that changes up to a version were read in another way; they may be acknowledged.
 
         Raises:
@@ -256,22 +251,22 @@ class Consumer(Generic[C]):
         lease = self._wait_for_lease(follow, deadline)
         if lease is None:
             return
-        tail = self.tail()
-        while self.goes_on(lease):
-            for stretch in self.stretches(tail, size):
+        tail = self._tail()
+        while self._goes_on(lease):
+            for stretch in self._read(tail, size):
                 if timeout is not None and stretch.changes:
                     deadline = time.monotonic() + timeout
                 yield lease, stretch
-                if not self.goes_on(lease):
+                if not self._goes_on(lease):
                     return
             rest = LOOK_S if deadline is None else deadline - time.monotonic()
             if not follow or rest <= 0:
                 return
-            self.say_alive()
+            self._say_alive()
             self._store.waiting.wait(self._store, tail.seen, min(rest, LOOK_S))
 
     def _wait_for_lease(self, follow: bool, deadline: float | None) -> Lease | None:
-        while (lease := self.lease()) is None and follow:
+        while (lease := self._take_lease()) is None and follow:
             rest = LEASE_LOOK_S if deadline is None else deadline - time.monotonic()
             if rest <= 0:
                 return None
@@ -279,10 +274,10 @@ class Consumer(Generic[C]):
         return lease
 
     def _must_have_lease(self) -> None:
-        if self.lease() is None:
+        if self._take_lease() is None:
             raise leases.locked(self._store, self._name)
 
-    def lease(self) -> Lease | None:
+    def _take_lease(self) -> Lease | None:
         """Return the lease, taking it if need be; None if another process has it."""
         self._store.check_usable()
         with self._lock.held():
@@ -295,23 +290,23 @@ class Consumer(Generic[C]):
                     self._lease = lease
             return lease
 
-    def has(self, lease: Lease) -> bool:
+    def _has(self, lease: Lease) -> bool:
         """False if a lease was let go of: then the iterators that began under it end."""
         return self._lease is lease and not lease.is_over
 
-    def goes_on(self, lease: Lease) -> bool:
-        """The same as has(), and see whether it was lost.
+    def _goes_on(self, lease: Lease) -> bool:
+        """The same as _has(), and see whether it was lost.
 
         Raises:
             ConsumerLocked: it was: its file is gone.
         """
-        if not self.has(lease):
+        if not self._has(lease):
             return False
         if not lease.is_held:
             raise leases.locked(self._store, self._name)
         return True
 
-    def tail(self) -> Tail:
+    def _tail(self) -> Tail:
         """Return the place in the log behind what was acknowledged; the async form uses it."""
         start = self._load()
         self._lost = self._store.lost_after
@@ -321,13 +316,13 @@ class Consumer(Generic[C]):
             raise LogCompacted(start.position, self._store.version)
         return Tail(self._store, start.position, self._keys, start.forgotten)
 
-    def stretches(self, tail: Tail, size: int) -> Iterator[Stretch]:
+    def _read(self, tail: Tail, size: int) -> Iterator[Stretch]:
         """Return an iterator over what is new in a tail; the async form uses it."""
         for stretch in tail.stretches(size, BATCH_BYTES):
             self._base = tail.base
             yield stretch
 
-    def say_alive(self) -> None:
+    def _say_alive(self) -> None:
         """One that waits for news with nothing to acknowledge comes forward, too."""
         found, now = self._load(), self._store.options.clock.time()
         late = now - found.seen_at > self._store.options.retention_s / 8

@@ -77,7 +77,7 @@ class Bulk:
         pair = pair_of(item)
         name = namespace.name(pair.key)
         now = namespace.store.options.clock.time()
-        expires_at = limits.expires_at(now, pair.expiration, pair.expiration_ttl)
+        expires_at = limits._expires_at(now, pair.expiration, pair.expiration_ttl)
         metadata = encode_metadata(limits, pair.metadata)
         data = encode_pair_value(limits, pair)
         value_size = data.nbytes if isinstance(data, memoryview) else len(data)
@@ -239,14 +239,14 @@ def _run(
     """Check every item, then write those that are acceptable."""
     refused: list[Failure] = []
     for index, item in enumerate(items):
-        namespace.limits.check_bulk_count(index + 1)
+        namespace.limits._check_bulk_count(index + 1)
         try:
             add(item)
         except InvalidRequest as error:
             if atomic:
                 raise located(error, f"index {index}", key_of(item)) from None
             refused.append(_failure(key_of(item), error))
-        namespace.limits.check_bulk_size(bulk.size)
+        namespace.limits._check_bulk_size(bulk.size)
     report = bulk.commit(progress)
     return BulkReport(report.successful_key_count, refused + report.unsuccessful_keys)
 

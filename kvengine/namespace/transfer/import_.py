@@ -197,7 +197,7 @@ class Import:
         if type(end) is int and end <= now:
             self._expired += 1
             return
-        expires_at = limits.expires_at(now, pair.expiration, pair.expiration_ttl)
+        expires_at = limits._expires_at(now, pair.expiration, pair.expiration_ttl)
         try:
             self._batch.put(name, value, metadata=metadata, expires_at=expires_at)
         except InvalidRequest as error:  # the pair is right, so it is the size of the batch

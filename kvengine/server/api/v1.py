@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from kvengine.client import packing
 from kvengine.client.connection import STORE_HEADER
 from kvengine.client.failures import encode_error, status_of
 from kvengine.client.packing import pack, unpack
@@ -32,7 +31,8 @@ from kvengine.server.auth.access import Refused
 from kvengine.server.auth.tokens import Token
 from kvengine.server.backend import Backend
 from kvengine.server.http.admission import WATCHES
-from kvengine.server.http.json_body import loads, understood
+from kvengine.server.http.body_shape import measure_message
+from kvengine.server.http.json_body import understood
 from kvengine.server.http.messages import Request, Response, decoded
 from kvengine.server.http.streaming import Write, written
 from kvengine.server.monitoring.live import Live
@@ -137,9 +137,7 @@ class V1Endpoint:
         most = max(self._backend.limits.bulk_bytes, self._backend.limits.value_bytes)
         body = await request.body(most + FRAMING_BYTES, "a request of {size} bytes is too large")
         try:
-            args, named = await understood(
-                request, packing.json_of(body), lambda: unpack(body, loads), body
-            )
+            args, named = await understood(request, body, unpack, measure_message)
         except (ProtocolError, TypeError, ValueError) as error:
             text = f"the body must be [arguments, named arguments]: {error}"
             raise InvalidRequest(text) from None

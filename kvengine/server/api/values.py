@@ -54,7 +54,7 @@ async def find(
         UpstreamUnavailable: an edge can't find out.
     """
     if cache_ttl is not None:
-        namespace.limits.check_cache_ttl(cache_ttl)
+        namespace.limits._check_cache_ttl(cache_ttl)
     if isinstance(namespace, EdgeNamespace):
         return await _copy(namespace, key, cache_ttl)
     entry: Any = namespace._inner.try_read(key)

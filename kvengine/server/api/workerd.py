@@ -129,12 +129,12 @@ class WorkerdEndpoint:
         times: dict[str, Any] = {
             name: number(query, name) for name in ("expiration", "expiration_ttl")
         }
-        limits.expires_at(self._backend.clock.time(), **times)
+        limits._expires_at(self._backend.clock.time(), **times)
         metadata = metadata_of(request.header(b"cf-kv-metadata"), limits)
         value = Incoming(limits.value_bytes, request.take, request.content_length)
         async for chunk in request.chunks():
             value.add(chunk)
-        limits.check_value_size(value.size)
+        limits._check_value_size(value.size)
         namespace = await self._own(namespace_id)
         if not self._backend.key_writes.take(namespace_id, key):
             raise Refused(429, "Too Many Requests", 1)
@@ -145,7 +145,7 @@ class WorkerdEndpoint:
         query, limits = request.query, self._backend.limits
         limit, prefix = number(query, "key_count_limit"), query.get("prefix", "")
         if limit is not None:
-            limits.check_list_limit(limit)
+            limits._check_list_limit(limit)
         check_length(prefix, limits)
         namespace = await self._own(namespace_id)
         page = await namespace.list(prefix or None, limit, query.get("cursor") or None)
@@ -208,7 +208,7 @@ def metadata_of(header: bytes | None, limits: Limits) -> Any:
     """
     if not header:
         return None
-    limits.check_metadata_size(len(header))
+    limits._check_metadata_size(len(header))
     try:
         return json.loads(header.decode())
     except (ValueError, RecursionError):

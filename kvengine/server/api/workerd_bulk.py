@@ -34,13 +34,13 @@ async def values_of(
     keys, kind = asked["keys"], asked.get("type", "text")
     if kind not in ("text", "json"):
         raise InvalidRequest(f'"{str(kind)[:40]}" is not a valid type. Use "json" or "text"')
-    limits.check_get_count(len(keys))
+    limits._check_get_count(len(keys))
     for key in keys:
         if not isinstance(key, str):
             raise InvalidRequest("Key names must be strings")
         check_key(key, limits)
     if asked.get("cacheTtl") is not None:
-        limits.check_cache_ttl(number({"": str(asked["cacheTtl"])}, ""))
+        limits._check_cache_ttl(number({"": str(asked["cacheTtl"])}, ""))
     wanted = list(dict.fromkeys(keys))
     if not asked.get("withMetadata"):
         found: dict[str, Any] = await namespace.get(wanted, kind)

@@ -1,12 +1,12 @@
-"""Bodies that are JSON: bounded before they are understood, and understood beside the event loop.
+"""Bodies of many values: bounded before they are understood, and understood beside the event loop.
 
 Invariants:
 
-* How many values a text has, and how deep, is known before one of them is made; what they will
+* How many values a body has, and how deep, is known before one of them is made; what they will
   take is counted as memory of the token.
-* A text above SMALL_BYTES is understood on a thread, and a large one in pieces: the interpreter
+* A body above SMALL_BYTES is understood on a thread, and a large one in pieces: the interpreter
   is free between two of them, so others are answered.
-* What is returned is what json.loads() returns of the whole.
+* What is returned of JSON is what json.loads() returns of the whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 from kvengine.errors import LimitExceeded
 from kvengine.server.http.admission import MEMORY
-from kvengine.server.http.json_shape import colon, cuts, measure
+from kvengine.server.http.body_shape import colon, cuts, measure_json
 from kvengine.server.http.messages import Request
 
 T = TypeVar("T")
+Measure = Callable[[bytes], tuple[int, int]]
 SMALL_BYTES = 16 << 10  # understood at once
 PIECE_BYTES = 32 << 10
 VALUES_MAX = 500_000
@@ -48,44 +49,46 @@ async def json_of(request: Request, most: int, refusal: str) -> Any:
     """
     data = await request.body(most, refusal)
     try:
-        return await understood(request, data, lambda: loads(data), data)
+        return await understood(request, data, loads, measure_json)
     except (ValueError, RecursionError):
         return None
 
 
-async def understood(request: Request, text: bytes, call: Callable[[], T], body: bytes) -> T:
+async def understood(
+    request: Request, body: bytes, call: Callable[[bytes], T], measure: Measure
+) -> T:
     """Return what `call` makes of a body.
 
     Args:
         request: whose body it is.
-        text: the JSON in it.
-        call: what understands it.
         body: all of it.
+        call: understands it.
+        measure: returns how many values it has, and how deep they are nested.
 
     Raises:
-        LimitExceeded: it has too many values.
+        LimitExceeded: it has too many values, or they are nested too deep.
         Refused: bodies take up too much already.
     """
     if len(body) <= SMALL_BYTES:
-        check_shape(text)
-        return call()
+        check_shape(body, measure)
+        return call(body)
     loop = asyncio.get_running_loop()
     async with request.turn():  # so that a token's many bodies leave a thread for others
-        values = await loop.run_in_executor(EXECUTOR, check_shape, text)
+        values = await loop.run_in_executor(EXECUTOR, check_shape, body, measure)
         request.take(MEMORY, values * BYTES_OF_A_VALUE)
-        return await loop.run_in_executor(EXECUTOR, call)
+        return await loop.run_in_executor(EXECUTOR, call, body)
 
 
-def check_shape(text: bytes) -> int:
-    """Return how many values a text has.
+def check_shape(body: bytes, measure: Measure) -> int:
+    """Return how many values a body has.
 
     Raises:
         LimitExceeded: too many, or too deep.
     """
-    values, depth = measure(text)
+    values, depth = measure(body)
     if values > VALUES_MAX or depth > DEPTH_MAX:
         raise LimitExceeded(
-            f"JSON can have at most {VALUES_MAX} values and {DEPTH_MAX} levels of nesting", 413
+            f"a body can have at most {VALUES_MAX} values and {DEPTH_MAX} levels of nesting", 413
         )
     return values
 

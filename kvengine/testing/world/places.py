@@ -158,7 +158,7 @@ class EdgePlace(Place):
             later=later,
             disk=self.disk,
             seed=self.world.seed,
-            changed=lambda key: self.world.heard(key) if key is not None else None,
+            changed=lambda key: self.world._heard(key) if key is not None else None,
         )
         self.listening = Listening(
             self.endpoint,

@@ -193,7 +193,7 @@ class World(Clients):
         """Call a function in so many seconds; it must not wait: use start_read(), start_write()."""
         self.time.later(delay_s, call)
 
-    def heard(self, key: bytes) -> None:
+    def _heard(self, key: bytes) -> None:
         """An edge has heard that a key changed."""
         since = self.checker.changed_at(key)
         if since is not None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from kvengine.errors import InvalidRequest
-from kvengine.server.http.json_shape import measure
+from kvengine.server.http.body_shape import measure_json
 
 READ_BYTES = 1 << 16
 VALUES_MAX, DEPTH_MAX = 10_000, 600  # of an item; metadata of 1024 bytes has fewer
@@ -119,7 +119,7 @@ class _Text:
         """Refuse an item that is made of too much, as far as it was read."""
         item = self._text[self._at :].encode("utf-8", "surrogatepass")
         if item[:1] in (b"[", b"{"):
-            values, depth = measure(item, only_first=True)
+            values, depth = measure_json(item, only_first=True)
             if values > VALUES_MAX or depth > DEPTH_MAX:
                 raise self.wrong(f"an item of at most {VALUES_MAX} values")
 

@@ -63,13 +63,13 @@ async def put(call: Call) -> Response:
     names = ("expiration", "expiration_ttl", "if_version")
     options: dict[str, Any] = {name: whole(query, name) for name in names}
     now = call.backend.database.clock.time()
-    limits.expires_at(now, options["expiration"], options["expiration_ttl"])
+    limits._expires_at(now, options["expiration"], options["expiration_ttl"])
     declared = request.content_length or 0
     if declared > limits.value_bytes and not is_form(request):
-        limits.check_value_size(declared)  # a client that asks whether to send it is told not to
+        limits._check_value_size(declared)  # a client that asks whether to send it is told not to
     form = await body_of(request, limits.value_bytes)
-    limits.check_value_size(form.value.size)
-    limits.check_metadata_size(
+    limits._check_value_size(form.value.size)
+    limits._check_metadata_size(
         form.metadata_size if form.metadata_size > METADATA_BYTES_READ else 0
     )
     found: Any = None

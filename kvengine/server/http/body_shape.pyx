@@ -1,10 +1,11 @@
-"""The shape of JSON: how much there is in a text, and where it can be cut, without reading it.
+"""The shape of a body: how much there is in JSON or in a message of client/packing.py, and where
+JSON can be cut, without building it.
 
 Invariants:
 
 * Nothing is built: a text of any size takes its own bytes and no more.
-* What is counted is at least what json.loads() would build of it; whether it is JSON at all,
-  json.loads() says.
+* What is counted is at least what json.loads() or unpack() would build; whether it is JSON, or a
+  message, these say.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -18,9 +19,11 @@ cdef enum:
     CLOSE_LIST = 93
     OPEN_OBJECT = 123
     CLOSE_OBJECT = 125
+    PAIRS = 3  # OBJECT in client/packing.py: an extension type that has a message in it
+    LEVELS = 256  # of arrays in each other that are looked at
 
 
-def measure(bytes data not None, bint only_first=False) -> tuple[int, int]:
+def measure_json(bytes data not None, bint only_first=False) -> tuple[int, int]:
     """Return how many values and names there are in a text, and how deep they are nested.
 
     Args:
@@ -48,6 +51,63 @@ def measure(bytes data not None, bint only_first=False) -> tuple[int, int]:
                 if only_first and depth <= 0:
                     break
             at += 1
+    return count, deepest
+
+
+def measure_message(bytes data not None) -> tuple[int, int]:
+    """Return how many values and names there are in a message, and how deep they are nested.
+
+    Args:
+        data: MessagePack.
+    """
+    cdef const unsigned char *text = <const unsigned char *>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at = 0, count = 0
+    cdef Py_ssize_t left[LEVELS]  # values that are to come at each level
+    cdef Py_ssize_t inner, skipped
+    cdef int depth = 0, deepest = 0, width
+    cdef unsigned char c
+    left[0] = size
+    with nogil:
+        while at < size:
+            c = text[at]
+            at += 1
+            count += 1
+            while left[depth] == 0:
+                depth -= 1
+            left[depth] -= 1
+            inner = skipped = 0
+            if 0x80 <= c < 0xA0:  # a short map, a short array
+                inner = 2 * (c & 0x0F) if c < 0x90 else c & 0x0F
+            elif 0xA0 <= c < 0xC0:  # a short text
+                skipped = c & 0x1F
+            elif 0xCA <= c < 0xD4:  # a number
+                skipped = 4 << (c & 1) if c < 0xCC else 1 << (c & 3)
+            elif 0xD4 <= c < 0xD9:  # a short extension
+                skipped = 1 << (c - 0xD4)
+            elif 0xC4 <= c < 0xE0:  # a size follows, of 1, 2 or 4 bytes
+                if c < 0xCA:
+                    width = 1 << (c - 0xC4) % 3
+                else:
+                    width = 1 << (c - 0xD9) if c < 0xDC else 2 << (c & 1)
+                if at + width > size:
+                    break
+                while width > 0:
+                    skipped = skipped << 8 | text[at]
+                    at += 1
+                    width -= 1
+                if c >= 0xDC:  # an array, a map
+                    inner, skipped = skipped << (c >= 0xDE), 0
+            if 0xC7 <= c < 0xCA or 0xD4 <= c < 0xD9:  # an extension has a type before its bytes
+                if at < size and text[at] == PAIRS:
+                    count += skipped  # each of its values has a byte at least
+                at += 1
+            if inner:
+                depth += 1
+                deepest = max(deepest, depth)
+                if depth == LEVELS - 1:
+                    break
+                left[depth] = inner
+            at += skipped
     return count, deepest
 
 
