@@ -137,10 +137,10 @@ TIER = (
 )
 OTHERS = (
     bug("a gap in what comes from the source is passed over",
-        "replication/order_guard.py", "if piece.after > self.position:", "if False:",
+        "replication/piece_order.py", "if piece.after > self.position:", "if False:",
         "replication/test_order_guard.py"),
     bug("readers of a replica see half of a batch",
-        "replication/intake.py", "        if passed.whole:\n", "        if True:\n",
+        "replication/applier.py", "        if passed.whole:\n", "        if True:\n",
         "replication/test_follower_model.py",
         "replication/test_follower.py::test_readers_see_only_states_that_the_source_had"),
     bug("a replica that holds nothing whole is promoted",

@@ -10,13 +10,13 @@ import signal
 import pytest
 
 import kvengine.aio
-import kvengine.replication.intake
+import kvengine.replication.applier
 import kvengine.server.main
 from kvengine import errors
 from kvengine.file.output import refusals
 from kvengine.namespace.transfer.fields import NotJson
 from kvengine.namespace.transfer.import_ import _TooLarge
-from kvengine.replication.intake import MissingPiece
+from kvengine.replication.applier import MissingPiece
 
 EXAMPLES = [
     errors.KvError("something"),

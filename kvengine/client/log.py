@@ -9,7 +9,7 @@ from typing import Any
 
 from kvengine.client.connection import Connection
 from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
-from kvengine.replication.ask import ANY_STORE, Ask
+from kvengine.replication.log_request import ANY_STORE, LogRequest
 from kvengine.replication.remote import SILENCE_S, RemoteSource
 from kvengine.replication.stream import Receiver, receive
 
@@ -38,10 +38,10 @@ class HttpLog(RemoteSource):
         found_id, number = self._http.call("/v1/db/namespace_by_id", [[wanted], {}])
         return str(found_id), int(number)
 
-    def _open(self, ask: Ask) -> tuple[Any, Receiver]:
-        path = f"/v1/log?after={ask.after}&follow={int(ask.follow)}"
-        if ask.uuid != ANY_STORE:
-            path += f"&uuid={ask.uuid.hex()}"
+    def _open(self, request: LogRequest) -> tuple[Any, Receiver]:
+        path = f"/v1/log?after={request.after}&follow={int(request.follow)}"
+        if request.uuid != ANY_STORE:
+            path += f"&uuid={request.uuid.hex()}"
         stream = self._http.stream("GET", path, None, SILENCE_S)
         try:
             far = receive(stream.read)

@@ -36,14 +36,14 @@ from kvengine.errors import (
 )
 from kvengine.file.system import fork_watch
 from kvengine.replication import origin
+from kvengine.replication.applier import Applier, MissingPiece
 from kvengine.replication.difference import View, find_difference, moment_after
-from kvengine.replication.intake import Intake, MissingPiece
+from kvengine.replication.divergence_check import DivergenceCheck
+from kvengine.replication.frozen import FrozenStore, Snapshot
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
-from kvengine.replication.overlap import Overlap
 from kvengine.replication.promoting import meet
 from kvengine.replication.selection import KeyRange, Selection, select
-from kvengine.replication.standing import Snapshot, Standing
 
 logger = logging.getLogger("kvengine")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0  # after a failure
@@ -90,7 +90,7 @@ class Follower:
         self._is_whole = True  # False: a piece was being taken in
         self._ended = self._promoted = self._is_forked = False
         self._thread: threading.Thread | None = None
-        self._intake: Intake | None = None
+        self._applier: Applier | None = None
         self.error: BaseException | None = None  # why it does not go on, or went on only later
         self._shares = not options.get("exclusive", False)  # as soon as it is promoted
         self._store = origin.open_alone(path, options, anew=anew)
@@ -231,53 +231,55 @@ class Follower:
                 if self._ended:
                     return
                 self._settle()
-                if self._intake is None:
-                    self._intake = Intake(
+                if self._applier is None:
+                    self._applier = Applier(
                         self._store, self.position, self._selection, anew=self._anew
                     )
-                intake, overlap = self._intake, None
-                if compares and not self._anew and intake.seen == self.position:
-                    overlap = Overlap(self._store, self.position)
-            if source.version < intake.seen:
+                applier, check = self._applier, None
+                if compares and not self._anew and applier.seen == self.position:
+                    check = DivergenceCheck(self._store, self.position)
+            if source.version < applier.seen:
                 raise ReplicaDiverged(
-                    f"the source is at version {source.version}, but gave {intake.seen} "
+                    f"the source is at version {source.version}, but gave {applier.seen} "
                     "before: it lost changes; nothing was overwritten"
                 )
-            after = intake.seen if overlap is None else overlap.after
+            after = applier.seen if check is None else check.after
             try:
-                self._take_all(source.pieces(after, follow=follow), intake, overlap)
+                self._feed(applier, source.pieces(after, follow=follow), check)
                 return
             except LogCompacted:
-                if after < intake.seen:  # only the versions to compare with are gone
+                if after < applier.seen:  # only the versions to compare with are gone
                     compares = False
                     continue
                 with self._turn.held():
-                    if self._intake is not intake:
+                    if self._applier is not applier:
                         return
-                    self._drop_intake()
+                    self._drop_applier()
                     self._anew = True
 
     def _settle(self) -> None:
         """After an interruption: what is not whole must come again; see what the replica holds."""
         if self._is_whole:
             return
-        self._drop_intake()
+        self._drop_applier()
         held = self._store.manifest.origin
         if held is not None and held.position is not None:
             self._moved(max(self.position, held.position, self._store.applied_version))
         self._is_whole = True
 
-    def _take_all(self, pieces: Iterator[Piece], intake: Intake, overlap: Overlap | None) -> None:
+    def _feed(
+        self, applier: Applier, pieces: Iterator[Piece], check: DivergenceCheck | None
+    ) -> None:
         for piece in pieces:
             with self._turn.held():
-                if self._ended or self._intake is not intake:  # closed, or moved on without us
+                if self._ended or self._applier is not applier:  # closed, or moved on without us
                     return
-                if overlap is not None:
-                    overlap.compare(piece)
+                if check is not None:
+                    check.compare(piece)
                 try:
                     self._is_whole = False
-                    if intake.take(piece):
-                        self._moved(intake.position)
+                    if applier.take(piece):
+                        self._moved(applier.position)
                     self._is_whole = True
                 except MissingPiece:
                     self._is_whole = True
@@ -288,12 +290,12 @@ class Follower:
                 if self._ready and time.monotonic() - self._noted_at > NOTE_S:
                     self._note()
 
-    def _drop_intake(self) -> None:
+    def _drop_applier(self) -> None:
         """What is not whole must come again."""
         with self._turn.held():
-            intake, self._intake = self._intake, None
-            if intake is not None and not self._store.closed:
-                intake.discard()
+            applier, self._applier = self._applier, None
+            if applier is not None and not self._store.closed:
+                applier.discard()
 
     def _moved(self, position: int) -> None:
         """The replica holds what the source held at a version."""
@@ -334,9 +336,9 @@ class Follower:
                     raise InvalidRequest("this source gives no view of itself; give one")
                 view = stack.enter_context(Snapshot(self._source.store))
             if not self._ready or self.position < view.version:
-                self._drop_intake()
+                self._drop_applier()
                 self._follow(view, follow=False)
-                self._drop_intake()
+                self._drop_applier()
             if self.position != view.version:
                 raise InvalidRequest(
                     f"the view is at version {view.version}, the replica has come to "
@@ -344,7 +346,7 @@ class Follower:
                 )
             return find_difference(
                 view,
-                Standing(self._store),
+                FrozenStore(self._store),
                 moment=moment_after(self._store.options.clock.time()),
                 ranges=self._selection.ranges(),
                 limit=limit,
@@ -367,7 +369,7 @@ class Follower:
                 raise StoreClosed(origin.FORKED)
             store = self.store
             store.check_usable()
-            self._drop_intake()
+            self._drop_applier()
             replica.promote(store, self.position)
             self._promoted = True
             self._end(None)
@@ -383,7 +385,7 @@ class Follower:
             if not self._promoted:
                 try:
                     if not self._store.closed:
-                        self._drop_intake()
+                        self._drop_applier()
                         self._note()
                 finally:
                     if self._consumer is not None:

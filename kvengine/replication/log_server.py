@@ -20,8 +20,8 @@ from kvengine.engine.store import Store
 from kvengine.errors import InvalidType, KvError, LogCompacted
 from kvengine.file.system import fork_watch
 from kvengine.replication import stream
-from kvengine.replication.ask import ANY_STORE, ASK_BYTES, Ask, decode_ask
 from kvengine.replication.local_source import LocalSource
+from kvengine.replication.log_request import ANY_STORE, REQUEST_BYTES, LogRequest, decode_request
 
 ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 60.0  # a reader that takes nothing for so long is dropped
@@ -94,23 +94,23 @@ class LogServer:
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(ASK_TIMEOUT_S)
-            ask = decode_ask(_exactly(connection, ASK_BYTES))
+            request = decode_request(_exactly(connection, REQUEST_BYTES))
             connection.settimeout(SEND_TIMEOUT_S)
-            self._send(connection, ask)
+            self._send(connection, request)
         except (KvError, OSError) as error:
             if not self._closed:
                 logger.info("a reader of the log is gone: %s", error)
         finally:
             self._end(connection)
 
-    def _send(self, connection: socket.socket, ask: Ask) -> None:
+    def _send(self, connection: socket.socket, request: LogRequest) -> None:
         source = self._source
         write = connection.sendall
-        if ask.uuid not in (ANY_STORE, source.uuid):
+        if request.uuid not in (ANY_STORE, source.uuid):
             stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
             return
         try:
-            stream.send(source, write, ask.after, uuid=source.uuid, follow=ask.follow)
+            stream.send(source, write, request.after, uuid=source.uuid, follow=request.follow)
         except LogCompacted:  # the stream says so by beginning with 0
             stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 

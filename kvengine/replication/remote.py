@@ -20,7 +20,7 @@ from random import SystemRandom
 from kvengine.entry import Change
 from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
 from kvengine.file.system import process_id
-from kvengine.replication.ask import ANY_STORE, Ask, encode_ask
+from kvengine.replication.log_request import ANY_STORE, LogRequest, encode_request
 from kvengine.replication.log_server import Address
 from kvengine.replication.messages import Piece
 from kvengine.replication.stream import Receiver, receive
@@ -66,7 +66,7 @@ class RemoteSource:
 
     def _meet(self) -> None:
         if self._uuid == ANY_STORE:
-            with closing(self._open(Ask(0, follow=False))[0]):
+            with closing(self._open(LogRequest(0, follow=False))[0]):
                 pass
 
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
@@ -77,7 +77,7 @@ class RemoteSource:
             LogCompacted: deletes after `after` have been compacted away; start over from 0.
             ReplicaDiverged: another store answers.
         """
-        connection, far = self._open(Ask(after, follow, self._uuid))
+        connection, far = self._open(LogRequest(after, follow, self._uuid))
         process = process_id()
         with closing(connection):
             try:
@@ -91,14 +91,14 @@ class RemoteSource:
         if process != process_id():  # what comes over it is the parent's
             raise UpstreamUnavailable("this process was forked from the one that reads the log")
 
-    def _open(self, ask: Ask) -> tuple[socket.socket, Receiver]:
+    def _open(self, request: LogRequest) -> tuple[socket.socket, Receiver]:
         try:
             connection = self._connect()
         except OSError as error:
             raise UpstreamUnavailable(f"the log can't be reached: {error}") from error
         try:
             connection.settimeout(SILENCE_S)
-            connection.sendall(encode_ask(ask))
+            connection.sendall(encode_request(request))
             far = receive(own(connection.recv))
         except (OSError, ProtocolError) as error:
             connection.close()

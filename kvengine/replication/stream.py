@@ -16,7 +16,7 @@ from kvengine.errors import InvalidRequest, LogCompacted, ProtocolError
 from kvengine.replication import codec
 from kvengine.replication.codec import Head, Kind
 from kvengine.replication.messages import Piece, Source
-from kvengine.replication.order_guard import OrderGuard
+from kvengine.replication.piece_order import PieceOrder
 
 READ_BYTES = 1 << 20
 SPLIT_BYTES = 8 << 20
@@ -114,9 +114,9 @@ class Receiver:
             raise InvalidRequest(f"the stream begins behind version {self.after}, not {after}")
         if after > 0 == self.after:
             raise LogCompacted(after, self._version)
-        return self._pieces(OrderGuard(after), follow)
+        return self._pieces(PieceOrder(after), follow)
 
-    def _pieces(self, guard: OrderGuard, follow: bool) -> Iterator[Piece]:
+    def _pieces(self, guard: PieceOrder, follow: bool) -> Iterator[Piece]:
         reached = self.after
         while True:
             head, data = self._frame()

@@ -11,9 +11,9 @@ from kvengine.engine.following import replica
 from kvengine.engine.log.manifest import Origin
 from kvengine.replication.difference import find_difference
 from kvengine.replication.follower import Follower
+from kvengine.replication.frozen import FrozenStore, Snapshot
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.selection import KeyRange, select
-from kvengine.replication.standing import Snapshot, Standing
 from tests.replication.store_source import StoreSource
 
 
@@ -24,7 +24,7 @@ def holding(changes):
     return store
 
 
-class Counting(Standing):
+class Counting(FrozenStore):
     def __init__(self, store):
         super().__init__(store)
         self.calls = self.answers = 0
@@ -60,7 +60,7 @@ def test_exactly_what_differs_is_found(records, changed):
             its.append(put(version + (how == "version"), key, value, expires_at))
     with holding(mine) as one, holding(its) as other:
         for left, right in ((one, other), (other, one)):
-            found = find_difference(Standing(left), Standing(right), moment=10, limit=10_000)
+            found = find_difference(FrozenStore(left), FrozenStore(right), moment=10, limit=10_000)
             assert found == [KeyRange(key, key + b"\0") for key in sorted(wanted)]
 
 
@@ -80,14 +80,14 @@ def test_little_is_exchanged():
 
 def test_the_search_ends_when_enough_is_found():
     with holding(put(number, b"%03d" % number) for number in range(1, 500)) as one:
-        empty = Standing(Store.in_memory())
-        found = find_difference(Standing(one), empty, moment=0, limit=7)
+        empty = FrozenStore(Store.in_memory())
+        found = find_difference(FrozenStore(one), empty, moment=0, limit=7)
     assert found == [KeyRange(b"%03d" % number, b"%03d\0" % number) for number in range(1, 8)]
 
 
 def test_a_store_that_goes_on_is_refused():
     with Store.in_memory() as store:
-        side = Standing(store)
+        side = FrozenStore(store)
         store.put(b"a", b"1")
         with pytest.raises(InvalidRequest, match="snapshot"):
             side.digests([KeyRange(b"", None)], 0)

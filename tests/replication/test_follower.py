@@ -18,7 +18,7 @@ from kvengine import (
     StoreLocked,
     StoreReadOnly,
 )
-from kvengine.replication import intake, stream
+from kvengine.replication import applier, stream
 from kvengine.replication.follower import Follower
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece
@@ -82,8 +82,8 @@ def test_there_is_nothing_to_read_before_the_first_whole_state(source):
 
 @pytest.mark.parametrize("stage_bytes", [100, 1 << 20])
 def test_readers_see_only_states_that_the_source_had(source, tmp_path, monkeypatch, stage_bytes):
-    monkeypatch.setattr(intake, "STAGE_BYTES", stage_bytes)
-    monkeypatch.setattr(intake, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(applier, "STAGE_BYTES", stage_bytes)
+    monkeypatch.setattr(applier, "CHUNK_BYTES", 500)
     fill(source, range(50), b"0")
     origin = StoreSource(source)
     with Follower(origin, tmp_path, background=False, **SMALL) as follower:

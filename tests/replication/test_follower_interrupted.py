@@ -46,20 +46,20 @@ def test_a_handler_in_the_middle_of_it_is_told(tmp_path):
 
         class Interrupted:
             def __getattr__(self, name):
-                return getattr(follower_intake, name)
+                return getattr(kept, name)
 
             def take(self, piece):
                 found.append(follower.store.get(b"a"))
                 for call in (follower.catch_up, follower.wait, follower.promote, follower.close):
                     with pytest.raises(StoreBusy):
                         call()
-                return follower_intake.take(piece)
+                return kept.take(piece)
 
-        follower_intake = follower._intake
-        follower._intake = Interrupted()  # type: ignore[assignment]
+        kept = follower._applier
+        follower._applier = Interrupted()  # type: ignore[assignment]
         source.put(b"a", b"2")
         assert follower.catch_up() == 2
         assert found[0] == b"1"
         assert follower.store.get(b"a") == b"2"
-        follower._intake = follower_intake
+        follower._applier = kept
         follower.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kvengine import Follower, Store
-from kvengine.replication.standing import Snapshot
+from kvengine.replication.frozen import Snapshot
 from kvengine.testing.check import check_store
 
 GENERATIONS = 100 if os.environ.get("KVENGINE_LONG") == "1" else 10
@@ -45,8 +45,8 @@ with kvengine.Store(sys.argv[1], **options) as store:
 
 FOLLOWER = """
 import sys, time, kvengine
-from kvengine.replication import intake
-intake.STAGE_BYTES = int(sys.argv[3])
+from kvengine.replication import applier
+applier.STAGE_BYTES = int(sys.argv[3])
 options = {"durability": "os", "segment_bytes": 16384, "key_buffer_entries": 64}
 source = kvengine.Store(sys.argv[1], read_only=True)
 prefixes = [b"same", b"key 1"] if sys.argv[4] == "some" else None

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvengine import Entry, Store
-from kvengine.replication import intake
+from kvengine.replication import applier
 from kvengine.replication.follower import Follower
-from kvengine.replication.standing import Snapshot
+from kvengine.replication.frozen import Snapshot
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
 from tests.replication.store_source import StoreSource
@@ -168,7 +168,7 @@ class Pair:
 @given(STEPS, st.sampled_from([None, [b"1"], [b"2", b"10"]]), st.sampled_from([300, 1 << 20]))
 def test_a_replica_is_its_source(tmp_path_factory, steps, prefixes, stage_bytes):
     folder = tmp_path_factory.mktemp("pair")
-    kept, intake.STAGE_BYTES = intake.STAGE_BYTES, stage_bytes
+    kept, applier.STAGE_BYTES = applier.STAGE_BYTES, stage_bytes
     try:
         pair = Pair(folder, prefixes)
         for step, *arguments in steps:
@@ -181,5 +181,5 @@ def test_a_replica_is_its_source(tmp_path_factory, steps, prefixes, stage_bytes)
         pair.follower.close()
         pair.source.close()
     finally:
-        intake.STAGE_BYTES = kept
+        applier.STAGE_BYTES = kept
         shutil.rmtree(folder)

@@ -25,8 +25,13 @@ from kvengine import (
     connect_log,
     serve_log,
 )
-from kvengine.replication import ask as asks
-from kvengine.replication.ask import ASK_BYTES, Ask, decode_ask, encode_ask
+from kvengine.replication import log_request
+from kvengine.replication.log_request import (
+    REQUEST_BYTES,
+    LogRequest,
+    decode_request,
+    encode_request,
+)
 from kvengine.replication.remote import RemoteSource
 
 PAGE = (Path(__file__).parents[2] / "kvengine/replication/WIRE.md").read_text()
@@ -270,27 +275,27 @@ def test_a_closed_server_leaves_nothing(store):
 
 
 def test_every_damaged_question_is_refused():
-    data = encode_ask(Ask(7, True, b"u" * 16))
-    assert decode_ask(data) == Ask(7, True, b"u" * 16)
-    for place in range(ASK_BYTES):
+    data = encode_request(LogRequest(7, True, b"u" * 16))
+    assert decode_request(data) == LogRequest(7, True, b"u" * 16)
+    for place in range(REQUEST_BYTES):
         with pytest.raises(ProtocolError):
-            decode_ask(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+            decode_request(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
         with pytest.raises(ProtocolError):
-            decode_ask(data[:place])
+            decode_request(data[:place])
     for after in (1 << 48, (1 << 64) - 1):
         with pytest.raises(ProtocolError, match="format 1"):
-            decode_ask(encode_ask(Ask(after, False)))
+            decode_request(encode_request(LogRequest(after, False)))
 
 
 def test_the_page_has_the_question():
     section = PAGE.split("## Question")[1]
     example = section.split("```hex ask\n")[1].split("```")[0]
-    assert decode_ask(bytes.fromhex(example)) == Ask(7, True)
+    assert decode_request(bytes.fromhex(example)) == LogRequest(7, True)
     rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| ")]
     sizes = [(int(offset), int(size)) for offset, size, _ in rows[1:]]
     assert sizes[0][0] == 0
     assert all(a + b == c for (a, b), (c, _) in itertools.pairwise(sizes))
-    assert sum(sizes[-1]) == ASK_BYTES == asks.ASK.size + 8
+    assert sum(sizes[-1]) == REQUEST_BYTES == log_request.LAYOUT.size + 8
 
 
 def test_a_finalizer_may_close_a_server_that_takes_a_connection(store, tmp_path):
@@ -329,7 +334,7 @@ def test_a_server_without_descriptors_goes_on_when_there_are_some(store, tmp_pat
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert server._thread.is_alive()
         for client in (first, second):
-            client.sendall(b"no question".ljust(ASK_BYTES))
+            client.sendall(b"no question".ljust(REQUEST_BYTES))
             assert client.recv(1) == b""
 
 

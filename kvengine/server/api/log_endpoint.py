@@ -32,8 +32,8 @@ from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
 from kvengine.options import VERSION_LIMIT
 from kvengine.replication import stream
-from kvengine.replication.ask import ANY_STORE
 from kvengine.replication.local_source import LocalSource
+from kvengine.replication.log_request import ANY_STORE
 from kvengine.replication.log_server import Nothing
 from kvengine.server.backend import Backend
 from kvengine.server.http.admission import LOGS, MEMORY, NEWS

@@ -11,7 +11,7 @@ from __future__ import annotations
 from kvengine.replication.messages import Piece
 
 
-class OrderGuard:
+class PieceOrder:
     """Passes what is new.
 
     Args:

@@ -1,4 +1,4 @@
-"""Overlap: before a replica goes on, its last changes are compared with those of its source.
+"""Divergence check: a replica compares its last changes with those of its source before it goes on.
 
 A source that lost its last changes in a power cut gives their versions again, to other changes. Who
 went on behind them would mix two histories. So the last few changes are asked for once more.
@@ -21,7 +21,7 @@ VERSIONS = 8  # so many of the last versions are compared
 FAR = 10_000  # versions; not worth reading so many again
 
 
-class Overlap:
+class DivergenceCheck:
     """The last changes of a replica.
 
     Args:

@@ -1,4 +1,4 @@
-"""OrderGuard passes each change once and in order, whatever the line does."""
+"""PieceOrder passes each change once and in order, whatever the line does."""
 
 import itertools
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kvengine.entry import Change
 from kvengine.replication.messages import Piece
-from kvengine.replication.order_guard import OrderGuard
+from kvengine.replication.piece_order import PieceOrder
 
 
 def piece(after, upto):
@@ -16,7 +16,7 @@ def piece(after, upto):
 
 
 def test_a_repeat_an_overlap_a_gap():
-    guard = OrderGuard(0)
+    guard = PieceOrder(0)
     assert guard.take(piece(0, 3)) == piece(0, 3)
     assert guard.take(piece(0, 3)) is None
     assert guard.take(piece(1, 2)) is None
@@ -29,7 +29,7 @@ def test_a_repeat_an_overlap_a_gap():
 
 
 def test_a_heartbeat_is_passed_where_it_belongs():
-    guard = OrderGuard(3)
+    guard = PieceOrder(3)
     beat = Piece(3, 3, (), True)
     assert guard.take(beat) == beat
     assert guard.take(Piece(2, 2, (), True)) is None
@@ -39,7 +39,7 @@ def test_a_heartbeat_is_passed_where_it_belongs():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8))))
 def test_whatever_comes_each_version_is_passed_once_and_in_order(spans):
-    guard, passed, position = OrderGuard(0), [], 0
+    guard, passed, position = PieceOrder(0), [], 0
     for after, size in spans:
         found = guard.take(piece(after, after + size))
         if found is not None:
@@ -54,7 +54,7 @@ def test_whatever_comes_each_version_is_passed_once_and_in_order(spans):
 
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_who_asks_again_gets_everything(source, newest):
-    guard, line = OrderGuard(0), []
+    guard, line = PieceOrder(0), []
     while guard.position < newest:
         start = guard.position if guard.ask_from is None else guard.ask_from
         cuts = sorted({start, newest, *(source.randint(start, newest) for _ in range(4))})

@@ -1,4 +1,4 @@
-"""A store that stands still: a side of a comparison, and a source up to its version.
+"""A store that is frozen: a side of a comparison, and a source up to its version.
 
 Invariants:
 
@@ -18,8 +18,8 @@ from kvengine.replication.local_source import LocalSource
 from kvengine.replication.selection import KeyRange
 
 
-class Standing(LocalSource):
-    """A store that stands still, as a side of a comparison, and as a source up to that version.
+class FrozenStore(LocalSource):
+    """A store that is frozen, as a side of a comparison, and as a source up to that version.
 
     Args:
         store: a snapshot, or a store that nobody writes to meanwhile.
@@ -61,7 +61,7 @@ class Standing(LocalSource):
             )
 
 
-class Snapshot(Standing, AbstractContextManager["Snapshot"]):
+class Snapshot(FrozenStore, AbstractContextManager["Snapshot"]):
     """A store as it is now: the side that a follower compares itself with."""
 
     def __init__(self, store: Store) -> None:

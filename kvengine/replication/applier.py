@@ -1,4 +1,4 @@
-"""Intake: pieces of a source's log become states of a replica.
+"""Applier: pieces of a source's log become states of a replica.
 
 Invariants:
 
@@ -17,7 +17,7 @@ from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import KvError
 from kvengine.replication.messages import Piece
-from kvengine.replication.order_guard import OrderGuard
+from kvengine.replication.piece_order import PieceOrder
 from kvengine.replication.selection import Selection
 
 STAGE_BYTES = 32 << 20  # what waits in memory; more is staged
@@ -28,7 +28,7 @@ class MissingPiece(KvError):
     """A piece does not follow on the one before: ask for it again."""
 
 
-class Intake:
+class Applier:
     """One way of changes into a replica, from one call of Source.pieces().
 
     Args:
@@ -42,7 +42,7 @@ class Intake:
 
     def __init__(self, store: Store, position: int, selection: Selection, *, anew: bool) -> None:
         self.position = position  # of the last whole state
-        self._order = OrderGuard(0 if anew else position)
+        self._order = PieceOrder(0 if anew else position)
         self._store, self._selection = store, selection
         self._anew = anew
         self._waiting: list[Change] = []
