@@ -23,8 +23,7 @@ from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
 from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_CACHED
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream

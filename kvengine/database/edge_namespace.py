@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata

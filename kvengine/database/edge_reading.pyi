@@ -4,7 +4,7 @@ from typing import Any, Self, overload
 from typing_extensions import disjoint_base
 
 from kvengine.edge.lookup import Lookup
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming

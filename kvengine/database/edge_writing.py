@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.database.edge_reading import EdgeReader
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable, VersionConflict
 from kvengine.namespace.mapping import NamespaceMapping

@@ -27,8 +27,8 @@ from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
 from kvengine.edge.lookup import CacheEntry, Lookup
-from kvengine.edge.messages import Answer, Done, Shown, Upstream, Want
-from kvengine.edge.question import Ask, Flight, Reader, Waiter, each
+from kvengine.edge.messages import Answer, Ask, Done, Shown, Upstream, Want
+from kvengine.edge.question import Flight, Reader, Waiter, each
 from kvengine.edge.settings import Settings
 from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable

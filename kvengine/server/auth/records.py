@@ -8,8 +8,7 @@ from typing import Any
 
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.auth.access import WAIT
 
