@@ -42,9 +42,9 @@ class NamespaceBase:
         return limits
 
     @property
-    def meter(self) -> Meter:
+    def _meter(self) -> Meter:
         """What was used of it through this object."""
-        meter: Meter = self._inner.meter
+        meter: Meter = self._inner._meter
         return meter
 
     async def title(self) -> str:

@@ -69,9 +69,9 @@ class Database:
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.Namespace) -> Namespace:
-        found = self._namespaces.get(inner.number)
+        found = self._namespaces.get(inner._number)
         if found is None or found._inner is not inner:
-            found = self._namespaces[inner.number] = Namespace(inner, self._runner)
+            found = self._namespaces[inner._number] = Namespace(inner, self._runner)
         return found
 
     create_namespace = forwarded(sync.Database.create_namespace)
@@ -97,7 +97,7 @@ class Database:
     async def _follow(self, after: int, timeout: float | None) -> AsyncIterator[DatabaseChange]:
         store = self._inner.store
         tail = await self._runner.run(store.tail_from, after, DATA)
-        show = self._inner.shown
+        show = self._inner._shown
         async for change in shown(
             follow(self._runner, store, tail, timeout), lambda one: one and show(one)
         ):

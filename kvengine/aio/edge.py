@@ -98,7 +98,7 @@ class Edge:
             finally:
                 if self._opening is not None and self._opening.done():
                     self._opening = None
-        self._edge.check_usable()
+        self._edge._check_usable()
         return self
 
     async def _begin(self) -> sync_edge.Edge:

@@ -59,7 +59,7 @@ def memoize(
         is_async(function)  # refuses what is no function
         inner: Any = namespace._inner
         # None: a server would have to be asked, and here nobody may wait.
-        limits = inner.known_limits if hasattr(inner, "known_limits") else inner.limits
+        limits = inner._known_limits if hasattr(inner, "_known_limits") else inner.limits
         keys = CallKeys(function, key, (limits or RELAXED).key_bytes, name)
 
         async def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -34,8 +34,8 @@ async def streamed(
     Raises:
         KvError: the one that the call raised, or UpstreamUnavailable.
     """
-    await database._runner.run(database._inner.meet)
-    async with aclosing(_items(database._inner.connection, path, args, named)) as found:
+    await database._runner.run(database._inner._meet)
+    async with aclosing(_items(database._inner._connection, path, args, named)) as found:
         async for item in found:
             if item is not None:
                 yield item
@@ -58,8 +58,8 @@ async def followed(
         timeout: end when nothing came for so many seconds.
         at: which field of an item is its version.
     """
-    await database._runner.run(database._inner.meet)
-    place, connection = Place(after, timeout, at), database._inner.connection
+    await database._runner.run(database._inner._meet)
+    place, connection = Place(after, timeout, at), database._inner._connection
     has_begun = False  # errors of the first attempt are raised
     while True:
         try:
@@ -67,7 +67,7 @@ async def followed(
             async with aclosing(items) as found:
                 async for item in found:
                     has_begun = True
-                    database._inner.check_usable()  # at each heartbeat
+                    database._inner._check_usable()  # at each heartbeat
                     if place.passes(item):
                         yield item
                         place.heard = time.monotonic()
@@ -76,7 +76,7 @@ async def followed(
         except (UpstreamUnavailable, RateLimited) as error:
             if not has_begun:
                 raise
-            database._inner.check_usable()
+            database._inner._check_usable()
             await asyncio.sleep(place.pause_after(error))
         if place.is_over:
             return

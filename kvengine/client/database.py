@@ -67,12 +67,12 @@ class RemoteDatabase(DatabaseBase):
     """
 
     def __init__(self, connection: Connection, account: str | None, timeout: float) -> None:
-        self.connection, self._account, self._timeout = connection, account, timeout
+        self._connection, self._account, self._timeout = connection, account, timeout
         self._limits: Limits | None = None
         self._namespaces: dict[str, RemoteNamespace] = {}
         self._closed = False
         self._clock = SystemClock()
-        self.newest = 0  # the highest version of the server that an answer to a call has told
+        self._newest = 0  # the highest version of the server that an answer to a call has told
         self._begin()
         fork_watch(self, RemoteDatabase._begin)
 
@@ -82,14 +82,14 @@ class RemoteDatabase(DatabaseBase):
     @property
     def url(self) -> str:
         """Where the server is."""
-        return self.connection.url
+        return self._connection.url
 
     @property
     def limits(self) -> Limits:
         return self._limits or self._info()[0]
 
     @property
-    def known_limits(self) -> Limits | None:
+    def _known_limits(self) -> Limits | None:
         """What its namespaces accept, if that was asked before."""
         return self._limits
 
@@ -107,8 +107,8 @@ class RemoteDatabase(DatabaseBase):
         return self._info()[2]
 
     def _info(self) -> tuple[Limits, int, str]:
-        self.check_usable()
-        found = self.connection.call("/v1/version", None)
+        self._check_usable()
+        found = self._connection.call("/v1/version", None)
         try:
             fields = {**found["limits"], "get_types": tuple(found["limits"]["get_types"])}
             limits = Limits(**fields)
@@ -121,30 +121,30 @@ class RemoteDatabase(DatabaseBase):
         self._limits = limits
         return limits, version, account
 
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Raise if this can't be used, or the server is not the one that is meant."""
-        self.check_usable()
+        self._check_usable()
         if self._account is not None and self._limits is None:
             self._info()
 
-    def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
+    def _call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
         """Return what a call at the server gives."""
-        self.meet()
+        self._meet()
         is_long = path.rpartition("/")[2] in LONG_CALLS
         timeout = max(self._timeout, LONG_S) if is_long else None
-        found, version = self.connection.call_at(f"/v1/{path}", [list(args), named], timeout)
-        if version > self.newest:
+        found, version = self._connection.call_at(f"/v1/{path}", [list(args), named], timeout)
+        if version > self._newest:
             with self._lock:
-                self.newest = max(self.newest, version)
+                self._newest = max(self._newest, version)
         return found
 
     # -- namespaces
 
     def namespace(self, title: str) -> RemoteNamespace:
-        return self._found(self.call("db/namespace", [title], {}))
+        return self._found(self._call("db/namespace", [title], {}))
 
     def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
-        return self._found(self.call("db/namespace_by_id", [namespace_id], {}))
+        return self._found(self._call("db/namespace_by_id", [namespace_id], {}))
 
     def _found(self, answer: Any) -> RemoteNamespace:
         namespace_id, number = answer
@@ -155,13 +155,13 @@ class RemoteDatabase(DatabaseBase):
                 found = self._namespaces.setdefault(namespace_id, made)
             return found
 
-    def forget(self, namespace_id: str) -> None:
+    def _forget(self, namespace_id: str) -> None:
         """Take note that a namespace is not there any more."""
         with self._lock:
             self._namespaces.pop(namespace_id, None)
 
     def create_namespace(self, title: str) -> NamespaceInfo:
-        return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
+        return NamespaceInfo(*self._call("db/create_namespace", [title], {}))
 
     def namespaces(
         self,
@@ -172,21 +172,21 @@ class RemoteDatabase(DatabaseBase):
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
         named = {"page": page, "per_page": per_page, "order": order, "direction": direction}
-        return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], named)]
+        return [NamespaceInfo(*one) for one in self._call("db/namespaces", [], named)]
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
-        return NamespaceInfo(*self.call("db/rename", [namespace, title], {}))
+        return NamespaceInfo(*self._call("db/rename", [namespace, title], {}))
 
     def delete(self, namespace: str) -> None:
-        self.call("db/delete", [namespace], {})
+        self._call("db/delete", [namespace], {})
 
     def wait_for_removals(self) -> None:
-        self.call("db/wait_for_removals", [], {})
+        self._call("db/wait_for_removals", [], {})
 
     # -- the whole
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        found = self.call("db/usage", [namespace], {"month": month})
+        found = self._call("db/usage", [namespace], {"month": month})
         return Usage(
             **{
                 **found,
@@ -198,15 +198,15 @@ class RemoteDatabase(DatabaseBase):
         )
 
     def sync(self) -> None:
-        self.call("db/sync", [], {})
+        self._call("db/sync", [], {})
 
     def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> Iterator[DatabaseChange]:
         if not follow:
-            items = self.streamed("db/tail", [after], {})
+            items = self._streamed("db/tail", [after], {})
         else:
-            items = self.followed("db/tail", {"follow": True}, after, timeout, 1)
+            items = self._followed("db/tail", {"follow": True}, after, timeout, 1)
         return (DatabaseChange(*item) for item in items if item is not None)
 
     def log_source(self) -> HttpLog:
@@ -215,27 +215,27 @@ class RemoteDatabase(DatabaseBase):
         This sends no request: a replica can be opened, and promoted, while the server is
         unreachable.
         """
-        self.check_usable()
-        return HttpLog(self.connection)
+        self._check_usable()
+        return HttpLog(self._connection)
 
-    def upstream(self) -> RemoteUpstream:
+    def _upstream(self) -> RemoteUpstream:
         """Return what an edge asks and listens to; who asks for it closes it."""
-        self.meet()
-        return RemoteUpstream(self.connection, self._timeout)
+        self._meet()
+        return RemoteUpstream(self._connection, self._timeout)
 
     # -- streams
 
-    def streamed(self, path: str, args: list[Any], named: dict[str, Any]) -> Iterator[Any]:
+    def _streamed(self, path: str, args: list[Any], named: dict[str, Any]) -> Iterator[Any]:
         """Return an iterator over what a call gives bit by bit; None is a heartbeat.
 
         Raises:
             KvError: the one that the call raised, or UpstreamUnavailable.
         """
-        self.meet()
+        self._meet()
         body = pack([args, named])
-        return _items(self.connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
+        return _items(self._connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
 
-    def followed(
+    def _followed(
         self, path: str, named: dict[str, Any], after: int, timeout: float | None, at: int
     ) -> Iterator[Any]:
         """Return an iterator over changes that connects again when it breaks.
@@ -246,10 +246,10 @@ class RemoteDatabase(DatabaseBase):
             timeout: end when nothing came for so many seconds.
             at: which field of an item is its version.
         """
-        first = self.streamed(path, [], {**named, "after": after})  # errors are raised at once
-        return self._followed(first, path, named, Place(after, timeout, at))
+        first = self._streamed(path, [], {**named, "after": after})  # errors are raised at once
+        return self._going_on(first, path, named, Place(after, timeout, at))
 
-    def _followed(
+    def _going_on(
         self, items: Iterator[Any], path: str, named: dict[str, Any], place: Place
     ) -> Iterator[Any]:
         while True:
@@ -265,12 +265,12 @@ class RemoteDatabase(DatabaseBase):
             if place.is_over:
                 return
             try:
-                items = self.streamed(path, [], {**named, "after": place.after})
+                items = self._streamed(path, [], {**named, "after": place.after})
             except (UpstreamUnavailable, RateLimited) as error:
                 items = iter(())
                 time.sleep(place.pause_after(error))
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if it was closed."""
         if self._closed:
             raise StoreClosed("the connection to the database was closed")
@@ -281,7 +281,7 @@ class RemoteDatabase(DatabaseBase):
 
     def close(self) -> None:
         self._closed = True
-        self.connection.close()
+        self._connection.close()
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteDatabase at {self.url!r}>"

@@ -51,9 +51,9 @@ class RemoteNamespace(NamespaceMapping):
     """
 
     def __init__(self, database: RemoteDatabase, namespace_id: str, number: int) -> None:
-        self.id, self.number = namespace_id, number
-        self.prefix = data_prefix(number)
-        self.meter = Meter()  # what an edge counts of its own reads; the server counts its own
+        self.id, self._number = namespace_id, number
+        self._prefix = data_prefix(number)
+        self._meter = Meter()  # what an edge counts of its own reads; the server counts its own
         self._database, self._single_flight = database, SingleFlight()
 
     @property
@@ -62,9 +62,9 @@ class RemoteNamespace(NamespaceMapping):
         return self._database.limits
 
     @property
-    def known_limits(self) -> Limits | None:
+    def _known_limits(self) -> Limits | None:
         """What is accepted, if that is known without a question."""
-        return self._database.known_limits
+        return self._database._known_limits
 
     @property
     def title(self) -> str:
@@ -73,15 +73,15 @@ class RemoteNamespace(NamespaceMapping):
     def __repr__(self) -> str:
         return f"<kvengine.RemoteNamespace {self.id}>"
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the connection was closed."""
-        self._database.check_usable()
+        self._database._check_usable()
 
     def _call(self, method: str, *args: Any, **named: Any) -> Any:
         try:
-            return self._database.call(f"ns/{self.id}/{method}", args, named)
+            return self._database._call(f"ns/{self.id}/{method}", args, named)
         except NamespaceNotFound:
-            self._database.forget(self.id)
+            self._database._forget(self.id)
             raise
 
     # -- reads
@@ -213,11 +213,11 @@ class RemoteNamespace(NamespaceMapping):
         first = self._database.version if after is None else after
         return (
             KeyChange(*item)
-            for item in self._database.followed(
+            for item in self._database._followed(
                 f"ns/{self.id}/watch", {"prefix": prefix}, first, timeout, 0
             )
         )
 
     def _history(self, key: str) -> Iterator[KeyChange]:
-        found = self._database.streamed(f"ns/{self.id}/history", [key], {})
+        found = self._database._streamed(f"ns/{self.id}/history", [key], {})
         return (KeyChange(*item) for item in found if item is not None)

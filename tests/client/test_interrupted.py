@@ -216,7 +216,7 @@ with kvengine.connect(url, token=token) as db:
         for _ in range(3):
             try:
                 assert kv.get("k") == "v"
-                assert db.connection.post("/v1/version", b"", new=True)
+                assert db._connection.post("/v1/version", b"", new=True)
             except KeyboardInterrupt:
                 pass
         lock.__enter__ = enter

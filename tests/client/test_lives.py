@@ -176,7 +176,7 @@ def test_a_dropped_edge_is_freed_and_says_so(server, kind):
     open_before = sockets()
     edge = make()
     assert edge.namespace("n").get("k1") == "v1"
-    node, gone = weakref.ref(edge.node), weakref.ref(edge)
+    node, gone = weakref.ref(edge._node), weakref.ref(edge)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del edge

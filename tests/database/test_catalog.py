@@ -152,15 +152,15 @@ def test_numbers_are_not_used_again(tmp_path):
         with open(tmp_path, durability="os") as db:
             for _ in range(5):
                 kv = db.namespace("ns")
-                assert kv.prefix not in seen
-                seen.add(kv.prefix)
+                assert kv._prefix not in seen
+                seen.add(kv._prefix)
                 db.delete(kv.id)
     assert len(seen) == 15
 
 
 def test_when_all_numbers_were_used(db, monkeypatch):
     monkeypatch.setattr(db._catalog, "_next_number", NUMBER_MAX)
-    assert db.namespace("last").prefix == b"d\xff\xff\xff\xff"
+    assert db.namespace("last")._prefix == b"d\xff\xff\xff\xff"
     db.namespace("last").put("key", "value")
     assert [info.name for info in db.namespace("last").list().keys] == ["key"]
     with pytest.raises(KvError, match="all 4294967296 numbers of namespaces were used"):
@@ -266,7 +266,7 @@ def test_renames_deletes_and_first_uses_at_the_same_time(db):
     assert found == sorted(set(found))
     assert set(found) <= {"a", "b"}
     db._remover.wait()
-    living = {db.namespace(title).prefix for title in found}
+    living = {db.namespace(title)._prefix for title in found}
     assert {key[:5] for key in db.store.keys(b"d")} <= living
     reopened = Database(db.store)
     assert reopened.namespaces() == db.namespaces()

@@ -71,7 +71,7 @@ def test_many_keys_are_asked_at_once(edge, monkeypatch):
     wanted = [f"k{n}" for n in range(100)]
     expected = {key: key[1:] if int(key[1:]) < 95 else None for key in wanted}
     kv.delete_many(wanted[95:])
-    primary, asked = edge.node._upstream, []
+    primary, asked = edge._node._upstream, []
 
     def fetch(wants, done):
         asked.append(len(wants))
@@ -80,7 +80,7 @@ def test_many_keys_are_asked_at_once(edge, monkeypatch):
     upstream = SimpleNamespace(
         fetch=fetch, poll=primary.poll, origin_version=primary.origin_version
     )
-    monkeypatch.setattr(edge.node, "_upstream", upstream)
+    monkeypatch.setattr(edge._node, "_upstream", upstream)
     assert kv.get_many(wanted) == kv.get(wanted) == expected
     assert asked.count(100) == 1
     assert set(asked) <= {1, 5, 100}  # the record of the namespace, and what is absent

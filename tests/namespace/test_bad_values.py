@@ -24,10 +24,10 @@ from kvengine import InvalidRequest, InvalidType, VersionConflict
 )
 def test_what_is_no_value(kv, value, kind, text):
     kv.put("key", "before")
-    version = kv.store.version
+    version = kv._store.version
     with pytest.raises(kind, match=text):
         kv.put("key", value)
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 @pytest.mark.parametrize("kind", ["text", "bytes", "stream", "Json", 5, b"json"])
@@ -90,7 +90,7 @@ def test_a_stream_that_is_not_what_it_should_be(kv, pieces, size, text):
     version = kv.put("key", "before")
     with pytest.raises(InvalidRequest, match=text):
         kv.put("key", Stream(*pieces), size=size)
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError(), KeyboardInterrupt()])
@@ -98,7 +98,7 @@ def test_a_stream_that_raises(kv, error):
     version = kv.put("key", "before")
     with pytest.raises(type(error)):
         kv.put("key", Stream(b"first", error))
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 def test_a_stream_in_pieces_of_any_kind(kv):
@@ -146,7 +146,7 @@ def test_versions(kv, call):
     for wrong in (0, version - 1, version + 1):
         with pytest.raises(VersionConflict, match=f"expected version {wrong}, found {version}"):
             change(wrong)
-    assert kv.store.version == version
+    assert kv._store.version == version
     assert change(version) == version + 1
 
 

@@ -42,8 +42,8 @@ def test_after_a_compaction_and_a_checkpoint(kv):
     page = kv.list(limit=5)
     for name in NAMES[3:9]:
         kv.delete(name)
-    kv.store.compact()
-    kv.store.checkpoint()
+    kv._store.compact()
+    kv._store.checkpoint()
     assert names(kv.list(cursor=page.cursor)) == NAMES[9:]
 
 

@@ -91,12 +91,12 @@ def test_what_comes_before_a_broken_line_is_kept(kv, monkeypatch: pytest.MonkeyP
 def test_an_atomic_import_is_whole_or_absent(kv, form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BATCH_PAIRS", 2)
     pairs = [pair(str(n)) for n in range(10)]
-    before = kv.store.version
+    before = kv._store.version
     with pytest.raises(InvalidRequest, match="nothing was imported"):
         kv.import_file(form(*pairs, {}), atomic=True)
-    assert kv.store.version == before
+    assert kv._store.version == before
     assert kv.import_file(form(*pairs), atomic=True).keys == 10
-    assert kv.store.version == before + 10
+    assert kv._store.version == before + 10
 
 
 def test_an_atomic_import_that_is_too_large(kv) -> None:
@@ -168,5 +168,5 @@ def test_a_namespace_that_is_deleted_meanwhile_keeps_nothing(
     with pytest.raises(NamespaceNotFound):
         kv.import_file(lines(*texts), progress=lambda done, total: db.delete(kv.id))
     db._remover.wait()
-    assert list(kv.store.keys(kv.prefix)) == []
+    assert list(kv._store.keys(kv._prefix)) == []
     assert positions(kv) == 0

@@ -54,7 +54,7 @@ def keys(kv) -> list[str]:
 
 
 def positions(kv) -> int:
-    return len(list(kv.store.keys(import_prefix(kv.number))))
+    return len(list(kv._store.keys(import_prefix(kv._number))))
 
 
 def names(start: int, end: int) -> list[str]:
@@ -226,6 +226,6 @@ def test_killed_again_and_again_it_ends_with_what_the_file_says(
         found = {info.name: kv.get(info.name) for info in kv.keys("")}
         assert found == {pair["key"]: pair["value"] for pair in pairs}
         # Each pair was written once: what is resumed begins exactly where the last batch ended.
-        written = [c.key for c in db.store.tail() if c.key.startswith(kv.prefix)]
+        written = [c.key for c in db.store.tail() if c.key.startswith(kv._prefix)]
         assert len(written) == len(pairs)
         assert positions(kv) == 0

@@ -44,7 +44,7 @@ class CopiedRecords:
 
     def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, or WAIT if the edge has to ask."""
-        shown = self._edge.node.lookup(key, ASK)
+        shown = self._edge._node.lookup(key, ASK)
         return WAIT if shown is None else shown.value
 
     async def read(self, key: bytes) -> bytes | None:
@@ -68,7 +68,7 @@ class CopiedRecords:
 
         self._waiting += 1
         try:
-            self._edge.node.read(key, ASK, done)
+            self._edge._node.read(key, ASK, done)
             async with asyncio.timeout(PATIENCE_S):
                 shown: Shown | Exception = await told
         except TimeoutError:
