@@ -84,7 +84,7 @@ class Edge:
     @property
     def _inner(self) -> sync_edge.Edge:
         if self._edge is None:
-            raise StoreClosed("the edge is not open: await it, or use it in `async with`")
+            raise StoreClosed("the edge is not open: await it first, or use `async with`")
         return self._edge
 
     async def _open(self) -> Self:

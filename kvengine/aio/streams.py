@@ -58,7 +58,7 @@ async def collected(limits: Limits, value: Any) -> Any:
     data = bytearray()
     async for piece in pieces:
         if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise InvalidType(f"a stream must give bytes, this one gives {type(piece).__name__}")
+            raise InvalidType(f"a stream must return bytes, not {type(piece).__name__}")
         data += piece
         limits._check_value_size(len(data))
     return data

@@ -48,11 +48,11 @@ class HttpLog(RemoteSource):
         except (OSError, ProtocolError) as error:
             pass_on(error)
             stream.close()
-            raise UpstreamUnavailable(f"the log does not answer: {error}") from error
+            raise UpstreamUnavailable(f"the log server does not answer: {error}") from error
         if self._uuid not in (ANY_STORE, far.uuid):
             stream.close()
             raise ReplicaDiverged(
-                f"store {far.uuid.hex()} answers, not {self._uuid.hex()}: it is another log"
+                f"store {far.uuid.hex()} answered instead of {self._uuid.hex()}: it is another log"
             )
         self._uuid, self._version = far.uuid, max(self._version, far.version)
         return stream, far

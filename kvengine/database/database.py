@@ -270,7 +270,9 @@ class Database(DatabaseBase):
         self.store.check_usable()
         self._catalog.check_not_inside()
         if self._lock.is_mine():
-            raise StoreBusy("a handler that interrupted the making of an edge can make none")
+            raise StoreBusy(
+                "can't open an edge in a signal handler that interrupted the opening of another one"
+            )
         with self._lock.held():
             if self._primary is None:
                 with ExitStack() as undo:
@@ -320,4 +322,4 @@ class Database(DatabaseBase):
 
 def _positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequest(f"{name} must be an int from 1 on, not {value!r}")
+        raise InvalidRequest(f"{name} must be an int of at least 1, not {value!r}")

@@ -180,7 +180,7 @@ class Edge(UpstreamCalls):
         while not self._node.begun:
             error = self._listening.error
             if error is not None or time.monotonic() > deadline:
-                return error or UpstreamUnavailable("the server does not say its version")
+                return error or UpstreamUnavailable("the server did not report its version")
             time.sleep(LOOK_S)
         return None
 

@@ -206,7 +206,7 @@ class EdgeNamespace(EdgeWriter):
             whole = isinstance(min_version, int) and not isinstance(min_version, bool)
             if not whole or not 0 <= min_version < 1 << 64:
                 raise InvalidRequest(
-                    f"min_version must be a version, a whole number from 0 on, not {min_version!r}"
+                    f"min_version must be a version, an int of at least 0, not {min_version!r}"
                 )
             least = max(least, min_version)
         if stale_if_error is not None:

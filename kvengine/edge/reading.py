@@ -79,7 +79,7 @@ class Reading(Asking):
             self._failed(flights, result)
             return
         if not isinstance(result, list) or len(result) != len(flights):
-            self._failed(flights, UpstreamUnavailable("the upstream answered another question"))
+            self._failed(flights, UpstreamUnavailable("the upstream answered a different question"))
             return
         late, answered, doubtful = [], [], []
         with self._lock:

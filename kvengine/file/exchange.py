@@ -35,7 +35,7 @@ def path_of(file: Any) -> str:
         return os.fsdecode(file)
     except TypeError:
         raise InvalidType(
-            f"a file is a path or a binary file object, not {type(file).__name__}"
+            f"a file must be a path or a binary file object, not {type(file).__name__}"
         ) from None
 
 
@@ -67,7 +67,7 @@ class ResultFile:
         self._sync: Future[None] | None = None
         if not self._is_plain:
             if resume:
-                raise InvalidRequest(f"{path} is no ordinary file, so it can't be resumed")
+                raise InvalidRequest(f"{path} is not a regular file, so it can't be resumed")
             self._output = LocalOutput(self._path, WHOLE, mode=MODE)
             return
         if resume and os.path.exists(self._part):

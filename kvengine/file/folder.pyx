@@ -192,21 +192,21 @@ cdef class Folder:
         if state == REMOVED:
             return StorageError(
                 ENOENT,
-                "the folder of the store was removed while it was open, so nothing written to it "
-                "would last; read or back up from here what is still needed, then close it",
+                "the folder of the store was removed while it was open, so anything written to it "
+                "would be lost; read or back up what you still need, then close it",
                 self.path)
         name = ((self.required if state == LACKING else self.watched) or b"").decode()
         if state == MISSING or state == LACKING:
             return StorageError(
                 ENOENT,
                 f"the file {name} was removed from the folder of the store while it was open, so "
-                "nothing written to it would last; read or back up from here what is still "
-                "needed, then close it",
+                "anything written to it would be lost; read or back up what you still "
+                "need, then close it",
                 self.path)
         return StorageError(
             ESTALE,
-            f"the folder holds another store now: expected the {name} that this one wrote or "
-            "found, and somebody has put another there; close this one and open the folder again",
+            f"the folder now holds another store: expected the {name} that this one wrote or "
+            "found, but it was replaced; close this store and open the folder again",
             self.path)
 
     def problem(self) -> object:

@@ -60,8 +60,8 @@ def warn_if_loose(folder: Folder) -> None:
     if found.st_mode & OTHERS and place not in _warned_of:
         _warned_of.add(place)
         logger.warning(
-            "the folder %s has the mode %o: other users can list it, and keep it from being opened "
-            "for writing; unless that is meant, chmod 700 it",
+            "the folder %s has the mode %o: other users can list it, and block opening it "
+            "for writing; to prevent that, run chmod 700 on it",
             folder.path,
             stat.S_IMODE(found.st_mode),
         )

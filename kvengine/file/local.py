@@ -273,8 +273,8 @@ class LocalDirectory:
         if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
             raise StorageError(
                 errno.ESTALE,
-                "another folder is at the path of the store now: what was opened here is the one "
-                "that was there before; close it and open the path again",
+                "another folder is now at the path of the store; this store is open in the one "
+                "that was there before: close it and open the path again",
                 self.path,
             )
 

@@ -99,9 +99,7 @@ def memoize(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if is_async(function):
-            raise InvalidType(
-                f"{name_of(function)} is async: use memoize of a namespace of kvengine.aio"
-            )
+            raise InvalidType(f"{name_of(function)} is async: use a namespace of kvengine.aio")
         keys = CallKeys(function, key, namespace.limits.key_bytes, name)
 
         @functools.wraps(function)

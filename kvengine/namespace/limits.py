@@ -249,7 +249,7 @@ class Limits:
             raise InvalidType(f"a title must be a str, not {type(title).__name__}")
         if not 1 <= len(title) <= self.title_chars:
             raise InvalidRequest(
-                f"a title has 1 to {self.title_chars} characters, this one has {len(title)}"
+                f"a title must have 1 to {self.title_chars} characters, not {len(title)}"
             )
         utf8("a title", title)
         return title

@@ -66,7 +66,7 @@ def list_page(
     after = None if start_after is None else text_bytes("start_after", start_after)
     if cursor is not None and cursor != "":  # the REST API gives "" with the last page
         if start_after is not None:
-            raise InvalidRequest("give one of cursor and start_after: a cursor says where to go on")
+            raise InvalidRequest("pass only one of cursor and start_after")
         after = cursors.decode(query, cursor)
     namespace._check_usable()
     namespace._meter.lists += 1

@@ -140,7 +140,7 @@ class Follower:
             NotCaughtUp: the first copy is not complete yet; see wait().
         """
         if not self._ready:
-            text = "has not caught up with its source for the first time yet"
+            text = "does not yet have a complete first copy of its source"
             raise NotCaughtUp(f"the replica in {self._store.path} {text}") from self.error
         return self._store
 
@@ -193,7 +193,11 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held():
             if self._ended:
-                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
+                raise (
+                    copied_error(self.error)
+                    if self.error
+                    else StoreClosed("the replica no longer follows its source")
+                )
             self._follow(self._source, follow=False)
             return self.position
 
@@ -208,7 +212,9 @@ class Follower:
                 return
             except Exception as error:  # noqa: BLE001  # whatever a transport raises
                 if self.error is None:  # once, not with each attempt
-                    logger.warning("a replica could not follow, will try again: %s", error)
+                    logger.warning(
+                        "a replica could not follow its source and will retry: %s", error
+                    )
                 self.error = error
             except BaseException as error:  # noqa: BLE001  # SystemExit of a transport
                 self._end(error)
@@ -240,7 +246,7 @@ class Follower:
                     overlap = Overlap(self._store, self.position)
             if source.version < intake.seen:
                 raise ReplicaDiverged(
-                    f"the source is at version {source.version}, but gave {intake.seen} "
+                    f"the source is at version {source.version}, but had sent {intake.seen} "
                     "before: it lost changes; nothing was overwritten"
                 )
             after = intake.seen if overlap is None else overlap.after
@@ -328,7 +334,11 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held(), contextlib.ExitStack() as stack:
             if self._ended:
-                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
+                raise (
+                    copied_error(self.error)
+                    if self.error
+                    else StoreClosed("the replica no longer follows its source")
+                )
             if view is None:
                 if not isinstance(self._source, LocalSource):
                     raise InvalidRequest("this source gives no view of itself; give one")

@@ -54,9 +54,10 @@ class Overlap:
             mine = self._mine.get(change.version)
             if mine is not None and not same(mine, change):
                 raise ReplicaDiverged(
-                    f"version {change.version} is another change in the source than here: one of "
-                    "the two lost its last changes and went on; nothing was overwritten; see which "
-                    "one is right, then follow anew or promote the replica"
+                    f"version {change.version} is a different change in the source than here: one "
+                    "of the two lost its last changes and continued; nothing was overwritten; "
+                    "find out which one is right, then start over with anew=True, or promote the "
+                    "replica"
                 )
 
 

@@ -43,7 +43,7 @@ def send(
         LogCompacted: nothing was written; the receiver must begin with 0.
     """
     if len(uuid) != codec.UUID_BYTES:
-        raise InvalidRequest(f"a uuid has {codec.UUID_BYTES} bytes, this one {len(uuid)}")
+        raise InvalidRequest(f"a uuid must have {codec.UUID_BYTES} bytes, not {len(uuid)}")
     pieces = source.pieces(after, follow=follow)
     first = next(pieces, None)  # before the hello: it may raise
     number = 0
@@ -111,7 +111,7 @@ class Receiver:
             LogCompacted: it was asked for the whole, in which forgotten deletes are left out.
         """
         if after < self.after:
-            raise InvalidRequest(f"the stream begins behind version {self.after}, not {after}")
+            raise InvalidRequest(f"the stream begins after version {self.after}, not {after}")
         if after > 0 == self.after:
             raise LogCompacted(after, self._version)
         return self._pieces(OrderGuard(after), follow)

@@ -261,7 +261,7 @@ def test_bad_calls_are_refused(edge, call, said):
 
 
 def test_bad_edges_are_refused(db):
-    with pytest.raises(InvalidType, match="an upstream is a Database or an Edge"):
+    with pytest.raises(InvalidType, match="the upstream must be a Database or an Edge"):
         Edge(b"db")
     with pytest.raises(InvalidRequest, match="give a URL"):
         Edge("db")

@@ -159,6 +159,6 @@ def test_what_was_never_a_cursor(kv, refused):
 
 def test_with_start_after(kv, refused):
     cursor = kv.list(limit=5).cursor
-    with refused("give one of cursor and start_after: a cursor says where to go on"):
+    with refused("pass only one of cursor and start_after"):
         kv.list(cursor=cursor, start_after="key05")
     assert names(kv.list(cursor="", start_after="key05")) == NAMES[6:]

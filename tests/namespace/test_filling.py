@@ -166,7 +166,7 @@ def test_what_can_not_be_a_key_is_refused(kv):
     def size(thing):
         return len(thing)
 
-    with pytest.raises(InvalidType, match="give memoize a key="):
+    with pytest.raises(InvalidType, match="pass key= to memoize"):
         size({1, 2})
     with pytest.raises(InvalidType, match="callable"):
         kv.memoize(key="k")(len)

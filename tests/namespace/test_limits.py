@@ -101,7 +101,7 @@ def test_the_items_of_a_buffer_may_have_more_than_a_byte(tight):
     assert tight._meter.bytes_in == 8
     with pytest.raises(LimitExceeded, match="Value length of 16 exceeds limit of 10"):
         tight.put("key", memoryview(bytes(16)).cast("Q"))
-    with pytest.raises(InvalidRequest, match="the value should have 1 bytes, and has 8"):
+    with pytest.raises(InvalidRequest, match="the value has 8 bytes, not 1"):
         tight.put("key", memoryview(bytes(8)).cast("Q"), size=1)
 
 

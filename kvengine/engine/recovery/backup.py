@@ -38,7 +38,9 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     directory = LocalDirectory(opening.folder_path(target), create=True)
     try:
         if directory.names():
-            raise InvalidRequest(f"{directory.path} is not empty; a backup needs a new folder")
+            raise InvalidRequest(
+                f"{directory.path} is not empty; a backup needs a new or empty folder"
+            )
         if store.follower is not None:
             store.follower.refresh()
         with store.pins.pin():  # jobs go on, but leave the files that are copied

@@ -165,7 +165,7 @@ def put_many(
 ) -> BulkReport:
     """Write many pairs; Namespace.put_many has the arguments."""
     if if_version is not None and not atomic:
-        raise InvalidRequest("put_many() with if_version writes all or nothing: give atomic=True")
+        raise InvalidRequest("put_many() with if_version needs atomic=True")
     bulk = _bulk(namespace, atomic, durability)
     bulk.if_version = if_version
     if isinstance(pairs, Mapping):

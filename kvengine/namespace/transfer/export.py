@@ -68,7 +68,7 @@ def export(
     namespace._check_usable()
     if hasattr(file, "write"):
         if resume:
-            raise InvalidRequest("an export can be resumed if it goes to a path")
+            raise InvalidRequest("an export can be resumed only if it is written to a path")
         job = Export(namespace, writer_of(file), shape, progress)
         return job.run(start, after)
     with closing(ResultFile(path_of(file), resume=resume)) as result:
@@ -181,10 +181,10 @@ def _last_key(line: bytes, shape: Shape, prefix: bytes, path: str) -> bytes:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         pass_on(error)
         raise InvalidRequest(
-            f"{path}.part is not an unfinished export of this format; remove it to begin anew"
+            f"{path}.part is not an unfinished export of this format; remove it to start over"
         ) from None
     if not key.startswith(prefix):
         raise InvalidRequest(
-            f"{path}.part is an unfinished export with another prefix; remove it to begin anew"
+            f"{path}.part is an unfinished export with another prefix; remove it to start over"
         )
     return key

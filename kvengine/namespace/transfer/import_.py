@@ -60,7 +60,9 @@ def import_(
     if on_error not in ("stop", "skip"):
         raise InvalidRequest(f"on_error must be 'stop' or 'skip', not {on_error!r}")
     if atomic and resume:
-        raise InvalidRequest("an atomic import leaves nothing to resume: it is whole or absent")
+        raise InvalidRequest(
+            "atomic and resume can't be combined: an atomic import is never partly done"
+        )
     namespace._check_usable()
     is_open = hasattr(file, "read")
     name = str(getattr(file, "name", "the stream")) if is_open else path_of(file)
