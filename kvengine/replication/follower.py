@@ -193,11 +193,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held():
             if self._ended:
-                raise (
-                    copied_error(self.error)
-                    if self.error
-                    else StoreClosed("the replica no longer follows its source")
-                )
+                raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             self._follow(self._source, follow=False)
             return self.position
 
@@ -212,9 +208,7 @@ class Follower:
                 return
             except Exception as error:  # noqa: BLE001  # whatever a transport raises
                 if self.error is None:  # once, not with each attempt
-                    logger.warning(
-                        "a replica could not follow its source and will retry: %s", error
-                    )
+                    logger.warning("a replica can't follow its source and will retry: %s", error)
                 self.error = error
             except BaseException as error:  # noqa: BLE001  # SystemExit of a transport
                 self._end(error)
@@ -334,11 +328,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held(), contextlib.ExitStack() as stack:
             if self._ended:
-                raise (
-                    copied_error(self.error)
-                    if self.error
-                    else StoreClosed("the replica no longer follows its source")
-                )
+                raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             if view is None:
                 if not isinstance(self._source, LocalSource):
                     raise InvalidRequest("this source gives no view of itself; give one")
