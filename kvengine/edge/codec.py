@@ -32,7 +32,7 @@ class Kind(IntEnum):
     NEWS = 3
 
 
-FORMAT = Format(b"kvtm", 1, Kind, 0, (96 << 20) + VALUE_BYTES_MAX)
+FORMAT = Format(b"kvtm", 1, {int(kind): kind for kind in Kind}, 0, (96 << 20) + VALUE_BYTES_MAX)
 
 
 def encode_wants(wants: Sequence[Want], number: int = 0) -> bytes:

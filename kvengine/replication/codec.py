@@ -35,7 +35,13 @@ class Kind(IntEnum):
     END = 3
 
 
-FORMAT = Format(b"kvwp", 2, Kind, WHOLE, RANGE.size + SPLIT_BYTES + CHANGE_BYTES_MAX)
+FORMAT = Format(
+    b"kvwp",
+    2,
+    {int(kind): kind for kind in Kind},
+    WHOLE,
+    RANGE.size + SPLIT_BYTES + CHANGE_BYTES_MAX,
+)
 
 
 def encode_hello(after: int, upto: int, uuid: bytes) -> bytes:

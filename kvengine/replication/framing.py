@@ -10,10 +10,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from struct import Struct
 from typing import Any, NamedTuple
+
+import xxhash
 
 from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import ProtocolError
@@ -22,6 +24,7 @@ HEADER = Struct("<4sBBHIIQQQ")
 CHECKSUM_BYTES = 8
 COUNT_MAX = 1 << 16
 READ_BYTES = 1 << 20
+LARGE_BYTES = 1 << 10  # on average: such parts are copied once
 
 
 class Format(NamedTuple):
@@ -29,7 +32,7 @@ class Format(NamedTuple):
 
     magic: bytes  # 4 of them
     version: int
-    kinds: type[IntEnum]
+    kinds: Mapping[int, IntEnum]  # by their numbers
     flags: int  # the largest that is sent
     size_max: int  # bytes of a payload
 
@@ -54,15 +57,25 @@ def encode(
         kind, count, flags: what the frame is.
         parts: of the payload.
     """
-    payload = b"".join(parts)
-    if count > COUNT_MAX or len(payload) > form.size_max:
-        found = f"{count} items, {len(payload)} bytes"
+    size = sum(map(len, parts))
+    if count > COUNT_MAX or size > form.size_max:
+        found = f"{count} items, {size} bytes"
         raise ProtocolError("a frame to send", 0, "one within its limits", found)
-    checksum = xxh3_64(payload)
-    head = HEADER.pack(
-        form.magic, kind, flags, form.version, count, len(payload), number, checksum, 0
-    )[:-CHECKSUM_BYTES]
-    return b"".join((head, xxh3_64(head).to_bytes(CHECKSUM_BYTES, "little"), payload))
+    if size < len(parts) * LARGE_BYTES:
+        parts = [b"".join(parts)]
+        checksum = xxh3_64(parts[0])
+    else:
+        checksum = _checksum_of(parts)
+    head = HEADER.pack(form.magic, kind, flags, form.version, count, size, number, checksum, 0)
+    head = head[:-CHECKSUM_BYTES]
+    return b"".join((head, xxh3_64(head).to_bytes(CHECKSUM_BYTES, "little"), *parts))
+
+
+def _checksum_of(parts: Sequence[bytes]) -> int:
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    return digest.intdigest()
 
 
 class FrameReader:
@@ -97,7 +110,7 @@ class FrameReader:
             at = begin + HEADER.size
             raise ProtocolError("a frame", at, f"{checksum:016x}", f"{found:016x}")
         self._number += 1
-        return Frame(self._form.kinds(kind), flags, count, Payload(data, begin + HEADER.size))
+        return Frame(self._form.kinds[kind], flags, count, Payload(data, begin + HEADER.size))
 
     def _head(self, data: bytes, at: int) -> tuple[int, int, int, int, int]:
         """Return the kind, flags, count, size and checksum that a header has."""
@@ -112,24 +125,28 @@ class FrameReader:
             raise ProtocolError("the format of a frame", at, form.version, version)
         if number != self._number:
             raise ProtocolError("the number of a frame", at, self._number, number)
-        sane = kind in list(form.kinds) and flags <= form.flags
+        sane = kind in form.kinds and flags <= form.flags
         if not sane or count > COUNT_MAX or size > form.size_max:
             expected = "fields within their limits"
             raise ProtocolError("the header of a frame", at, expected, data.hex())
         return kind, flags, count, size, payload
 
-    def _exactly(self, size: int, first: bytes = b"") -> bytes:
-        self.at += len(first)
-        if len(first) == size:
-            return first
-        data = bytearray(first)
+    def _exactly(self, size: int, data: bytes = b"") -> bytes:
+        """Return so many bytes, of which some have been read."""
+        if not data and size:
+            data = self._read(min(size, READ_BYTES))
+        if len(data) < size:
+            data = self._slowly(size, bytearray(data))
+        self.at += size
+        return data
+
+    def _slowly(self, size: int, data: bytearray) -> bytes:
         while len(data) < size:
             got = self._read(min(size - len(data), READ_BYTES))
             if not got:
                 missing = f"{size - len(data)} more bytes"
-                raise ProtocolError("a stream", self.at, missing, "its end")
+                raise ProtocolError("a stream", self.at + len(data), missing, "its end")
             data += got
-            self.at += len(got)
         return bytes(data)
 
 

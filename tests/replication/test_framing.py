@@ -29,7 +29,7 @@ class Kind(IntEnum):
     TWO = 2
 
 
-FORM = Format(b"test", 7, Kind, 3, 4 * READ_BYTES)
+FORM = Format(b"test", 7, {int(kind): kind for kind in Kind}, 3, 4 * READ_BYTES)
 OTHER = FORM._replace(magic=b"tent")
 
 
@@ -137,6 +137,13 @@ def test_what_is_too_large_is_not_sent() -> None:
     for count, size in ((COUNT_MAX + 1, 0), (0, FORM.size_max + 1)):
         with pytest.raises(ProtocolError, match="to send"):
             encode(FORM, 0, Kind.ONE, count, [bytes(size)])
+
+
+def test_large_parts_and_small_ones_give_the_same_frame() -> None:
+    data = bytes(range(256)) * 64
+    small = encode(FORM, 0, Kind.ONE, 1, [data[at : at + 1] for at in range(len(data))])
+    assert encode(FORM, 0, Kind.ONE, 1, [data[:9000], data[9000:]]) == small
+    assert read_all(small) == [(Kind.ONE, 0, 1, data)]
 
 
 def test_a_payload_says_where_it_is_wrong() -> None:
