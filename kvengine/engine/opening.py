@@ -188,7 +188,7 @@ def snapshot(store: S, version: int | None = None) -> S:
     frozen = type(store).__new__(type(store))
     frozen.is_frozen, frozen.frozen_at = True, version
     frozen.page_of_writer = store.control_page
-    options = replace(store.options, read_only=True, create=False, rebuild=False)
+    options = replace(store.options, read_only=True, exclusive=False, create=False, rebuild=False)
     start(frozen, store.directory.reader(), options)
     return frozen
 
