@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge_namespace import EdgeNamespace
-from kvengine.aio.remote import RemoteDatabase, connect
+from kvengine.aio.remote import RemoteDatabase, RemoteNamespace, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import edge as sync_edge
 from kvengine.database.edge_arguments import check_arguments
@@ -105,7 +105,8 @@ class Edge:
         upstream = self.upstream
         if isinstance(upstream, Edge):
             await upstream._open()
-        return await self._runner.run(sync_edge.Edge, upstream._inner, self.name, **self._options)
+        inner = upstream._blocking if isinstance(upstream, RemoteDatabase) else upstream._inner
+        return await self._runner.run(sync_edge.Edge, inner, self.name, **self._options)
 
     async def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace with a title or an id, creating it if it does not exist."""
@@ -121,7 +122,8 @@ class Edge:
         return await self._namespace(await self.upstream.namespace_by_id(namespace_id))
 
     async def _namespace(self, origin: Any) -> EdgeNamespace:
-        inner = await self._runner.run(self._inner._namespace, origin._inner)
+        source = origin._blocking if isinstance(origin, RemoteNamespace) else origin._inner
+        inner = await self._runner.run(self._inner._namespace, source)
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:
             found = self._namespaces[inner.id] = EdgeNamespace(

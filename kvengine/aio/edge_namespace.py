@@ -35,6 +35,8 @@ class EdgeNamespace(NamespaceBase):
     Thread-safety: for one event loop at a time.
     """
 
+    _runner: Runner
+
     def __init__(
         self, at: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
     ) -> None:

@@ -28,6 +28,8 @@ class Namespace(NamespaceBase):
     Thread-safety: for one event loop at a time.
     """
 
+    _runner: Runner
+
     def __init__(self, inner: sync.Namespace, runner: Runner) -> None:
         self._inner, self._runner = inner, runner
 

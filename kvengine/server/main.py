@@ -153,8 +153,8 @@ async def edge_site(
     edge = await opening
     endpoint = Forwarder(url, verify=verify, after_write=wrote_here(edge))
     async with edge, aclosing(endpoint) as forwarder:
-        remote: Any = edge.upstream._inner
-        account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
+        remote: Any = edge.upstream
+        account = settings.account or await remote.account()
         backend = make_backend(edge, settings, account)
         yield Site(backend, settings, forwarder), Start(account, None, None)
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from kvengine.client.connection import STORE_HEADER
+from kvengine.client.endpoint import STORE_HEADER
 from kvengine.client.failures import encode_error, status_of
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import (
