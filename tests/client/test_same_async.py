@@ -8,7 +8,7 @@ import pytest
 
 import kvengine
 import kvengine.aio
-from tests.client.test_same import CALLS, outcome, prepare, titles
+from tests.client.test_same import CALLS, outcome, plain, prepare, titles
 from tests.server.running import TOKEN
 
 # Of a dict, or of an iterator that checks its arguments before it is asked for the first item.
@@ -62,6 +62,11 @@ def awaited(server, loop) -> Iterator[Awaited]:
     loop.run_until_complete(db.close())
 
 
+def everything(namespace):
+    keys = list(namespace.keys())
+    return [(key, plain(namespace.get_with_metadata(key, "bytes"))) for key in keys]
+
+
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - SYNC_ONLY))
 def test_a_call_does_the_same(server, awaited, loop, name):
     title = next(titles)
@@ -69,9 +74,4 @@ def test_a_call_does_the_same(server, awaited, loop, name):
         here = prepare(own.namespace(title))
         there = prepare(Awaited(awaited.namespace(title), loop))
         assert outcome(there, CALLS[name]) == outcome(here, CALLS[name])
-        left = [
-            {key: outcome(one, lambda ns, key=key: ns.get_with_metadata(key, "bytes"))
-             for key in one.keys()}
-            for one in (here, there)
-        ]  # fmt: skip
-        assert left[1] == left[0]
+        assert outcome(there, everything) == outcome(here, everything)
