@@ -148,7 +148,7 @@ def open_database(path: Any, *, threads: int = THREADS, **options: Any) -> Openi
     """Open the database in a folder: `await open(path)`, or `async with open(path) as db`.
 
     Args:
-        path: the folder; it and the database are made if there is none.
+        path: the folder; it and the database are created if they do not exist.
         threads: how many calls may wait for the disk at once.
         options: as of kvengine.open.
 

@@ -31,7 +31,7 @@ class HttpLog(RemoteSource):
         """Return id and number of the namespace of a title, or else of an id.
 
         Raises:
-            NamespaceNotFound: there is none.
+            NamespaceNotFound: it does not exist.
         """
         known = {name: one for one, name in self._http.call("/v1/db/namespaces", [[], {}])}
         wanted = known.get(title, title)

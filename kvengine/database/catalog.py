@@ -131,8 +131,8 @@ class Catalog:
         """Return the living namespace of a title, or else of an id.
 
         Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
+            InvalidType: it is not a str.
+            NamespaceNotFound: it does not exist.
         """
         if not isinstance(title_or_id, str):
             raise InvalidType(
@@ -148,8 +148,8 @@ class Catalog:
         """Return the living namespace of an id.
 
         Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
+            InvalidType: it is not a str.
+            NamespaceNotFound: it does not exist.
         """
         if not isinstance(namespace_id, str):
             raise InvalidType(f"an id must be a str, not {type(namespace_id).__name__}")

@@ -129,7 +129,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
             raise
         finally:
             if version != NOTHING:
-                with suppress(InvalidRequest):  # it is no key: what is raised already says so
+                with suppress(InvalidRequest):  # not a valid key, as the error already says
                     names = None if key is None else [self._name(key)]
                     self._edge._wrote(names, version, lost=lost)
         return result

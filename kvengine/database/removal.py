@@ -106,7 +106,7 @@ class Remover:
             thread.join()
 
     def wait(self) -> None:
-        """Return when nothing is left to remove, or nothing more can be for now."""
+        """Wait until nothing is left to remove, or nothing more can be removed now."""
         thread = self._thread
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return

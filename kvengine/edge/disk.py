@@ -8,7 +8,7 @@ Invariants:
 * The log of the store keeps its order, whatever ends the process: a position that is there was
   preceded by every drop that belongs to it.
 * The oldest copies go first when there is no room; a copy that is written again is young again.
-* A copy that is damaged is no copy; nor is one of an earlier life that the primary, when this life
+* A damaged copy counts as absent; so does one of an earlier life that the primary, when this life
   began, was behind: the primary was restored from a backup, and may not have that value.
 * If the disk fails, nothing more is read from it or written to it until the next start: what could
   not be dropped is never shown, and the position on disk stays before it.
@@ -42,7 +42,7 @@ class DiskCache:
     """Copies in a store of their own.
 
     Args:
-        path: its folder, which is made if there is none; for simulations: a store, or None for one
+        path: its folder, created if it does not exist; for simulations: a store, or None for one
             in memory.
         room: how many bytes of keys and values it may hold.
 

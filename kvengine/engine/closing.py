@@ -38,7 +38,7 @@ REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 
 
 def close_store(store: StoreParts) -> None:
-    """Close a store; closing twice is no error.
+    """Close a store; closing it twice is not an error.
 
     Raises:
         InvalidRequest: this is called from inside a job of the store (by a finalizer, say).

@@ -64,7 +64,7 @@ def folder_path(path: Any) -> str:
     """Return a path as text.
 
     Raises:
-        InvalidType: it is no str, bytes or os.PathLike.
+        InvalidType: it is not a str, bytes or os.PathLike.
         InvalidRequest: it is empty, or no name that the file system can have.
     """
     try:

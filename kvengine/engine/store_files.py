@@ -202,7 +202,7 @@ class StoreFiles(Applier):
         """Remove files that are not, or no longer, part of the store.
 
         None goes while somebody uses it, while it is not sure what the manifest on disk names,
-        or when the system refuses: the next job tries again.
+        or if a system call fails: the next job tries again.
         """
         if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
             return

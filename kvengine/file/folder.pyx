@@ -82,7 +82,7 @@ cdef class Folder:
         again: open this folder once more, wherever it is.
 
     Raises:
-        OSError: the system refuses, or it is no folder.
+        OSError: a system call failed, or it is not a folder.
 
     Thread-safety: state() may be asked without the GIL; the rest holds it.
     """
@@ -228,7 +228,7 @@ cdef class Descriptor:
         locks: it is to be locked, so a forked child closes its copy before other code runs there.
 
     Raises:
-        OSError: the system refuses.
+        OSError: a system call failed.
     """
 
     def __cinit__(
@@ -269,7 +269,7 @@ cdef class Descriptor:
         return self.fd
 
     def close(self) -> None:
-        """Close the file; closing twice is no error."""
+        """Close the file; closing it twice is not an error."""
         cdef int fd = self.take()
         with nogil:
             give_back(fd)
@@ -336,7 +336,7 @@ cdef class FolderLock:
     def take_alone(self) -> bool:
         """True if nobody shares the lock any more; if not, it stays shared.
 
-        A change that the system refuses loses the lock, so it is taken again at once: who is there
+        A failed change loses the lock, so it is taken again at once: who is there
         shares it, or holds it for a moment to ask.
         """
         cdef bint alone

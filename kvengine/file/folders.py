@@ -30,7 +30,7 @@ def open_folder(path: str) -> Folder:
     """Return the folder at a path, open.
 
     Raises:
-        NotAStore: there is none.
+        NotAStore: it does not exist.
     """
     try:
         return Folder(path)
@@ -54,7 +54,7 @@ def make_folder(path: str) -> None:
 
 
 def warn_if_loose(folder: Folder) -> None:
-    """Say once if others than the owner may use a folder that was there before."""
+    """Warn once if other users may use an existing folder."""
     found = os.fstat(folder.fd)
     place = (found.st_dev, found.st_ino)
     if found.st_mode & OTHERS and place not in _warned_of:

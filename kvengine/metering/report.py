@@ -38,7 +38,7 @@ def month_days(month: str | None, today: int) -> tuple[str, range]:
     """Return a month and its days since 1970, up to today.
 
     Raises:
-        InvalidRequest: it is no month, or begins in the future.
+        InvalidRequest: it is not a month, or begins in the future.
     """
     now = EPOCH + timedelta(days=today)
     if month is None:

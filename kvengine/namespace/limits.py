@@ -97,10 +97,10 @@ class Limits:
     # -- keys
 
     def _refuse_key(self, key: Any) -> NoReturn:
-        """Say why a key is refused.
+        """Raise the error for an invalid key.
 
         Raises:
-            InvalidType: it is no str.
+            InvalidType: it is not a str.
             LimitExceeded: it is too long.
             InvalidRequest: it is not a valid key.
         """
@@ -242,7 +242,7 @@ class Limits:
         """Return the title of a namespace.
 
         Raises:
-            InvalidType: it is no str.
+            InvalidType: it is not a str.
             InvalidRequest: it is empty, too long, or not text.
         """
         if not isinstance(title, str):

@@ -34,7 +34,7 @@ def text_bytes(name: str, text: Any) -> bytes:
     """Return a text as UTF-8; None is nothing.
 
     Raises:
-        InvalidType: it is no str.
+        InvalidType: it is not a str.
         InvalidRequest: UTF-8 can't encode it.
     """
     if text is None:

@@ -47,7 +47,7 @@ cdef class Naming:
         """Return a key as the store knows it.
 
         Raises:
-            InvalidRequest: it is no key: empty, ".", "..", too long, or not text.
+            InvalidRequest: it is not a valid key: empty, ".", "..", too long, or not text.
         """
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size = self.name_of(key, name)

@@ -132,7 +132,7 @@ class Source:
         """Yield the objects of a JSON array.
 
         Raises:
-            InvalidRequest: it is no array of objects, or it has no end.
+            InvalidRequest: it is not an array of objects, or is incomplete.
         """
         opened = self.done.offset == 0
         if opened:

@@ -5,7 +5,7 @@ Invariants:
 * Changes come in the order of their versions, each once, none left out: what was written while
   the watcher was busy is read from the log.
 * A watcher that waits does nothing; a write wakes it.
-* An expiry is no change: nobody writes anything then.  `expiration` says when it will come.
+* An expiration is not a change: nothing is written then.  `expiration` says when it will come.
 """
 
 from __future__ import annotations

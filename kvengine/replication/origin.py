@@ -70,7 +70,7 @@ def position_in(store: Store, uuid: str | None, wanted: Selection) -> int | None
     A new store is a replica from then on.
 
     Raises:
-        InvalidRequest: it is no replica, or one of other keys.
+        InvalidRequest: it is not a replica, or a replica of other keys.
     """
     origin = store.manifest.origin
     if origin is None:

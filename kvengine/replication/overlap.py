@@ -1,13 +1,14 @@
 """Overlap: before a replica goes on, its last changes are compared with those of its source.
 
-A source that lost its last changes in a power cut gives their versions again, to other changes. Who
-went on behind them would mix two histories. So the last few changes are asked for once more.
+A source that lost its last changes in a power cut assigns their versions again, to other changes.  A
+replica that continued after them would mix two histories.  So the last few changes are requested
+and compared again.
 
 Invariants:
 
-* What differs is an error, and nothing is written.
-* What can't be compared is no error: the source may have compacted those versions, and then only a
-  digest proves that the two are equal.
+* A difference is an error, and nothing is written.
+* Versions that can't be compared are not an error: the source may have compacted them, and then
+  only a digest proves that the two are equal.
 """
 
 from __future__ import annotations

@@ -135,6 +135,6 @@ def receive(read: Callable[[int], bytes]) -> Receiver:
         read: as of a socket or a raw file: gives 1 to n bytes, b"" at the end.
 
     Raises:
-        ProtocolError: it is no stream of this kind.
+        ProtocolError: it is not a stream of this kind.
     """
     return Receiver(read)

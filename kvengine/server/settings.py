@@ -33,7 +33,7 @@ class ServerSettings:
     account: str | None = None  # None: the database's
     first_token: str | None = None  # may do everything; None: only stored tokens open anything
     is_open: bool = False  # no tokens at all; only on loopback
-    rate: float | None = None  # requests a second of each token
+    rate: float | None = None  # requests per second of each token
     key_write_interval_s: float = 1.0  # between two writes of a key; 0: none
     certificate: str | None = None  # PEM files
     private_key: str | None = None

@@ -73,7 +73,7 @@ cdef class Batch:
         self._add(&change, name, <PyObject *>value, <PyObject *>metadata)
 
     def delete(self, key) -> None:
-        """Add a delete; a key that is absent is no error."""
+        """Add a delete; an absent key is not an error."""
         cdef Change change
         change.kind = DELETE
         change.expires_at = 0

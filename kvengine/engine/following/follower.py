@@ -217,7 +217,7 @@ class Follower:
         return self._store.manifest.generation != before
 
     def sync(self) -> None:
-        """Return when what the reader shows is on disk, whatever its writers wait for."""
+        """Wait until everything that the reader shows is on disk."""
         self.catch_up()
         store, page = self._store, self._page
         if page is not None and page.control.durable_version >= store.applied_version:

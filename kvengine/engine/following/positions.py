@@ -122,7 +122,7 @@ def checked_name(name: object) -> str:
 
 
 def load(store: StoreParts, name: str) -> Position | None:
-    """Return the position of a consumer; None if there is none of that name."""
+    """Return the position of a consumer; None if it does not exist."""
     file = name + SUFFIX
     try:
         found = decode(store.directory.read(file), file)

@@ -195,6 +195,6 @@ def check_timeout(timeout: object) -> None:
 
 
 def check_version(name: str, value: object) -> None:
-    """Refuse what is no version."""
+    """Refuse an invalid version."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < VERSION_LIMIT:
         raise InvalidRequest(f"{name} must be a version, an int of at least 0, not {value!r}")

@@ -89,10 +89,10 @@ class Bulk:
         part.bytes_in += value_size
 
     def delete(self, key: str) -> None:
-        """Add the delete of a key; it is no error if the key is absent.
+        """Add the delete of a key; an absent key is not an error.
 
         Raises:
-            InvalidRequest: it is no key; nothing was added.
+            InvalidRequest: it is not a valid key; nothing was added.
         """
         name = self._namespace._name(key)
         size = len(name) - PREFIX_BYTES

@@ -61,7 +61,7 @@ def encode_pair_value(limits: Limits, pair: Pair) -> Any:
     """Return the value of a pair as bytes or a buffer of bytes.
 
     Raises:
-        InvalidRequest: it is no value, or not base64 although it should be.
+        InvalidRequest: it is not a valid value, or not valid base64.
         LimitExceeded: it is too long.
     """
     value = pair.value

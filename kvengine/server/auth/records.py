@@ -24,11 +24,11 @@ class StoreRecords:
         self._store = db.store
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, or None if there is none."""
+        """Return a record, or None if it does not exist."""
         return self._store.get(key)
 
     async def read(self, key: bytes) -> bytes | None:
-        """Return a record, or None if there is none."""
+        """Return a record, or None if it does not exist."""
         return self._store.get(key)
 
 
@@ -48,7 +48,7 @@ class CopiedRecords:
         return WAIT if shown is None else shown.value
 
     async def read(self, key: bytes) -> bytes | None:
-        """Return a record, or None if there is none.
+        """Return a record, or None if it does not exist.
 
         Raises:
             UpstreamUnavailable: the primary does not answer, or too many requests wait for it.
