@@ -1,7 +1,7 @@
 """Overlap: before a replica goes on, its last changes are compared with those of its source.
 
-A source that lost its last changes in a power cut assigns their versions again, to other changes.  A
-replica that continued after them would mix two histories.  So the last few changes are requested
+A source that lost its last changes in a power cut assigns their versions again, to other changes.
+A replica that continued after them would mix two histories.  So the last few changes are requested
 and compared again.
 
 Invariants:
