@@ -159,7 +159,7 @@ def test_a_large_piece_is_split_and_whole_only_at_its_end():
 
 def test_going_on_behind_a_version():
     assert received(sent(PIECES[1:], 3), 4) == [PIECES[1]._replace(after=4), PIECES[2]]
-    with pytest.raises(InvalidRequest, match="behind version 3"):
+    with pytest.raises(InvalidRequest, match="after version 3"):
         received(sent(PIECES[1:], 3), 2)
     with pytest.raises(LogCompacted):  # forgotten deletes are left out for who begins with nothing
         received(DATA, 3)
