@@ -21,6 +21,7 @@ from kvengine.edge.settings import Settings
 from kvengine.errors import StoreClosed
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
+from kvengine.options import named
 
 
 class Edge:
@@ -33,8 +34,8 @@ class Edge:
         upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
             the URL of a server.
         name: its name in the console and the metrics of the primary.
-        path, always_current, token, verify, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
+        The others are as of kvengine.Edge.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid; at once.
@@ -53,12 +54,27 @@ class Edge:
         token: str | None = None,
         verify: Any = True,
         threads: int = THREADS,
-        **settings: Any,
+        memory_bytes: int = 64 << 20,
+        disk_bytes: int = 1 << 30,
+        bound_s: float = 60.0,
+        cache_ttl_s: float = 60.0,
+        negative_ttl_s: float = 0.0,
+        stale_if_error_s: float = 0.0,
+        refresh_share: float = 0.75,
+        poll_timeout_s: float = 2.0,
+        grace_s: float = 2.0,
+        timeout_s: float = 10.0,
+        retry_s: float = 0.05,
+        retry_max_s: float = 5.0,
+        change_buffer_bytes: int = 8 << 20,
+        push_bytes: int = 4096,
+        watermark_groups: int = 1 << 14,
     ) -> None:
         check_arguments(
             upstream, name, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
         )
-        timeout_s = Settings(**settings).timeout_s
+        settings = named(Settings, locals())
+        Settings(**settings)  # an invalid one is an error at once
         self.name = name
         self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):
