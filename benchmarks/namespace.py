@@ -68,7 +68,7 @@ def load(db: Database, keys: int) -> None:
     with db.store.batch() as batch:
         for number in numbers:
             start = number * 31 % (len(values) - 100)
-            batch.put(plain.name(key_name(number)), values[start : start + 100].encode())
+            batch.put(plain._name(key_name(number)), values[start : start + 100].encode())
             if len(batch) == 4096:
                 batch.commit()
     for number in range(20 * PAGE_KEYS):
@@ -94,8 +94,8 @@ def reader(kv: Namespace, what: str, count: int) -> Timer:
 
     def run() -> float:
         names = [key_name(order.randrange(count)) for _ in range(READS)]
-        raw = [kv.name(name) for name in names]
-        get, store_get, with_metadata = kv.get, kv.store.get, kv.get_with_metadata
+        raw = [kv._name(name) for name in names]
+        get, store_get, with_metadata = kv.get, kv._store.get, kv.get_with_metadata
         with quiet_collector():
             empty = perf_counter_ns()
             for _name in names:

@@ -124,7 +124,7 @@ ENGINE = (
         "test_a_child_does_not_keep_the_lease_of_its_parent"),
     bug("changes go on after the lease was let go",
         "engine/following/consumer.py",
-        "                if not self.has(lease):\n                    return\n", "",
+        "                if not self._has(lease):\n                    return\n", "",
         "engine/test_consumer_lease.py::"
         "test_what_was_given_before_letting_go_can_not_be_acknowledged_after_it"),
     bug("a position is not read anew under the lease",

@@ -163,7 +163,7 @@ def test_a_store_in_memory_stays_with_the_parent():
     errors, length = in_child(look)
     ((kind, text),) = errors
     assert (kind, length) == ("StoreClosed", 1)
-    assert "make another one in the child" in text
+    assert "create another one in the child" in text
     assert dict(store) == {b"key": b"value"}
     store.close()
 

@@ -51,7 +51,6 @@ CYCLES = {
     "aio": "a namespace makes iterators that know their namespace",
     "client": "a database makes namespaces that know their database",
     "database": "an edge makes namespaces that know their edge",
-    "edge": "a copy is held by a cache that the compiled lookup reads",
     "namespace": "the parts of a namespace call its public methods",
     "testing.world": "places, links and clients act on the world that holds them",
 }

@@ -207,3 +207,52 @@ def test_every_error_is_exported_and_belongs_to_the_tree() -> None:
     for name in ERRORS:
         assert getattr(kvengine, name) is getattr(errors, name)
         assert issubclass(getattr(errors, name), errors.KvError)
+
+
+NAMESPACE = """
+    id title limits
+    get get_many get_metadata get_with_metadata exists ttl
+    put add delete pop touch persist increment get_or_set memoize
+    put_many delete_many delete_prefix
+    list keys count size watch history
+    export_file import_file export import_
+    items values popitem setdefault update clear
+"""
+DATABASE = """
+    limits clock version closed close sync
+    namespace namespace_by_id namespaces create_namespace rename delete wait_for_removals
+    tail usage
+"""
+
+
+@pytest.fixture(scope="module")
+def public_objects():
+    with (
+        kvengine.Database.in_memory() as database,
+        kvengine.Edge(database) as edge,
+        kvengine.connect("http://127.0.0.1:1") as remote,
+    ):
+        yield {
+            "Database": database,
+            "Edge": edge,
+            "RemoteDatabase": remote,
+            "Namespace": database.namespace("n"),
+            "EdgeNamespace": edge.namespace("n"),
+            "RemoteNamespace": kvengine.RemoteNamespace(remote, "0" * 32, 1),
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("Namespace", NAMESPACE),
+        ("EdgeNamespace", NAMESPACE + "read"),  # a value, and how old it may be
+        ("RemoteNamespace", NAMESPACE),
+        ("Database", DATABASE + "store in_memory snapshot consumer consumers"),
+        ("Edge", DATABASE + "name settings upstream stats"),
+        ("RemoteDatabase", DATABASE + "url account log_source"),
+    ],
+)
+def test_what_is_not_for_users_has_an_underscore(public_objects, name, listed):
+    found = {one for one in dir(public_objects[name]) if not one.startswith("_")}
+    assert found == set(listed.split())

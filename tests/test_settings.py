@@ -7,6 +7,7 @@ import typing
 import pytest
 
 import kvengine
+import kvengine.aio
 from kvengine.edge.settings import Settings
 from kvengine.options import Options
 
@@ -23,6 +24,8 @@ TAKES_OPTIONS = {
     kvengine.open: ({}, OF_A_DATABASE),
     kvengine.Database.in_memory: (IN_MEMORY, OF_A_DATABASE),
     kvengine.Follower.__init__: ({}, OF_A_REPLICA),
+    kvengine.aio.open: ({}, OF_A_DATABASE),
+    kvengine.aio.Database.in_memory: (IN_MEMORY, OF_A_DATABASE),
 }
 
 
@@ -44,9 +47,10 @@ def test_each_option_of_a_store_is_a_parameter(function):
     check(function, Options, *TAKES_OPTIONS[function])
 
 
-def test_each_setting_of_an_edge_is_a_parameter():
+@pytest.mark.parametrize("edge", [kvengine.Edge, kvengine.aio.Edge])
+def test_each_setting_of_an_edge_is_a_parameter(edge):
     types = typing.get_type_hints(Settings)
-    parameters = inspect.signature(kvengine.Edge.__init__).parameters
+    parameters = inspect.signature(edge.__init__).parameters
     for setting in dataclasses.fields(Settings):
         found = parameters[setting.name]
         assert (found.kind, found.default) == (found.KEYWORD_ONLY, setting.default), setting.name
@@ -64,6 +68,10 @@ def test_each_setting_of_an_edge_is_a_parameter():
         lambda path, **typo: kvengine.Edge("http://127.0.0.1:1", path=path, **typo),
         lambda path, **typo: kvengine.Follower(kvengine.Store.in_memory(), path, **typo),
         lambda path, **typo: kvengine.Cache(1 << 20, **typo),
+        kvengine.aio.open,
+        lambda path, **typo: kvengine.aio.Database.in_memory(**typo),
+        lambda path, **typo: kvengine.aio.connect("http://127.0.0.1:1", **typo),
+        lambda path, **typo: kvengine.aio.Edge("http://127.0.0.1:1", path=path, **typo),
     ],
 )
 def test_a_typo_is_a_type_error_before_anything_is_made(make, tmp_path):
@@ -87,8 +95,16 @@ def functions(one):
     return {name: function for name, function in found.items() if callable(function)}
 
 
-@pytest.mark.parametrize("name", [name for name in kvengine.__all__ if name != "__version__"])
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (kvengine, kvengine.aio)
+    for name in module.__all__
+    if name != "__version__"
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_nothing_public_takes_arguments_of_any_name(name):
-    for each, function in functions(getattr(kvengine, name)).items():
+    for each, function in functions(PUBLIC[name]).items():
         kinds = {one.kind for one in inspect.signature(function).parameters.values()}
         assert each in TAKES_ANY or inspect.Parameter.VAR_KEYWORD not in kinds, each

@@ -2,21 +2,28 @@
 
 Invariants:
 
-* Arguments, results and errors are those of the namespace inside, which is called on a thread.
+* Arguments, results and errors are those of the namespace inside.  It is called on a thread, or, if
+  it is on a server, by the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from kvengine.aio import filling
+from kvengine.aio.remote_calls import RemoteCalls
 from kvengine.aio.runner import Runner, forwarded
 from kvengine.aio.streams import ValueStream, collected
+from kvengine.cache.single_flight import Flight
+from kvengine.errors import VersionConflict
+from kvengine.namespace import filling as sync_filling
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
 from kvengine.namespace.limits import Limits
+from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.one_key import ABSENT
+from kvengine.namespace.page import key_of
 from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import Key
 
@@ -28,7 +35,7 @@ class NamespaceBase:
     """
 
     _inner: Any
-    _runner: Runner
+    _runner: Runner | RemoteCalls
 
     @property
     def id(self) -> str:
@@ -42,9 +49,9 @@ class NamespaceBase:
         return limits
 
     @property
-    def meter(self) -> Meter:
+    def _meter(self) -> Meter:
         """What was used of it through this object."""
-        meter: Meter = self._inner.meter
+        meter: Meter = self._inner._meter
         return meter
 
     async def title(self) -> str:
@@ -53,7 +60,7 @@ class NamespaceBase:
         Raises:
             NamespaceNotFound: it was deleted.
         """
-        return await self._runner.run(lambda: str(self._inner.title))
+        return await self._runner.run(lambda: self._inner.title)
 
     def _streamed(self, value: Any) -> Any:
         return ValueStream(value, self._runner) if isinstance(value, values.ValueStream) else value
@@ -105,19 +112,21 @@ class NamespaceBase:
         durability: Any = None,
     ) -> bool:
         """Store a value if the key has none; return True if it was stored; see put()."""
-        value = await self._collected(value)
-        stored: bool = await self._runner.run(
-            self._inner.add,
-            key,
-            value,
-            type=type,
-            expiration=expiration,
-            expiration_ttl=expiration_ttl,
-            metadata=metadata,
-            size=size,
-            durability=durability,
-        )
-        return stored
+        try:
+            await self.put(
+                key,
+                value,
+                type=type,
+                expiration=expiration,
+                expiration_ttl=expiration_ttl,
+                metadata=metadata,
+                if_version=0,
+                size=size,
+                durability=durability,
+            )
+        except VersionConflict:
+            return False
+        return True
 
     async def _collected(self, value: Any) -> Any:
         if not hasattr(value, "__aiter__") and not hasattr(value, "read"):
@@ -145,13 +154,18 @@ class NamespaceBase:
     count = forwarded(sync.Namespace.count)
     size = forwarded(sync.Namespace.size)
 
-    def keys(
+    async def keys(
         self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
-    ) -> AsyncIterator[Key]:
+    ) -> AsyncGenerator[Key, None]:
         """Return an async iterator over the keys; see kvengine.Namespace.keys."""
-        return self._runner.iterate(
-            lambda: iter(self._inner.keys(prefix, reverse=reverse, start_after=start_after))
-        )
+        text_bytes("prefix", prefix)
+        page = await self.list(prefix, reverse=reverse, start_after=start_after)
+        while True:
+            for info in page.keys:
+                yield key_of(info)
+            if page.list_complete:
+                return
+            page = await self.list(prefix, cursor=page.cursor, reverse=reverse)
 
     # -- files
 
@@ -160,6 +174,15 @@ class NamespaceBase:
     export, import_ = export_file, import_file  # the names in 0.1
 
     # -- filling
+
+    async def _read_made(self, key: str, kind: str) -> Any:
+        return await self._runner.run(sync_filling.read, self._inner, key, kind)
+
+    async def _store_made(
+        self, flight: Flight, key: str, value: Any, kind: str, options: dict[str, Any]
+    ) -> Any:
+        write = sync_filling.write
+        return await self._runner.run(write, self._inner, flight, key, value, kind, options)
 
     async def get_or_set(
         self,

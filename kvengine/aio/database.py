@@ -8,18 +8,21 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from kvengine.aio.consumer import Consumer
 from kvengine.aio.following import follow, shown
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database import database as sync
 from kvengine.database.opening import open_database as open_sync
+from kvengine.metering.ledger import INTERVAL_S
 from kvengine.namespace import namespace as sync_namespace
 from kvengine.namespace.layout import DATA
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
+from kvengine.options import Durability, Options, named
 
 
 class Database:
@@ -33,9 +36,34 @@ class Database:
         self._namespaces: dict[int, Namespace] = {}
 
     @classmethod
-    def in_memory(cls, *, threads: int = THREADS, **options: Any) -> Self:
+    def in_memory(
+        cls,
+        *,
+        threads: int = THREADS,
+        limits: Any = "relaxed",
+        usage_interval_s: float = INTERVAL_S,
+        durability: Durability = "os",
+        sync_interval_s: float = 0.05,
+        read_only: bool = False,
+        exclusive: bool = False,
+        create: bool = True,
+        allow_network_filesystem: bool = False,
+        rebuild: bool = False,
+        log_writes: Literal["auto", "pwrite"] = "auto",
+        segment_bytes: int = 64 << 20,
+        compaction: Literal["auto", "manual"] = "auto",
+        space_target: float = 1.3,
+        compaction_bytes_per_s: int = 256 << 20,
+        checkpoint_records: int = 1_000_000,
+        key_buffer_entries: int = 65_536,
+        verify: Literal["auto", "always"] = "auto",
+        clock: Clock = SYSTEM_CLOCK,
+        retention_s: float = 7 * 86400.0,
+    ) -> Self:
         """Return a new database that leaves nothing on disk; for tests."""
-        return cls(sync.Database.in_memory(**options), Runner(threads))
+        options = named(Options, locals())
+        inner = sync.Database.in_memory(limits=limits, usage_interval_s=usage_interval_s, **options)
+        return cls(inner, Runner(threads))
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.Database {self._inner.store.path!r}>"
@@ -69,9 +97,9 @@ class Database:
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.Namespace) -> Namespace:
-        found = self._namespaces.get(inner.number)
+        found = self._namespaces.get(inner._number)
         if found is None or found._inner is not inner:
-            found = self._namespaces[inner.number] = Namespace(inner, self._runner)
+            found = self._namespaces[inner._number] = Namespace(inner, self._runner)
         return found
 
     create_namespace = forwarded(sync.Database.create_namespace)
@@ -97,7 +125,7 @@ class Database:
     async def _follow(self, after: int, timeout: float | None) -> AsyncIterator[DatabaseChange]:
         store = self._inner.store
         tail = await self._runner.run(store.tail_from, after, DATA)
-        show = self._inner.shown
+        show = self._inner._shown
         async for change in shown(
             follow(self._runner, store, tail, timeout), lambda one: one and show(one)
         ):
@@ -144,22 +172,49 @@ class Opening:
             await self._database.close()
 
 
-def open_database(path: Any, *, threads: int = THREADS, **options: Any) -> Opening:
+def open_database(
+    path: Any,
+    *,
+    threads: int = THREADS,
+    limits: Any = "relaxed",
+    usage_interval_s: float = INTERVAL_S,
+    durability: Durability = "group",
+    sync_interval_s: float = 0.05,
+    read_only: bool = False,
+    exclusive: bool = False,
+    create: bool = True,
+    allow_network_filesystem: bool = False,
+    rebuild: bool = False,
+    log_writes: Literal["auto", "pwrite"] = "auto",
+    segment_bytes: int = 64 << 20,
+    compaction: Literal["auto", "manual"] = "auto",
+    space_target: float = 1.3,
+    compaction_bytes_per_s: int = 256 << 20,
+    checkpoint_records: int = 1_000_000,
+    key_buffer_entries: int = 65_536,
+    verify: Literal["auto", "always"] = "auto",
+    clock: Clock = SYSTEM_CLOCK,
+    retention_s: float = 7 * 86400.0,
+) -> Opening:
     """Open the database in a folder: `await open(path)`, or `async with open(path) as db`.
 
     Args:
-        path: the folder; it and the database are made if there is none.
+        path: the folder; it and the database are created if they do not exist.
         threads: how many calls may wait for the disk at once.
-        options: as of kvengine.open.
+        The others are as of kvengine.open().
 
     Raises:
-        StoreLocked, NotAStore, CorruptData: as kvengine.open.
+        StoreLocked, NotAStore, CorruptData: as kvengine.open().
     """
+    options = named(Options, locals())
 
     async def begin() -> Database:
         runner = Runner(threads)
         try:
-            return Database(await runner.run(open_sync, path, **options), runner)
+            inner = await runner.run(
+                open_sync, path, limits=limits, usage_interval_s=usage_interval_s, **options
+            )
+            return Database(inner, runner)
         except BaseException:
             await runner.close(lambda: None)
             raise

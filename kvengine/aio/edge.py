@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from kvengine.aio.database import Database
 from kvengine.aio.edge_namespace import EdgeNamespace
-from kvengine.aio.remote import RemoteDatabase, connect
+from kvengine.aio.remote import RemoteDatabase, RemoteNamespace, connect
 from kvengine.aio.runner import THREADS, Runner, forwarded
 from kvengine.database import edge as sync_edge
 from kvengine.database.edge_arguments import check_arguments
@@ -21,6 +21,7 @@ from kvengine.edge.settings import Settings
 from kvengine.errors import StoreClosed
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
+from kvengine.options import named
 
 
 class Edge:
@@ -33,8 +34,8 @@ class Edge:
         upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
             the URL of a server.
         name: its name in the console and the metrics of the primary.
-        path, always_current, token, verify, settings: as of kvengine.Edge.
         threads: how many calls may wait for the disk or the upstream at once.
+        The others are as of kvengine.Edge.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid; at once.
@@ -53,12 +54,27 @@ class Edge:
         token: str | None = None,
         verify: Any = True,
         threads: int = THREADS,
-        **settings: Any,
+        memory_bytes: int = 64 << 20,
+        disk_bytes: int = 1 << 30,
+        bound_s: float = 60.0,
+        cache_ttl_s: float = 60.0,
+        negative_ttl_s: float = 0.0,
+        stale_if_error_s: float = 0.0,
+        refresh_share: float = 0.75,
+        poll_timeout_s: float = 2.0,
+        grace_s: float = 2.0,
+        timeout_s: float = 10.0,
+        retry_s: float = 0.05,
+        retry_max_s: float = 5.0,
+        change_buffer_bytes: int = 8 << 20,
+        push_bytes: int = 4096,
+        watermark_groups: int = 1 << 14,
     ) -> None:
         check_arguments(
             upstream, name, always_current, Database, Edge, RemoteDatabase, " of kvengine.aio"
         )
-        timeout_s = Settings(**settings).timeout_s
+        settings = named(Settings, locals())
+        Settings(**settings)  # an invalid one is an error at once
         self.name = name
         self._own: RemoteDatabase | None = None  # a connection that ends with this edge
         if isinstance(upstream, str):
@@ -84,7 +100,7 @@ class Edge:
     @property
     def _inner(self) -> sync_edge.Edge:
         if self._edge is None:
-            raise StoreClosed("the edge is not open: await it, or use it in `async with`")
+            raise StoreClosed("the edge is not open: await it first, or use `async with`")
         return self._edge
 
     async def _open(self) -> Self:
@@ -98,14 +114,15 @@ class Edge:
             finally:
                 if self._opening is not None and self._opening.done():
                     self._opening = None
-        self._edge.check_usable()
+        self._edge._check_usable()
         return self
 
     async def _begin(self) -> sync_edge.Edge:
         upstream = self.upstream
         if isinstance(upstream, Edge):
             await upstream._open()
-        return await self._runner.run(sync_edge.Edge, upstream._inner, self.name, **self._options)
+        inner = upstream._blocking if isinstance(upstream, RemoteDatabase) else upstream._inner
+        return await self._runner.run(sync_edge.Edge, inner, self.name, **self._options)
 
     async def namespace(self, title: str) -> EdgeNamespace:
         """Return the namespace with a title or an id, creating it if it does not exist."""
@@ -121,7 +138,8 @@ class Edge:
         return await self._namespace(await self.upstream.namespace_by_id(namespace_id))
 
     async def _namespace(self, origin: Any) -> EdgeNamespace:
-        inner = await self._runner.run(self._inner._namespace, origin._inner)
+        source = origin._blocking if isinstance(origin, RemoteNamespace) else origin._inner
+        inner = await self._runner.run(self._inner._namespace, source)
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:
             found = self._namespaces[inner.id] = EdgeNamespace(

@@ -23,8 +23,7 @@ from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
 from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_CACHED
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
@@ -36,11 +35,13 @@ class EdgeNamespace(NamespaceBase):
     Thread-safety: for one event loop at a time.
     """
 
+    _runner: Runner
+
     def __init__(
         self, at: edge.Edge, inner: sync.EdgeNamespace, origin: Any, runner: Runner
     ) -> None:
         self._edge, self._inner, self._origin, self._runner = at, inner, origin, runner
-        copies = at.node.copies
+        copies = at._node.copies
         self._peek = None if copies.disk is None else copies.values.peek
 
     def __repr__(self) -> str:
@@ -70,8 +71,8 @@ class EdgeNamespace(NamespaceBase):
                 stale_if_error=stale_if_error,
             )
         says_nothing = cache_ttl is None and not min_version and stale_if_error is None
-        if says_nothing and self._is_in_memory(self._inner.name(key)):
-            value = self._inner.try_get(key, type)
+        if says_nothing and self._is_in_memory(self._inner._name(key)):
+            value = self._inner._try_get(key, type)
             if value is not NOT_CACHED:
                 return self._streamed(value)
         shown = await self._read(key, cache_ttl, min_version, stale_if_error)
@@ -138,7 +139,7 @@ class EdgeNamespace(NamespaceBase):
         return {name: self._streamed(value) for name, value in decoded.items()}
 
     def _decoded(self, key: str, shown: Shown, type: str) -> Any:
-        return self._streamed(self._inner.decoded(key, shown.value, type))
+        return self._streamed(self._inner._decoded(key, shown.value, type))
 
     def _streamed(self, value: Any) -> Any:
         if not isinstance(value, io.BytesIO):
@@ -146,10 +147,10 @@ class EdgeNamespace(NamespaceBase):
         return ValueStream(BytesStream(value.getbuffer()), self._runner)
 
     async def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
-        inner, name = self._inner, self._inner.name(key)
+        inner, name = self._inner, self._inner._name(key)
         ask = inner._asks(cache_ttl, min_version, stale_if_error)
         await self._check_living()
-        inner.meter.reads += 1
+        inner._meter.reads += 1
         return await self._find(name, ask)
 
     async def _read_many(
@@ -159,7 +160,7 @@ class EdgeNamespace(NamespaceBase):
         names = inner._names(keys, type)
         ask = inner._asks(cache_ttl, min_version, stale_if_error)
         await self._check_living()
-        inner.meter.reads += len(names)
+        inner._meter.reads += len(names)
         found = {key: self._lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
@@ -168,15 +169,15 @@ class EdgeNamespace(NamespaceBase):
         return found
 
     async def _check_living(self) -> None:
-        self._edge.check_usable()
-        if not self._inner.is_known:
-            alarms = self._edge.node.alarms
+        self._edge._check_usable()
+        if not self._inner._is_known:
+            alarms = self._edge._node.alarms
             shown = await self._find(self._inner._row, self._inner._ask_living)
             self._inner._judge_living(shown, alarms)
 
     def _lookup(self, name: bytes, ask: Ask) -> Shown | None:
         """Return what may be shown of what is in memory."""
-        return self._edge.node.lookup(name, ask) if self._is_in_memory(name) else None
+        return self._edge._node.lookup(name, ask) if self._is_in_memory(name) else None
 
     def _is_in_memory(self, name: bytes) -> bool:
         """Return False if a look at the copies would be one at the disk."""
@@ -198,7 +199,7 @@ class EdgeNamespace(NamespaceBase):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(tell, results)
 
-        await self._runner.run(self._edge.node.read_many, [(name, ask) for name in names], done)
+        await self._runner.run(self._edge._node.read_many, [(name, ask) for name in names], done)
         try:
             results = await asyncio.wait_for(told, 2 * self._edge.settings.timeout_s)
         except TimeoutError:
@@ -218,6 +219,6 @@ class EdgeNamespace(NamespaceBase):
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
         """Yield changes as they happen, from the primary; see Namespace.watch()."""
-        self._edge.check_usable()
+        self._edge._check_usable()
         async for change in self._origin.watch(prefix, after=after, timeout=timeout):
             yield change

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.cache.memoize import is_async, kept
 from kvengine.cache.single_flight import Flight
-from kvengine.namespace import filling
 from kvengine.namespace.call_keys import CallKeys
 from kvengine.namespace.filling import ABSENT
 from kvengine.namespace.limits import RELAXED
@@ -29,21 +28,20 @@ async def get_or_set(
     namespace: NamespaceBase, key: str, make: Any, kind: str, options: dict[str, Any]
 ) -> Any:
     """Return a value, made if it is missing; Namespace.get_or_set has the arguments."""
-    inner, run = namespace._inner, namespace._runner.run
-    found = await run(filling.read, inner, key, kind)
+    found = await namespace._read_made(key, kind)
     if found is not ABSENT:
         return found
 
     async def fill(flight: Flight) -> Any:
-        again = await run(filling.read, inner, key, kind)  # another task may just have made it
+        again = await namespace._read_made(key, kind)  # another task may just have made it
         if again is not ABSENT:
             return again
         value = make()
         if inspect.isawaitable(value):
             value = await value
-        return await run(filling.write, inner, flight, key, value, kind, options)
+        return await namespace._store_made(flight, key, value, kind, options)
 
-    return await inner._single_flight.run_async(key, fill)
+    return await namespace._inner._single_flight.run_async(key, fill)
 
 
 def memoize(
@@ -59,7 +57,7 @@ def memoize(
         is_async(function)  # refuses what is no function
         inner: Any = namespace._inner
         # None: a server would have to be asked, and here nobody may wait.
-        limits = inner.known_limits if hasattr(inner, "known_limits") else inner.limits
+        limits = inner._known_limits if hasattr(inner, "_known_limits") else inner.limits
         keys = CallKeys(function, key, (limits or RELAXED).key_bytes, name)
 
         async def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

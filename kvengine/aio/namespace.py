@@ -28,6 +28,8 @@ class Namespace(NamespaceBase):
     Thread-safety: for one event loop at a time.
     """
 
+    _runner: Runner
+
     def __init__(self, inner: sync.Namespace, runner: Runner) -> None:
         self._inner, self._runner = inner, runner
 
@@ -50,7 +52,7 @@ class Namespace(NamespaceBase):
         if cache_ttl is not None:
             self.limits._check_cache_ttl(cache_ttl)
         if isinstance(key, str):
-            value = self._inner.try_get(key, type)
+            value = self._inner._try_get(key, type)
             if value is not WOULD_BLOCK:
                 return value
         found = await self._runner.run(self._inner.get, key, type)
@@ -90,15 +92,15 @@ class Namespace(NamespaceBase):
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
         """Yield the changes of keys with a prefix, as they happen; see kvengine.Namespace.watch."""
-        self._inner.check_usable()
-        store = self._inner.store
+        self._inner._check_usable()
+        store = self._inner._store
         first = store.version if after is None else after
-        start = self._inner.prefix + text_bytes("prefix", prefix)
+        start = self._inner._prefix + text_bytes("prefix", prefix)
         tail = await self._runner.run(store.tail_from, first, start)
 
         def show(change: Change | None) -> KeyChange | None:
             if change is None:
-                self._inner.check_usable()
+                self._inner._check_usable()
                 return None
             return key_change(change)
 

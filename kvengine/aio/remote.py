@@ -2,24 +2,56 @@
 
 Invariants:
 
-* Each call is made on a thread; what goes on and on is read by the event loop itself, so it ends
-  when who reads it is cancelled.
+* Each call is made by the event loop itself, and ends when it is cancelled; see remote_calls.py.
+  Only files are read and written by threads.
 * Arguments, results and errors are those of kvengine.connect().
 * In a forked child it works as before, in an event loop of the child.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Self
+import asyncio
+import functools
+import io
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+)
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from kvengine.aio.base import NamespaceBase
-from kvengine.aio.remote_streams import followed, streamed
-from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.aio.connection import AsyncConnection
+from kvengine.aio.remote_calls import RemoteCalls
+from kvengine.aio.runner import forwarded
+from kvengine.cache.single_flight import Flight
 from kvengine.client import database as sync
 from kvengine.client import namespace as sync_namespace
+from kvengine.client.endpoint import TIMEOUT_S
+from kvengine.errors import KeyNotFound, VersionConflict
+from kvengine.namespace import filling
 from kvengine.namespace.limits import Limits
+from kvengine.namespace.one_key import ABSENT
 from kvengine.namespace.results import DatabaseChange, KeyChange
+from kvengine.namespace.values import encode_value
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def on_thread(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """Return the async form of the method of this name of `_blocking`, called on a thread."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(getattr(self._blocking, name), *args, **kwargs)
+
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)
 
 
 class RemoteNamespace(NamespaceBase):
@@ -28,13 +60,18 @@ class RemoteNamespace(NamespaceBase):
     Thread-safety: for one event loop at a time.
     """
 
-    def __init__(
-        self, inner: sync_namespace.RemoteNamespace, runner: Runner, database: RemoteDatabase
-    ) -> None:
-        self._inner, self._runner, self._database = inner, runner, database
+    _runner: RemoteCalls
+
+    def __init__(self, inner: sync_namespace.RemoteNamespace, database: RemoteDatabase) -> None:
+        self._inner, self._database, self._runner = inner, database, database._runner
 
     def __repr__(self) -> str:
         return f"<kvengine.aio.RemoteNamespace {self.id}>"
+
+    @property
+    def _blocking(self) -> sync_namespace.RemoteNamespace:
+        """The same one, whose calls wait for their answers: for edges and files."""
+        return self._database._blocking._found((self.id, self._inner._number))
 
     async def get(self, key: Any, type: str = "text", *, cache_ttl: int | None = None) -> Any:
         """Return the value of a key, or None; for a list of keys a dict."""
@@ -66,43 +103,103 @@ class RemoteNamespace(NamespaceBase):
 
     get_metadata = forwarded(sync_namespace.RemoteNamespace.get_metadata)
 
-    async def history(self, key: str) -> AsyncGenerator[KeyChange, None]:
-        """Yield the changes of a key that the log still has, oldest first."""
-        async for item in streamed(self._database, f"ns/{self.id}/history", [key], {}):
-            yield KeyChange(*item)
+    async def ttl(self, key: str) -> float | None:
+        """Return the seconds until a key expires; None if it never does, or has no value."""
+        seconds: float | None = await self._runner.run(self._inner._ttl, key)
+        return seconds
 
-    async def watch(
+    async def exists(self, key: str) -> bool:
+        """Return True if a key has a value."""
+        return await self.get_metadata(key) is not None
+
+    async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
+        """Delete a key and return the value that it had, or `default`; see kvengine.Namespace."""
+        await self._runner.run(self._inner._check_one, key)
+        self._inner._single_flight.forget(key)  # also if it is absent
+        await self._runner.fills_end()
+        while (found := await self.get_with_metadata(key, type)).version:
+            try:
+                if await self.delete(key, if_version=found.version):
+                    return found.value
+            except VersionConflict:
+                continue  # another writer was faster
+        if default is ABSENT:
+            raise KeyNotFound(key)
+        return default
+
+    export_file = on_thread(sync_namespace.RemoteNamespace.export_file)
+    export = export_file  # the name in 0.1
+
+    def history(self, key: str) -> AsyncIterator[KeyChange]:
+        """Return an async iterator over the changes of a key that the log still has."""
+        return cast("AsyncIterator[KeyChange]", self._inner.history(key))
+
+    def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield changes as they come; see kvengine.RemoteNamespace.watch()."""
-        first = await self._database.version() if after is None else after
-        path = f"ns/{self.id}/watch"
-        async for item in followed(self._database, path, {"prefix": prefix}, first, timeout, 0):
-            yield KeyChange(*item)
+        """Return an async iterator over changes, as they come; see kvengine.Namespace.watch().
+
+        When the connection breaks it goes on, after a pause, behind the last change it gave.
+        """
+        found = self._inner.watch(prefix, after=after, timeout=timeout)
+        return cast("AsyncGenerator[KeyChange, None]", found)
+
+    async def _collected(self, value: Any) -> Any:
+        value = await super()._collected(value)
+        if not hasattr(value, "read") or isinstance(value, io.BytesIO):
+            return value
+        limits = self._inner.limits
+        return io.BytesIO(await asyncio.to_thread(encode_value, limits, value, None, None))
+
+    async def _read_made(self, key: str, kind: str) -> Any:
+        filling.check_type(kind)
+        found = await self.get_with_metadata(key, kind)
+        return found.value if found.version else filling.ABSENT
+
+    async def _store_made(
+        self, flight: Flight, key: str, value: Any, kind: str, options: dict[str, Any]
+    ) -> Any:
+        data = filling.encoded(self._inner.limits, value, kind)
+        put = functools.partial(self.put, key, data, if_version=0, **options)
+        try:
+            await self._runner.fill(flight, put)
+        except VersionConflict:  # another process was faster, or somebody put a value
+            found = await self._read_made(key, kind)
+            if found is not filling.ABSENT:
+                return found
+        return filling.decoded(key, data, kind)
 
 
 class RemoteDatabase:
     """A database on a server, for asyncio; connect() gives one.
 
+    A write that is cancelled, or ends with UpstreamUnavailable, may have been carried out.
+
     Thread-safety: for one event loop at a time.
     """
 
-    def __init__(self, inner: sync.RemoteDatabase, runner: Runner) -> None:
-        self._inner, self._runner = inner, runner
+    def __init__(self, calls: RemoteCalls, blocking: sync.RemoteDatabase) -> None:
+        self._inner = self._runner = calls
+        self._blocking = blocking  # for edges and files; it connects when it is used
         self._namespaces: dict[str, RemoteNamespace] = {}
 
     def __repr__(self) -> str:
-        return f"<kvengine.aio.RemoteDatabase at {self._inner.url!r}>"
+        return f"<kvengine.aio.RemoteDatabase at {self.url!r}>"
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._blocking.url
 
     @property
     def limits(self) -> Limits:
-        """What its namespaces accept; the first time it is asked, which waits."""
-        return self._inner.limits
+        """What its namespaces accept; before the first call it is asked, which waits."""
+        return self._inner._known_limits or self._blocking.limits
 
     @property
     def clock(self) -> Any:
         """The clock by which copies of keys expire."""
-        return self._inner.clock
+        return self._blocking.clock
 
     @property
     def closed(self) -> bool:
@@ -111,7 +208,11 @@ class RemoteDatabase:
 
     async def version(self) -> int:
         """Return the version of the newest change, asked now."""
-        return await self._runner.run(lambda: self._inner.version)
+        return int(await self._inner._info(1))
+
+    async def account(self) -> str:
+        """Return the account of the server, requested at each call."""
+        return str(await self._inner._info(2))
 
     async def namespace(self, title: str) -> RemoteNamespace:
         """Return the namespace with a title or an id, creating it if it does not exist."""
@@ -124,7 +225,7 @@ class RemoteDatabase:
     def _shown(self, inner: sync_namespace.RemoteNamespace) -> RemoteNamespace:
         found = self._namespaces.get(inner.id)
         if found is None or found._inner is not inner:
-            found = self._namespaces[inner.id] = RemoteNamespace(inner, self._runner, self)
+            found = self._namespaces[inner.id] = RemoteNamespace(inner, self)
         return found
 
     create_namespace = forwarded(sync.RemoteDatabase.create_namespace)
@@ -135,20 +236,17 @@ class RemoteDatabase:
     usage = forwarded(sync.RemoteDatabase.usage)
     sync = forwarded(sync.RemoteDatabase.sync)
 
-    async def tail(
+    def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[DatabaseChange, None]:
-        """Yield the changes of all namespaces above a version; see kvengine.Database.tail()."""
-        if follow:
-            items = followed(self, "db/tail", {"follow": True}, after, timeout, 1)
-        else:
-            items = streamed(self, "db/tail", [after], {})
-        async for item in items:
-            yield DatabaseChange(*item)
+        """Return an async iterator over the changes of all namespaces; see Database.tail()."""
+        found = self._inner.tail(after, follow=follow, timeout=timeout)
+        return cast("AsyncGenerator[DatabaseChange, None]", found)
 
     async def close(self) -> None:
         """Wait for calls in progress, then close the connections."""
-        await self._runner.close(self._inner.close)
+        await self._inner.close()
+        self._blocking.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,15 +255,23 @@ class RemoteDatabase:
         await self.close()
 
 
-def connect(url: str, *, threads: int = THREADS, **options: Any) -> RemoteDatabase:
-    """Return the database on a server, to be used as if it were here; nothing is asked yet.
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    account: str | None = None,
+    timeout: float = TIMEOUT_S,
+    verify: Any = True,
+) -> RemoteDatabase:
+    """Return the database on a server, to be used as if it were local.  This sends no request.
 
     Args:
-        url: such as "https://kv.example:8787".
-        threads: how many requests may be under way at once.
-        options: token, account, timeout, verify, as of kvengine.connect().
+        url, token, account, timeout, verify: as of kvengine.connect().
 
     Raises:
         InvalidType, InvalidRequest: as kvengine.connect().
     """
-    return RemoteDatabase(sync.connect(url, **options), Runner(threads))
+    blocking = sync.connect(url, token=token, account=account, timeout=timeout, verify=verify)
+    connection = AsyncConnection(blocking._connection)
+    calls = RemoteCalls(connection, blocking._account, blocking._timeout)
+    return RemoteDatabase(calls, blocking)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import AsyncIterator
 from typing import Any
 
+from kvengine.aio.remote_calls import RemoteCalls
 from kvengine.aio.runner import Runner
 from kvengine.errors import InvalidType
 from kvengine.namespace import values
@@ -25,7 +26,7 @@ class ValueStream:
     It stays readable, with these bytes, whatever happens to the key and to the database.
     """
 
-    def __init__(self, inner: values.ValueStream, runner: Runner) -> None:
+    def __init__(self, inner: values.ValueStream, runner: Runner | RemoteCalls) -> None:
         self._inner, self._runner = inner, runner
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ async def collected(limits: Limits, value: Any) -> Any:
     data = bytearray()
     async for piece in pieces:
         if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise InvalidType(f"a stream must give bytes, this one gives {type(piece).__name__}")
+            raise InvalidType(f"a stream must return bytes, not {type(piece).__name__}")
         data += piece
         limits._check_value_size(len(data))
     return data

@@ -75,7 +75,7 @@ cdef class CacheCore(Entries):
             if bound is not None and (
                 isinstance(bound, bool) or not isinstance(bound, (int, float)) or not bound >= 0
             ):
-                raise InvalidRequest(f"{name} must be a number from 0 on, not {bound!r}")
+                raise InvalidRequest(f"{name} must be a number of at least 0, not {bound!r}")
         if memory_bytes is not None:
             if getsizeof is not None and maxsize is not None:
                 raise InvalidRequest("with memory_bytes, maxsize counts entries: no getsizeof")
@@ -143,7 +143,7 @@ cdef class CacheCore(Entries):
             size = memory_of(key) + memory_of(value) + ENTRY_BYTES if self.measure is None else (
                 self.measure(value))
         if isinstance(size, bool) or not isinstance(size, (int, float)) or not size >= 0:
-            raise InvalidRequest(f"the size of an entry is a number from 0 on, not {size!r}")
+            raise InvalidRequest(f"an entry's size must be a number of at least 0, not {size!r}")
         found = int(min(size, 1 << 62))
         return found
 

@@ -45,7 +45,7 @@ def key_of(owner: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argu
     try:
         return Arguments((owner, args, *sorted(kwargs.items())))
     except TypeError as error:
-        raise InvalidType(f"arguments of a memoized function are hashable: {error}") from None
+        raise InvalidType(f"arguments of a memoized function must be hashable: {error}") from None
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -55,7 +55,7 @@ def is_async(function: Callable[..., Any]) -> bool:
         InvalidType: it is not callable, or its call gives a generator.
     """
     if not callable(function):
-        raise InvalidType(f"only a function is memoized, not {type(function).__name__}")
+        raise InvalidType(f"only functions can be memoized, not {type(function).__name__}")
     while isinstance(function, functools.partial):
         function = function.func
     forms = (function, getattr(type(function), "__call__", None))  # noqa: B004 - of an object

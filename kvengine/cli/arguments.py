@@ -118,7 +118,7 @@ def note_database(folder: str, store: Store) -> None:
 
 
 def open_writer(folder: str, *, create: bool = False) -> Store:
-    """Open the store in *folder* for writing; with *create*, make it if there is none."""
+    """Open the store in *folder* for writing; with *create*, create it if it does not exist."""
     return Store(folder, create=create)
 
 

@@ -7,11 +7,11 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvengine.client.packing import pack
-from kvengine.namespace.results import ValueWithMetadata
+from kvengine.namespace.results import KeyDetails, KeyInfo, ListResult, ValueWithMetadata
 from kvengine.namespace.transfer.pairs import PAIR_FIELDS
 from kvengine.namespace.values import ValueStream
 
@@ -32,15 +32,6 @@ def keys_sent(key: Any) -> Any:
     if isinstance(key, (str, bytes, bytearray)) or not hasattr(key, "__iter__"):
         return key
     return list(key)
-
-
-def streamed(value: bytes | None) -> ValueStream | None:
-    return None if value is None else ValueStream(memoryview(value))
-
-
-def described(found: list[Any], type: str) -> ValueWithMetadata:
-    one = ValueWithMetadata(*found)
-    return one._replace(value=streamed(one.value)) if type == "stream" else one
 
 
 def pair_sent(item: Any) -> Any:
@@ -66,3 +57,56 @@ def value_sent(value: Any) -> Any:
 
 def type_name(value: Any) -> str:
     return type(value).__name__
+
+
+# -- answers
+
+
+def as_it_is(answer: Any) -> Any:
+    return answer
+
+
+def nothing(answer: Any) -> None:
+    pass
+
+
+def is_there(answer: Any) -> bool:
+    return answer is not None
+
+
+def seconds_read(answer: Any) -> float | None:
+    return answer  # type: ignore[no-any-return]
+
+
+def details_read(answer: Any) -> KeyDetails | None:
+    return None if answer is None else KeyDetails(*answer)
+
+
+def page_read(answer: Any) -> ListResult:
+    keys, complete, after, folders = answer
+    return ListResult([KeyInfo(*one) for one in keys], complete, after, tuple(folders))
+
+
+def values_read(key: Any, type: str) -> Callable[[Any], Any]:
+    """Return what reads the answer of a get() of one key, or of many."""
+    if type != "stream":
+        return as_it_is
+    return _streamed if isinstance(key, str) else lambda answer: _each(_streamed, answer)
+
+
+def described_read(key: Any, type: str) -> Callable[[Any], Any]:
+    """Return what reads the answer of a get_with_metadata() of one key, or of many."""
+
+    def described(found: list[Any]) -> ValueWithMetadata:
+        one = ValueWithMetadata(*found)
+        return one._replace(value=_streamed(one.value)) if type == "stream" else one
+
+    return described if isinstance(key, str) else lambda answer: _each(described, answer)
+
+
+def _streamed(value: bytes | None) -> ValueStream | None:
+    return None if value is None else ValueStream(memoryview(value))
+
+
+def _each(read: Callable[[Any], Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if one is None else read(one) for name, one in answer.items()}

@@ -49,7 +49,7 @@ class DatabaseBase(ABC):
         """Return the namespace with a title or an id, creating it if it does not exist.
 
         Raises:
-            InvalidType: it is no str.
+            InvalidType: it is not a str.
             InvalidRequest: the title is not valid.
             NamespaceNotFound: it does not exist, and the database is read-only.
             AccessDenied: it does not exist, and the token may not create it.
@@ -60,8 +60,8 @@ class DatabaseBase(ABC):
         """Return the namespace with an id; never create one.
 
         Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
+            InvalidType: it is not a str.
+            NamespaceNotFound: it does not exist.
         """
 
     @abstractmethod
@@ -147,7 +147,7 @@ class DatabaseBase(ABC):
 
         Raises:
             NamespaceNotFound: there is no such namespace.
-            InvalidRequest: it is no month.
+            InvalidRequest: it is not a month.
         """
 
     @abstractmethod

@@ -9,51 +9,33 @@ Invariants:
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from decimal import Decimal
-from random import SystemRandom
-from typing import Any, Literal
+from typing import Any
 
-from kvengine.client.base import DatabaseBase
-from kvengine.client.connection import TIMEOUT_S, Connection, Stream
+from kvengine.client.calls import SILENCE_S, DatabaseCalls, Place, T
+from kvengine.client.connection import Connection, Stream
+from kvengine.client.endpoint import TIMEOUT_S
 from kvengine.client.items import Items
 from kvengine.client.log import HttpLog
-from kvengine.client.namespace import RemoteNamespace
 from kvengine.client.packing import pack
 from kvengine.client.upstream import RemoteUpstream
-from kvengine.clock import SystemClock
 from kvengine.errors import (
-    AccessDenied,
     InvalidRequest,
     InvalidType,
+    NamespaceNotFound,
     ProtocolError,
     RateLimited,
-    StoreClosed,
     UpstreamUnavailable,
     pass_on,
 )
 from kvengine.file.environment import variable
-from kvengine.file.system import fork_watch
-from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
-from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
-SILENCE_S = 5.0  # five heartbeats
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
-CHANCE = SystemRandom()
 PIECE_BYTES = 1 << 16
-# What works through many keys says nothing until it is done.  The system sees to it that a server
-# that is gone is noticed earlier.
-LONG_S = 3600.0
-LONG_CALLS = frozenset(
-    ("put_many", "delete_many", "delete_prefix", "count", "usage", "wait_for_removals", "sync")
-)
 
 
-class RemoteDatabase(DatabaseBase):
+class RemoteDatabase(DatabaseCalls):
     """A database on a server, with the methods of kvengine.Database.
 
     It lacks snapshot() and consumer(), which need a store, and import_file() of namespaces.
@@ -61,153 +43,43 @@ class RemoteDatabase(DatabaseBase):
     Args:
         connection: to the server; it is closed with this.
         account: what the server's account must be; None: any.
-        timeout: seconds for a question of an edge.
+        timeout: seconds for a question of a location.
 
     Thread-safety: threads may share it.
     """
 
     def __init__(self, connection: Connection, account: str | None, timeout: float) -> None:
-        self.connection, self._account, self._timeout = connection, account, timeout
-        self._limits: Limits | None = None
-        self._namespaces: dict[str, RemoteNamespace] = {}
-        self._closed = False
-        self._clock = SystemClock()
-        self.newest = 0  # the highest version of the server that an answer to a call has told
-        self._begin()
-        fork_watch(self, RemoteDatabase._begin)
-
-    def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call while its thread holds it
+        super().__init__(account, timeout)
+        self._connection = connection
 
     @property
     def url(self) -> str:
         """Where the server is."""
-        return self.connection.url
+        return self._connection.url
 
-    @property
-    def limits(self) -> Limits:
-        return self._limits or self._info()[0]
+    def _info(self, at: int) -> Any:
+        self._check_usable()
+        return self._read_info(self._connection.call("/v1/version", None))[at]
 
-    @property
-    def known_limits(self) -> Limits | None:
-        """What its namespaces accept, if that was asked before."""
-        return self._limits
-
-    @property
-    def clock(self) -> Any:
-        return self._clock
-
-    @property
-    def version(self) -> int:
-        return self._info()[1]
-
-    @property
-    def account(self) -> str:
-        """The account of the server, requested at each access."""
-        return self._info()[2]
-
-    def _info(self) -> tuple[Limits, int, str]:
-        self.check_usable()
-        found = self.connection.call("/v1/version", None)
-        try:
-            fields = {**found["limits"], "get_types": tuple(found["limits"]["get_types"])}
-            limits = Limits(**fields)
-            account, version = str(found["account"]), int(found["version"])
-        except (TypeError, KeyError, ValueError) as error:
-            pass_on(error)
-            raise UpstreamUnavailable(f"the server says something else: {error}") from error
-        if self._account not in (None, account):
-            raise AccessDenied(f"the server's account is {account}, not {self._account}")
-        self._limits = limits
-        return limits, version, account
-
-    def meet(self) -> None:
+    def _meet(self) -> None:
         """Raise if this can't be used, or the server is not the one that is meant."""
-        self.check_usable()
+        self._check_usable()
         if self._account is not None and self._limits is None:
-            self._info()
+            self._info(0)
 
-    def call(self, path: str, args: Any, named: dict[str, Any]) -> Any:
-        """Return what a call at the server gives."""
-        self.meet()
-        is_long = path.rpartition("/")[2] in LONG_CALLS
-        timeout = max(self._timeout, LONG_S) if is_long else None
-        found, version = self.connection.call_at(f"/v1/{path}", [list(args), named], timeout)
-        if version > self.newest:
-            with self._lock:
-                self.newest = max(self.newest, version)
-        return found
-
-    # -- namespaces
-
-    def namespace(self, title: str) -> RemoteNamespace:
-        return self._found(self.call("db/namespace", [title], {}))
-
-    def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
-        return self._found(self.call("db/namespace_by_id", [namespace_id], {}))
-
-    def _found(self, answer: Any) -> RemoteNamespace:
-        namespace_id, number = answer
-        with self._lock:
-            found = self._namespaces.get(namespace_id)
-            if found is None:
-                made = RemoteNamespace(self, namespace_id, number)
-                found = self._namespaces.setdefault(namespace_id, made)
-            return found
-
-    def forget(self, namespace_id: str) -> None:
-        """Take note that a namespace is not there any more."""
-        with self._lock:
-            self._namespaces.pop(namespace_id, None)
-
-    def create_namespace(self, title: str) -> NamespaceInfo:
-        return NamespaceInfo(*self.call("db/create_namespace", [title], {}))
-
-    def namespaces(
-        self,
-        *,
-        page: int = 1,
-        per_page: int | None = None,
-        order: Literal["id", "title"] = "title",
-        direction: Literal["asc", "desc"] = "asc",
-    ) -> list[NamespaceInfo]:
-        named = {"page": page, "per_page": per_page, "order": order, "direction": direction}
-        return [NamespaceInfo(*one) for one in self.call("db/namespaces", [], named)]
-
-    def rename(self, namespace: str, title: str) -> NamespaceInfo:
-        return NamespaceInfo(*self.call("db/rename", [namespace, title], {}))
-
-    def delete(self, namespace: str) -> None:
-        self.call("db/delete", [namespace], {})
-
-    def wait_for_removals(self) -> None:
-        self.call("db/wait_for_removals", [], {})
-
-    # -- the whole
-
-    def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        found = self.call("db/usage", [namespace], {"month": month})
-        return Usage(
-            **{
-                **found,
-                "counts": Counts(**found["counts"]),
-                "gigabyte_months": Decimal(found["gigabyte_months"]),
-                "by_day": [_counted(DayUsage, one) for one in found["by_day"]],
-                "by_namespace": [_counted(NamespaceUsage, one) for one in found["by_namespace"]],
-            }
-        )
-
-    def sync(self) -> None:
-        self.call("db/sync", [], {})
-
-    def tail(
-        self, after: int = 0, *, follow: bool = False, timeout: float | None = None
-    ) -> Iterator[DatabaseChange]:
-        if not follow:
-            items = self.streamed("db/tail", [after], {})
-        else:
-            items = self.followed("db/tail", {"follow": True}, after, timeout, 1)
-        return (DatabaseChange(*item) for item in items if item is not None)
+    def _call(
+        self, path: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+    ) -> T:
+        """Return what `read` makes of the answer to a call."""
+        self._meet()
+        timeout = self._timeout_of(path)
+        try:
+            found, version = self._connection.call_at(f"/v1/{path}", [args, named], timeout)
+        except NamespaceNotFound:
+            self._forget(path)
+            raise
+        self._note_version(version)
+        return read(found)
 
     def log_source(self) -> HttpLog:
         """Return the server's log as a source: a Follower of it is a replica on this machine.
@@ -215,41 +87,38 @@ class RemoteDatabase(DatabaseBase):
         This sends no request: a replica can be opened, and promoted, while the server is
         unreachable.
         """
-        self.check_usable()
-        return HttpLog(self.connection)
+        self._check_usable()
+        return HttpLog(self._connection)
 
-    def upstream(self) -> RemoteUpstream:
-        """Return what an edge asks and listens to; who asks for it closes it."""
-        self.meet()
-        return RemoteUpstream(self.connection, self._timeout)
+    def _upstream(self) -> RemoteUpstream:
+        """Return what a location asks and listens to; who asks for it closes it."""
+        self._meet()
+        return RemoteUpstream(self._connection, self._timeout)
 
     # -- streams
 
-    def streamed(self, path: str, args: list[Any], named: dict[str, Any]) -> Iterator[Any]:
-        """Return an iterator over what a call gives bit by bit; None is a heartbeat.
-
-        Raises:
-            KvError: the one that the call raised, or UpstreamUnavailable.
-        """
-        self.meet()
-        body = pack([args, named])
-        return _items(self.connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
-
-    def followed(
-        self, path: str, named: dict[str, Any], after: int, timeout: float | None, at: int
-    ) -> Iterator[Any]:
-        """Return an iterator over changes that connects again when it breaks.
-
-        Args:
-            path, named: the call.
-            after: begin behind this version.
-            timeout: end when nothing came for so many seconds.
-            at: which field of an item is its version.
-        """
-        first = self.streamed(path, [], {**named, "after": after})  # errors are raised at once
-        return self._followed(first, path, named, Place(after, timeout, at))
+    def _streamed(
+        self, path: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+    ) -> Iterator[T]:
+        """Return an iterator over what a call gives bit by bit."""
+        items = self._items(path, args, named)
+        return (read(item) for item in items if item is not None)
 
     def _followed(
+        self,
+        path: str,
+        named: dict[str, Any],
+        after: int | None,
+        timeout: float | None,
+        at: int,
+        read: Callable[[Any], T],
+    ) -> Iterator[T]:
+        """Return an iterator over changes that connects again when it breaks."""
+        place = Place(self.version if after is None else after, timeout, at)
+        first = self._items(path, [], {**named, "after": place.after})  # its errors come at once
+        return (read(item) for item in self._going_on(first, path, named, place))
+
+    def _going_on(
         self, items: Iterator[Any], path: str, named: dict[str, Any], place: Place
     ) -> Iterator[Any]:
         while True:
@@ -265,52 +134,23 @@ class RemoteDatabase(DatabaseBase):
             if place.is_over:
                 return
             try:
-                items = self.streamed(path, [], {**named, "after": place.after})
+                items = self._items(path, [], {**named, "after": place.after})
             except (UpstreamUnavailable, RateLimited) as error:
                 items = iter(())
                 time.sleep(place.pause_after(error))
 
-    def check_usable(self) -> None:
-        """Raise if it was closed."""
-        if self._closed:
-            raise StoreClosed("the connection to the database was closed")
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
+    def _items(self, path: str, args: list[Any], named: dict[str, Any]) -> Iterator[Any]:
+        """Return an iterator over the items of one connection; None is a heartbeat."""
+        self._meet()
+        body = pack([args, named])
+        return _taken_from(self._connection.stream("POST", f"/v1/{path}", body, SILENCE_S))
 
     def close(self) -> None:
         self._closed = True
-        self.connection.close()
+        self._connection.close()
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteDatabase at {self.url!r}>"
-
-
-class Place:
-    """How far somebody has come who follows changes over connections that may break."""
-
-    def __init__(self, after: int, timeout: float | None, at: int) -> None:
-        self.after, self._timeout, self._at = after, timeout, at
-        self._pause, self.heard = FIRST_PAUSE_S, time.monotonic()
-
-    def passes(self, item: Any) -> bool:
-        """Take note of an item; return False for a heartbeat."""
-        self._pause = FIRST_PAUSE_S
-        if item is not None:
-            self.after = item[self._at]
-        return item is not None
-
-    @property
-    def is_over(self) -> bool:
-        """True if nothing came for too long."""
-        return self._timeout is not None and time.monotonic() - self.heard >= self._timeout
-
-    def pause_after(self, error: Exception) -> float:
-        """Return how many seconds to wait before the next connection."""
-        pause = self._pause * CHANCE.uniform(0.5, 1.0)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
-        return max(pause, error.retry_after) if isinstance(error, RateLimited) else pause
 
 
 def connect(
@@ -344,11 +184,7 @@ def connect(
     return RemoteDatabase(Connection(url, token, timeout, verify), account, timeout)
 
 
-def _counted(kind: Any, fields: dict[str, Any]) -> Any:
-    return kind(**{**fields, "counts": Counts(**fields["counts"])})
-
-
-def _items(stream: Stream) -> Iterator[Any]:
+def _taken_from(stream: Stream) -> Iterator[Any]:
     items = Items()
     with closing(stream):
         try:

@@ -70,7 +70,9 @@ def decode_error(data: Any, status: int) -> KvError:
         str(error)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as failure:
         pass_on(failure)
-        return UpstreamUnavailable(f"the server answers with status {status}, and no error")
+        return UpstreamUnavailable(
+            f"the server responded with status {status}, without an error message"
+        )
     return error
 
 

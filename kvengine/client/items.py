@@ -37,7 +37,7 @@ class Items:
 
         Raises:
             KvError: the error with which the stream ends.
-            ProtocolError: these are no items.
+            ProtocolError: they are not items.
         """
         self._data += data
         while not self.ended and len(self._data) >= SIZE_BYTES:

@@ -31,7 +31,7 @@ class HttpLog(RemoteSource):
         """Return id and number of the namespace of a title, or else of an id.
 
         Raises:
-            NamespaceNotFound: there is none.
+            NamespaceNotFound: it does not exist.
         """
         known = {name: one for one, name in self._http.call("/v1/db/namespaces", [[], {}])}
         wanted = known.get(title, title)
@@ -48,11 +48,11 @@ class HttpLog(RemoteSource):
         except (OSError, ProtocolError) as error:
             pass_on(error)
             stream.close()
-            raise UpstreamUnavailable(f"the log does not answer: {error}") from error
+            raise UpstreamUnavailable(f"the log server does not answer: {error}") from error
         if self._uuid not in (ANY_STORE, far.uuid):
             stream.close()
             raise ReplicaDiverged(
-                f"store {far.uuid.hex()} answers, not {self._uuid.hex()}: it is another log"
+                f"store {far.uuid.hex()} answered instead of {self._uuid.hex()}: it is another log"
             )
         self._uuid, self._version = far.uuid, max(self._version, far.version)
         return stream, far

@@ -5,25 +5,31 @@ Invariants:
 * Arguments, results and errors are those of kvengine.Namespace; what they need to be checked with
   is there, so they are checked there.
 * A value goes over the network as the bytes that are stored.
+* No method here waits: of a call of the database come answers, or, in kvengine.aio, awaitables that
+  give them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.client.arguments import (
-    described,
+    described_read,
+    details_read,
     given,
+    is_there,
     keys_sent,
+    page_read,
     pair_sent,
-    streamed,
+    seconds_read,
     type_name,
+    values_read,
 )
 from kvengine.client.transfer import export
 from kvengine.entry import GroupSize
-from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
+from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace.backend import described_as
 from kvengine.namespace.layout import data_prefix
 from kvengine.namespace.limits import Limits
@@ -34,14 +40,15 @@ from kvengine.namespace.results import (
     BulkReport,
     KeyChange,
     KeyDetails,
-    KeyInfo,
     ListResult,
 )
 from kvengine.namespace.transfer.bulk import Progress
 from kvengine.namespace.values import encode_value, parse_json, to_json
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
-    from kvengine.client.database import RemoteDatabase
+    from kvengine.client.calls import DatabaseCalls
 
 
 class RemoteNamespace(NamespaceMapping):
@@ -50,10 +57,10 @@ class RemoteNamespace(NamespaceMapping):
     Thread-safety: threads may share it.
     """
 
-    def __init__(self, database: RemoteDatabase, namespace_id: str, number: int) -> None:
-        self.id, self.number = namespace_id, number
-        self.prefix = data_prefix(number)
-        self.meter = Meter()  # what an edge counts of its own reads; the server counts its own
+    def __init__(self, database: DatabaseCalls, namespace_id: str, number: int) -> None:
+        self.id, self._number = namespace_id, number
+        self._prefix = data_prefix(number)
+        self._meter = Meter()  # what an edge counts of its own reads; the server counts its own
         self._database, self._single_flight = database, SingleFlight()
 
     @property
@@ -62,27 +69,25 @@ class RemoteNamespace(NamespaceMapping):
         return self._database.limits
 
     @property
-    def known_limits(self) -> Limits | None:
+    def _known_limits(self) -> Limits | None:
         """What is accepted, if that is known without a question."""
-        return self._database.known_limits
+        return self._database._known_limits
 
     @property
     def title(self) -> str:
-        return str(self._call("title"))
+        return self._call("title", [], {}, str)
 
     def __repr__(self) -> str:
         return f"<kvengine.RemoteNamespace {self.id}>"
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the connection was closed."""
-        self._database.check_usable()
+        self._database._check_usable()
 
-    def _call(self, method: str, *args: Any, **named: Any) -> Any:
-        try:
-            return self._database.call(f"ns/{self.id}/{method}", args, named)
-        except NamespaceNotFound:
-            self._database.forget(self.id)
-            raise
+    def _call(
+        self, method: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+    ) -> T:
+        return self._database._call(f"ns/{self.id}/{method}", args, named, read)
 
     # -- reads
 
@@ -91,10 +96,7 @@ class RemoteNamespace(NamespaceMapping):
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
-        found = self._call("get", keys_sent(key), type, **named)
-        if type == "stream" and not isinstance(key, str):
-            return {name: streamed(value) for name, value in found.items()}
-        return streamed(found) if type == "stream" else found
+        return self._call("get", [keys_sent(key), type], named, values_read(key, type))
 
     @described_as(NamespaceReader.get_many)
     def get_many(
@@ -102,33 +104,28 @@ class RemoteNamespace(NamespaceMapping):
     ) -> dict[str, Any]:
         if isinstance(keys, str):
             raise InvalidType("keys must be a list of str, not one str")
-        found: dict[str, Any] = self.get(list(keys), type, cache_ttl=cache_ttl)
-        return found
+        return self.get(list(keys), type, cache_ttl=cache_ttl)  # type: ignore[no-any-return]
 
     @described_as(NamespaceReader.get_with_metadata)
     def get_with_metadata(
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
         named = {} if cache_ttl is None else {"cache_ttl": cache_ttl}
-        found = self._call("get_with_metadata", keys_sent(key), type, **named)
-        if isinstance(key, str):
-            return described(found, type)
-        return {name: one and described(one, type) for name, one in found.items()}
+        read = described_read(key, type)
+        return self._call("get_with_metadata", [keys_sent(key), type], named, read)
 
     @described_as(NamespaceReader.get_metadata)
     def get_metadata(self, key: str) -> KeyDetails | None:
-        found = self._call("get_metadata", key)
-        return None if found is None else KeyDetails(*found)
+        return self._call("get_metadata", [key], {}, details_read)
 
     def _newest(self, key: str, type: str) -> Any:
         return self.get_with_metadata(key, type)
 
     def _ttl(self, key: str) -> float | None:
-        found: float | None = self._call("ttl", key)
-        return found
+        return self._call("ttl", [key], {}, seconds_read)
 
     def __contains__(self, key: object) -> bool:
-        return self._call("get_metadata", key) is not None
+        return self._call("get_metadata", [key], {}, is_there)
 
     # -- changes
 
@@ -138,19 +135,19 @@ class RemoteNamespace(NamespaceMapping):
         data = encode_value(self.limits, value, type, size)
         if metadata is not None:
             metadata = parse_json(to_json("metadata", metadata).decode())
-        return int(self._call("put", key, data, **given(metadata=metadata, **named)))
+        return self._call("put", [key, data], given(metadata=metadata, **named), int)
 
     def _delete(self, key: str, **named: Any) -> int:
-        return int(self._call("delete", key, **given(**named)))
+        return self._call("delete", [key], given(**named), int)
 
     def _touch(self, key: str, **named: Any) -> int:
-        return int(self._call("touch", key, **given(**named)))
+        return self._call("touch", [key], given(**named), int)
 
     def _persist(self, key: str) -> int:
-        return int(self._call("persist", key))
+        return self._call("persist", [key], {}, int)
 
     def _increment(self, key: str, by: int, **named: Any) -> int:
-        return int(self._call("increment", key, by, **given(**named)))
+        return self._call("increment", [key, by], given(**named), int)
 
     def _put_many(self, pairs: Any, progress: Progress | None, **named: Any) -> BulkReport:
         if isinstance(pairs, Mapping):
@@ -171,30 +168,36 @@ class RemoteNamespace(NamespaceMapping):
         for number, item in enumerate(items, 1):
             self.limits._check_bulk_count(number)
             found.append(item)
-        report = BulkReport(**self._call(method, found, **named))
-        if progress is not None:
-            progress(report.successful_key_count, report.successful_key_count)
-        return report
+
+        def read(answer: dict[str, Any]) -> BulkReport:
+            report = BulkReport(**answer)
+            if progress is not None:
+                progress(report.successful_key_count, report.successful_key_count)
+            return report
+
+        return self._call(method, [found], named, read)
 
     def _delete_prefix(self, prefix: str, dry_run: bool, progress: Progress | None) -> int:
-        deleted = int(self._call("delete_prefix", prefix, dry_run=dry_run))
-        if progress is not None and not dry_run:
-            progress(deleted, deleted)
-        return deleted
+
+        def read(deleted: int) -> int:
+            if progress is not None and not dry_run:
+                progress(deleted, deleted)
+            return deleted
+
+        return self._call("delete_prefix", [prefix], {"dry_run": dry_run}, read)
 
     # -- lists
 
     def _list(
         self, prefix: str | None, limit: int | None, cursor: str | None, **named: Any
     ) -> ListResult:
-        keys, complete, after, folders = self._call("list", prefix, limit, cursor, **given(**named))
-        return ListResult([KeyInfo(*one) for one in keys], complete, after, tuple(folders))
+        return self._call("list", [prefix, limit, cursor], given(**named), page_read)
 
     def _count(self, prefix: str) -> int:
-        return int(self._call("count", prefix))
+        return self._call("count", [prefix], {}, int)
 
     def _size(self) -> GroupSize:
-        return GroupSize(*self._call("size"))
+        return self._call("size", [], {}, GroupSize._make)
 
     # -- files
 
@@ -210,14 +213,8 @@ class RemoteNamespace(NamespaceMapping):
 
     def _watch(self, prefix: str, after: int | None, timeout: float | None) -> Iterator[KeyChange]:
         text_bytes("prefix", prefix)
-        first = self._database.version if after is None else after
-        return (
-            KeyChange(*item)
-            for item in self._database.followed(
-                f"ns/{self.id}/watch", {"prefix": prefix}, first, timeout, 0
-            )
-        )
+        path, read = f"ns/{self.id}/watch", KeyChange._make
+        return self._database._followed(path, {"prefix": prefix}, after, timeout, 0, read)
 
     def _history(self, key: str) -> Iterator[KeyChange]:
-        found = self._database.streamed(f"ns/{self.id}/history", [key], {})
-        return (KeyChange(*item) for item in found if item is not None)
+        return self._database._streamed(f"ns/{self.id}/history", [key], {}, KeyChange._make)

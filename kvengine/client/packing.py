@@ -98,7 +98,7 @@ def unpack(data: bytes) -> Any:
     """Return what was packed.
 
     Raises:
-        ProtocolError: it is no message, or only a part of one.
+        ProtocolError: it is not a complete message.
     """
     try:
         return _unpacked(data)

@@ -148,7 +148,7 @@ class Questions:
         try:
             return int(unpack(body)["version"])
         except (TypeError, KeyError, ValueError, ProtocolError):
-            raise UpstreamUnavailable("the server does not say its version") from None
+            raise UpstreamUnavailable("the server did not report its version") from None
 
     def _post(self, path: str, body: bytes, deadline: float) -> bytes:
         """Return an answer; what gets none is asked once more over a new connection."""

@@ -131,12 +131,12 @@ class Catalog:
         """Return the living namespace of a title, or else of an id.
 
         Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
+            InvalidType: it is not a str.
+            NamespaceNotFound: it does not exist.
         """
         if not isinstance(title_or_id, str):
             raise InvalidType(
-                f"a namespace is named by its title or id, a str, not {type(title_or_id).__name__}"
+                f"a namespace's title or id must be a str, not {type(title_or_id).__name__}"
             )
         self._look()
         row = self._by_title.get(title_or_id) or self._by_id.get(title_or_id)
@@ -148,11 +148,11 @@ class Catalog:
         """Return the living namespace of an id.
 
         Raises:
-            InvalidType: it is no str.
-            NamespaceNotFound: there is none.
+            InvalidType: it is not a str.
+            NamespaceNotFound: it does not exist.
         """
         if not isinstance(namespace_id, str):
-            raise InvalidType(f"an id is a str, not {type(namespace_id).__name__}")
+            raise InvalidType(f"an id must be a str, not {type(namespace_id).__name__}")
         self._look()
         return self._living(namespace_id)
 
@@ -241,8 +241,9 @@ class Catalog:
         while (lease := take(directory, LEASE_NAME)) is None:
             if waited_s > PATIENCE_S:
                 raise StoreBusy(
-                    "namespaces can't be made, renamed or deleted now: process "
-                    f"{holder(directory, LEASE_NAME)} has been at it for {PATIENCE_S:.0f} s"
+                    "namespaces can't be created, renamed or deleted now: process "
+                    f"{holder(directory, LEASE_NAME)} has been changing them for {PATIENCE_S:.0f} "
+                    "s; try again later"
                 )
             rest(pause_s)
             waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, PAUSE_MAX_S)
@@ -268,7 +269,9 @@ class Catalog:
         if title in self._by_title:
             raise NamespaceExists(title)
         if self._next_number > NUMBER_MAX:
-            raise KvError(f"all {NUMBER_MAX + 1} numbers of namespaces were used; start anew")
+            raise KvError(
+                f"all {NUMBER_MAX + 1} namespace numbers are used up; export to a new database"
+            )
         row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
         self._write(row, next_number=self._next_number + 1)
         return row

@@ -117,7 +117,7 @@ def is_living_record(data: bytes | None) -> bool:
     """True if this is the catalog's record of a namespace that was not deleted.
 
     Raises:
-        CorruptData: it is no record of the catalog.
+        CorruptData: it is not a record of the catalog.
     """
     if data is None:
         return False

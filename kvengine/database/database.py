@@ -172,7 +172,7 @@ class Database(DatabaseBase):
             meter = self._meters.setdefault(row.number, Meter())
             found = Namespace(self.store, data_prefix(row.number), self.limits, meter, id=row.id)
             # Not a method of the database: a cycle would keep it open until it is collected.
-            found.title_of = self._ledger.begins_with(self._catalog.title_by_id)
+            found._title_of = self._ledger.begins_with(self._catalog.title_by_id)
             found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
         return found
 
@@ -214,15 +214,15 @@ class Database(DatabaseBase):
             try:
                 # Before the remover sees it: a write that comes too late must not find it usable.
                 if held is not None:
-                    held.refuse(NamespaceNotFound(row.title))
+                    held._refuse(NamespaceNotFound(row.title))
                 self._catalog.begin_removal(row)
             except BaseException:
                 if held is not None and self._catalog.is_living(row):
-                    held.refuse(None)
+                    held._refuse(None)
                 raise
             held = self._namespaces.pop(row.number, None)
             if held is not None:  # a handler made it meanwhile
-                held.refuse(NamespaceNotFound(row.title))
+                held._refuse(NamespaceNotFound(row.title))
         self._remover.begin()
 
     def wait_for_removals(self) -> None:
@@ -248,7 +248,7 @@ class Database(DatabaseBase):
 
     def consumer(self, name: str) -> Consumer[DatabaseChange]:
         """Return the consumer with a name; it returns changes as tail() does.  See Consumer."""
-        return Consumer(self.store, name, self.shown, DATA)
+        return Consumer(self.store, name, self._shown, DATA)
 
     def consumers(self) -> list[ConsumerInfo]:
         """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
@@ -256,11 +256,11 @@ class Database(DatabaseBase):
 
     def _changes(self, found: Iterator[Change | None]) -> Iterator[DatabaseChange]:
         for change in found:
-            shown = None if change is None else self.shown(change)
+            shown = None if change is None else self._shown(change)
             if shown is not None:
                 yield shown
 
-    def shown(self, change: Change) -> DatabaseChange | None:
+    def _shown(self, change: Change) -> DatabaseChange | None:
         """Return a change in the store as tail() gives it; None: its namespace is gone."""
         namespace_id = self._catalog.id_of(data_number(change.key))
         return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
@@ -270,7 +270,9 @@ class Database(DatabaseBase):
         self.store.check_usable()
         self._catalog.check_not_inside()
         if self._lock.is_mine():
-            raise StoreBusy("a handler that interrupted the making of an edge can make none")
+            raise StoreBusy(
+                "can't open an edge in a signal handler that interrupted the opening of another one"
+            )
         with self._lock.held():
             if self._primary is None:
                 with ExitStack() as undo:
@@ -320,4 +322,4 @@ class Database(DatabaseBase):
 
 def _positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequest(f"{name} must be an int from 1 on, not {value!r}")
+        raise InvalidRequest(f"{name} must be an int of at least 1, not {value!r}")

@@ -122,13 +122,13 @@ class Edge(UpstreamCalls):
     def _begin(self, path: Any, always_current: bool) -> None:
         upstream = self.upstream
         self._limits, self._clock = upstream.limits, upstream.clock
-        self.current_store: Store | None = None
+        self._current_store: Store | None = None
         if always_current and isinstance(upstream, Database):
-            self.current_store = upstream.store
+            self._current_store = upstream.store
         self._namespaces: dict[str, EdgeNamespace] = {}
         self._lock = threading.RLock()
         if isinstance(upstream, Edge):
-            upstream.check_usable()
+            upstream._check_usable()
         with contextlib.ExitStack() as undo:  # if it is interrupted, or something can't be had
             disk = None if path is None else self._open_disk(path)
             if disk is not None:
@@ -146,7 +146,7 @@ class Edge(UpstreamCalls):
             if self._remote is not None:
                 if error is not None:
                     raise copied_error(error)
-                self._remote.tell(self.name, functools.partial(report, self.node))
+                self._remote.tell(self.name, functools.partial(report, self._node))
             undo.pop_all()
         self._closed = False
         fork_watch(self, Edge._after_fork)
@@ -158,7 +158,7 @@ class Edge(UpstreamCalls):
             if key is None or key.startswith(CATALOG):
                 node.alarms += 1
 
-        self.node = node = EdgeNode(
+        self._node = node = EdgeNode(
             source,
             self.settings,
             monotonic=time.monotonic,
@@ -168,7 +168,7 @@ class Edge(UpstreamCalls):
             changed=changed,
         )
         self._listening = Listening(
-            self.node, source, monotonic=time.monotonic, later=self._timers.later
+            self._node, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._end = functools.partial(
             _end, node, self._listening, self._timers, self._remote, self._own
@@ -177,10 +177,10 @@ class Edge(UpstreamCalls):
     def _wait_for_primary(self) -> Exception | None:
         """Return when the primary said where it is, so that the first read is not refused."""
         deadline = time.monotonic() + self.settings.timeout_s
-        while not self.node.begun:
+        while not self._node.begun:
             error = self._listening.error
             if error is not None or time.monotonic() > deadline:
-                return error or UpstreamUnavailable("the server does not say its version")
+                return error or UpstreamUnavailable("the server did not report its version")
             time.sleep(LOOK_S)
         return None
 
@@ -210,11 +210,11 @@ class Edge(UpstreamCalls):
         return self._clock
 
     def namespace(self, title: str) -> EdgeNamespace:
-        self.check_usable()
+        self._check_usable()
         return self._namespace(self.upstream.namespace(title))
 
     def namespace_by_id(self, namespace_id: str) -> EdgeNamespace:
-        self.check_usable()
+        self._check_usable()
         return self._namespace(self.upstream.namespace_by_id(namespace_id))
 
     def _namespace(self, origin: Any) -> EdgeNamespace:
@@ -224,28 +224,28 @@ class Edge(UpstreamCalls):
                 found = self._namespaces[origin.id] = EdgeNamespace(self, origin)
             return found
 
-    def ask(self, key: bytes, ask: Any) -> Shown:
+    def _ask(self, key: bytes, ask: Any) -> Shown:
         """Return what the upstream says of a key, or what is held if it does not answer.
 
         Raises:
             UpstreamUnavailable: it does not answer, and nothing that is held is new enough.
         """
-        shown: Shown = self.wait(lambda done: self.node.read(key, ask, done))
+        shown: Shown = self._wait(lambda done: self._node.read(key, ask, done))
         return shown
 
-    def ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
+    def _ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
         """Return what ask() does for each of some keys, with one question to the upstream."""
-        results: list[Any] = self.wait(
-            lambda done: self.node.read_many([(key, ask) for key in keys], done)
+        results: list[Any] = self._wait(
+            lambda done: self._node.read_many([(key, ask) for key in keys], done)
         )
         for result in results:
             if isinstance(result, Exception):
                 raise copied_error(result)
         return results
 
-    def wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
+    def _wait(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
         """Start something that calls a function with its result, and return that."""
-        self.check_usable()
+        self._check_usable()
         box: list[Any] = []
         full = threading.Lock()
         full.acquire()
@@ -262,7 +262,7 @@ class Edge(UpstreamCalls):
             raise copied_error(box[0])
         return box[0]
 
-    def wrote(self, keys: list[bytes] | None, version: int | None, *, lost: bool = False) -> None:
+    def _wrote(self, keys: list[bytes] | None, version: int | None, *, lost: bool = False) -> None:
         """A write through this edge has changed keys.
 
         Args:
@@ -272,7 +272,7 @@ class Edge(UpstreamCalls):
         """
         if not version and not lost:
             version = self._newest()
-        self.node.wrote(keys, version)
+        self._node.wrote(keys, version)
 
     def _newest(self) -> int | None:
         """Return a version of the primary behind all writes that were answered, without asking."""
@@ -280,7 +280,7 @@ class Edge(UpstreamCalls):
         while isinstance(upstream, Edge):
             upstream = upstream.upstream
         if isinstance(upstream, RemoteDatabase):
-            return upstream.newest or None
+            return upstream._newest or None
         try:
             return int(upstream.version)
         except KvError:  # it was closed meanwhile
@@ -288,9 +288,9 @@ class Edge(UpstreamCalls):
 
     def stats(self) -> EdgeStats:
         """Return figures: counters, position in the log, lag."""
-        node = self.node
+        node = self._node
         if self._forked:
-            self.check_usable()
+            self._check_usable()
         return EdgeStats(
             self.name,
             node.counters,
@@ -302,17 +302,17 @@ class Edge(UpstreamCalls):
             None if self._listening.error is None else str(self._listening.error),
         )
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the edge was closed."""
         if self._closed:
-            raise StoreClosed(self.node.why_closed)
+            raise StoreClosed(self._node.why_closed)
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def close(self) -> None:
-        self._closed = self.node.closed = True
+        self._closed = self._node.closed = True
         if self._forked:
             return
         self._end()
@@ -320,7 +320,7 @@ class Edge(UpstreamCalls):
     def _after_fork(self) -> None:
         self._closed = self._forked = True
         self._lock = threading.RLock()
-        self.node.after_fork()
+        self._node.after_fork()
 
     def __del__(self) -> None:
         if self.__dict__.get("_closed", True) or is_finalizing():
@@ -363,6 +363,6 @@ def upstream_of(upstream: Database | Edge | RemoteDatabase) -> Any:
     if isinstance(upstream, Database):
         return upstream._primary_for_edges()
     if isinstance(upstream, RemoteDatabase):
-        return upstream.upstream()
-    upstream.check_usable()
-    return upstream.node
+        return upstream._upstream()
+    upstream._check_usable()
+    return upstream._node

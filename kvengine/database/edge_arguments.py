@@ -28,13 +28,13 @@ def check_arguments(
     """
     if not isinstance(upstream, (database, edge, remote, str)):
         raise InvalidType(
-            f"an upstream is a Database or an Edge{where}, what connect() gives, or a URL, "
-            f"not {type(upstream).__name__}"
+            f"the upstream must be a Database or an Edge{where}, the result of connect(), or a "
+            f"URL, not {type(upstream).__name__}"
         )
     if not isinstance(name, str):
         raise InvalidType(f"an edge's name must be str, not {type(name).__name__}")
     if not name or not name.isprintable():
-        raise InvalidRequest(f"an edge's name must have printable characters, not {name!r}")
+        raise InvalidRequest(f"an edge's name must consist of printable characters, not {name!r}")
     if not isinstance(always_current, bool):
         raise InvalidType(f"always_current must be True or False, not {always_current!r}")
     if always_current and not isinstance(upstream, database):

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
@@ -72,7 +71,7 @@ class EdgeNamespace(EdgeWriter):
                 stale_if_error=stale_if_error,
             )
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        return self.decoded(key, shown.value, type)
+        return self._decoded(key, shown.value, type)
 
     def get_with_metadata(
         self,
@@ -116,7 +115,7 @@ class EdgeNamespace(EdgeWriter):
     ) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status); see get()."""
         shown = self._read(key, cache_ttl, min_version, stale_if_error)
-        return value_read(self.decoded(key, shown.value, type), shown)
+        return value_read(self._decoded(key, shown.value, type), shown)
 
     def get_many(
         self,
@@ -136,13 +135,13 @@ class EdgeNamespace(EdgeWriter):
     ) -> dict[str, Any]:
         names = self._names(keys, type)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        if not self.is_known:
+        if not self._is_known:
             self._check_living()
-        self.meter.reads += len(names)
-        found = {key: self._edge.node.lookup(name, ask) for key, name in names.items()}
+        self._meter.reads += len(names)
+        found = {key: self._edge._node.lookup(name, ask) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
-            asked = self._edge.ask_many([names[key] for key in missing], ask)
+            asked = self._edge._ask_many([names[key] for key in missing], ask)
             found.update(zip(missing, asked, strict=True))
         return found
 
@@ -155,14 +154,14 @@ class EdgeNamespace(EdgeWriter):
         wanted = list(keys)
         self.limits._check_get_type(type)
         self.limits._check_get_count(len(wanted))
-        return {key: self.name(key) for key in wanted}
+        return {key: self._name(key) for key in wanted}
 
     def _decoded_all(self, found: dict[str, Any], type: str) -> dict[str, Any]:
         self.limits._check_get_size(sum(len(shown.value or b"") for shown in found.values()))
-        return {key: self.decoded(key, shown.value, type) for key, shown in found.items()}
+        return {key: self._decoded(key, shown.value, type) for key, shown in found.items()}
 
     def _with_metadata(self, key: str, shown: Shown, type: str) -> ValueWithMetadata:
-        value = self.decoded(key, shown.value, type)
+        value = self._decoded(key, shown.value, type)
         return ValueWithMetadata(
             value, decode_metadata(shown.metadata), shown.status, shown.version
         )
@@ -188,18 +187,18 @@ class EdgeNamespace(EdgeWriter):
         return None if ends is None else ends - float(self._edge.clock.time())
 
     def _read(self, key: Any, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
-        edge, name = self._edge, self.name(key)
+        edge, name = self._edge, self._name(key)
         ask = self._asks(cache_ttl, min_version, stale_if_error)
-        if not self.is_known:
+        if not self._is_known:
             self._check_living()
-        self.meter.reads += 1
-        return edge.node.lookup(name, ask) or edge.ask(name, ask)
+        self._meter.reads += 1
+        return edge._node.lookup(name, ask) or edge._ask(name, ask)
 
     def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
-        self._edge.check_usable()
-        ttl, least, stale = self.ask
-        if self._edge.current_store is not None:
-            least = self._edge.current_store.version
+        self._edge._check_usable()
+        ttl, least, stale = self._ask
+        if self._edge._current_store is not None:
+            least = self._edge._current_store.version
         if cache_ttl is not None:
             self.limits._check_cache_ttl(cache_ttl)
             ttl = float(cache_ttl)
@@ -207,7 +206,7 @@ class EdgeNamespace(EdgeWriter):
             whole = isinstance(min_version, int) and not isinstance(min_version, bool)
             if not whole or not 0 <= min_version < 1 << 64:
                 raise InvalidRequest(
-                    f"min_version must be a version, a whole number from 0 on, not {min_version!r}"
+                    f"min_version must be a version, an int of at least 0, not {min_version!r}"
                 )
             least = max(least, min_version)
         if stale_if_error is not None:
@@ -221,19 +220,19 @@ class EdgeNamespace(EdgeWriter):
 
     def _check_living(self) -> None:
         """Ask for the record of the namespace, which is held and kept current as values are."""
-        alarms, ask = self._edge.node.alarms, self._ask_living
-        shown = self._edge.node.lookup(self._row, ask) or self._edge.ask(self._row, ask)
+        alarms, ask = self._edge._node.alarms, self._ask_living
+        shown = self._edge._node.lookup(self._row, ask) or self._edge._ask(self._row, ask)
         self._judge_living(shown, alarms)
 
     @property
     def _ask_living(self) -> Ask:
-        return Ask(self._edge.settings.bound_s, 0, self.ask.stale_if_error)
+        return Ask(self._edge.settings.bound_s, 0, self._ask.stale_if_error)
 
     def _judge_living(self, shown: Shown, alarms: int) -> None:
         """Take note of the record of the namespace, asked for after so many alarms."""
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
-        self.is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
+        self._is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
 
     def __repr__(self) -> str:
         return f"<kvengine.EdgeNamespace {self.id} at {self._edge.name!r}>"

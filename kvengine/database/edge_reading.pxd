@@ -7,10 +7,10 @@ from kvengine.namespace.reading cimport Kind, Meter
 from kvengine.edge.lookup cimport CacheEntry, Lookup
 
 cdef class EdgeReader(Naming):
-    cdef readonly Meter meter
+    cdef readonly Meter _meter
     cdef Lookup node
     cdef object origin_store        # None, or the store whose newest version each read must have
-    cdef readonly object ask        # what a reader wants who says nothing
+    cdef readonly object _ask       # what a reader wants who says nothing
     cdef double ttl
     cdef double look_at             # until then the namespace is known to be there ...
     cdef uint64_t alarms            # ... if there were no more alarms than these since

@@ -4,7 +4,7 @@ from typing import Any, Self, overload
 from typing_extensions import disjoint_base
 
 from kvengine.edge.lookup import Lookup
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
@@ -16,8 +16,8 @@ NOT_CACHED: NotCached
 
 @disjoint_base
 class EdgeReader(Naming):
-    meter: Meter
-    ask: Ask
+    _meter: Meter
+    _ask: Ask
 
     def __new__(
         cls,
@@ -30,12 +30,12 @@ class EdgeReader(Naming):
         *args: Any,
         **kwargs: Any,
     ) -> Self: ...
-    def is_there(self, seconds: float, alarms: int) -> None: ...
+    def _is_there(self, seconds: float, alarms: int) -> None: ...
     @property
-    def is_known(self) -> bool: ...
-    def decoded(self, key: str, value: bytes | None, type: str = "text") -> Any: ...
-    def try_get(self, key: str, type: str = "text") -> Any: ...
-    def try_read(
+    def _is_known(self) -> bool: ...
+    def _decoded(self, key: str, value: bytes | None, type: str = "text") -> Any: ...
+    def _try_get(self, key: str, type: str = "text") -> Any: ...
+    def _try_read(
         self, key: str
     ) -> tuple[bytes, bytes, float | None, int, str | None] | NotCached | None: ...
     @overload

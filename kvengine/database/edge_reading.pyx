@@ -50,15 +50,15 @@ cdef class EdgeReader(Naming):
         origin_store, *args, **kwargs,
     ) -> None:
         self.name_keys(prefix, limits)
-        self.node, self.meter, self.ask, self.origin_store = node, meter, ask, origin_store
+        self.node, self._meter, self._ask, self.origin_store = node, meter, ask, origin_store
         self.ttl, self.look_at = ask.ttl, float("-inf")
 
-    def is_there(self, double seconds, uint64_t alarms) -> None:
+    def _is_there(self, double seconds, uint64_t alarms) -> None:
         """Say that the namespace is known to be there for so long, unless there is an alarm."""
         self.look_at, self.alarms = self.node.now() + seconds, alarms
 
     @property
-    def is_known(self) -> bool:
+    def _is_known(self) -> bool:
         """True while the namespace is known to be there."""
         return self.known()
 
@@ -74,16 +74,16 @@ cdef class EdgeReader(Naming):
             return None
         if self.origin_store is not None:
             min_version = self.origin_store.version
-        cdef CacheEntry held = self.node.find(name[:size], self.ask, self.ttl, min_version)
+        cdef CacheEntry held = self.node.find(name[:size], self._ask, self.ttl, min_version)
         if held is not None:
-            self.meter.reads += 1
+            self._meter.reads += 1
         return held
 
     cdef object value_as(self, object key, bytes value, Kind kind):
         """Return a value as the caller wants it."""
         if value is None:
             return None
-        self.meter.bytes_out += PyBytes_GET_SIZE(value)
+        self._meter.bytes_out += PyBytes_GET_SIZE(value)
         if kind == TEXT:
             return PyUnicode_DecodeUTF8(
                 PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), "replace")
@@ -91,17 +91,17 @@ cdef class EdgeReader(Naming):
             return value
         return decode_json(key, value) if kind == JSON else io.BytesIO(value)
 
-    def decoded(self, key, value, type="text") -> object:
+    def _decoded(self, key, value, type="text") -> object:
         """Return a value as the caller wants it: text, bytes, json or stream."""
         return self.value_as(key, value, kind_of(type))
 
-    def try_get(self, key, type="text") -> object:
+    def _try_get(self, key, type="text") -> object:
         """Return what get() does if that needs no question to the upstream, or NOT_CACHED."""
         cdef Kind kind = kind_of(type)
         cdef CacheEntry held = self.find_cached(key)
         return not_cached if held is None else self.value_as(key, held.value, kind)
 
-    def try_read(self, key) -> object:
+    def _try_read(self, key) -> object:
         """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
 
         The metadata is JSON, b"" if there is none; the status "HIT".  If the upstream has to be
@@ -112,7 +112,7 @@ cdef class EdgeReader(Naming):
             return not_cached
         if held.value is None:
             return None
-        self.meter.bytes_out += PyBytes_GET_SIZE(held.value)
+        self._meter.bytes_out += PyBytes_GET_SIZE(held.value)
         return (held.value, held.metadata, held.expires_at, held.version, "HIT")
 
     def get(

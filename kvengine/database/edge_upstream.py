@@ -37,12 +37,12 @@ class UpstreamCalls(DatabaseBase):
     """
 
     upstream: Any
-    node: Any
-    check_usable: Any
-    wrote: Any
+    _node: Any
+    _check_usable: Any
+    _wrote: Any
 
     def _asked(self) -> Any:
-        self.check_usable()
+        self._check_usable()
         return self.upstream
 
     @property
@@ -63,5 +63,5 @@ class UpstreamCalls(DatabaseBase):
             self._asked().delete(namespace)
             lost = False
         finally:
-            self.wrote(None, None, lost=lost)
-            self.node.alarms += 1
+            self._wrote(None, None, lost=lost)
+            self._node.alarms += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.database.edge_reading import EdgeReader
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable, VersionConflict
 from kvengine.namespace.mapping import NamespaceMapping
@@ -42,7 +42,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         """Make the compiled part."""
         ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
         return super().__new__(
-            cls, edge.node, origin.prefix, origin.limits, origin.meter, ask, edge.current_store
+            cls, edge._node, origin._prefix, origin.limits, origin._meter, ask, edge._current_store
         )
 
     def __init__(self, edge: Edge, origin: Any) -> None:
@@ -51,51 +51,53 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
         self._single_flight = SingleFlight()
 
     @property
-    def origin(self) -> Any:
+    def _upstream(self) -> Any:
         """The namespace at the upstream.
 
         Raises:
             StoreClosed: the edge was closed; nothing was asked or written.
         """
-        self._edge.check_usable()
+        self._edge._check_usable()
         return self._origin
 
     @property
     def title(self) -> str:
-        return str(self.origin.title)
+        return str(self._upstream.title)
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the edge was closed, or what is behind it can't be used."""
-        self.origin.check_usable()
+        self._upstream._check_usable()
 
     # -- writing
 
     def _put(self, key: str, value: Any, **named: Any) -> int:
-        return int(self._writing(key, lambda: self.origin.put(key, value, **named), gives_version))
+        return int(
+            self._writing(key, lambda: self._upstream.put(key, value, **named), gives_version)
+        )
 
     def _delete(self, key: str, **named: Any) -> int:
-        return int(self._writing(key, lambda: self.origin.delete(key, **named), gives_version))
+        return int(self._writing(key, lambda: self._upstream.delete(key, **named), gives_version))
 
     def _touch(self, key: str, **named: Any) -> int:
-        return int(self._writing(key, lambda: self.origin.touch(key, **named), gives_version))
+        return int(self._writing(key, lambda: self._upstream.touch(key, **named), gives_version))
 
     def _persist(self, key: str) -> int:
-        return int(self._writing(key, lambda: self.origin.persist(key), gives_version))
+        return int(self._writing(key, lambda: self._upstream.persist(key), gives_version))
 
     def _increment(self, key: str, by: int, **named: Any) -> int:
-        return int(self._writing(key, lambda: self.origin.increment(key, by, **named)))
+        return int(self._writing(key, lambda: self._upstream.increment(key, by, **named)))
 
     def _put_many(self, pairs: Any, **named: Any) -> Any:
-        return self._writing(None, lambda: self.origin.put_many(pairs, **named))
+        return self._writing(None, lambda: self._upstream.put_many(pairs, **named))
 
     def _delete_many(self, keys: Any, **named: Any) -> Any:
-        return self._writing(None, lambda: self.origin.delete_many(keys, **named))
+        return self._writing(None, lambda: self._upstream.delete_many(keys, **named))
 
     def _delete_prefix(self, prefix: str, **named: Any) -> int:
-        return int(self._writing(None, lambda: self.origin.delete_prefix(prefix, **named)))
+        return int(self._writing(None, lambda: self._upstream.delete_prefix(prefix, **named)))
 
     def _import_file(self, file: Any, **named: Any) -> Any:
-        return self._writing(None, lambda: self.origin.import_file(file, **named))
+        return self._writing(None, lambda: self._upstream.import_file(file, **named))
 
     def _writing(
         self,
@@ -110,7 +112,7 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
             write: does it at the primary.
             version_of: gives the version in what it returns; None: it is not in there.
         """
-        self._edge.check_usable()
+        self._edge._check_usable()
         version: int | None = None
         lost = True  # also if it is interrupted
         try:
@@ -127,36 +129,36 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
             raise
         finally:
             if version != NOTHING:
-                with suppress(InvalidRequest):  # it is no key: what is raised already says so
-                    names = None if key is None else [self.name(key)]
-                    self._edge.wrote(names, version, lost=lost)
+                with suppress(InvalidRequest):  # not a valid key, as the error already says
+                    names = None if key is None else [self._name(key)]
+                    self._edge._wrote(names, version, lost=lost)
         return result
 
     # -- what only the primary knows
 
     def _newest(self, key: str, type: str) -> Any:
-        return self.origin._newest(key, type)
+        return self._upstream._newest(key, type)
 
     def _list(
         self, prefix: str | None, limit: int | None, cursor: str | None, **named: Any
     ) -> ListResult:
-        page: ListResult = self.origin.list(prefix, limit, cursor, **named)
+        page: ListResult = self._upstream.list(prefix, limit, cursor, **named)
         return page
 
     def _count(self, prefix: str) -> int:
-        return int(self.origin.count(prefix))
+        return int(self._upstream.count(prefix))
 
     def _size(self) -> GroupSize:
-        found: GroupSize = self.origin.size()
+        found: GroupSize = self._upstream.size()
         return found
 
     def _watch(self, prefix: str, **named: Any) -> Iterator[KeyChange]:
-        found: Iterator[KeyChange] = self.origin.watch(prefix, **named)
+        found: Iterator[KeyChange] = self._upstream.watch(prefix, **named)
         return found
 
     def _history(self, key: str) -> Iterator[KeyChange]:
-        found: Iterator[KeyChange] = self.origin.history(key)
+        found: Iterator[KeyChange] = self._upstream.history(key)
         return found
 
     def _export_file(self, file: Any, **named: Any) -> Any:
-        return self.origin.export_file(file, **named)
+        return self._upstream.export_file(file, **named)

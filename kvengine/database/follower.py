@@ -81,7 +81,7 @@ class Follower(StoreFollower):
     ) -> None:
         options = named(Options, locals())
         if prefixes is not None and namespaces is not None:
-            raise InvalidRequest("a follower is told prefixes or namespaces, not both")
+            raise InvalidRequest("give a Follower either prefixes or namespaces, not both")
         if isinstance(namespaces, str):
             raise InvalidRequest(f"namespaces must be a list of titles, not {namespaces!r}")
         self._namespaces = None if namespaces is None else tuple(namespaces)

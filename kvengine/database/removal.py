@@ -106,7 +106,7 @@ class Remover:
             thread.join()
 
     def wait(self) -> None:
-        """Return when nothing is left to remove, or nothing more can be for now."""
+        """Wait until nothing is left to remove, or nothing more can be removed now."""
         thread = self._thread
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return
@@ -123,13 +123,14 @@ class Remover:
         except (StoreClosed, StoreReadOnly) as error:
             self._end()
             if isinstance(error, StoreReadOnly):
-                logger.warning("the keys of deleted namespaces stay until the next open: %s", error)
+                logger.warning(
+                    "can't remove the keys of deleted namespaces until the next open: %s", error
+                )
             return None
         except (KvError, OSError, MemoryError) as error:
             if not self._failures:
                 logger.warning(
-                    "the keys of deleted namespaces stay for now, and their removal will be tried "
-                    "again: %s",
+                    "removing the keys of deleted namespaces failed and will be retried: %s",
                     str(error),  # itself would keep frames, and with them the store
                 )
             pause = min(RETRY_S * 2.0 ** min(self._failures, 16), RETRY_MAX_S)

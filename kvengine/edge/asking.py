@@ -27,8 +27,8 @@ from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
 from kvengine.edge.lookup import CacheEntry, Lookup
-from kvengine.edge.messages import Answer, Done, Shown, Upstream, Want
-from kvengine.edge.question import Ask, Flight, Reader, Waiter, each
+from kvengine.edge.messages import Answer, Ask, Done, Shown, Upstream, Want
+from kvengine.edge.question import Flight, Reader, Waiter, each
 from kvengine.edge.settings import Settings
 from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable
@@ -36,7 +36,7 @@ from kvengine.errors import StoreClosed, UpstreamUnavailable
 IN_DOUBT = (1 << 64) - 1  # the minimum version of all keys while it is not known
 carriers: set[int] = set()  # the threads of all upstreams that bring questions and answers
 FORKED = (
-    "this process was forked from the one that opened the edge: make a new Edge here, after "
+    "this process was forked from the one that opened the edge: open a new Edge here, after "
     "the fork"
 )
 
@@ -112,9 +112,9 @@ class Asking(Lookup, metaclass=ABCMeta):
         if self.closed:
             return StoreClosed(self.why_closed)
         if not self.begun:
-            return UpstreamUnavailable("this edge has not reached the primary since it began")
+            return UpstreamUnavailable("this edge has not reached the primary since it was opened")
         if is_inside:
-            return UpstreamUnavailable("this read came from inside another: read once more")
+            return UpstreamUnavailable("this read was made from inside another one; read again")
         return None
 
     def _is_inside(self) -> bool:

@@ -8,7 +8,7 @@ Invariants:
 * The log of the store keeps its order, whatever ends the process: a position that is there was
   preceded by every drop that belongs to it.
 * The oldest copies go first when there is no room; a copy that is written again is young again.
-* A copy that is damaged is no copy; nor is one of an earlier life that the primary, when this life
+* A damaged copy counts as absent; so does one of an earlier life that the primary, when this life
   began, was behind: the primary was restored from a backup, and may not have that value.
 * If the disk fails, nothing more is read from it or written to it until the next start: what could
   not be dropped is never shown, and the position on disk stays before it.
@@ -42,7 +42,7 @@ class DiskCache:
     """Copies in a store of their own.
 
     Args:
-        path: its folder, which is made if there is none; for simulations: a store, or None for one
+        path: its folder, created if it does not exist; for simulations: a store, or None for one
             in memory.
         room: how many bytes of keys and values it may hold.
 
@@ -77,7 +77,9 @@ class DiskCache:
             self.position = POSITION.unpack(data)
             self._saved = self.position[0]
         elif next(iter(self.store.keys()), None) is not None:
-            raise NotAStore(f"{path} is a store with other things than an edge's copies")
+            raise NotAStore(
+                f"{path} is a store that does not hold an edge's copies; use another folder"
+            )
 
     def get(self, key: bytes) -> CacheEntry | None:
         """Return the copy of a key."""
@@ -91,7 +93,7 @@ class DiskCache:
             if as_of > self._origin and self._is_of_an_earlier_life(key):
                 return None
         except (CorruptData, struct.error) as error:
-            logger.warning("a copy on disk is damaged and is not used: %s", error)
+            logger.warning("ignored a damaged copy on disk: %s", error)
             return None
         except (KvError, OSError) as error:
             self._fail(error)
@@ -157,7 +159,7 @@ class DiskCache:
     def _fail(self, error: Exception) -> None:
         self._failed = True
         if not self.store.closed:
-            logger.warning("copies on disk are not used until the next start: %s", error)
+            logger.warning("the disk cache is disabled until the next start: %s", error)
 
     def size(self) -> int:
         """Return how many bytes the keys and copies have."""
@@ -184,4 +186,4 @@ class DiskCache:
         try:
             self.store.close()  # again, if that was interrupted before: it goes on
         except (KvError, OSError) as error:
-            logger.warning("copies on disk could not be closed: %s", error)
+            logger.warning("can't close the disk cache: %s", error)

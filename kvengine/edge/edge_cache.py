@@ -9,14 +9,12 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvengine.cache.memory import Cache
+from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
-
-if TYPE_CHECKING:
-    from kvengine.edge.disk import DiskCache
-    from kvengine.edge.settings import Settings
+from kvengine.edge.settings import Settings
 
 ABSENT_SHARE = 20  # one part in so many of the memory is for keys that are absent
 LARGEST_SHARE = 16  # a value larger than one part in so many is not held in memory

@@ -16,9 +16,8 @@ import threading
 from collections.abc import Callable
 
 from kvengine.edge.change_buffer import Later
-from kvengine.edge.messages import News
+from kvengine.edge.messages import News, Upstream
 from kvengine.edge.node import EdgeNode
-from kvengine.edge.reading import Upstream
 
 
 class Listening:

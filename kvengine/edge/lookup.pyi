@@ -1,15 +1,20 @@
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Protocol, Self
 
 from typing_extensions import disjoint_base
 
-from kvengine.edge.edge_cache import EdgeCache
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.edge.settings import Settings
 
 CLOCK_RATES: float
 COPY_BYTES: int
+
+class _Copies(Protocol):
+    values: Any
+    absent: Any
+
+    @property
+    def disk(self) -> object: ...
 
 @disjoint_base
 class CacheEntry:
@@ -50,7 +55,7 @@ class Lookup:
 
     def __init__(
         self,
-        copies: EdgeCache,
+        copies: _Copies,
         settings: Settings,
         monotonic: Callable[[], float],
         wall: Callable[[], float],

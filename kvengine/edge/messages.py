@@ -17,6 +17,14 @@ Done = Callable[[Any], None]  # takes what was asked for, or the error instead
 NEVER = float("-inf")  # a moment: nothing is known since
 
 
+class Ask(NamedTuple):
+    """What a reader wants."""
+
+    ttl: float  # seconds: how old it may be
+    min_version: int = 0  # it must be true of this version of the primary, or of a later one
+    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
+
+
 class Want(NamedTuple):
     """A key that an edge asks for."""
 

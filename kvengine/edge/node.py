@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from kvengine.edge.change_buffer import ChangeBuffer, Later
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import NEVER, Answer, Done, News, Notice, Shown, Want
-from kvengine.edge.reading import Ask, Reading, Upstream
+from kvengine.edge.messages import NEVER, Answer, Ask, Done, News, Notice, Shown, Upstream, Want
+from kvengine.edge.reading import Reading
 from kvengine.edge.settings import Settings
 from kvengine.errors import UpstreamUnavailable
 

@@ -216,6 +216,6 @@ class Primary:
                 if self._ended.is_set() or self.store.closed:
                     return
                 if str(error) != said:  # else it is the same each second
-                    logger.warning("edges hear no news from this process now: %s", error)
+                    logger.warning("can't send changes to edges from this process: %s", error)
                 said = str(error)
                 self._ended.wait(AFTER_ERROR_S)

@@ -12,15 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import Done
-
-
-class Ask(NamedTuple):
-    """What a reader wants."""
-
-    ttl: float  # seconds: how old it may be
-    min_version: int = 0  # it must be true of this version of the primary, or of a later one
-    stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
+from kvengine.edge.messages import Ask, Done
 
 
 class Waiter(NamedTuple):

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from kvengine.edge.asking import Asking
 from kvengine.edge.gather import Gather
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import Answer, Done, Upstream
-from kvengine.edge.question import Ask, Flight, Reader, each
+from kvengine.edge.messages import Answer, Ask, Done
+from kvengine.edge.question import Flight, Reader, each
 from kvengine.errors import UpstreamUnavailable
-
-__all__ = ["Ask", "Reading", "Upstream"]
 
 ATTEMPTS = 4  # an answer that is too old is asked for again
 
@@ -81,7 +79,7 @@ class Reading(Asking):
             self._failed(flights, result)
             return
         if not isinstance(result, list) or len(result) != len(flights):
-            self._failed(flights, UpstreamUnavailable("the upstream answered another question"))
+            self._failed(flights, UpstreamUnavailable("the upstream answered a different question"))
             return
         late, answered, doubtful = [], [], []
         with self._lock:

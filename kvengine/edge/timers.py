@@ -68,4 +68,4 @@ class Timers:
             try:
                 due.pop(0)[2]()
             except Exception:
-                logger.exception("a timer of %s failed", self._name)
+                logger.exception("a timer callback of %s failed", self._name)

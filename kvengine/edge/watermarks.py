@@ -34,7 +34,7 @@ class Watermarks:
 
     def __init__(self, groups: int = GROUPS) -> None:
         if groups < 1 or groups & (groups - 1):
-            raise ValueError(f"the number of watermarks is a power of two, not {groups}")
+            raise ValueError(f"the number of watermarks must be a power of two, not {groups}")
         self._mask = groups - 1
         self._watermarks = array("Q", bytes(8 * groups))
         self._doubts: dict[int, int] = {}  # the number of the newest one, by group

@@ -38,7 +38,7 @@ REPLAY_BYTES_AT_CLOSE_MAX = 4 << 20
 
 
 def close_store(store: StoreParts) -> None:
-    """Close a store; closing twice is no error.
+    """Close a store; closing it twice is not an error.
 
     Raises:
         InvalidRequest: this is called from inside a job of the store (by a finalizer, say).
@@ -49,7 +49,7 @@ def close_store(store: StoreParts) -> None:
     if store.is_released:
         return
     if store.maintenance.is_inside():
-        raise InvalidRequest("a store can't be closed from inside one of its own jobs")
+        raise InvalidRequest("can't close a store from inside one of its own jobs")
     store.refuse_inside()
     with store.closing.held():
         if store.is_released:
@@ -95,7 +95,7 @@ def _is_last(store: StoreParts, stack: contextlib.ExitStack) -> bool:
         return store.directory.is_last()
     except (StorageError, StoreClosed, StoreLocked) as error:
         # The folder is gone, or somebody has been opening the store for a minute.
-        logger.warning("closed without looking for other processes: %s", error)
+        logger.warning("closed without checking for other processes: %s", error)
         return False
 
 
@@ -152,7 +152,7 @@ def _is_present(store: StoreParts) -> bool:
     try:
         store.commits.check_present()
     except StorageError as error:
-        logger.warning("closed without saving anything: %s", error)
+        logger.warning("closed without saving the index: %s", error)
         return False
     return True
 
@@ -232,7 +232,7 @@ def _read_all(store: StoreParts) -> None:
         if store.follower is not None:
             store.follower.catch_up()
     except (KvError, OSError) as error:
-        logger.warning("closed without reading what others wrote last: %s", error)
+        logger.warning("closed without reading the last writes of other processes: %s", error)
 
 
 def _knows_the_end(store: StoreParts) -> bool:
@@ -270,4 +270,4 @@ def abandon(store: StoreParts) -> None:
             store.follower.belong_to(store)
         close_store(store)
     except Exception as error:  # noqa: BLE001  # nobody is left to hear it
-        logger.warning("a store was not closed, and closing it failed: %s", error)
+        logger.warning("a store was not closed, and closing it automatically failed: %s", error)

@@ -166,9 +166,9 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced or cut short, or was made with another C library (as "
-            "glibc of Debian and musl of Alpine are): close the store in all processes, or let all "
-            "of them use one C library",
+            "share, is missing, was replaced or truncated, or was created with another C library "
+            "(such as glibc on Debian and musl on Alpine): close the store in all processes, or "
+            "make all of them use the same C library",
             store.directory.path,
         )
     mine = pid_namespace()
@@ -176,8 +176,8 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.EXDEV,
             "a process in another PID namespace (of another container, or of the host) has the "
-            "store open for writing. Their lock tells by the id of its thread whether who has it "
-            "is alive, and these ids hold in one namespace: let the containers share one (docker "
+            "store open for writing. The lock identifies its holder by a thread id, and these ids "
+            "are valid only within one namespace: let the containers share one (docker "
             "run --pid=container:NAME, in Kubernetes shareProcessNamespace: true), run commands "
             "in the container (docker exec), or open the store with read_only=True",
             store.directory.path,

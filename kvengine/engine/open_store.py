@@ -52,7 +52,7 @@ class OpenStore(StoreParts):
             StoreBusy: called from a signal handler that interrupted close() in the same thread.
         """
         if not self.is_released and self.closing.is_mine():
-            raise StoreBusy("a handler that interrupted close() can't close the store, too")
+            raise StoreBusy("can't close the store in a signal handler that interrupted close()")
         try:
             closing.close_store(self)
         finally:

@@ -48,13 +48,13 @@ from kvengine.options import Options
 
 S = TypeVar("S", bound=StoreParts)
 FORKED_IN_MEMORY = (
-    "the store in memory was made before a fork, and stays with the parent process: make another "
-    "one in the child"
+    "the store in memory was created before a fork, and belongs to the parent process: create "
+    "another one in the child"
 )
 LIVE_COPY = (
-    "is the folder a copy that cp or rsync made of a store in use? Such copies do not fit "
-    "together: make them with Store.backup() or kvengine backup; kvengine salvage gets out what is "
-    "whole"
+    "is the folder a copy that cp or rsync made of a store in use? Such copies are not "
+    "consistent; use Store.backup() or kvengine backup. To recover intact records, use kvengine "
+    "salvage"
 )
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
 FOREIGN_LOOKS = 50  # who opens a store that another version has left soon says so
@@ -64,7 +64,7 @@ def folder_path(path: Any) -> str:
     """Return a path as text.
 
     Raises:
-        InvalidType: it is no str, bytes or os.PathLike.
+        InvalidType: it is not a str, bytes or os.PathLike.
         InvalidRequest: it is empty, or no name that the file system can have.
     """
     try:
@@ -130,7 +130,7 @@ def open_store(store: StoreParts, known: Manifest | None = None) -> None:
             open_to_write(store)
         if known is not None and store.manifest.uuid != known.uuid:
             raise StoreClosed(
-                f"the folder {directory.path} holds another store now than the one that was open "
+                f"the folder {directory.path} now holds another store than the one that was open "
                 "before the fork: open it again in the child"
             )
         fork_watch(store, _after_fork)
@@ -188,7 +188,7 @@ def snapshot(store: S, version: int | None = None) -> S:
     frozen = type(store).__new__(type(store))
     frozen.is_frozen, frozen.frozen_at = True, version
     frozen.page_of_writer = store.control_page
-    options = replace(store.options, read_only=True, create=False, rebuild=False)
+    options = replace(store.options, read_only=True, exclusive=False, create=False, rebuild=False)
     start(frozen, store.directory.reader(), options)
     return frozen
 
@@ -248,7 +248,7 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
     if not page_is_whole(directory) or (page is not None and page.control.is_copy):
         raise StorageError(
             errno.ENOENT,
-            f"the file {CONTROL_NAME} was removed, cut short or replaced in the folder of a store "
+            f"the file {CONTROL_NAME} was removed, truncated or replaced in the folder of a store "
             "that is open for writing, and readers can't follow a writer without it: close the "
             "store in the processes that write, and open it there again",
             directory.path,

@@ -224,7 +224,7 @@ class Store(StoreSettings, StoreMapping):
         """
         self.check_usable()
         if self.is_frozen:
-            raise InvalidRequest("this store is a snapshot already: share it")
+            raise InvalidRequest("this store is already a snapshot; use it directly")
         return opening.snapshot(self)
 
     def _wake(self) -> None:
@@ -285,7 +285,9 @@ class Store(StoreSettings, StoreMapping):
         self.check_usable()
         groups = self.groups  # another thread may start over meanwhile
         if groups is None:
-            raise InvalidRequest("keys are not counted; open the store with groups=(start, size)")
+            raise InvalidRequest(
+                "keys are not counted by group; open the store with groups=(start, size)"
+            )
         if groups.stale:
             groups = self.exclusively(recount_groups, self)
         return groups.sizes(bytes_of("group", group), self.options.clock.time())

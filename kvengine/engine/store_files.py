@@ -136,7 +136,7 @@ class StoreFiles(Applier):
             code = self.commit_manifest(act, folder, temporary, MANIFEST_NAME, self.token, before)
             if code:
                 raise JobsLost(
-                    "another process does the jobs of the store by now"
+                    "another process has taken over the jobs of the store"
                     if code == LOST_JOBS
                     else "another process has replaced the manifest"
                 )
@@ -193,7 +193,7 @@ class StoreFiles(Applier):
         try:
             there = self.directory.read(MANIFEST_NAME)
         except (OSError, KvError) as error:
-            self.commits.fail(OSError(f"it is not known which manifest is in place: {error}"))
+            self.commits.fail(OSError(f"can't determine which manifest is in place: {error}"))
             return False
         # One of another process may have the same generation.
         return there == unfinished.manifest.encode()
@@ -202,7 +202,7 @@ class StoreFiles(Applier):
         """Remove files that are not, or no longer, part of the store.
 
         None goes while somebody uses it, while it is not sure what the manifest on disk names,
-        or when the system refuses: the next job tries again.
+        or if a system call fails: the next job tries again.
         """
         if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
             return

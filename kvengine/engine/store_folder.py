@@ -41,7 +41,7 @@ def refuse_other_folder(directory: Directory, *, create: bool) -> None:
 
 
 def load_manifest(directory: Directory, *, create: bool) -> Manifest:
-    """Return the manifest, making a new store if there is none and `create` says so.
+    """Return the manifest; with `create`, create a new store if there is none.
 
     Raises:
         NotAStore: there is no store, and none may be made here.

@@ -76,7 +76,7 @@ def _folder(ctx: click.Context, _option: click.Parameter, folder: str | None) ->
 
 
 def secret_option(name: str, text: str) -> Callable[[Function], Function]:
-    """Add an option for a secret; one that is not given is made up, and printed for the shell."""
+    """Add an option for a secret; if it is not given, one is generated and printed."""
     variable = name.lstrip("-").replace("-", "_").upper()
 
     def given_or_new(_ctx: click.Context, _option: click.Parameter, secret: str | None) -> str:
@@ -107,6 +107,6 @@ def listen(port: int) -> socket.socket:
 
 
 def announce(listener: socket.socket, hint: str) -> None:
-    """Say where the server is and what to try; in the hint {url} stands for the address."""
+    """Print the URL and an example request; in the hint {url} stands for the address."""
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     click.echo(f"Serving {url} until Ctrl-C; try: {hint.replace('{url}', url)}")

@@ -7,7 +7,7 @@ Invariants:
 * A name is durable after sync(); the bytes of a file are after its own sync().  Until then a crash
   of the machine may keep or lose each of them, in any order.
 * A folder stays the one that was opened, wherever it is moved and whatever is at its path.
-* A refusal of the system is a StorageError.  Only calls that look at a file which may be missing
+* A failed system call is a StorageError.  Only calls that look at a file which may be missing
   raise FileNotFoundError, and say so.
 """
 
@@ -34,11 +34,11 @@ class OutputFile(Protocol):
         ...
 
     def sync(self) -> None:
-        """Return when everything written is on disk; the name is only after the folder's sync()."""
+        """Wait until everything written is on disk; the name needs the folder's sync(), too."""
         ...
 
     def close(self) -> None:
-        """Give the file back, which makes nothing durable; closing twice is no error."""
+        """Close the file without a sync; closing it twice is not an error."""
         ...
 
 
@@ -49,7 +49,7 @@ class Directory(Protocol):
 
     @property
     def folder(self) -> Folder | None:
-        """The open folder; None: there is none on disk."""
+        """The open folder; None: it is not on disk."""
         ...
 
     def names(self) -> list[str]:
@@ -60,7 +60,7 @@ class Directory(Protocol):
         """Return the size of a file in bytes.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: no file has that name.
         """
         ...
 
@@ -72,7 +72,7 @@ class Directory(Protocol):
         """Return a whole, small file.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: no file has that name.
         """
         ...
 
@@ -125,23 +125,23 @@ class Directory(Protocol):
         """Open and map a file; one that is made is durable as those of create() are.
 
         Args:
-            create: make it if there is none of that name.
+            create: create the file if no file has that name.
             new: make it; there must be none of that name.
 
         Raises:
-            FileNotFoundError: there is none of that name, and none is to be made.
+            FileNotFoundError: no file has that name, and none may be created.
         """
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already, alone or with the folder.
+        """Remove a file; a missing file, or a missing folder, is not an error.
 
         Mappings and open files go on working.  Until sync() a crash may bring the name back.
         """
         ...
 
     def sync(self) -> None:
-        """Return when all names are on disk as they are now."""
+        """Wait until all present names are on disk."""
         ...
 
     def link(self, name: str, target: "Directory") -> None:
@@ -150,7 +150,7 @@ class Directory(Protocol):
         Its bytes are durable there if they are here; its name is after the other folder's sync().
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: no file has that name.
         """
         ...
 
@@ -168,7 +168,7 @@ class Directory(Protocol):
         ...
 
     def check_path(self) -> None:
-        """Raise StorageError if another folder is at the path now; none at all is no error."""
+        """Raise StorageError if another folder is now at the path; a missing one is fine."""
         ...
 
     def opening(self) -> AbstractContextManager[None]:
@@ -207,7 +207,7 @@ class Directory(Protocol):
         ...
 
     def stamp(self, name: str) -> object:
-        """Return what changes when another file is put under a name; None: there is none."""
+        """Return a value that changes when the file is replaced; None: it does not exist."""
         ...
 
     def pid_of_holder(self) -> int | None:
@@ -230,5 +230,5 @@ class Directory(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back; closing twice is no error."""
+        """Release everything; closing it twice is not an error."""
         ...

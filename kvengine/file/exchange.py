@@ -29,13 +29,13 @@ def path_of(file: Any) -> str:
     """Return a path as text.
 
     Raises:
-        InvalidType: it is no path.
+        InvalidType: it is not a path.
     """
     try:
         return os.fsdecode(file)
     except TypeError:
         raise InvalidType(
-            f"a file is a path or a binary file object, not {type(file).__name__}"
+            f"a file must be a path or a binary file object, not {type(file).__name__}"
         ) from None
 
 
@@ -50,7 +50,7 @@ class ResultFile:
             None if there is nothing to go on with.
 
     Raises:
-        StorageError: the system refuses.
+        StorageError: a system call failed.
         InvalidRequest: what is there can't be resumed.
 
     Thread-safety: for one thread.
@@ -67,7 +67,7 @@ class ResultFile:
         self._sync: Future[None] | None = None
         if not self._is_plain:
             if resume:
-                raise InvalidRequest(f"{path} is no ordinary file, so it can't be resumed")
+                raise InvalidRequest(f"{path} is not a regular file, so it can't be resumed")
             self._output = LocalOutput(self._path, WHOLE, mode=MODE)
             return
         if resume and os.path.exists(self._part):
@@ -118,7 +118,7 @@ def _is_plain(path: str) -> bool:
     """True for a file that can be replaced, or may be made.
 
     Raises:
-        StorageError: it is a folder, or the system refuses to look.
+        StorageError: it is a folder, or a system call failed.
     """
     with refusals("write to", path):
         try:
@@ -157,7 +157,7 @@ def open_source(path: str) -> BinaryIO:
     """Open a file to be read; its name is the full path.
 
     Raises:
-        StorageError: there is none, or the system refuses.
+        StorageError: the file does not exist, or a system call failed.
     """
     with refusals("read", path):
         return open(os.path.realpath(path), "rb", buffering=0)

@@ -92,7 +92,7 @@ def filesystem_type(path: str) -> int:
     It is 0 where the system has none.
 
     Raises:
-        OSError: the system refuses.
+        OSError: a system call failed.
     """
     cdef bytes name = os.fsencode(path)
     cdef const char *text = name

@@ -82,7 +82,7 @@ cdef class Folder:
         again: open this folder once more, wherever it is.
 
     Raises:
-        OSError: the system refuses, or it is no folder.
+        OSError: a system call failed, or it is not a folder.
 
     Thread-safety: state() may be asked without the GIL; the rest holds it.
     """
@@ -192,21 +192,21 @@ cdef class Folder:
         if state == REMOVED:
             return StorageError(
                 ENOENT,
-                "the folder of the store was removed while it was open, so nothing written to it "
-                "would last; read or back up from here what is still needed, then close it",
+                "the folder of the store was removed while it was open, so anything written to it "
+                "would be lost; read or back up what you still need, then close it",
                 self.path)
         name = ((self.required if state == LACKING else self.watched) or b"").decode()
         if state == MISSING or state == LACKING:
             return StorageError(
                 ENOENT,
                 f"the file {name} was removed from the folder of the store while it was open, so "
-                "nothing written to it would last; read or back up from here what is still "
-                "needed, then close it",
+                "anything written to it would be lost; read or back up what you still "
+                "need, then close it",
                 self.path)
         return StorageError(
             ESTALE,
-            f"the folder holds another store now: expected the {name} that this one wrote or "
-            "found, and somebody has put another there; close this one and open the folder again",
+            f"the folder now holds another store: expected the {name} that this one wrote or "
+            "found, but it was replaced; close this store and open the folder again",
             self.path)
 
     def problem(self) -> object:
@@ -228,7 +228,7 @@ cdef class Descriptor:
         locks: it is to be locked, so a forked child closes its copy before other code runs there.
 
     Raises:
-        OSError: the system refuses.
+        OSError: a system call failed.
     """
 
     def __cinit__(
@@ -269,7 +269,7 @@ cdef class Descriptor:
         return self.fd
 
     def close(self) -> None:
-        """Close the file; closing twice is no error."""
+        """Close the file; closing it twice is not an error."""
         cdef int fd = self.take()
         with nogil:
             give_back(fd)
@@ -336,7 +336,7 @@ cdef class FolderLock:
     def take_alone(self) -> bool:
         """True if nobody shares the lock any more; if not, it stays shared.
 
-        A change that the system refuses loses the lock, so it is taken again at once: who is there
+        A failed change loses the lock, so it is taken again at once: who is there
         shares it, or holds it for a moment to ask.
         """
         cdef bint alone

@@ -30,7 +30,7 @@ def open_folder(path: str) -> Folder:
     """Return the folder at a path, open.
 
     Raises:
-        NotAStore: there is none.
+        NotAStore: it does not exist.
     """
     try:
         return Folder(path)
@@ -54,14 +54,14 @@ def make_folder(path: str) -> None:
 
 
 def warn_if_loose(folder: Folder) -> None:
-    """Say once if others than the owner may use a folder that was there before."""
+    """Warn once if other users may use an existing folder."""
     found = os.fstat(folder.fd)
     place = (found.st_dev, found.st_ino)
     if found.st_mode & OTHERS and place not in _warned_of:
         _warned_of.add(place)
         logger.warning(
-            "the folder %s has the mode %o: other users can list it, and keep it from being opened "
-            "for writing; unless that is meant, chmod 700 it",
+            "the folder %s has the mode %o: other users can list it, and block opening it "
+            "for writing; to prevent that, run chmod 700 on it",
             folder.path,
             stat.S_IMODE(found.st_mode),
         )

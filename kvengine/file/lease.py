@@ -67,7 +67,7 @@ class Lease:
             self.release()
 
     def release(self) -> None:
-        """Let others take it; releasing twice is no error."""
+        """Release it; releasing it twice is not an error."""
         self.is_over = True
         if self._file is not None:
             if self._pid == process_id():  # a child of which nobody was told has a copy
@@ -79,7 +79,7 @@ class Lease:
         """Lock the file, and write down which process has; False if another one has.
 
         Raises:
-            OSError: the system refuses.
+            OSError: a system call failed.
         """
         # A fork from here on finds it in its place, and closes the child's copy.
         self._file = Descriptor(self._name, FLAGS, FILE_MODE, folder.fd, locks=True)

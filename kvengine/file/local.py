@@ -55,7 +55,7 @@ class LocalDirectory:
 
     Raises:
         NotAStore: the path is a file, or missing and not to be made.
-        StorageError: the system refuses.
+        StorageError: a system call failed.
 
     Thread-safety: threads may share it, also while one of them closes it.
     """
@@ -219,7 +219,7 @@ class LocalDirectory:
         return MappedFile(file, path, map_bytes, writable)
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already, with the folder or without it."""
+        """Remove a file; a missing file, or a missing folder, is not an error."""
         folder = self.folder
         if folder.problem() is not None:
             return  # the name is another's by now
@@ -230,7 +230,7 @@ class LocalDirectory:
             os.unlink(name, dir_fd=folder.fd)
 
     def sync(self) -> None:
-        """Return when all names are on disk as they are now."""
+        """Wait until all present names are on disk."""
         folder = self._to_change()
         with refusals("sync the folder", self.path):
             os.fsync(folder.fd)
@@ -273,8 +273,8 @@ class LocalDirectory:
         if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
             raise StorageError(
                 errno.ESTALE,
-                "another folder is at the path of the store now: what was opened here is the one "
-                "that was there before; close it and open the path again",
+                "another folder is now at the path of the store; this store is open in the one "
+                "that was there before: close it and open the path again",
                 self.path,
             )
 
@@ -368,7 +368,7 @@ class LocalDirectory:
         return folder is not None and self._lock.is_taken(folder, LOCK_NAME)
 
     def stamp(self, name: str) -> object:
-        """Return what changes when another file is put under a name; None: there is none."""
+        """Return a value that changes when the file is replaced; None: it does not exist."""
         try:
             found = self._stat(name)
         except OSError as error:
@@ -390,7 +390,7 @@ class LocalDirectory:
             self._guard = None
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         self._lock.release(False)
         if self._guard is not None:
             self._guard.close()

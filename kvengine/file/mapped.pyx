@@ -199,7 +199,7 @@ cdef class MappedFile:
         return code
 
     cdef int sync(self) except -1:
-        """Return when everything written is on disk."""
+        """Wait until everything written is on disk."""
         cdef int code = self.try_sync()
         if code:
             raise storage_error(code, "cannot sync", self.name)
@@ -345,7 +345,7 @@ cdef class MappedFile:
         self.write_at(data, len(data), offset)
 
     def flush(self) -> None:
-        """Return when everything written is on disk."""
+        """Wait until everything written is on disk."""
         self.sync()
 
     def shorten(self, size: int) -> None:

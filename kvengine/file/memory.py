@@ -172,7 +172,7 @@ class MemoryDirectory:
             return MappedFile(os.dup(descriptor), name, map_bytes, writable)
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already."""
+        """Remove a file; a missing file is not an error."""
         with self._lock:
             descriptor = self._files.pop(name, -1)
         if descriptor >= 0:
@@ -248,7 +248,7 @@ class MemoryDirectory:
         return False
 
     def stamp(self, name: str) -> object:
-        """Return what changes when another file is put under a name; None: there is none."""
+        """Return a value that changes when the file is replaced; None: it does not exist."""
         return self._files.get(name)
 
     def after_fork_in_child(self) -> None:
@@ -257,7 +257,7 @@ class MemoryDirectory:
         self.close()
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         for name in list(self._files) if self._owner else ():
             self.remove(name)
 

@@ -4,7 +4,7 @@ Invariants:
 
 * A new file of a store is made with O_EXCL and for its owner alone; what has the name already is
   never written to.
-* A refusal of the system is a StorageError that says what was tried.
+* A failed system call is a StorageError that says what was attempted.
 """
 
 import errno
@@ -83,7 +83,7 @@ class LocalOutput:
         return self._file.fd
 
     def sync(self) -> None:
-        """Return when everything written is on disk."""
+        """Wait until everything written is on disk."""
         with refusals("sync", self._path):
             os.fdatasync(self._file.fd)
 
@@ -93,7 +93,7 @@ class LocalOutput:
 
 
 def sync_folder(path: str) -> None:
-    """Return when the names in a folder are on disk."""
+    """Wait until the names in a folder are on disk."""
     with Descriptor(path, os.O_RDONLY | os.O_DIRECTORY) as folder:
         os.fsync(folder.fd)
 

@@ -109,7 +109,7 @@ def text_path(path: Any) -> str:
     """Return a path as text.
 
     Raises:
-        TypeError: it is no str, bytes or os.PathLike.
+        TypeError: it is not a str, bytes or os.PathLike.
         UnicodeEncodeError: no file can have that name.
     """
     text = os.fsdecode(path)
@@ -135,7 +135,7 @@ def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:
 
 
 def is_finalizing() -> bool:
-    """True when the interpreter is being taken apart and modules can't be relied on."""
+    """True if the interpreter is shutting down, so that modules can't be relied on."""
     return sys.is_finalizing()
 
 

@@ -32,7 +32,7 @@ def _exact(name: str, value: object) -> Decimal:
         if number.is_finite() and number >= 0:
             return number
     raise InvalidRequest(
-        f"the price {name} must be a number from 0 on, as a Decimal, an int or a text, not "
+        f"the price {name} must be a number of at least 0, as a Decimal, an int or a text, not "
         f"{value!r}"
     )
 
@@ -75,7 +75,7 @@ class PriceTable:
             raise InvalidRequest(f"prices must be a mapping, not {type(prices).__name__}")
         for name in prices:
             if name not in known:
-                raise InvalidRequest(f"there is no price {name!r}; those are {', '.join(known)}")
+                raise InvalidRequest(f"unknown price {name!r}; expected one of {', '.join(known)}")
         return cls(**prices)
 
     @classmethod
@@ -88,7 +88,7 @@ class PriceTable:
         try:
             found = json.loads(text, parse_float=Decimal, parse_int=Decimal)
         except ValueError as error:
-            raise InvalidRequest(f"the prices are not JSON: {error}") from None
+            raise InvalidRequest(f"invalid JSON in the prices: {error}") from None
         return cls.of(found)
 
 

@@ -38,16 +38,16 @@ def month_days(month: str | None, today: int) -> tuple[str, range]:
     """Return a month and its days since 1970, up to today.
 
     Raises:
-        InvalidRequest: it is no month, or begins in the future.
+        InvalidRequest: it is not a month, or begins in the future.
     """
     now = EPOCH + timedelta(days=today)
     if month is None:
         month = f"{now:%Y-%m}"
     if not isinstance(month, str) or not MONTH.fullmatch(month):
-        raise InvalidRequest(f"a month looks like '2026-11', not {month!r}")
+        raise InvalidRequest(f"a month must look like '2026-11', not {month!r}")
     first = datetime.strptime(month + "-01", "%Y-%m-%d").replace(tzinfo=UTC).date()
     if first > now:
-        raise InvalidRequest(f"the month {month} has not begun; today is {now}")
+        raise InvalidRequest(f"the month {month} is in the future; today is {now}")
     behind = date(first.year + first.month // 12, first.month % 12 + 1, 1)
     start, end = (first - EPOCH).days, (behind - EPOCH).days
     return month, range(start, min(end, today + 1))

@@ -65,7 +65,7 @@ class Backend(Protocol):
         """
 
     @abstractmethod
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the namespace was deleted, or what it belongs to was closed."""
 
     # -- reads: how old a value may be is a matter of the backend, and so are their arguments

@@ -51,12 +51,12 @@ def encoded(value: Any) -> str:
         if isinstance(value, base):
             own = "" if kind is base else f"{kind.__module__}.{kind.__qualname__}"
             return own + form(value)
-    raise TypeError(f"no key can be made of a {kind.__module__}.{kind.__qualname__}")
+    raise TypeError(f"can't make a key from a {kind.__module__}.{kind.__qualname__}")
 
 
 def _number(value: float) -> str:
     if not math.isfinite(value):
-        raise ValueError(f"no key can be made of {value!r}")
+        raise ValueError(f"can't make a key from {value!r}")
     return float.__repr__(value)
 
 
@@ -205,7 +205,7 @@ class CallKeys:
         """Return the key of a call: equal arguments, however they are passed, give the same one.
 
         Raises:
-            InvalidType: no key can be made of an argument.
+            InvalidType: can't make a key from an argument.
         """
         if self._key is not None:
             return self._key(*args, **kwargs)
@@ -216,7 +216,7 @@ class CallKeys:
         except (TypeError, ValueError, RecursionError) as error:
             pass_on(error)
             raise InvalidType(
-                f"the arguments of {self._name} can't be a key ({error}); give memoize a key="
+                f"the arguments of {self._name} can't be a key ({error}); pass key= to memoize()"
             ) from None
         key = f"{self._name}:{text}"
         if len(key.encode()) > self._key_bytes:

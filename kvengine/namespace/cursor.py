@@ -51,8 +51,8 @@ def decode(query: ListQuery, cursor: Any) -> bytes:
     """Return the key behind which a list goes on.
 
     Raises:
-        InvalidType: it is no str.
-        InvalidRequest: it is no cursor, or one of another list; the error says which.
+        InvalidType: it is not a str.
+        InvalidRequest: it is not a cursor, or belongs to another list; the error says which.
     """
     if not isinstance(cursor, str):
         raise InvalidType(

@@ -20,7 +20,7 @@ from kvengine.cache.memoize import is_async, kept, name_of
 from kvengine.cache.single_flight import Flight
 from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
 from kvengine.namespace.call_keys import CallKeys
-from kvengine.namespace.limits import without_alias
+from kvengine.namespace.limits import Limits, without_alias
 from kvengine.namespace.values import decode_json, encode_value
 
 if TYPE_CHECKING:
@@ -38,11 +38,32 @@ def read(namespace: KeyMethods, key: str, kind: str, newest: bool = False) -> An
         kind: one of TYPES.
         newest: a copy will not do.
     """
-    if without_alias(kind) not in TYPES:
-        raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")
+    check_type(kind)
     find = namespace._newest if newest else namespace.get_with_metadata
     found = find(key, kind)
     return found.value if found.version else ABSENT
+
+
+def check_type(kind: str) -> None:
+    """Refuse a type that get_or_set() does not have.
+
+    Raises:
+        InvalidRequest: it is not one of TYPES.
+    """
+    if without_alias(kind) not in TYPES:
+        raise InvalidRequest(f"the type must be one of {', '.join(TYPES)}, not {kind!r}")
+
+
+def encoded(limits: Limits, value: Any, kind: str) -> bytes:
+    """Return what was made as it is stored."""
+    return bytes(encode_value(limits, value, "json" if kind == "json" else None, None))
+
+
+def decoded(key: str, data: bytes, kind: str) -> Any:
+    """Return what a read of the key gives."""
+    if kind == "json":
+        return decode_json(key, data)
+    return data.decode("utf-8", "replace") if kind == "text" else data
 
 
 def write(
@@ -54,7 +75,7 @@ def write(
     options: dict[str, Any],
 ) -> Any:
     """Store a value that was made, and return what a read of the key gives."""
-    data = bytes(encode_value(namespace.limits, value, "json" if kind == "json" else None, None))
+    data = encoded(namespace.limits, value, kind)
     put = functools.partial(namespace.put, key, data, if_version=0, **options)
     try:
         namespace._single_flight.store(key, flight, put)
@@ -62,9 +83,7 @@ def write(
         found = read(namespace, key, kind, newest=True)
         if found is not ABSENT:
             return found
-    if kind == "json":
-        return decode_json(key, data)
-    return data.decode("utf-8", "replace") if kind == "text" else data
+    return decoded(key, data, kind)
 
 
 def get_or_set(
@@ -99,9 +118,7 @@ def memoize(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if is_async(function):
-            raise InvalidType(
-                f"{name_of(function)} is async: use memoize of a namespace of kvengine.aio"
-            )
+            raise InvalidType(f"{name_of(function)} is async: use a namespace of kvengine.aio")
         keys = CallKeys(function, key, namespace.limits.key_bytes, name)
 
         @functools.wraps(function)

@@ -5,7 +5,7 @@
     b"d" + number + key             a value
     b"m" + number + day             what was used of a namespace on a day
     b"i" + number + digest          how far an import has come
-    b"a"                            the account that a server made up for the database
+    b"a"                            the account that a server generated for the database
     b"t" + digest                   what the token of a server with this SHA-256 allows
 
 Numbers of namespaces and days have four bytes, big-endian.

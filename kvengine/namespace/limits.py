@@ -97,10 +97,10 @@ class Limits:
     # -- keys
 
     def _refuse_key(self, key: Any) -> NoReturn:
-        """Say why a key is refused.
+        """Raise the error for an invalid key.
 
         Raises:
-            InvalidType: it is no str.
+            InvalidType: it is not a str.
             LimitExceeded: it is too long.
             InvalidRequest: it is not a valid key.
         """
@@ -242,14 +242,14 @@ class Limits:
         """Return the title of a namespace.
 
         Raises:
-            InvalidType: it is no str.
+            InvalidType: it is not a str.
             InvalidRequest: it is empty, too long, or not text.
         """
         if not isinstance(title, str):
             raise InvalidType(f"a title must be a str, not {type(title).__name__}")
         if not 1 <= len(title) <= self.title_chars:
             raise InvalidRequest(
-                f"a title has 1 to {self.title_chars} characters, this one has {len(title)}"
+                f"a title must have 1 to {self.title_chars} characters, not {len(title)}"
             )
         utf8("a title", title)
         return title

@@ -34,7 +34,7 @@ def text_bytes(name: str, text: Any) -> bytes:
     """Return a text as UTF-8; None is nothing.
 
     Raises:
-        InvalidType: it is no str.
+        InvalidType: it is not a str.
         InvalidRequest: UTF-8 can't encode it.
     """
     if text is None:
@@ -58,7 +58,7 @@ def list_page(
         namespace.limits.list_keys if limit is None else namespace.limits._check_list_limit(limit)
     )
     query = ListQuery(
-        namespace.number,
+        namespace._number,
         text_bytes("prefix", prefix),
         text_bytes("delimiter", delimiter),
         bool(reverse),
@@ -66,10 +66,10 @@ def list_page(
     after = None if start_after is None else text_bytes("start_after", start_after)
     if cursor is not None and cursor != "":  # the REST API gives "" with the last page
         if start_after is not None:
-            raise InvalidRequest("give one of cursor and start_after: a cursor says where to go on")
+            raise InvalidRequest("pass only one of cursor and start_after")
         after = cursors.decode(query, cursor)
-    namespace.check_usable()
-    namespace.meter.lists += 1
+    namespace._check_usable()
+    namespace._meter.lists += 1
     if query.delimiter:
         keys, folders, last = _folders(namespace, query, after, size)
     else:
@@ -86,15 +86,15 @@ def _page(
 ) -> tuple[list[KeyInfo], bytes | None]:
     """Return the next keys, and behind which key to go on; None at the end."""
     heads, last = heads_page(
-        namespace.store,
-        namespace.store.key_order,
-        namespace.prefix + query.prefix,
-        None if after is None else namespace.prefix + after,
+        namespace._store,
+        namespace._store.key_order,
+        namespace._prefix + query.prefix,
+        None if after is None else namespace._prefix + after,
         query.reverse,
         limit,
         limit + EXAMINE_KEYS,
     )
-    namespace.check_usable()  # else it may have been deleted, and its keys, meanwhile
+    namespace._check_usable()  # else it may have been deleted, and its keys, meanwhile
     return key_infos(heads, PREFIX_BYTES), None if last is None else last[PREFIX_BYTES:]
 
 
@@ -127,10 +127,10 @@ def _folders(
 def count(namespace: Namespace, prefix: str) -> int:
     """Return how many living keys begin with a prefix."""
     start = text_bytes("prefix", prefix)
-    namespace.check_usable()
-    namespace.meter.lists += 1
-    found = sum(1 for _ in namespace.store.keys(namespace.prefix + start))
-    namespace.check_usable()
+    namespace._check_usable()
+    namespace._meter.lists += 1
+    found = sum(1 for _ in namespace._store.keys(namespace._prefix + start))
+    namespace._check_usable()
     return found
 
 

@@ -159,7 +159,7 @@ class NamespaceMethods(KeyMethods):
         """Return an iterator over the keys of all pages; arguments are checked at once."""
         text_bytes("prefix", prefix)
         text_bytes("start_after", start_after)
-        self.check_usable()
+        self._check_usable()
 
         def pages() -> Iterator[list[KeyInfo]]:
             page = self.list(prefix, reverse=reverse, start_after=start_after)

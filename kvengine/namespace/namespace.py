@@ -34,14 +34,14 @@ class Namespace(NamespaceWriter):
 
     def _ttl(self, key: str) -> float | None:
         ends = self._expires_at_of(key)
-        return None if ends is None else ends - self.store.options.clock.time()
+        return None if ends is None else ends - self._store.options.clock.time()
 
     def _count(self, prefix: str) -> int:
         return listing.count(self, prefix) if prefix != "" else self._size().keys
 
     def _size(self) -> GroupSize:
-        self.check_usable()
-        return listing.size_of(self.store, self.prefix)
+        self._check_usable()
+        return listing.size_of(self._store, self._prefix)
 
     _put_many = bulk.put_many
     _delete_many = bulk.delete_many

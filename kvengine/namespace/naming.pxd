@@ -5,7 +5,7 @@ cdef enum:
     NAME_BYTES_MAX = 1024
 
 cdef class Naming:
-    cdef readonly bytes prefix      # of its keys in the store
+    cdef readonly bytes _prefix     # of its keys in the store
     cdef readonly object limits
     cdef char[PREFIX_BYTES] start   # the prefix, at hand
     cdef Py_ssize_t key_bytes       # the longest key

@@ -4,7 +4,7 @@ from kvengine.namespace.limits import Limits
 
 @disjoint_base
 class Naming:
-    prefix: bytes
+    _prefix: bytes
     limits: Limits
 
-    def name(self, key: str) -> bytes: ...
+    def _name(self, key: str) -> bytes: ...

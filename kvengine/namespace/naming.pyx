@@ -20,7 +20,7 @@ cdef class Naming:
         """Set what names begin with, five bytes, and which keys are allowed."""
         if PyBytes_GET_SIZE(prefix) != PREFIX_BYTES:
             raise ValueError(f"a prefix has {PREFIX_BYTES} bytes")
-        self.prefix, self.limits = prefix, limits
+        self._prefix, self.limits = prefix, limits
         memcpy(self.start, PyBytes_AS_STRING(prefix), PREFIX_BYTES)
         self.key_bytes = limits.key_bytes
         return 0
@@ -43,11 +43,11 @@ cdef class Naming:
         memcpy(name + PREFIX_BYTES, text, size)
         return PREFIX_BYTES + size
 
-    def name(self, key) -> bytes:
+    def _name(self, key) -> bytes:
         """Return a key as the store knows it.
 
         Raises:
-            InvalidRequest: it is no key: empty, ".", "..", too long, or not text.
+            InvalidRequest: it is not a valid key: empty, ".", "..", too long, or not text.
         """
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size = self.name_of(key, name)

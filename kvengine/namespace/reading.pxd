@@ -16,8 +16,8 @@ cdef class Meter:
     cdef public uint64_t reads, writes, deletes, lists, bytes_in, bytes_out
 
 cdef class NamespaceReader(Naming):
-    cdef readonly Reader store
-    cdef readonly Meter meter
+    cdef readonly Reader _store
+    cdef readonly Meter _meter
     cdef object refusal             # None, or the error that every call raises from now on
     cdef bint follows               # another process may delete the namespace
     cdef uint64_t seen              # followers: the version at which the catalog was looked at

@@ -67,17 +67,17 @@ cdef class NamespaceReader(Naming):
         **kwargs,
     ) -> None:
         self.name_keys(prefix, limits)
-        self.store, self.meter = store, meter
+        self._store, self._meter = store, meter
         self.follows = store.published != NULL
         self.seen = 0  # nothing: the first call looks
 
-    def refuse(self, error: BaseException | None) -> None:
+    def _refuse(self, error: BaseException | None) -> None:
         """Let every call raise this error from now on."""
         self.refusal = error
 
-    def check_usable(self) -> None:
+    def _check_usable(self) -> None:
         """Raise if the namespace was deleted or the store closed."""
-        self.store.begin()
+        self._store.begin()
         self.begin()
 
     def _look_again(self) -> None:
@@ -88,8 +88,8 @@ cdef class NamespaceReader(Naming):
         cdef uint64_t now
         if self.refusal is not None:
             raise copied_error(self.refusal)
-        if self.follows and self.store.news != self.seen:
-            now = self.store.news
+        if self.follows and self._store.news != self.seen:
+            now = self._store.news
             try:
                 self._look_again()
             except NamespaceNotFound as error:
@@ -102,13 +102,13 @@ cdef class NamespaceReader(Naming):
         """Return the record of a key, or NULL."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size = self.name_of(key, name)
-        cdef uint64_t hash = xxh3(name, size, self.store.seed)
-        if is_behind(self.store):
-            self.store.begin()
+        cdef uint64_t hash = xxh3(name, size, self._store.seed)
+        if is_behind(self._store):
+            self._store.begin()
         if self.follows or self.refusal is not None:
             self.begin()
-        self.meter.reads += 1
-        cdef const Header *header = self.store.current(hash, name, size, address)
+        self._meter.reads += 1
+        cdef const Header *header = self._store.current(hash, name, size, address)
         if header == NULL:
             self.begin()  # absent, or its namespace was deleted while the key was looked for
         return header
@@ -116,17 +116,17 @@ cdef class NamespaceReader(Naming):
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
         """Return the value of a checked record as the caller wants it."""
         cdef bytes data
-        self.meter.bytes_out += header.value_size
+        self._meter.bytes_out += header.value_size
         if kind == TEXT:
             if not flags_of(header) & LARGE:
                 return PyUnicode_DecodeUTF8(value_of(header), header.value_size, "replace")
-            data = self.store._large_value(header, address)
+            data = self._store._large_value(header, address)
             return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), "replace")
         if kind == BYTES:
-            return self.store.value_at(header, address)
+            return self._store.value_at(header, address)
         if kind == JSON:
-            return decode_json(key, self.store.value_at(header, address))
-        return ValueStream(self.store.view_at(header, address))
+            return decode_json(key, self._store.value_at(header, address))
+        return ValueStream(self._store.view_at(header, address))
 
     # -- one key
 
@@ -158,22 +158,22 @@ cdef class NamespaceReader(Naming):
             return None
         return self.value_as(key, header, address, kind)
 
-    def try_get(self, key, type="text"):
+    def _try_get(self, key, type="text"):
         """Return what get() does if that needs no wait, or WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         size = self.name_of(key, name)
         if kind_of(type) == STREAM:
             return blocked
-        if self.store.unusable is None and self.follows and self.store.news != self.seen:
+        if self._store.unusable is None and self.follows and self._store.news != self.seen:
             return blocked
-        if self.store.unusable is None and self.store.would_block(
-            xxh3(name, size, self.store.seed), name, size
+        if self._store.unusable is None and self._store.would_block(
+            xxh3(name, size, self._store.seed), name, size
         ):
             return blocked
         return self.get(key, type)
 
-    def entry(self, key):
+    def _entry(self, key):
         """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
 
         For servers, which send bytes on as they are.  A large value is a memoryview, which copies
@@ -190,26 +190,26 @@ cdef class NamespaceReader(Naming):
         cdef bytes metadata = start[:header.metadata_size]
         cdef double ends = expiry_of(header)
         cdef uint64_t version = version_of(header)
-        self.meter.bytes_out += header.value_size
+        self._meter.bytes_out += header.value_size
         # The value last: what runs meanwhile may move the record.
         if flags_of(header) & LARGE:
-            value = self.store.view_at(header, address)
+            value = self._store.view_at(header, address)
         else:
-            value = self.store.value_at(header, address)
+            value = self._store.value_at(header, address)
         return (value, metadata, ends if ends else None, version, None)
 
-    def try_read(self, key):
+    def _try_read(self, key):
         """Return what entry() does if that needs no wait, or WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if self.follows and self.store.news != self.seen:
+        if self.follows and self._store.news != self.seen:
             return blocked
         size = self.name_of(key, name)
-        if self.store.unusable is None and self.store.would_block(
-            xxh3(name, size, self.store.seed), name, size
+        if self._store.unusable is None and self._store.would_block(
+            xxh3(name, size, self._store.seed), name, size
         ):
             return blocked
-        return self.entry(key)
+        return self._entry(key)
 
     def get_with_metadata(self, key, type="text", *, cache_ttl=None):
         """Return ValueWithMetadata(value, metadata, cache_status, version); for a list a dict.
@@ -283,9 +283,9 @@ cdef class NamespaceReader(Naming):
         cdef list values
         if kind == STREAM or self.limits.get_bytes is not None:
             return self.read_each(wanted, kind, False)
-        values = self.store.get_many([self.name(key) for key in wanted])
+        values = self._store.get_many([self._name(key) for key in wanted])
         self.begin()  # its namespace may have been deleted meanwhile
-        self.meter.reads += len(wanted)
+        self._meter.reads += len(wanted)
         return {key: self.decoded(key, value, kind) for key, value in zip(wanted, values)}
 
     cdef dict read_each(self, list wanted, Kind kind, bint with_metadata):
@@ -319,13 +319,13 @@ cdef class NamespaceReader(Naming):
         cdef list wanted = list(keys)
         self.limits._check_get_type(type)
         self.limits._check_get_count(len(wanted))
-        self.check_usable()
+        self._check_usable()
         return wanted
 
     cdef object decoded(self, object key, object value, Kind kind):
         if value is None:
             return None
-        self.meter.bytes_out += len(value)
+        self._meter.bytes_out += len(value)
         if kind == TEXT:
             return PyUnicode_DecodeUTF8(
                 PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value), "replace")

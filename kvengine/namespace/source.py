@@ -96,8 +96,8 @@ class Source:
             self.accept()
         if self.done.offset < place.offset or self.digest() != digest:
             raise InvalidRequest(
-                f"{self.name} is not what it was: its first {place.offset} bytes, which were "
-                "imported before, have changed; import it from the beginning"
+                f"{self.name} has changed: its first {place.offset} bytes, which were "
+                "imported before, are different; import it again without resume"
             )
         self.done, self._lines, self._pairs = place, place.lines, place.pairs
 
@@ -132,7 +132,7 @@ class Source:
         """Yield the objects of a JSON array.
 
         Raises:
-            InvalidRequest: it is no array of objects, or it has no end.
+            InvalidRequest: it is not an array of objects, or is incomplete.
         """
         opened = self.done.offset == 0
         if opened:
@@ -147,7 +147,7 @@ class Source:
         self._at += 1
         if self._next_byte():
             self.line = self._lines + 1
-            raise self.error("expected nothing behind the ] of the array")
+            raise self.error("expected nothing after the ] of the array")
         self.accept()
 
     def error(self, text: str) -> InvalidRequest:

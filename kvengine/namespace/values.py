@@ -96,7 +96,7 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
         data = _buffer(value)
     limits._check_value_size(len(data))
     if size is not None and len(data) != size:
-        raise InvalidRequest(f"the value should have {size} bytes, and has {len(data)}")
+        raise InvalidRequest(f"the value has {len(data)} bytes, not {size}, as `size` says")
     return data
 
 
@@ -123,10 +123,12 @@ def _read_all(limits: Limits, stream: Any, size: int | None) -> bytearray:
     while True:
         piece = stream.read(CHUNK_BYTES)
         if piece is None:
-            raise InvalidRequest("the stream has nothing to read yet; put() can't wait for it")
+            raise InvalidRequest(
+                "the stream is non-blocking and has no data yet; put() can't wait for it"
+            )
         if not isinstance(piece, (bytes, bytearray, memoryview)):
             raise InvalidType(
-                f"a stream must give bytes, this one gives {type(piece).__name__}; "
+                f"a stream must return bytes, not {type(piece).__name__}; "
                 "open the file in binary mode"
             )
         if not len(piece):

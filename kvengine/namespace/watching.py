@@ -5,7 +5,7 @@ Invariants:
 * Changes come in the order of their versions, each once, none left out: what was written while
   the watcher was busy is read from the log.
 * A watcher that waits does nothing; a write wakes it.
-* An expiry is no change: nobody writes anything then.  `expiration` says when it will come.
+* An expiration is not a change: nothing is written then.  `expiration` says when it will come.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def watch(
 ) -> Iterator[KeyChange]:
     """Return an iterator over changes; Namespace.watch has the arguments."""
     start = text_bytes("prefix", prefix)
-    namespace.check_usable()
-    store = namespace.store
+    namespace._check_usable()
+    store = namespace._store
     first = store.version if after is None else after
-    return _watch(namespace, store.follow(first, namespace.prefix + start, timeout))
+    return _watch(namespace, store.follow(first, namespace._prefix + start, timeout))
 
 
 def _watch(namespace: Namespace, found: Iterator[Change | None]) -> Iterator[KeyChange]:
     for change in found:
         if change is None:
-            namespace.check_usable()
+            namespace._check_usable()
         else:
             yield key_change(change)
 
 
 def history(namespace: Namespace, key: str) -> Iterator[KeyChange]:
     """Return an iterator over what the log still has of a key."""
-    name = namespace.name(key)
-    namespace.check_usable()
-    return map(key_change, namespace.store.history(name))
+    name = namespace._name(key)
+    namespace._check_usable()
+    return map(key_change, namespace._store.history(name))
 
 
 def key_change(change: Change) -> KeyChange:

@@ -39,24 +39,24 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
     """
 
     id: str  # 32 hex digits, never changes
-    number: int  # what its keys in the store begin with
+    _number: int  # what its keys in the store begin with
 
     def __init__(self, store: Any, prefix: bytes, limits: Any, meter: Any, *, id: str) -> None:
         self.id, self._single_flight = id, SingleFlight()
-        self.number = int.from_bytes(prefix[1:], "big")
-        self.title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
+        self._number = int.from_bytes(prefix[1:], "big")
+        self._title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
 
     @property
     def title(self) -> str:
-        self.check_usable()
-        return self.id if self.title_of is None else self.title_of(self.id)
+        self._check_usable()
+        return self.id if self._title_of is None else self._title_of(self.id)
 
     def _look_again(self) -> None:
-        if self.title_of is not None:
-            self.title_of(self.id)
+        if self._title_of is not None:
+            self._title_of(self.id)
 
     def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
-        now = self.store.options.clock.time()
+        now = self._store.options.clock.time()
         ends: float | None = self.limits._expires_at(now, expiration, expiration_ttl)
         return ends
 
@@ -75,14 +75,14 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         size: int | None = None,
         durability: Any = None,
     ) -> int:
-        name = self.name(key)
+        name = self._name(key)
         expires_at = self._expires_at(expiration, expiration_ttl)
         extra = encode_metadata(self.limits, metadata)
         data = encode_value(self.limits, value, type, size)
-        self.check_usable()
+        self._check_usable()
         for _ in range(ATTEMPTS):
             try:
-                version: int = self.store.put(
+                version: int = self._store.put(
                     name,
                     data,
                     metadata=extra,
@@ -95,8 +95,8 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
                     raise
                 expires_at = self._expires_at(expiration, expiration_ttl)
                 continue
-            self.meter.writes += 1
-            self.meter.bytes_in += len(data)
+            self._meter.writes += 1
+            self._meter.bytes_in += len(data)
             self._stays(name)
             return version
         raise _contention(key)
@@ -104,10 +104,10 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
     _put = put  # the one that counts: no call in between
 
     def _delete(self, key: str, if_version: int | None, durability: Any) -> int:
-        name = self.name(key)
-        self.check_usable()
-        version = self.store.delete(name, if_version=if_version, durability=durability)
-        self.meter.deletes += 1
+        name = self._name(key)
+        self._check_usable()
+        version = self._store.delete(name, if_version=if_version, durability=durability)
+        self._meter.deletes += 1
         return version
 
     def _touch(
@@ -117,7 +117,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         expiration_ttl: float | None,
         if_version: int | None,
     ) -> int:
-        self.name(key)  # what is wrong with it comes first
+        self._name(key)  # what is wrong with it comes first
         if expiration is None and expiration_ttl is None:
             raise InvalidRequest(
                 "touch() needs expiration or expiration_ttl; persist() removes the expiration"
@@ -134,22 +134,22 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         expiration_ttl: float | None,
         if_version: int | None,
     ) -> int:
-        name = self.name(key)
+        name = self._name(key)
         _check_version(if_version)
-        self.check_usable()
+        self._check_usable()
         for _ in range(ATTEMPTS):
             expires_at = self._expires_at(expiration, expiration_ttl)
-            entry = self.store.get_entry(name)
+            entry = self._store.get_entry(name)
             found = 0 if entry is None else entry.version
             if if_version is not None and if_version != found:
                 raise VersionConflict(if_version, found)
             if entry is None:
-                self.check_usable()  # absent, or its namespace was deleted meanwhile
+                self._check_usable()  # absent, or its namespace was deleted meanwhile
                 return 0
             if expires_at is None and entry.expires_at is None:
                 return 0
             try:
-                version: int = self.store.put(
+                version: int = self._store.put(
                     name,
                     entry.value,
                     metadata=entry.metadata,
@@ -162,7 +162,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
                 if not self._has_ended(expires_at):
                     raise
                 continue
-            self.meter.writes += 1
+            self._meter.writes += 1
             self._stays(name)
             return version
         raise _contention(key)
@@ -173,22 +173,22 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         for what, number in (("by", by), ("initial", initial)):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise InvalidType(f"{what} must be an int, not {type(number).__name__}")
-        name = self.name(key)
-        self.check_usable()
+        name = self._name(key)
+        self._check_usable()
         for _ in range(ATTEMPTS):
             end: float | None = self._expires_at(None, expiration_ttl)
-            entry = self.store.get_entry(name)
+            entry = self._store.get_entry(name)
             if entry is not None:
                 end = entry.expires_at
             elif must_exist:
-                self.check_usable()
+                self._check_usable()
                 raise KeyNotFound(key)
             total = by + (initial if entry is None else _number(key, entry.value))
             if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
                 raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")
             data = b"%d" % total
             try:
-                self.store.put(
+                self._store.put(
                     name,
                     data,
                     metadata=b"" if entry is None else entry.metadata,
@@ -201,9 +201,9 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
                 if not self._has_ended(end):
                     raise
                 continue
-            self.meter.reads += 1
-            self.meter.writes += 1
-            self.meter.bytes_in += len(data)
+            self._meter.reads += 1
+            self._meter.writes += 1
+            self._meter.bytes_in += len(data)
             self._stays(name)
             return total
         raise _contention(key)
@@ -212,14 +212,14 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         """True if a key's last second ended since it was computed: between two looks at the clock,
         or while a slow stream was read.
         """
-        return expires_at is not None and expires_at <= self.store.options.clock.time()
+        return expires_at is not None and expires_at <= self._store.options.clock.time()
 
     def _stays(self, *names: bytes) -> None:
         """Take back writes to a namespace that was deleted while they were under way."""
         try:
-            self.check_usable()
+            self._check_usable()
         except NamespaceNotFound:
-            with suppress(KvError), self.store.batch() as batch:
+            with suppress(KvError), self._store.batch() as batch:
                 for name in names:
                     batch.delete(name)
             raise

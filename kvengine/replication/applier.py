@@ -59,7 +59,9 @@ class Applier:
         passed = self._order.take(piece)
         if passed is None:
             if self._order.ask_from is not None:
-                raise MissingPiece(f"versions {self.seen + 1} to {piece.after} did not come")
+                raise MissingPiece(
+                    f"versions {self.seen + 1} to {piece.after} are missing from the stream"
+                )
             return False
         self._add(passed.changes)
         if passed.whole:

@@ -1,13 +1,14 @@
 """Divergence check: a replica compares its last changes with those of its source before it goes on.
 
-A source that lost its last changes in a power cut gives their versions again, to other changes. Who
-went on behind them would mix two histories. So the last few changes are asked for once more.
+A source that lost its last changes in a power cut assigns their versions again, to other changes.
+A replica that continued after them would mix two histories.  So the last few changes are requested
+and compared again.
 
 Invariants:
 
-* What differs is an error, and nothing is written.
-* What can't be compared is no error: the source may have compacted those versions, and then only a
-  digest proves that the two are equal.
+* A difference is an error, and nothing is written.
+* Versions that can't be compared are not an error: the source may have compacted them, and then
+  only a digest proves that the two are equal.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ class DivergenceCheck:
             mine = self._mine.get(change.version)
             if mine is not None and not same(mine, change):
                 raise ReplicaDiverged(
-                    f"version {change.version} is another change in the source than here: one of "
-                    "the two lost its last changes and went on; nothing was overwritten; see which "
-                    "one is right, then follow anew or promote the replica"
+                    f"version {change.version} is a different change in the source than here: one "
+                    "of the two lost its last changes and continued; nothing was overwritten; "
+                    "find out which one is right, then start over with anew=True, or promote the "
+                    "replica"
                 )
 
 

@@ -140,7 +140,7 @@ class Follower:
             NotCaughtUp: the first copy is not complete yet; see wait().
         """
         if not self._ready:
-            text = "has not caught up with its source for the first time yet"
+            text = "does not yet have a complete first copy of its source"
             raise NotCaughtUp(f"the replica in {self._store.path} {text}") from self.error
         return self._store
 
@@ -193,7 +193,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held():
             if self._ended:
-                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
+                raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             self._follow(self._source, follow=False)
             return self.position
 
@@ -208,7 +208,7 @@ class Follower:
                 return
             except Exception as error:  # noqa: BLE001  # whatever a transport raises
                 if self.error is None:  # once, not with each attempt
-                    logger.warning("a replica could not follow, will try again: %s", error)
+                    logger.warning("a replica can't follow its source and will retry: %s", error)
                 self.error = error
             except BaseException as error:  # noqa: BLE001  # SystemExit of a transport
                 self._end(error)
@@ -240,12 +240,12 @@ class Follower:
                     check = DivergenceCheck(self._store, self.position)
             if source.version < applier.seen:
                 raise ReplicaDiverged(
-                    f"the source is at version {source.version}, but gave {applier.seen} "
+                    f"the source is at version {source.version}, but had sent {applier.seen} "
                     "before: it lost changes; nothing was overwritten"
                 )
             after = applier.seen if check is None else check.after
             try:
-                self._feed(applier, source.pieces(after, follow=follow), check)
+                self._feed(source.pieces(after, follow=follow), applier, check)
                 return
             except LogCompacted:
                 if after < applier.seen:  # only the versions to compare with are gone
@@ -267,19 +267,17 @@ class Follower:
             self._moved(max(self.position, held.position, self._store.applied_version))
         self._is_whole = True
 
-    def _feed(
-        self, applier: Applier, pieces: Iterator[Piece], check: DivergenceCheck | None
-    ) -> None:
+    def _feed(self, pieces: Iterator[Piece], to: Applier, check: DivergenceCheck | None) -> None:
         for piece in pieces:
             with self._turn.held():
-                if self._ended or self._applier is not applier:  # closed, or moved on without us
+                if self._ended or self._applier is not to:  # closed, or moved on without us
                     return
                 if check is not None:
                     check.compare(piece)
                 try:
                     self._is_whole = False
-                    if applier.take(piece):
-                        self._moved(applier.position)
+                    if to.take(piece):
+                        self._moved(to.position)
                     self._is_whole = True
                 except MissingPiece:
                     self._is_whole = True
@@ -330,7 +328,7 @@ class Follower:
         origin.check_not_inside(self._turn)
         with self._turn.held(), contextlib.ExitStack() as stack:
             if self._ended:
-                raise copied_error(self.error) if self.error else StoreClosed("it follows no more")
+                raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             if view is None:
                 if not isinstance(self._source, LocalSource):
                     raise InvalidRequest("this source gives no view of itself; give one")

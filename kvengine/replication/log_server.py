@@ -71,7 +71,7 @@ class LogServer:
             try:
                 self._begin(connection)
             except (RuntimeError, MemoryError) as error:  # no thread is to be had
-                logger.warning("a reader of the log was turned away: %s", error)
+                logger.warning("refused a reader of the log: %s", error)
                 self._end(connection)
 
     def _begin(self, connection: socket.socket) -> None:
@@ -99,7 +99,7 @@ class LogServer:
             self._send(connection, request)
         except (KvError, OSError) as error:
             if not self._closed:
-                logger.info("a reader of the log is gone: %s", error)
+                logger.info("lost a reader of the log: %s", error)
         finally:
             self._end(connection)
 
@@ -166,7 +166,7 @@ def serve_log(source: Any, address: Address) -> LogServer:
     """
     store = getattr(source, "store", source)
     if not isinstance(store, Store):
-        raise InvalidType(f"a log is that of a Store or Database, not {type(source).__name__}")
+        raise InvalidType(f"serve_log() needs a Store or Database, not {type(source).__name__}")
     if isinstance(address, str):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -23,8 +23,8 @@ from kvengine.replication.messages import Source
 from kvengine.replication.selection import Selection
 
 FORKED = (
-    "the replica was opened before a fork, and stays with the parent process, which goes on "
-    "following: read it here with Store(path, read_only=True), or open it after the fork"
+    "the replica was opened before a fork, and belongs to the parent process, which continues "
+    "to follow; read it here with Store(path, read_only=True), or open it after the fork"
 )
 
 
@@ -60,7 +60,7 @@ def consumer_of(source: Source, name: str | None) -> Consumer[Change] | None:
     if name is None:
         return None
     if not isinstance(source, LocalSource):
-        raise InvalidRequest("only a source of this process knows its followers by name")
+        raise InvalidRequest("`name` works only with a source in this process")
     return source.store.consumer(name)
 
 
@@ -70,20 +70,20 @@ def position_in(store: Store, uuid: str | None, wanted: Selection) -> int | None
     A new store is a replica from then on.
 
     Raises:
-        InvalidRequest: it is no replica, or one of other keys.
+        InvalidRequest: it is not a replica, or a replica of other keys.
     """
     origin = store.manifest.origin
     if origin is None:
         if store.applied_version:
             raise InvalidRequest(
-                f"the store in {store.path} is no replica, or was promoted: following would "
-                "destroy what was written to it; give another folder, or anew=True"
+                f"the store in {store.path} is not a replica, or was promoted: following would "
+                "overwrite it; give another folder, or anew=True"
             )
         replica.begin(store, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
         return None
     if (origin.prefixes, origin.keys) != wanted:
         raise InvalidRequest(
-            f"the replica in {store.path} holds other keys than those asked for; give "
+            f"the replica in {store.path} holds other keys than those selected; give "
             "another folder, or anew=True"
         )
     return None if origin.position is None else max(origin.position, store.applied_version)

@@ -36,18 +36,17 @@ def promote(path: Any, *, partial: bool = False) -> int:
         origin = store.manifest.origin
         if origin is None:
             raise InvalidRequest(
-                f"the store in {store.path} is no replica, or was promoted before: it is written "
-                "to as it is"
+                f"the store in {store.path} is not a replica, or was promoted before: it already "
+                "accepts writes"
             )
         if origin.position is None:
             raise NotCaughtUp(
-                f"the replica in {store.path} has not caught up with its source for the first time "
-                "yet: there is nothing whole in it"
+                f"the replica in {store.path} does not yet have a complete first copy of its source"
             )
         if not partial and (origin.prefixes, origin.keys) != ((b"",), ()):
             raise InvalidRequest(
-                f"the replica in {store.path} holds only some of the keys of its source: to go on "
-                "with these, give partial=True (--partial)"
+                f"the replica in {store.path} holds only some of the keys of its source; to "
+                "promote it anyway, use partial=True (--partial)"
             )
         version = max(origin.position, store.applied_version)
         replica.promote(store, version)

@@ -87,7 +87,9 @@ class RemoteSource:
                     yield piece
             except (OSError, ProtocolError) as error:
                 pass_on(error)
-                raise UpstreamUnavailable(f"the connection to the log broke: {error}") from error
+                raise UpstreamUnavailable(
+                    f"the connection to the log server broke: {error}"
+                ) from error
         if process != process_id():  # what comes over it is the parent's
             raise UpstreamUnavailable("this process was forked from the one that reads the log")
 
@@ -95,7 +97,7 @@ class RemoteSource:
         try:
             connection = self._connect()
         except OSError as error:
-            raise UpstreamUnavailable(f"the log can't be reached: {error}") from error
+            raise UpstreamUnavailable(f"can't reach the log server: {error}") from error
         try:
             connection.settimeout(SILENCE_S)
             connection.sendall(encode_request(request))
@@ -103,11 +105,11 @@ class RemoteSource:
         except (OSError, ProtocolError) as error:
             connection.close()
             pass_on(error)
-            raise UpstreamUnavailable(f"the log does not answer: {error}") from error
+            raise UpstreamUnavailable(f"the log server does not answer: {error}") from error
         if self._uuid not in (ANY_STORE, far.uuid):
             connection.close()
             raise ReplicaDiverged(
-                f"store {far.uuid.hex()} answers, not {self._uuid.hex()}: it is another log"
+                f"store {far.uuid.hex()} answered instead of {self._uuid.hex()}: it is another log"
             )
         self._uuid, self._version = far.uuid, max(self._version, far.version)
         return connection, far

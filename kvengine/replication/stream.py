@@ -4,22 +4,18 @@ Invariants:
 
 * Pieces come out as they went in, in the same order; where bytes were lost or changed, or the
   stream ends before its end frame, an error says so, and no piece after it is given.
-* Memory is taken for what has come, not for what a header promises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import InvalidRequest, LogCompacted, ProtocolError
 from kvengine.replication import codec
-from kvengine.replication.codec import Head, Kind
+from kvengine.replication.codec import Kind
+from kvengine.replication.framing import COUNT_MAX, Frame, FrameReader
 from kvengine.replication.messages import Piece, Source
 from kvengine.replication.piece_order import PieceOrder
-
-READ_BYTES = 1 << 20
-SPLIT_BYTES = 8 << 20
 
 
 def send(
@@ -43,30 +39,25 @@ def send(
         LogCompacted: nothing was written; the receiver must begin with 0.
     """
     if len(uuid) != codec.UUID_BYTES:
-        raise InvalidRequest(f"a uuid has {codec.UUID_BYTES} bytes, this one {len(uuid)}")
+        raise InvalidRequest(f"a uuid must have {codec.UUID_BYTES} bytes, not {len(uuid)}")
     pieces = source.pieces(after, follow=follow)
     first = next(pieces, None)  # before the hello: it may raise
-    number = 0
-    checksum = xxh3_64(uuid).to_bytes(codec.CHECKSUM_BYTES, "little")
-    size = codec.UUID_BYTES + codec.CHECKSUM_BYTES
-    newest = max(after, source.version)
-    hello = codec.encode_head(number, Kind.HELLO, False, 0, size, after, newest)
-    write(hello + uuid + checksum)
-    upto = after
+    write(codec.encode_hello(after, max(after, source.version), uuid))
+    number, upto = 1, after
     while first is not None:
         for part in split(first):
+            write(codec.encode_piece(number, part))
             number += 1
-            write(codec.encode_frame(number, part))
         upto = first.upto
         first = next(pieces, None)
-    write(codec.encode_head(number + 1, Kind.END, False, 0, 0, upto, upto))
+    write(codec.encode_end(number, upto))
 
 
 def split(piece: Piece) -> Iterator[Piece]:
     """Yield a piece in parts that are not too large for a frame."""
     after, start, size = piece.after, 0, 0
     for number, change in enumerate(piece.changes):
-        if number - start == codec.CHANGES_MAX or size > SPLIT_BYTES:
+        if number - start == COUNT_MAX or size > codec.SPLIT_BYTES:
             upto = piece.changes[number - 1].version
             yield Piece(after, upto, piece.changes[start:number], False)
             after, start, size = upto, number, 0
@@ -81,18 +72,13 @@ class Receiver:
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read, self._at, self._number = read, 0, 0
-        head, data = self._frame()
-        if head.kind != Kind.HELLO:
-            raise ProtocolError("a stream", 0, "a hello", head.kind.name)
-        uuid = data[: codec.UUID_BYTES]
-        found = int.from_bytes(data[codec.UUID_BYTES :], "little")
-        if found != xxh3_64(uuid):
-            at = self._at - len(data)
-            raise ProtocolError("a uuid", at, f"{xxh3_64(uuid):016x}", f"{found:016x}")
+        self._frames = FrameReader(read, codec.FORMAT)
+        frame = self._frame()
+        if frame.kind != Kind.HELLO:
+            raise ProtocolError("a stream", 0, "a hello", frame.kind.name)
+        after, self._version, uuid = codec.decode_hello(frame)
         self.uuid = uuid  # of the sender's store; zeros: it did not say
-        self.after = head.after  # the stream begins behind this version
-        self._version = head.upto
+        self.after = after  # the stream begins behind this version
 
     @property
     def version(self) -> int:
@@ -111,7 +97,7 @@ class Receiver:
             LogCompacted: it was asked for the whole, in which forgotten deletes are left out.
         """
         if after < self.after:
-            raise InvalidRequest(f"the stream begins behind version {self.after}, not {after}")
+            raise InvalidRequest(f"the stream begins after version {self.after}, not {after}")
         if after > 0 == self.after:
             raise LogCompacted(after, self._version)
         return self._pieces(PieceOrder(after), follow)
@@ -119,39 +105,27 @@ class Receiver:
     def _pieces(self, guard: PieceOrder, follow: bool) -> Iterator[Piece]:
         reached = self.after
         while True:
-            head, data = self._frame()
-            begin = self._at - len(data) - codec.HEADER.size
-            if head.kind == Kind.HELLO or head.after != reached:
-                found = f"{head.kind.name} behind {head.after}"
-                raise ProtocolError("a frame", begin, f"what follows on {reached}", found)
-            if head.kind == Kind.END:
+            begin, frame = self._frames.at, self._frame()
+            if frame.kind == Kind.HELLO:
+                raise ProtocolError("a frame", begin, "a piece", "a second hello")
+            piece = codec.decode_piece(frame)
+            if piece.after != reached:
+                raise ProtocolError("a frame", begin, f"what follows {reached}", piece.after)
+            if frame.kind == Kind.END:
                 return
-            changes = codec.decode_changes(head, data, self._number - 1, self._at - len(data))
-            reached = head.upto
+            reached = piece.upto
             self._version = max(self._version, reached)
-            passed = guard.take(Piece(head.after, head.upto, changes, head.whole))
+            passed = guard.take(piece)
             if passed is not None:
                 yield passed
                 if passed.whole and not follow:
                     return
 
-    def _frame(self) -> tuple[Head, bytes]:
-        head = codec.decode_head(self._exactly(codec.HEADER.size), self._number, self._at)
-        self._at += codec.HEADER.size
-        data = self._exactly(head.size)
-        self._at += head.size
-        self._number += 1
-        return head, data
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            got = self._read(min(size - len(data), READ_BYTES))
-            if not got:
-                at = self._at + len(data)
-                raise ProtocolError("a stream", at, f"{size - len(data)} more bytes", "its end")
-            data += got
-        return bytes(data)
+    def _frame(self) -> Frame:
+        frame = self._frames.next()
+        if frame is None:
+            raise ProtocolError("a stream", self._frames.at, "another frame", "its end")
+        return frame
 
 
 def receive(read: Callable[[int], bytes]) -> Receiver:
@@ -161,6 +135,6 @@ def receive(read: Callable[[int], bytes]) -> Receiver:
         read: as of a socket or a raw file: gives 1 to n bytes, b"" at the end.
 
     Raises:
-        ProtocolError: it is no stream of this kind.
+        ProtocolError: it is not a stream of this kind.
     """
     return Receiver(read)

@@ -114,7 +114,7 @@ class Backend:
 
     @asynccontextmanager
     async def turn(self, size: int) -> AsyncIterator[None]:
-        """Wait, with something large to write, until nothing else that is large is being written.
+        """Wait until no other large value is being written.
 
         Args:
             size: bytes.
@@ -129,7 +129,7 @@ class Backend:
         """Return the namespace of an id.
 
         Raises:
-            NamespaceNotFound: there is none.
+            NamespaceNotFound: it does not exist.
         """
         try:
             found = await self.db.namespace_by_id(namespace_id)

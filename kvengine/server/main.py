@@ -42,7 +42,7 @@ logger = logging.getLogger("kvengine.server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 USAGE_S = 1.0  # after which other processes, and the console there, see what was used here
 OTHER_FILES = 6000  # of the store, and connections to others
-Told = Callable[[str, Start], None]  # is told the URL, and what was made up
+Told = Callable[[str, Start], None]  # called with the URL and what was generated
 
 
 def run(settings: ServerSettings, told: Told) -> None:
@@ -153,8 +153,8 @@ async def edge_site(
     edge = await opening
     endpoint = Forwarder(url, verify=verify, after_write=wrote_here(edge))
     async with edge, aclosing(endpoint) as forwarder:
-        remote: Any = edge.upstream._inner
-        account = settings.account or str(await asyncio.to_thread(lambda: remote.account))
+        remote: Any = edge.upstream
+        account = settings.account or await remote.account()
         backend = make_backend(edge, settings, account)
         yield Site(backend, settings, forwarder), Start(account, None, None)
 

@@ -100,7 +100,7 @@ class Server:
         return self._state.connections
 
     async def start(self) -> None:
-        """Return when it listens.
+        """Wait until it listens.
 
         Raises:
             OSError: the address can't be had, or a certificate can't be read.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from kvengine.errors import InvalidRequest
+from kvengine.options import Durability
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -16,7 +17,7 @@ class ServerSettings:
 
     data: str  # folder of the database; of an edge: of its copies, "" if they are in memory only
     limits: str = "strict"
-    durability: str = "group"
+    durability: Durability = "group"
     upstream: str | None = None  # URL of the primary; the server is an edge then
     upstream_token: str | None = None
     upstream_ca: str | None = (
@@ -33,7 +34,7 @@ class ServerSettings:
     account: str | None = None  # None: the database's
     first_token: str | None = None  # may do everything; None: only stored tokens open anything
     is_open: bool = False  # no tokens at all; only on loopback
-    rate: float | None = None  # requests a second of each token
+    rate: float | None = None  # requests per second of each token
     key_write_interval_s: float = 1.0  # between two writes of a key; 0: none
     certificate: str | None = None  # PEM files
     private_key: str | None = None

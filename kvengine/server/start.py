@@ -1,8 +1,8 @@
-"""What a server finds when it starts, and what it makes up the first time.
+"""What a server finds when it starts, and what it generates the first time.
 
 Invariants:
 
-* What is made up once stays: the account, the first token, the first namespace.
+* What was generated once stays: the account, the first token, the first namespace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Start(NamedTuple):
 
 
 def account_of(db: Database, given: str | None) -> str:
-    """Return the account of a server: the one given, or the one made up for its database.
+    """Return the account of a server: the one given, or the one generated for its database.
 
     Raises:
         InvalidRequest: it can't be in a path.

@@ -85,7 +85,7 @@ class Child:
         return Start(*json.loads(line))
 
     def end(self, timeout_s: float) -> None:
-        """Return when it has ended; after a time it is killed."""
+        """Wait until it has ended; kill it after a timeout."""
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:

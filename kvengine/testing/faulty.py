@@ -236,14 +236,14 @@ class FaultyDirectory:
             self.replace(name, changed, durable=durable)
 
     def remove(self, name: str) -> None:
-        """Remove a file; it is no error if it is gone already."""
+        """Remove a file; a missing file is not an error."""
         if name in self._inodes:
             self._step("remove", name, inode=self._inodes[name])
             self._inodes.pop(name, None)  # a job, or a handler, may have removed it meanwhile
         self.inner.remove(name)
 
     def sync(self) -> None:
-        """Return when all names are on disk as they are now."""
+        """Wait until all present names are on disk."""
         self._step("sync-folder", "")
         self.inner.sync()
 
@@ -322,7 +322,7 @@ class FaultyDirectory:
         return self.inner.lock_is_held()
 
     def stamp(self, name: str) -> object:
-        """Return what changes when another file is put under a name; None: there is none."""
+        """Return a value that changes when the file is replaced; None: it does not exist."""
         return self.inner.stamp(name)
 
     def pid_of_holder(self) -> int | None:
@@ -363,7 +363,7 @@ class FaultyOutput:
         self.size += len(piece)
 
     def sync(self) -> None:
-        """Return when everything written is on disk."""
+        """Wait until everything written is on disk."""
         self._directory._step("sync", self._name, inode=self._inode)
         self._inner.sync()
 

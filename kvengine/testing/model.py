@@ -269,7 +269,7 @@ class ModelBatch:
         self._changes.append(self._model._checked_put(key, value, metadata, expires_at))
 
     def delete(self, key: Any) -> None:
-        """Add a delete; a key that is absent is no error."""
+        """Add a delete; an absent key is not an error."""
         name = as_bytes("a key", key, 1, KEY_BYTES_MAX)
         self._changes.append(Change(0, "delete", name, b"", b"", None))
 

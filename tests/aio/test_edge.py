@@ -12,8 +12,6 @@ import kvengine
 import kvengine.aio
 from kvengine import InvalidRequest, InvalidType, KvError, NamespaceNotFound, StoreClosed
 
-OF_AN_EDGE = {"ask", "ask_many", "check_usable", "wait", "wrote"}
-
 
 def public(cls):
     return {name for name, _ in inspect.getmembers(cls, callable) if not name.startswith("_")}
@@ -38,7 +36,7 @@ async def until(condition):
 
 
 def test_every_method_is_there():
-    assert public(kvengine.Edge) - OF_AN_EDGE == public(kvengine.aio.Edge)
+    assert public(kvengine.Edge) == public(kvengine.aio.Edge)
 
 
 def test_it_answers_as_the_other_one_does():
@@ -157,7 +155,7 @@ class Slow:
     """An upstream that answers when it is told to."""
 
     def __init__(self, edge):
-        self.node = edge._inner.node
+        self.node = edge._inner._node
         self.primary, self.held, self.asked = self.node._upstream, [], 0
         self.node._upstream = SimpleNamespace(
             fetch=self.fetch, poll=self.primary.poll, origin_version=self.primary.origin_version

@@ -239,7 +239,7 @@ def test_entries_that_have_ended_make_room_for_others():
     ("options", "said"),
     [
         ({}, "needs a bound"),
-        ({"maxsize": -1}, "maxsize must be a number from 0 on"),
+        ({"maxsize": -1}, "maxsize must be a number of at least 0"),
         ({"maxsize": True}, "maxsize must be a number"),
         ({"memory_bytes": "1"}, "memory_bytes must be a number"),
         ({"maxsize": 1, "ttl": -1}, "ttl must be a number of seconds"),
@@ -259,7 +259,7 @@ def test_a_size_that_is_none_is_refused_and_changes_nothing():
     cache = Cache(10, getsizeof=lambda value: value)
     cache["a"] = 3
     for size in (-1, float("nan"), "x", None):
-        with pytest.raises(InvalidRequest, match="size of an entry"):
+        with pytest.raises(InvalidRequest, match="entry's size"):
             cache["a"] = size
     assert cache["a"] == 3
 

@@ -181,7 +181,7 @@ def test_bad_calls():
     cached = CachedStore(store)
     with pytest.raises(InvalidType, match="a CachedStore needs a Store, not dict"):
         CachedStore({})
-    with pytest.raises(InvalidRequest, match="memory_bytes must be a number from 0 on"):
+    with pytest.raises(InvalidRequest, match="memory_bytes must be a number of at least 0"):
         CachedStore(store, memory_bytes=-1)
     with pytest.raises(InvalidType, match="a key must be bytes, not str"):
         cached.get("k")

@@ -110,7 +110,7 @@ def test_tasks_that_want_it_at_once_wait_for_one_call():
 
 
 def test_what_can_not_be_memoized():
-    with pytest.raises(InvalidType, match="only a function"):
+    with pytest.raises(InvalidType, match="only functions"):
         Cache(10).memoize()(5)
     with pytest.raises(InvalidType, match="hashable"):
         Cache(10).memoize()(lambda x: x)([])

@@ -41,7 +41,7 @@ def test_a_replica_is_promoted_without_its_source(process, data, replica):
     assert process("key", "get", "--namespace", "n", "k99").stdout == b"v99"
     again = process("promote")
     assert again.returncode == 2
-    assert b"is no replica, or was promoted before" in again.stderr
+    assert b"is not a replica, or was promoted before" in again.stderr
 
 
 def test_a_server_that_is_killed_is_replaced_by_its_replica(process, data, tmp_path):
@@ -74,7 +74,7 @@ def test_what_is_no_replica_is_left_alone(process, data):
         store.put(b"k", b"v")
     done = process("promote")
     assert done.returncode == 2
-    assert b"is no replica" in done.stderr
+    assert b"is not a replica" in done.stderr
     missing = process("promote", data + "-missing")
     assert missing.returncode == 1
 
@@ -85,7 +85,7 @@ def test_what_holds_nothing_whole_is_not_promoted(process, data):
         Follower(StoreSource(source), data, background=False).close()
     done = process("promote")
     assert done.returncode == 1
-    assert b"has not caught up" in done.stderr
+    assert b"not yet have a complete first copy" in done.stderr
 
 
 @pytest.mark.parametrize("options", [{"namespaces": ["n"]}, {"prefixes": [b"\0"]}])

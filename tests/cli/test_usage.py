@@ -58,7 +58,7 @@ def test_prices_of_ones_own(used, run, tmp_path):
     prices.write_text('{"bass": 0}')
     result = run("usage", "--prices", str(prices))
     assert result.exit_code == ExitCode.USAGE
-    assert "there is no price 'bass'" in result.stderr
+    assert "unknown price 'bass'" in result.stderr
 
 
 @pytest.mark.parametrize("month", ["2026-13", "last", "2999-01"])

@@ -42,7 +42,7 @@ with Edge(url, token=token, cache_ttl_s=0.001, timeout_s=60) as edge, \\
                     wrong.append(key)
                 kv.get(f"k{calls % 50}")
         except KvError as error:
-            if "came from inside" not in str(error):
+            if "was made from inside" not in str(error):
                 wrong.append(str(error))
             refused += 1
         finally:
@@ -216,7 +216,7 @@ with kvengine.connect(url, token=token) as db:
         for _ in range(3):
             try:
                 assert kv.get("k") == "v"
-                assert db.connection.post("/v1/version", b"", new=True)
+                assert db._connection.post("/v1/version", b"", new=True)
             except KeyboardInterrupt:
                 pass
         lock.__enter__ = enter

@@ -48,8 +48,8 @@ def kv(db):
         ({"cache_ttl_s": float("nan")}, "cache_ttl_s must be between 0 and .* not nan"),
         ({"cache_ttl_s": float("inf")}, "cache_ttl_s must be between 0 and .* not inf"),
         ({"name": 5}, "an edge's name must be str, not int"),
-        ({"name": ""}, "an edge's name must have printable characters, not ''"),
-        ({"name": "a\nb"}, "an edge's name must have printable characters"),
+        ({"name": ""}, "an edge's name must consist of printable characters, not ''"),
+        ({"name": "a\nb"}, "an edge's name must consist of printable characters"),
         ({"always_current": 1}, "always_current must be True or False, not 1"),
         ({"path": 5}, "the path of a store: expected str, bytes or os.PathLike"),
     ],
@@ -61,7 +61,7 @@ def test_arguments(db, arguments, said):
 
 @pytest.mark.parametrize("upstream", [None, Database, b"http://x", 5])
 def test_upstreams(upstream):
-    with pytest.raises(InvalidType, match="an upstream is a Database or an Edge, what"):
+    with pytest.raises(InvalidType, match="the upstream must be a Database or an Edge, the"):
         Edge(upstream)
 
 
@@ -71,7 +71,7 @@ def test_folders(db, tmp_path):
         Edge(db, path=tmp_path / "file")
     with Store(tmp_path / "s") as store:
         store.put(b"k", b"v")
-    with pytest.raises(NotAStore, match="other things than an edge's copies"):
+    with pytest.raises(NotAStore, match="does not hold an edge's copies"):
         Edge(db, path=tmp_path / "s")
 
 
@@ -89,7 +89,7 @@ def test_closed_upstreams_leave_the_folder_free(db, tmp_path):
         (
             lambda kv: kv.get("k", min_version=10**30),
             InvalidRequest,
-            "from 0 on, not",
+            "of at least 0, not",
         ),
         (lambda kv: kv.get("k", min_version=None), InvalidRequest, "min_version .* not None"),
         (lambda kv: kv.get("k", min_version=False), InvalidRequest, "min_version .* not False"),

@@ -102,8 +102,8 @@ def test_titles(tmp_path, title):
 @pytest.mark.parametrize(
     ("title", "kind", "text"),
     [
-        ("", InvalidRequest, "a title has 1 to 512 characters, this one has 0"),
-        ("x" * 513, InvalidRequest, "a title has 1 to 512 characters, this one has 513"),
+        ("", InvalidRequest, "a title must have 1 to 512 characters, not 0"),
+        ("x" * 513, InvalidRequest, "a title must have 1 to 512 characters, not 513"),
         ("ab\ud800", InvalidRequest, "there is a lone surrogate at index 2"),
         (b"bytes", InvalidType, "a str, not bytes"),
         (5, InvalidType, "a str, not int"),
@@ -142,7 +142,7 @@ def test_tighter_limits_do_not_hide_a_namespace():
     long = Database(store).namespace("a long title")
     with Database(store, limits=Limits(title_chars=4)) as db:
         assert db.namespace("a long title").id == db.namespace(long.id).id == long.id
-        with pytest.raises(InvalidRequest, match="a title has 1 to 4 characters, this one has 5"):
+        with pytest.raises(InvalidRequest, match="a title must have 1 to 4 characters, not 5"):
             db.namespace("other")
 
 
@@ -152,18 +152,18 @@ def test_numbers_are_not_used_again(tmp_path):
         with open(tmp_path, durability="os") as db:
             for _ in range(5):
                 kv = db.namespace("ns")
-                assert kv.prefix not in seen
-                seen.add(kv.prefix)
+                assert kv._prefix not in seen
+                seen.add(kv._prefix)
                 db.delete(kv.id)
     assert len(seen) == 15
 
 
 def test_when_all_numbers_were_used(db, monkeypatch):
     monkeypatch.setattr(db._catalog, "_next_number", NUMBER_MAX)
-    assert db.namespace("last").prefix == b"d\xff\xff\xff\xff"
+    assert db.namespace("last")._prefix == b"d\xff\xff\xff\xff"
     db.namespace("last").put("key", "value")
     assert [info.name for info in db.namespace("last").list().keys] == ["key"]
-    with pytest.raises(KvError, match="all 4294967296 numbers of namespaces were used"):
+    with pytest.raises(KvError, match="all 4294967296 namespace numbers are used up"):
         db.namespace("one too many")
 
 
@@ -188,12 +188,12 @@ def test_pages_and_order(db):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"page": 0}, "page must be an int from 1 on, not 0"),
-        ({"page": -1, "per_page": 5}, "page must be an int from 1 on, not -1"),
-        ({"page": True}, "page must be an int from 1 on, not True"),
-        ({"page": 1.0}, "page must be an int from 1 on, not 1.0"),
-        ({"per_page": 0}, "per_page must be an int from 1 on, not 0"),
-        ({"per_page": "5", "page": 2}, "per_page must be an int from 1 on, not '5'"),
+        ({"page": 0}, "page must be an int of at least 1, not 0"),
+        ({"page": -1, "per_page": 5}, "page must be an int of at least 1, not -1"),
+        ({"page": True}, "page must be an int of at least 1, not True"),
+        ({"page": 1.0}, "page must be an int of at least 1, not 1.0"),
+        ({"per_page": 0}, "per_page must be an int of at least 1, not 0"),
+        ({"per_page": "5", "page": 2}, "per_page must be an int of at least 1, not '5'"),
         ({"order": "name"}, "order must be 'id' or 'title', not 'name'"),
         ({"order": ["id"]}, r"order must be 'id' or 'title', not \['id'\]"),
         ({"direction": "up"}, "direction must be 'asc' or 'desc', not 'up'"),
@@ -266,7 +266,7 @@ def test_renames_deletes_and_first_uses_at_the_same_time(db):
     assert found == sorted(set(found))
     assert set(found) <= {"a", "b"}
     db._remover.wait()
-    living = {db.namespace(title).prefix for title in found}
+    living = {db.namespace(title)._prefix for title in found}
     assert {key[:5] for key in db.store.keys(b"d")} <= living
     reopened = Database(db.store)
     assert reopened.namespaces() == db.namespaces()

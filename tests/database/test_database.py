@@ -217,7 +217,7 @@ def test_a_change_of_the_catalog_that_was_interrupted_was_made_all_the_same():
             db.namespace("one")
         store.armed = False
         one, two = db.namespace("one"), db.namespace("two")
-        assert one.prefix != two.prefix
+        assert one._prefix != two._prefix
         store.armed = True
         with pytest.raises(KeyboardInterrupt):
             db.rename("one", "three")

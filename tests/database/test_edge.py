@@ -71,7 +71,7 @@ def test_many_keys_are_asked_at_once(edge, monkeypatch):
     wanted = [f"k{n}" for n in range(100)]
     expected = {key: key[1:] if int(key[1:]) < 95 else None for key in wanted}
     kv.delete_many(wanted[95:])
-    primary, asked = edge.node._upstream, []
+    primary, asked = edge._node._upstream, []
 
     def fetch(wants, done):
         asked.append(len(wants))
@@ -80,7 +80,7 @@ def test_many_keys_are_asked_at_once(edge, monkeypatch):
     upstream = SimpleNamespace(
         fetch=fetch, poll=primary.poll, origin_version=primary.origin_version
     )
-    monkeypatch.setattr(edge.node, "_upstream", upstream)
+    monkeypatch.setattr(edge._node, "_upstream", upstream)
     assert kv.get_many(wanted) == kv.get(wanted) == expected
     assert asked.count(100) == 1
     assert set(asked) <= {1, 5, 100}  # the record of the namespace, and what is absent
@@ -261,7 +261,7 @@ def test_bad_calls_are_refused(edge, call, said):
 
 
 def test_bad_edges_are_refused(db):
-    with pytest.raises(InvalidType, match="an upstream is a Database or an Edge"):
+    with pytest.raises(InvalidType, match="the upstream must be a Database or an Edge"):
         Edge(b"db")
     with pytest.raises(InvalidRequest, match="give a URL"):
         Edge("db")

@@ -14,11 +14,6 @@ from tests.server.running import TOKEN, running
 SYNC = [kvengine.Edge, kvengine.RemoteDatabase]
 ASYNC = [kvengine.aio.Database, kvengine.aio.Edge, AsyncRemoteDatabase]
 
-# Not for users: what edges, servers and namespaces need of a database.
-INTERNAL = {
-    "ask", "ask_many", "call", "check_usable", "followed", "forget", "known_limits", "meet",
-    "shown", "streamed", "upstream", "wait", "wrote",
-}  # fmt: skip
 OF_A_STORE = {"clock", "consumer", "consumers", "in_memory", "snapshot"}  # that is in this process
 OF_AN_EDGE = {"stats"}
 OF_A_CONNECTION = {"account", "log_source", "url"}
@@ -116,7 +111,7 @@ def test_for_asyncio():
 
 def public(cls):
     names = {name for name in dir(cls) if not name.startswith("_")}
-    return names - INTERNAL - OF_A_STORE - OF_AN_EDGE - OF_A_CONNECTION - ATTRIBUTES
+    return names - OF_A_STORE - OF_AN_EDGE - OF_A_CONNECTION - ATTRIBUTES
 
 
 @pytest.mark.parametrize("cls", [*SYNC, *ASYNC], ids=lambda cls: cls.__module__)

@@ -34,7 +34,7 @@ def test_a_plain_store_is_refused_and_left_alone(tmp_path):
 def test_a_database_is_a_store_and_back(tmp_path):
     with kvengine.open(tmp_path, **QUICK) as db:
         db.namespace("ns").put("key", "value")
-        prefix = db.namespace("ns").prefix
+        prefix = db.namespace("ns")._prefix
     with Store(tmp_path, **QUICK) as store:
         assert store[prefix + b"key"] == b"value"
         store[prefix + "é".encode()] = b"from outside"

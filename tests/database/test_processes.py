@@ -173,7 +173,7 @@ def test_a_process_that_stops_in_a_change_is_named(
         there = db.namespace("there")
         lease = take(db.store.directory, catalog.LEASE_NAME)
         assert lease is not None
-        with pytest.raises(StoreBusy, match=r"process \d+ has been at it"):
+        with pytest.raises(StoreBusy, match=r"process \d+ has been changing them"):
             db.create_namespace("new")
         there.put("key", "value")  # who changes no namespace waits for nobody
         assert [info.title for info in db.namespaces()] == ["there"]

@@ -40,7 +40,7 @@ def test_it_is_out_of_reach_at_once():
         for call in (
             lambda: kv.get("key00001"),
             lambda: kv.get(["key00001"]),
-            lambda: kv.try_get("key00001"),
+            lambda: kv._try_get("key00001"),
             lambda: kv.get_with_metadata("key00001"),
             lambda: kv.get_metadata("key00001"),
             lambda: "key00001" in kv,
@@ -85,12 +85,12 @@ def test_expired_keys_and_positions_of_imports_go_too(tmp_path):
         for number in range(500):
             kv.put(str(number), bytes(1000), expiration_ttl=10)
         for namespace in (kv, other):
-            db.store.put(import_key(namespace.number, b"d" * 16), b"line 5")
+            db.store.put(import_key(namespace._number, b"d" * 16), b"line 5")
         clock.advance(10)
         db.delete("ns")
         db._remover.wait()
         db.store.compact()
-        assert data_keys(db.store) == [import_key(other.number, b"d" * 16)]
+        assert data_keys(db.store) == [import_key(other._number, b"d" * 16)]
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 100_000
 
 
@@ -232,9 +232,9 @@ def test_a_removal_does_not_begin_at_the_start_again_and_again(recording):
     recording.store.starts.clear()
     recording.delete("ns")
     recording._remover.wait()
-    starts = [start for prefix, start in recording.store.starts if prefix == kv.prefix]
+    starts = [start for prefix, start in recording.store.starts if prefix == kv._prefix]
     assert starts.count(None) == 2  # and once more, for writers that were slow
-    assert starts[1:6] == [kv.name(f"key{number:05d}") for number in range(999, 5000, 1000)]
+    assert starts[1:6] == [kv._name(f"key{number:05d}") for number in range(999, 5000, 1000)]
 
 
 def test_the_store_is_closed_under_the_thread(monkeypatch, caplog):

@@ -72,7 +72,7 @@ def test_it_is_tried_again(db, store, caplog, monkeypatch):
         while store.refused < 5:
             time.sleep(0.001)
     (message,) = caplog.messages
-    assert "will be tried again" in message
+    assert "will be retried" in message
     assert "no space left" in message
     assert len(data_keys(store)) == 100
     assert len(removers()) == 1

@@ -28,7 +28,7 @@ def test_a_write_after_the_removal_leaves_nothing_behind(db, monkeypatch: pytest
 
     monkeypatch.setattr(Catalog, "begin_removal", removed_at_once)
     db.delete("gone")
-    assert list(db.store.keys(kv.prefix)) == []
+    assert list(db.store.keys(kv._prefix)) == []
 
 
 def test_keys_are_looked_for_in_one_pass_and_once_more(db, monkeypatch: pytest.MonkeyPatch):
@@ -47,8 +47,8 @@ def test_keys_are_looked_for_in_one_pass_and_once_more(db, monkeypatch: pytest.M
     kv.put_many(dict.fromkeys("abcde", ""))
     db.delete("gone")
     db.wait_for_removals()
-    assert starts == [None, *(kv.name(key) for key in "bde"), None]
-    assert list(keys(kv.prefix)) == []
+    assert starts == [None, *(kv._name(key) for key in "bde"), None]
+    assert list(keys(kv._prefix)) == []
 
 
 def test_a_namespace_that_can_not_be_deleted_goes_on(db, monkeypatch: pytest.MonkeyPatch):

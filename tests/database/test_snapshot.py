@@ -87,7 +87,7 @@ def test_reads_in_a_snapshot_are_counted_with_the_others(db):
     kv.put("k", "v")
     with db.snapshot() as frozen:
         frozen.namespace("a").get("k")
-    assert kv.meter.reads == 1
+    assert kv._meter.reads == 1
 
 
 def test_many_snapshots_can_be_open_at_once(db):

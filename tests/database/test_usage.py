@@ -65,13 +65,13 @@ RULES = [
 @pytest.mark.parametrize(("call", "expected"), RULES, ids=range(len(RULES)))
 def test_each_operation_counts_for_what_it_is(db, call, expected):
     kv = db.namespace("a")
-    before = Counts.of(kv.meter)
+    before = Counts.of(kv._meter)
     try:
         call(kv)
     except kvengine.KvError:
         assert expected == Counts()
-    assert Counts.of(kv.meter) - before == expected
-    assert db.usage("a").counts == Counts.of(kv.meter)
+    assert Counts.of(kv._meter) - before == expected
+    assert db.usage("a").counts == Counts.of(kv._meter)
 
 
 def test_an_expiry_is_nothing_and_stored_no_longer(db):

@@ -1,8 +1,7 @@
 """An edge whose upstream is the test itself."""
 
-from kvengine.edge.messages import Answer, News
+from kvengine.edge.messages import Answer, Ask, News
 from kvengine.edge.node import EdgeNode
-from kvengine.edge.reading import Ask
 from kvengine.edge.settings import Settings
 
 ASK = Ask(60.0)

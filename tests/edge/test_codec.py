@@ -12,6 +12,7 @@ from kvengine import ProtocolError
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, News, Notice, Want
+from kvengine.replication.framing import COUNT_MAX
 
 PAGE = (Path(__file__).parents[2] / "kvengine/edge/WIRE.md").read_text()
 
@@ -133,20 +134,8 @@ def test_garbage_is_refused(data):
             decoded(data, Kind.NEWS)
 
 
-def test_a_size_is_refused_before_anything_is_read():
-    asked = []
-
-    def read(size):
-        asked.append(size)
-        return STREAMS[Kind.ANSWERS][:40] if len(asked) == 1 else b""
-
-    with pytest.raises(ProtocolError):
-        list(codec.frames(read, Kind.ANSWERS, size_max=3))
-    assert asked == [40]
-
-
 def test_the_page_says_what_is_sent():
     (example,) = re.findall(r"```hex want\n(.*?)```", PAGE, re.DOTALL)
     assert bytes.fromhex(example) == codec.encode_wants([Want(b"k", 7, 5, 60.0)])
-    assert f"{codec.PAYLOAD_BYTES_MAX:,}" in PAGE
-    assert f"{codec.COUNT_MAX:,}" in PAGE
+    assert f"{codec.FORMAT.size_max:,}" in PAGE
+    assert f"{COUNT_MAX:,}" in PAGE

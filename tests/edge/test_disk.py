@@ -190,7 +190,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     with Store(tmp_path / "s") as store:
         store.put(b"mine", b"v")
     for _ in range(2):
-        with pytest.raises(NotAStore, match="other things than an edge's copies"):
+        with pytest.raises(NotAStore, match="does not hold an edge's copies"):
             DiskCache(tmp_path / "s", 1 << 20)
     with Store(tmp_path / "s") as store:
         assert store.get(b"mine") == b"v"
@@ -205,7 +205,7 @@ def test_an_edge_that_restarts_while_its_upstream_is_away(time, clock):
     for _ in range(2):  # its age is not known, and neither is what was shown since
         (error,) = bench.read(stale_if_error=1e9)
         assert isinstance(error, UpstreamUnavailable)
-        assert "has not reached the primary since it began" in str(error)
+        assert "has not reached the primary since it was opened" in str(error)
     bench.edge.begin(12)
     results = bench.read(stale_if_error=1e9)
     bench.upstream.fail(UpstreamUnavailable("cut"))

@@ -24,7 +24,7 @@ def test_a_call_that_fails_is_logged_and_the_next_one_comes(caplog):
     timers.later(0.0, done.set)
     assert done.wait(10)
     timers.close()
-    assert "a timer of test failed" in caplog.text
+    assert "a timer callback of test failed" in caplog.text
 
 
 def test_nothing_is_called_after_close():

@@ -176,7 +176,7 @@ def test_nobody_else_writes_to_it(in_use, options):
     before = files(in_use)
     # Where the system lists the locks, as here, it tells who has this one; 4711 is long gone.
     holder = os.getpid() if Path("/proc/locks").exists() else 4711
-    advice = r"kvengine 0\.1.*: close it in every other process first"
+    advice = r"kvengine 0\.1.*; close the store in all other processes"
     with pytest.raises(StoreLocked, match=f"in process {holder}, .*{advice}") as refusal:
         Store(in_use, **options)
     assert refusal.value.pid == holder

@@ -217,7 +217,7 @@ def test_which_manifest_is_there_can_not_be_known(monkeypatch):
     with pytest.raises(OSError, match="Input/output"):
         store.compact()
     history.directory.before = None
-    with pytest.raises(kvengine.StoreReadOnly, match="not known which manifest"):
+    with pytest.raises(kvengine.StoreReadOnly, match="can't determine which manifest"):
         store.put(b"more", b"")
     assert content_of(store) == expected
     store.close()

@@ -282,7 +282,7 @@ def test_of_many_writers_one_wins_and_the_others_hear_of_it(path, start):
         kind, text = agent.ask("kvengine.Store(path)")
         assert kind == "StoreLocked"
         assert f"{path} is open for writing in process {winners[0].pid}," in text
-        assert "close it in every other process first, or open it with read_only=True" in text
+        assert "close the store in all other processes, or open it with read_only=True" in text
     with pytest.raises(StoreLocked) as refusal:
         Store(path)
     assert refusal.value.pid == winners[0].pid

@@ -255,7 +255,7 @@ def test_a_target_in_use_is_refused_and_left_alone(damaged, tmp_path, kind):
             if kind == "a store":
                 store[b"precious"] = b"value"
     before = snapshot(target)
-    with pytest.raises(InvalidRequest, match="is not empty; salvage needs a new folder"):
+    with pytest.raises(InvalidRequest, match="is not empty; salvage needs a new or empty folder"):
         salvage(damaged, target)
     assert snapshot(target) == before
 

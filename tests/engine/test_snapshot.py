@@ -122,7 +122,7 @@ def test_a_snapshot_refuses_writes_and_does_not_follow():
             ):
                 with pytest.raises(StoreReadOnly):
                     call()
-            with pytest.raises(InvalidRequest, match="is a snapshot already"):
+            with pytest.raises(InvalidRequest, match="is already a snapshot"):
                 frozen.snapshot()
         with pytest.raises(StoreClosed):
             frozen.get(b"a")

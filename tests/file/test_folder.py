@@ -148,7 +148,7 @@ def test_another_folder_at_the_path(tmp_path: Path) -> None:
     directory.check_path()  # the same
     (tmp_path / "store").unlink()
     (tmp_path / "store").mkdir()
-    with pytest.raises(StorageError, match="another folder is at the path") as caught:
+    with pytest.raises(StorageError, match="another folder is now at the path") as caught:
         directory.check_path()
     assert caught.value.errno == errno.ESTALE
 

@@ -68,13 +68,13 @@ def test_a_table_of_ones_own():
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ({"milion_reads": 1}, "there is no price 'milion_reads'"),
-        ({"base": -1}, "from 0 on"),
-        ({"base": "a"}, "from 0 on"),
-        ({"base": 0.1}, "from 0 on"),
-        ({"base": True}, "from 0 on"),
-        ({"base": "NaN"}, "from 0 on"),
-        ({"base": "Infinity"}, "from 0 on"),
+        ({"milion_reads": 1}, "unknown price 'milion_reads'"),
+        ({"base": -1}, "of at least 0"),
+        ({"base": "a"}, "of at least 0"),
+        ({"base": 0.1}, "of at least 0"),
+        ({"base": True}, "of at least 0"),
+        ({"base": "NaN"}, "of at least 0"),
+        ({"base": "Infinity"}, "of at least 0"),
         ([1], "must be a mapping"),
     ],
 )

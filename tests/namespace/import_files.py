@@ -20,4 +20,4 @@ def content(kv) -> dict[str, bytes]:
 
 
 def positions(kv) -> int:
-    return len(list(kv.store.keys(import_prefix(kv.number))))
+    return len(list(kv._store.keys(import_prefix(kv._number))))

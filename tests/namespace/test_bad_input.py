@@ -16,7 +16,7 @@ CALLS = {
     "get of many": lambda kv, key: kv.get(["fine", key]),
     "get of many as streams": lambda kv, key: kv.get(["fine", key], "stream"),
     "get_many": lambda kv, key: kv.get_many([key]),
-    "try_get": lambda kv, key: kv.try_get(key),
+    "_try_get": lambda kv, key: kv._try_get(key),
     "get_with_metadata": lambda kv, key: kv.get_with_metadata(key),
     "get_with_metadata of many": lambda kv, key: kv.get_with_metadata(["fine", key]),
     "get_metadata": lambda kv, key: kv.get_metadata(key),
@@ -94,14 +94,14 @@ for _ in range(100_000):
 )
 def test_metadata_that_json_can_not_say(kv, metadata, why):
     kv.put("key", "value", metadata="before")
-    version = kv.store.version
+    version = kv._store.version
     with pytest.raises(InvalidRequest, match=r"^metadata must be JSON: ") as caught:
         kv.put("key", "other", metadata=metadata)
     assert why in str(caught.value)
     with pytest.raises(InvalidRequest, match=r"^a value of type json must be JSON: ") as caught:
         kv.put("key", metadata, type="json")
     assert why in str(caught.value)
-    assert kv.store.version == version
+    assert kv._store.version == version
     assert kv.get_with_metadata("key")[:2] == ("value", "before")
 
 
@@ -147,7 +147,7 @@ def test_metadata_deeply_nested_is_read_from_deep_down(kv):
 
 def test_metadata_that_something_else_wrote(kv):
     for number, data in enumerate([b"{", b"1,2", b"]", b"\xff", b"NaN"]):
-        kv.store.put(kv.name("key"), b"value", metadata=data)
+        kv._store.put(kv._name("key"), b"value", metadata=data)
         kv.put("other", "value", metadata=number)
         for call in (kv.list, lambda: kv.get_with_metadata("key"), lambda: kv.get_metadata("key")):
             with pytest.raises(InvalidRequest, match=r"^metadata in the store is not JSON: "):

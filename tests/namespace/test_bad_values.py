@@ -18,16 +18,16 @@ from kvengine import InvalidRequest, InvalidType, VersionConflict
         (["a"], InvalidType, "not list"),
         (memoryview(bytes(8))[::2], InvalidType, "not memoryview"),
         ("lone \ud800", InvalidRequest, "there is a lone surrogate at index 5"),
-        (io.StringIO("text"), InvalidType, "a stream must give bytes, this one gives str"),
+        (io.StringIO("text"), InvalidType, "a stream must return bytes, not str"),
         (io.StringIO(""), InvalidType, "open the file in binary mode"),
     ],
 )
 def test_what_is_no_value(kv, value, kind, text):
     kv.put("key", "before")
-    version = kv.store.version
+    version = kv._store.version
     with pytest.raises(kind, match=text):
         kv.put("key", value)
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 @pytest.mark.parametrize("kind", ["text", "bytes", "stream", "Json", 5, b"json"])
@@ -80,17 +80,17 @@ class Stream:
         ([], 1, "the stream should have 1 bytes, and ended after 0"),
         ([b"123", b"45"], 4, "the stream should have 4 bytes, and goes on after"),
         ([b"1"], 0, "the stream should have 0 bytes, and goes on after"),
-        ([b"1", None, b"2"], None, "nothing to read yet"),
-        ([b"1", "2"], None, "this one gives str"),
-        ([b"1", 2], None, "this one gives int"),
-        ([b"1", 0], None, "this one gives int"),
+        ([b"1", None, b"2"], None, "has no data yet"),
+        ([b"1", "2"], None, "return bytes, not str"),
+        ([b"1", 2], None, "return bytes, not int"),
+        ([b"1", 0], None, "return bytes, not int"),
     ],
 )
 def test_a_stream_that_is_not_what_it_should_be(kv, pieces, size, text):
     version = kv.put("key", "before")
     with pytest.raises(InvalidRequest, match=text):
         kv.put("key", Stream(*pieces), size=size)
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ZeroDivisionError(), KeyboardInterrupt()])
@@ -98,7 +98,7 @@ def test_a_stream_that_raises(kv, error):
     version = kv.put("key", "before")
     with pytest.raises(type(error)):
         kv.put("key", Stream(b"first", error))
-    assert (kv.store.version, kv.get("key")) == (version, "before")
+    assert (kv._store.version, kv.get("key")) == (version, "before")
 
 
 def test_a_stream_in_pieces_of_any_kind(kv):
@@ -106,7 +106,7 @@ def test_a_stream_in_pieces_of_any_kind(kv):
     assert kv.get("key") == "123456"
     kv.put("key", Stream(), size=0)
     assert kv.get("key") == ""
-    with pytest.raises(InvalidRequest, match="the value should have 3 bytes, and has 2"):
+    with pytest.raises(InvalidRequest, match="the value has 2 bytes, not 3"):
         kv.put("key", b"12", size=3)
     for size, kind in (("5", InvalidType), (True, InvalidType), (1.0, InvalidType), (-1, None)):
         with pytest.raises(kind or InvalidRequest, match=r"^size must be "):
@@ -146,7 +146,7 @@ def test_versions(kv, call):
     for wrong in (0, version - 1, version + 1):
         with pytest.raises(VersionConflict, match=f"expected version {wrong}, found {version}"):
             change(wrong)
-    assert kv.store.version == version
+    assert kv._store.version == version
     assert change(version) == version + 1
 
 

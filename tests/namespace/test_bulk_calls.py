@@ -128,7 +128,7 @@ def test_each_pair_is_metered(kv) -> None:
     kv.delete_many(["a", "absent"])
     with pytest.raises(InvalidRequest):
         kv.put_many([("a", "12"), ("", "")])
-    meter = kv.meter
+    meter = kv._meter
     assert (meter.writes, meter.deletes, meter.bytes_in) == (2, 2, 4)
     assert (meter.reads, meter.lists) == (0, 0)
 
@@ -143,7 +143,7 @@ def test_nothing_stays_in_a_namespace_that_is_deleted_meanwhile(
     """The call looks five times whether it is there; it is deleted before or after such a look."""
     monkeypatch.setattr("kvengine.namespace.transfer.bulk.PART_CHANGES", 2)
     moments = itertools.count()
-    check_usable = kv.check_usable
+    _check_usable = kv._check_usable
 
     def maybe_delete() -> None:
         if next(moments) == moment:
@@ -152,10 +152,10 @@ def test_nothing_stays_in_a_namespace_that_is_deleted_meanwhile(
 
     def check() -> None:
         maybe_delete()
-        check_usable()
+        _check_usable()
         maybe_delete()
 
-    monkeypatch.setattr(kv, "check_usable", check)
+    monkeypatch.setattr(kv, "_check_usable", check)
     pairs = [("a", ""), ("b", ""), ("c", "")]
     if moment < 9:
         with pytest.raises(NamespaceNotFound):
@@ -163,7 +163,7 @@ def test_nothing_stays_in_a_namespace_that_is_deleted_meanwhile(
     else:
         assert kv.put_many(pairs, atomic=False).ok
     assert next(moments) > moment
-    assert list(db.store.keys(kv.prefix)) == []
+    assert list(db.store.keys(kv._prefix)) == []
 
 
 def test_a_reader_can_not_write(tmp_path) -> None:

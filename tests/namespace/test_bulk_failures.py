@@ -31,12 +31,12 @@ def steps_of_a_call(atomic: bool) -> Iterator[tuple[FaultyDirectory, Namespace, 
     before = len(directory.steps)
     kv.put_many(PAIRS, atomic=atomic)
     after = len(directory.steps)
-    kv.store.close()
+    kv._store.close()
     for step in range(before + 1, after + 1):
         directory, kv = new_database()
         assert len(directory.steps) == before
         yield directory, kv, step
-        kv.store.close()
+        kv._store.close()
 
 
 def written(kv: Namespace) -> list[str]:
@@ -97,5 +97,5 @@ def test_after_a_crash_each_part_is_there_or_not(atomic: bool) -> None:
                 keys = written(Database(store).namespace("test"))
             assert keys == [*PAIRS][: len(keys)]
             seen.add(len(keys))
-    kv.store.close()
+    kv._store.close()
     assert seen == ({0, 12} if atomic else {0, 3, 6, 9, 12})

@@ -42,8 +42,8 @@ def test_after_a_compaction_and_a_checkpoint(kv):
     page = kv.list(limit=5)
     for name in NAMES[3:9]:
         kv.delete(name)
-    kv.store.compact()
-    kv.store.checkpoint()
+    kv._store.compact()
+    kv._store.checkpoint()
     assert names(kv.list(cursor=page.cursor)) == NAMES[9:]
 
 
@@ -159,6 +159,6 @@ def test_what_was_never_a_cursor(kv, refused):
 
 def test_with_start_after(kv, refused):
     cursor = kv.list(limit=5).cursor
-    with refused("give one of cursor and start_after: a cursor says where to go on"):
+    with refused("pass only one of cursor and start_after"):
         kv.list(cursor=cursor, start_after="key05")
     assert names(kv.list(cursor="", start_after="key05")) == NAMES[6:]

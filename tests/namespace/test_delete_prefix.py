@@ -86,9 +86,9 @@ def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_deleted_key_is_metered(kv) -> None:
     kv.delete_prefix("a/", dry_run=True)
-    assert (kv.meter.deletes, kv.meter.lists) == (0, 1)
+    assert (kv._meter.deletes, kv._meter.lists) == (0, 1)
     kv.delete_prefix("a/")
-    assert (kv.meter.deletes, kv.meter.lists) == (4, 1)
+    assert (kv._meter.deletes, kv._meter.lists) == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_namespace_that_is_deleted_meanwhile(db, kv, monkeypatch: pytest.Monke
         kv.delete_prefix("", progress=progress)
     assert calls == [2]
     db.wait_for_removals()
-    assert list(db.store.keys(kv.prefix)) == []
+    assert list(db.store.keys(kv._prefix)) == []
     with pytest.raises(NamespaceNotFound):
         kv.delete_prefix("")
 

@@ -93,9 +93,9 @@ def test_it_counts_as_a_read_for_each_key_and_a_list_for_each_thousand(db) -> No
     for number in range(1001):
         kv.put(f"{number}", "12")
     kv.export_file(io.BytesIO())
-    assert (kv.meter.reads, kv.meter.lists, kv.meter.bytes_out) == (1001, 2, 2002)
+    assert (kv._meter.reads, kv._meter.lists, kv._meter.bytes_out) == (1001, 2, 2002)
     kv.export_file(io.BytesIO(), prefix="none")
-    assert (kv.meter.reads, kv.meter.lists) == (1001, 3)
+    assert (kv._meter.reads, kv._meter.lists) == (1001, 3)
 
 
 def test_progress(kv, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_other_keys_may_change_meanwhile(db, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_export_is_of_one_moment(kv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "BLOCK_BYTES", 1)
-    file, before = io.BytesIO(), kv.store.version
+    file, before = io.BytesIO(), kv._store.version
 
     def change(_done: int, _total: int) -> None:
         kv.delete("é")

@@ -35,7 +35,7 @@ def test_a_value_is_made_once_and_kept_with_its_options(kv):
     assert len(calls) == 1
     assert kv.get_metadata("k").expiration == 1060
     assert kv.get_metadata("k").metadata == {"by": "test"}
-    kv.store.options.clock.advance(60)
+    kv._store.options.clock.advance(60)
     kv.get_or_set("k", make)
     assert len(calls) == 2
 
@@ -166,7 +166,7 @@ def test_what_can_not_be_a_key_is_refused(kv):
     def size(thing):
         return len(thing)
 
-    with pytest.raises(InvalidType, match="give memoize a key="):
+    with pytest.raises(InvalidType, match="pass key= to memoize"):
         size({1, 2})
     with pytest.raises(InvalidType, match="callable"):
         kv.memoize(key="k")(len)

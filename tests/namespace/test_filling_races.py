@@ -232,7 +232,7 @@ def test_what_no_key_can_be_made_of_is_an_error_that_says_what_to_do():
     loop.append(loop)
     keys = CallKeys(lambda x: x, None, 512)
     for value in ({1, 2}, object(), float("nan"), float("inf"), loop, {(1,): object()}):
-        with pytest.raises(InvalidType, match="give memoize a key="):
+        with pytest.raises(InvalidType, match="pass key= to memoize"):
             keys.key_of((value,), {})
     with pytest.raises(InvalidType, match="name must be a str"):
         CallKeys(len, None, 512, 5)

@@ -90,7 +90,7 @@ def test_without_a_delimiter_there_are_no_folders(kv):
 
 def test_one_list_is_one_operation(kv):
     kv.list(delimiter="/")
-    assert kv.meter.lists == 1
+    assert kv._meter.lists == 1
 
 
 def test_a_delimiter_inside_the_prefix_does_not_count(kv):

@@ -62,7 +62,7 @@ def test_what_has_ended_is_left_out(kv, form) -> None:
 
 def test_each_pair_counts_as_a_write(kv, form) -> None:
     kv.import_file(form(pair("a", "12"), pair("b", "345"), pair("ended", expiration=1)))
-    assert (kv.meter.writes, kv.meter.bytes_in, kv.meter.reads) == (2, 5, 0)
+    assert (kv._meter.writes, kv._meter.bytes_in, kv._meter.reads) == (2, 5, 0)
 
 
 def test_the_limits_are_those_of_the_database(form) -> None:

@@ -24,7 +24,7 @@ from tests.namespace.import_files import content, lines, pair, positions
         (b'"a"\n', "found a JSON string"),
         (b'\n{"key":"a"}\n', 'line 2: the pair has no "value"'),
         (b'{"value":"a"}\n', 'line 1: the pair has no "key"'),
-        (b'{"key":"a","value":"b","expiraton":1}\n', "line 1: a pair has no field 'expiraton'"),
+        (b'{"key":"a","value":"b","expiraton":1}\n', "line 1: unknown field 'expiraton' in a pair"),
         (b'{"key":5,"value":"b"}\n', "line 1: a key must be a str"),
         (b'{"key":"","value":"b"}\n', "Key name cannot be empty"),
         (b'{"key":"..","value":"b"}\n', "not allowed as a key name"),
@@ -63,7 +63,7 @@ from tests.namespace.import_files import content, lines, pair, positions
         (b'[{"key":"a","value":"b"},{"key":"c","value":"\xc3', "pair 2: the file ends"),
         (b'[{"key":"a","value":"b","metadata":NaN}]', "pair 1: .*not JSON: NaN"),
         (b'[{"key":"a","value":"b","metadata":' + b"[" * 10**5, "pair 1: .*not JSON"),
-        (b"[] []", "line 1: expected nothing behind the ]"),
+        (b"[] []", "line 1: expected nothing after the ]"),
     ],
 )
 @pytest.mark.parametrize("read_bytes", [3, 1 << 20])
@@ -91,17 +91,17 @@ def test_what_comes_before_a_broken_line_is_kept(kv, monkeypatch: pytest.MonkeyP
 def test_an_atomic_import_is_whole_or_absent(kv, form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BATCH_PAIRS", 2)
     pairs = [pair(str(n)) for n in range(10)]
-    before = kv.store.version
+    before = kv._store.version
     with pytest.raises(InvalidRequest, match="nothing was imported"):
         kv.import_file(form(*pairs, {}), atomic=True)
-    assert kv.store.version == before
+    assert kv._store.version == before
     assert kv.import_file(form(*pairs), atomic=True).keys == 10
-    assert kv.store.version == before + 10
+    assert kv._store.version == before + 10
 
 
 def test_an_atomic_import_that_is_too_large(kv) -> None:
     text = json.dumps(pair("k", "v" * (25 << 20)))
-    with pytest.raises(InvalidRequest, match=r"line 6: a batch has at most .*; nothing was"):
+    with pytest.raises(InvalidRequest, match=r"line 6: a batch can have at most .*; nothing was"):
         kv.import_file(lines(*[text] * 6), atomic=True, on_error="skip")
     assert content(kv) == {}
 
@@ -168,5 +168,5 @@ def test_a_namespace_that_is_deleted_meanwhile_keeps_nothing(
     with pytest.raises(NamespaceNotFound):
         kv.import_file(lines(*texts), progress=lambda done, total: db.delete(kv.id))
     db._remover.wait()
-    assert list(kv.store.keys(kv.prefix)) == []
+    assert list(kv._store.keys(kv._prefix)) == []
     assert positions(kv) == 0

@@ -54,7 +54,7 @@ def keys(kv) -> list[str]:
 
 
 def positions(kv) -> int:
-    return len(list(kv.store.keys(import_prefix(kv.number))))
+    return len(list(kv._store.keys(import_prefix(kv._number))))
 
 
 def names(start: int, end: int) -> list[str]:
@@ -142,7 +142,7 @@ def test_a_file_whose_beginning_has_changed_is_refused(kv, form, path: Path) -> 
         kv.import_file(path, progress=stop_after(2))
     for other in (text.replace(b'"00"', b'"xx"'), text[:50], b"", b" " + text):
         path.write_bytes(other)
-        with pytest.raises(InvalidRequest, match=r"is not what it was: its first \d+ bytes"):
+        with pytest.raises(InvalidRequest, match=r"has changed: its first \d+ bytes"):
             kv.import_file(path, resume=True)
     path.write_bytes(text)
     with pytest.raises(InvalidRequest, match="was imported as"):
@@ -226,6 +226,6 @@ def test_killed_again_and_again_it_ends_with_what_the_file_says(
         found = {info.name: kv.get(info.name) for info in kv.keys("")}
         assert found == {pair["key"]: pair["value"] for pair in pairs}
         # Each pair was written once: what is resumed begins exactly where the last batch ended.
-        written = [c.key for c in db.store.tail() if c.key.startswith(kv.prefix)]
+        written = [c.key for c in db.store.tail() if c.key.startswith(kv._prefix)]
         assert len(written) == len(pairs)
         assert positions(kv) == 0

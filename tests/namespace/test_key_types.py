@@ -22,7 +22,7 @@ CALLS = {
     "put": lambda kv, key: kv.put(key, "value"),
     "get": lambda kv, key: kv.get(key),
     "get_many": lambda kv, key: kv.get_many([key]),
-    "try_get": lambda kv, key: kv.try_get(key),
+    "_try_get": lambda kv, key: kv._try_get(key),
     "get_with_metadata": lambda kv, key: kv.get_with_metadata(key),
     "get_metadata": lambda kv, key: kv.get_metadata(key),
     "touch": lambda kv, key: kv.touch(key, expiration_ttl=60),

@@ -50,7 +50,7 @@ def test_it_lives_as_long_as_was_said_and_hardly_longer(db, clock, way, ttl, lat
             clock.advance(START + ttl + late - clock.time())
             assert kv.get("k") is None
         else:
-            ends = db.namespace("n").store.get_entry(kv.name("k")).expires_at
+            ends = db.namespace("n")._store.get_entry(kv._name("k")).expires_at
             assert START + ttl <= ends <= START + ttl + late
 
 

@@ -105,7 +105,7 @@ def test_a_page_may_be_empty_before_the_last(kv, clock, monkeypatch, reverse, de
     assert sum(sizes) == 2
     assert 0 in sizes[1:-1]
     assert len(found) <= 4000 / 100 + 2
-    kv.store.compact()
+    kv._store.compact()
     assert pages(kv, limit=10, delimiter=delimiter) == [
         ([KeyInfo("a"), KeyInfo("z")], True, None, ())
     ]
@@ -179,7 +179,7 @@ def test_keys_goes_through_all_pages(kv, clock):
         "1001",
         "1000",
     ]
-    assert kv.meter.lists == 3 + 3 + 1 + 1 + 1
+    assert kv._meter.lists == 3 + 3 + 1 + 1 + 1
     assert kv.count("1") == 1000
     assert kv.count("nothing") == 0
     clock.advance(10)
@@ -190,7 +190,7 @@ def test_keys_goes_through_all_pages(kv, clock):
 def test_keys_asks_for_a_page_when_it_is_needed(kv):
     fill(kv, (f"{number:04d}" for number in range(1500)))
     keys = kv.keys()
-    assert kv.meter.lists == 0
+    assert kv._meter.lists == 0
     assert next(keys).name == "0000"
     kv.put("0500a", "too late for this page")
     kv.put("1400a", "in time for the next")

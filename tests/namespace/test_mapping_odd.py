@@ -62,9 +62,9 @@ def test_how_long_a_key_lives_is_counted_as_a_read_without_a_value():
     with kvengine.Database.in_memory() as db:
         kv = db.namespace("a")
         kv.put("k", bytes(1000), expiration_ttl=600)
-        reads = kv.meter.reads
+        reads = kv._meter.reads
         assert kv.ttl("k") > 0
-        assert (kv.meter.reads - reads, kv.meter.bytes_out) == (1, 0)
+        assert (kv._meter.reads - reads, kv._meter.bytes_out) == (1, 0)
 
 
 def test_a_pop_is_counted_as_a_read_and_a_delete():
@@ -72,7 +72,7 @@ def test_a_pop_is_counted_as_a_read_and_a_delete():
         kv = db.namespace("a")
         kv["k"] = "123"
         assert (kv.pop("k"), kv.pop("k", None)) == ("123", None)
-        meter = kv.meter
+        meter = kv._meter
         assert (meter.reads, meter.deletes, meter.bytes_out) == (2, 1, 3)
 
 

@@ -266,14 +266,14 @@ def test_delete_validates_key(kv, key, text):
 
 def test_delete_deletes_existing_keys(kv):
     kv.put("key", "value")
-    assert kv.delete("key") == kv.store.version
+    assert kv.delete("key") == kv._store.version
     assert kv.get("key") is None
 
 
 def test_delete_does_nothing_for_non_existent_keys(kv):
-    before = kv.store.version
+    before = kv._store.version
     assert kv.delete("key") == 0
-    assert kv.store.version == before
+    assert kv._store.version == before
 
 
 # -- persistence

@@ -74,9 +74,9 @@ def test_increments_of_many_threads_are_all_counted(kv):
 def test_an_increment_sees_what_was_written_since_it_read(kv, monkeypatch, there):
     if there is not None:
         kv.put("k", there, metadata={"a": 1})
-    store, name = kv.store, kv.name("k")
+    store, name = kv._store, kv._name("k")
     meddling = Meddling(store, lambda: store.put(name, b"100"))
-    monkeypatch.setattr(type(kv), "store", property(lambda self: meddling), raising=False)
+    monkeypatch.setattr(type(kv), "_store", property(lambda self: meddling), raising=False)
     assert kv.increment("k", 7) == 107
     monkeypatch.undo()
     assert store.get(name) == b"107"
@@ -84,9 +84,9 @@ def test_an_increment_sees_what_was_written_since_it_read(kv, monkeypatch, there
 
 def test_a_touch_keeps_what_was_written_since_it_read(kv, monkeypatch):
     kv.put("k", "old")
-    store, name = kv.store, kv.name("k")
+    store, name = kv._store, kv._name("k")
     meddling = Meddling(store, lambda: store.put(name, b"new"))
-    monkeypatch.setattr(type(kv), "store", property(lambda self: meddling), raising=False)
+    monkeypatch.setattr(type(kv), "_store", property(lambda self: meddling), raising=False)
     assert kv.touch("k", expiration_ttl=1000) == store.version
     monkeypatch.undo()
     assert (kv.get("k"), kv.get_metadata("k").expiration is not None) == ("new", True)
@@ -94,9 +94,9 @@ def test_a_touch_keeps_what_was_written_since_it_read(kv, monkeypatch):
 
 def test_a_touch_does_not_bring_back_what_was_deleted_since_it_read(kv, monkeypatch):
     kv.put("k", "old")
-    store, name = kv.store, kv.name("k")
+    store, name = kv._store, kv._name("k")
     meddling = Meddling(store, lambda: store.delete(name))
-    monkeypatch.setattr(type(kv), "store", property(lambda self: meddling), raising=False)
+    monkeypatch.setattr(type(kv), "_store", property(lambda self: meddling), raising=False)
     assert kv.touch("k", expiration_ttl=1000) == 0
     monkeypatch.undo()
     assert kv.get("k") is None

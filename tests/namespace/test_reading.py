@@ -94,7 +94,7 @@ def test_a_key_may_be_of_a_class_that_is_a_str(kv):
         kv.put(key, "red", metadata=1)
         assert kv.get(key) == kv.get(["color"])["color"] == kv.get([key])[key] == "red"
         assert kv.get_metadata(key).name == "color"
-        assert kv.try_get(key) == "red"
+        assert kv._try_get(key) == "red"
         assert key in kv
         assert kv.increment(Name("n")) > 0
         assert kv.touch(key, expiration_ttl=60)
@@ -113,7 +113,7 @@ def test_json_is_read_anew_each_time(kv):
 
 def test_reads_are_counted_found_or_not(kv):
     kv.put("key", "12345", metadata=1)
-    meter = kv.meter
+    meter = kv._meter
 
     def counted(call):
         before = meter.reads, meter.bytes_out
@@ -129,8 +129,8 @@ def test_reads_are_counted_found_or_not(kv):
     assert counted(lambda: kv.get_with_metadata(["key", "no"])) == (2, 5)
     assert counted(lambda: kv.get_metadata("key")) == (1, 0)
     assert counted(lambda: "key" in kv) == (1, 0)
-    assert counted(lambda: kv.try_get("key")) == (1, 5)
-    assert counted(lambda: kv.try_get("key", "stream")) == (0, 0)  # comes again as get()
+    assert counted(lambda: kv._try_get("key")) == (1, 5)
+    assert counted(lambda: kv._try_get("key", "stream")) == (0, 0)  # comes again as get()
     for call in (lambda: kv.get(""), lambda: kv.get(["key", ""]), lambda: kv.get("key", "xml")):
         with pytest.raises(InvalidRequest):
             call()
@@ -138,7 +138,7 @@ def test_reads_are_counted_found_or_not(kv):
 
 
 def test_changes_and_lists_are_counted(db, kv, clock):
-    meter = kv.meter
+    meter = kv._meter
     kv.put("key", "123", metadata="not counted")
     kv.put("other", io.BytesIO(b"12345"), expiration_ttl=5)
     kv.touch("key", expiration_ttl=100)
@@ -156,8 +156,8 @@ def test_changes_and_lists_are_counted(db, kv, clock):
     kv.count("n")
     list(kv.keys("n"))
     assert meter.lists == 4
-    assert db.namespace("tests").meter is meter
-    assert db.namespace("other").meter is not meter
+    assert db.namespace("tests")._meter is meter
+    assert db.namespace("other")._meter is not meter
 
 
 # -- what may wait
@@ -167,13 +167,13 @@ def test_resident_reads_of_what_is_in_memory(kv):
     kv.put("small", "value")
     kv.put("large", value_of(65535))
     kv.put("too large", value_of(65536))
-    assert kv.try_get("small") == "value"
-    assert kv.try_get("small", "bytes") == b"value"
-    assert kv.try_get("large", "bytes") == value_of(65535)
-    assert kv.try_get("no") is None
-    assert kv.try_get("too large") is WOULD_BLOCK
-    assert kv.try_get("small", "stream") is WOULD_BLOCK
-    assert kv.try_get("no", "stream") is WOULD_BLOCK
+    assert kv._try_get("small") == "value"
+    assert kv._try_get("small", "bytes") == b"value"
+    assert kv._try_get("large", "bytes") == value_of(65535)
+    assert kv._try_get("no") is None
+    assert kv._try_get("too large") is WOULD_BLOCK
+    assert kv._try_get("small", "stream") is WOULD_BLOCK
+    assert kv._try_get("no", "stream") is WOULD_BLOCK
     assert repr(WOULD_BLOCK) == "<would block>"
 
 
@@ -201,14 +201,14 @@ def cold(tmp_path_factory):
 
 
 def test_a_read_from_disk_would_block_until_it_was_done(cold):
-    assert cold.try_get("no") is None
-    assert cold.try_get("0190") is WOULD_BLOCK
-    reads = cold.meter.reads
+    assert cold._try_get("no") is None
+    assert cold._try_get("0190") is WOULD_BLOCK
+    reads = cold._meter.reads
     for number in range(200):
         assert len(cold.get(f"{number:04d}", "bytes")) == 8000
-    assert cold.meter.reads == reads + 200
+    assert cold._meter.reads == reads + 200
     cold.get("0190")  # all around it is in memory: from now on this is known
-    assert len(cold.try_get("0190")) == 8000
+    assert len(cold._try_get("0190")) == 8000
 
 
 def test_a_reader_that_has_to_catch_up_would_block(tmp_path):
@@ -219,13 +219,13 @@ def test_a_reader_that_has_to_catch_up_would_block(tmp_path):
         writer.namespace("ns").put("key", "value")
         writer.namespace("other").put("key", "value")
         kv, other = reader.namespace("ns"), reader.namespace("other")
-        assert kv.try_get("key") is WOULD_BLOCK  # it has not looked at the catalog yet
-        assert kv.get("key") == kv.try_get("key") == "value"
+        assert kv._try_get("key") is WOULD_BLOCK  # it has not looked at the catalog yet
+        assert kv.get("key") == kv._try_get("key") == "value"
         writer.namespace("ns").put("key", "new")
-        assert kv.try_get("key") is WOULD_BLOCK
+        assert kv._try_get("key") is WOULD_BLOCK
         other.get("key")  # takes in what is new, but the catalog is still to be looked at
-        assert kv.try_get("key") is WOULD_BLOCK
-        assert kv.get("key") == kv.try_get("key") == "new"
+        assert kv._try_get("key") is WOULD_BLOCK
+        assert kv.get("key") == kv._try_get("key") == "new"
 
 
 # -- when it can't be
@@ -257,7 +257,7 @@ def test_after_close_every_call_says_so(kv, db):
         lambda: kv.get("key"),
         lambda: kv.get(["key"]),
         lambda: kv.get([]),
-        lambda: kv.try_get("key"),
+        lambda: kv._try_get("key"),
         lambda: kv.get_with_metadata("key"),
         lambda: kv.get_with_metadata(["key"]),
         lambda: kv.get_metadata("key"),
@@ -274,7 +274,7 @@ def test_after_close_every_call_says_so(kv, db):
     ):
         with pytest.raises(StoreClosed, match="the store is closed"):
             call()
-    assert kv.meter.writes == 1
+    assert kv._meter.writes == 1
 
 
 def test_a_reader_is_made_of_what_it_needs(db):

@@ -87,7 +87,7 @@ def test_a_large_namespace(tmp_path) -> None:
         assert report.keys == 6666
         assert (tmp_path / "pairs").stat().st_size == report.bytes
         assert after.import_file(tmp_path / "pairs").keys == 6666
-        expected = list(before.store.scan(before.prefix))
-        found = list(after.store.scan(after.prefix))
+        expected = list(before._store.scan(before._prefix))
+        found = list(after._store.scan(after._prefix))
         assert [e.key[5:] for e in found] == [e.key[5:] for e in expected]
         assert [e[1:4] for e in found] == [e[1:4] for e in expected]

@@ -13,11 +13,6 @@ from kvengine.database.edge_namespace import EdgeNamespace
 SYNC = [kvengine.Namespace, EdgeNamespace, RemoteNamespace]
 ASYNC = [kvengine.aio.Namespace, kvengine.aio.EdgeNamespace, AsyncRemoteNamespace]
 
-# Not for users: what a database, an edge, or a server needs of a namespace.
-INTERNAL = {
-    "ask", "check_usable", "decoded", "entry", "try_get", "try_read", "is_known",
-    "is_there", "known_limits", "meter", "name", "number", "origin", "prefix", "refuse", "store",
-}  # fmt: skip
 # Methods of a dict, which can't be awaited as such.
 OF_A_DICT = {"clear", "items", "popitem", "setdefault", "update", "values"}
 # How old a value may be is a question to an edge, and so is what it knows of that.
@@ -31,9 +26,7 @@ ASKED_FOR = {"title"}
 
 
 def public(cls):
-    return (
-        {name for name in dir(cls) if not name.startswith("_")} - INTERNAL - OLD - {"id", "limits"}
-    )
+    return {name for name in dir(cls) if not name.startswith("_")} - OLD - {"id", "limits"}
 
 
 def parameters(cls, method):

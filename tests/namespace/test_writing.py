@@ -41,9 +41,9 @@ WRITES = {
     ],
 )
 def test_what_may_be_a_value(kv, value, data):
-    assert kv.put("key", value) == kv.store.version
+    assert kv.put("key", value) == kv._store.version
     assert kv.get("key", "bytes") == data
-    assert kv.meter.bytes_in == len(data)
+    assert kv._meter.bytes_in == len(data)
 
 
 @pytest.mark.parametrize("value", [None, 0, "text", [1, {"a": None}], {"é": "😀"}, "\ud800", 1.5])
@@ -65,9 +65,9 @@ def test_touch_changes_the_end_and_nothing_else(kv, clock):
     assert kv.get_metadata("key").expiration is None
     kv.touch("key", expiration_ttl=1)
     clock.advance(1)
-    before = kv.store.version
+    before = kv._store.version
     assert kv.persist("key") == kv.touch("no", expiration_ttl=9, if_version=0) == 0
-    assert (kv.store.version, kv.get("key")) == (before, None)
+    assert (kv._store.version, kv.get("key")) == (before, None)
 
 
 def test_increment_keeps_metadata_and_end(kv, clock):
@@ -123,7 +123,7 @@ def test_a_reader_does_not_write(tmp_path):
         for call in (*WRITES.values(), lambda kv: kv.delete("key")):
             with pytest.raises(StoreReadOnly, match="read_only=True"):
                 call(kv)
-        assert (kv.get("key"), kv.meter.writes, kv.meter.deletes) == ("5", 0, 0)
+        assert (kv.get("key"), kv._meter.writes, kv._meter.deletes) == ("5", 0, 0)
 
 
 # -- time goes on
@@ -228,7 +228,7 @@ def test_a_write_that_is_under_way_leaves_nothing_in_a_deleted_namespace(write, 
             assert clock.turn > 0  # the clock was not asked so often
             clock.turn = 0
             delete()
-        assert list(db.store.keys(kv.prefix)) == []
+        assert list(db.store.keys(kv._prefix)) == []
 
 
 def test_a_stream_may_delete_the_namespace_it_is_put_into(db, kv):

@@ -115,7 +115,7 @@ class DatabaseFace(StoreFace):
 
     def name(self, key: str) -> bytes:
         """Return a key as the store has it."""
-        start = self.namespace.name("x")[:-1]
+        start = self.namespace._name("x")[:-1]
         return start + key.encode()
 
     async def put(self, key: str, value: bytes, **options: Any) -> int:

@@ -38,7 +38,7 @@ def test_deletes_are_kept_while_it_is_away(source, tmp_path):
 
 
 def test_a_name_needs_a_source_of_this_process(tmp_path):
-    with pytest.raises(InvalidRequest, match="only a source of this process knows"):
+    with pytest.raises(InvalidRequest, match="works only with a source in this process"):
         Follower(connect_log(str(tmp_path / "log")), name="replica")
     assert not (tmp_path / "log").exists()
 

@@ -244,18 +244,18 @@ def test_garbage_harms_nobody(store):
 def test_who_can_not_be_reached_says_so(tmp_path):
     far = connect_log(str(tmp_path / "none"))
     for call in (lambda: far.version, lambda: far.uuid, lambda: list(far.tail())):
-        with pytest.raises(UpstreamUnavailable, match="the log can't be reached"):
+        with pytest.raises(UpstreamUnavailable, match="can't reach the log server"):
             call()
     near, other = socket.socketpair()
     other.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b" " * 100)
     other.shutdown(socket.SHUT_WR)
-    with pytest.raises(UpstreamUnavailable, match="the log does not answer"):
+    with pytest.raises(UpstreamUnavailable, match="the log server does not answer"):
         list(RemoteSource(lambda: near).tail())
     other.close()
 
 
 def test_bad_servers(tmp_path):
-    with pytest.raises(InvalidType, match="a log is that of a Store or Database, not dict"):
+    with pytest.raises(InvalidType, match="needs a Store or Database, not dict"):
         serve_log({}, ("127.0.0.1", 0))
     address = str(tmp_path / "log")
     with Store.in_memory() as store, serve_log(store, address), pytest.raises(OSError, match="use"):

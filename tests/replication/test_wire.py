@@ -1,6 +1,7 @@
 """The log over a stream: what comes out is what went in, or an error that says where."""
 
 import io
+import math
 import re
 import socket
 import struct
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from kvengine import InvalidRequest, LogCompacted, ProtocolError, Store
 from kvengine.entry import Change
 from kvengine.replication import codec, stream
+from kvengine.replication.codec import Kind
+from kvengine.replication.framing import COUNT_MAX, HEADER, encode
 from kvengine.replication.messages import Piece
 
 ROOT = Path(__file__).parents[2]
@@ -121,24 +124,29 @@ def test_any_bytes_are_refused(data):
         received(data)
 
 
-def test_a_size_that_is_a_lie_takes_no_memory():
-    head = codec.encode_head(0, codec.Kind.HELLO, False, 0, 24, 0, 0)
-    hello = DATA[: len(head) + 24]
-    asked = []
-
-    lie = codec.encode_head(1, codec.Kind.PIECE, True, 1, codec.PAYLOAD_BYTES_MAX, 0, 9)
-    data = io.BytesIO(hello + lie)
-
-    def read(size):
-        asked.append(size)
-        return data.read(size)
-
-    with pytest.raises(ProtocolError, match="its end"):
-        list(stream.receive(read).pieces(0))
-    assert max(asked) <= stream.READ_BYTES
-    too_large = codec.encode_head(0, codec.Kind.PIECE, True, 1, codec.PAYLOAD_BYTES_MAX + 1, 0, 9)
-    with pytest.raises(ProtocolError, match="within their limits"):
-        codec.decode_head(too_large, 0, 0)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        codec.encode_hello(5, 5, b"u" * 16),
+        encode(codec.FORMAT, 1, Kind.END, 1, (codec.RANGE.pack(5, 5),)),
+        encode(codec.FORMAT, 1, Kind.PIECE, 0, (codec.RANGE.pack(6, 5),)),
+        encode(codec.FORMAT, 1, Kind.PIECE, 0, (codec.RANGE.pack(5, 1 << 60),)),
+        encode(codec.FORMAT, 1, Kind.PIECE, 0, (codec.RANGE.pack(4, 5),)),
+        encode(codec.FORMAT, 1, Kind.PIECE, 0, (codec.RANGE.pack(5, 5), b"x")),
+        encode(codec.FORMAT, 1, Kind.PIECE, 1, (codec.RANGE.pack(5, 5),)),
+        codec.encode_piece(1, Piece(5, 6, (change(7),), True)),
+        codec.encode_piece(1, Piece(5, 7, (change(7), change(6)), True)),
+        codec.encode_piece(1, Piece(5, 7, (change(7)._replace(key=b""),), True)),
+        codec.encode_piece(1, Piece(5, 7, (change(7)._replace(expires_at=math.inf),), True)),
+        encode(codec.FORMAT, 1, Kind.PIECE, 1, (codec.RANGE.pack(5, 7),
+               codec.CHANGE.pack(7, 0.0, 0, 1, 0, 3), b"k")),
+        encode(codec.FORMAT, 1, Kind.PIECE, 1, (codec.RANGE.pack(5, 7),
+               codec.CHANGE.pack(7, 0.0, 9, 1, 0, 1), b"k")),
+    ],
+)  # fmt: skip
+def test_whole_frames_that_nobody_sends(frame):
+    with pytest.raises(ProtocolError):
+        received(codec.encode_hello(5, 5, b"u" * 16) + frame, 5)
 
 
 def test_a_large_piece_is_split_and_whole_only_at_its_end():
@@ -151,7 +159,7 @@ def test_a_large_piece_is_split_and_whole_only_at_its_end():
 
 def test_going_on_behind_a_version():
     assert received(sent(PIECES[1:], 3), 4) == [PIECES[1]._replace(after=4), PIECES[2]]
-    with pytest.raises(InvalidRequest, match="behind version 3"):
+    with pytest.raises(InvalidRequest, match="after version 3"):
         received(sent(PIECES[1:], 3), 2)
     with pytest.raises(LogCompacted):  # forgotten deletes are left out for who begins with nothing
         received(DATA, 3)
@@ -210,10 +218,11 @@ def test_the_page_has_the_structs_of_the_code():
         row = re.match(r"\| (\d+) \| (\d+) \| (\w+) \|", line)
         if row:
             tables.setdefault(heading, []).append((int(row[1]), int(row[2])))
-    for heading, shape in (("Frame header", codec.HEADER), ("Change", codec.CHANGE)):
+    shapes = {"Frame header": HEADER, "Range": codec.RANGE, "Change": codec.CHANGE}
+    for heading, shape in shapes.items():
         parts = re.findall(r"\d*s|[BHIQd]", shape.format)
         sizes = [struct.calcsize("<" + part) for part in parts]
         assert [size for _, size in tables[heading]] == sizes
         assert [at for at, _ in tables[heading]] == [sum(sizes[:n]) for n in range(len(sizes))]
-    assert f"{codec.PAYLOAD_BYTES_MAX:,}" in PAGE
-    assert f"{codec.CHANGES_MAX:,}" in PAGE
+    assert f"{codec.FORMAT.size_max:,}" in PAGE
+    assert f"{COUNT_MAX:,}" in PAGE

@@ -22,11 +22,11 @@ def test_reads_are_metered_once(server: Running, key: str) -> None:
     kv = server.db.namespace("here")
     kv.put_many({"small": "x" * 10, "large": "x" * 200_000})
     server.http.get(path(server, key))  # from now on the fast path knows the namespace
-    before = kv.meter.reads, kv.meter.bytes_out
+    before = kv._meter.reads, kv._meter.bytes_out
     for _ in range(5):
         server.http.get(path(server, key))
     size = {"absent": 0, "small": 10, "large": 200_000}[key]
-    assert (kv.meter.reads, kv.meter.bytes_out) == (before[0] + 5, before[1] + 5 * size)
+    assert (kv._meter.reads, kv._meter.bytes_out) == (before[0] + 5, before[1] + 5 * size)
 
 
 @pytest.mark.parametrize("key", ["absent", "small", "large"])

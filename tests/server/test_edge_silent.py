@@ -30,7 +30,7 @@ def proxy(server):
 
 
 def is_open(edge):
-    return edge.node.breaker.error is not None
+    return edge._node.breaker.error is not None
 
 
 def is_back(kv):
@@ -124,7 +124,7 @@ def test_who_waits_when_an_edge_is_closed_is_told(proxy):
     threads = [threading.Thread(target=read) for _ in range(5)]
     for one in threads:
         one.start()
-    until(lambda: len(edge.node._in_flight) > 0, "nobody asks")
+    until(lambda: len(edge._node._in_flight) > 0, "nobody asks")
     edge.close()
     for one in threads:
         one.join(30)

@@ -177,7 +177,7 @@ def test_a_delete_of_nothing_lifts_the_floor(both):
     namespace = both.primary.db.namespace("none")
     url = (VALUES + "/values/none").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     both.near.http.get(url)
-    watermarks = both.edge._inner.node.watermarks
+    watermarks = both.edge._inner._node.watermarks
     before = watermarks.doubt_count
     answer = both.near.http.delete(url)
     assert (answer.status_code, answer.headers["kv-version"]) == (200, "0")

@@ -31,9 +31,9 @@ VALUES: dict[str, Any] = {
 
 
 class Reader:
-    meter = SimpleNamespace(reads=0, bytes_out=0)
+    _meter = SimpleNamespace(reads=0, bytes_out=0)
 
-    def try_read(self, key: str) -> Any:
+    def _try_read(self, key: str) -> Any:
         if key == "gone":
             raise NamespaceNotFound("gone")
         return VALUES.get(key)

@@ -49,9 +49,9 @@ def test_questions_are_answered(server):
     namespace = server.db.namespace("questions")
     version = namespace.put("a", b"\x00" * 100, metadata=1)
     wants = [
-        Want(namespace.name("a")),
-        Want(namespace.name("b")),
-        Want(namespace.name("a"), 0, version),
+        Want(namespace._name("a")),
+        Want(namespace._name("b")),
+        Want(namespace._name("a"), 0, version),
     ]
     answer = server.http.post("/v1/fetch", content=codec.encode_wants(wants))
     data = [answer.content]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from kvengine.client.connection import version_said
+from kvengine.client.endpoint import version_said
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.errors import CorruptData
 from kvengine.server.api.forward import Forwarder

@@ -75,7 +75,7 @@ def get(place: Place, file: BinaryIO) -> None:
 def _checked_key(kv: kvengine.Namespace, where: str, item: Any) -> str:
     try:
         key = key_name(item)
-        kv.name(key)
+        kv._name(key)
     except InvalidRequest as error:
         raise located(error, where, shown_key(item)) from None
     return key

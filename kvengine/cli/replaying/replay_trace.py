@@ -212,7 +212,7 @@ def read_trace(
         progress: called with how many bytes were read, and how many there are.
 
     Raises:
-        InvalidRequest: a line can't be understood, or there is none.
+        InvalidRequest: a line is not valid, or there is none.
     """
     trace = Trace()
     numbers: dict[bytes, int] = {}

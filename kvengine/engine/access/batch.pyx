@@ -73,7 +73,7 @@ cdef class Batch:
         self._add(&change, name, <PyObject *>value, <PyObject *>metadata)
 
     def delete(self, key) -> None:
-        """Add a delete; a key that is absent is no error."""
+        """Add a delete; an absent key is not an error."""
         cdef Change change
         change.kind = DELETE
         change.expires_at = 0
@@ -90,7 +90,7 @@ cdef class Batch:
             OVERHEAD_BYTES + change.key_size + change.metadata_size + change.value_size)
         if self.size + size > BATCH_MAX:
             raise InvalidRequest(
-                f"a batch has at most {BATCH_MAX} bytes, this one would have {self.size + size}")
+                f"a batch can have at most {BATCH_MAX} bytes, not {self.size + size}")
         if self.count == self.room:
             self._more_room()
         change.hash = xxh3(change.key, change.key_size, self.store.seed)

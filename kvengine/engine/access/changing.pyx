@@ -45,7 +45,7 @@ cdef int hold(object value, Py_buffer *view, str what, uint64_t limit) except -1
     if <uint64_t>view.len > limit:
         size = view.len
         PyBuffer_Release(view)
-        raise InvalidRequest(f"{what} has at most {limit} bytes, this one has {size}")
+        raise InvalidRequest(f"{what} can have at most {limit} bytes, not {size}")
     return 0
 
 
@@ -57,10 +57,10 @@ cdef int set_bytes(Change *change, bytes value, bytes metadata) except -1:
     change.metadata_size = PyBytes_GET_SIZE(metadata)
     if change.value_size > VALUE_MAX:
         raise InvalidRequest(
-            f"a value has at most {VALUE_MAX} bytes, this one has {change.value_size}")
+            f"a value can have at most {VALUE_MAX} bytes, not {change.value_size}")
     if change.metadata_size > METADATA_MAX:
         raise InvalidRequest(
-            f"metadata has at most {METADATA_MAX} bytes, this has {change.metadata_size}")
+            f"metadata can have at most {METADATA_MAX} bytes, not {change.metadata_size}")
     return 0
 
 

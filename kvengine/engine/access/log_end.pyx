@@ -165,7 +165,7 @@ cdef class LogEnd(WriteLock):
             before: the generation that it follows.
 
         Raises:
-            StorageError: the system refuses.
+            StorageError: a system call failed.
         """
         cdef bytes source = temporary.encode(), target = name.encode()
         cdef const char *old = source

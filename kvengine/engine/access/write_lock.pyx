@@ -64,10 +64,10 @@ cdef enum:
 cdef uint64_t ALWAYS = IS_SHARED
 
 FORKED = (
-    "the process was forked by code that Python does not know of since the store was opened: open "
+    "this process was forked without notifying Python after the store was opened: open "
     "it again in the child")
 cdef str BUSY = (
-    "this thread is in the middle of a step that keeps writers out; call again when it is over, "
+    "this thread is in the middle of an operation that blocks writers; call again when it is over, "
     "for example from another thread")
 
 

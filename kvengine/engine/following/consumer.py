@@ -168,7 +168,7 @@ class Consumer(Generic[C]):
             LogCompacted: changes already returned have been lost; continue after the position.
         """
         if isinstance(version, bool) or not isinstance(version, int) or version < 0:
-            raise InvalidRequest(f"a version is an int from 0 on, not {version!r}")
+            raise InvalidRequest(f"a version must be an int of at least 0, not {version!r}")
         lease = self._lease
         given = self._kept if lease is None else self._given
         if version > given:
@@ -333,7 +333,7 @@ class Consumer(Generic[C]):
 def check_size(size: object) -> None:
     """Refuse what can't be the number of changes in a batch."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidRequest(f"size must be an int from 1 on, not {size!r}")
+        raise InvalidRequest(f"size must be an int of at least 1, not {size!r}")
 
 
 def consumers_of(store: StoreParts) -> list[ConsumerInfo]:

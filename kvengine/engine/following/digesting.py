@@ -81,8 +81,8 @@ def _count_from_here(store: OpenStore) -> tuple[DigestSum, OpenStore]:
     frozen = opening.snapshot(store, version)
     if frozen.manifest.generation != store.manifest.generation:
         frozen.close()
-        raise JobsLost("another process does the jobs of the store by now")
+        raise JobsLost("another process has taken over the jobs of the store")
     if frozen.applied_version != version:
         frozen.close()
-        raise InvalidRequest("the store can't be summed while its writer is starting")
+        raise InvalidRequest("can't compute a digest while the writer of the store is starting")
     return changes, frozen

@@ -217,7 +217,7 @@ class Follower:
         return self._store.manifest.generation != before
 
     def sync(self) -> None:
-        """Return when what the reader shows is on disk, whatever its writers wait for."""
+        """Wait until everything that the reader shows is on disk."""
         self.catch_up()
         store, page = self._store, self._page
         if page is not None and page.control.durable_version >= store.applied_version:
@@ -249,7 +249,7 @@ class Follower:
             raise StorageError(
                 errno.ENOENT,
                 f"the file {error.filename} was removed from the folder of the store while it was "
-                "open; read or back up from here what is still needed, then close it",
+                "open; read or back up what you still need, then close it",
                 directory.path,
             ) from error
 
@@ -271,7 +271,7 @@ class Follower:
         elif is_foreign(store.directory):
             self._strangers += 1
             if self._strangers > 1:  # once: somebody may be about to convert what they left
-                self._give_up("is written to by another version of kvengine")
+                self._give_up("is open for writing in another version of kvengine")
 
     def _check_folder(self) -> None:
         store = self._store
@@ -287,9 +287,9 @@ class Follower:
         if stamp != self._stamp:
             manifest = manifests.decode(store.directory.read(MANIFEST_NAME), MANIFEST_NAME)
             if manifest.uuid != known.uuid:
-                self._give_up("holds another store now")
+                self._give_up("now holds another store")
             if manifest.generation < known.generation:
-                self._give_up("was set back to an older state")
+                self._give_up("was reset to an older state")
             self._stamp = stamp
 
     def _give_up(self, what: str, cause: BaseException | None = None) -> NoReturn:

@@ -97,7 +97,7 @@ def _checked(found: Position) -> Position:
 
 def _damaged(file: str, offset: int, expected: str, found: str) -> CorruptData:
     return CorruptData(
-        "position of a consumer (remove the file, and it begins anew)",
+        "position of a consumer (remove the file to start over)",
         file=file,
         offset=offset,
         expected=expected,
@@ -122,7 +122,7 @@ def checked_name(name: object) -> str:
 
 
 def load(store: StoreParts, name: str) -> Position | None:
-    """Return the position of a consumer; None if there is none of that name."""
+    """Return the position of a consumer; None if it does not exist."""
     file = name + SUFFIX
     try:
         found = decode(store.directory.read(file), file)
@@ -209,7 +209,7 @@ def oldest_held(store: StoreParts) -> int:
         try:
             found = load(store, name)
         except (CorruptData, UnsupportedFormat) as error:
-            logger.warning("nothing is forgotten: %s", error)
+            logger.warning("no deletes are dropped: %s", error)
             return 0
         if (
             found is not None

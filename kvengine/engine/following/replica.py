@@ -110,7 +110,7 @@ def _rebuild(store: StoreParts) -> None:
             store.control_page.version = version
     except BaseException as error:
         # The files are right, what is in memory is not what they say.
-        store.refuse(StoreReadOnly(f"the store must be opened again: {error}", error))
+        store.refuse(StoreReadOnly(f"open the store again: {error}", error))
         raise
 
 

@@ -70,7 +70,7 @@ class Waiting:
         if version > after or timeout == 0:
             return version
         if store.is_frozen and timeout is None:
-            raise InvalidRequest("a snapshot can't change: give a timeout")
+            raise InvalidRequest("a snapshot never changes: pass a timeout")
         changes = Changes()
         with self.listening(store, changes.notify) as look_s:
             changes.wait_for(lambda: store.version > after, timeout, look_s)
@@ -191,10 +191,10 @@ def check_timeout(timeout: object) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise InvalidRequest(f"timeout must be seconds from 0 on or None, not {timeout!r}")
+        raise InvalidRequest(f"timeout must be a number of seconds or None, not {timeout!r}")
 
 
 def check_version(name: str, value: object) -> None:
-    """Refuse what is no version."""
+    """Refuse an invalid version."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < VERSION_LIMIT:
-        raise InvalidRequest(f"{name} must be a version, an int from 0 on, not {value!r}")
+        raise InvalidRequest(f"{name} must be a version, an int of at least 0, not {value!r}")

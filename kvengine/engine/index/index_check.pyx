@@ -26,7 +26,7 @@ cdef enum:
     CHUNK = 1024
     MANY = 100                  # problems; after so many the rest is not listed
 
-REBUILD = " (open with rebuild=True to make it again from the log)"
+REBUILD = " (open with rebuild=True to rebuild it from the log)"
 
 
 cdef class IndexCheck:

@@ -216,5 +216,5 @@ def _decode_setting(number: int) -> tuple[bytes, int] | None:
 
 
 def _damage(what: str, file: str, offset: int, expected: object, found: object) -> CorruptData:
-    what += " (open with rebuild=True to make the index again from the log)"
+    what += " (open with rebuild=True to rebuild the index from the log)"
     return CorruptData(what, file=file, offset=offset, expected=expected, found=found)

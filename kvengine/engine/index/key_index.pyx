@@ -315,7 +315,7 @@ cdef class KeyIndex:
                 if code:
                     raise file.unreadable(code, shard * SHARD_BYTES, SHARD_BYTES)
             raise CorruptData(
-                "checksum of the saved index, or an entry (rebuild=True makes it again)",
+                "checksum of the saved index, or an entry (open with rebuild=True to rebuild it)",
                 file=self.source.name, offset=shard * SHARD_BYTES,
                 expected=table.checksums[shard],
                 found=xxh3(table.entries + shard * SHARD_ENTRIES, SHARD_BYTES, shard))

@@ -18,7 +18,7 @@ if KEY_MAX != KEY_BYTES_MAX:
 cdef int refuse_size(bytes name) except -1:
     """Say that a key is empty or too long."""
     raise InvalidRequest(
-        f"a key has 1 to {KEY_BYTES_MAX} bytes, this one has {PyBytes_GET_SIZE(name)}")
+        f"a key must have 1 to {KEY_BYTES_MAX} bytes, not {PyBytes_GET_SIZE(name)}")
 
 
 cdef bytes key_bytes(object key):

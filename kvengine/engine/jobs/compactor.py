@@ -171,7 +171,7 @@ def _compare_living(job: Job, row: SegmentRow, before: int) -> None:
     after = job.store.segment_table.counters(row.id)[2]
     if not after <= job.copier.living <= before:
         raise CorruptData(
-            "bytes of living records (open with rebuild=True to make the index again from the log)",
+            "bytes of living records (open with rebuild=True to rebuild the index from the log)",
             file=segment_file.file_name(row.id),
             offset=0,
             expected=f"{after} to {before}",

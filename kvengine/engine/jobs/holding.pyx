@@ -68,7 +68,7 @@ cdef class Latch:
             PyThread_free_lock(self.lock)
 
     def open(self) -> None:
-        """Let those who wait go on; opening twice is no error."""
+        """Release the waiters; opening it twice is not an error."""
         self.release()
 
     cdef void release(self) noexcept:

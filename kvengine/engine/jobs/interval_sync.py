@@ -44,7 +44,7 @@ class IntervalSync:
             commits.sync()  # no thread is to be had
 
     def close(self) -> None:
-        """Return when the thread has ended."""
+        """Wait until the thread has ended."""
         self._worker.stop()
 
     def reopen(self) -> None:

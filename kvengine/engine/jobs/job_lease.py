@@ -69,7 +69,7 @@ class JobLease:
         self.stop()
 
     def stop(self) -> None:
-        """Return when the thread has ended."""
+        """Wait until the thread has ended."""
         self._worker.stop()
 
     def after_fork_in_child(self) -> None:

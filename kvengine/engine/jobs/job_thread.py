@@ -91,7 +91,7 @@ class Failures:
         if self.last_error not in self._logged:
             self._logged.add(self.last_error)
             with contextlib.suppress(BaseException):  # a handler of the user
-                logger.warning("background work failed, will be tried again: %s", self.last_error)
+                logger.warning("background work failed and will be retried: %s", self.last_error)
 
     def over(self) -> None:
         """The last attempt succeeded."""
@@ -214,9 +214,9 @@ class JobThread:
         """
         task = self._current
         if self._hold is not None and self._hold.is_wanted():
-            raise JobsLost("the store starts over: all its threads wait for that")
+            raise JobsLost("the store is starting over, and all its threads wait for that")
         if self.lease.has_gone():
-            raise JobsLost("another process does the jobs of the store by now")
+            raise JobsLost("another process has taken over the jobs of the store")
         if self._closed is not None or (self.is_stopping if task is None else task.is_cancelled):
             raise JobStopped("the job was stopped")
 
@@ -226,7 +226,7 @@ class JobThread:
             return action()
         except OSError as error:
             if self.lease.has_gone():
-                raise JobsLost("another process does the jobs of the store by now") from error
+                raise JobsLost("another process has taken over the jobs of the store") from error
             raise
 
     def rest(self, seconds: float) -> None:

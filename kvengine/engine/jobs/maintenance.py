@@ -204,7 +204,7 @@ def make_space(store: StoreParts) -> bool:
             compactor.compact(store, plan)
             store.maintenance.check()
     except StorageFull as error:
-        logger.warning("compaction on a full disk came to an end: %s", error)
+        logger.warning("compaction on a full disk failed: %s", error)
         return store.log_bytes() < before
     return True
 

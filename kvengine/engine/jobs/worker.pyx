@@ -136,7 +136,7 @@ cdef class Task:
         if self.error is not None:
             raise self.error
         if not self.has_result:
-            raise MemoryError("a job ended, and there was no memory to keep what it said")
+            raise MemoryError("a job ended, but there was no memory for its result")
         return self.result
 
 

@@ -46,8 +46,8 @@ cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
 def written_over(name: str) -> StorageError:
     """Return the error for a control page that somebody else has changed."""
     return storage_error(
-        EIO, "another program has written to this file, or has cut it short, and the processes "
-        "that have the store open share it: close it in all of them, and open it again", name)
+        EIO, "another program has overwritten or truncated this file, which the processes "
+        "that have the store open share; close the store in all of them, and open it again", name)
 
 
 cdef class Control:

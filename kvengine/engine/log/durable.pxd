@@ -72,7 +72,7 @@ cdef class CommitGroup:
     cdef bint is_plain          # the folder is on disk, and no test is in between
     cdef public bint is_sync_due    # a thread syncs soon all that is appended before
     cdef object folder
-    cdef Folder held            # the same, open; None: there is none on disk
+    cdef Folder held            # the same, open; None: it is not on disk
     cdef int syncing            # threads of this process that are about to, or do
     cdef uint64_t leader        # the one that syncs a folder in Python; 0: none
     cdef readonly object failure    # the first sync that failed; nothing is synced after it

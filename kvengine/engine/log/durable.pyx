@@ -39,8 +39,8 @@ cdef enum:
     PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
 cdef str TAKEN_BACK = (
-    "a change was taken back before it was on disk, perhaps because another program has written to "
-    "this file; close the store in all processes, open it again and look what it holds")
+    "a change was undone before it was on disk, perhaps because another program has written to "
+    "this file; close the store in all processes, open it again and check its content")
 cdef uint64_t[64] no_page       # of a group that has not begun
 
 

@@ -28,7 +28,7 @@ REASONS = {
     BAD_VALUE: ("value checksum", "the checksum in the record's header"),
     UNREADABLE: ("record", "bytes that can be read (was the file shortened, does the disk fail?)"),
     BAD_VERSION: ("version", "a version above those of the records before"),
-    BAD_ENTRY: ("entry of the key index (open with rebuild=True to make it again from the log)",
+    BAD_ENTRY: ("entry of the key index (open with rebuild=True to rebuild it from the log)",
                 "a record of the key"),
 }
 

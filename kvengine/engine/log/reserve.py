@@ -96,7 +96,7 @@ class Reserve:
         except StorageFull:
             return False
         except StorageError as error:  # one can do without it
-            logger.warning("no disk space is kept back: %s", error)
+            logger.warning("can't reserve disk space: %s", error)
             self._is_refused = True
         return True
 

@@ -18,7 +18,7 @@ from kvengine.file.system import boot_id
 
 
 def open_control(directory: Directory, *, writable: bool, alone: bool = False) -> Control | None:
-    """Map the control page; None if there is none, or somebody has cut it short.
+    """Map the control page; None if it is missing or truncated.
 
     Args:
         alone: no other process has the store open, so the page is made, or made whole.

@@ -29,7 +29,7 @@ MAGIC = b"kvkeys\0\0"
 FORMAT = 1
 HEADER = struct.Struct("<8sII16sQQQQ")  # magic, format, zero, uuid, blocks, count, limit, mark
 ENTRIES_MAX = (BLOCK_BYTES - BLOCK_HEADER_BYTES) // (2 + ENTRY_HEADER_BYTES + 1)
-REBUILD = " (open with rebuild=True to make the key runs again from the log)"
+REBUILD = " (open with rebuild=True to rebuild the key runs from the log)"
 
 
 cdef bint is_sound(const char *block, uint64_t number) noexcept nogil:

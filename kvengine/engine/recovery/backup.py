@@ -5,7 +5,7 @@ Invariants:
 * The copy is the store as of one version, a whole number of batches, and opens as a store.
 * Files that never change any more are linked where the file system allows it; the segment being
   written, and files that the writer removes under a reader, are copied up to their end.
-* The manifest is written last, so a backup that was cut short is no store.
+* The manifest is written last, so an interrupted backup is not a store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     directory = LocalDirectory(opening.folder_path(target), create=True)
     try:
         if directory.names():
-            raise InvalidRequest(f"{directory.path} is not empty; a backup needs a new folder")
+            raise InvalidRequest(
+                f"{directory.path} is not empty; a backup needs a new or empty folder"
+            )
         if store.follower is not None:
             store.follower.refresh()
         with store.pins.pin():  # jobs go on, but leave the files that are copied

@@ -79,7 +79,7 @@ def _refuse_used_folder(target: Any) -> None:
     folder = LocalDirectory(opening.folder_path(target), create=True)
     try:
         if folder.names():
-            raise InvalidRequest(f"{folder.path} is not empty; salvage needs a new folder")
+            raise InvalidRequest(f"{folder.path} is not empty; salvage needs a new or empty folder")
     finally:
         folder.close()
 

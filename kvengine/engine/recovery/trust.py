@@ -145,7 +145,7 @@ def compare_with_log(
     is_right = saved.seed_check == index_file.seed_check(manifest.seed)
     if not is_right and (saved.seed_check or not reader.key_index.fits_seed()):
         raise CorruptData(
-            "seed (open with rebuild=True to make the index again with this one)",
+            "seed (open with rebuild=True to rebuild the index with this one)",
             file=MANIFEST_NAME,
             offset=0,
             expected="the one with which the saved index was made",
@@ -156,7 +156,7 @@ def compare_with_log(
 def _senseless(manifest: Manifest, what: str, expected: object, found: object) -> CorruptData:
     assert manifest.index is not None
     return CorruptData(
-        f"{what} in the saved index (open with rebuild=True to make it again from the log)",
+        f"{what} in the saved index (open with rebuild=True to rebuild it from the log)",
         file=index_file.file_name(manifest.index[0]),
         offset=0,
         expected=expected,

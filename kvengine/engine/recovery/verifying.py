@@ -6,8 +6,8 @@ Invariants:
 * A damaged record costs only itself: the walk goes on at the next whole one.
 * What a later operation would stumble over is found here: versions that do not grow, an index that
   is not that of the log, keys that are in no run.
-* Files that another process replaced meanwhile are no damage.  So problems count if the manifest is
-  still the same, or if two passes in a row find them in a file that is there.
+* Files that another process has replaced meanwhile are not damage.  So problems count only if the
+  manifest is still the same, or if two passes in a row find them in a file that still exists.
 """
 
 from __future__ import annotations

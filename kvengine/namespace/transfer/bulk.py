@@ -35,7 +35,7 @@ class Part:
     """Changes that are written together."""
 
     def __init__(self, namespace: Namespace, durability: Any) -> None:
-        self.batch = namespace.store.batch(durability)
+        self.batch = namespace._store.batch(durability)
         self.names: list[bytes] = []  # of the keys in the store
         self.size = 0  # bytes of keys, values and metadata
         self.writes = self.bytes_in = 0  # for the meter
@@ -75,8 +75,8 @@ class Bulk:
         """
         namespace, limits = self._namespace, self._namespace.limits
         pair = pair_of(item)
-        name = namespace.name(pair.key)
-        now = namespace.store.options.clock.time()
+        name = namespace._name(pair.key)
+        now = namespace._store.options.clock.time()
         expires_at = limits._expires_at(now, pair.expiration, pair.expiration_ttl)
         metadata = encode_metadata(limits, pair.metadata)
         data = encode_pair_value(limits, pair)
@@ -89,12 +89,12 @@ class Bulk:
         part.bytes_in += value_size
 
     def delete(self, key: str) -> None:
-        """Add the delete of a key; it is no error if the key is absent.
+        """Add the delete of a key; an absent key is not an error.
 
         Raises:
-            InvalidRequest: it is no key; nothing was added.
+            InvalidRequest: it is not a valid key; nothing was added.
         """
-        name = self._namespace.name(key)
+        name = self._namespace._name(key)
         size = len(name) - PREFIX_BYTES
         part = self._part_for(size)
         part.batch.delete(name)
@@ -144,11 +144,11 @@ class Bulk:
 
     def _write(self, part: Part) -> None:
         namespace = self._namespace
-        namespace.check_usable()
+        namespace._check_usable()
         part.batch.commit(if_version=self.if_version)
-        namespace.meter.writes += part.writes
-        namespace.meter.deletes += len(part.names) - part.writes
-        namespace.meter.bytes_in += part.bytes_in
+        namespace._meter.writes += part.writes
+        namespace._meter.deletes += len(part.names) - part.writes
+        namespace._meter.bytes_in += part.bytes_in
         namespace._stays(*part.names)
 
 
@@ -165,7 +165,7 @@ def put_many(
 ) -> BulkReport:
     """Write many pairs; Namespace.put_many has the arguments."""
     if if_version is not None and not atomic:
-        raise InvalidRequest("put_many() with if_version writes all or nothing: give atomic=True")
+        raise InvalidRequest("put_many() with if_version needs atomic=True")
     bulk = _bulk(namespace, atomic, durability)
     bulk.if_version = if_version
     if isinstance(pairs, Mapping):
@@ -191,18 +191,18 @@ def delete_prefix(
     """
     if prefix is None:
         raise InvalidType('prefix must be a str, not NoneType; "" means all keys')
-    start = namespace.prefix + text_bytes("prefix", prefix)
+    start = namespace._prefix + text_bytes("prefix", prefix)
     if dry_run:
         return count(namespace, prefix)
-    namespace.check_usable()
-    store, deleted = namespace.store, 0
+    namespace._check_usable()
+    store, deleted = namespace._store, 0
     total = 0 if progress is None else sum(1 for _ in store.keys(start))
     for seen, name in enumerate(store.keys(start), 1):
         if store.delete(name, durability="os"):
             deleted += 1
-            namespace.meter.deletes += 1
+            namespace._meter.deletes += 1
         if seen % LOOK_AGAIN_KEYS == 0:
-            namespace.check_usable()
+            namespace._check_usable()
             if progress is not None:
                 progress(deleted, max(total, deleted))
     if store.options.durability in ("group", "sync"):
@@ -216,7 +216,7 @@ def delete_prefix(
 
 
 def _bulk(namespace: Namespace, atomic: bool, durability: Any) -> Bulk:
-    namespace.check_usable()
+    namespace._check_usable()
     if atomic:
         return Bulk(namespace, durability=durability)
     return Bulk(namespace, durability=durability, part_changes=PART_CHANGES, part_bytes=PART_BYTES)

@@ -65,10 +65,10 @@ def export(
         raise InvalidRequest(f"format must be {' or '.join(map(repr, SHAPES))}, not {format!r}")
     start = text_bytes("prefix", prefix)
     after = None if start_after is None else text_bytes("start_after", start_after)
-    namespace.check_usable()
+    namespace._check_usable()
     if hasattr(file, "write"):
         if resume:
-            raise InvalidRequest("an export can be resumed if it goes to a path")
+            raise InvalidRequest("an export can be resumed only if it is written to a path")
         job = Export(namespace, writer_of(file), shape, progress)
         return job.run(start, after)
     with closing(ResultFile(path_of(file), resume=resume)) as result:
@@ -106,16 +106,16 @@ class Export:
     def run(self, prefix: bytes, after: bytes | None) -> ExportReport:
         """Write all pairs with a prefix behind a key."""
         namespace = self._namespace
-        start = namespace.prefix + prefix
-        behind = None if after is None else namespace.prefix + after
+        start = namespace._prefix + prefix
+        behind = None if after is None else namespace._prefix + after
         first = self._shape.later if self.goes_on else self._shape.first
         lines = Lines(PREFIX_BYTES, BLOCK_BYTES, first, self._shape.later)
-        with one_moment(namespace.store) as store:
+        with one_moment(namespace._store) as store:
             version = store.version
             total = 0 if self._progress is None else self._keys(store, start, behind)
             try:
                 while True:
-                    namespace.check_usable()
+                    namespace._check_usable()
                     behind = visit_records(store, store.key_order, start, behind, lines)
                     if behind is None:
                         break
@@ -137,12 +137,12 @@ class Export:
 
     def _keys(self, store: Store, start: bytes, behind: bytes | None) -> int:
         """Return how many keys there are to write."""
-        if start == self._namespace.prefix and behind is None:
+        if start == self._namespace._prefix and behind is None:
             return store.group_size(start).keys
         return sum(1 for _ in store.keys(start, start_after=behind))
 
     def _count(self, lines: Lines) -> None:
-        meter = self._namespace.meter
+        meter = self._namespace._meter
         meter.reads += lines.keys
         meter.bytes_out += lines.value_bytes
         meter.lists += max(1, -(-lines.keys // KEYS_A_LIST))
@@ -181,10 +181,10 @@ def _last_key(line: bytes, shape: Shape, prefix: bytes, path: str) -> bytes:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         pass_on(error)
         raise InvalidRequest(
-            f"{path}.part is not an unfinished export of this format; remove it to begin anew"
+            f"{path}.part is not an unfinished export of this format; remove it to start over"
         ) from None
     if not key.startswith(prefix):
         raise InvalidRequest(
-            f"{path}.part is an unfinished export with another prefix; remove it to begin anew"
+            f"{path}.part is an unfinished export with another prefix; remove it to start over"
         )
     return key

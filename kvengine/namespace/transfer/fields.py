@@ -38,7 +38,7 @@ def fields_of(line: bytes) -> dict[str, Any]:
 
 
 def why_not(error: Exception, start: int = 0) -> str:
-    """Return why a text is no object; positions in it are counted from `start`."""
+    """Return why a text is not an object; positions in it are counted from `start`."""
     if isinstance(error, json.JSONDecodeError):
         return f"{EXPECTED}, but it is not JSON: {error.msg} at character {error.pos - start + 1}"
     if isinstance(error, UnicodeDecodeError):

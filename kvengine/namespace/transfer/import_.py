@@ -60,8 +60,10 @@ def import_(
     if on_error not in ("stop", "skip"):
         raise InvalidRequest(f"on_error must be 'stop' or 'skip', not {on_error!r}")
     if atomic and resume:
-        raise InvalidRequest("an atomic import leaves nothing to resume: it is whole or absent")
-    namespace.check_usable()
+        raise InvalidRequest(
+            "atomic and resume can't be combined: an atomic import is never partly done"
+        )
+    namespace._check_usable()
     is_open = hasattr(file, "read")
     name = str(getattr(file, "name", "the stream")) if is_open else path_of(file)
     with nullcontext(file) if is_open else closing(open_source(name)) as stream:
@@ -102,15 +104,15 @@ class Import:
         self._namespace, self._source, self._atomic = namespace, source, atomic
         self._skips = on_error == "skip"
         digest = xxhash.xxh3_128_digest(identity.encode("utf-8", "surrogateescape"))
-        self._position_key = import_key(namespace.number, digest)
-        self._has_position = namespace.store.get(self._position_key) is not None
+        self._position_key = import_key(namespace._number, digest)
+        self._has_position = namespace._store.get(self._position_key) is not None
         self._resumed_at = 0
         self._keys = self._bytes = self._expired = self._skipped = 0
         self._refused: list[RefusedLine] = []
         self._begin_batch()
 
     def _begin_batch(self) -> None:
-        self._batch = self._namespace.store.batch()
+        self._batch = self._namespace._store.batch()
         self._names: list[bytes] = []  # of everything in it
         self._pairs = self._value_bytes = 0
 
@@ -119,7 +121,7 @@ class Import:
 
         Returns whether the file is an array.
         """
-        data = self._namespace.store.get(self._position_key)
+        data = self._namespace._store.get(self._position_key)
         if data is None:
             return None
         position = json.loads(data)
@@ -187,12 +189,12 @@ class Import:
         """Add a pair to the batch, unless it has ended already."""
         namespace, limits = self._namespace, self._namespace.limits
         pair = pair_of(fields)
-        name = namespace.name(pair.key)
+        name = namespace._name(pair.key)
         if not isinstance(pair.value, str):
             raise InvalidType(f"the value must be a string, not {json_type(pair.value)}")
         value = encode_pair_value(limits, pair)
         metadata = encode_metadata(limits, pair.metadata)
-        now = namespace.store.options.clock.time()
+        now = namespace._store.options.clock.time()
         end = pair.expiration if pair.expiration_ttl is None else None
         if type(end) is int and end <= now:
             self._expired += 1
@@ -201,7 +203,7 @@ class Import:
         try:
             self._batch.put(name, value, metadata=metadata, expires_at=expires_at)
         except InvalidRequest as error:  # the pair is right, so it is the size of the batch
-            if expires_at is None or expires_at > namespace.store.options.clock.time():
+            if expires_at is None or expires_at > namespace._store.options.clock.time():
                 raise _TooLarge(str(error)) from None
             self._expired += 1  # in this very moment
             return
@@ -222,10 +224,10 @@ class Import:
             self._batch.delete(self._position_key)
         if not len(self._batch):
             return
-        namespace.check_usable()
+        namespace._check_usable()
         self._batch.commit()
-        namespace.meter.writes += self._pairs
-        namespace.meter.bytes_in += self._value_bytes
+        namespace._meter.writes += self._pairs
+        namespace._meter.bytes_in += self._value_bytes
         namespace._stays(*self._names)
         self._keys += self._pairs
         self._bytes += self._value_bytes

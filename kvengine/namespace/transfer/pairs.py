@@ -42,7 +42,7 @@ def pair_of(item: Any) -> Pair:
         for name in item:
             if name not in PAIR_FIELDS:
                 raise InvalidRequest(
-                    f"a pair has no field {name!r}; there are {', '.join(PAIR_FIELDS)}"
+                    f"unknown field {name!r} in a pair; expected {', '.join(PAIR_FIELDS)}"
                 )
         for name in ("key", "value"):
             if name not in item:
@@ -54,14 +54,14 @@ def pair_of(item: Any) -> Pair:
         return Pair(*item)
     else:
         found = f"a {type(item).__name__} of {len(item)}"
-    raise InvalidType(f'a pair is (key, value) or a dict with "key" and "value", not {found}')
+    raise InvalidType(f'a pair must be (key, value) or a dict with "key" and "value", not {found}')
 
 
 def encode_pair_value(limits: Limits, pair: Pair) -> Any:
     """Return the value of a pair as bytes or a buffer of bytes.
 
     Raises:
-        InvalidRequest: it is no value, or not base64 although it should be.
+        InvalidRequest: it is not a valid value, or not valid base64.
         LimitExceeded: it is too long.
     """
     value = pair.value

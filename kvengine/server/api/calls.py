@@ -172,7 +172,7 @@ def database_stream(
 ) -> Callable[[], Stream]:
     """Return what iterated() needs of a method of a database."""
     if named.pop("follow", False):
-        return lambda: followed(db.store, named.get("after", 0), DATA, db.shown)
+        return lambda: followed(db.store, named.get("after", 0), DATA, db._shown)
     return lambda: Stream(db.tail(*args, **named))
 
 
@@ -184,12 +184,12 @@ def namespace_stream(
         return lambda: Stream(namespace.history(*args, **named))
 
     def begin() -> Stream:
-        namespace.check_usable()
-        prefix = namespace.prefix + text_bytes("prefix", named.get("prefix", ""))
-        stream = followed(namespace.store, named.get("after"), prefix, key_change)
+        namespace._check_usable()
+        prefix = namespace._prefix + text_bytes("prefix", named.get("prefix", ""))
+        stream = followed(namespace._store, named.get("after"), prefix, key_change)
 
         def wait() -> None:
-            namespace.check_usable()  # it may have been deleted
+            namespace._check_usable()  # it may have been deleted
             stream.wait()
 
         return stream._replace(wait=wait)

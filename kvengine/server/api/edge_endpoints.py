@@ -73,7 +73,7 @@ def wrote_here(edge: Edge) -> AfterWrite:
     """
 
     async def wrote(request: Request, version: int | None) -> None:
-        edge._inner.node.wrote(await _names(edge, request), version)
+        edge._inner._node.wrote(await _names(edge, request), version)
 
     return wrote
 
@@ -93,7 +93,7 @@ async def _names(edge: Edge, request: Request) -> list[bytes] | None:
     try:
         async with asyncio.timeout(LOOK_UP_S):  # the write is done: its client does not wait long
             namespace = await edge.namespace_by_id(header.decode("ascii", "replace"))
-        return [namespace._inner.name(key)]
+        return [namespace._inner._name(key)]
     except (KvError, TimeoutError):
         return None
 

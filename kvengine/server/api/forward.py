@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 
-from kvengine.client.connection import VERSION_HEADER, version_said
+from kvengine.client.endpoint import VERSION_HEADER, version_said
 from kvengine.client.failures import encode_error
 from kvengine.errors import KvError, UpstreamUnavailable
 from kvengine.server.api import calls

@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
-from kvengine.client.connection import version_said
+from kvengine.client.endpoint import version_said
 from kvengine.client.questions import reader
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind

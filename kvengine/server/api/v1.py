@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from kvengine.client.connection import STORE_HEADER
+from kvengine.client.endpoint import STORE_HEADER
 from kvengine.client.failures import encode_error, status_of
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import (
@@ -227,7 +227,7 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
         found = db.namespace_by_id(wanted[0].id) if wanted else None
     if found is None or not token.allows(found.id, write=False):
         raise NamespaceNotFound(str(args[0]))
-    return [found.id, found.number]
+    return [found.id, found._number]
 
 
 def turned_away(refusal: Refused) -> Response:

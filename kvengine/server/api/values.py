@@ -57,15 +57,15 @@ async def find(
         namespace.limits._check_cache_ttl(cache_ttl)
     if isinstance(namespace, EdgeNamespace):
         return await _copy(namespace, key, cache_ttl)
-    entry: Any = namespace._inner.try_read(key)
+    entry: Any = namespace._inner._try_read(key)
     if entry is not None and type(entry) is not tuple:
-        entry = await namespace._runner.run(namespace._inner.entry, key)
+        entry = await namespace._runner.run(namespace._inner._entry, key)
     return None if entry is None else Found(*entry)
 
 
 async def _copy(namespace: EdgeNamespace, key: str, cache_ttl: int | None) -> Found | None:
     if cache_ttl is None:
-        entry: Any = namespace._inner.try_read(key)
+        entry: Any = namespace._inner._try_read(key)
         if entry is None:
             return None
         if type(entry) is tuple:

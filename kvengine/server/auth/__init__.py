@@ -1,1 +1,1 @@
-"""Who may do what, and how often: tokens and rates."""
+"""Permissions and rates of tokens."""

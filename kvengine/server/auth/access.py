@@ -1,4 +1,4 @@
-"""Who may do what: from a request's header to the token that it names.
+"""Authorization: from a request's header to the permissions of its token.
 
 Invariants:
 
@@ -28,10 +28,10 @@ class Records(Protocol):
     """Where the records of tokens are read."""
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, None if there is none, or WAIT if it has to be waited for."""
+        """Return a record, None if it does not exist, or WAIT if it must be requested."""
 
     async def read(self, key: bytes) -> bytes | None:
-        """Return a record, or None if there is none."""
+        """Return a record, or None if it does not exist."""
 
 
 WAIT = object()
@@ -65,9 +65,9 @@ class Access:
     Args:
         records: where tokens are found.
         account: whose server it is; tokens of other accounts open nothing.
-        first: a token that may do everything, from the environment.
-        is_open: everybody may do everything.
-        rate: requests a second of each token; None: any number.
+        first: a full-access token, from the environment.
+        is_open: no token is required.
+        rate: requests per second of each token; None: unlimited.
         now: tells the time, in seconds, on a clock that all processes have.
         rates: of all processes of the server.
 

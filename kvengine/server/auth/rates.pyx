@@ -121,7 +121,7 @@ cdef class Allowance:
     Args:
         table: where it is.
         digest: of the token.
-        rate: requests a second; None: any number.
+        rate: requests per second; None: any number.
     """
 
     cdef RateTable table

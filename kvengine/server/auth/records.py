@@ -8,8 +8,7 @@ from typing import Any
 
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.auth.access import WAIT
 
@@ -25,11 +24,11 @@ class StoreRecords:
         self._store = db.store
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, or None if there is none."""
+        """Return a record, or None if it does not exist."""
         return self._store.get(key)
 
     async def read(self, key: bytes) -> bytes | None:
-        """Return a record, or None if there is none."""
+        """Return a record, or None if it does not exist."""
         return self._store.get(key)
 
 
@@ -45,11 +44,11 @@ class CopiedRecords:
 
     def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, or WAIT if the edge has to ask."""
-        shown = self._edge.node.lookup(key, ASK)
+        shown = self._edge._node.lookup(key, ASK)
         return WAIT if shown is None else shown.value
 
     async def read(self, key: bytes) -> bytes | None:
-        """Return a record, or None if there is none.
+        """Return a record, or None if it does not exist.
 
         Raises:
             UpstreamUnavailable: the primary does not answer, or too many requests wait for it.
@@ -69,7 +68,7 @@ class CopiedRecords:
 
         self._waiting += 1
         try:
-            self._edge.node.read(key, ASK, done)
+            self._edge._node.read(key, ASK, done)
             async with asyncio.timeout(PATIENCE_S):
                 shown: Shown | Exception = await told
         except TimeoutError:

@@ -44,7 +44,7 @@ class RemoteTokens:
         self._http.close()
 
     def create(self, name: str, **options: Any) -> tuple[str, Token]:
-        """Make a token; see TokenStore.create."""
+        """Create a token; see TokenStore.create."""
         found = self._call("POST", "/v1/tokens", {"name": name, **options})
         return found["secret"], _token(found["token"])
 
@@ -53,7 +53,7 @@ class RemoteTokens:
         return [_token(one) for one in self._call("GET", "/v1/tokens")["tokens"]]
 
     def revoke(self, token_id: str) -> Token:
-        """Make a token useless; see TokenStore.revoke."""
+        """Revoke a token; see TokenStore.revoke."""
         return _token(self._call("DELETE", f"/v1/tokens/{token_id}")["token"])
 
     def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Tokens: made, listed and revoked.
+"""Tokens: created, listed and revoked.
 
 Invariants:
 
-* A token is shown once, to who makes it; what is kept does not lead back to it.
-* Who is told that a token was revoked finds it useless on the next request.
+* A token is returned once, when it is created; it can't be recovered from what is stored.
+* Once revoke() has returned, the next request with the token is refused.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class TokenStore:
         expires_in_s: int | None = None,
         rate: float | None = None,
     ) -> tuple[str, Token]:
-        """Make a token and return it, and what is kept of it.
+        """Create a token; return its secret and its record.
 
         Args:
-            name: for people, 1 to 100 characters.
+            name: a description, 1 to 100 characters.
             namespaces: ids or titles; None: all.
-            write: it may write too.
-            admin: it may make and delete namespaces and tokens, and read the log.
-            expires_in_s: seconds; None: it does not end.
-            rate: requests a second; None: as the server says.
+            write: allow writes.
+            admin: allow everything, including managing namespaces and tokens.
+            expires_in_s: its lifetime in seconds; None: unlimited.
+            rate: requests per second; None: the server's rate.
 
         Raises:
-            InvalidRequest: an argument is not valid, or InvalidType, of the wrong type.
+            InvalidRequest: an argument has an invalid value; InvalidType: or an invalid type.
             NamespaceNotFound: there is no such namespace.
         """
         check_description(name, namespaces, write, admin, expires_in_s, rate)
@@ -90,10 +90,10 @@ class TokenStore:
         return sorted(found, key=lambda token: (token.name, token.id))
 
     def revoke(self, token_id: str) -> Token:
-        """Make a token useless, and return what was kept of it.
+        """Revoke a token, and return its record.
 
         Raises:
-            KeyNotFound: there is none with this id.
+            KeyNotFound: no token has this id.
         """
         for entry in self._db.store.scan(TOKENS):
             token = tokens.decode(entry.value)
@@ -109,7 +109,7 @@ def check_description(
     """Refuse what no token can be made of: they may come from JSON, where anything may stand.
 
     Raises:
-        InvalidType: an argument has the wrong type; "false" is no False.
+        InvalidType: an argument has the wrong type; "false" is not False.
         InvalidRequest: a name is too long, or a number outside its range.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARS_MAX:

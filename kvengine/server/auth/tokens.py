@@ -37,7 +37,7 @@ class Token:
     admin: bool = False  # may make, list and revoke tokens
     created: int = 0  # seconds since the epoch
     expires: int | None = None
-    rate: float | None = None  # requests a second; None: the server's
+    rate: float | None = None  # requests per second; None: the server's
 
     def encode(self) -> bytes:
         """Return the token as its record has it."""

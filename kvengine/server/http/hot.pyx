@@ -97,7 +97,7 @@ cdef class HotEndpoint:
         self.rest_not_found = rest_not_found
 
     def meet(self, namespace_id: str, reader) -> None:
-        """From now on answer reads of a namespace; `reader` has try_read()."""
+        """From now on answer reads of a namespace; `reader` has _try_read()."""
         self.readers[namespace_id.encode()] = reader
 
     def forget(self, namespace_id: str) -> None:
@@ -161,7 +161,7 @@ cdef class HotEndpoint:
             key = PyUnicode_DecodeUTF8(name, size, NULL)
         except UnicodeDecodeError:
             return None
-        found = reader.try_read(key)
+        found = reader._try_read(key)
         if found is None:
             if surface == REST:
                 self.counts[REST_ABSENT] += 1
@@ -174,8 +174,8 @@ cdef class HotEndpoint:
         if answer is None:  # it has to be waited for, or is large: the endpoints count it
             headers.principal.allowance.give_back()
             if type(found) is tuple:
-                reader.meter.reads -= 1
-                reader.meter.bytes_out -= len(found[0])
+                reader._meter.reads -= 1
+                reader._meter.bytes_out -= len(found[0])
             return None
         self.counts[REST_HITS if surface == REST else WORKERD_HITS] += 1
         return answer

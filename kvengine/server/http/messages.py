@@ -185,17 +185,17 @@ class Request:
         return nullcontext() if self.share is None else self.share.making()
 
     async def left(self) -> None:
-        """Return when the client is gone; for answers that go on, after the body was read."""
+        """Wait until the client has gone; for streams, after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def ended(self) -> None:
-        """Return when the client sends no more; most that do are gone."""
+        """Wait until the client sends no more; most such clients have gone."""
         event: asyncio.Event = self._scope.get(ENDED) or asyncio.Event()
         await event.wait()
 
     async def revoked(self) -> None:
-        """Return when the token of the request was revoked, or has expired."""
+        """Wait until the token of the request is revoked or expires."""
         while not self.is_revoked():
             await asyncio.sleep(REVOKED_S)
 

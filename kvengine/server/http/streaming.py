@@ -98,7 +98,7 @@ class Pieces:
             self._changed.notify_all()
 
     async def end(self) -> None:
-        """Say that there are no more."""
+        """Mark the end of the pieces."""
         async with self._changed:
             self._is_last = True
             self._changed.notify_all()
@@ -187,7 +187,7 @@ class Writing:
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:
-    """Return when the client is gone or sends no more, its token ends, or the server stops."""
+    """Wait until the client leaves or sends no more, its token ends, or the server stops."""
     ends = (request.left(), request.ended(), request.revoked(), stopping.wait())
     waits = [asyncio.ensure_future(one) for one in ends]
     try:

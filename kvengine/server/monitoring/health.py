@@ -76,7 +76,7 @@ class Ready:
         if isinstance(db, Edge):
             if db.closed:
                 return "the edge is closed"
-            return None if db._inner.node.begun else "the edge has not reached its primary yet"
+            return None if db._inner._node.begun else "the edge has not reached its primary yet"
         store = db._inner.store
         if store.refusal is not None:
             return f"the store is read-only: {store.refusal}"

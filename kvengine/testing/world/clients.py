@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvengine.edge.counters import Histogram
-from kvengine.edge.messages import Shown
-from kvengine.edge.reading import Ask
+from kvengine.edge.messages import Ask, Shown
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
 
 if TYPE_CHECKING:

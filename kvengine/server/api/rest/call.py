@@ -32,7 +32,7 @@ class Call:
         """Return the namespace that is meant, to read values.
 
         Raises:
-            NamespaceNotFound: there is none.
+            NamespaceNotFound: it does not exist.
         """
         return await self.backend.namespace(self.namespace_id or "")
 
@@ -40,7 +40,7 @@ class Call:
         """Return the namespace that is meant, of the database; an edge forwards such calls.
 
         Raises:
-            NamespaceNotFound: there is none.
+            NamespaceNotFound: it does not exist.
         """
         found = await self.namespace()
         if isinstance(found, EdgeNamespace):

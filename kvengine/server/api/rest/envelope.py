@@ -56,7 +56,7 @@ CODES = (
     (re.compile("per_page must"), 10008),
     (re.compile("order must"), 10043),
     (re.compile("direction must"), 10044),
-    (re.compile("a title has 1 to .*has 0"), 10019),
+    (re.compile("a title must have 1 to .*not 0"), 10019),
     (re.compile("A bulk call"), TOO_LARGE),
 )
 

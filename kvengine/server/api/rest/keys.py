@@ -30,7 +30,8 @@ async def list_(call: Call) -> Response:
     limit = whole(query, "limit")
     if limit is not None and limit < LIMIT_MIN and call.backend.limits.get_keys is not None:
         raise InvalidRequest(
-            f"Invalid key_count_limit of {limit}. Please specify an integer from {LIMIT_MIN} on."
+            f"Invalid key_count_limit of {limit}. "
+            f"Please specify an integer of at least {LIMIT_MIN}."
         )
     namespace = await call.own_namespace()
     options: dict[str, Any] = {

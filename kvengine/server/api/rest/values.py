@@ -59,7 +59,7 @@ async def put(call: Call) -> Response:
     request, limits = call.request, call.backend.limits
     query = request.query
     namespace = await call.own_namespace()
-    namespace._inner.name(call.key_name)  # a key that is none is refused before the body is read
+    namespace._inner._name(call.key_name)  # a key that is none is refused before the body is read
     names = ("expiration", "expiration_ttl", "if_version")
     options: dict[str, Any] = {name: whole(query, name) for name in names}
     now = call.backend.database.clock.time()
