@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 async def get_or_set(
     namespace: NamespaceBase, key: str, make: Any, kind: str, options: dict[str, Any]
 ) -> Any:
-    """Return a value, made if it is missing; Namespace.get_or_set has the arguments."""
+    """Return a value, computing it if it is missing; see Namespace.get_or_set."""
     found = await namespace._read_made(key, kind)
     if found is not ABSENT:
         return found

@@ -1,14 +1,14 @@
-"""The catalog: which namespaces there are, in memory and in the store.
+"""The catalog: the list of namespaces, in memory and in the store.
 
 Invariants:
 
-* Titles are unique among living namespaces; ids and numbers are never used again.
-* Each change of the catalog is one batch, with the generation in it: by it every process sees that
-  another one has changed the catalog, and reads it again before it relies on it.
-* One process at a time changes it: who does has a lease, which ends with the process.
-* A row never changes, it is replaced; who holds one asks again before relying on it.
-* A change that was interrupted may be in the store or not: what is in memory is read again before
-  anybody relies on it, so no number is given twice.
+* Titles are unique among existing namespaces; ids and numbers are never reused.
+* Each change of the catalog is one batch that includes the generation.  From the generation every
+  process sees that another one has changed the catalog, and reads it again before relying on it.
+* One process at a time changes it, under a lease that ends with the process.
+* A row never changes; it is replaced.  A holder of a row asks again before relying on it.
+* A change that was interrupted may be in the store or not: the catalog is read again before
+  anything relies on it, so no number is used twice.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Catalog:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the catalog again if another process has changed it, or a change was interrupted."""
+        """Read the catalog again if another process changed it, or a change was interrupted."""
         if self._is_old() and not self._lock.is_mine():
             with self._lock.held():
                 if self._is_old():
@@ -92,7 +92,7 @@ class Catalog:
             self._tell()
 
     def _tell(self) -> None:
-        """Tell of removals, without a lock: who is told asks for them."""
+        """Notify about removals, without holding a lock."""
         if self._has_removals and self.on_removal is not None:
             self._has_removals = False
             self.on_removal()
@@ -101,7 +101,7 @@ class Catalog:
         return not self._is_whole or self._store.get(CATALOG) != self._generation
 
     def after_fork(self) -> None:
-        """In a child process: whoever was changing it is not there."""
+        """In a child process: no thread that was changing it exists here."""
         self._changing.after_fork_in_child()
         self._lock.after_fork_in_child()
 
@@ -128,7 +128,7 @@ class Catalog:
     # -- looking
 
     def find(self, title_or_id: str) -> Row:
-        """Return the living namespace of a title, or else of an id.
+        """Return the namespace with a title or an id.
 
         Raises:
             InvalidType: it is not a str.
@@ -145,7 +145,7 @@ class Catalog:
         return row
 
     def by_id(self, namespace_id: str) -> Row:
-        """Return the living namespace of an id.
+        """Return the namespace with an id.
 
         Raises:
             InvalidType: it is not a str.
@@ -157,7 +157,7 @@ class Catalog:
         return self._living(namespace_id)
 
     def title_by_id(self, namespace_id: str) -> str:
-        """Return the title of a living namespace.
+        """Return the title of a namespace.
 
         Raises:
             NamespaceNotFound: it was deleted.
@@ -166,13 +166,13 @@ class Catalog:
         return self._living(namespace_id).title
 
     def is_living(self, row: Row) -> bool:
-        """True unless the namespace was deleted since."""
+        """True unless the namespace has been deleted."""
         self.refresh()
         found = self._by_id.get(row.id)
         return found is not None and not found.deleting
 
     def living(self) -> list[Row]:
-        """Return the living namespaces."""
+        """Return the existing namespaces."""
         self._look()
         return list(self._by_title.values())
 
@@ -182,7 +182,7 @@ class Catalog:
         return [row for row in list(self._by_id.values()) if row.deleting]
 
     def id_of(self, number: int) -> str | None:
-        """Return the id of the living namespace with a number."""
+        """Return the id of the namespace with a number."""
         self.refresh()
         row = self._by_number.get(number)
         return None if row is None or row.deleting else row.id
@@ -208,17 +208,18 @@ class Catalog:
         """Add a namespace.
 
         Raises:
-            NamespaceExists: another one has the title.
+            NamespaceExists: another namespace has the title.
         """
         with self._alone():
             return self._create(title, now)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Have the catalog as it is now, which nobody else changes meanwhile.
+        """Lock the catalog against other changes, and read its present state.
 
         Raises:
-            StoreBusy: this thread, or all the time another process, is in the middle of a change.
+            StoreBusy: this thread is in the middle of a change, or another process kept changing
+                it.
         """
         self.check_not_inside()
         with self._changing.held():
@@ -236,7 +237,7 @@ class Catalog:
         self._tell()
 
     def _lease(self) -> Lease:
-        """Return what one process at a time has."""
+        """Return the lease, which one process at a time holds."""
         directory, waited_s, pause_s = self._store.directory, 0.0, PAUSE_S
         while (lease := take(directory, LEASE_NAME)) is None:
             if waited_s > PATIENCE_S:
@@ -250,19 +251,19 @@ class Catalog:
         return lease
 
     def is_changed_here(self) -> bool:
-        """True if a handler or a finalizer asks that interrupted a change in this very thread."""
+        """True if called from a handler or finalizer that interrupted a change in this thread."""
         return self._changing.is_mine()
 
     def check_not_inside(self) -> None:
-        """Refuse what would have to wait for the change that it has interrupted.
+        """Refuse a call that would have to wait for the change that it has interrupted.
 
         Raises:
             StoreBusy: this thread is in the middle of another change.
         """
         if self._changing.is_mine():
             raise StoreBusy(
-                "namespaces can't be made, renamed or deleted in a signal handler or a finalizer "
-                "that interrupted this very thread while it did so: do it afterwards"
+                "namespaces can't be created, renamed or deleted in a signal handler or finalizer "
+                "that interrupted such a change in the same thread: do it afterwards"
             )
 
     def _create(self, title: str, now: float) -> Row:
@@ -277,7 +278,7 @@ class Catalog:
         return row
 
     def find_or_create(self, title: str, now: float) -> Row:
-        """Return the living namespace of a title, or else of an id, or else add one."""
+        """Return the namespace with a title or an id, or add one."""
         with self._alone():
             try:
                 return self.find(title)
@@ -289,7 +290,7 @@ class Catalog:
 
         Raises:
             NamespaceNotFound: it was deleted meanwhile.
-            NamespaceExists: another one has the title.
+            NamespaceExists: another namespace has the title.
         """
         with self._alone():
             row = self._living(row.id)
@@ -300,19 +301,19 @@ class Catalog:
             return renamed
 
     def begin_removal(self, row: Row) -> None:
-        """Let nobody find a namespace any more; its keys are still there."""
+        """Hide a namespace; its keys still exist."""
         with self._alone():
             row = self._living(row.id)
             self._write(row._replace(deleting=True))
 
     def end_removal(self, row: Row) -> None:
-        """Forget a namespace; its keys are gone."""
+        """Remove a namespace whose keys have been removed."""
         with self._alone():
             if row.id in self._by_id:
                 self._write(row, forget=True)
 
     def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
-        """Replace a row, here and in the store, or forget it; the lock is held."""
+        """Replace or remove a row, here and in the store; the lock is held."""
         if self._follows and not self._store.is_read_only:
             raise StoreReadOnly(
                 "the replica was promoted after the database was opened on it; open it again"

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* What is damaged is an error that names the record, and never a namespace.
+* A damaged record is an error that names the record; it is never taken for a namespace.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Row(NamedTuple):
     deleting: bool = False
 
     def encode(self) -> bytes:
-        """Return the row as its record has it."""
+        """Return the record of the row."""
         return json.dumps(
             {
                 "number": self.number,
@@ -50,7 +50,7 @@ def row_of(path: str, key: bytes, data: bytes) -> Row:
         key, data: of its record.
 
     Raises:
-        CorruptData: it is none.
+        CorruptData: the record is damaged.
     """
     fields = fields_of(path, key, data, ROW_FIELDS)
     namespace_id = key[len(CATALOG) :].decode("ascii", "replace")
@@ -70,7 +70,7 @@ def row_of(path: str, key: bytes, data: bytes) -> Row:
 
 
 def fields_of(path: str, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:
-    """Return what a record has, if each field of `types` is of its type.
+    """Return the fields of a record, after checking the type of each field in `types`.
 
     Raises:
         CorruptData: it is something else.
@@ -98,7 +98,7 @@ def _damaged(path: str, key: bytes, expected: str, found: object) -> NoReturn:
 
 
 def is_database(store: Store) -> bool:
-    """True if the store has a catalog, even a damaged one; a plain store may have its first key."""
+    """True if the store has a catalog, even a damaged one."""
     data = store.get(CATALOG)
     if data is None:
         return False
@@ -114,7 +114,7 @@ def is_database(store: Store) -> bool:
 
 
 def is_living_record(data: bytes | None) -> bool:
-    """True if this is the catalog's record of a namespace that was not deleted.
+    """True if this is the record of a namespace that has not been deleted.
 
     Raises:
         CorruptData: it is not a record of the catalog.

@@ -1,9 +1,9 @@
-"""Database: one store, many namespaces.  It puts the parts together.
+"""Database: one store, many namespaces.  It combines the parts.
 
 Invariants:
 
-* Each namespace has one Namespace object in a database, so that it is counted in one place.
-* What is deleted is out of reach when delete() returns; its space comes back in the background.
+* Each namespace has one Namespace object per database, so that its usage is counted in one place.
+* A deleted namespace is unreachable when delete() returns; its space is freed in the background.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Database(DatabaseBase):
             self._remover.begin()
 
     def _after_fork(self) -> None:
-        """In a child process: whoever held the lock is not there; each part sees to its own."""
+        """In a child process: no thread holds the lock here; each part resets itself."""
         self._lock.after_fork_in_child()
         self._forget_primary()  # its threads are not there either
 
@@ -157,7 +157,7 @@ class Database(DatabaseBase):
                 return found
 
     def _namespace(self, row: Row) -> Namespace | None:
-        """Return the one object of a namespace, or None if it was deleted meanwhile."""
+        """Return the object of a namespace, or None if it was deleted meanwhile."""
         if self._catalog.is_changed_here():  # who has the lock may wait for that very change
             found = self._made(row)
         else:
@@ -266,7 +266,7 @@ class Database(DatabaseBase):
         return None if namespace_id is None else DatabaseChange(namespace_id, *key_change(change))
 
     def _primary_for_edges(self) -> Primary:
-        """Return what edges ask and listen to; one for all that are in this process."""
+        """Return the primary for all edges in this process."""
         self.store.check_usable()
         self._catalog.check_not_inside()
         if self._lock.is_mine():

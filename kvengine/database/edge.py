@@ -1,14 +1,14 @@
-"""Edge: a cache in front of a database, which answers reads from copies that it keeps.
+"""Edge: a cache in front of a database, which answers reads from its copies.
 
-What it promises, and why that holds, is in kvengine/edge/PROMISES.md.
+kvengine/edge/PROMISES.md says what it promises, and why that holds.
 
 Invariants:
 
-* Reads go through the edge, everything else to the primary and, for writes, is noted here.
-* A namespace that was deleted answers no reads once that was heard, or its record was asked again.
-* A write that was answered is never reported as failed: it asks no question of its own after that.
-* In a forked child every call raises StoreClosed: nobody keeps the copies current there.
-* One that nobody refers to any more is closed.
+* Reads go through the edge.  Everything else goes to the primary; the edge takes note of writes.
+* A deleted namespace answers no reads once the edge has learned of the deletion.
+* A write that was answered never fails: it asks no further question.
+* In a forked child every call raises StoreClosed: nothing keeps the copies current there.
+* An edge without references is closed.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Edge(UpstreamCalls):
         fork_watch(self, Edge._after_fork)
 
     def _make(self, source: Any, disk: DiskCache | None) -> None:
-        """Put the parts together; none of them may refer to the Edge, which must be collected."""
+        """Assemble the parts; none of them may refer to the Edge, so that it can be collected."""
 
         def changed(key: bytes | None) -> None:
             if key is None or key.startswith(CATALOG):
@@ -175,7 +175,7 @@ class Edge(UpstreamCalls):
         )
 
     def _wait_for_primary(self) -> Exception | None:
-        """Return when the primary said where it is, so that the first read is not refused."""
+        """Wait until the primary has reported its version, so that no first read fails."""
         deadline = time.monotonic() + self.settings.timeout_s
         while not self._node.begun:
             error = self._listening.error
@@ -185,7 +185,7 @@ class Edge(UpstreamCalls):
         return None
 
     def _open_disk(self, path: Any) -> DiskCache | None:
-        """Open the copies on disk; if they are damaged, go on without."""
+        """Open the copies on disk; if they are damaged, continue without them."""
         try:
             return DiskCache(path, self.settings.disk_bytes)
         except CorruptData as error:
@@ -198,7 +198,7 @@ class Edge(UpstreamCalls):
             return None
 
     def _source(self) -> Any:
-        """Return what this edge asks and listens to."""
+        """Return the upstream of this edge."""
         return upstream_of(self.upstream)
 
     @property
@@ -275,7 +275,7 @@ class Edge(UpstreamCalls):
         self._node.wrote(keys, version)
 
     def _newest(self) -> int | None:
-        """Return a version of the primary behind all writes that were answered, without asking."""
+        """Return a version of the primary that covers all answered writes, without a request."""
         upstream: Any = self.upstream
         while isinstance(upstream, Edge):
             upstream = upstream.upstream
@@ -341,7 +341,7 @@ def _end(
     remote: RemoteUpstream | None,
     own: RemoteDatabase | None,
 ) -> None:
-    """End what an edge consists of; nothing here refers to the Edge, which may be gone."""
+    """Stop the parts of an edge; nothing here refers to the Edge, which may no longer exist."""
     node.closed = True
     listening.close()
     node.end()

@@ -1,8 +1,8 @@
-"""What an edge is made with, checked.
+"""Checks the arguments of an edge.
 
 Invariants:
 
-* What is wrong is said at once, before anything is opened or asked.
+* Invalid arguments are refused at once, before anything is opened or requested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def check_arguments(
     remote: type,
     where: str = "",
 ) -> None:
-    """Refuse what no edge can be made with.
+    """Refuse invalid arguments.
 
     Raises:
         InvalidType, InvalidRequest: an argument is not valid.

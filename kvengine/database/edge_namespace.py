@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A read costs one look into the copies that are held, and asks upstream only if they will not do.
+* A read costs one lookup among the copies, and asks the upstream only if no copy is good enough.
 * Everything that is not a read is in edge_writing.py.
 """
 
@@ -36,7 +36,7 @@ class ValueRead(NamedTuple):
 
 
 def value_read(value: Any, shown: Shown) -> ValueRead:
-    """Return a value, decoded, with what is known of it."""
+    """Return a decoded value with its details."""
     return ValueRead(
         value,
         decode_metadata(shown.metadata),
@@ -146,7 +146,7 @@ class EdgeNamespace(EdgeWriter):
         return found
 
     def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
-        """Return the names in the store of keys that are asked for at once."""
+        """Return the names in the store of the keys of one request."""
         if isinstance(keys, str):
             raise InvalidType("keys must be a list of str, not one str")
         if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
@@ -219,7 +219,7 @@ class EdgeNamespace(EdgeWriter):
         return Ask(ttl, least, stale)
 
     def _check_living(self) -> None:
-        """Ask for the record of the namespace, which is held and kept current as values are."""
+        """Request the record of the namespace, which is cached and kept current like a value."""
         alarms, ask = self._edge._node.alarms, self._ask_living
         shown = self._edge._node.lookup(self._row, ask) or self._edge._ask(self._row, ask)
         self._judge_living(shown, alarms)

@@ -1,10 +1,10 @@
-"""Reading a key at an edge whose copy may be shown: no Python between the caller and the copy.
+"""Reading a key from a copy at an edge: no Python between the caller and the copy.
 
 Invariants:
 
-* What is not at hand, or is asked for with options, is read by EdgeNamespace, in Python.
+* EdgeNamespace, in Python, handles keys that are not cached, and reads with options.
 * Every read is counted once, wherever it is answered.
-* A namespace of which it is not known that it is still there answers nothing.
+* A namespace answers no read while it is unknown whether it still exists.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -21,10 +21,10 @@ from kvengine.namespace.values import decode_json
 
 
 class NotCached:
-    """The type of NOT_CACHED, which says that the upstream has to be asked."""
+    """The type of NOT_CACHED, which means that the upstream must be asked."""
 
     def __repr__(self) -> str:
-        return "<not at hand>"
+        return "<not cached>"
 
 
 NOT_CACHED = NotCached()
@@ -32,7 +32,7 @@ cdef object not_cached = NOT_CACHED
 
 
 cdef class EdgeReader(Naming):
-    """The reads of a namespace that an edge answers at once.
+    """The reads of a namespace that an edge answers from its copies.
 
     Args:
         node: the edge.
@@ -54,19 +54,19 @@ cdef class EdgeReader(Naming):
         self.ttl, self.look_at = ask.ttl, float("-inf")
 
     def _is_there(self, double seconds, uint64_t alarms) -> None:
-        """Say that the namespace is known to be there for so long, unless there is an alarm."""
+        """Take the namespace as existing for this long, unless it is invalidated before."""
         self.look_at, self.alarms = self.node.now() + seconds, alarms
 
     @property
     def _is_known(self) -> bool:
-        """True while the namespace is known to be there."""
+        """True while the namespace is known to exist."""
         return self.known()
 
     cdef bint known(self) except -1:
         return self.node.alarms == self.alarms and self.node.now() < self.look_at
 
     cdef CacheEntry find_cached(self, object key):
-        """Return the copy of a key that may be shown to who says nothing, or None."""
+        """Return the copy of a key that may be shown to a read without options, or None."""
         cdef char[NAME_BYTES_MAX] name
         cdef uint64_t min_version = 0
         cdef Py_ssize_t size = self.name_of(key, name)
@@ -80,7 +80,7 @@ cdef class EdgeReader(Naming):
         return held
 
     cdef object value_as(self, object key, bytes value, Kind kind):
-        """Return a value as the caller wants it."""
+        """Return a value in the requested type."""
         if value is None:
             return None
         self._meter.bytes_out += PyBytes_GET_SIZE(value)
@@ -92,11 +92,11 @@ cdef class EdgeReader(Naming):
         return decode_json(key, value) if kind == JSON else io.BytesIO(value)
 
     def _decoded(self, key, value, type="text") -> object:
-        """Return a value as the caller wants it: text, bytes, json or stream."""
+        """Return a value in the requested type: text, bytes, json or stream."""
         return self.value_as(key, value, kind_of(type))
 
     def _try_get(self, key, type="text") -> object:
-        """Return what get() does if that needs no question to the upstream, or NOT_CACHED."""
+        """Return what get() returns if that needs no request to the upstream, else NOT_CACHED."""
         cdef Kind kind = kind_of(type)
         cdef CacheEntry held = self.find_cached(key)
         return not_cached if held is None else self.value_as(key, held.value, kind)
@@ -146,7 +146,7 @@ cdef class EdgeReader(Naming):
         return self._get(key, type, cache_ttl, min_version, stale_if_error)
 
     def _get(self, key, type, cache_ttl, min_version, stale_if_error) -> object:
-        """Read what is not at hand; EdgeNamespace has it."""
+        """Read a key that is not cached; EdgeNamespace implements it."""
 
 
 cdef object ZERO = 0

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* They are read as they stand, without a lock: each is right, and they need not be of one moment.
+* They are read without a lock: each is correct, but they may be from different moments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an edge leaves to the database behind it: its namespaces, its log, what was used.
+"""The calls that an edge forwards to the database behind it: namespaces, log, usage.
 
 Invariants:
 
-* The answer is that of the primary, so nothing here is stale.
-* A namespace that was deleted through an edge answers no reads there from then on.
+* The primary answers, so nothing here is stale.
+* A namespace that was deleted through an edge answers no reads there any more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def passed_on(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[
 
 
 class UpstreamCalls(DatabaseBase):
-    """The methods of a database that an edge passes on to its upstream.
+    """The methods of a database that an edge forwards to its upstream.
 
     Thread-safety: threads may share it.
     """

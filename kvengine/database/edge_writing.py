@@ -1,10 +1,10 @@
-"""What a namespace at an edge does not answer itself: writes, lists, the log.
+"""The calls that a namespace at an edge forwards: writes, lists, the log.
 
 Invariants:
 
-* It goes to the primary as it is; what a write changed is out of date here before the caller goes
-  on, also if the write failed halfway.
-* A list, a count or a size is that of the primary, so no read here is fresher.
+* Before a write returns, copies of the keys that it changed are dropped here, even if the write
+  failed halfway.
+* The primary answers lists, counts and sizes, so no read here is fresher.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the edges of a database in this process ask and listen to.
+"""The primary for the edges of a database in the same process.
 
 Invariants:
 
-* It runs as a whole, or, if its caller was interrupted, not at all.
+* Either all of it runs or, if its caller was interrupted, nothing.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The follower that users see: of a store, of a database, or of some of its namespaces.
+"""The public follower: of a store, of a database, or of some of its namespaces.
 
 Invariants:
 
 * A replica of some namespaces holds their keys, their records in the catalog, and the catalog's
-  generation, so it is a database of these namespaces. What was used of them is not in it.
-* Titles are looked up when the replica is made: one that is renamed later is still followed, and
-  one that is deleted goes from the replica as well.
+  generation, so it is a database of these namespaces.  It does not hold their usage.
+* Titles are looked up when the replica is created: a namespace that is renamed later is still
+  followed, and one that is deleted disappears from the replica as well.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Opening a database in a folder; kvengine.open() is it.
+"""Opening a database in a folder: kvengine.open().
 
 Invariants:
 
-* The settings of the store are those of kvengine.options.Options, but what a database decides
-  itself; a typo is a TypeError before anything is touched.
+* The settings of the store are those of kvengine.options.Options, except those that a database
+  sets itself; a typo raises TypeError before anything is touched.
 """
 
 from __future__ import annotations

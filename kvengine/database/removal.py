@@ -1,18 +1,18 @@
-"""Removal: the keys of deleted namespaces go in the background.
+"""Removal: the keys of deleted namespaces are removed in the background.
 
 Invariants:
 
-* What is being removed is in the catalog until its last key is gone, so a removal that a crash or
-  a close cut short goes on at the next open.
-* A removal that fails (the disk is full, say) is tried again, later each time, and at once when
-  another namespace is deleted.
-* One process at a time removes, by a lease; the others look now and then whether it still does. If
-  nothing was removed for two seconds it was stopped, and another one puts a lease of its own in
-  the place of that.  Should both be at it for a moment, both delete keys that nobody needs.
-* A removal waits between its batches for as long as they took, so that it takes half of what
-  writers could have at most.
-* The thread refers to store and catalog only while it is at work, never to the database; it ends
-  with its work, or when nobody holds the database any more.
+* A namespace stays in the catalog until its last key is removed, so a removal interrupted by a
+  crash or close() continues at the next open.
+* A removal that fails (because the disk is full, for example) is retried after increasing pauses,
+  and at once when another namespace is deleted.
+* One process at a time removes keys, under a lease; the others check from time to time whether it
+  makes progress.  If it removed nothing for two seconds it was stopped, and another process
+  replaces its lease.  If both work for a moment, both delete keys that are not needed.
+* A removal pauses between its batches for as long as they took, so it uses at most half of the
+  write capacity.
+* The thread refers to store and catalog only while it works, never to the database.  It ends with
+  its work, or when the database has no references.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STUCK_S = 2.0  # one that has removed nothing for so long was stopped
 
 
 class Remover:
-    """A thread that is there while there is something to remove.
+    """A thread that exists while there is something to remove.
 
     Thread-safety: threads may share it.
     """
@@ -62,7 +62,7 @@ class Remover:
         self._seen: tuple[object, float] = (None, 0.0)  # how far another process was, since when
 
     def begin(self) -> None:
-        """Remove what is to be removed, in the background."""
+        """Start removing in the background."""
         with self._lock.held():
             if self._stopping.is_set() or not self._catalog.deleting():
                 return
@@ -79,7 +79,7 @@ class Remover:
                 self._thread.start()
 
     def weakly(self) -> Callable[[], None]:
-        """Return what calls begin() as long as this is there: no cycle keeps a store open."""
+        """Return a function that calls begin() while this exists, without a reference cycle."""
         reference = weakref.WeakMethod(self.begin)
 
         def call() -> None:
@@ -93,12 +93,12 @@ class Remover:
         return self._thread is not None and self._thread.is_alive()
 
     def after_fork(self) -> None:
-        """In a child process: the thread is not there, nor is there anything to write to."""
+        """In a child process, which has neither the thread nor an open store."""
         self._lock.after_fork_in_child()
         self._renew()
 
     def stop(self) -> None:
-        """Let the thread end after its present batch."""
+        """Stop the thread after its present batch."""
         self._stopping.set()
         self._wanted.set()
         thread = self._thread
@@ -117,7 +117,7 @@ class Remover:
             thread.join()
 
     def step(self) -> float | None:
-        """Remove what there is; return after how many seconds to try again, None: never."""
+        """Remove what is due; return the seconds until the next attempt, None: never."""
         try:
             return self._work()
         except (StoreClosed, StoreReadOnly) as error:
@@ -139,7 +139,7 @@ class Remover:
             return pause
 
     def _work(self) -> float | None:
-        """Remove what there is, unless another process is at it."""
+        """Remove what is due, unless another process is doing it."""
         row = self._next()
         if row is None:
             return None
@@ -162,7 +162,7 @@ class Remover:
             self._lease.release()
 
     def _is_stuck(self, row: Row) -> bool:
-        """True if the process that removes a namespace has not come on for a while."""
+        """True if the process that removes a namespace has made no progress for a while."""
         first = [next(iter(self._store.keys(p, limit=1)), None) for p in prefixes(row)]
         now, (before, since) = time.monotonic(), self._seen
         if before != (row.number, first):
@@ -171,7 +171,7 @@ class Remover:
         return now - since >= STUCK_S
 
     def _goes_on(self) -> bool:
-        """False if this thread is to end, or another process has put itself in its place."""
+        """False if this thread should end, or another process has taken over."""
         return not self._stopping.is_set() and (self._lease is None or self._lease.is_held)
 
     def _next(self) -> Row | None:
@@ -188,7 +188,7 @@ class Remover:
         self._ended.notify()
 
     def _remove(self, row: Row) -> None:
-        """Delete what there is of a namespace, unless stopped before the end."""
+        """Delete all keys of a namespace, unless stopped before the end."""
         for prefix in prefixes(row):
             while self._sweep(prefix):
                 pass  # once more: a writer that was slow may have left something
@@ -213,12 +213,12 @@ class Remover:
 
 
 def prefixes(row: Row) -> tuple[bytes, bytes]:
-    """Return with what the keys of a namespace begin."""
+    """Return the prefixes of the keys of a namespace."""
     return data_prefix(row.number), import_prefix(row.number)
 
 
 def _work(reference: weakref.ref[Remover], wanted: Flag) -> None:
-    """What the thread does: it holds the remover only while it is at work."""
+    """The loop of the thread; it refers to the remover only while it works."""
     pause: float | None = 0.0
     while pause is not None:
         wanted.wait(pause)

@@ -56,7 +56,7 @@ class Row:
     last: dict[str, int] = field(default_factory=dict)  # who wrote it, the number of the write
 
     def encode(self) -> bytes:
-        """Return the row as its record has it."""
+        """Return the record of the row."""
         fields = {**asdict(self.counts), "keys": self.keys, "bytes": self.stored_bytes}
         if self.last:
             fields["last"] = self.last
@@ -67,7 +67,7 @@ def decode(key: bytes, data: bytes) -> Row:
     """Return a row.
 
     Raises:
-        CorruptData: it is none.
+        CorruptData: the record is damaged.
     """
     try:
         found = json.loads(data)

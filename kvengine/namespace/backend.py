@@ -1,12 +1,12 @@
-"""Backend: what the methods of a namespace are made of.
+"""Backend: the primitives on which the methods of a namespace are built.
 
-Three classes have it: Namespace in a store of this machine, EdgeNamespace at an edge, and
-RemoteNamespace on a server.  one_key.py, many_keys.py and mapping.py make of it what users see.
+Three classes implement it: Namespace in a local store, EdgeNamespace at an edge, and
+RemoteNamespace on a server.  one_key.py, many_keys.py and mapping.py build the public methods.
 
 Invariants:
 
-* Each method here has the arguments and errors of the public method of its name.
-* All arguments come, those with a `*` before them by name: who passes a call on takes `**named`.
+* Each method has the arguments and errors of the public method with the same name.
+* All arguments are passed, those after a `*` by name, so a forwarding method can use `**named`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Backend(Protocol):
 
     @abstractmethod
     def _check_usable(self) -> None:
-        """Raise if the namespace was deleted, or what it belongs to was closed."""
+        """Raise if the namespace was deleted, or its database was closed."""
 
     # -- reads: how old a value may be is a matter of the backend, and so are their arguments
 

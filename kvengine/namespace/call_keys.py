@@ -1,13 +1,13 @@
-"""How the calls of a function become keys of a namespace.
+"""Maps the calls of a function to keys of a namespace.
 
 Invariants:
 
-* Calls of different functions, and calls with arguments of other types or values, have different
-  keys: `1`, `1.0`, `True` and `"1"` are four, `[1, 2]` and `(1, 2)` two.
+* Calls of different functions, and calls whose arguments have different types or values, have
+  different keys: `1`, `1.0`, `True` and `"1"` give four keys, `[1, 2]` and `(1, 2)` two.
 * Equal arguments give the same key, however they are passed, in every process.
-* A function of a module is known by its name.  Others (a lambda, a function in a function, a
-  method of an object, a partial, whatever `__main__` has) are known by their code and by what they
-  have captured: by value if that can't change, else by being the same object in this process.
+* A function of a module is identified by its name.  Others (a lambda, a nested function, a method
+  of an object, a partial, anything in `__main__`) are identified by their code and their captured
+  values: by value if they are immutable, otherwise by object identity in this process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _known: OrderedDict[int, tuple[Any, str]] = OrderedDict()  # by id; see same()
 
 
 def encoded(value: Any) -> str:
-    """Return a text that only equal values of the same types have.
+    """Return a text that is equal only for equal values of the same types.
 
     Raises:
         TypeError: there is none for a value of this type.
@@ -87,7 +87,7 @@ def _digest(text: str) -> str:
 
 
 def same(thing: Any) -> str:
-    """Return a text that stands for one object as long as it lives, and for no other ever."""
+    """Return a text that identifies an object during its life, and is never used for another."""
     found = _known.get(id(thing))
     if found is not None:
         holder, text = found
@@ -105,7 +105,7 @@ def same(thing: Any) -> str:
 
 
 def _captured(thing: Any, seen: tuple[Any, ...]) -> str:
-    """Return what tells a value that a function has captured from others."""
+    """Return a text that identifies a captured value."""
     if isinstance(thing, (types.FunctionType, types.MethodType, functools.partial)):
         return identity(thing, seen)
     if isinstance(thing, (type, types.ModuleType, types.BuiltinFunctionType)):
@@ -143,7 +143,7 @@ def _cell(cell: Any, seen: tuple[Any, ...]) -> str:
 
 
 def identity(function: Any, seen: tuple[Any, ...] = ()) -> str:
-    """Return what tells a function from all others: its name, and a digest where that won't do."""
+    """Return a text that identifies a function: its name, and a digest if that is not enough."""
     if any(function is one for one in seen):
         return "itself"
     seen = (*seen, function)
@@ -171,16 +171,16 @@ def identity(function: Any, seen: tuple[Any, ...] = ()) -> str:
 
 
 class CallKeys:
-    """How the calls of a function become keys.
+    """Maps the calls of a function to keys.
 
     Args:
-        function: what is called.
-        key: gives the key of a call, instead.
-        key_bytes: how long a key may be.
-        name: what the keys begin with, instead of what the function is known by.
+        function: the function that is called.
+        key: computes the key of a call; None: see above.
+        key_bytes: the largest size of a key.
+        name: the start of the keys, instead of the name of the function.
 
     Raises:
-        InvalidType: `key` is no callable, or `name` no str.
+        InvalidType: `key` is not callable, or `name` is not a str.
         InvalidRequest: `name` is empty or too long.
     """
 

@@ -1,4 +1,4 @@
-"""Cursors: where a list goes on, as text that a client keeps and gives back.
+"""Cursors: the position of a list, as text that a client passes back.
 
     1 byte     form, 1
     4 bytes    number of the namespace
@@ -42,13 +42,13 @@ class ListQuery(NamedTuple):
 
 
 def encode(query: ListQuery, last: bytes) -> str:
-    """Return the cursor of a list that goes on behind a key."""
+    """Return the cursor of a list that continues after a key."""
     start = HEAD.pack(FORM, query.number, query.reverse) + _of(query)
     return _text(start + CHECKSUM.pack(xxh3_64(start + last)) + last)
 
 
 def decode(query: ListQuery, cursor: Any) -> bytes:
-    """Return the key behind which a list goes on.
+    """Return the key after which a list continues.
 
     Raises:
         InvalidType: it is not a str.
@@ -56,7 +56,7 @@ def decode(query: ListQuery, cursor: Any) -> bytes:
     """
     if not isinstance(cursor, str):
         raise InvalidType(
-            f"{INVALID}: a cursor is a str that list() gave, not {type(cursor).__name__}"
+            f"{INVALID}: it must be a str that list() returned, not {type(cursor).__name__}"
         )
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)

@@ -1,13 +1,14 @@
-"""Values that are made when they are missing: get_or_set and memoize.
+"""Values that are computed when they are missing: get_or_set and memoize.
 
 Invariants:
 
-* Of all threads and tasks of this process that miss a key at once, one makes the value; the others
-  wait for it, or get its exception.  Other processes may make it too; the first one wins.
-* What was written while a value was made stays: what was made is stored only if the key is still
-  absent, and not after it was deleted through this namespace object.
-* What the maker's caller gets is what a later read gives: it went through the same bytes.
-* An exception stores nothing.
+* When several threads and tasks of this process miss a key at the same time, one computes the
+  value, and the others wait for it, or get its exception.  Other processes may compute it too; the
+  first one wins.
+* A concurrent write is never overwritten: the computed value is stored only if the key is still
+  absent, and not if it was deleted meanwhile through this namespace object.
+* The caller gets the same value as a later read: it went through the same bytes.
+* If an exception is raised, nothing is stored.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ def check_type(kind: str) -> None:
 
 
 def encoded(limits: Limits, value: Any, kind: str) -> bytes:
-    """Return what was made as it is stored."""
+    """Return a computed value in its stored form."""
     return bytes(encode_value(limits, value, "json" if kind == "json" else None, None))
 
 
 def decoded(key: str, data: bytes, kind: str) -> Any:
-    """Return what a read of the key gives."""
+    """Return what a read of the key returns."""
     if kind == "json":
         return decode_json(key, data)
     return data.decode("utf-8", "replace") if kind == "text" else data
@@ -74,7 +75,7 @@ def write(
     kind: str,
     options: dict[str, Any],
 ) -> Any:
-    """Store a value that was made, and return what a read of the key gives."""
+    """Store a computed value, and return what a read of the key returns."""
     data = encoded(namespace.limits, value, kind)
     put = functools.partial(namespace.put, key, data, if_version=0, **options)
     try:
@@ -93,7 +94,7 @@ def get_or_set(
     kind: str,
     options: dict[str, Any],
 ) -> Any:
-    """Return a value, made if it is missing; Namespace.get_or_set has the arguments."""
+    """Return a value, computing it if it is missing; see Namespace.get_or_set."""
     found = read(namespace, key, kind)
     if found is not ABSENT:
         return found

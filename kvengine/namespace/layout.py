@@ -1,18 +1,18 @@
-"""How namespaces lie in a store: the only place that knows what its keys mean.
+"""The layout of namespaces in a store: the only module that knows what its keys mean.
 
     b"c"                            the catalog's generation; its presence marks a database
     b"c" + id                       a namespace: id is 32 hex digits
     b"d" + number + key             a value
-    b"m" + number + day             what was used of a namespace on a day
-    b"i" + number + digest          how far an import has come
+    b"m" + number + day             the usage of a namespace on a day
+    b"i" + number + digest          the progress of an import
     b"a"                            the account that a server generated for the database
-    b"t" + digest                   what the token of a server with this SHA-256 allows
+    b"t" + digest                   the permissions of the server token with this SHA-256
 
 Numbers of namespaces and days have four bytes, big-endian.
 
 Invariants:
 
-* The number of a namespace is never used again, so keys of a deleted one are out of reach at once.
+* The number of a namespace is never reused, so the keys of a deleted one are unreachable at once.
 * All keys of a namespace are neighbors, in the order of their UTF-8 bytes.
 """
 
@@ -32,7 +32,7 @@ def catalog_key(namespace_id: str) -> bytes:
 
 
 def data_prefix(number: int) -> bytes:
-    """Return what the keys of a namespace begin with."""
+    """Return the prefix of the keys of a namespace."""
     return DATA + number.to_bytes(4, "big")
 
 
@@ -52,7 +52,7 @@ def usage_parts(key: bytes) -> tuple[int, int]:
 
 
 def import_prefix(number: int) -> bytes:
-    """Return what the positions of imports into a namespace begin with."""
+    """Return the prefix of the positions of imports into a namespace."""
     return b"i" + number.to_bytes(4, "big")
 
 

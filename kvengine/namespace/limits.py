@@ -1,16 +1,16 @@
-"""What a key, a value, metadata and a time may be, and what is said when they are not.
+"""The limits of keys, values, metadata and times, and the errors for exceeding them.
 
-Texts and numbers are those of Workers KV, as its documentation and its simulator have them
+Texts and numbers are those of Workers KV, from its documentation and its simulator
 (developers.cloudflare.com/kv/platform/limits, workers-sdk packages/miniflare/src/workers/kv).
 
 Invariants:
 
 * Everything that a namespace refuses because of its size or its time is refused here.
-* A key never ends before its lifetime is over.  One of a minute or more ends with a second after
-  it, a shorter one within 10 ms: keys are counted by when they end, and the fewer moments there are
-  the less that takes.
-* Moments that callers give, or are shown, are whole seconds.
-* A text or a bool is refused, and a fraction where lives are at least a second.
+* A key never expires before its lifetime is over.  A lifetime of a minute or more is rounded up to
+  a whole second, a shorter one to 10 ms: keys are counted by their expiration, and fewer distinct
+  moments need less memory.
+* Expiration times that callers pass or see are whole seconds.
+* A str or a bool is refused, and a fraction if lifetimes must be at least a second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def utf8(what: str, text: str) -> bytes:
 
 
 def without_alias(kind: Any) -> Any:
-    """Return the type of a value as it is called here: Workers call bytes "arrayBuffer"."""
+    """Return the name of a type here: Workers call bytes "arrayBuffer"."""
     return "bytes" if kind == "arrayBuffer" else kind
 
 
@@ -132,12 +132,12 @@ class Limits:
     # -- times
 
     def _expires_at(self, now: float, expiration: Any, expiration_ttl: Any) -> float | None:
-        """Return when a key ends, in seconds since the epoch; None: never.
+        """Return when a key expires, in seconds since the epoch; None: never.
 
-        A lifetime wins over a moment when both are given.
+        If both a lifetime and a moment are given, the lifetime takes precedence.
 
         Raises:
-            InvalidType: a time is not a number, or none of whole seconds where that is wanted.
+            InvalidType: a time is not a number, or not whole seconds where that is required.
             InvalidRequest: a time is too early, or not a positive number.
         """
         moment = math.floor(now)
@@ -177,7 +177,7 @@ class Limits:
         return ttl
 
     def _check_cache_ttl(self, cache_ttl: Any) -> None:
-        """Refuse a life in a cache that is too short."""
+        """Refuse a cache_ttl that is too short."""
         if _whole("cache_ttl", cache_ttl) < self.cache_ttl_min_s or cache_ttl < 0:
             raise InvalidRequest(
                 f"Invalid cache_ttl of {cache_ttl}. "
@@ -196,7 +196,7 @@ class Limits:
             raise InvalidRequest("You must request a minimum of 1 key")
 
     def _check_get_type(self, kind: Any) -> None:
-        """Refuse a type that a get of many does not give."""
+        """Refuse a type that a get of many keys does not support."""
         if without_alias(kind) not in self.get_types:
             *most, last = (f'"{name}"' for name in sorted(self.get_types))
             names = f"{', '.join(most)} or {last}" if most else last
@@ -270,7 +270,7 @@ def _within(name: str, given: float, end: float) -> float:
 
 
 def _megabytes(size: int) -> str:
-    """Return a size as Workers KV says it, or in bytes if it is not so round."""
+    """Return a size in Workers KV's notation, or in bytes if it is not a round number."""
     return f"{size} bytes" if size % MEBIBYTE else f"{size // MEBIBYTE}MB"
 
 
@@ -286,7 +286,7 @@ PROFILES = {"relaxed": RELAXED, "strict": STRICT}
 
 
 def limits_of(profile: Any) -> Limits:
-    """Return the limits that a name or a Limits means.
+    """Return the limits for a profile name or a Limits.
 
     Raises:
         InvalidRequest: there is no such profile.

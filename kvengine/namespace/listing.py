@@ -2,9 +2,9 @@
 
 Invariants:
 
-* A page costs what it shows: the search for living keys ends after a while, and then the page may
-  have fewer keys than asked for, even none, and goes on behind its cursor.
-* A key that is there for the whole time of a list is given exactly once.
+* The cost of a page is bounded: the search for live keys stops after a while; then the page has
+  fewer keys than requested, possibly none, and the list continues after its cursor.
+* A key that exists during the whole list is returned exactly once.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def list_page(
 def _page(
     namespace: Namespace, query: ListQuery, after: bytes | None, limit: int
 ) -> tuple[list[KeyInfo], bytes | None]:
-    """Return the next keys, and behind which key to go on; None at the end."""
+    """Return the next keys, and the key to continue after; None at the end."""
     heads, last = heads_page(
         namespace._store,
         namespace._store.key_order,
@@ -101,7 +101,7 @@ def _page(
 def _folders(
     namespace: Namespace, query: ListQuery, after: bytes | None, limit: int
 ) -> tuple[list[KeyInfo], list[str], bytes | None]:
-    """As _page, but keys with the delimiter behind the prefix are shown as one folder."""
+    """Like _page, but group keys that contain the delimiter after the prefix into folders."""
     keys: list[KeyInfo] = []
     folders: list[str] = []
     delimiter = query.delimiter.decode()

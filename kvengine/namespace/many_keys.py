@@ -2,8 +2,7 @@
 
 Invariants:
 
-* Signatures and docstrings are written here once, and what is done is done by the primitives of
-  backend.py.
+* Signatures and docstrings are written only here; the primitives of backend.py do the work.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from kvengine.namespace.transfer.bulk import Progress
 
 
 class NamespaceMethods(KeyMethods):
-    """What every namespace offers, over what its backend can do.
+    """The methods of every namespace for many keys, built on the backend.
 
     Thread-safety: threads may share it.
     """

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* Everything here is made of the methods of one_key.py and many_keys.py.
-* popitem and setdefault change what they have seen, or look again.
+* Everything here is built on the methods of one_key.py and many_keys.py.
+* popitem and setdefault change exactly what they have read, or read again.
 * A key that is deleted while a view is iterated is left out.
 """
 
@@ -166,7 +166,7 @@ class NamespaceMapping(NamespaceMethods, MutableMapping[str, Any]):  # type: ign
             self.put_many(some)
 
     def _portions(self, pairs: Iterable[tuple[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Cut pairs into portions that put_many() takes."""
+        """Split pairs into portions for put_many()."""
         limits = self.limits
         most = min(PAIRS_AT_ONCE, limits.bulk_pairs)
         some: dict[str, Any] = {}

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* The work is done elsewhere, by the module of its name; what users see of it is in one_key.py,
-  many_keys.py and mapping.py.
+* This class only dispatches: reading.pyx, writing.py, listing.py and others do the work; the public
+  methods are in one_key.py, many_keys.py and mapping.py.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A key that the limits do not allow has no name; the error says why.
-* What a key is called costs one copy of its UTF-8 bytes, and no table is looked at.
+* A key that the limits do not allow is refused; the error says why.
+* The name of a key costs one copy of its UTF-8 bytes, and no table lookup.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

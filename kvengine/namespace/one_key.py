@@ -2,10 +2,9 @@
 
 Invariants:
 
-* Signatures and docstrings are written here once, and what is done is done by the primitives of
-  backend.py.
-* pop and add change what they have seen, or look again: no two callers get the same value from
-  pop(), and of several add() one returns True.
+* Signatures and docstrings are written only here; the primitives of backend.py do the work.
+* pop and add change exactly what they have read, or read again: no two callers get the same value
+  from pop(), and only one of several add() returns True.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ ABSENT: Any = object()
 
 
 class KeyMethods(Backend):
-    """What every namespace offers for one key, over what its backend can do.
+    """The methods of every namespace for one key, built on the backend.
 
     Thread-safety: threads may share it.
     """

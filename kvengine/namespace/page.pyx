@@ -1,4 +1,4 @@
-"""From what the engine tells of keys to what a page of a list shows.
+"""Converts keys of the engine to the keys of a list page.
 
 Invariants:
 

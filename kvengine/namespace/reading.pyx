@@ -1,11 +1,11 @@
-"""Reading a key of a namespace: what stands between a user's str and the engine.
+"""Reading a key of a namespace: from a user's str to the engine.
 
 Invariants:
 
-* A read costs what the engine's read costs, and the encoding of the key: nothing is looked up in
-  a table of namespaces.
-* Every read is counted, also of an absent key.
-* A namespace that was deleted, by whichever process, answers no read any more.
+* A read costs the engine's read and the encoding of the key; there is no lookup in a table of
+  namespaces.
+* Every read is counted, even of an absent key.
+* A namespace that any process has deleted answers no reads.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -31,7 +31,7 @@ cdef object ABSENT = ValueWithMetadata(None, None, None, 0)
 
 
 class WouldBlock:
-    """The type of WOULD_BLOCK, which says that a read may have to wait for the disk."""
+    """The type of WOULD_BLOCK, which means that a read may have to wait for the disk."""
 
     def __repr__(self) -> str:
         return "<would block>"
@@ -43,9 +43,9 @@ cdef str not_json = "At least one of the requested keys corresponds to a non-jso
 
 
 cdef class Meter:
-    """What was used of a namespace in this process, counted as Workers KV counts it.
+    """The usage of a namespace in this process, counted as Workers KV counts it.
 
-    reads: keys asked for, found or not.  writes, deletes: keys written, deleted.  lists: pages.
+    reads: keys requested, found or not.  writes, deletes: keys written, deleted.  lists: pages.
     bytes_in, bytes_out: of values.
     """
 
@@ -72,7 +72,7 @@ cdef class NamespaceReader(Naming):
         self.seen = 0  # nothing: the first call looks
 
     def _refuse(self, error: BaseException | None) -> None:
-        """Let every call raise this error from now on."""
+        """Make every later call raise this error."""
         self.refusal = error
 
     def _check_usable(self) -> None:
@@ -114,7 +114,7 @@ cdef class NamespaceReader(Naming):
         return header
 
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
-        """Return the value of a checked record as the caller wants it."""
+        """Return the value of a checked record in the requested type."""
         cdef bytes data
         self._meter.bytes_out += header.value_size
         if kind == TEXT:
@@ -159,7 +159,7 @@ cdef class NamespaceReader(Naming):
         return self.value_as(key, header, address, kind)
 
     def _try_get(self, key, type="text"):
-        """Return what get() does if that needs no wait, or WOULD_BLOCK."""
+        """Return what get() returns if it need not wait, else WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         size = self.name_of(key, name)
@@ -199,7 +199,7 @@ cdef class NamespaceReader(Naming):
         return (value, metadata, ends if ends else None, version, None)
 
     def _try_read(self, key):
-        """Return what entry() does if that needs no wait, or WOULD_BLOCK."""
+        """Return what entry() returns if it need not wait, else WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
         if self.follows and self._store.news != self.seen:
@@ -259,7 +259,7 @@ cdef class NamespaceReader(Naming):
         )
 
     def _expires_at_of(self, key):
-        """Return when a key ends, exactly; None: never, or it is absent."""
+        """Return the exact expiration of a key; None: it never expires, or is absent."""
         cdef uint64_t address
         cdef const Header *header = self.find(key, &address)
         cdef double ends = 0 if header == NULL else expiry_of(header)
@@ -341,7 +341,7 @@ cdef object json_of_many(object key, object value):
 
 
 cdef Kind kind_of(object type) except *:
-    """Return the kind of value that a type means."""
+    """Return the kind of value for a type."""
     if type is text_type:
         return TEXT
     if type is bytes_type:

@@ -1,4 +1,4 @@
-"""What a namespace hands out.  Plain data; nothing here acts."""
+"""What a namespace returns, as plain data."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self, TypedDict
@@ -20,7 +20,7 @@ class KeyInfo(NamedTuple):
 
 
 class Key(str):
-    """The name of a key, with what a list knows of it.
+    """The name of a key, with its expiration and metadata.
 
     It is a str, equal to any str with the same characters.
     """
@@ -136,7 +136,7 @@ class ExportReport:
 
 
 class RefusedLine(TypedDict):
-    """A line of an imported file that was left out."""
+    """A line of an imported file that was skipped."""
 
     line: int
     error: str

@@ -1,14 +1,13 @@
-"""The pieces of a file of pairs: its lines, or the objects of the JSON array that it is.
+"""The pieces of a file of pairs: its lines, or the objects of a JSON array.
 
-The file is read once, in blocks; what is done with is dropped, so it may have any size.
+The file is read once, in blocks that are dropped after use, so it may have any size.
 
 Invariants:
 
-* A piece is given out whole or not at all.
-* `done` is a place between two pieces from which the file can be read on.  It moves when a piece
-  is accepted, never before.
-* The digest covers every byte up to there: a file whose beginning was changed is not taken for
-  the one it was.
+* A piece is returned whole or not at all.
+* `done` is a place between two pieces where reading can resume.  It moves when a piece is
+  accepted, never before.
+* The digest covers every byte up to that place, so a changed beginning of the file is detected.
 """
 
 from __future__ import annotations
@@ -67,11 +66,11 @@ class Source:
         self._digested = 0  # bytes of the file
 
     def accept(self) -> None:
-        """Be done with everything that was given out."""
+        """Mark all pieces returned so far as done."""
         self.done = Place(self._begins + self._at, self._lines, self._pairs)
 
     def digest(self) -> str:
-        """Return the digest of everything that is done with."""
+        """Return the digest of everything that is done."""
         start, end = self._digested - self._begins, self.done.offset - self._begins
         self._digest.update(memoryview(self._block)[start:end])
         self._digested = self.done.offset
@@ -86,10 +85,10 @@ class Source:
         return self._next_byte() == b"["
 
     def go_to(self, place: Place, digest: str) -> None:
-        """Go on at a place at which the file had this digest.
+        """Continue at a place where the file had this digest.
 
         Raises:
-            InvalidRequest: it has another one.
+            InvalidRequest: it has another digest there.
         """
         while self._begins + self._at < place.offset and self._more():
             self._at = min(len(self._block), place.offset - self._begins)
@@ -209,7 +208,7 @@ class Source:
         read = self._file.read(max(READ_BYTES, len(kept)))
         if not isinstance(read, (bytes, bytearray, memoryview)):
             raise InvalidType(
-                f"{self.name} must give bytes, not {type(read).__name__}; open it with mode 'rb'"
+                f"{self.name} must return bytes, not {type(read).__name__}; open it with mode 'rb'"
             )
         self._at -= self.done.offset - self._begins
         self._begins = self.done.offset

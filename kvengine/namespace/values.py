@@ -1,9 +1,9 @@
-"""Values and metadata: from what users hold to bytes, and back.
+"""Values and metadata: conversion from Python objects to bytes, and back.
 
 Invariants:
 
 * A value is complete and within its limit before anything is written.
-* Metadata in the store is JSON in UTF-8, without spaces; none is no bytes at all.
+* Metadata in the store is JSON in UTF-8, without spaces; no metadata is stored as no bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def to_json(what: str, value: Any) -> bytes:
     """Return a value as JSON.
 
     Raises:
-        InvalidRequest: JSON has no form for it.
+        InvalidRequest: it can't be serialized as JSON.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -39,7 +39,7 @@ def encode_metadata(limits: Limits, metadata: Any) -> bytes:
     """Return metadata as it lies in the store; b"" for None.
 
     Raises:
-        InvalidRequest: JSON has no form for it.
+        InvalidRequest: it can't be serialized as JSON.
         LimitExceeded: it is too long.
     """
     if metadata is None:
@@ -50,10 +50,10 @@ def encode_metadata(limits: Limits, metadata: Any) -> bytes:
 
 
 def decode_metadata(data: bytes) -> Any:
-    """Return what metadata says; None for none.
+    """Return parsed metadata; None if there is none.
 
     Raises:
-        InvalidRequest: something else than a namespace wrote it, and it is not JSON.
+        InvalidRequest: it is not JSON, so a namespace did not write it.
     """
     if not data:
         return None
@@ -69,7 +69,7 @@ def encode_value(limits: Limits, value: Any, kind: str | None, size: int | None)
 
     Args:
         limits: what is too long.
-        value: str, bytes-like, a binary stream; with kind "json" whatever JSON can say.
+        value: str, bytes-like, a binary stream; with kind "json" any JSON value.
         kind: None or "json".
         size: how many bytes a stream must have; None: as many as come.
 
@@ -118,7 +118,7 @@ def _buffer(value: Any) -> memoryview:
 
 
 def _read_all(limits: Limits, stream: Any, size: int | None) -> bytearray:
-    """Return what a stream holds; stop when it is too much."""
+    """Return the content of a stream; stop reading when it is too large."""
     data = bytearray()
     while True:
         piece = stream.read(CHUNK_BYTES)
@@ -165,9 +165,9 @@ parse_json = json.JSONDecoder(parse_constant=_refuse_constant).decode  # json.lo
 
 
 class ValueStream(io.RawIOBase):
-    """A value as a file to read: nothing is copied but what is read.
+    """A value as a readable file, which copies only what is read.
 
-    It stays readable, with these bytes, whatever happens to the key and to the database.
+    It stays readable and unchanged, whatever happens to the key and the database.
     """
 
     def __init__(self, view: memoryview) -> None:
@@ -209,7 +209,7 @@ class ValueStream(io.RawIOBase):
         return self._at
 
     def close(self) -> None:
-        """Give back the value's space in the store, once nothing else needs it."""
+        """Release the value's space in the store, once nothing else needs it."""
         super().close()
         self._view.release()
 

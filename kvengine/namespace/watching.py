@@ -1,10 +1,10 @@
-"""Watching: changes as they come, and the past of a key.
+"""Watching: changes as they happen, and the history of a key.
 
 Invariants:
 
-* Changes come in the order of their versions, each once, none left out: what was written while
-  the watcher was busy is read from the log.
-* A watcher that waits does nothing; a write wakes it.
+* Changes come in the order of their versions, each exactly once: those written while the watcher
+  was busy are read from the log.
+* A waiting watcher sleeps until a write wakes it.
 * An expiration is not a change: nothing is written then.  `expiration` says when it will come.
 """
 

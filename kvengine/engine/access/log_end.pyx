@@ -86,7 +86,7 @@ cdef class LogEnd(WriteLock):
         self.active, self.active_slot = None, 0
 
     def refuse_writes(self, error: BaseException | None) -> None:
-        """Let every write raise this error from now on."""
+        """Make every later write raise this error."""
         self.refusal = error
 
     def stop_writes(self, error: BaseException) -> None:

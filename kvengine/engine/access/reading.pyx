@@ -371,7 +371,7 @@ cdef class Reader:
         self.applied = version
 
     def refuse(self, error: BaseException | None) -> None:
-        """Let every call raise this error from now on."""
+        """Make every later call raise this error."""
         self.unusable = error
 
     def check_usable(self) -> None:

@@ -4,9 +4,9 @@ Invariants:
 
 * Everything is checked before anything is written: a call that raises because of its arguments has
   written nothing.
-* Changes are written in parts, each whole or not at all, in the order in which they were given: of
-  a key that comes twice the last change stays.
-* What was written is never lost from sight: after the first part an error is reported, not raised.
+* Changes are written in atomic parts, in the given order: if a key occurs twice, the last change
+  stays.
+* The caller always learns what was written: after the first part, an error is reported, not raised.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Bulk:
     Args:
         namespace: whose keys they are.
         durability: as in put().
-        part_changes, part_bytes: what a part has at most; None: there is one part.
+        part_changes, part_bytes: the largest size of a part; None: there is only one part.
 
     Thread-safety: for one thread.
     """
@@ -68,7 +68,7 @@ class Bulk:
         self.size = 0  # bytes of keys, values and metadata
 
     def put(self, item: Any) -> None:
-        """Add a pair; Namespace.put_many says what it may be.
+        """Add a pair; see Namespace.put_many for its forms.
 
         Raises:
             InvalidRequest: it can't be written; nothing was added.
@@ -118,11 +118,11 @@ class Bulk:
         self.changes += 1
 
     def commit(self, progress: Progress | None = None) -> BulkReport:
-        """Write all changes, part by part; what an error kept from being written is reported.
+        """Write all changes, part by part; report what an error kept from being written.
 
         Raises:
             KvError: the first part was not written.
-            NamespaceNotFound: the namespace was deleted meanwhile; nothing stays of it.
+            NamespaceNotFound: the namespace was deleted meanwhile; nothing was kept.
         """
         done = 0
         for number, part in enumerate(self._parts):
@@ -186,8 +186,8 @@ def delete_prefix(
 ) -> int:
     """Delete all keys with a prefix; Namespace.delete_prefix has the arguments.
 
-    Each key is a write of its own, so others get their turn in between, and what somebody else
-    deleted meanwhile is not counted.
+    Each key is a separate write, so other writers get their turn in between.  A key that another
+    writer deleted meanwhile is not counted.
     """
     if prefix is None:
         raise InvalidType('prefix must be a str, not NoneType; "" means all keys')

@@ -1,16 +1,16 @@
-"""Export: all pairs of a namespace, in the order of their keys, as a file.
+"""Export: all pairs of a namespace, sorted by key, as a file.
 
     ndjson      one JSON object on each line
-    wrangler    the same lines as one JSON array, which `wrangler kv bulk put` takes
+    wrangler    the same lines as one JSON array, for `wrangler kv bulk put`
 
-An export counts as what it takes from the outside: a read for each key, and a list for each
+An export counts like the same calls of a client: a read for each key, and a list for each
 thousand keys.
 
 Invariants:
 
-* Each pair is complete on its line; a file that was cut short ends with whole lines and a rest.
-* An export shows the namespace as of one moment.  One that was resumed shows the part from before
-  the break as of the first moment, and the rest as of the second.
+* Each pair is on one line; an interrupted file has complete lines and possibly a partial last one.
+* An export shows the namespace as of one moment.  If it was resumed, the part before the
+  interruption is as of the first moment, and the rest as of the second.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 class Shape(NamedTuple):
-    """What stands around the lines of a format."""
+    """The text around the lines of a format."""
 
     first: bytes  # before the first line
     later: bytes  # before each other line
@@ -149,7 +149,7 @@ class Export:
 
 
 def one_moment(store: Store) -> AbstractContextManager[Store]:
-    """Return the store as it is now; what is written later does not show in it."""
+    """Return a snapshot of the store, in which later writes do not show."""
     return nullcontext(store) if store.is_frozen else store.snapshot()
 
 

@@ -1,8 +1,8 @@
-"""From a piece of a file to the fields of a pair, and what is said of one that has none.
+"""Converts a piece of a file to the fields of a pair, and reports errors in it.
 
 Invariants:
 
-* What is accepted is JSON as its standard has it: no NaN, no Infinity.
+* Only standard JSON is accepted: no NaN, no Infinity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def fields_of(line: bytes) -> dict[str, Any]:
 
     Raises:
         NotJson: it is not JSON in UTF-8.
-        InvalidType: it is something else than an object.
+        InvalidType: it is not an object.
     """
     try:
         fields = DECODER.decode(line.decode())
@@ -47,7 +47,7 @@ def why_not(error: Exception, start: int = 0) -> str:
 
 
 def json_type(value: Any) -> str:
-    """Return what JSON calls a value, for messages."""
+    """Return the JSON name of a value's type, for messages."""
     return f"a JSON {TYPES.get(type(value), 'number')}"
 
 

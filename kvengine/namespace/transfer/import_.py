@@ -1,16 +1,16 @@
 """Import: the pairs of a file become keys of a namespace.
 
-The file has the form of an export: a JSON object on each line, or a JSON array of such objects as
-`wrangler kv bulk put` takes it.  Each pair is checked as put() does it, and counts as a write.
+The file has the format of an export: a JSON object on each line, or a JSON array of such objects as
+for `wrangler kv bulk put`.  Each pair is checked as in put(), and counts as a write.
 
-How far an import has come is stored under the name of the file, in the batch with the pairs
-themselves, and removed with the last batch.
+The progress of an import is stored under the name of the file, in the same batch as the pairs, and
+removed with the last batch.
 
 Invariants:
 
-* What is written is always whole batches: the pairs of the file up to some place, and that place.
-* An import that goes on does so behind the last pair that was written, in a file that is the same
-  up to there; what comes later may have been corrected.
+* Each batch is atomic: it has the pairs of the file up to some place, and that place.
+* A resumed import continues after the last pair that was written, in a file that is unchanged up to
+  there; the rest may have been corrected.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Import:
         )
 
     def _give_up(self, error: InvalidRequest) -> NoReturn:
-        """Keep what came before the place of an error, then raise it."""
+        """Write the pairs before an error, then raise it."""
         if self._atomic:
             raise InvalidRequest(f"{error}; nothing was imported") from None
         self._write()
@@ -168,7 +168,7 @@ class Import:
     # -- one pair
 
     def _take(self, piece: Piece) -> None:
-        """Add a pair to the batch, or note why it is left out."""
+        """Add a pair to the batch, or record why it is skipped."""
         source = self._source
         try:
             if piece is None:
@@ -186,7 +186,7 @@ class Import:
                 self._refused.append({"line": source.line, "error": str(error)})
 
     def _add(self, fields: dict[str, Any]) -> None:
-        """Add a pair to the batch, unless it has ended already."""
+        """Add a pair to the batch, unless it has expired."""
         namespace, limits = self._namespace, self._namespace.limits
         pair = pair_of(fields)
         name = namespace._name(pair.key)
@@ -214,7 +214,7 @@ class Import:
     # -- writing
 
     def _write(self, last: bool = False) -> None:
-        """Write the batch, and how far the import has come."""
+        """Write the batch, with the progress of the import."""
         namespace = self._namespace
         if self._names and not last and not self._atomic:
             self._batch.put(self._position_key, self._position())

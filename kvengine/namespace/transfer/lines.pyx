@@ -8,9 +8,9 @@ as fast as disks are.
 
 Invariants:
 
-* A line is one JSON object in UTF-8 without a line break in it, whatever the pair holds.
-* A value that is UTF-8 is there as text, any other in base64: no byte is changed or lost.
-* Nothing points into a record after its value was asked for, which may let it move.
+* A line is one JSON object in UTF-8 without a line break, whatever the pair contains.
+* A value in UTF-8 is written as text, any other in base64: no byte is changed or lost.
+* Nothing points into a record after a request for its value, which may move the record.
 """
 
 from cpython.bytearray cimport (

@@ -1,9 +1,9 @@
-"""One pair of a bulk write: what it may look like, and what is said of one that is wrong.
+"""One pair of a bulk write: its forms, and the errors for an invalid one.
 
 Invariants:
 
-* A field that nobody knows is refused: a misspelled one would be lost without a word.
-* What is said of a pair names its key, never its value.
+* An unknown field is refused: otherwise a misspelled one would be lost silently.
+* An error about a pair names its key, never its value.
 """
 
 from __future__ import annotations
