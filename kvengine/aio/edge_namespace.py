@@ -23,7 +23,7 @@ from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
 from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_CACHED
-from kvengine.edge.messages import Ask, Shown
+from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
@@ -138,7 +138,7 @@ class EdgeNamespace(NamespaceBase):
         decoded = self._inner._decoded_all(found, type)
         return {name: self._streamed(value) for name, value in decoded.items()}
 
-    def _decoded(self, key: str, shown: Shown, type: str) -> Any:
+    def _decoded(self, key: str, shown: ReadResult, type: str) -> Any:
         return self._streamed(self._inner._decoded(key, shown.value, type))
 
     def _streamed(self, value: Any) -> Any:
@@ -146,47 +146,49 @@ class EdgeNamespace(NamespaceBase):
             return super()._streamed(value)
         return ValueStream(BytesStream(value.getbuffer()), self._runner)
 
-    async def _read(self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
+    async def _read(
+        self, key: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
+    ) -> ReadResult:
         inner, name = self._inner, self._inner._name(key)
-        ask = inner._asks(cache_ttl, min_version, stale_if_error)
+        options = inner._read_options(cache_ttl, min_version, stale_if_error)
         await self._check_living()
         inner._meter.reads += 1
-        return await self._find(name, ask)
+        return await self._find(name, options)
 
     async def _read_many(
         self, keys: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
     ) -> dict[str, Any]:
         inner = self._inner
         names = inner._names(keys, type)
-        ask = inner._asks(cache_ttl, min_version, stale_if_error)
+        options = inner._read_options(cache_ttl, min_version, stale_if_error)
         await self._check_living()
         inner._meter.reads += len(names)
-        found = {key: self._lookup(name, ask) for key, name in names.items()}
+        found = {key: self._lookup(name, options) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
-            asked = await self._ask([names[key] for key in missing], ask)
+            asked = await self._ask([names[key] for key in missing], options)
             found.update(zip(missing, asked, strict=True))
         return found
 
     async def _check_living(self) -> None:
         self._edge._check_usable()
         if not self._inner._is_known:
-            alarms = self._edge._node.alarms
-            shown = await self._find(self._inner._row, self._inner._ask_living)
-            self._inner._judge_living(shown, alarms)
+            invalidations = self._edge._node.invalidations
+            shown = await self._find(self._inner._row, self._inner._living_options)
+            self._inner._judge_living(shown, invalidations)
 
-    def _lookup(self, name: bytes, ask: Ask) -> Shown | None:
+    def _lookup(self, name: bytes, options: ReadOptions) -> ReadResult | None:
         """Return what may be shown of what is in memory."""
-        return self._edge._node.lookup(name, ask) if self._is_in_memory(name) else None
+        return self._edge._node.lookup(name, options) if self._is_in_memory(name) else None
 
     def _is_in_memory(self, name: bytes) -> bool:
         """Return False if a look at the copies would be one at the disk."""
         return self._peek is None or self._peek(name) is not None
 
-    async def _find(self, name: bytes, ask: Ask) -> Shown:
-        return self._lookup(name, ask) or (await self._ask([name], ask))[0]
+    async def _find(self, name: bytes, options: ReadOptions) -> ReadResult:
+        return self._lookup(name, options) or (await self._ask([name], options))[0]
 
-    async def _ask(self, names: list[bytes], ask: Ask) -> list[Shown]:
+    async def _ask(self, names: list[bytes], options: ReadOptions) -> list[ReadResult]:
         """Return what is on disk, or what the upstream says."""
         loop = asyncio.get_running_loop()
         told: asyncio.Future[list[Any]] = loop.create_future()
@@ -199,7 +201,9 @@ class EdgeNamespace(NamespaceBase):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(tell, results)
 
-        await self._runner.run(self._edge._node.read_many, [(name, ask) for name in names], done)
+        await self._runner.run(
+            self._edge._node.read_many, [(name, options) for name in names], done
+        )
         try:
             results = await asyncio.wait_for(told, 2 * self._edge.settings.timeout_s)
         except TimeoutError:

@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from kvengine.client.connection import Connection, Stream
-from kvengine.client.presence import Presence
-from kvengine.client.questions import Questions
+from kvengine.client.fetcher import Fetcher
+from kvengine.client.heartbeat import Heartbeat
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Done, News, Want
@@ -54,8 +54,8 @@ class RemoteUpstream:
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection, self._timeout = connection, timeout
-        self._questions = Questions(connection, timeout)
-        self._presence: Presence | None = None
+        self._fetcher = Fetcher(connection, timeout)
+        self._heartbeat: Heartbeat | None = None
         self._wanted = Flag()
         self._poll: Poll | None = None
         self._stream: Stream | None = None
@@ -67,18 +67,18 @@ class RemoteUpstream:
 
     def fetch(self, wants: Sequence[Want], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead."""
-        self._questions.fetch(wants, done)
+        self._fetcher.fetch(wants, done)
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version of the primary."""
-        self._questions.version(done)
+        self._fetcher.version(done)
 
     # -- news
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Call `done` with the next news behind a version."""
-        if self._presence is not None:
-            self._presence.reached(after)  # who asks what comes behind it has all before
+        if self._heartbeat is not None:
+            self._heartbeat.reached(after)  # who asks what comes behind it has all before
         self._poll = Poll(after, poll_timeout_s, done, time.monotonic())
         self._wanted.set()
 
@@ -89,8 +89,8 @@ class RemoteUpstream:
             name: of the edge.
             report: gives its position, reads, hits and memory_bytes.
         """
-        self._presence = Presence(self._connection, name, report)
-        self._presence.begin()
+        self._heartbeat = Heartbeat(self._connection, name, report)
+        self._heartbeat.begin()
 
     def _run(self) -> None:
         follower = NewsStream(self._connection)
@@ -131,9 +131,9 @@ class RemoteUpstream:
         stream = self._stream
         if stream is not None:
             stream.close_now()
-        if self._presence is not None:
-            self._presence.close()
-        self._questions.close()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+        self._fetcher.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(self._timeout)
 

@@ -31,7 +31,7 @@ from kvengine.database.edge_stats import EdgeStats, report
 from kvengine.database.edge_upstream import UpstreamCalls
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.listening import Listening
-from kvengine.edge.messages import Shown
+from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.edge.timers import Timers
@@ -156,7 +156,7 @@ class Edge(UpstreamCalls):
 
         def changed(key: bytes | None) -> None:
             if key is None or key.startswith(CATALOG):
-                node.alarms += 1
+                node.invalidations += 1
 
         self._node = node = EdgeNode(
             source,
@@ -224,19 +224,19 @@ class Edge(UpstreamCalls):
                 found = self._namespaces[origin.id] = EdgeNamespace(self, origin)
             return found
 
-    def _ask(self, key: bytes, ask: Any) -> Shown:
+    def _ask(self, key: bytes, options: Any) -> ReadResult:
         """Return what the upstream says of a key, or what is held if it does not answer.
 
         Raises:
             UpstreamUnavailable: it does not answer, and nothing that is held is new enough.
         """
-        shown: Shown = self._wait(lambda done: self._node.read(key, ask, done))
+        shown: ReadResult = self._wait(lambda done: self._node.read(key, options, done))
         return shown
 
-    def _ask_many(self, keys: list[bytes], ask: Any) -> list[Shown]:
-        """Return what ask() does for each of some keys, with one question to the upstream."""
+    def _ask_many(self, keys: list[bytes], options: Any) -> list[ReadResult]:
+        """Return what _ask() does for each of some keys, with one request to the upstream."""
         results: list[Any] = self._wait(
-            lambda done: self._node.read_many([(key, ask) for key in keys], done)
+            lambda done: self._node.read_many([(key, options) for key in keys], done)
         )
         for result in results:
             if isinstance(result, Exception):
@@ -296,7 +296,7 @@ class Edge(UpstreamCalls):
             node.counters,
             node.position,
             node.known_version - node.position,
-            time.monotonic() - node.heard,
+            time.monotonic() - node.synced_at,
             self._listening.connected,
             node.copies.memory_usage(),
             None if self._listening.error is None else str(self._listening.error),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
-from kvengine.edge.messages import Ask, Shown
+from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
@@ -35,7 +35,7 @@ class ValueRead(NamedTuple):
     cache_status: str  # HIT, MISS, REVALIDATE (asked again), STALE (the upstream did not answer)
 
 
-def value_read(value: Any, shown: Shown) -> ValueRead:
+def value_read(value: Any, shown: ReadResult) -> ValueRead:
     """Return a decoded value with its details."""
     return ValueRead(
         value,
@@ -134,14 +134,14 @@ class EdgeNamespace(EdgeWriter):
         self, keys: Any, type: str, cache_ttl: Any, min_version: Any, stale_if_error: Any
     ) -> dict[str, Any]:
         names = self._names(keys, type)
-        ask = self._asks(cache_ttl, min_version, stale_if_error)
+        options = self._read_options(cache_ttl, min_version, stale_if_error)
         if not self._is_known:
             self._check_living()
         self._meter.reads += len(names)
-        found = {key: self._edge._node.lookup(name, ask) for key, name in names.items()}
+        found = {key: self._edge._node.lookup(name, options) for key, name in names.items()}
         missing = [key for key, shown in found.items() if shown is None]
         if missing:
-            asked = self._edge._ask_many([names[key] for key in missing], ask)
+            asked = self._edge._ask_many([names[key] for key in missing], options)
             found.update(zip(missing, asked, strict=True))
         return found
 
@@ -160,7 +160,7 @@ class EdgeNamespace(EdgeWriter):
         self.limits._check_get_size(sum(len(shown.value or b"") for shown in found.values()))
         return {key: self._decoded(key, shown.value, type) for key, shown in found.items()}
 
-    def _with_metadata(self, key: str, shown: Shown, type: str) -> ValueWithMetadata:
+    def _with_metadata(self, key: str, shown: ReadResult, type: str) -> ValueWithMetadata:
         value = self._decoded(key, shown.value, type)
         return ValueWithMetadata(
             value, decode_metadata(shown.metadata), shown.status, shown.version
@@ -173,7 +173,7 @@ class EdgeNamespace(EdgeWriter):
             for key, shown in found.items()
         }
 
-    def _details(self, key: str, shown: Shown) -> KeyDetails | None:
+    def _details(self, key: str, shown: ReadResult) -> KeyDetails | None:
         if shown.value is None:
             return None
         found = value_read(None, shown)
@@ -186,17 +186,17 @@ class EdgeNamespace(EdgeWriter):
         ends = self._read(key, None, 0, None).expires_at
         return None if ends is None else ends - float(self._edge.clock.time())
 
-    def _read(self, key: Any, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Shown:
+    def _read(self, key: Any, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> ReadResult:
         edge, name = self._edge, self._name(key)
-        ask = self._asks(cache_ttl, min_version, stale_if_error)
+        options = self._read_options(cache_ttl, min_version, stale_if_error)
         if not self._is_known:
             self._check_living()
         self._meter.reads += 1
-        return edge._node.lookup(name, ask) or edge._ask(name, ask)
+        return edge._node.lookup(name, options) or edge._ask(name, options)
 
-    def _asks(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> Ask:
+    def _read_options(self, cache_ttl: Any, min_version: Any, stale_if_error: Any) -> ReadOptions:
         self._edge._check_usable()
-        ttl, least, stale = self._ask
+        ttl, least, stale = self._options
         if self._edge._current_store is not None:
             least = self._edge._current_store.version
         if cache_ttl is not None:
@@ -216,23 +216,23 @@ class EdgeNamespace(EdgeWriter):
                     f"stale_if_error must be a number of seconds, not {stale_if_error!r}"
                 )
             stale = stale_if_error
-        return Ask(ttl, least, stale)
+        return ReadOptions(ttl, least, stale)
 
     def _check_living(self) -> None:
         """Request the record of the namespace, which is cached and kept current like a value."""
-        alarms, ask = self._edge._node.alarms, self._ask_living
-        shown = self._edge._node.lookup(self._row, ask) or self._edge._ask(self._row, ask)
-        self._judge_living(shown, alarms)
+        invalidations, options = self._edge._node.invalidations, self._living_options
+        shown = self._edge._node.lookup(self._row, options) or self._edge._ask(self._row, options)
+        self._judge_living(shown, invalidations)
 
     @property
-    def _ask_living(self) -> Ask:
-        return Ask(self._edge.settings.bound_s, 0, self._ask.stale_if_error)
+    def _living_options(self) -> ReadOptions:
+        return ReadOptions(self._edge.settings.bound_s, 0, self._options.stale_if_error)
 
-    def _judge_living(self, shown: Shown, alarms: int) -> None:
-        """Take note of the record of the namespace, asked for after so many alarms."""
+    def _judge_living(self, shown: ReadResult, invalidations: int) -> None:
+        """Take note of the record of the namespace, asked for after so many invalidations."""
         if not is_living_record(shown.value):
             raise NamespaceNotFound(self.id)
-        self._is_there(max(self._edge.settings.bound_s - shown.age, 0.0), alarms)
+        self._is_there(max(self._edge.settings.bound_s - shown.age, 0.0), invalidations)
 
     def __repr__(self) -> str:
         return f"<kvengine.EdgeNamespace {self.id} at {self._edge.name!r}>"

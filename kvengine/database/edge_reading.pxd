@@ -10,10 +10,10 @@ cdef class EdgeReader(Naming):
     cdef readonly Meter _meter
     cdef Lookup node
     cdef object origin_store        # None, or the store whose newest version each read must have
-    cdef readonly object _ask       # what a reader wants who says nothing
+    cdef readonly object _options   # of a read without its own
     cdef double ttl
     cdef double look_at             # until then the namespace is known to be there ...
-    cdef uint64_t alarms            # ... if there were no more alarms than these since
+    cdef uint64_t invalidations     # ... if there were no more than these since
 
     cdef bint known(self) except -1
     cdef CacheEntry find_cached(self, object key)

@@ -4,7 +4,7 @@ from typing import Any, Self, overload
 from typing_extensions import disjoint_base
 
 from kvengine.edge.lookup import Lookup
-from kvengine.edge.messages import Ask
+from kvengine.edge.messages import ReadOptions
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
@@ -17,7 +17,7 @@ NOT_CACHED: NotCached
 @disjoint_base
 class EdgeReader(Naming):
     _meter: Meter
-    _ask: Ask
+    _options: ReadOptions
 
     def __new__(
         cls,
@@ -25,12 +25,12 @@ class EdgeReader(Naming):
         prefix: bytes,
         limits: Limits,
         meter: Meter,
-        ask: Ask,
+        options: ReadOptions,
         origin_store: Store | None,
         *args: Any,
         **kwargs: Any,
     ) -> Self: ...
-    def _is_there(self, seconds: float, alarms: int) -> None: ...
+    def _is_there(self, seconds: float, invalidations: int) -> None: ...
     @property
     def _is_known(self) -> bool: ...
     def _decoded(self, key: str, value: bytes | None, type: str = "text") -> Any: ...

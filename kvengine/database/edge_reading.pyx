@@ -39,23 +39,24 @@ cdef class EdgeReader(Naming):
         prefix: the five bytes that the namespace's keys begin with.
         limits: a kvengine.namespace.limits.Limits.
         meter: counts what is used.
-        ask: a kvengine.edge.reading.Ask.
+        options: a kvengine.edge.messages.ReadOptions.
         origin_store: the store whose newest version each read must be true of, or None.
 
     Thread-safety: threads may share it.
     """
 
     def __cinit__(
-        self, Lookup node not None, bytes prefix not None, limits, Meter meter not None, ask,
+        self, Lookup node not None, bytes prefix not None, limits, Meter meter not None, options,
         origin_store, *args, **kwargs,
     ) -> None:
         self.name_keys(prefix, limits)
-        self.node, self._meter, self._ask, self.origin_store = node, meter, ask, origin_store
-        self.ttl, self.look_at = ask.ttl, float("-inf")
+        self.node, self._meter, self._options = node, meter, options
+        self.origin_store = origin_store
+        self.ttl, self.look_at = options.ttl, float("-inf")
 
-    def _is_there(self, double seconds, uint64_t alarms) -> None:
+    def _is_there(self, double seconds, uint64_t invalidations) -> None:
         """Take the namespace as existing for this long, unless it is invalidated before."""
-        self.look_at, self.alarms = self.node.now() + seconds, alarms
+        self.look_at, self.invalidations = self.node.now() + seconds, invalidations
 
     @property
     def _is_known(self) -> bool:
@@ -63,7 +64,7 @@ cdef class EdgeReader(Naming):
         return self.known()
 
     cdef bint known(self) except -1:
-        return self.node.alarms == self.alarms and self.node.now() < self.look_at
+        return self.node.invalidations == self.invalidations and self.node.now() < self.look_at
 
     cdef CacheEntry find_cached(self, object key):
         """Return the copy of a key that may be shown to a read without options, or None."""
@@ -74,7 +75,7 @@ cdef class EdgeReader(Naming):
             return None
         if self.origin_store is not None:
             min_version = self.origin_store.version
-        cdef CacheEntry held = self.node.find(name[:size], self._ask, self.ttl, min_version)
+        cdef CacheEntry held = self.node.find(name[:size], self._options, self.ttl, min_version)
         if held is not None:
             self._meter.reads += 1
         return held

@@ -64,4 +64,4 @@ class UpstreamCalls(DatabaseBase):
             lost = False
         finally:
             self._wrote(None, None, lost=lost)
-            self._node.alarms += 1
+            self._node.invalidations += 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.database.edge_reading import EdgeReader
-from kvengine.edge.messages import Ask
+from kvengine.edge.messages import ReadOptions
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable, VersionConflict
 from kvengine.namespace.mapping import NamespaceMapping
@@ -40,9 +40,15 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
 
     def __new__(cls, edge: Edge, origin: Any) -> Self:
         """Make the compiled part."""
-        ask = Ask(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
+        options = ReadOptions(edge.settings.cache_ttl_s, 0, edge.settings.stale_if_error_s)
         return super().__new__(
-            cls, edge._node, origin._prefix, origin.limits, origin._meter, ask, edge._current_store
+            cls,
+            edge._node,
+            origin._prefix,
+            origin.limits,
+            origin._meter,
+            options,
+            edge._current_store,
         )
 
     def __init__(self, edge: Edge, origin: Any) -> None:

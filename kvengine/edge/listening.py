@@ -105,7 +105,7 @@ class Listening:
             if is_next:
                 self._after_failure(news, self.poll)
             return
-        went_on = self._edge.hear(news, sent + news.waited)
+        went_on = self._edge.apply_changes(news, sent + news.waited)
         if not is_next:
             return
         self._edge.poll_answered()

@@ -15,8 +15,8 @@ cdef class CacheEntry:
     cdef public bint from_disk
 
 cdef class Lookup:
-    cdef public double heard
-    cdef public uint64_t position, covered_from, min_version, known_version, alarms
+    cdef public double synced_at
+    cdef public uint64_t position, covered_from, min_version, known_version, invalidations
     cdef public bint closed
     cdef readonly uint64_t memory_hits, disk_hits
     cdef CacheCore values, absent
@@ -26,4 +26,4 @@ cdef class Lookup:
 
     cdef double now(self) except? -1
     cdef CacheEntry held_of(self, bytes key)
-    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t min_version)
+    cdef CacheEntry find(self, bytes key, object options, double ttl, uint64_t min_version)

@@ -3,7 +3,7 @@ from typing import Any, Protocol, Self
 
 from typing_extensions import disjoint_base
 
-from kvengine.edge.messages import Ask, Shown
+from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.edge.settings import Settings
 
 CLOCK_RATES: float
@@ -37,18 +37,18 @@ class CacheEntry:
         checked: float,
     ) -> Self: ...
     def checked_again(self, as_of: int, checked: float) -> CacheEntry: ...
-    def shown(self, age: float, as_of: int, status: str) -> Shown: ...
+    def shown(self, age: float, as_of: int, status: str) -> ReadResult: ...
     @property
     def size(self) -> int: ...
 
 @disjoint_base
 class Lookup:
-    heard: float
+    synced_at: float
     position: int
     covered_from: int
     min_version: int
     known_version: int
-    alarms: int
+    invalidations: int
     closed: bool
     memory_hits: int
     disk_hits: int
@@ -60,4 +60,4 @@ class Lookup:
         monotonic: Callable[[], float],
         wall: Callable[[], float],
     ) -> None: ...
-    def lookup(self, key: bytes, ask: Ask) -> Shown | None: ...
+    def lookup(self, key: bytes, options: ReadOptions) -> ReadResult | None: ...

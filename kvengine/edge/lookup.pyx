@@ -27,7 +27,7 @@ COPY_BYTES = 250  # of memory: the copy, its key and the slot in the cache, besi
 cdef double FASTEST = CLOCK_RATES
 cdef double NEVER_READ = messages.NEVER
 cdef object new_tuple = tuple.__new__
-cdef object SHOWN = messages.Shown
+cdef object READ_RESULT = messages.ReadResult
 
 
 cdef class CacheEntry:
@@ -47,9 +47,9 @@ cdef class CacheEntry:
             self.value, self.metadata, self.expires_at, self.version, max(as_of, self.as_of),
             max(checked, self.checked))
 
-    def shown(self, age: float, as_of: int, status: str) -> messages.Shown:
+    def shown(self, age: float, as_of: int, status: str) -> messages.ReadResult:
         """Return the copy as a reader gets it."""
-        return new_tuple(SHOWN, (
+        return new_tuple(READ_RESULT, (
             self.value, self.metadata, self.expires_at, self.version, age, status, as_of))
 
     @property
@@ -61,12 +61,12 @@ cdef class CacheEntry:
 cdef class Lookup:
     """What is held, and what is known of its age; the base of an edge.
 
-    heard: when nothing newer than `position` was there.
+    synced_at: when nothing newer than `position` was there.
     position: changes up to this version have been applied to the copies.
     covered_from: of copies as of this version or a later one, no change was missed.
     min_version: nothing older than this version of the primary is shown.
     known_version: the highest version of the primary that was heard of.
-    alarms: counts what makes compiled readers look again whether they may read.
+    invalidations: counts what makes compiled readers look again whether they may read.
 
     Thread-safety: threads may look; it is changed under the lock of the edge.
     """
@@ -77,7 +77,7 @@ cdef class Lookup:
         # The same clock, without a call.
         self.machine_time = monotonic is time.monotonic and sys.platform == "linux"
         self.negative_ttl_s, self.refresh_share = settings.negative_ttl_s, settings.refresh_share
-        self.heard = NEVER_READ
+        self.synced_at = NEVER_READ
 
     cdef double now(self) except? -1:
         cdef timespec moment
@@ -95,17 +95,17 @@ cdef class Lookup:
             held = self._from_disk(key)
         return held
 
-    cdef CacheEntry find(self, bytes key, object ask, double ttl, uint64_t min_version):
+    cdef CacheEntry find(self, bytes key, object options, double ttl, uint64_t min_version):
         """Return the copy of a key if it may be shown, or None."""
         # First: news that come while the copy is looked at make it look older, never younger.
-        cdef double heard = self.heard, checked, now, age, limit = ttl
+        cdef double synced_at = self.synced_at, checked, now, age, limit = ttl
         cdef uint64_t position = self.position, covered_from = self.covered_from, as_of
         cdef CacheEntry held = self.held_of(key)
         if held is None:
             return None
         checked, as_of = held.checked, held.as_of
         if as_of >= covered_from:
-            checked, as_of = max(checked, heard), max(as_of, position)
+            checked, as_of = max(checked, synced_at), max(as_of, position)
         if as_of < min_version or as_of < self.min_version:
             return None
         now = self.now()
@@ -121,24 +121,24 @@ cdef class Lookup:
             self.memory_hits += 1
         held.read_at = now
         if age > limit * self.refresh_share:
-            self._refresh(key, held, ask)
+            self._refresh(key, held, options)
         return held
 
-    def lookup(self, bytes key, ask) -> messages.Shown | None:
+    def lookup(self, bytes key, options) -> messages.ReadResult | None:
         """Return what is held of a key if it may be shown, or None."""
-        cdef double heard = self.heard
+        cdef double synced_at = self.synced_at
         cdef uint64_t position = self.position, covered_from = self.covered_from
-        cdef CacheEntry held = self.find(key, ask, ask.ttl, ask.min_version)
+        cdef CacheEntry held = self.find(key, options, options.ttl, options.min_version)
         if held is None:
             return None
         cdef double checked = held.checked
         cdef uint64_t as_of = held.as_of
         if as_of >= covered_from:
-            checked, as_of = max(checked, heard), max(as_of, position)
+            checked, as_of = max(checked, synced_at), max(as_of, position)
         return held.shown(max(held.read_at - checked, 0.0) * FASTEST, as_of, "HIT")
 
     def _from_disk(self, bytes key) -> CacheEntry | None:
         """Return the copy that is on disk; reading.py has it."""
 
-    def _refresh(self, bytes key, CacheEntry held, ask) -> None:
+    def _refresh(self, bytes key, CacheEntry held, options) -> None:
         """Ask for a key whose copy will soon be too old; reading.py has it."""

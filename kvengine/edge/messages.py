@@ -17,7 +17,7 @@ Done = Callable[[Any], None]  # takes what was asked for, or the error instead
 NEVER = float("-inf")  # a moment: nothing is known since
 
 
-class Ask(NamedTuple):
+class ReadOptions(NamedTuple):
     """What a reader wants."""
 
     ttl: float  # seconds: how old it may be
@@ -71,7 +71,7 @@ class News(NamedTuple):
     gone: bool = False  # changes behind `after` are forgotten: nothing is known between the two
 
 
-class Shown(NamedTuple):
+class ReadResult(NamedTuple):
     """What a read gives."""
 
     value: bytes | None  # None: absent

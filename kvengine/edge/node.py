@@ -4,7 +4,7 @@ PROMISES.md says what it keeps and why.
 
 Invariants:
 
-* `heard` advances only when all changes up to `position` have been applied to the copies.
+* `synced_at` advances only when all changes up to `position` have been applied to the copies.
 * What is held when some changes are gone is trusted only as long as its own age allows.
 """
 
@@ -15,7 +15,17 @@ from collections.abc import Callable, Sequence
 from kvengine.edge.change_buffer import ChangeBuffer, Later
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import NEVER, Answer, Ask, Done, News, Notice, Shown, Upstream, Want
+from kvengine.edge.messages import (
+    NEVER,
+    Answer,
+    Done,
+    News,
+    Notice,
+    ReadOptions,
+    ReadResult,
+    Upstream,
+    Want,
+)
 from kvengine.edge.reading import Reading
 from kvengine.edge.settings import Settings
 from kvengine.errors import UpstreamUnavailable
@@ -54,12 +64,12 @@ class EdgeNode(Reading):
         )
         self._changed = changed
         self.change_buffer = ChangeBuffer(
-            settings.change_buffer_bytes, monotonic, later, lambda: monotonic() - self.heard
+            settings.change_buffer_bytes, monotonic, later, lambda: monotonic() - self.synced_at
         )
 
     # -- news
 
-    def hear(self, news: News, sent: float) -> bool:
+    def apply_changes(self, news: News, sent: float) -> bool:
         """Apply changes; return False if some before them are missing, so that it must ask again.
 
         Args:
@@ -83,7 +93,7 @@ class EdgeNode(Reading):
                 if news.upto < self.position:
                     return True
                 self._reach(news.upto)
-            self.heard = max(self.heard, sent - news.age)
+            self.synced_at = max(self.synced_at, sent - news.age)
         if news.gone:
             self.change_buffer.restart(news.upto)
         else:
@@ -173,7 +183,7 @@ class EdgeNode(Reading):
             done([])
             return
 
-        def arrived(results: list[Shown | Exception]) -> None:
+        def arrived(results: list[ReadResult | Exception]) -> None:
             for result, want in zip(results, wants, strict=True):
                 if isinstance(result, Exception):
                     done(result)
@@ -184,7 +194,7 @@ class EdgeNode(Reading):
             done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
 
         self.read_many(
-            [(want.key, Ask(want.within_s, want.min_version)) for want in wants], arrived
+            [(want.key, ReadOptions(want.within_s, want.min_version)) for want in wants], arrived
         )
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
@@ -225,7 +235,7 @@ class EdgeNode(Reading):
                 self.copies.disk.close()
 
 
-def _answer_of(shown: Shown, want: Want) -> Answer:
+def _answer_of(shown: ReadResult, want: Want) -> Answer:
     if shown.version and shown.version == want.known:
         return Answer(shown.version, shown.as_of, shown.age, unchanged=True)
     return Answer(

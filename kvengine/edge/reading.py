@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvengine.edge.asking import Asking
+from kvengine.edge.fetching import Fetching
+from kvengine.edge.flight import Flight, Reader, each
 from kvengine.edge.gather import Gather
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import Answer, Ask, Done
-from kvengine.edge.question import Flight, Reader, each
+from kvengine.edge.messages import Answer, Done, ReadOptions
 from kvengine.errors import UpstreamUnavailable
 
 ATTEMPTS = 4  # an answer that is too old is asked for again
 
 
-class Reading(Asking):
+class Reading(Fetching):
     """Copies in front of an upstream.
 
     Args:
@@ -38,24 +38,24 @@ class Reading(Asking):
 
     # -- reading
 
-    def read(self, key: bytes, ask: Ask, done: Done) -> None:
-        """Call `done` with Shown, from what is held or from the upstream, or with the error."""
-        shown = self.lookup(key, ask)
+    def read(self, key: bytes, options: ReadOptions, done: Done) -> None:
+        """Call `done` with a ReadResult, of a copy or from the upstream, or with the error."""
+        shown = self.lookup(key, options)
         if shown is not None:
             done(shown)
         else:
-            self.ask_for([(key, ask, done)])
+            self.ask_for([(key, options, done)])
 
-    def read_many(self, wanted: Sequence[tuple[bytes, Ask]], done: Done) -> None:
-        """Call `done` with a list, of each key Shown or the error; the upstream is asked once."""
+    def read_many(self, wanted: Sequence[tuple[bytes, ReadOptions]], done: Done) -> None:
+        """Call `done` with a ReadResult or error of each key; the upstream is asked once."""
         gather = Gather(len(wanted), done)
         missing: list[Reader] = []
-        for number, (key, ask) in enumerate(wanted):
-            shown = self.lookup(key, ask)
+        for number, (key, options) in enumerate(wanted):
+            shown = self.lookup(key, options)
             if shown is not None:
                 gather.place(number)(shown)
             else:
-                missing.append((key, ask, gather.place(number)))
+                missing.append((key, options, gather.place(number)))
         if missing:
             self.ask_for(missing)
 
@@ -143,11 +143,11 @@ class Reading(Asking):
         is_absent = held.version == 0 and not self.settings.negative_ttl_s
         has_expired = held.expires_at is not None and held.expires_at <= self._wall()
         for waiter in each(flight.waiters):
-            is_late = waiter.since - flight.sent > waiter.ask.ttl
+            is_late = waiter.since - flight.sent > waiter.options.ttl
             if is_late or ((is_absent or has_expired) and waiter.since > flight.sent):
                 # It came after the question was sent: in between the key may have been made, or the
                 # value may have expired or changed.
-                late.append((flight.key, waiter.ask, waiter.done))
+                late.append((flight.key, waiter.options, waiter.done))
                 continue
             if waiter.status == "MISS":
                 self._counters.misses += 1

@@ -25,7 +25,7 @@ OF_EDGES = {
     "kvengine-end",
     "kvengine-news",
     "kvengine-ask",
-    "kvengine-presence",
+    "kvengine-heartbeat",
 }
 ROOT = Path(__file__).parent.parent.parent
 

@@ -1,10 +1,10 @@
 """An edge whose upstream is the test itself."""
 
-from kvengine.edge.messages import Answer, Ask, News
+from kvengine.edge.messages import Answer, News, ReadOptions
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 
-ASK = Ask(60.0)
+OPTIONS = ReadOptions(60.0)
 INF = float("inf")
 
 
@@ -44,17 +44,19 @@ class Bench:
         if begin:
             self.edge.begin(10)
 
-    def read(self, key=b"k", **ask):
+    def read(self, key=b"k", **options):
         results = []
-        self.edge.read(key, ASK._replace(**ask), results.append)
+        self.edge.read(key, OPTIONS._replace(**options), results.append)
         return results
 
     def hold(self, version=5, as_of=10, value=b"v", key=b"k", **more):
         self.read(key)
         self.upstream.answer(Answer(version, as_of, 0.0, value, **more))
 
-    def hear(self, after, upto, *notices, age=0.0, gone=False):
-        return self.edge.hear(News(after, upto, age, notices, gone=gone), self.edge._monotonic())
+    def apply_changes(self, after, upto, *notices, age=0.0, gone=False):
+        return self.edge.apply_changes(
+            News(after, upto, age, notices, gone=gone), self.edge._monotonic()
+        )
 
     @property
     def counters(self):

@@ -136,7 +136,7 @@ def test_a_refresh_asks_nobody_while_it_is_open(bench):
 
 
 def test_the_bound_and_floors_hold_while_it_is_open(bench):
-    bench.hear(10, 20)
+    bench.apply_changes(10, 20)
     bench.time.run_until(59.0)
     bench.edge.poll_failed(CUT)
     assert bench.read(b"k0", ttl=5.0, min_version=20)[0].status == "STALE"

@@ -30,18 +30,18 @@ def moved(bench, act):
     return {name: after[name] - before[name] for name in FIELDS if after[name] != before[name]}
 
 
-def answered(bench, *answers, **ask):
+def answered(bench, *answers, **options):
     def act():
-        bench.read(**ask)
+        bench.read(**options)
         for answer in answers:
             bench.upstream.answer(answer)
 
     return act
 
 
-def failed(bench, **ask):
+def failed(bench, **options):
     def act():
-        bench.read(**ask)
+        bench.read(**options)
         bench.upstream.fail(UpstreamUnavailable("cut"))
 
     return act
@@ -79,32 +79,35 @@ def test_news(bench):
     bench.time.run_until(1.0)
     bench.read()
     pushed = Notice(11, b"k", True, b"w", ago=0.5)
-    assert moved(bench, lambda: bench.hear(10, 11, pushed)) == {
+    assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {
         "news": 1,
         "pushed": 1,
         "read_late": 1,
     }
     assert bench.counters.propagation.longest == 0.5
-    assert moved(bench, lambda: bench.hear(10, 11, pushed)) == {"repeats": 1}
+    assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {"repeats": 1}
     bench.time.run_until(2.0)
     dropped = Notice(12, b"k", False, ago=0.25)
-    assert moved(bench, lambda: bench.hear(11, 12, dropped)) == {"news": 1, "invalidations": 1}
+    assert moved(bench, lambda: bench.apply_changes(11, 12, dropped)) == {
+        "news": 1,
+        "invalidations": 1,
+    }
     assert bench.counters.propagation.count == 2
     assert 0.2 < bench.counters.propagation.quantile(0.5) < 0.3
     assert bench.counters.late_share == 0.5
     other = Notice(13, b"other", True)
-    assert moved(bench, lambda: bench.hear(12, 13, other)) == {"news": 1}
-    assert moved(bench, lambda: bench.hear(15, 16)) == {"gaps": 1}
-    assert moved(bench, lambda: bench.hear(13, 90, gone=True)) == {"resets": 1}
+    assert moved(bench, lambda: bench.apply_changes(12, 13, other)) == {"news": 1}
+    assert moved(bench, lambda: bench.apply_changes(15, 16)) == {"gaps": 1}
+    assert moved(bench, lambda: bench.apply_changes(13, 90, gone=True)) == {"resets": 1}
     assert moved(bench, lambda: bench.edge.wrote([b"a", b"b"], 91)) == {"writes": 2}
     assert moved(bench, lambda: bench.edge.wrote(None, 92)) == {"writes": 1}
 
 
 def test_an_edge_that_is_behind_what_it_was_told_knows_by_how_much(bench):
-    bench.hear(10, 12)
+    bench.apply_changes(10, 12)
     bench.hold(15, 20)
     assert (bench.edge.position, bench.edge.known_version) == (12, 20)
-    bench.hear(12, 20)
+    bench.apply_changes(12, 20)
     assert bench.edge.known_version - bench.edge.position == 0
 
 

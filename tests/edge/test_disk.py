@@ -210,7 +210,7 @@ def test_an_edge_that_restarts_while_its_upstream_is_away(time, clock):
     results = bench.read(stale_if_error=1e9)
     bench.upstream.fail(UpstreamUnavailable("cut"))
     assert isinstance(results[0], UpstreamUnavailable)
-    bench.hear(10, 12, Notice(12, b"other", True))
+    bench.apply_changes(10, 12, Notice(12, b"other", True))
     (shown,) = bench.read()
     assert (shown.value, shown.status, bench.counters.disk_hits) == (b"v", "HIT", 1)
     time.run_until(100.0)

@@ -98,7 +98,7 @@ def test_a_version_that_was_asked_for_before_the_write_settles_nothing(bench):
 def test_the_copy_on_disk_goes_too(time, clock):
     bench = Bench(time, clock, disk=DiskCache(None, 1 << 20))
     bench.hold()
-    bench.hear(10, 12)
+    bench.apply_changes(10, 12)
     bench.edge.wrote([b"k"], 0)
     bench.edge.copies.values.clear()
     results = bench.read()

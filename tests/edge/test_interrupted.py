@@ -9,7 +9,7 @@ import pytest
 
 from kvengine.edge.messages import Answer
 from kvengine.errors import UpstreamUnavailable
-from tests.edge.bench import ASK, Bench
+from tests.edge.bench import OPTIONS, Bench
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -56,12 +56,12 @@ def test_an_asker_interrupted_while_the_others_are_told_leaves_nobody(bench):
 
     def at_once(wants, done):  # as a database in this process answers
         for _ in range(4):
-            elsewhere(lambda: bench.edge.read(b"k", ASK, interrupted))
+            elsewhere(lambda: bench.edge.read(b"k", OPTIONS, interrupted))
         done([Answer(5, 10, 0.0, b"v")])
 
     bench.upstream.fetch = at_once
     with pytest.raises(KeyboardInterrupt):
-        bench.edge.read(b"k", ASK, interrupted)
+        bench.edge.read(b"k", OPTIONS, interrupted)
     assert len(results) == 2
     bench.time.run_until(bench.time.now)
     assert {one.value for one in results} == {b"v"}

@@ -6,7 +6,7 @@ from kvengine.edge.messages import Answer, Notice
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.errors import InvalidRequest, NamespaceNotFound, UpstreamUnavailable
-from tests.edge.bench import ASK, INF, Bench, Upstream
+from tests.edge.bench import INF, OPTIONS, Bench, Upstream
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_absent_is_held_for_its_time_if_wished(time, clock):
     bench = Bench(time, clock, negative_ttl_s=5.0)
     bench.hold(0, 10, None)
     assert bench.read()[0].status == "HIT"
-    bench.hear(10, 11, Notice(11, b"k", True))
+    bench.apply_changes(10, 11, Notice(11, b"k", True))
     assert bench.read() == []  # it was made
     bench.upstream.answer(Answer(11, 11, 0.0, b"v"))
     bench.hold(0, 12, None, key=b"other")
@@ -95,7 +95,7 @@ def test_with_news_a_copy_stays_young(bench):
     bench.hold()
     for second in range(1, 300):
         bench.time.run_until(second)
-        bench.hear(10, 10)
+        bench.apply_changes(10, 10)
     assert bench.read()[0].age < 1.1
     assert bench.counters.questions == 1
 
@@ -113,21 +113,21 @@ def test_a_popular_copy_is_refreshed_before_its_time_is_over(bench):
 
 def test_news_replace_small_values_and_drop_large_ones(bench):
     bench.hold()
-    bench.hear(10, 11, Notice(11, b"k", True, b"new", b"m"))
+    bench.apply_changes(10, 11, Notice(11, b"k", True, b"new", b"m"))
     assert bench.read()[0][:2] == (b"new", b"m")
-    bench.hear(11, 12, Notice(12, b"k", True))
+    bench.apply_changes(11, 12, Notice(12, b"k", True))
     assert bench.read() == []
     assert (bench.counters.pushed, bench.counters.invalidations) == (1, 1)
 
 
 def test_news_of_keys_that_are_not_held_are_not_kept(bench):
-    bench.hear(10, 11, Notice(11, b"other", True, b"value"))
+    bench.apply_changes(10, 11, Notice(11, b"other", True, b"value"))
     assert bench.read(b"other") == []
 
 
 def test_an_answer_that_news_have_overtaken_is_asked_again(bench):
     results = bench.read()
-    bench.hear(10, 12, Notice(12, b"k", True))
+    bench.apply_changes(10, 12, Notice(12, b"k", True))
     bench.upstream.answer(Answer(5, 11, 0.0, b"old"))
     assert results == []
     ((want,), _) = bench.upstream.asked[0]
@@ -139,7 +139,7 @@ def test_an_answer_that_news_have_overtaken_is_asked_again(bench):
 
 def test_an_upstream_that_stays_behind_is_given_up(bench):
     results = bench.read()
-    bench.hear(10, 12, Notice(12, b"k", True))
+    bench.apply_changes(10, 12, Notice(12, b"k", True))
     while bench.upstream.asked:
         bench.upstream.answer(Answer(5, 11, 0.0, b"old"))
     assert isinstance(results[0], UpstreamUnavailable)
@@ -148,17 +148,17 @@ def test_an_upstream_that_stays_behind_is_given_up(bench):
 def test_a_gap_is_refused_and_changes_nothing(bench):
     bench.hold()
     bench.time.run_until(1.0)
-    before = bench.edge.heard
-    assert not bench.hear(11, 12, Notice(12, b"k", True))
-    assert (bench.edge.position, bench.edge.heard) == (10, before)
+    before = bench.edge.synced_at
+    assert not bench.apply_changes(11, 12, Notice(12, b"k", True))
+    assert (bench.edge.position, bench.edge.synced_at) == (10, before)
     assert bench.counters.gaps == 1
 
 
 def test_news_that_come_again_change_nothing(bench):
     bench.hold()
-    bench.hear(10, 12, Notice(12, b"k", True, b"new"))
-    bench.hear(10, 11, Notice(11, b"k", True, b"older"))
-    bench.hear(10, 12, Notice(12, b"k", True, b"new"))
+    bench.apply_changes(10, 12, Notice(12, b"k", True, b"new"))
+    bench.apply_changes(10, 11, Notice(11, b"k", True, b"older"))
+    bench.apply_changes(10, 12, Notice(12, b"k", True, b"new"))
     assert bench.read()[0].value == b"new"
     assert bench.edge.position == 12
     assert bench.counters.repeats == 2
@@ -167,20 +167,20 @@ def test_news_that_come_again_change_nothing(bench):
 def test_a_part_of_the_news_makes_nothing_look_younger(bench):
     bench.hold()
     bench.time.run_until(30.0)
-    bench.hear(10, 11, Notice(11, b"other", True), age=INF)
+    bench.apply_changes(10, 11, Notice(11, b"other", True), age=INF)
     assert bench.read()[0].age == pytest.approx(30.0, rel=0.01)
-    bench.hear(11, 12)
+    bench.apply_changes(11, 12)
     assert bench.read()[0].age < 0.1
 
 
 def test_when_changes_are_gone_copies_live_on_their_own_time_only(bench):
     bench.hold()
     bench.time.run_until(20.0)
-    bench.hear(10, 50, gone=True)
+    bench.apply_changes(10, 50, gone=True)
     assert bench.read()[0].age == pytest.approx(20.0, rel=0.01)
     bench.hold(7, 50, b"covered", key=b"new")
     bench.time.run_until(70.0)
-    bench.hear(50, 51)
+    bench.apply_changes(50, 51)
     assert bench.read() == []
     assert bench.read(b"new")[0].age < 0.1
 
@@ -211,7 +211,7 @@ def test_a_floor_of_the_reader_is_met(bench):
     assert results == []
     bench.upstream.answer(Answer(5, 12, 0.0, unchanged=True))
     assert results[0].status == "REVALIDATE"
-    bench.hear(10, 15)
+    bench.apply_changes(10, 15)
     assert bench.read(min_version=15)[0].status == "HIT"
 
 
@@ -334,7 +334,7 @@ def test_an_edge_that_has_not_begun_answers_nothing(time, clock):
         Upstream(), Settings(), monotonic=clock.monotonic, wall=clock.time, later=clock.later
     )
     results = []
-    edge.read(b"k", ASK, results.append)
+    edge.read(b"k", OPTIONS, results.append)
     assert isinstance(results[0], UpstreamUnavailable)
 
 
@@ -342,7 +342,7 @@ def test_as_an_upstream_it_answers_from_its_copies_and_asks_for_the_rest(bench):
     from kvengine.edge.messages import Want
 
     bench.hold()
-    bench.hear(10, 20)
+    bench.apply_changes(10, 20)
     results = []
     bench.edge.fetch(
         [Want(b"k", 15, 5, 60.0), Want(b"x", 0, 0, 60.0), Want(b"k", 0, 4, 60.0)], results.append
@@ -378,7 +378,7 @@ def test_ages_add_up_from_tier_to_tier(bench):
     assert results[0][0].age == pytest.approx(10.0, rel=0.01)
     bench.edge.poll(0, 1.0, results.append)
     assert results[1].age == INF  # it has heard nothing yet
-    bench.hear(10, 11, age=4.0)
+    bench.apply_changes(10, 11, age=4.0)
     bench.edge.poll(10, 1.0, results.append)
     assert results[2].age == pytest.approx(4.0, rel=0.01)
 

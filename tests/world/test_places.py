@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from kvengine.edge.messages import Answer, News, Notice, Shown, Want
+from kvengine.edge.messages import Answer, News, Notice, ReadResult, Want
 from kvengine.errors import InvalidRequest, UpstreamUnavailable
 from kvengine.testing import World
 from kvengine.testing.world.checker import Checker
@@ -162,13 +162,17 @@ def test_a_namespace_has_the_methods_of_a_real_one():
         {"latency": 5},
         {"latency": {("edge-0", "primary"): -1}},
         {"latency": {}},
-        {"nonsense": 1},
         {"bound_s": -1},
     ],
 )
 def test_what_a_world_can_not_be(wrong):
     with pytest.raises(InvalidRequest):
         World(**wrong)
+
+
+def test_a_world_has_no_other_settings():
+    with pytest.raises(TypeError, match="nonsense"):
+        World(nonsense=1)
 
 
 def test_places_that_are_not_there_are_said():
@@ -222,7 +226,7 @@ def test_a_clock_knows_when_it_shows_a_time():
 
 
 def shown(version, value, expires_at=None, as_of=100):
-    return Shown(value, b"", expires_at, version, 100.0, "HIT", as_of)
+    return ReadResult(value, b"", expires_at, version, 100.0, "HIT", as_of)
 
 
 @pytest.mark.parametrize(

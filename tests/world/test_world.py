@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from kvengine.edge import asking, disk, node, reading
-from kvengine.edge.messages import Shown
+from kvengine.edge import disk, fetching, node, reading
+from kvengine.edge.messages import ReadResult
 from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
 from kvengine.testing.world.checker import Checker
@@ -82,10 +82,10 @@ MISTAKES = {
         "self.watermarks.advance(key, version)\n                else",
         "pass\n                else",
     ),
-    "min_version joins an older question": (asking, "flight.min_version < min_version", "False"),
+    "min_version joins an older question": (fetching, "flight.min_version < min_version", "False"),
     "stale_if_error below min_version": (
-        asking,
-        "min_version = max(ask.min_version, self.watermarks.of_all)",
+        fetching,
+        "min_version = max(options.min_version, self.watermarks.of_all)",
         "min_version = 0",
     ),
     "the position is written before the drops": (
@@ -110,9 +110,9 @@ FIRST_SEEDS = {
 def test_the_checker_sees_a_mistake(mistake):
     module, right, wrong = MISTAKES[mistake]
     code = f"""
-from kvengine.edge import asking, node, reading
+from kvengine.edge import fetching, node, reading
 import {module.__name__} as wrong
-for module in (asking, reading, node):
+for module in (fetching, reading, node):
     text = open(module.__file__).read()
     if module is wrong:
         assert {right!r} in text
@@ -242,7 +242,7 @@ def test_a_disk_notices_a_primary_that_was_restored(position, monkeypatch):
 
 
 def shown(version, value=b"v", age=0.0, as_of=100):
-    return Shown(value, b"", None, version, age, "HIT", as_of)
+    return ReadResult(value, b"", None, version, age, "HIT", as_of)
 
 
 def checker():

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from kvengine.client.endpoint import version_said
-from kvengine.client.questions import reader
+from kvengine.client.fetcher import reader
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, Want

@@ -8,13 +8,13 @@ from typing import Any
 
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
-from kvengine.edge.messages import Ask, Shown
+from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.auth.access import WAIT
 
 WAITING_MAX = 256  # requests with tokens that are not known yet
 PATIENCE_S = 5.0
-ASK = Ask(60.0)  # the bound within which an edge hears of every change
+OPTIONS = ReadOptions(60.0)  # the bound within which an edge hears of every change
 
 
 class StoreRecords:
@@ -44,7 +44,7 @@ class CopiedRecords:
 
     def find_cached(self, key: bytes) -> bytes | object | None:
         """Return a record, or WAIT if the edge has to ask."""
-        shown = self._edge._node.lookup(key, ASK)
+        shown = self._edge._node.lookup(key, OPTIONS)
         return WAIT if shown is None else shown.value
 
     async def read(self, key: bytes) -> bytes | None:
@@ -68,9 +68,9 @@ class CopiedRecords:
 
         self._waiting += 1
         try:
-            self._edge._node.read(key, ASK, done)
+            self._edge._node.read(key, OPTIONS, done)
             async with asyncio.timeout(PATIENCE_S):
-                shown: Shown | Exception = await told
+                shown: ReadResult | Exception = await told
         except TimeoutError:
             raise UpstreamUnavailable("can't check the token: no answer from the primary") from None
         finally:

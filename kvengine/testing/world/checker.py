@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kvengine.edge.counters import Histogram
-from kvengine.edge.messages import Shown
+from kvengine.edge.messages import ReadResult
 
 SLACK_S = 1e-6  # of floating point
 
@@ -108,7 +108,7 @@ class Checker:
         self,
         place: str,
         key: bytes,
-        shown: Shown,
+        shown: ReadResult,
         began: float,
         ended: float,
         ttl: float,
@@ -148,7 +148,7 @@ class Checker:
         self,
         place: str,
         key: bytes,
-        shown: Shown,
+        shown: ReadResult,
         times: tuple[float, float],
         over: float,
         ttl: float,
@@ -161,7 +161,9 @@ class Checker:
         if over < ended - shown.age - SLACK_S:
             self._violated("true age", place, key, began, f"said {shown.age:.3f} s")
 
-    def _phase_of(self, place: str, life: list[State], shown: Shown, ended: float) -> int | None:
+    def _phase_of(
+        self, place: str, life: list[State], shown: ReadResult, ended: float
+    ) -> int | None:
         """Return which phase was shown; of several absences the newest that is not later."""
         for number in range(len(life) - 1, -1, -1):
             state = life[number]

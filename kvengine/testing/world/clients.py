@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvengine.edge.counters import Histogram
-from kvengine.edge.messages import Ask, Shown
+from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
 
 if TYPE_CHECKING:
@@ -44,28 +44,28 @@ class Clients:
 
     # -- reading
 
-    def read(self, place: str, key: bytes, **ask: Any) -> Shown:
+    def read(self, place: str, key: bytes, **options: Any) -> ReadResult:
         """Read a key at an edge, and return what it shows.
 
         Args:
             place: the name of an edge, or "primary".
             key: the key.
-            ask: ttl, min_version, stale_if_error; see kvengine.edge.reading.Ask.
+            options: ttl, min_version, stale_if_error; see kvengine.edge.messages.ReadOptions.
 
         Raises:
             UpstreamUnavailable: nothing that is held is new enough.
         """
-        shown: Shown = self.wait_for(lambda done: self.start_read(place, key, done, **ask))
+        shown: ReadResult = self.wait_for(lambda done: self.start_read(place, key, done, **options))
         return shown
 
-    def start_read(self, place: str, key: bytes, done: Done | None = None, **ask: Any) -> None:
-        """Begin to read; `done` is called with Shown or with the error."""
+    def start_read(self, place: str, key: bytes, done: Done | None = None, **options: Any) -> None:
+        """Begin to read; `done` is called with ReadResult or with the error."""
         self.reads += 1
         found = self.place(place)
         if not found.is_up:
             self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
             return
-        wanted = Ask(**{"ttl": self.settings.cache_ttl_s, **ask})
+        wanted = ReadOptions(**{"ttl": self.settings.cache_ttl_s, **options})
         began = self.time.now
 
         def ended(result: Any) -> None:

@@ -11,7 +11,7 @@ from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import ValueWithMetadata
 
 if TYPE_CHECKING:
-    from kvengine.edge.messages import Shown
+    from kvengine.edge.messages import ReadResult
     from kvengine.testing.world.clients import Clients
 
 
@@ -45,7 +45,7 @@ class WorldNamespace:
         value = _decoded(shown, type)
         return ValueRead(value, None, expiration, shown.version, shown.age, shown.status)
 
-    def _read(self, key: str, options: dict[str, Any]) -> Shown:
+    def _read(self, key: str, options: dict[str, Any]) -> ReadResult:
         names = {
             "cache_ttl": "ttl",
             "min_version": "min_version",
@@ -54,8 +54,8 @@ class WorldNamespace:
         unknown = options.keys() - names.keys()
         if unknown:
             raise InvalidRequest(f"a read in a world has no option {', '.join(sorted(unknown))}")
-        ask = {names[name]: value for name, value in options.items() if value is not None}
-        return self._world.read(self.place, key.encode(), **ask)
+        options = {names[name]: value for name, value in options.items() if value is not None}
+        return self._world.read(self.place, key.encode(), **options)
 
     def put(
         self,
@@ -92,7 +92,7 @@ class WorldNamespace:
         return f"<namespace of a world at {self.place!r}>"
 
 
-def _decoded(shown: Shown, type: str) -> Any:
+def _decoded(shown: ReadResult, type: str) -> Any:
     if type not in ("text", "bytes", "json"):
         raise InvalidRequest(f'in a world a type is "text", "bytes" or "json", not {type!r}')
     value = shown.value

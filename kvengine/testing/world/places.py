@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.listening import Listening
-from kvengine.edge.messages import Shown
+from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
@@ -97,13 +97,13 @@ class PrimaryPlace(Place):
             self.store, self._settings, monotonic=self.clock.monotonic, later=self.clock.later
         )
 
-    def read(self, key: bytes) -> Shown:
+    def read(self, key: bytes) -> ReadResult:
         """Read where the store is."""
         version, entry = self.store.version, self.store.get_entry(key)
         if entry is None:
-            return Shown(None, b"", None, 0, 0.0, "MISS", version)
+            return ReadResult(None, b"", None, 0, 0.0, "MISS", version)
         found = (entry.value, entry.metadata, entry.expires_at, entry.version)
-        return Shown(*found, 0.0, "MISS", version)
+        return ReadResult(*found, 0.0, "MISS", version)
 
     def crash(self) -> None:
         """Be gone; the store is as it was, who waited for news is forgotten."""

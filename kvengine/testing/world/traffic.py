@@ -58,8 +58,8 @@ class Traffic:
         def read() -> None:
             if world.time.now < end:
                 world.time.later(chance.expovariate(reads_per_s), read)
-                ask = self._odd_ask() if chance.random() < odd_share else {}
-                world.start_read(world.leaves[places.draw()].name, key_of(keys.draw()), **ask)
+                options = self._odd_options() if chance.random() < odd_share else {}
+                world.start_read(world.leaves[places.draw()].name, key_of(keys.draw()), **options)
 
         def write() -> None:
             if world.time.now < end:
@@ -72,19 +72,19 @@ class Traffic:
             world.time.later(chance.expovariate(writes_per_s), write)
         world.run(end - world.time.now)
 
-    def _odd_ask(self) -> dict[str, Any]:
+    def _odd_options(self) -> dict[str, Any]:
         """Return what a reader may say."""
         chance = self._chance
-        ask: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if chance.random() < 0.5:
-            ask["ttl"] = chance.choice([0.0, 2.0, 30.0, 300.0])
+            options["ttl"] = chance.choice([0.0, 2.0, 30.0, 300.0])
         if chance.random() < 0.5:
-            ask["stale_if_error"] = chance.choice([10.0, 120.0])
+            options["stale_if_error"] = chance.choice([10.0, 120.0])
         if chance.random() < 0.5:
-            ask["min_version"] = max(
+            options["min_version"] = max(
                 0, self._world.primary.store.version - chance.choice([0, 1, 10])
             )
-        return ask
+        return options
 
     def _write(self, keys: Zipf, places: Zipf, shares: tuple[float, float, float, float]) -> None:
         world, chance = self._world, self._chance

@@ -21,7 +21,7 @@ from kvengine.client.packing import pack
 from kvengine.engine.following.changes import Flag
 from kvengine.errors import KvError
 
-TELL_S = 1.0
+HEARTBEAT_S = 1.0
 GAP_S = 0.25  # between two reports, at the least: a busy primary is not made busier
 REACHED_MAX = 200  # versions in a report
 AFTER_ERROR_S = 5.0
@@ -29,7 +29,7 @@ TIMEOUT_S = 2.0
 logger = logging.getLogger("kvengine")
 
 
-class Presence:
+class Heartbeat:
     """Tells of an edge, on a thread of its own.
 
     Args:
@@ -47,7 +47,7 @@ class Presence:
         self._position = -1
         self._news = Flag()
         self._ended = Flag()
-        self._thread = threading.Thread(target=self._run, name="kvengine-presence", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="kvengine-heartbeat", daemon=True)
 
     def begin(self) -> None:
         """Begin to tell."""
@@ -70,7 +70,7 @@ class Presence:
                 logger.info("the primary was not told of this edge: %s", error)
                 pause = AFTER_ERROR_S
             self._ended.wait(pause)
-            self._news.wait(max(0.0, TELL_S - pause))
+            self._news.wait(max(0.0, HEARTBEAT_S - pause))
 
     def _told(self) -> dict[str, Any]:
         reached = []

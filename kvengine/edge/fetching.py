@@ -26,9 +26,9 @@ from kvengine.edge.change_buffer import Later
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
+from kvengine.edge.flight import Flight, Reader, Waiter, each
 from kvengine.edge.lookup import CacheEntry, Lookup
-from kvengine.edge.messages import Answer, Ask, Done, Shown, Upstream, Want
-from kvengine.edge.question import Flight, Reader, Waiter, each
+from kvengine.edge.messages import Answer, Done, ReadOptions, ReadResult, Upstream, Want
 from kvengine.edge.settings import Settings
 from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable
@@ -41,7 +41,7 @@ FORKED = (
 )
 
 
-class Asking(Lookup, metaclass=ABCMeta):
+class Fetching(Lookup, metaclass=ABCMeta):
     """The questions of an edge; the arguments are those of Reading.
 
     Thread-safety: threads may share it.
@@ -129,26 +129,26 @@ class Asking(Lookup, metaclass=ABCMeta):
         refused: list[Reader],
     ) -> None:
         """Let a reader join a question, or add it to those who need one, or can't have one."""
-        key, ask, done = reader
+        key, options, done = reader
         now = self._monotonic()
         if self.watermarks.in_doubt(key):
             doubtful.append(reader)
             return
         held = self.copies.peek(key)
-        waiter = Waiter(ask, done, "MISS" if held is None else "REVALIDATE", now)
+        waiter = Waiter(options, done, "MISS" if held is None else "REVALIDATE", now)
         flight = self._in_flight.get(key)
-        min_version = max(self.watermarks.of(key), ask.min_version)
+        min_version = max(self.watermarks.of(key), options.min_version)
         given_up = now - self.settings.timeout_s
-        is_lax = flight is not None and flight.ttl > ask.ttl  # an edge may answer from a copy
+        is_lax = flight is not None and flight.ttl > options.ttl  # an edge may answer from a copy
         is_below = flight is not None and self._is_below(flight)
         is_new = flight is None or flight.min_version < min_version or flight.sent < given_up
         if flight is None or is_new or is_lax or is_below:
             if self.breaker.error is not None and (
-                self._stale(key, ask) is not None or not self.breaker.admits(now)
+                self._stale(key, options) is not None or not self.breaker.admits(now)
             ):
                 refused.append(reader)
                 return
-            flight = Flight(key, min_version, held, ask.ttl, now)
+            flight = Flight(key, min_version, held, options.ttl, now)
             flights.append(flight)  # first: who is interrupted here gives back what is in the list
             self._in_flight[key] = flight
             if self.breaker.error is not None:
@@ -167,8 +167,8 @@ class Asking(Lookup, metaclass=ABCMeta):
         """Answer who can't have a question asked, at once."""
         error = error or self.breaker.refusal()
         self._counters.refused += len(readers)
-        for key, ask, done in readers:
-            self._give_up(key, ask, done, error)
+        for key, options, done in readers:
+            self._give_up(key, options, done, error)
 
     # -- doubts
 
@@ -209,8 +209,8 @@ class Asking(Lookup, metaclass=ABCMeta):
                 self.watermarks.settle(version, count)
                 self._set_min_version()
         if isinstance(version, Exception):
-            for key, ask, done in readers:
-                self._give_up(key, ask, done, version)
+            for key, options, done in readers:
+                self._give_up(key, options, done, version)
         elif readers:
             self.ask_for(readers)
         elif self.watermarks.has_doubts:
@@ -222,11 +222,11 @@ class Asking(Lookup, metaclass=ABCMeta):
         """Let those who look at copies know the minimum version of all keys."""
         self.min_version = IN_DOUBT if self.watermarks.in_doubt(None) else self.watermarks.of_all
 
-    def _refresh(self, key: bytes, held: CacheEntry, ask: Ask) -> None:
+    def _refresh(self, key: bytes, held: CacheEntry, options: ReadOptions) -> None:
         """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
         if key in self._in_flight or self.breaker.error is not None or self._is_inside():
             return
-        flight = Flight(key, self.watermarks.of(key), held, ask.ttl, self._monotonic())
+        flight = Flight(key, self.watermarks.of(key), held, options.ttl, self._monotonic())
         try:
             with self._lock:
                 if key in self._in_flight or self.watermarks.in_doubt(key):
@@ -262,7 +262,7 @@ class Asking(Lookup, metaclass=ABCMeta):
         with self._lock:
             for flight in flights:
                 self._forget_flight(flight)
-                readers += [(flight.key, waiter.ask, waiter.done) for waiter in flight.waiters]
+                readers += [(flight.key, waiter.options, waiter.done) for waiter in flight.waiters]
                 flight.waiters.clear()
         if readers:
             self.ask_for(readers)
@@ -275,7 +275,7 @@ class Asking(Lookup, metaclass=ABCMeta):
                 self._forget_flight(flight)
         for flight in flights:
             for waiter in each(flight.waiters):
-                self._give_up(flight.key, waiter.ask, waiter.done, error)
+                self._give_up(flight.key, waiter.options, waiter.done, error)
         if opens:
             self._end_waiting(self.breaker.refusal())
 
@@ -300,11 +300,11 @@ class Asking(Lookup, metaclass=ABCMeta):
             flights = list(self._in_flight.values())
             self._in_flight.clear()
             readers, self._unsettled = self._unsettled, []
-        for key, ask, done in readers:
-            self._give_up(key, ask, done, error)
+        for key, options, done in readers:
+            self._give_up(key, options, done, error)
         for flight in flights:
             for waiter in each(flight.waiters):
-                self._give_up(flight.key, waiter.ask, waiter.done, error)
+                self._give_up(flight.key, waiter.options, waiter.done, error)
 
     def _end_probe(self, flight: Flight) -> None:
         """Let nobody wait for a probe that was not answered soon."""
@@ -315,7 +315,7 @@ class Asking(Lookup, metaclass=ABCMeta):
             error = self.breaker.refusal()
             self._forget_flight(flight)
         for waiter in each(flight.waiters):
-            self._give_up(flight.key, waiter.ask, waiter.done, error)
+            self._give_up(flight.key, waiter.options, waiter.done, error)
 
     def end(self) -> None:
         """Ask nothing any more; who waits is told."""
@@ -328,8 +328,8 @@ class Asking(Lookup, metaclass=ABCMeta):
         self._lock = threading.RLock()
         self._in_flight, self._unsettled = {}, []
 
-    def _give_up(self, key: bytes, ask: Ask, done: Done, error: Exception) -> None:
-        shown = self._stale(key, ask) if isinstance(error, SILENT) else None
+    def _give_up(self, key: bytes, options: ReadOptions, done: Done, error: Exception) -> None:
+        shown = self._stale(key, options) if isinstance(error, SILENT) else None
         if shown is None:
             self._counters.errors += 1
             done(error)
@@ -337,19 +337,19 @@ class Asking(Lookup, metaclass=ABCMeta):
             self._counters.stale += 1
             done(shown)
 
-    def _stale(self, key: bytes, ask: Ask) -> Shown | None:
+    def _stale(self, key: bytes, options: ReadOptions) -> ReadResult | None:
         """Return what may be shown of a key when the upstream does not answer."""
-        heard, position, covered_from = self.heard, self.position, self.covered_from
+        synced_at, position, covered_from = self.synced_at, self.position, self.covered_from
         held = self.copies.peek(key)
         if held is None or (held.expires_at is not None and held.expires_at <= self._wall()):
             return None
         checked, as_of = held.checked, held.as_of
         if as_of >= covered_from:
-            checked, as_of = max(checked, heard), max(as_of, position)
+            checked, as_of = max(checked, synced_at), max(as_of, position)
         now = self._monotonic()
         bound = self.settings.bound_s if held.version else self.settings.negative_ttl_s
-        min_version = max(ask.min_version, self.watermarks.of_all)
-        if now - checked >= max(bound, ask.stale_if_error) or as_of < min_version:
+        min_version = max(options.min_version, self.watermarks.of_all)
+        if now - checked >= max(bound, options.stale_if_error) or as_of < min_version:
             return None
         held.read_at = now
         return held.shown(now - checked, as_of, "STALE")

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from kvengine.client.connection import Connection
 from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
-from kvengine.edge.asking import carriers
 from kvengine.edge.codec import Kind
+from kvengine.edge.fetching import carriers
 from kvengine.edge.messages import Answer, Done, Want
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 
@@ -46,7 +46,7 @@ class Question(NamedTuple):
     deadline: float
 
 
-class Questions:
+class Fetcher:
     """Asks a primary.
 
     Args:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.client import questions
-from kvengine.client.questions import Questions
+from kvengine.client import fetcher
+from kvengine.client.fetcher import Fetcher
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, Want
@@ -28,7 +28,7 @@ class Primary:
         self.failure = failure
 
     def post(self, path: str, body: bytes, timeout: float) -> bytes:
-        (wants,) = codec.frames(questions.reader(body), Kind.WANTS)
+        (wants,) = codec.frames(fetcher.reader(body), Kind.WANTS)
         keys = [want.key for want in wants]
         self.asked.append(keys)
         assert self.may_answer.wait(BOUND_S)
@@ -44,8 +44,8 @@ def ask_all(primary: Any, asked: list[list[bytes]]) -> list[Any]:
     found: list[Any] = [None] * len(asked)
     left = threading.Semaphore(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(questions, "THREADS", 1)
-        asking = Questions(primary, BOUND_S)
+        patch.setattr(fetcher, "THREADS", 1)
+        asking = Fetcher(primary, BOUND_S)
     for number, keys in enumerate(asked):
 
         def done(result: Any, number: int = number) -> None:
@@ -75,7 +75,7 @@ def test_each_gets_its_own_answers(asked: list[list[bytes]]) -> None:
 
 def test_those_that_wait_are_sent_together() -> None:
     primary = Primary()
-    count = 2 * questions.QUESTIONS_AT_ONCE + 1
+    count = 2 * fetcher.QUESTIONS_AT_ONCE + 1
     ask_all(primary, [[b"%d" % number] for number in range(count)])
     assert len(primary.asked) <= 4
     assert sorted(key for keys in primary.asked for key in keys) == sorted(
@@ -91,7 +91,7 @@ def test_a_failure_is_told_to_all(failure: Exception) -> None:
 
 
 def test_after_the_end() -> None:
-    asking = Questions(Primary(), BOUND_S)
+    asking = Fetcher(Primary(), BOUND_S)
     asking.close()
     told: list[Any] = []
     asking.fetch([Want(b"a")], told.append)

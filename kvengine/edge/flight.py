@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import Ask, Done
+from kvengine.edge.messages import Done, ReadOptions
 
 
 class Waiter(NamedTuple):
     """A reader that waits for an answer."""
 
-    ask: Ask
+    options: ReadOptions
     done: Done
     status: str
     since: float
 
 
-Reader = tuple[bytes, Ask, Done]
+Reader = tuple[bytes, ReadOptions, Done]
 
 
 class Flight:
