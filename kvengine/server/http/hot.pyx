@@ -1,8 +1,8 @@
 """Reads that are answered from the bytes of the request alone: no task, no parsed headers.
 
 A keep-alive client sends the same headers with each request, so they are understood once for a
-connection, and compared after that.  What is not a plain GET of a value that is in memory is left to
-the endpoints, which give the same answers.
+connection, and compared after that.  What is not a plain GET of a value that is in memory is left
+to the endpoints, which give the same answers.
 
 Invariants:
 
