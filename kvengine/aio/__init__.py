@@ -10,11 +10,11 @@
 >>> asyncio.run(main(tempfile.mkdtemp()))
 'on'
 
-What is in memory is read at once, without leaving the event loop.  Everything that may have to
-wait, for the disk, a sync or another writer, is done by a few threads.
+Values in memory are read at once, without leaving the event loop.  Calls that may have to wait for
+the disk, a sync or another writer run on a few threads.
 
-A call that is cancelled before a thread has taken it up does nothing.  After that it is carried
-out to its end: what it wrote is whole and stays, only nobody hears of it.
+A call that is cancelled before a thread has started it has no effect.  After that it runs to its
+end: its writes are complete and stay, but their result is lost.
 """
 
 from kvengine.aio.consumer import Consumer

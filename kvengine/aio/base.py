@@ -1,4 +1,4 @@
-"""What the namespaces for asyncio have in common.
+"""The common parts of the namespaces for asyncio.
 
 Invariants:
 
@@ -39,23 +39,23 @@ class NamespaceBase:
 
     @property
     def id(self) -> str:
-        """32 hex digits, never changes."""
+        """The id: 32 hex digits; it never changes."""
         return str(self._inner.id)
 
     @property
     def limits(self) -> Limits:
-        """What is accepted."""
+        """The limits for keys, values and metadata."""
         limits: Limits = self._inner.limits
         return limits
 
     @property
     def _meter(self) -> Meter:
-        """What was used of it through this object."""
+        """The usage through this object."""
         meter: Meter = self._inner._meter
         return meter
 
     async def title(self) -> str:
-        """Return what the namespace is called now.
+        """Return the present title of the namespace.
 
         Raises:
             NamespaceNotFound: it was deleted.
@@ -82,7 +82,7 @@ class NamespaceBase:
     ) -> int:
         """Store a value and return the version of the change; see kvengine.Namespace.put.
 
-        The value may be an async iterable of bytes, or have an async `read(n)`, too.
+        The value may also be an async iterable of bytes, or have an async `read(n)`.
         """
         value = await self._collected(value)
         version: int = await self._runner.run(
@@ -111,7 +111,7 @@ class NamespaceBase:
         size: int | None = None,
         durability: Any = None,
     ) -> bool:
-        """Store a value if the key has none; return True if it was stored; see put()."""
+        """Store a value if the key is absent; return True if it was stored; see put()."""
         try:
             await self.put(
                 key,

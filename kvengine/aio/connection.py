@@ -3,12 +3,12 @@
 Invariants:
 
 * Errors, limits and timeouts are those of client/endpoint.py.
-* No thread waits for an answer.  A task that is cancelled ends its request: the connection is
-  closed, also if the task is cancelled again meanwhile.
-* A connection is used by one request at a time, and again only after an answer that was read to
-  its end.
-* A connection stays in the event loop that made it.  A forked child makes its own, closes its
-  copies of its parent's, and touches no more.
+* No thread waits for an answer.  Cancelling a task ends its request: the connection is closed, even
+  if the task is cancelled again meanwhile.
+* A connection serves one request at a time, and is reused only after a response was read to its
+  end.
+* A connection stays in the event loop that created it.  A forked child creates its own, and only
+  closes its copies of the parent's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* The log and the position are read and written by threads; who waits for news holds none.
+* Threads read and write the log and the position; waiting for changes occupies no thread.
 """
 
 from __future__ import annotations

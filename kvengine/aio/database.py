@@ -2,7 +2,7 @@
 
 Invariants:
 
-* It is opened, closed and changed on its own threads; the event loop never waits for the disk.
+* Its own threads open, close and change it; the event loop never waits for the disk.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Database:
 
     @property
     def limits(self) -> Limits:
-        """What its namespaces accept."""
+        """The limits of its namespaces."""
         return self._inner.limits
 
     @property

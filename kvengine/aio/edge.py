@@ -31,8 +31,8 @@ class Edge:
     call of namespace().
 
     Args:
-        upstream: a Database of kvengine.aio, another Edge of it, what connect() of it gives, or
-            the URL of a server.
+        upstream: a Database, an Edge or the result of connect(), each of kvengine.aio, or the URL
+            of a server.
         name: its name in the console and the metrics of the primary.
         threads: how many calls may wait for the disk or the upstream at once.
         The others are as of kvengine.Edge.
@@ -89,7 +89,7 @@ class Edge:
 
     @property
     def limits(self) -> Limits:
-        """What its namespaces accept."""
+        """The limits of its namespaces."""
         return self.upstream.limits
 
     @property

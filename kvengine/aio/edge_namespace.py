@@ -2,9 +2,9 @@
 
 Invariants:
 
-* A read of what is in memory returns without giving up the event loop's thread.
-* A question to the upstream holds no thread while it is under way, and goes on if who waits for it
-  is cancelled: others may wait for the same answer.
+* A read of a value in memory does not yield to the event loop.
+* A question to the upstream occupies no thread, and continues if a task that waits for it is
+  cancelled: others may wait for the same answer.
 * Arguments, results and errors are those of kvengine.EdgeNamespace.
 """
 

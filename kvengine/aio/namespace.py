@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A read of a small value that is in memory returns without giving up the event loop's thread.
+* A read of a small value in memory does not yield to the event loop.
 * Arguments, results and errors are those of kvengine.Namespace.
 """
 

@@ -104,7 +104,7 @@ class RemoteNamespace(NamespaceBase):
     get_metadata = forwarded(sync_namespace.RemoteNamespace.get_metadata)
 
     async def ttl(self, key: str) -> float | None:
-        """Return the seconds until a key expires; None if it never does, or has no value."""
+        """Return the seconds until a key expires; None if it never does, or is absent."""
         seconds: float | None = await self._runner.run(self._inner._ttl, key)
         return seconds
 
@@ -113,7 +113,7 @@ class RemoteNamespace(NamespaceBase):
         return await self.get_metadata(key) is not None
 
     async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return the value that it had, or `default`; see kvengine.Namespace."""
+        """Delete a key and return its value, or `default`; see kvengine.Namespace."""
         await self._runner.run(self._inner._check_one, key)
         self._inner._single_flight.forget(key)  # also if it is absent
         await self._runner.fills_end()
@@ -137,9 +137,9 @@ class RemoteNamespace(NamespaceBase):
     def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Return an async iterator over changes, as they come; see kvengine.Namespace.watch().
+        """Return an async iterator over changes, as they happen; see kvengine.Namespace.watch().
 
-        When the connection breaks it goes on, after a pause, behind the last change it gave.
+        When the connection breaks, it reconnects and continues after the last change it returned.
         """
         found = self._inner.watch(prefix, after=after, timeout=timeout)
         return cast("AsyncGenerator[KeyChange, None]", found)
@@ -207,7 +207,7 @@ class RemoteDatabase:
         return self._inner.closed
 
     async def version(self) -> int:
-        """Return the version of the newest change, asked now."""
+        """Return the version of the newest change, requested at each call."""
         return int(await self._inner._info(1))
 
     async def account(self) -> str:

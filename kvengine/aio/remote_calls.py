@@ -5,7 +5,7 @@ Invariants:
 * Arguments are packed, and answers read, by the methods that kvengine.connect() has, too.
 * A call that is cancelled ends its request.  Whether the server has carried it out is not known.
 * Each stream has a connection of its own, which is closed when its reader leaves, or is cancelled.
-* Who follows changes goes on after a break: each change once, in order, none left out.
+* Following changes continues after an interruption: each change once, in order, none left out.
 * close() returns when no call is under way any more; later ones are refused.
 """
 
@@ -168,8 +168,8 @@ class RemoteCalls(DatabaseCalls):
                     if items.ended:
                         return
         except ProtocolError as error:
-            raise UpstreamUnavailable(f"the stream broke off: {error}") from error
-        raise UpstreamUnavailable("the stream broke off: it ends too early")
+            raise UpstreamUnavailable(f"the stream was interrupted: {error}") from error
+        raise UpstreamUnavailable("the stream was interrupted: it ended too early")
 
     async def close(self) -> None:  # type: ignore[override]
         """Wait for the calls under way, then close the connections."""

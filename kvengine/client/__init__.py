@@ -1,1 +1,1 @@
-"""A database on a server, used over the network as if it were here."""
+"""A database on a server, used over the network as if it were local."""

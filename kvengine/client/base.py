@@ -25,17 +25,17 @@ class DatabaseBase(ABC):
     @property
     @abstractmethod
     def limits(self) -> Limits:
-        """What its namespaces accept; a server is asked once.
+        """The limits of its namespaces; a server is asked once.
 
         Raises:
             UpstreamUnavailable: the server can't be reached.
-            AccessDenied: it refuses the token.
+            AccessDenied: the server refused the token.
         """
 
     @property
     @abstractmethod
     def clock(self) -> Any:
-        """What tells the time by which keys end, here."""
+        """The local clock by which keys expire."""
 
     @property
     @abstractmethod
@@ -121,13 +121,14 @@ class DatabaseBase(ABC):
     ) -> Iterator[DatabaseChange]:
         """Return an iterator over the changes of all namespaces above a version, in order.
 
-        Changes in namespaces that were deleted are left out.  With `follow` it goes on when the
-        connection to a server breaks, after pauses that grow.
+        Changes in deleted namespaces are left out.  With `follow` it reconnects when the connection
+        to a server breaks, after increasing pauses.
 
         Args:
-            after: a version; 0 gives the whole database, as far as the log still has it.
-            follow: wait for more; else end with what is there now.
-            timeout: with `follow`, end when nothing came for so many seconds; None: never.
+            after: a version; 0: start with the oldest change in the log, for a copy of the
+                database.
+            follow: wait for more changes; otherwise end with the present ones.
+            timeout: with `follow`, end after this many seconds without a change; None: never.
 
         Raises:
             LogCompacted: deletes after `after` have been compacted away; start over from 0.
@@ -135,19 +136,18 @@ class DatabaseBase(ABC):
 
     @abstractmethod
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        """Return what was used in a month, and what is stored now.
+        """Return the usage of a month, and what is stored now.
 
-        Operations of the database's process are all in it; those of others as far as they have
-        written them down, which they do every few seconds.  What is counted in processes that only
-        read is not kept.
+        All operations of the database's process are included, and those that other processes have
+        saved, which they do every few seconds.  Read-only processes save no counts.
 
         Args:
-            namespace: title or id; None: of all namespaces, deleted ones too.
-            month: such as "2026-11", UTC; None: the present one.
+            namespace: title or id; None: all namespaces, including deleted ones.
+            month: such as "2026-11", in UTC; None: this month.
 
         Raises:
             NamespaceNotFound: there is no such namespace.
-            InvalidRequest: it is not a month.
+            InvalidRequest: the month is not valid.
         """
 
     @abstractmethod
@@ -161,10 +161,10 @@ class DatabaseBase(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back: files, connections, threads.
+        """Release all files, connections and threads.
 
-        A store first writes down what it needs to open quickly.  What is behind an edge or a
-        connection stays open; who waits for an answer from there gets StoreClosed.
+        A store first saves what makes the next open fast.  The database behind an edge or a
+        connection stays open; calls that wait for an answer from it raise StoreClosed.
         """
 
     def __enter__(self) -> Self:

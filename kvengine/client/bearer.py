@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A token that can't be sent is refused here, in words that do not repeat it.
+* A token that can't be sent is refused here; the error does not contain it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def bearer(token: str) -> str:
     if _SENDABLE.fullmatch(token):
         return f"Bearer {token}"
     raise InvalidRequest(
-        "a token can't be empty"
+        "the token is empty"
         if not token
-        else "a token has only printable ASCII characters and no space at its end; "
-        "is there a line break in the variable or file it came from?"
+        else "a token may contain only printable ASCII characters, and no space at its end; "
+        "check for a line break in the variable or file it comes from"
     )

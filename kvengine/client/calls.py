@@ -4,7 +4,7 @@ Invariants:
 
 * No method here waits.  Each returns what call(), streamed() or followed() makes of a question: in
   RemoteDatabase the answer, in kvengine.aio an awaitable or async iterator that gives it.
-* Who follows changes goes on after a break: each change once, in order, none left out.
+* Following changes continues after an interruption: each change once, in order, none left out.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class DatabaseCalls(DatabaseBase):
             account, version = str(found["account"]), int(found["version"])
         except (TypeError, KeyError, ValueError) as error:
             pass_on(error)
-            raise UpstreamUnavailable(f"the server says something else: {error}") from error
+            raise UpstreamUnavailable(f"unexpected response from the server: {error}") from error
         if self._account not in (None, account):
             raise AccessDenied(f"the server's account is {account}, not {self._account}")
         self._limits = limits

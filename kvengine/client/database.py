@@ -2,8 +2,8 @@
 
 Invariants:
 
-* Nothing is asked before it is needed; what is then not there is UpstreamUnavailable.
-* Who follows changes goes on after a break: each change once, in order, none left out.
+* No request is sent before it is needed; an unreachable server is UpstreamUnavailable.
+* Following changes continues after an interruption: each change once, in order, none left out.
 * In a forked child it works as before, with connections of its own.
 """
 
@@ -191,8 +191,8 @@ def _taken_from(stream: Stream) -> Iterator[Any]:
             while not items.ended:
                 piece = stream.read(PIECE_BYTES)
                 if not piece:
-                    raise OSError("the stream ends too early")
+                    raise OSError("the stream ended too early")
                 yield from items.feed(piece)
         except (OSError, ProtocolError) as error:
             pass_on(error)
-            raise UpstreamUnavailable(f"the stream broke off: {error}") from error
+            raise UpstreamUnavailable(f"the stream was interrupted: {error}") from error

@@ -131,7 +131,7 @@ class Endpoint:
     def failure(self, error: Exception) -> UpstreamUnavailable:
         """Return what a failure of the network is called here."""
         said = f"{type(error).__name__}: {error}".rstrip(": ")
-        return UpstreamUnavailable(f"the server at {self.url} fails: {said}")
+        return UpstreamUnavailable(f"request to {self.url} failed: {said}")
 
     def may_be_dead(self, error: UpstreamUnavailable) -> bool:
         """Return whether a request failed because of its connection, and a new one may work."""
@@ -157,11 +157,11 @@ class Endpoint:
         """
         found = response.headers.get(STORE_HEADER)
         if found is None:
-            raise UpstreamUnavailable(f"what answers at {self.url} is not a kvengine server")
+            raise UpstreamUnavailable(f"{self.url} is not a kvengine server; check the URL")
         known = self._store.setdefault(STORE_HEADER, found)
         if found != known:
             raise UpstreamUnavailable(
-                f"store {found[:32]} answers at {self.url}, not {known}: connect again"
+                f"store {found[:32]} is now at {self.url} instead of {known}: connect again"
             )
 
 
@@ -173,7 +173,7 @@ def add_piece(found: bytearray, piece: bytes, most: int) -> None:
     """
     found += piece
     if len(found) > most:
-        raise UpstreamUnavailable(f"the server answers with more than {most} bytes")
+        raise UpstreamUnavailable(f"the server's response exceeds {most} bytes")
 
 
 def answer_of(response: Any, body: bytes) -> tuple[Any, int]:
@@ -181,7 +181,7 @@ def answer_of(response: Any, body: bytes) -> tuple[Any, int]:
     try:
         return unpack(body), version_said(response.headers.get(VERSION_HEADER, "")) or 0
     except ProtocolError as error:
-        raise UpstreamUnavailable(f"the server answers something else: {error}") from error
+        raise UpstreamUnavailable(f"unexpected response from the server: {error}") from error
 
 
 def version_said(text: str) -> int | None:

@@ -1,8 +1,8 @@
-"""Errors over HTTP: a name and what belongs to it, so that the same one is raised at the far end.
+"""Errors over HTTP: a name and attributes, so that the client raises the same error.
 
 Invariants:
 
-* Only errors of kvengine travel; whatever else a server says is UpstreamUnavailable.
+* Only errors of kvengine are transferred; any other response is UpstreamUnavailable.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def status_of(error: KvError) -> int:
 
 
 def encode_error(error: KvError) -> dict[str, Any]:
-    """Return an error as what JSON can say."""
+    """Return an error as a JSON object."""
     fields = {name: value for name, value in vars(error).items() if _is_plain(value)}
     args = [value if _is_plain(value) else str(value) for value in error.args]
     return {"error": {"name": type(error).__name__, "args": args, "fields": fields}}

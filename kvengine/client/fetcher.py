@@ -1,14 +1,14 @@
-"""The questions of an edge: asked of the primary over a connection, on a few threads.
+"""The questions of an edge to the primary, sent over a connection by a few threads.
 
-Questions that wait for a thread are sent together, so the busier an edge is the less each costs.
+Questions that wait for a thread are sent together, so the busier an edge is, the less each costs.
 
 Invariants:
 
-* `done` is called once for each question, with its own answers or the error instead.
-* A question that the primary refuses, because its namespace is gone, does not fail the others.
-* A finalizer that asks on one of the threads here is answered: it does not wait for those threads.
-* A connection that is dead without saying so costs a question two seconds: it is asked once more,
-  over a new one.
+* `done` is called once for each question, with its answers or an error.
+* If the primary refuses a question, because its namespace was deleted, the others do not fail.
+* A finalizer that asks on one of these threads gets an answer: it does not wait for the threads.
+* A connection that is silently dead costs a question two seconds: then it is sent again over a new
+  one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Fetcher:
             try:
                 call()
             except Exception:
-                logger.exception("an answer of the primary could not be used")
+                logger.exception("can't process an answer of the primary")
             del call  # it refers to who asked
         self._calls.put(None)  # for the next thread
         carriers.discard(threading.get_ident())  # another thread may get the number
@@ -138,9 +138,9 @@ class Fetcher:
                 for answers in codec.frames(reader(body), Kind.ANSWERS):
                     found += answers  # type: ignore[arg-type]
             except ProtocolError as error:
-                raise UpstreamUnavailable(f"an answer came damaged: {error}") from error
+                raise UpstreamUnavailable(f"received a damaged answer: {error}") from error
         if len(found) != len(wants):
-            raise UpstreamUnavailable(f"{len(found)} answers came to {len(wants)} questions")
+            raise UpstreamUnavailable(f"received {len(found)} answers to {len(wants)} questions")
         return found
 
     def _version(self, deadline: float) -> int:
@@ -172,14 +172,14 @@ class Fetcher:
 def tried(ask: Callable[[], Any], deadline: float) -> Any:
     """Return what a question gives, or its error."""
     if time.monotonic() > deadline:
-        return UpstreamUnavailable("too many questions to the server are under way")
+        return UpstreamUnavailable("too many requests to the server are in progress")
     try:
         return ask()
     except (KvError, OSError) as error:
         return error
     except Exception as error:
-        logger.exception("a question to the primary failed")
-        return UpstreamUnavailable(f"a question failed: {type(error).__name__}")
+        logger.exception("a request to the primary failed")
+        return UpstreamUnavailable(f"a request failed: {type(error).__name__}")
 
 
 def reader(body: bytes) -> Callable[[int], bytes]:

@@ -1,9 +1,9 @@
-"""An edge tells the primary, over HTTP, which version it has reached.
+"""An edge reports to the primary, over HTTP, which version it has reached.
 
 Invariants:
 
-* It tells soon after it reached a version, and once a second if it did not.
-* A primary that does not listen costs the edge nothing but a question now and then.
+* It reports soon after it has reached a version, and otherwise once per second.
+* A primary that does not answer costs the edge only a request from time to time.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="kvengine-heartbeat", daemon=True)
 
     def begin(self) -> None:
-        """Begin to tell."""
+        """Start reporting."""
         self._thread.start()
 
     def reached(self, position: int) -> None:
-        """Tell that the edge has come to a version."""
+        """Report that the edge has reached a version."""
         if position != self._position:
             self._position = position
             self._reached.append((position, time.monotonic()))
@@ -67,7 +67,7 @@ class Heartbeat:
             try:
                 self._connection.post(self._path, pack(self._told()), TIMEOUT_S)
             except KvError as error:
-                logger.info("the primary was not told of this edge: %s", error)
+                logger.info("can't report to the primary: %s", error)
                 pause = AFTER_ERROR_S
             self._ended.wait(pause)
             self._news.wait(max(0.0, HEARTBEAT_S - pause))
@@ -81,7 +81,7 @@ class Heartbeat:
         return found | {"reached": [[version, now - moment] for version, moment in reached]}
 
     def close(self) -> None:
-        """Tell no more."""
+        """Stop reporting."""
         self._ended.set()
         self._news.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:

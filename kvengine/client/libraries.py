@@ -1,4 +1,4 @@
-"""Libraries that only those need who connect to a server."""
+"""Libraries that are needed only to connect to a server."""
 
 import functools
 import importlib

@@ -65,7 +65,7 @@ class RemoteNamespace(NamespaceMapping):
 
     @property
     def limits(self) -> Limits:
-        """What is accepted."""
+        """The limits for keys, values and metadata."""
         return self._database.limits
 
     @property

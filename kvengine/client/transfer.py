@@ -38,7 +38,7 @@ def export(
     if not isinstance(format, str) or format not in SHAPES:
         raise InvalidRequest(f"format must be {' or '.join(map(repr, SHAPES))}, not {format!r}")
     if resume:
-        raise InvalidRequest("an export over the network can't be resumed; give start_after")
+        raise InvalidRequest("an export over the network can't be resumed; use start_after")
     version = namespace._database.version
     infos = namespace._list_all(prefix, False, start_after)
     total = 0 if progress is None else namespace.count(prefix)

@@ -106,13 +106,13 @@ class RemoteUpstream:
                 follower.end()
                 result = error
             except Exception:
-                logger.exception("news of the primary can't be read")
+                logger.exception("can't read news from the primary")
                 follower.end()
-                result = UpstreamUnavailable("news of the primary can't be read")
+                result = UpstreamUnavailable("can't read news from the primary")
             try:
                 poll.done(result)
             except Exception:
-                logger.exception("news of the primary can't be applied")
+                logger.exception("can't apply news from the primary")
         follower.end()
 
     def _next(self) -> Poll | None:
@@ -171,13 +171,13 @@ class NewsStream:
                 self.begin(self.position, self._poll_timeout_s)
                 news = next(self._frames, None)
         except ProtocolError as error:
-            raise UpstreamUnavailable(f"news came damaged: {error}") from error
+            raise UpstreamUnavailable(f"received damaged news: {error}") from error
         except OSError as error:
-            raise UpstreamUnavailable(f"the news broke off: {error}") from error
+            raise UpstreamUnavailable(f"the stream of news was interrupted: {error}") from error
         if not isinstance(news, News) or news.after != self.position:
-            raise UpstreamUnavailable("the server sends other news than it was asked for")
+            raise UpstreamUnavailable("the server sent news that were not requested")
         if news.waited < 0 or not math.isfinite(news.waited):
-            raise UpstreamUnavailable("news of the future came")
+            raise UpstreamUnavailable("received news dated in the future")
         self._is_new = False
         # What is behind what was asked for is another store, or one that lost its last changes.
         self.position = news.upto

@@ -59,7 +59,7 @@ class Edge(UpstreamCalls):
     milliseconds.  No key goes back to an older value.
 
     Args:
-        upstream: a Database, another Edge, what connect() gives, or the URL of a server.
+        upstream: a Database, another Edge, the result of connect(), or the URL of a server.
         name: its name in the console and the metrics of the primary.
         path: a folder for copies that survive a restart; None: copies are in memory only.
         always_current: never show a value that is older than the last acknowledged write; the

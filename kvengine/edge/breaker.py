@@ -1,17 +1,16 @@
-"""The circuit breaker between an edge and its upstream: who is known not to answer is not asked.
+"""The circuit breaker between an edge and its upstream: it avoids questions that would fail.
 
-The polls for news say whether the upstream answers: there is always one under way.  When they
-fail and no question was answered meanwhile, the breaker opens: readers get what is held, marked
-STALE, or the error, at once.  It closes with the first poll that is answered.  So that a place
-whose news are blocked still gets answers, one question at a time may go out as a probe, after
-pauses that grow, by chance a little different for each edge; who asked it waits for `grace_s`.
+The polls for news show whether the upstream answers: one is always in progress.  When polls fail
+and no question was answered meanwhile, the breaker opens: readers immediately get a copy, marked
+STALE, or the error.  The first poll that is answered closes it.  In case only news are blocked,
+one question at a time may be sent as a probe, after increasing pauses with a random part; its
+reader waits for `grace_s`.
 
 Invariants:
 
-* While it is open at most one question is under way, and their number does not depend on how many
-  readers there are.
-* An answer, to a poll or to a question, closes it.
-* Who is refused is told the newest error, not the one that opened it.
+* While it is open, at most one question is in progress, however many readers there are.
+* An answer to a poll or a question closes it.
+* A refused reader gets the newest error, not the one that opened it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ SILENT = (UpstreamUnavailable, RateLimited, OSError)  # what says that the upstr
 
 
 class Breaker:
-    """Says whether the upstream may be asked.
+    """Decides whether the upstream may be asked.
 
     Args:
         settings: of the edge.
@@ -81,7 +80,7 @@ class Breaker:
         return True
 
     def refusal(self) -> Exception:
-        """Return what a reader is told who can't ask."""
+        """Return the error for a reader that may not ask."""
         error = self._newest
         if isinstance(error, UpstreamUnavailable):
             return copied_error(error)

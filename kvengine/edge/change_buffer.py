@@ -1,11 +1,11 @@
-"""The change buffer: recent changes, for the edges that listen to this place.
+"""The change buffer: recent changes, for the edges that listen to this node.
 
 Invariants:
 
-* It holds every change between `start` and `version`, in order; older ones were evicted when
-  they took more room than they may.
-* Who asks from before `start` is told that changes are gone, never given a part of them.
-* A listener is answered once: when something changes, or when its time is over.
+* It holds every change between `start` and `version`, in order; older ones are evicted to stay
+  within the memory limit.
+* A request from before `start` gets the answer that changes are gone, never a part of them.
+* A listener is answered once: when something changes, or at its timeout.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Waiter(NamedTuple):
 
 
 class ChangeBuffer:
-    """Recent changes, and who waits for the next.
+    """Recent changes, and the listeners that wait for the next one.
 
     Args:
-        room: how many bytes of memory the changes may take.
-        monotonic: tells the time, in seconds.
+        room: the bytes of memory for changes.
+        monotonic: returns the time, in seconds.
         later: calls a function after some seconds.
-        age: tells how long ago, at most, nothing was newer than what is in it.
+        age: returns how long ago, at most, nothing newer than its content existed.
 
     Thread-safety: threads may share it; `done` of a listener is called without a lock.
     """
@@ -64,7 +64,7 @@ class ChangeBuffer:
         self.start = self.version = 0
 
     def restart(self, version: int) -> None:
-        """Forget everything: what lies before this version is not known here."""
+        """Drop everything: changes before this version are unknown here."""
         with self._lock:
             self._entries.clear()
             self._bytes, self.start, self.version = 0, version, version
@@ -83,7 +83,7 @@ class ChangeBuffer:
         self._wake()
 
     def _drop(self, room: int) -> None:
-        """Push off the oldest changes: many at once, since what is left moves up."""
+        """Evict the oldest changes, many at once, since the others have to move."""
         count = 0
         while self._bytes > room:
             self._bytes -= _size(self._entries[count].notice)
@@ -92,11 +92,11 @@ class ChangeBuffer:
         del self._entries[:count]
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Give a listener the news behind a version; if there are none, when there are.
+        """Call `done` with the news after a version, or wait until there are some.
 
         Args:
             after: a version.
-            poll_timeout_s: after so many seconds it is told that there are none.
+            poll_timeout_s: seconds after which it gets empty news.
             done: called with News.
         """
         with self._lock:
@@ -135,7 +135,7 @@ class ChangeBuffer:
         return bisect_right(self._entries, after, key=lambda entry: entry.notice.version)
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Release all waiters."""
         with self._lock:
             self._waiters.clear()
 

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* What frames() gives was encoded, or it is a ProtocolError that says where.
+* frames() yields only what was encoded; anything else is a ProtocolError with the offset.
 """
 
 from __future__ import annotations

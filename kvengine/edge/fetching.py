@@ -1,16 +1,16 @@
-"""Asking the upstream: who joins a question, who is refused one, and what readers get without.
+"""Asking the upstream: which readers join or send a question, and what the others get.
 
-It waits for nothing and starts no thread: who asks gives a function that is called with the
-answer, at once or later.  So the same code runs in a server and in a simulated world.
+It never waits and starts no thread: each reader passes a function that is called with the answer,
+at once or later.  So the same code runs in a server and in a simulated world.
 
 Invariants:
 
-* Of several readers that miss a key at once, one asks the upstream.  If it is interrupted, the
-  others are asked for again, by the timers' thread.
-* While the breaker is open nobody waits for an answer but who asks as its probe.
-* Whoever comes from inside, such as a signal handler, waits for no code below it: while its thread
-  holds the lock, which the answer would need, it gets a copy or an error at once.
-* A key in doubt is asked for once the version of the primary is known, not before.
+* When several readers miss a key at the same time, one asks the upstream.  If it is interrupted,
+  the timer thread asks again for the others.
+* While the breaker is open, only the reader of a probe waits for an answer.
+* A call from inside another one, such as from a signal handler, never waits for the interrupted
+  code: if its thread holds the lock that the answer would need, it gets a copy or an error at once.
+* A key in doubt is requested only once the version of the primary is known.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
 
     @property
     def counters(self) -> Counters:
-        """What was done so far."""
+        """The counters so far."""
         counts = self._counters
         counts.memory_hits, counts.disk_hits = self.memory_hits, self.disk_hits
         return counts
@@ -108,7 +108,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
             raise
 
     def _why_not(self, is_inside: bool) -> Exception | None:
-        """Return why no question can be asked now, by anybody."""
+        """Return why no question can be asked now."""
         if self.closed:
             return StoreClosed(self.why_closed)
         if not self.begun:
@@ -118,7 +118,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         return None
 
     def _is_inside(self) -> bool:
-        """Return whether this thread is within the lock already."""
+        """Return whether this thread already holds the lock."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
     def _sort(
@@ -128,7 +128,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         doubtful: list[Reader],
         refused: list[Reader],
     ) -> None:
-        """Let a reader join a question, or add it to those who need one, or can't have one."""
+        """Let a reader join a question, or add it to those that need one, or may not ask."""
         key, options, done = reader
         now = self._monotonic()
         if self.watermarks.in_doubt(key):
@@ -164,7 +164,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         return flight.sender != 0 and any(one.sender == me for one in self._in_flight.values())
 
     def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
-        """Answer who can't have a question asked, at once."""
+        """Answer at once the readers that may not ask."""
         error = error or self.breaker.refusal()
         self._counters.refused += len(readers)
         for key, options, done in readers:
@@ -219,11 +219,11 @@ class Fetching(Lookup, metaclass=ABCMeta):
             self._end_waiting(self.breaker.refusal())
 
     def _set_min_version(self) -> None:
-        """Let those who look at copies know the minimum version of all keys."""
+        """Publish the minimum version of all keys to readers of copies."""
         self.min_version = IN_DOUBT if self.watermarks.in_doubt(None) else self.watermarks.of_all
 
     def _refresh(self, key: bytes, held: CacheEntry, options: ReadOptions) -> None:
-        """Ask for a popular key before its copy is too old to be shown; nobody waits for it."""
+        """Refresh a popular key before its copy is too old; no reader waits for it."""
         if key in self._in_flight or self.breaker.error is not None or self._is_inside():
             return
         flight = Flight(key, self.watermarks.of(key), held, options.ttl, self._monotonic())
@@ -254,10 +254,10 @@ class Fetching(Lookup, metaclass=ABCMeta):
 
     @abstractmethod
     def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
-        """Take answers: judge what each is worth to those who wait for it."""
+        """Process answers: decide for each waiting reader whether it is good enough."""
 
     def _pass_on(self, flights: list[Flight]) -> None:
-        """Ask again for those who wait for questions whose asker is gone."""
+        """Ask again for readers of questions whose asker was interrupted."""
         readers: list[Reader] = []
         with self._lock:
             for flight in flights:
@@ -268,7 +268,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
             self.ask_for(readers)
 
     def _failed(self, flights: list[Flight], error: Exception) -> None:
-        """Answer with what is held if it is not too old, or else with the error."""
+        """Answer with a copy if it is not too old, or else with the error."""
         with self._lock:
             opens = self.breaker.failed(error, self._monotonic())
             for flight in flights:
@@ -295,7 +295,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
             self._settle()
 
     def _end_waiting(self, error: Exception) -> None:
-        """Let nobody wait any more: the upstream does not answer, or this edge ends."""
+        """Release all waiters: the upstream does not answer, or this edge is closing."""
         with self._lock:
             flights = list(self._in_flight.values())
             self._in_flight.clear()
@@ -307,7 +307,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
                 self._give_up(flight.key, waiter.options, waiter.done, error)
 
     def _end_probe(self, flight: Flight) -> None:
-        """Let nobody wait for a probe that was not answered soon."""
+        """Release the readers of a probe that was not answered in time."""
         with self._lock:
             if self.breaker.error is None or self._in_flight.get(flight.key) is not flight:
                 return
@@ -318,12 +318,12 @@ class Fetching(Lookup, metaclass=ABCMeta):
             self._give_up(flight.key, waiter.options, waiter.done, error)
 
     def end(self) -> None:
-        """Ask nothing any more; who waits is told."""
+        """Stop asking, and answer the waiters with an error."""
         self.closed = True
         self._end_waiting(StoreClosed(self.why_closed))
 
     def after_fork(self) -> None:
-        """Answer nothing in this process, in which nobody keeps the copies current."""
+        """Refuse reads in this forked process, where nothing keeps the copies current."""
         self.closed, self.why_closed = True, FORKED
         self._lock = threading.RLock()
         self._in_flight, self._unsettled = {}, []

@@ -53,12 +53,12 @@ class Backend(Protocol):
     @property
     @abstractmethod
     def limits(self) -> Limits:
-        """What is accepted."""
+        """The limits for keys, values and metadata."""
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """What the namespace is called now.
+        """The present title of the namespace.
 
         Raises:
             NamespaceNotFound: it was deleted.

@@ -5,7 +5,7 @@ Invariants:
 * Pieces of one call come over one connection; where it breaks an error says so, and the next call
   goes on from whatever version its caller has.
 * Another store than the first one that answered is refused.
-* Who follows changes goes on after a break: each change once, in order, none left out.
+* Following changes continues after an interruption: each change once, in order, none left out.
 * A forked child reads nothing from a connection of its parent; who follows there connects anew.
 """
 

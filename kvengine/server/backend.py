@@ -68,7 +68,7 @@ class Backend:
 
     @property
     def limits(self) -> Limits:
-        """What is accepted."""
+        """The limits for keys, values and metadata."""
         return self.db.limits
 
     @property

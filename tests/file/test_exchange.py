@@ -179,5 +179,5 @@ def test_sources(tmp_path: Path) -> None:
 def test_paths() -> None:
     assert path_of(Path("a")) == path_of("a") == path_of(b"a") == "a"
     for wrong in (None, 5, ["a"]):
-        with pytest.raises(InvalidType, match="a file is a path or a binary file object"):
+        with pytest.raises(InvalidType, match="a file must be a path or a binary file object"):
             path_of(wrong)

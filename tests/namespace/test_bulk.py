@@ -95,7 +95,7 @@ BAD_ITEMS = [
     (None, "not NoneType"),
     ({"key": "key"}, 'no "value"'),
     ({"value": "value"}, 'no "key"'),
-    ({"key": "key", "value": "value", "expirationTtl": 60}, "no field 'expirationTtl'"),
+    ({"key": "key", "value": "value", "expirationTtl": 60}, "unknown field 'expirationTtl'"),
     ({"key": "key", "value": "YQ", "base64": True}, "not base64: Incorrect padding"),
     ({"key": "key", "value": "é", "base64": True}, "not base64"),
     ({"key": "key", "value": "Y Q==", "base64": True}, "not base64"),

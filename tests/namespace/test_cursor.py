@@ -149,7 +149,7 @@ def test_cut_and_lengthened(kv):
 
 def test_what_was_never_a_cursor(kv, refused):
     for cursor in (b"abc", 5, 0, False, [], b"", 1.5):
-        text = f"a cursor is a str that list() gave, not {type(cursor).__name__}"
+        text = f"it must be a str that list() returned, not {type(cursor).__name__}"
         with refused(f'invalid "list keys" cursor: {text}', InvalidType):
             kv.list(cursor=cursor)
     for text in ("key05", "a", "=", "\ud800", "x" * 10_000):
