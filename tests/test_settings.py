@@ -10,6 +10,7 @@ import kvengine
 import kvengine.aio
 from kvengine.edge.settings import Settings
 from kvengine.options import Options
+from kvengine.testing import World
 
 # A database decides these itself.
 OF_A_DATABASE = {"groups", "oldest_needed"}
@@ -68,6 +69,7 @@ def test_each_setting_of_an_edge_is_a_parameter(edge):
         lambda path, **typo: kvengine.Edge("http://127.0.0.1:1", path=path, **typo),
         lambda path, **typo: kvengine.Follower(kvengine.Store.in_memory(), path, **typo),
         lambda path, **typo: kvengine.Cache(1 << 20, **typo),
+        lambda path, **typo: World(**typo),
         kvengine.aio.open,
         lambda path, **typo: kvengine.aio.Database.in_memory(**typo),
         lambda path, **typo: kvengine.aio.connect("http://127.0.0.1:1", **typo),

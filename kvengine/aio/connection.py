@@ -3,8 +3,7 @@
 Invariants:
 
 * Errors, limits and timeouts are those of client/endpoint.py.
-* No thread waits for an answer.  Cancelling a task ends its request: the connection is closed, even
-  if the task is cancelled again meanwhile.
+* No thread waits for an answer.  Cancelling a task ends its request: the connection is closed.
 * A connection serves one request at a time, and is reused only after a response was read to its
   end.
 * A connection stays in the event loop that created it.  A forked child creates its own, and only
@@ -44,7 +43,6 @@ class _Pool:
         self.idle: deque[tuple[Any, float]] = deque()  # transports, and when they were used
         self.calls = asyncio.Semaphore(CALLS_MAX)
         self.sockets: dict[int, Any] = {}  # by the id of the transport
-        self._closing: set[asyncio.Future[None]] = set()
         self.end = self._until_the_end()
 
     async def _until_the_end(self) -> AsyncGenerator[None, None]:
@@ -60,17 +58,10 @@ class _Pool:
             await self.discard(self.idle.popleft()[0])
 
     async def discard(self, transport: Any) -> None:
-        """Close a connection, also if the task that waits for this is cancelled."""
+        """Close a connection; the library does so before it waits for anything."""
         self.sockets.pop(id(transport), None)
-        closing = asyncio.ensure_future(_close(transport))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        await asyncio.shield(closing)
-
-
-async def _close(transport: Any) -> None:
-    with contextlib.suppress(Exception):  # whatever it says, it is gone
-        await transport.aclose()
+        with contextlib.suppress(Exception):  # whatever it says, it is gone
+            await transport.aclose()
 
 
 class AsyncConnection:

@@ -144,8 +144,6 @@ def test_a_namespace_has_the_methods_of_a_real_one():
     assert leaf.get("b") is primary.get("b") is None
     assert leaf.get("a", cache_ttl=0) is not None
     with pytest.raises(InvalidRequest):
-        leaf.get("a", nonsense=1)
-    with pytest.raises(InvalidRequest):
         leaf.get("a", "stream")
     with pytest.raises(InvalidRequest):
         world.namespace("edge-9")

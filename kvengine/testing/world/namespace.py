@@ -25,36 +25,70 @@ class WorldNamespace:
     def __init__(self, world: Clients, place: str) -> None:
         self._world, self.place = world, place
 
-    def get(self, key: str, type: str = "text", **options: Any) -> Any:
+    def get(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int | None = None,
+        stale_if_error: float | None = None,
+    ) -> Any:
         """Return the value of a key, or None; see EdgeNamespace.get()."""
-        return _decoded(self._read(key, options), type)
+        return _decoded(self._read(key, cache_ttl, min_version, stale_if_error), type)
 
-    def get_many(self, keys: list[str], type: str = "text", **options: Any) -> dict[str, Any]:
+    def get_many(
+        self,
+        keys: list[str],
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int | None = None,
+        stale_if_error: float | None = None,
+    ) -> dict[str, Any]:
         """Return a dict from each key to its value."""
-        return {key: self.get(key, type, **options) for key in keys}
+        return {
+            key: _decoded(self._read(key, cache_ttl, min_version, stale_if_error), type)
+            for key in keys
+        }
 
-    def get_with_metadata(self, key: str, type: str = "text", **options: Any) -> ValueWithMetadata:
+    def get_with_metadata(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int | None = None,
+        stale_if_error: float | None = None,
+    ) -> ValueWithMetadata:
         """Return ValueWithMetadata(value, metadata, cache_status, version)."""
-        shown = self._read(key, options)
+        shown = self._read(key, cache_ttl, min_version, stale_if_error)
         return ValueWithMetadata(_decoded(shown, type), None, shown.status, shown.version)
 
-    def read(self, key: str, type: str = "text", **options: Any) -> ValueRead:
+    def read(
+        self,
+        key: str,
+        type: str = "text",
+        *,
+        cache_ttl: float | None = None,
+        min_version: int | None = None,
+        stale_if_error: float | None = None,
+    ) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
-        shown = self._read(key, options)
+        shown = self._read(key, cache_ttl, min_version, stale_if_error)
         expiration = None if shown.expires_at is None else math.ceil(shown.expires_at)
         value = _decoded(shown, type)
         return ValueRead(value, None, expiration, shown.version, shown.age, shown.status)
 
-    def _read(self, key: str, options: dict[str, Any]) -> ReadResult:
-        names = {
-            "cache_ttl": "ttl",
-            "min_version": "min_version",
-            "stale_if_error": "stale_if_error",
-        }
-        unknown = options.keys() - names.keys()
-        if unknown:
-            raise InvalidRequest(f"a read in a world has no option {', '.join(sorted(unknown))}")
-        options = {names[name]: value for name, value in options.items() if value is not None}
+    def _read(
+        self,
+        key: str,
+        cache_ttl: float | None,
+        min_version: int | None,
+        stale_if_error: float | None,
+    ) -> ReadResult:
+        asked = {"ttl": cache_ttl, "min_version": min_version, "stale_if_error": stale_if_error}
+        options: Any = {name: value for name, value in asked.items() if value is not None}
         return self._world.read(self.place, key.encode(), **options)
 
     def put(
@@ -86,7 +120,7 @@ class WorldNamespace:
         return self._world.write(self.place, key.encode(), None)
 
     def __contains__(self, key: str) -> bool:
-        return self._read(key, {}).version != 0
+        return self._read(key, None, None, None).version != 0
 
     def __repr__(self) -> str:
         return f"<namespace of a world at {self.place!r}>"
