@@ -17,8 +17,8 @@ import click
 
 from kvengine import Store
 from kvengine.cli.arguments import json_option
+from kvengine.cli.formatting import json_line
 from kvengine.cli.output import output, write_text
-from kvengine.cli.text import json_line
 
 KEY_BYTES = 16
 VALUE_BYTES = 100

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import click
 
+from kvengine.cli.formatting import printable_text
 from kvengine.cli.output import message
-from kvengine.cli.text import printable_text
 from kvengine.errors import (
     ConsumerLocked,
     CorruptData,

@@ -26,7 +26,6 @@ from kvengine.cli.database.watch import watch
 from kvengine.cli.demos.demo import demo
 from kvengine.cli.failures import EXIT_CODES_HELP, ExitCode, exit_code, one_line
 from kvengine.cli.output import flush, forget_output, message
-from kvengine.cli.place import Commands
 from kvengine.cli.replaying.replay import replay
 from kvengine.cli.serve import serve
 from kvengine.cli.store.backup import backup
@@ -41,6 +40,7 @@ from kvengine.cli.store.salvage import salvage
 from kvengine.cli.store.stats import stats
 from kvengine.cli.store.tail import tail
 from kvengine.cli.store.verify import verify
+from kvengine.cli.target import Commands
 from kvengine.cli.token import token
 from kvengine.cli.workerd_config import workerd_config
 from kvengine.errors import KvError

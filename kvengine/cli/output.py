@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from kvengine.cli.text import printable_text
+from kvengine.cli.formatting import printable_text
 
 Progress = Callable[[int, int], None]
 

@@ -10,9 +10,9 @@ import click
 import kvengine
 from kvengine.cli.arguments import data_option, json_option
 from kvengine.cli.failures import CommandFailed
+from kvengine.cli.formatting import json_line, printable_text
 from kvengine.cli.output import message, output, write_text
-from kvengine.cli.place import Commands, utf8
-from kvengine.cli.text import json_line, printable_text
+from kvengine.cli.target import Commands, utf8
 from kvengine.errors import KeyNotFound, StoreLocked
 from kvengine.server.auth.token_store import TokenStore
 from kvengine.server.start import account_of

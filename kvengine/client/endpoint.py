@@ -17,7 +17,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from kvengine.client.bearer import bearer
+from kvengine.client.authorization import bearer
 from kvengine.client.failures import error_of
 from kvengine.client.libraries import needed
 from kvengine.client.packing import unpack

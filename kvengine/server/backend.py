@@ -113,7 +113,7 @@ class Backend:
             request.share.take(REQUESTS)
 
     @asynccontextmanager
-    async def turn(self, size: int) -> AsyncIterator[None]:
+    async def large_write(self, size: int) -> AsyncIterator[None]:
         """Wait until no other large value is being written.
 
         Args:
@@ -134,7 +134,7 @@ class Backend:
         try:
             found = await self.db.namespace_by_id(namespace_id)
         except NamespaceNotFound:
-            self.hot.forget(namespace_id)
+            self.hot.unregister(namespace_id)
             raise
-        self.hot.meet(namespace_id, found._inner)
+        self.hot.register(namespace_id, found._inner)
         return found

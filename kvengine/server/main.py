@@ -42,15 +42,15 @@ logger = logging.getLogger("kvengine.server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 USAGE_S = 1.0  # after which other processes, and the console there, see what was used here
 OTHER_FILES = 6000  # of the store, and connections to others
-Told = Callable[[str, Start], None]  # called with the URL and what was generated
+OnStart = Callable[[str, Start], None]  # called with the URL and what was generated
 
 
-def run(settings: ServerSettings, told: Told) -> None:
+def run(settings: ServerSettings, on_start: OnStart) -> None:
     """Serve until a signal says otherwise.
 
     Args:
         settings: of the server.
-        told: called when it listens.
+        on_start: called when it listens.
 
     Raises:
         KvError, OSError: it can't start.
@@ -61,7 +61,7 @@ def run(settings: ServerSettings, told: Told) -> None:
     listening = Listener(settings)
 
     def listens(url: str, start: Start) -> None:
-        told(url, start)
+        on_start(url, start)
         logger.info("listening on %s, process %d", url, os.getpid())
 
     try:
@@ -80,7 +80,7 @@ def run(settings: ServerSettings, told: Told) -> None:
         listening.close()
 
 
-async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) -> int:
+async def _serve(settings: ServerSettings, listener: socket.socket, on_start: OnStart) -> int:
     """Serve, and return the signal that ended it."""
     ending = signals()
     is_primary = settings.upstream is None
@@ -90,7 +90,7 @@ async def _serve(settings: ServerSettings, listener: socket.socket, told: Told) 
             server = Server(site, [listener])
             await server.start()
             gc.freeze()  # what is there now stays; the collector need not look at it again
-            told(url_of(settings, listener), start)
+            on_start(url_of(settings, listener), start)
             await ending
             await server.stop()
     except asyncio.CancelledError:  # it was to end before it had begun

@@ -75,8 +75,8 @@ class Shared:
             with suppress(OSError):  # nobody takes them, or too slowly
                 outbox.send(data, socket.MSG_DONTWAIT)
 
-    def listen(self, told: Callable[..., object]) -> None:
-        """From now on call `told` with what other processes tell."""
+    def listen(self, receive: Callable[..., object]) -> None:
+        """From now on call `receive` with what other processes tell."""
         inbox = self._inbox
         if inbox is None:
             return
@@ -84,7 +84,7 @@ class Shared:
         def take() -> None:
             with suppress(BlockingIOError):
                 while True:
-                    told(*json.loads(inbox.recv(NEWS_BYTES_MAX)))
+                    receive(*json.loads(inbox.recv(NEWS_BYTES_MAX)))
 
         inbox.setblocking(False)
         asyncio.get_running_loop().add_reader(inbox, take)

@@ -199,13 +199,15 @@ class Supervisor:
             self._workers[number] = self._successor()
 
 
-def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start], None]) -> None:
+def run(
+    settings: ServerSettings, listener: socket.socket, on_start: Callable[[Start], None]
+) -> None:
     """Serve by many processes until a signal says otherwise.
 
     Args:
         settings: of the server; `workers` says how many.
         listener: what clients connect to.
-        told: called when all listen.
+        on_start: called when all listen.
 
     Raises:
         KvError: a process can't start.
@@ -213,7 +215,7 @@ def run(settings: ServerSettings, listener: socket.socket, told: Callable[[Start
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     processes = Supervisor(settings, listener)
     try:
-        told(processes.start())
+        on_start(processes.start())
         while True:
             number = signal.sigwait(WATCHED)
             if number == signal.SIGHUP:

@@ -50,7 +50,7 @@ def test_times_are_those_between_a_change_and_the_first_report_of_it(data: st.Da
         steps = sorted(data.draw(st.sets(st.integers(0, position), max_size=4)))
         ago = sorted(data.draw(st.lists(st.floats(0, 5), min_size=4, max_size=4)), reverse=True)
         reached = [[version, ago_s] for version, ago_s in zip(steps, ago)]  # noqa: B905
-        found.told(name, {"position": position, "reached": reached})
+        found.record(name, {"position": position, "reached": reached})
         for version in range(0 if before is None else before + 1, position + 1):
             arrived = next((clock.now - ago_s for step, ago_s in reached if step >= version), None)
             if before is not None:
@@ -76,7 +76,7 @@ def test_times_are_those_between_a_change_and_the_first_report_of_it(data: st.Da
 def test_an_edge_that_falls_far_behind_is_said_to_be() -> None:
     clock = Clock()
     found = Arrivals(clock)
-    found.told("slow", {"position": 0})
+    found.record("slow", {"position": 0})
     for version in range(1, arrivals.CHANGES_KEPT + 100):
         clock.now += 0.01
         found.made(version, [made(version, clock.now)])
@@ -84,18 +84,18 @@ def test_an_edge_that_falls_far_behind_is_said_to_be() -> None:
     assert edge["lag_is_longer"]
     assert edge["lag_versions"] == arrivals.CHANGES_KEPT + 99
     assert edge["lag_ms"] == pytest.approx((arrivals.CHANGES_KEPT - 1) * 10, abs=0.2)
-    found.told("slow", {"position": found.version})
+    found.record("slow", {"position": found.version})
     assert found.edges()[0]["lag_ms"] == 0.0
 
 
 def test_times_that_were_forgotten_are_not_made_shorter() -> None:
     clock = Clock()
     found = Arrivals(clock)
-    found.told("fra", {"position": 0})
+    found.record("fra", {"position": 0})
     found.made(1, [made(1, clock.now)])
     for version in range(1, arrivals.REACHED_KEPT + 11):
         clock.now += 0.01
-        found.told("fra", {"position": version})
+        found.record("fra", {"position": version})
     assert found.changes()[0]["reached_ms"] == {"fra": 110.0}
 
 
@@ -104,7 +104,7 @@ def test_an_edge_that_begins_anew() -> None:
     found = Arrivals(clock)
     for position in (0, 5, 2, 6):
         clock.now += 1
-        found.told("fra", {"position": position})
+        found.record("fra", {"position": position})
     found.made(6, [made(version, clock.now - 2.5) for version in range(1, 7)])
     times = [change["reached_ms"]["fra"] for change in found.changes()]
     assert times == [2500.0, *[500.0] * 5]
@@ -113,7 +113,7 @@ def test_an_edge_that_begins_anew() -> None:
 def test_who_is_silent_is_not_there_and_then_forgotten() -> None:
     clock = Clock()
     found = Arrivals(clock)
-    found.told("fra", {"position": 0, "reads": 5, "hits": 4, "memory_bytes": 10})
+    found.record("fra", {"position": 0, "reads": 5, "hits": 4, "memory_bytes": 10})
     [edge] = found.edges()
     assert edge["is_there"]
     assert edge["reads"] == 5
@@ -126,10 +126,10 @@ def test_who_is_silent_is_not_there_and_then_forgotten() -> None:
 def test_there_is_a_most() -> None:
     found = Arrivals(Clock())
     for number in range(arrivals.EDGES_MAX):
-        found.told(str(number), {"position": 0})
+        found.record(str(number), {"position": 0})
     with pytest.raises(InvalidRequest, match="too many edges"):
-        found.told("one more", {"position": 0})
-    found.told("0", {"position": 3})
+        found.record("one more", {"position": 0})
+    found.record("0", {"position": 3})
 
 
 BAD: list[tuple[str, Any]] = [
@@ -164,5 +164,5 @@ BAD: list[tuple[str, Any]] = [
 def test_bad_reports(name: str, report: Any) -> None:
     found = Arrivals(Clock())
     with pytest.raises(InvalidRequest):
-        found.told(name, report)
+        found.record(name, report)
     assert found.edges() == []

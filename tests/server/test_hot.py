@@ -61,7 +61,7 @@ def connection(**options: Any) -> HotConnection:
         b"HTTP/1.1 404 Not Found\r\n\r\n",
         bytearray(HOT_WORDS * 8),
     )
-    endpoint.meet(NAMESPACE, Reader())
+    endpoint.register(NAMESPACE, Reader())
     return HotConnection(endpoint, options.get("descriptor", -1))
 
 

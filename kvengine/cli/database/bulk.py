@@ -10,9 +10,9 @@ import kvengine
 from kvengine.cli.arguments import InputFile, json_option
 from kvengine.cli.database.bulk_file import Item, key_name, pair_fields, read_items, shown_key
 from kvengine.cli.failures import ExitCode
+from kvengine.cli.formatting import counted, json_line, json_object
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.place import Commands, Place, confirm, place_options, yes_option
-from kvengine.cli.text import counted, json_line, json_object
+from kvengine.cli.target import Commands, Target, confirm, target_options, yes_option
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.results import BulkReport
 from kvengine.namespace.transfer.bulk import Bulk
@@ -36,11 +36,11 @@ def bulk() -> None:
 
 
 @bulk.command()
-@place_options
+@target_options
 @file_argument
 @no_atomic_option
 @json_option
-def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
+def put(target: Target, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
     """Store the pairs in FILE, each an object with "key" and "value".
 
     A pair may also have "expiration", "expiration_ttl", "metadata", and "base64": true if the
@@ -49,7 +49,7 @@ def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
     """
     items = read_items(file)
     ignored: set[str] = set()
-    with place.writer(create=True) as kv:
+    with target.writer(create=True) as kv:
         changes = _Changes(kv, items, atomic=not no_atomic)
         changes.carry_out(lambda work, item: work.put(pair_fields(item, ignored)), "bulk put")
     if ignored:
@@ -59,15 +59,15 @@ def put(place: Place, file: BinaryIO, no_atomic: bool, as_json: bool) -> None:
 
 
 @bulk.command()
-@place_options
+@target_options
 @file_argument
-def get(place: Place, file: BinaryIO) -> None:
+def get(target: Target, file: BinaryIO) -> None:
     """Print the values of the keys in FILE as a JSON object. An absent key gives null.
 
     Each key is a string, or an object with a "name". Values are printed as UTF-8 text.
     """
     items = read_items(file)
-    with place.reader() as kv:
+    with target.reader() as kv:
         keys = dict.fromkeys(_checked_key(kv, where, item) for where, item in items)
         output().writelines(json_object((key, kv.get(key)) for key in keys))
 
@@ -82,22 +82,22 @@ def _checked_key(kv: kvengine.Namespace, where: str, item: Any) -> str:
 
 
 @bulk.command()
-@place_options
+@target_options
 @file_argument
 @yes_option
 @no_atomic_option
 @json_option
-def delete(place: Place, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bool) -> None:
+def delete(target: Target, file: BinaryIO, yes: bool, no_atomic: bool, as_json: bool) -> None:
     """Delete the keys in FILE, after confirmation. An absent key is not an error.
 
     Each key is a string, or an object with a "name", as "key list" prints them. With --json,
     print a report.
     """
     items = read_items(file)
-    with place.reader() as kv:
+    with target.reader() as kv:
         found = kv.id
-    confirm(f"Delete {counted(len(items), 'key')} from {place.title or found!r}?", yes)
-    with place.writer() as kv:
+    confirm(f"Delete {counted(len(items), 'key')} from {target.title or found!r}?", yes)
+    with target.writer() as kv:
         changes = _Changes(kv, items, atomic=not no_atomic)
         changes.carry_out(lambda work, item: work.delete(key_name(item)), "bulk delete")
     changes.answer("deleted", "key", as_json)

@@ -3,13 +3,13 @@
 import click
 
 from kvengine.cli.arguments import json_option
+from kvengine.cli.formatting import counted, json_line, size_text
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.place import Place, place_options, utf8
-from kvengine.cli.text import counted, json_line, size_text
+from kvengine.cli.target import Target, target_options, utf8
 
 
 @click.command()
-@place_options
+@target_options
 @click.argument("file")
 @click.option(
     "--format",
@@ -24,7 +24,7 @@ from kvengine.cli.text import counted, json_line, size_text
 @click.option("--resume", is_flag=True, help="Continue an interrupted export.")
 @json_option
 def export(
-    place: Place,
+    target: Target,
     file: str,
     shape: str,
     prefix: str,
@@ -40,10 +40,10 @@ def export(
     """
     if as_json and file == "-":
         raise click.UsageError('--json and "-" can\'t be used together: both write standard output')
-    target = output() if file == "-" else file
-    with place.reader() as kv, progress_bar("export") as progress:
+    sink = output() if file == "-" else file
+    with target.reader() as kv, progress_bar("export") as progress:
         report = kv.export_file(
-            target,
+            sink,
             format=shape,  # type: ignore[arg-type]  # click has checked it
             prefix=prefix,
             start_after=start_after,

@@ -5,15 +5,15 @@ from contextlib import nullcontext
 import click
 
 from kvengine.cli.arguments import json_option, standard_input
+from kvengine.cli.formatting import counted, json_line
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.place import Place, place_options
-from kvengine.cli.text import counted, json_line
+from kvengine.cli.target import Target, target_options
 from kvengine.file.exchange import open_source
 from kvengine.namespace.results import ImportReport
 
 
 @click.command(name="import")
-@place_options
+@target_options
 @click.argument("file")
 @click.option(
     "--format",
@@ -26,7 +26,7 @@ from kvengine.namespace.results import ImportReport
 @click.option("--skip-errors", is_flag=True, help="Skip invalid pairs.")
 @json_option
 def import_pairs(
-    place: Place,
+    target: Target,
     file: str,
     shape: str | None,
     atomic: bool,
@@ -42,7 +42,7 @@ def import_pairs(
     """
     with (
         nullcontext(standard_input()) if file == "-" else open_source(file) as source,
-        place.writer(create=True, keep=True) as kv,
+        target.writer(create=True, keep=True) as kv,
         progress_bar("import") as progress,
     ):
         report = kv.import_file(

@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 import click
 
 from kvengine.cli.arguments import InputFile, json_option, standard_input
+from kvengine.cli.formatting import counted, json_array, json_line
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.place import Commands, Place, place_options, utf8
-from kvengine.cli.text import counted, json_array, json_line
+from kvengine.cli.target import Commands, Target, target_options, utf8
 from kvengine.errors import KeyNotFound
 from kvengine.namespace.limits import RELAXED
 from kvengine.namespace.results import Key
@@ -30,7 +30,7 @@ def _json(_context: click.Context, _option: click.Parameter, text: str | None) -
 
 
 @key.command()
-@place_options
+@target_options
 @click.argument("key", type=utf8)
 @click.argument("value", required=False)
 @click.option(
@@ -44,7 +44,7 @@ def _json(_context: click.Context, _option: click.Parameter, text: str | None) -
     "--metadata", type=utf8, callback=_json, metavar="JSON", help="Metadata, stored with the value."
 )
 def put(
-    place: Place,
+    target: Target,
     key: str,
     value: str | None,
     source: BinaryIO | None,
@@ -58,7 +58,7 @@ def put(
     over --expiration.
     """
     contents = _contents(value, source)
-    with place.writer(create=True) as kv:
+    with target.writer(create=True) as kv:
         kv.put(key, contents, expiration=expiration, expiration_ttl=ttl, metadata=metadata)
 
 
@@ -72,15 +72,15 @@ def _contents(value: str | None, source: BinaryIO | None) -> bytes:
 
 
 @key.command()
-@place_options
+@target_options
 @click.argument("key", type=utf8)
 @click.option("--text", is_flag=True, help="Print the value as UTF-8, followed by a line break.")
-def get(place: Place, key: str, text: bool) -> None:
+def get(target: Target, key: str, text: bool) -> None:
     """Write the value of KEY to standard output, byte for byte.
 
     If the key is absent, the exit code is 3.
     """
-    with place.reader() as kv:
+    with target.reader() as kv:
         value = kv.get(key, type="text" if text else "bytes")
     if value is None:
         raise KeyNotFound(key)
@@ -88,14 +88,14 @@ def get(place: Place, key: str, text: bool) -> None:
 
 
 @key.command(name="list")
-@place_options
+@target_options
 @click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
-def list_keys(place: Place, prefix: str) -> None:
+def list_keys(target: Target, prefix: str) -> None:
     """Print all keys as a JSON array of {name, expiration, metadata}, in byte order.
 
     Absent fields are omitted.
     """
-    with place.reader() as kv:
+    with target.reader() as kv:
         output().writelines(json_array(map(_fields, kv.keys(prefix))))
 
 
@@ -105,7 +105,7 @@ def _fields(key: Key) -> dict[str, Any]:
 
 
 @key.command()
-@place_options
+@target_options
 @click.argument("key", type=utf8, required=False)
 @click.option("--prefix", type=utf8, metavar="KEY", help="Delete all keys with this prefix.")
 @click.option("--all", "every", is_flag=True, help="Delete all keys of the namespace.")
@@ -113,7 +113,7 @@ def _fields(key: Key) -> dict[str, Any]:
 @click.option("--dry-run", is_flag=True, help="With --prefix or --all: only count the keys.")
 @json_option
 def delete(
-    place: Place,
+    target: Target,
     key: str | None,
     prefix: str | None,
     every: bool,
@@ -133,7 +133,7 @@ def delete(
         raise click.UsageError("give exactly one of KEY, --prefix and --all")
     if prefix is None and dry_run:
         raise click.UsageError("--dry-run needs --prefix or --all")
-    with place.reader() if dry_run else place.writer() as kv:
+    with target.reader() if dry_run else target.writer() as kv:
         if prefix is None:
             kv.delete(str(key))
             return

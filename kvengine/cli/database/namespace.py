@@ -7,9 +7,9 @@ import click
 
 import kvengine
 from kvengine.cli.arguments import data_option, json_option
+from kvengine.cli.formatting import json_array, json_line
 from kvengine.cli.output import message, output, write_text
-from kvengine.cli.place import Commands, Place, confirm, place_of, utf8, yes_option
-from kvengine.cli.text import json_array, json_line
+from kvengine.cli.target import Commands, Target, confirm, target_of, utf8, yes_option
 
 
 @click.group(cls=Commands)
@@ -67,9 +67,9 @@ def rename(
     """Rename the namespace TITLE to NEW_TITLE. Its id and its keys stay the same."""
     if (new_title is None) == (new_name is None):
         raise click.UsageError("give the new title exactly once: as NEW_TITLE or with --new-name")
-    place = _place(data, title, namespace_id)
+    target = _target(data, title, namespace_id)
     with kvengine.open(data, create=False) as db:
-        renamed = db.rename(place.find(db), str(new_name if new_title is None else new_title))
+        renamed = db.rename(target.find(db), str(new_name if new_title is None else new_title))
     message(f"renamed namespace {renamed.id} to {renamed.title!r}")
 
 
@@ -96,17 +96,17 @@ def delete(
     """
     if title is not None and option is not None:
         raise click.UsageError("give the title only once: as TITLE or with --namespace")
-    place = _place(data, option if title is None else title, namespace_id)
-    with place.reader() as kv:
+    target = _target(data, option if title is None else title, namespace_id)
+    with target.reader() as kv:
         found = kv.id
-    confirm(f"Delete the namespace {place.title or found!r} and all its keys?", yes)
+    confirm(f"Delete the namespace {target.title or found!r} and all its keys?", yes)
     with kvengine.open(data, create=False) as db:
-        db.delete(Place(data, None, found).find(db))
+        db.delete(Target(data, None, found).find(db))
         message(f"deleted namespace {found}")
         db.wait_for_removals()
 
 
-def _place(data: str, title: str | None, namespace_id: str | None) -> Place:
+def _target(data: str, title: str | None, namespace_id: str | None) -> Target:
     if title is None and namespace_id is None:
         raise click.UsageError("give exactly one of TITLE and --namespace-id")
-    return place_of(data, title, namespace_id)
+    return target_of(data, title, namespace_id)

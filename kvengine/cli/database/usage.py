@@ -7,9 +7,9 @@ import click
 import kvengine
 from kvengine import Bill, PriceTable, Usage, price
 from kvengine.cli.arguments import InputFile, data_option, json_option
+from kvengine.cli.formatting import json_line, printable_text, size_text
 from kvengine.cli.output import output, write_text
-from kvengine.cli.place import place_of, utf8
-from kvengine.cli.text import json_line, printable_text, size_text
+from kvengine.cli.target import target_of, utf8
 from kvengine.metering.usage import KINDS
 
 PRICES_BYTES_MAX = 1 << 20
@@ -41,7 +41,7 @@ def usage(
     with kvengine.open(data, read_only=True) as db:
         chosen = None
         if title is not None or namespace_id is not None:
-            chosen = place_of(data, title, namespace_id).find(db)
+            chosen = target_of(data, title, namespace_id).find(db)
         used = db.usage(chosen, month=month)
     bill = None if chosen is not None else price(used, table)
     if as_json:

@@ -3,14 +3,14 @@
 import click
 
 from kvengine.cli.arguments import json_option
+from kvengine.cli.formatting import bytes_field, json_line, printable
 from kvengine.cli.output import on_terminal, output
-from kvengine.cli.place import Place, place_options, utf8
-from kvengine.cli.text import bytes_field, json_line, printable
+from kvengine.cli.target import Target, target_options, utf8
 from kvengine.namespace.results import KeyChange
 
 
 @click.command()
-@place_options
+@target_options
 @click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
 @click.option(
     "--after",
@@ -26,14 +26,14 @@ from kvengine.namespace.results import KeyChange
 )
 @json_option
 def watch(
-    place: Place, prefix: str, after: int | None, timeout: float | None, as_json: bool
+    target: Target, prefix: str, after: int | None, timeout: float | None, as_json: bool
 ) -> None:
     """Print changes as they happen, until interrupted: version, "put" or "delete", key.
 
     With --json, each line also has the value, the metadata and the expiration. "--after 0"
     starts with the oldest change still in the log.
     """
-    with place.reader() as kv:
+    with target.reader() as kv:
         answer, escape = output(), on_terminal()
         for change in kv.watch(prefix, after=after, timeout=timeout):
             answer.write(_json(change) if as_json else _line(change, escape))

@@ -16,8 +16,8 @@ from kvengine.cli.demos.demo_files import SourceFile, Tree, expected_contents, i
 from kvengine.cli.demos.demo_loader import Loader
 from kvengine.cli.demos.demo_reads import compare_get, compare_scan
 from kvengine.cli.demos.demo_report import Report
+from kvengine.cli.formatting import size_text
 from kvengine.cli.output import progress_bar
-from kvengine.cli.text import size_text
 
 # What the second process writes, one by one.
 SECOND_FILES = 50

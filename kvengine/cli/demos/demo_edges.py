@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from kvengine.cli.demos.demo_places import COME_S, CUT, FLIPS, KEY, REGIONS, STEP_S, Demo
 from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.demos.demo_table import Screen, screen
-from kvengine.cli.text import counted
+from kvengine.cli.formatting import counted
 
 SECONDS_MIN = 4.0
 CUT_AT, HEALED_AT = 0.3, 0.8  # shares of the time; so the bound ends while it is cut

@@ -11,7 +11,7 @@ from time import perf_counter
 from kvengine import Store
 from kvengine.cli.demos.demo_files import SourceFile, expected_contents, in_pieces
 from kvengine.cli.demos.demo_report import Report
-from kvengine.cli.text import printable, size_text
+from kvengine.cli.formatting import printable, size_text
 from kvengine.entry import Entry
 
 SHOWN_MAX = 3  # names given for a failed check

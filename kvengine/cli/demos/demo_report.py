@@ -4,8 +4,8 @@ Invariants:
 * each check is printed, and a failed one is counted: the exit code depends on it.
 """
 
+from kvengine.cli.formatting import printable_text
 from kvengine.cli.output import output, write_text
-from kvengine.cli.text import printable_text
 
 
 class Report:

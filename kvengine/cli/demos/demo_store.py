@@ -21,8 +21,8 @@ from kvengine.cli.demos.demo_loader import Loader
 from kvengine.cli.demos.demo_reads import list_prefixes, read_back
 from kvengine.cli.demos.demo_report import Report
 from kvengine.cli.failures import CommandFailed, ExitCode
+from kvengine.cli.formatting import size_text
 from kvengine.cli.output import progress_bar
-from kvengine.cli.text import size_text
 
 # Two stores, one of them half overwritten before it is compacted, and a backup.
 SPACE_FACTOR = 4

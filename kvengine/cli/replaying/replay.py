@@ -14,11 +14,11 @@ import click
 
 from kvengine.cli.arguments import json_option, standard_input
 from kvengine.cli.failures import ExitCode
+from kvengine.cli.formatting import counted, json_line, printable_text
 from kvengine.cli.output import message, output, progress_bar, write_text
 from kvengine.cli.replaying.replay_plot import HINT, check_picture, save_picture, text_plots
 from kvengine.cli.replaying.replay_run import Replay
 from kvengine.cli.replaying.replay_trace import READ, UNITS, WRITE, Trace, read_trace
-from kvengine.cli.text import counted, json_line, printable_text
 from kvengine.file.exchange import open_source
 
 RATE = 1000.0

@@ -3,8 +3,8 @@
 import click
 
 from kvengine.cli.arguments import data_option, json_option, open_reader
+from kvengine.cli.formatting import json_line
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.text import json_line
 
 
 @click.command()

@@ -3,8 +3,8 @@
 import click
 
 from kvengine.cli.arguments import data_option, folder_argument, open_writer
+from kvengine.cli.formatting import size_text
 from kvengine.cli.output import message, progress_bar
-from kvengine.cli.text import size_text
 
 
 @click.command()

@@ -4,8 +4,8 @@ import click
 
 from kvengine.cli.arguments import data_option, json_option, open_reader
 from kvengine.cli.failures import CommandFailed
+from kvengine.cli.formatting import json_line
 from kvengine.cli.output import output
-from kvengine.cli.text import json_line
 
 
 @click.command()

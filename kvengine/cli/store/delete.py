@@ -9,8 +9,8 @@ from kvengine.cli.arguments import (
     key_bytes,
     open_plain_writer,
 )
+from kvengine.cli.formatting import json_line
 from kvengine.cli.output import output
-from kvengine.cli.text import json_line
 from kvengine.errors import KeyNotFound
 from kvengine.options import DURABILITIES, Durability
 

@@ -10,8 +10,8 @@ from kvengine.cli.arguments import (
     note_database,
     open_reader,
 )
+from kvengine.cli.formatting import entry_fields, json_line
 from kvengine.cli.output import output
-from kvengine.cli.text import entry_fields, json_line
 from kvengine.errors import KeyNotFound
 
 

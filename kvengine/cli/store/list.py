@@ -13,8 +13,8 @@ from kvengine.cli.arguments import (
     null_option,
     open_reader,
 )
+from kvengine.cli.formatting import entry_fields, json_line, printable
 from kvengine.cli.output import on_terminal, output
-from kvengine.cli.text import entry_fields, json_line, printable
 
 
 @click.command(name="list")

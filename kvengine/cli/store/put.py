@@ -15,8 +15,8 @@ from kvengine.cli.arguments import (
     read_value,
     standard_input,
 )
+from kvengine.cli.formatting import json_line
 from kvengine.cli.output import output
-from kvengine.cli.text import json_line
 from kvengine.clock import SystemClock
 from kvengine.errors import InvalidRequest
 from kvengine.options import DURABILITIES, Durability

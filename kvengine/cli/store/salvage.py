@@ -7,8 +7,8 @@ import click
 import kvengine
 from kvengine.cli.arguments import data_option, json_option
 from kvengine.cli.failures import ExitCode
+from kvengine.cli.formatting import counted, damage_fields, json_line
 from kvengine.cli.output import message, output, progress_bar
-from kvengine.cli.text import counted, damage_fields, json_line
 
 
 @click.command()

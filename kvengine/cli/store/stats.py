@@ -5,8 +5,8 @@ import dataclasses
 import click
 
 from kvengine.cli.arguments import data_option, folder_argument, json_option, open_reader
+from kvengine.cli.formatting import json_line, printable_text, size_text
 from kvengine.cli.output import output, write_text
-from kvengine.cli.text import json_line, printable_text, size_text
 from kvengine.entry import Stats
 
 

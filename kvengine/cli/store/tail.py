@@ -6,8 +6,8 @@ import click
 
 from kvengine import Consumer, Store
 from kvengine.cli.arguments import data_option, json_option, null_option, open_reader
+from kvengine.cli.formatting import change_fields, json_line, printable
 from kvengine.cli.output import on_terminal, output
-from kvengine.cli.text import change_fields, json_line, printable
 from kvengine.engine.following.leases import locked
 from kvengine.entry import Change
 

@@ -7,8 +7,8 @@ import click
 import kvengine
 from kvengine.cli.arguments import data_option, folder_argument, json_option
 from kvengine.cli.failures import ExitCode
+from kvengine.cli.formatting import damage_fields, json_line, size_text
 from kvengine.cli.output import message, output, progress_bar, write_text
-from kvengine.cli.text import damage_fields, json_line, size_text
 
 
 @click.command()

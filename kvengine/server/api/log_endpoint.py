@@ -139,12 +139,12 @@ class LogEndpoint:
             while time.monotonic() < began + NEWS_S:
                 # The news are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
-                told = _asked(functools.partial(primary.poll, after, poll_timeout_s))
-                await asyncio.wait([told, gone], return_when=asyncio.FIRST_COMPLETED)
+                reply = _asked(functools.partial(primary.poll, after, poll_timeout_s))
+                await asyncio.wait([reply, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
-                    told.cancel()
+                    reply.cancel()
                     return
-                news = told.result()
+                news = reply.result()
                 if isinstance(news, Exception):
                     logger.info("stopped sending changes to an edge: %s", news)
                     return
@@ -184,18 +184,18 @@ class CountedSource(LocalSource):
 def _asked(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:
     """Return a future of what a function that takes `done` gives to it."""
     loop = asyncio.get_running_loop()
-    told: asyncio.Future[Any] = loop.create_future()
+    reply: asyncio.Future[Any] = loop.create_future()
 
     def tell(result: Any) -> None:
-        if not told.done():
-            told.set_result(result)
+        if not reply.done():
+            reply.set_result(result)
 
     def done(result: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(tell, result)
 
     loop.run_in_executor(None, start, done)
-    return told
+    return reply
 
 
 def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow: bool) -> None:

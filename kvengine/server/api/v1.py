@@ -48,7 +48,7 @@ class V1Endpoint:
 
     Args:
         backend: with a database; an edge forwards what comes here.
-        live: is told what edges say of themselves.
+        live: gets the reports of edges.
     """
 
     def __init__(self, backend: Backend, live: Live) -> None:
@@ -90,7 +90,7 @@ class V1Endpoint:
                 )
             case ["edge", str(name)]:
                 await self._admit(request, None, Call("read"))
-                return await self._told(request, name)
+                return await self._edge_report(request, name)
             case ["db", str(method)]:
                 return await self._database(request, method)
             case ["ns", str(namespace_id), str(method)]:
@@ -118,7 +118,7 @@ class V1Endpoint:
         }  # fmt: skip
         return Response(200, pack(found), [BINARY])
 
-    async def _told(self, request: Request, name: str) -> Response:
+    async def _edge_report(self, request: Request, name: str) -> Response:
         """Take what an edge says of itself."""
         request.action = "edge"
         if request.method != "POST":
@@ -128,7 +128,7 @@ class V1Endpoint:
             report = unpack(body)
         except (ProtocolError, TypeError, ValueError) as error:
             raise InvalidRequest(f"invalid report of an edge: {error}") from None
-        self._live.told(name, report)
+        self._live.record(name, report)
         return Response(200, pack(None), [BINARY])
 
     # -- calls

@@ -138,7 +138,7 @@ class WorkerdEndpoint:
         namespace = await self._own(namespace_id)
         if not self._backend.key_writes.take(namespace_id, key):
             raise Refused(429, "Too Many Requests", 1)
-        async with self._backend.turn(value.size):
+        async with self._backend.large_write(value.size):
             return written(await namespace.put(key, value.view(), metadata=metadata, **times))
 
     async def _list(self, request: Request, namespace_id: str) -> Response:

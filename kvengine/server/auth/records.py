@@ -56,11 +56,11 @@ class CopiedRecords:
         if self._waiting >= WAITING_MAX:
             raise UpstreamUnavailable("too many requests are waiting for the primary")
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[Any] = loop.create_future()
+        reply: asyncio.Future[Any] = loop.create_future()
 
         def tell(result: Any) -> None:
-            if not told.done():
-                told.set_result(result)
+            if not reply.done():
+                reply.set_result(result)
 
         def done(result: Any) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -70,7 +70,7 @@ class CopiedRecords:
         try:
             self._edge._node.read(key, OPTIONS, done)
             async with asyncio.timeout(PATIENCE_S):
-                shown: ReadResult | Exception = await told
+                shown: ReadResult | Exception = await reply
         except TimeoutError:
             raise UpstreamUnavailable("can't check the token: no answer from the primary") from None
         finally:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from kvengine.client.bearer import bearer
+from kvengine.client.authorization import bearer
 from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
 from kvengine.server.auth.tokens import Token
 

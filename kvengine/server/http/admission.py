@@ -56,7 +56,7 @@ class Admission:
         }
         self.taken = dict.fromkeys(self._most, 0)
         self._of: dict[tuple[str, str], int] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._semaphores: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._making: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
 
     def take(self, what: str, token_id: str, count: int = 1) -> None:
@@ -80,11 +80,11 @@ class Admission:
         if left:
             self._of[what, token_id] = left
 
-    def turn(self, token_id: str) -> asyncio.Lock:
+    def semaphore(self, token_id: str) -> asyncio.Lock:
         """Return what one request of a token at a time may hold."""
-        lock = self._turns.get(token_id)
+        lock = self._semaphores.get(token_id)
         if lock is None:
-            lock = self._turns[token_id] = asyncio.Lock()
+            lock = self._semaphores[token_id] = asyncio.Lock()
         return lock
 
     def making(self, token_id: str) -> threading.Semaphore:
@@ -118,9 +118,9 @@ class Share:
         self._admission.take(what, self._token_id, count)
         self._taken[what] = self._taken.get(what, 0) + count
 
-    def turn(self) -> asyncio.Lock:
+    def semaphore(self) -> asyncio.Lock:
         """Return what one request of the token at a time may hold."""
-        return self._admission.turn(self._token_id)
+        return self._admission.semaphore(self._token_id)
 
     def making(self) -> threading.Semaphore:
         """Return what a thread holds while it makes a piece of a stream of the token."""

@@ -96,11 +96,11 @@ cdef class HotEndpoint:
         self.readers = {}
         self.rest_not_found = rest_not_found
 
-    def meet(self, namespace_id: str, reader) -> None:
+    def register(self, namespace_id: str, reader) -> None:
         """From now on answer reads of a namespace; `reader` has _try_read()."""
         self.readers[namespace_id.encode()] = reader
 
-    def forget(self, namespace_id: str) -> None:
+    def unregister(self, namespace_id: str) -> None:
         """Answer no more reads of a namespace."""
         self.readers.pop(namespace_id.encode(), None)
 

@@ -3,7 +3,8 @@
 Invariants:
 
 * Memory holds at most IN_MEMORY_BYTES of what comes, however large it is and however many come.
-* While it is written the store has a copy of it; Backend.turn() lets one large thing in at a time.
+* While it is written the store has a copy of it; Backend.large_write() lets one large thing in at a
+  time.
 * Of a value that is longer than allowed only the length is known.
 """
 

@@ -73,7 +73,7 @@ async def understood(
         check_shape(body, measure)
         return call(body)
     loop = asyncio.get_running_loop()
-    async with request.turn():  # so that a token's many bodies leave a thread for others
+    async with request.semaphore():  # so that a token's many bodies leave a thread for others
         values = await loop.run_in_executor(EXECUTOR, check_shape, body, measure)
         request.take(MEMORY, values * BYTES_OF_A_VALUE)
         return await loop.run_in_executor(EXECUTOR, call, body)

@@ -176,9 +176,9 @@ class Request:
         if self.share is not None:
             self.share.return_some(what, count)
 
-    def turn(self) -> AbstractAsyncContextManager[Any]:
+    def semaphore(self) -> AbstractAsyncContextManager[Any]:
         """Wait, with something long to do, until the token of this request does nothing else so."""
-        return nullcontext() if self.share is None else self.share.turn()
+        return nullcontext() if self.share is None else self.share.semaphore()
 
     def making(self) -> AbstractContextManager[Any]:
         """Return what a thread holds while it makes a piece of a stream of this token."""

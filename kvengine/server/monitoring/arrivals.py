@@ -45,7 +45,7 @@ class Made(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
+class EdgeReport:
     """What an edge has said."""
 
     first: int  # its position when it was first heard of; when it got there is not known
@@ -76,7 +76,7 @@ class Arrivals:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._made = SortedKeyList(key=lambda change: change.version)  # of Made
-        self._told: dict[str, Told] = {}
+        self._reports: dict[str, EdgeReport] = {}
         self.version = 0  # the newest that the primary has
         self.count = 0  # of what was noted, so that who waits sees that there is more
 
@@ -87,7 +87,7 @@ class Arrivals:
         self.version = max(self.version, version)
         self.count += 1
 
-    def told(self, name: str, report: Any, now: float | None = None) -> None:
+    def record(self, name: str, report: Any, now: float | None = None) -> None:
         """Note what an edge says of itself.
 
         Args:
@@ -102,55 +102,55 @@ class Arrivals:
         position, reached, figures = checked(name, report)
         now = self._now() if now is None else now
         self._forget(now)
-        told = self._told.get(name)
-        if told is None:
-            if len(self._told) >= EDGES_MAX:
+        edge = self._reports.get(name)
+        if edge is None:
+            if len(self._reports) >= EDGES_MAX:
                 raise InvalidRequest(f"too many edges: at most {EDGES_MAX}")
-            told = self._told[name] = Told(position, position, now, figures)
-        newest = told.reached.peekitem()[0] if told.reached else told.first
+            edge = self._reports[name] = EdgeReport(position, position, now, figures)
+        newest = edge.reached.peekitem()[0] if edge.reached else edge.first
         for version, ago_s in [*reached, (position, 0.0)]:
             if version > newest:
-                told.reached[version] = now - ago_s
+                edge.reached[version] = now - ago_s
                 newest = version
-        while len(told.reached) > REACHED_KEPT:
-            told.reached.popitem(0)
-        told.position, told.moment, told.figures = position, now, figures
+        while len(edge.reached) > REACHED_KEPT:
+            edge.reached.popitem(0)
+        edge.position, edge.moment, edge.figures = position, now, figures
         self.count += 1
 
     def _forget(self, now: float) -> None:
-        gone = [name for name, told in self._told.items() if now - told.moment > FORGOTTEN_S]
+        gone = [name for name, edge in self._reports.items() if now - edge.moment > FORGOTTEN_S]
         for name in gone:
-            del self._told[name]
+            del self._reports[name]
 
     def edges(self) -> list[dict[str, Any]]:
         """Return what is known of each edge, by name, as JSON has it."""
         now = self._now()
         self._forget(now)
-        return [self._shown(name, told, now) for name, told in sorted(self._told.items())]
+        return [self._shown(name, edge, now) for name, edge in sorted(self._reports.items())]
 
-    def _shown(self, name: str, told: Told, now: float) -> dict[str, Any]:
-        number = self._made.bisect_key_right(told.position)
+    def _shown(self, name: str, edge: EdgeReport, now: float) -> dict[str, Any]:
+        number = self._made.bisect_key_right(edge.position)
         behind = len(self._made) - number
-        times = [told.seconds(change) for change in self._made[:number]]
+        times = [edge.seconds(change) for change in self._made[:number]]
         last = next((time for time in reversed(times) if time is not None), None)
         return {
             "name": name,
-            "position": told.position,
+            "position": edge.position,
             # Versions without a change for edges, such as usage, come with the next one.
-            "lag_versions": max(0, self.version - told.position) if behind else 0,
+            "lag_versions": max(0, self.version - edge.position) if behind else 0,
             "lag_ms": round((now - self._made[number].moment) * 1e3, 1) if behind else 0.0,
             "lag_is_longer": behind == CHANGES_KEPT,  # older changes are not known any more
             "last_ms": None if last is None else round(last * 1e3, 2),
-            "silent_s": round(now - told.moment, 1),
-            "is_there": now - told.moment < LOST_S,
-            **told.figures,
+            "silent_s": round(now - edge.moment, 1),
+            "is_there": now - edge.moment < LOST_S,
+            **edge.figures,
         }
 
     def changes(self) -> list[dict[str, Any]]:
         """Return the newest changes, newest first, as JSON has them."""
         found = []
         for change in reversed(self._made[-CHANGES_SHOWN:]):
-            times = {name: told.seconds(change) for name, told in self._told.items()}
+            times = {name: edge.seconds(change) for name, edge in self._reports.items()}
             found.append({
                 "version": change.version,
                 "time": round(change.time, 3),

@@ -46,20 +46,20 @@ class Live:
     def __init__(self, backend: Backend, figures: Figures) -> None:
         self._backend, self._figures = backend, figures
         self.arrivals = Arrivals(time.monotonic)
-        backend.shared.listen(self._told_elsewhere)
+        backend.shared.listen(self._report_elsewhere)
 
     # -- changes
 
-    def told(self, name: str, report: Any) -> None:
-        """Note what an edge says of itself; see Arrivals.told()."""
+    def record(self, name: str, report: Any) -> None:
+        """Note what an edge says of itself; see Arrivals.record()."""
         now = time.monotonic()
-        self.arrivals.told(name, report, now)
+        self.arrivals.record(name, report, now)
         self._backend.shared.tell(name, report, now)
 
-    def _told_elsewhere(self, name: str, report: Any, moment: float) -> None:
+    def _report_elsewhere(self, name: str, report: Any, moment: float) -> None:
         """Note what an edge said to another process of this server."""
         with suppress(InvalidRequest):
-            self.arrivals.told(name, report, moment)
+            self.arrivals.record(name, report, moment)
 
     def _catch_up(self) -> None:
         """Note what changed since the last time; when it was made the change buffer knows."""

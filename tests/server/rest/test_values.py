@@ -76,7 +76,7 @@ def test_the_fast_path_takes_part(server: Running) -> None:
     where = path(server, "values/k")
     first = server.http.get(where)
     assert server.http.get(where).headers == first.headers
-    assert server.hot_reads("rest") == 1  # the first one let the server meet the namespace
+    assert server.hot_reads("rest") == 1  # the first one let the server register the namespace
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, MEBIBYTE, 25 * MEBIBYTE])

@@ -59,7 +59,7 @@ async def _from_body(
         size = await spool(call.request, file, namespace.limits.bulk_bytes)
         file.seek(0)
         plain: Any = file
-        async with call.backend.turn(size):
+        async with call.backend.large_write(size):
             report = await namespace._runner.run(write, plain)
     answer = {
         "successful_key_count": report.successful_key_count,

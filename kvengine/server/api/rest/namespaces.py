@@ -72,7 +72,7 @@ async def delete(call: Call) -> Response:
     """Delete a namespace with its keys."""
     info = await _info(call)
     await call.backend.database.delete(info.id)
-    call.backend.hot.forget(info.id)
+    call.backend.hot.unregister(info.id)
     return success(None)
 
 

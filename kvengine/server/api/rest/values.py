@@ -79,7 +79,7 @@ async def put(call: Call) -> Response:
         found = metadata_of(bytes(form.metadata))
     if not call.backend.key_writes.take(namespace.id, call.key_name):
         raise Refused(429, "a key can be written only once per second", 1)
-    async with call.backend.turn(form.value.size):
+    async with call.backend.large_write(form.value.size):
         version = await namespace.put(call.key_name, form.value.view(), metadata=found, **options)
     return written(version)
 

@@ -17,8 +17,8 @@ import click
 import kvengine
 from kvengine.cli.arguments import data_option
 from kvengine.cli.failures import CommandFailed
+from kvengine.cli.formatting import printable_text
 from kvengine.cli.output import message
-from kvengine.cli.text import printable_text
 from kvengine.errors import NamespaceNotFound
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,7 +40,7 @@ def utf8(argument: str) -> str:
         raise click.BadParameter(f"{argument!r} is not UTF-8") from None
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """A namespace in a folder, as the command line names it."""
 
     folder: str
@@ -93,12 +93,14 @@ class Place(NamedTuple):
             message(f"created namespace {made.title!r} with id {made.id}")
 
 
-def place_options(command: Command) -> Command:
-    """Add ``--data``, ``--namespace`` and ``--namespace-id``; the command gets a Place."""
+def target_options(command: Command) -> Command:
+    """Add ``--data``, ``--namespace`` and ``--namespace-id``; the command gets a Target."""
 
     @functools.wraps(command)
-    def placed(data: str, title: str | None, namespace_id: str | None, **arguments: Any) -> Any:
-        return command(place=place_of(data, title, namespace_id), **arguments)
+    def with_target(
+        data: str, title: str | None, namespace_id: str | None, **arguments: Any
+    ) -> Any:
+        return command(target=target_of(data, title, namespace_id), **arguments)
 
     for option in (
         click.option(
@@ -117,15 +119,15 @@ def place_options(command: Command) -> Command:
         ),
         data_option,
     ):
-        placed = option(placed)
-    return placed  # type: ignore[return-value]
+        with_target = option(with_target)
+    return with_target  # type: ignore[return-value]
 
 
-def place_of(folder: str, title: str | None, namespace_id: str | None) -> Place:
-    """Return the place that the options name; exactly one of title and id must be given."""
+def target_of(folder: str, title: str | None, namespace_id: str | None) -> Target:
+    """Return the target that the options name; exactly one of title and id must be given."""
     if (title is None) == (namespace_id is None):
         raise click.UsageError("give exactly one of --namespace and --namespace-id")
-    return Place(folder, title, namespace_id and namespace_id.lower())
+    return Target(folder, title, namespace_id and namespace_id.lower())
 
 
 def yes_option(command: Command) -> Command:

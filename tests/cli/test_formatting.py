@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.cli.text import bytes_field, json_line, printable, size_text
+from kvengine.cli.formatting import bytes_field, json_line, printable, size_text
 
 
 @given(st.lists(st.binary(max_size=12), unique=True, min_size=2, max_size=20))
