@@ -229,6 +229,7 @@ class RemoteDatabase:
         return found
 
     create_namespace = forwarded(sync.RemoteDatabase.create_namespace)
+    set_bounds = forwarded(sync.RemoteDatabase.set_bounds)
     namespaces = forwarded(sync.RemoteDatabase.namespaces)
     rename = forwarded(sync.RemoteDatabase.rename)
     delete = forwarded(sync.RemoteDatabase.delete)
