@@ -266,6 +266,9 @@ def connect(
 ) -> RemoteDatabase:
     """Return the database on a server, to be used as if it were local.  This sends no request.
 
+    In an event loop, 32 calls run at a time, and others wait for one to end; watches do not count.
+    Cancelling a call closes its connection; a write may or may not have been carried out.
+
     Args:
         url, token, account, timeout, verify: as of kvengine.connect().
 
