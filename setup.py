@@ -30,11 +30,10 @@ if build not in {"release", "debug", "coverage", "sanitize"}:
     sys.exit(f"KVENGINE_BUILD must be release, debug, coverage or sanitize, not {build!r}")
 release = build == "release"
 built = Path("build/kind")  # what was compiled last
-is_as_built = (
-    built.exists()
-    and built.read_text() == build
-    and built.stat().st_mtime > Path("setup.py").stat().st_mtime  # this file has the flags
-)
+has_new_flags = built.exists() and built.stat().st_mtime < Path("setup.py").stat().st_mtime
+is_as_built = built.exists() and built.read_text() == build and not has_new_flags
+# Generated C stays out of the source tree, except where coverage.py must find it.
+generated = {"release": "build/cython", "coverage": None}.get(build, f"build/cython-{build}")
 sanitizers = ["-fsanitize=address,undefined"] if build == "sanitize" else []
 
 options = {
@@ -65,6 +64,7 @@ class BuildExtensions(build_ext):
             self.build_lib, self.inplace = ".", False
 
     def run(self) -> None:
+        built.unlink(missing_ok=True)  # an interrupted build is repeated as a whole
         super().run()
         built.parent.mkdir(exist_ok=True)
         built.write_text(build)
@@ -81,9 +81,8 @@ setup(
         [*extensions, Extension(SHARED, ["kvengine/_shared.c"], **options)],
         shared_utility_qualified_name=SHARED,
         include_path=["."],  # where the modules find each other's .pxd
-        # Generated C stays out of the source tree, except where coverage.py must find it.
-        build_dir=None if build == "coverage" else "build/cython",
-        force=not is_as_built,
+        build_dir=generated,
+        force=has_new_flags,  # else only what changed: pip runs this file three times
         # Where workers are not forked they would run this file again.
         nthreads=2 if multiprocessing.get_start_method() == "fork" else 0,
         # `freethreading_compatible` is not set on purpose: the code relies on the GIL in places,
