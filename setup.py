@@ -11,48 +11,78 @@ KVENGINE_BUILD chooses what the C code is built for:
 import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 if sys.platform != "linux":
     sys.exit(
         f"kvengine runs on Linux only, not on {sys.platform}: its processes share robust mutexes "
         "and futexes.  Use a container, a virtual machine or WSL 2."
     )
+SHARED = "kvengine._shared"  # what Cython else puts into each module; it writes this one, too
+started = time.time_ns()
 build = os.environ.get("KVENGINE_BUILD", "release")
 if build not in {"release", "debug", "coverage", "sanitize"}:
     sys.exit(f"KVENGINE_BUILD must be release, debug, coverage or sanitize, not {build!r}")
 release = build == "release"
-built = Path("build/kind")  # what the compiled modules in the source tree were built for
-switched = not built.exists() or built.read_text() != build
+built = Path("build/kind")  # what was compiled last
+has_new_flags = built.exists() and built.stat().st_mtime < Path("setup.py").stat().st_mtime
+is_as_built = built.exists() and built.read_text() == build and not has_new_flags
+# Generated C stays out of the source tree, except where coverage.py must find it.
+generated = {"release": "build/cython", "coverage": None}.get(build, f"build/cython-{build}")
 sanitizers = ["-fsanitize=address,undefined"] if build == "sanitize" else []
 
+options = {
+    # No -march: a wheel must run on any machine.  -O3 measures the same as -O2, and takes longer.
+    # -UNDEBUG turns C asserts on.
+    "extra_compile_args": ["-O2", "-g0"] if release else ["-O0", "-g", "-UNDEBUG", *sanitizers],
+    "extra_link_args": ["-pthread", *sanitizers],
+    # coverage.py's Cython plugin needs the older tracing (Cython 3.1 changes, gh #6144).
+    "define_macros": [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+    if build == "coverage"
+    else [],
+}
+sources, headers = (sorted(Path("kvengine").rglob(f"*.{suffix}")) for suffix in ("pyx", "pxd"))
 extensions = [
-    Extension(
-        ".".join(path.with_suffix("").parts),
-        [str(path)],
-        # No -march: a wheel must run on any machine.  -UNDEBUG turns C asserts on.
-        extra_compile_args=["-O3"] if release else ["-O0", "-g", "-UNDEBUG", *sanitizers],
-        extra_link_args=["-pthread", *sanitizers],
-        # coverage.py's Cython plugin needs the older tracing (Cython 3.1 changes, gh #6144).
-        define_macros=[("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
-        if build == "coverage"
-        else [],
-    )
-    for path in sorted(Path("kvengine").rglob("*.pyx"))
+    Extension(".".join(path.with_suffix("").parts), [str(path)], **options) for path in sources
 ]
-if not extensions:
+if not sources:
     sys.exit("no .pyx under kvengine/: run this from the folder of setup.py")
 
-distribution = setup(
+
+class BuildExtensions(build_ext):
+    """With --inplace, and for an editable install: into the source tree, and only what changed."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.is_source_tree = bool(self.inplace)
+        if self.is_source_tree:
+            self.build_lib, self.inplace = ".", False
+
+    def run(self) -> None:
+        built.unlink(missing_ok=True)  # an interrupted build is repeated as a whole
+        super().run()
+        built.parent.mkdir(exist_ok=True)
+        built.write_text(build)
+        if self.is_source_tree:  # kvengine/_checkout.py compares them with their sources
+            inplace = Path("build/inplace")
+            lines = (build, *sources, *headers, "setup.py")
+            inplace.write_text("".join(f"{line}\n" for line in lines))
+            os.utime(inplace, ns=(started, started))  # what changes meanwhile is compiled next time
+
+
+setup(
+    cmdclass={"build_ext": BuildExtensions},
     ext_modules=cythonize(
-        extensions,
+        [*extensions, Extension(SHARED, ["kvengine/_shared.c"], **options)],
+        shared_utility_qualified_name=SHARED,
         include_path=["."],  # where the modules find each other's .pxd
-        # Generated C stays out of the source tree, except where coverage.py must find it.
-        build_dir=None if build == "coverage" else "build/cython",
-        force=switched,
+        build_dir=generated,
+        force=has_new_flags,  # else only what changed: pip runs this file three times
         # Where workers are not forked they would run this file again.
         nthreads=2 if multiprocessing.get_start_method() == "fork" else 0,
         # `freethreading_compatible` is not set on purpose: the code relies on the GIL in places,
@@ -66,8 +96,5 @@ distribution = setup(
             "linetrace": build == "coverage",
         },
     ),
-    options={"build_ext": {"parallel": 2, "force": switched}},
+    options={"build_ext": {"parallel": 2, "force": not is_as_built}},
 )
-if distribution.have_run.get("build_ext"):
-    built.parent.mkdir(exist_ok=True)
-    built.write_text(build)

@@ -11,6 +11,7 @@ b'hello'
 
 from typing import Any as _Any
 
+from kvengine import _checkout as _checkout  # first: it may compile what follows
 from kvengine.cache.cached_store import CachedStore
 from kvengine.cache.memory import Cache
 from kvengine.client.database import RemoteDatabase, connect

@@ -1,4 +1,4 @@
-"""For every test: hypothesis, Ctrl-C, files in memory, no start with a build older than its source.
+"""For every test: hypothesis, Ctrl-C, files in memory.
 
 Outside `engine/` and `file/`, and where there is room, `tmp_path` is in memory, since syncs of a
 disk take most of the time there.  With TMPDIR set, all files are in that folder.
@@ -12,7 +12,6 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
-PACKAGE = TESTS.parent / "kvengine"
 ON_DISK = ("engine", "file")
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 
@@ -67,15 +65,6 @@ def pytest_collection_finish() -> None:
     """Leave the thousands of tests to themselves: gc.collect() would look at all, each time."""
     gc.collect()
     gc.freeze()
-
-
-def pytest_sessionstart() -> None:
-    """Exit with status 3 and the command to run; an old build would test old code silently."""
-    for source in (*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")):
-        build = source.with_suffix(EXTENSION_SUFFIXES[0])  # the one this Python would import
-        if build.exists() and build.stat().st_mtime < source.stat().st_mtime:
-            reason = f"{source} is newer than its build; run: python setup.py build_ext --inplace"
-            pytest.exit(reason, returncode=3)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -36,7 +36,7 @@ MAY_USE_TESTING = re.compile(r"cli/(demos|replaying)/\w+\.py")
 # What meets the operating system, and the parts that may use it.
 SYSTEM_MODULES = {"os", "fcntl", "mmap", "pathlib", "posix", "shutil", "tempfile"}
 # (The server has sockets, processes and certificates; the files of stores are not its business.)
-MAY_USE_SYSTEM = {"file", "cli", "docs", "testing", "examples", "server"}
+MAY_USE_SYSTEM = {"file", "cli", "docs", "testing", "examples", "server", "_checkout"}
 # Examples show what users can do, so these parts are all that they may import.
 PUBLIC_PARTS = {"aio", "examples"}
 # What tells the time of day; clock.pyx alone may ask.

@@ -220,7 +220,8 @@ NAMESPACE = """
 """
 DATABASE = """
     limits clock version closed close sync
-    namespace namespace_by_id namespaces create_namespace rename delete wait_for_removals
+    namespace namespace_by_id namespaces create_namespace set_bounds rename delete
+    wait_for_removals
     tail usage
 """
 

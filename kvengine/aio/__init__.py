@@ -15,6 +15,9 @@ the disk, a sync or another writer run on a few threads.
 
 A call that is cancelled before a thread has started it has no effect.  After that it runs to its
 end: its writes are complete and stay, but their result is lost.
+
+Calls to a server (see connect()) use no threads.  Cancelling one closes its connection; a write may
+or may not have been carried out.
 """
 
 from kvengine.aio.consumer import Consumer

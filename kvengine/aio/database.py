@@ -103,6 +103,7 @@ class Database:
         return found
 
     create_namespace = forwarded(sync.Database.create_namespace)
+    set_bounds = forwarded(sync.Database.set_bounds)
     namespaces = forwarded(sync.Database.namespaces)
     rename = forwarded(sync.Database.rename)
     delete = forwarded(sync.Database.delete)

@@ -159,6 +159,7 @@ class Edge:
     # -- what it leaves to the database behind it
 
     create_namespace = forwarded(sync_edge.Edge.create_namespace)
+    set_bounds = forwarded(sync_edge.Edge.set_bounds)
     namespaces = forwarded(sync_edge.Edge.namespaces)
     rename = forwarded(sync_edge.Edge.rename)
     delete = forwarded(sync_edge.Edge.delete)

@@ -229,6 +229,7 @@ class RemoteDatabase:
         return found
 
     create_namespace = forwarded(sync.RemoteDatabase.create_namespace)
+    set_bounds = forwarded(sync.RemoteDatabase.set_bounds)
     namespaces = forwarded(sync.RemoteDatabase.namespaces)
     rename = forwarded(sync.RemoteDatabase.rename)
     delete = forwarded(sync.RemoteDatabase.delete)
@@ -264,6 +265,9 @@ def connect(
     verify: Any = True,
 ) -> RemoteDatabase:
     """Return the database on a server, to be used as if it were local.  This sends no request.
+
+    In an event loop, 32 calls run at a time, and others wait for one to end; watches do not count.
+    Cancelling a call closes its connection; a write may or may not have been carried out.
 
     Args:
         url, token, account, timeout, verify: as of kvengine.connect().

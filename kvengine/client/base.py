@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from kvengine.metering.usage import Usage
+from kvengine.namespace.bounds import Eviction
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
@@ -65,11 +66,60 @@ class DatabaseBase(ABC):
         """
 
     @abstractmethod
-    def create_namespace(self, title: str) -> NamespaceInfo:
-        """Create a namespace and return NamespaceInfo(id, title).
+    def create_namespace(
+        self,
+        title: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
+        """Create a namespace and return its NamespaceInfo.
+
+        Args:
+            title: what it is called.
+            max_bytes, max_keys, eviction: what it may hold, see set_bounds().
 
         Raises:
             NamespaceExists: a namespace with this title exists.
+            InvalidRequest: it can't be a title, or a bound is not valid.
+        """
+
+    @abstractmethod
+    def set_bounds(
+        self,
+        namespace: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
+        """Bound how much a namespace may hold, as in a cache, and return its NamespaceInfo.
+
+        A write that takes the namespace above a bound deletes other keys until it is within its
+        bounds again, and up to 16 more (at most a 32nd of them), so that the next writes need not
+        delete any.  While several threads or processes write, the namespace may be above a bound
+        by what they are writing at that moment.
+
+        The keys to delete are chosen from a random sample, as in Redis, so they are about those
+        that were used least.  Keys that have expired do not count.  Watchers and edges see an
+        eviction as a delete.  usage() counts evictions, and a bill does not.
+
+        The bounds are kept in the database.  They replace earlier ones; with neither `max_bytes`
+        nor `max_keys` the namespace has none.  Other processes see them in their next call.  A
+        write counts as a use for all processes, a read for the process that reads, and a read of a
+        copy at an edge for none.
+
+        Args:
+            namespace: title or id.
+            max_bytes: of keys, values and metadata.  A key that is larger by itself is refused.
+            max_keys: how many keys.
+            eviction: "lru" deletes the keys that were used least recently; "lfu" those that were
+                used least often, and old uses count less.
+
+        Raises:
+            NamespaceNotFound: there is none with this title or id.
+            InvalidRequest: a bound is not a positive int, or the eviction is unknown.
         """
 
     @abstractmethod
@@ -81,7 +131,7 @@ class DatabaseBase(ABC):
         order: Literal["id", "title"] = "title",
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
-        """Return NamespaceInfo(id, title) of the namespaces; a page after the last one is empty.
+        """Return NamespaceInfo of the namespaces; a page after the last one is empty.
 
         Args:
             page: the number of the page; the first is 1.

@@ -24,6 +24,7 @@ from kvengine.clock import SystemClock
 from kvengine.errors import AccessDenied, RateLimited, StoreClosed, UpstreamUnavailable, pass_on
 from kvengine.file.system import fork_watch
 from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
+from kvengine.namespace.bounds import Eviction
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
@@ -184,8 +185,27 @@ class DatabaseCalls(DatabaseBase):
             with self._lock:
                 self._namespaces.pop(rest.partition("/")[0], None)
 
-    def create_namespace(self, title: str) -> NamespaceInfo:
-        return self._call("db/create_namespace", [title], {}, _info_of)
+    def create_namespace(
+        self,
+        title: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
+        bounds = {"max_bytes": max_bytes, "max_keys": max_keys, "eviction": eviction}
+        return self._call("db/create_namespace", [title], bounds, _info_of)
+
+    def set_bounds(
+        self,
+        namespace: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
+        bounds = {"max_bytes": max_bytes, "max_keys": max_keys, "eviction": eviction}
+        return self._call("db/set_bounds", [namespace], bounds, _info_of)
 
     def namespaces(
         self,

@@ -40,6 +40,7 @@ from kvengine.errors import (
 from kvengine.file.folder import rest
 from kvengine.file.lease import Lease, holder, take
 from kvengine.file.system import fork_watch
+from kvengine.namespace.bounds import Bounds
 from kvengine.namespace.layout import CATALOG, DATA, NUMBER_MAX, catalog_key, data_number
 
 ID_BYTES = 16
@@ -181,6 +182,11 @@ class Catalog:
         self.refresh()
         return [row for row in list(self._by_id.values()) if row.deleting]
 
+    def bounds_of(self, namespace_id: str) -> Bounds | None:
+        """Return the bounds of a namespace, as they were when the catalog was read last."""
+        row = self._by_id.get(namespace_id)
+        return None if row is None else row.bounds
+
     def id_of(self, number: int) -> str | None:
         """Return the id of the namespace with a number."""
         self.refresh()
@@ -204,14 +210,14 @@ class Catalog:
 
     # -- changing
 
-    def create(self, title: str, now: float) -> Row:
+    def create(self, title: str, now: float, bounds: Bounds | None = None) -> Row:
         """Add a namespace.
 
         Raises:
             NamespaceExists: another namespace has the title.
         """
         with self._alone():
-            return self._create(title, now)
+            return self._create(title, now, bounds)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -266,14 +272,14 @@ class Catalog:
                 "that interrupted such a change in the same thread: do it afterwards"
             )
 
-    def _create(self, title: str, now: float) -> Row:
+    def _create(self, title: str, now: float, bounds: Bounds | None = None) -> Row:
         if title in self._by_title:
             raise NamespaceExists(title)
         if self._next_number > NUMBER_MAX:
             raise KvError(
                 f"all {NUMBER_MAX + 1} namespace numbers are used up; export to a new database"
             )
-        row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now))
+        row = Row(secrets.token_hex(ID_BYTES), self._next_number, title, int(now), bounds=bounds)
         self._write(row, next_number=self._next_number + 1)
         return row
 
@@ -299,6 +305,17 @@ class Catalog:
             renamed = row._replace(title=title)
             self._write(renamed)
             return renamed
+
+    def set_bounds(self, row: Row, bounds: Bounds | None) -> Row:
+        """Give a namespace other bounds.
+
+        Raises:
+            NamespaceNotFound: it was deleted meanwhile.
+        """
+        with self._alone():
+            bounded = self._living(row.id)._replace(bounds=bounds)
+            self._write(bounded)
+            return bounded
 
     def begin_removal(self, row: Row) -> None:
         """Hide a namespace; its keys still exist."""

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
 from kvengine.engine.store import Store
-from kvengine.errors import CorruptData, pass_on
+from kvengine.errors import CorruptData, InvalidRequest, pass_on
+from kvengine.namespace.bounds import Bounds, bounds_of
 from kvengine.namespace.layout import CATALOG, NUMBER_MAX
+from kvengine.namespace.results import NamespaceInfo
 
 ID = re.compile(r"[0-9a-f]{32}")
 STATES = ("live", "deleting")
+ORDERS = ("id", "title")
+DIRECTIONS = ("asc", "desc")
 FIELDS: dict[str, type] = {"generation": int, "next_number": int}
 ROW_FIELDS: dict[str, type] = {"number": int, "title": str, "created": int, "state": str}
 
@@ -29,6 +34,7 @@ class Row(NamedTuple):
     title: str
     created: int  # seconds since the epoch
     deleting: bool = False
+    bounds: Bounds | None = None
 
     def encode(self) -> bytes:
         """Return the record of the row."""
@@ -38,6 +44,7 @@ class Row(NamedTuple):
                 "title": self.title,
                 "created": self.created,
                 "state": STATES[self.deleting],
+                **({} if self.bounds is None else self.bounds._asdict()),
             }
         ).encode()
 
@@ -66,7 +73,47 @@ def row_of(path: str, key: bytes, data: bytes) -> Row:
         title=fields["title"],
         created=fields["created"],
         deleting=fields["state"] == "deleting",
+        bounds=_bounds(path, key, fields),
     )
+
+
+def _bounds(path: str, key: bytes, fields: dict[str, Any]) -> Bounds | None:
+    """Return the bounds in a row; those of namespaces without bounds have no such fields."""
+    found = [fields.get(name) for name in Bounds._fields]
+    if found == [None, None, None]:
+        return None
+    try:
+        return bounds_of(*found)
+    except InvalidRequest as error:
+        _damaged(path, key, "bounds", str(error))
+
+
+def info_of(row: Row) -> NamespaceInfo:
+    """Return a namespace as users see it."""
+    return NamespaceInfo(row.id, row.title, *(row.bounds or ()))
+
+
+def page_of(
+    rows: Iterable[Row], page: int, per_page: int | None, order: str, direction: str
+) -> list[NamespaceInfo]:
+    """Return a page of namespaces; Database.namespaces() has the arguments."""
+    _positive("page", page)
+    if order not in ORDERS:
+        raise InvalidRequest(f"order must be 'id' or 'title', not {order!r}")
+    if direction not in DIRECTIONS:
+        raise InvalidRequest(f"direction must be 'asc' or 'desc', not {direction!r}")
+    infos = sorted(
+        map(info_of, rows), key=lambda info: getattr(info, order), reverse=direction == "desc"
+    )
+    if per_page is None:
+        return infos if page == 1 else []
+    _positive("per_page", per_page)
+    return infos[(page - 1) * per_page : page * per_page]
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidRequest(f"{name} must be an int of at least 1, not {value!r}")
 
 
 def fields_of(path: str, key: bytes, data: bytes, types: dict[str, type]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from kvengine.client.base import DatabaseBase
 from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database.catalog import Catalog
-from kvengine.database.catalog_rows import Row
+from kvengine.database.catalog_rows import Row, info_of, page_of
 from kvengine.database.edges import begin_primary
 from kvengine.database.removal import Remover
 from kvengine.edge.primary import Primary
@@ -24,12 +24,13 @@ from kvengine.engine.following.consumer import Consumer, ConsumerInfo
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
-from kvengine.errors import InvalidRequest, NamespaceNotFound, StoreBusy
+from kvengine.errors import NamespaceNotFound, StoreBusy
 from kvengine.file.system import fork_watch
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
 from kvengine.metering.report import Named
 from kvengine.metering.usage import Usage
+from kvengine.namespace.bounds import Eviction, bounds_of
 from kvengine.namespace.layout import (
     DATA,
     GROUPS,
@@ -46,9 +47,6 @@ from kvengine.namespace.reading import Meter
 from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
 from kvengine.options import Durability, Options, named
-
-ORDERS = ("id", "title")
-DIRECTIONS = ("asc", "desc")
 
 
 class Database(DatabaseBase):
@@ -172,14 +170,41 @@ class Database(DatabaseBase):
             meter = self._meters.setdefault(row.number, Meter())
             found = Namespace(self.store, data_prefix(row.number), self.limits, meter, id=row.id)
             # Not a method of the database: a cycle would keep it open until it is collected.
+            found._bounds_of = self._catalog.bounds_of
+            found._bound_by(self._catalog.bounds_of(row.id))
             found._title_of = self._ledger.begins_with(self._catalog.title_by_id)
             found = self._namespaces.setdefault(row.number, found)  # a handler's, perhaps
         return found
 
-    def create_namespace(self, title: str) -> NamespaceInfo:
+    def create_namespace(
+        self,
+        title: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
         self.store.check_usable()
-        row = self._catalog.create(self.limits._check_title(title), self.clock.time())
-        return NamespaceInfo(row.id, row.title)
+        bounds = bounds_of(max_bytes, max_keys, eviction)
+        row = self._catalog.create(self.limits._check_title(title), self.clock.time(), bounds)
+        return info_of(row)
+
+    def set_bounds(
+        self,
+        namespace: str,
+        *,
+        max_bytes: int | None = None,
+        max_keys: int | None = None,
+        eviction: Eviction = "lru",
+    ) -> NamespaceInfo:
+        bounds = bounds_of(max_bytes, max_keys, eviction)
+        row = self._catalog.set_bounds(self._catalog.find(namespace), bounds)
+        held = self._namespace(row)
+        if held is not None:
+            held._bound_by(self._catalog.bounds_of(row.id))
+            if held._evictor is not None:
+                held._evictor.evict()
+        return info_of(row)
 
     def namespaces(
         self,
@@ -189,22 +214,11 @@ class Database(DatabaseBase):
         order: Literal["id", "title"] = "title",
         direction: Literal["asc", "desc"] = "asc",
     ) -> list[NamespaceInfo]:
-        _positive("page", page)
-        if order not in ORDERS:
-            raise InvalidRequest(f"order must be 'id' or 'title', not {order!r}")
-        if direction not in DIRECTIONS:
-            raise InvalidRequest(f"direction must be 'asc' or 'desc', not {direction!r}")
-        rows = [NamespaceInfo(row.id, row.title) for row in self._catalog.living()]
-        rows.sort(key=lambda info: getattr(info, order), reverse=direction == "desc")
-        if per_page is None:
-            return rows if page == 1 else []
-        _positive("per_page", per_page)
-        return rows[(page - 1) * per_page : page * per_page]
+        return page_of(self._catalog.living(), page, per_page, order, direction)
 
     def rename(self, namespace: str, title: str) -> NamespaceInfo:
         row = self._catalog.find(namespace)
-        self._catalog.rename(row, self.limits._check_title(title))
-        return NamespaceInfo(row.id, title)
+        return info_of(self._catalog.rename(row, self.limits._check_title(title)))
 
     def delete(self, namespace: str) -> None:
         row = self._catalog.find(namespace)
@@ -318,8 +332,3 @@ class Database(DatabaseBase):
 
     def __repr__(self) -> str:
         return f"<kvengine.Database {self.store.path!r}>"
-
-
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequest(f"{name} must be an int of at least 1, not {value!r}")

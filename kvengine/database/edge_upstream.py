@@ -50,6 +50,7 @@ class UpstreamCalls(DatabaseBase):
         return int(self._asked().version)
 
     create_namespace = passed_on(DatabaseBase.create_namespace)
+    set_bounds = passed_on(DatabaseBase.set_bounds)
     namespaces = passed_on(DatabaseBase.namespaces)
     rename = passed_on(DatabaseBase.rename)
     wait_for_removals = passed_on(DatabaseBase.wait_for_removals)

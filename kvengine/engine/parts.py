@@ -237,11 +237,13 @@ class StoreParts(StoreFiles):
     def flush_keys(self) -> None:
         """Write new keys to a run when there are enough, and merge runs that became many."""
         try:
+            if self.key_order.may_drop_dead(self.removals):
+                self.exclusively(self.key_order.drop_dead, self)
             if self.key_order.is_full():
                 self.freeze_keys()
             if self.key_order.has_frozen():
                 self.replace_manifest(key_runs=self.write_key_run())
-            self.merge_keys()
+            self.merge_keys(everything=self.key_order.is_mostly_dead(self.key_index.count))
         finally:
             self.remove_loose()
 

@@ -57,7 +57,10 @@ class Row:
 
     def encode(self) -> bytes:
         """Return the record of the row."""
-        fields = {**asdict(self.counts), "keys": self.keys, "bytes": self.stored_bytes}
+        fields: dict[str, Any] = asdict(self.counts)
+        fields |= {"keys": self.keys, "bytes": self.stored_bytes}
+        if not self.counts.evictions:  # as in rows of earlier versions
+            del fields["evictions"]
         if self.last:
             fields["last"] = self.last
         return json.dumps(fields).encode()
@@ -71,13 +74,14 @@ def decode(key: bytes, data: bytes) -> Row:
     """
     try:
         found = json.loads(data)
+        found.setdefault("evictions", 0)
         numbers = [found[name] for name in (*KINDS, "keys", "bytes")]
         last = dict(found.get("last", {}))
         if not all(type(number) is int and number >= 0 for number in [*numbers, *last.values()]):
             raise ValueError
         *counts, keys, stored_bytes = numbers
         return Row(Counts(*counts), keys, stored_bytes, last)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         pass_on(error)
         raise CorruptData(
             "metering row", file=repr(key), offset=0, expected="counts", found="something else"

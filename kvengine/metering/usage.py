@@ -2,7 +2,7 @@
 
 Counted as Workers KV bills it (developers.cloudflare.com/kv/platform/pricing): each key that is
 asked for is a read, found or not; each pair of a bulk write is a write; each page of a list is a
-list; an expiry is nothing.
+list; an expiry is nothing, and so is the eviction of a key from a bounded namespace.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ class Meter(Protocol):
     lists: int
     bytes_in: int
     bytes_out: int
+    evictions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Operations, and bytes of values that came in and went out."""
+    """Operations, bytes of values that came in and went out, and keys that bounds removed."""
 
     reads: int = 0
     writes: int = 0
@@ -35,6 +36,7 @@ class Counts:
     lists: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    evictions: int = 0
 
     @classmethod
     def of(cls, meter: Meter) -> Counts:

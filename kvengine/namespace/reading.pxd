@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from kvengine.engine.access.reading cimport Reader
 from kvengine.engine.log.record cimport Header
 from kvengine.namespace.naming cimport Naming
+from kvengine.namespace.recency cimport Recency
 
 cdef enum Kind:
     TEXT
@@ -13,11 +14,12 @@ cdef enum Kind:
     STREAM
 
 cdef class Meter:
-    cdef public uint64_t reads, writes, deletes, lists, bytes_in, bytes_out
+    cdef public uint64_t reads, writes, deletes, lists, bytes_in, bytes_out, evictions
 
 cdef class NamespaceReader(Naming):
     cdef readonly Reader _store
     cdef readonly Meter _meter
+    cdef public Recency _recency    # None, or notes which keys are read: the namespace is bounded
     cdef object refusal             # None, or the error that every call raises from now on
     cdef bint follows               # another process may delete the namespace
     cdef uint64_t seen              # followers: the version at which the catalog was looked at

@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 from kvengine.engine.store import Store
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
+from kvengine.namespace.recency import Recency
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 
 class WouldBlock: ...
@@ -20,11 +21,13 @@ class Meter:
     lists: int
     bytes_in: int
     bytes_out: int
+    evictions: int
 
 @disjoint_base
 class NamespaceReader(Naming):
     _store: Store
     _meter: Meter
+    _recency: Recency | None
 
     def __new__(
         cls, store: Store, prefix: bytes, limits: Limits, meter: Meter, *args: Any, **kwargs: Any

@@ -19,6 +19,7 @@ from kvengine.engine.log.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
 from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
+from kvengine.namespace.recency cimport note_use
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound, copied_error
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
@@ -46,7 +47,7 @@ cdef class Meter:
     """The usage of a namespace in this process, counted as Workers KV counts it.
 
     reads: keys requested, found or not.  writes, deletes: keys written, deleted.  lists: pages.
-    bytes_in, bytes_out: of values.
+    bytes_in, bytes_out: of values.  evictions: keys deleted because of the namespace's bounds.
     """
 
 
@@ -111,6 +112,8 @@ cdef class NamespaceReader(Naming):
         cdef const Header *header = self._store.current(hash, name, size, address)
         if header == NULL:
             self.begin()  # absent, or its namespace was deleted while the key was looked for
+        elif self._recency is not None:
+            note_use(self._recency, hash, self._store.applied)
         return header
 
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
@@ -283,9 +286,14 @@ cdef class NamespaceReader(Naming):
         cdef list values
         if kind == STREAM or self.limits.get_bytes is not None:
             return self.read_each(wanted, kind, False)
-        values = self._store.get_many([self._name(key) for key in wanted])
+        names = [self._name(key) for key in wanted]
+        values = self._store.get_many(names)
         self.begin()  # its namespace may have been deleted meanwhile
         self._meter.reads += len(wanted)
+        if self._recency is not None:
+            self._recency.note(
+                [name for name, value in zip(names, values) if value is not None],
+                self._store.applied)
         return {key: self.decoded(key, value, kind) for key, value in zip(wanted, values)}
 
     cdef dict read_each(self, list wanted, Kind kind, bint with_metadata):

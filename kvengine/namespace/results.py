@@ -9,6 +9,9 @@ class NamespaceInfo(NamedTuple):
 
     id: str  # 32 hex digits
     title: str
+    max_bytes: int | None = None  # what it may hold; None: there is no such bound
+    max_keys: int | None = None
+    eviction: Literal["lru", "lfu"] | None = None  # which keys go above a bound; None: none do
 
 
 class KeyInfo(NamedTuple):

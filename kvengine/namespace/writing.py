@@ -23,6 +23,8 @@ from kvengine.errors import (
     StoreClosed,
     VersionConflict,
 )
+from kvengine.namespace.bounds import Bounds, Evictor
+from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.reading import NamespaceReader
 from kvengine.namespace.values import encode_metadata, encode_value
@@ -45,6 +47,8 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         self.id, self._single_flight = id, SingleFlight()
         self._number = int.from_bytes(prefix[1:], "big")
         self._title_of: Callable[[str], str] | None = None  # raises if the namespace was deleted
+        self._bounds_of: Callable[[str], Bounds | None] | None = None  # asked behind _title_of()
+        self._evictor: Evictor | None = None  # there are no bounds
 
     @property
     def title(self) -> str:
@@ -54,6 +58,21 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
     def _look_again(self) -> None:
         if self._title_of is not None:
             self._title_of(self.id)
+        if self._bounds_of is not None:
+            self._bound_by(self._bounds_of(self.id))
+
+    def _bound_by(self, bounds: Bounds | None) -> None:
+        """Keep within these bounds from now on; writes do."""
+        if bounds is None:
+            self._evictor = self._recency = None
+        elif self._evictor is None or self._evictor.bounds != bounds:
+            self._evictor = Evictor(self._store, self._prefix, self._meter, bounds)
+            self._recency = self._evictor.recency
+
+    def _check_fits(self, name: bytes, data: Any, metadata: bytes) -> None:
+        """Refuse a key that the bounds would never let stay."""
+        if self._evictor is not None:
+            self._evictor.check_size(len(name) - PREFIX_BYTES + len(data) + len(metadata))
 
     def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
         now = self._store.options.clock.time()
@@ -80,6 +99,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         extra = encode_metadata(self.limits, metadata)
         data = encode_value(self.limits, value, type, size)
         self._check_usable()
+        self._check_fits(name, data, extra)
         for _ in range(ATTEMPTS):
             try:
                 version: int = self._store.put(
@@ -187,6 +207,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
             if not -(1 << INCREMENT_BITS) <= total < 1 << INCREMENT_BITS:
                 raise InvalidRequest(f"the sum at {key!r} would have more than 64 bits")
             data = b"%d" % total
+            self._check_fits(name, data, b"" if entry is None else entry.metadata)
             try:
                 self._store.put(
                     name,
@@ -215,7 +236,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         return expires_at is not None and expires_at <= self._store.options.clock.time()
 
     def _stays(self, *names: bytes) -> None:
-        """Take back writes to a namespace that was deleted while they were under way."""
+        """End writes: take them back if the namespace was deleted meanwhile, else evict others."""
         try:
             self._check_usable()
         except NamespaceNotFound:
@@ -225,6 +246,8 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
             raise
         except StoreClosed:
             return  # the write was done before that
+        if self._evictor is not None:
+            self._evictor.wrote(names)
 
 
 def _check_version(if_version: Any) -> None:

@@ -215,3 +215,32 @@ def test_plain_readers_say_that_it_is_a_database(
     result = run(*arguments)
     assert result.exit_code == code
     assert 'is a database with namespaces; use "kvengine key get"' in result.stderr
+
+
+def test_bounds_are_set_shown_and_removed(run, data: str) -> None:
+    made = json.loads(run("namespace", "create", "cache", "--max-keys", "50", "--json").stdout)
+    assert made == {"id": made["id"], "title": "cache", "max_keys": 50, "eviction": "lru"}
+    with kvengine.open(data) as db:
+        db.namespace("cache").put_many({f"{number:02}": "1234" for number in range(50)})
+    assert json.loads(run("namespace", "bounds", "cache").stdout) == {
+        **made, "keys": 50, "bytes": 300
+    }  # fmt: skip
+    result = run("namespace", "bounds", "cache", "--max-bytes", "200", "--eviction", "lfu")
+    assert (result.exit_code, result.stdout) == (0, "")
+    shown = json.loads(run("namespace", "bounds", "--namespace-id", made["id"]).stdout)
+    assert shown["bytes"] <= shown["max_bytes"] == 200
+    assert (shown["eviction"], "max_keys" in shown) == ("lfu", False)
+    run("namespace", "bounds", "cache", "--none")
+    assert json.loads(run("namespace", "list").stdout) == [{"id": made["id"], "title": "cache"}]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--none", "--max-keys", "1"), ("--eviction", "lru"), ("--max-keys", "many"),
+     ("--eviction", "fifo", "--max-keys", "1")],
+)  # fmt: skip
+def test_bounds_that_make_no_sense_are_refused(run, options: tuple[str, ...]) -> None:
+    run("namespace", "create", "cache")
+    assert run("namespace", "bounds", "cache", *options).exit_code == 2
+    assert run("namespace", "bounds", "cache", "--max-keys", "0").exit_code == 2
+    assert len(json.loads(run("namespace", "list").stdout)[0]) == 2

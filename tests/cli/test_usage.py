@@ -36,6 +36,7 @@ def test_machines_get_json(used, run):
         "lists": 1,
         "bytes_in": 101,
         "bytes_out": 5,
+        "evictions": 0,
     }
     assert fields["keys"] == 21
     assert fields["bill"]["total"] == "5.00"

@@ -83,7 +83,7 @@ def test_first_use_and_creation_at_the_same_time(db):
 
 def test_create_refuses_a_title_that_is_taken(db):
     info = db.create_namespace("one")
-    assert info == (db.namespace("one").id, "one")
+    assert info == NamespaceInfo(db.namespace("one").id, "one")
     with pytest.raises(NamespaceExists, match="a namespace with the title 'one' already exists"):
         db.create_namespace("one")
     db.delete("one")
@@ -211,7 +211,7 @@ def test_a_renamed_namespace_is_the_same(tmp_path):
     with open(tmp_path, durability="os") as db:
         kv = db.namespace("old")
         kv.put("key", "value")
-        assert db.rename("old", "new") == (kv.id, "new")
+        assert db.rename("old", "new") == NamespaceInfo(kv.id, "new")
         assert (kv.get("key"), kv.title) == ("value", "new")
         assert db.namespace("new") is kv
         assert db.namespace("old") is not kv

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -10,6 +12,28 @@ from kvengine.cli.arguments import data_option, json_option
 from kvengine.cli.formatting import json_array, json_line
 from kvengine.cli.output import message, output, write_text
 from kvengine.cli.target import Commands, Target, confirm, target_of, utf8, yes_option
+from kvengine.namespace.bounds import EVICTIONS, Eviction
+
+
+def bounds_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for what a namespace may hold."""
+    for option in (
+        click.option(
+            "--eviction",
+            type=click.Choice(EVICTIONS),
+            help="Which keys go above a bound: least recently or least frequently used.  "
+            "[default: lru]",
+        ),
+        click.option("--max-keys", type=int, metavar="N", help="It holds at most N keys."),
+        click.option(
+            "--max-bytes",
+            type=int,
+            metavar="N",
+            help="It holds at most N bytes of keys, values and metadata.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Commands)
@@ -20,20 +44,35 @@ def namespace() -> None:
 @namespace.command()
 @data_option
 @click.argument("title", type=utf8)
+@bounds_options
 @json_option
-def create(data: str, title: str, as_json: bool) -> None:
+def create(
+    data: str,
+    title: str,
+    max_bytes: int | None,
+    max_keys: int | None,
+    eviction: Eviction | None,
+    as_json: bool,
+) -> None:
     """Create a namespace titled TITLE and print its id.
 
     The database is created if it does not exist. If the title is taken, the exit code is 4.
     """
     with kvengine.open(data) as db:
-        made = db.create_namespace(title)
+        made = db.create_namespace(
+            title, max_bytes=max_bytes, max_keys=max_keys, eviction=eviction or "lru"
+        )
     if as_json:
-        output().write(json_line(made._asdict()))
+        output().write(json_line(_fields(made)))
         return
     write_text(made.id)
     binding = json.dumps({"binding": _binding(title), "id": made.id})
     message(f"add this to kv_namespaces in your wrangler configuration: {binding}")
+
+
+def _fields(info: kvengine.NamespaceInfo) -> dict[str, Any]:
+    """Return what there is to say about a namespace."""
+    return {name: value for name, value in info._asdict().items() if value is not None}
 
 
 def _binding(title: str) -> str:
@@ -45,10 +84,13 @@ def _binding(title: str) -> str:
 @namespace.command(name="list")
 @data_option
 def list_namespaces(data: str) -> None:
-    """Print all namespaces as a JSON array of {id, title}, ordered by title."""
+    """Print all namespaces as a JSON array of {id, title}, ordered by title.
+
+    Those with bounds also have max_bytes or max_keys, and eviction.
+    """
     with kvengine.open(data, read_only=True) as db:
         infos = db.namespaces()
-    output().writelines(json_array(info._asdict() for info in infos))
+    output().writelines(json_array(_fields(info) for info in infos))
 
 
 @namespace.command()
@@ -104,6 +146,42 @@ def delete(
         db.delete(Target(data, None, found).find(db))
         message(f"deleted namespace {found}")
         db.wait_for_removals()
+
+
+@namespace.command()
+@data_option
+@click.argument("title", type=utf8, required=False)
+@click.option("--namespace-id", type=utf8, metavar="ID", help="Its id, instead of TITLE.")
+@bounds_options
+@click.option("--none", "no_bounds", is_flag=True, help="Remove the bounds.")
+def bounds(
+    data: str,
+    title: str | None,
+    namespace_id: str | None,
+    max_bytes: int | None,
+    max_keys: int | None,
+    eviction: Eviction | None,
+    no_bounds: bool,
+) -> None:
+    """Bound the namespace TITLE, or print its bounds and its size as JSON.
+
+    Above a bound the keys are deleted that were used least. The bounds given here replace all
+    earlier ones.
+    """
+    is_bounded = max_bytes is not None or max_keys is not None
+    if (no_bounds and (is_bounded or eviction)) or (eviction and not is_bounded):
+        raise click.UsageError("give --none, or --max-bytes or --max-keys, perhaps with --eviction")
+    target = _target(data, title, namespace_id)
+    if is_bounded or no_bounds:
+        with kvengine.open(data, create=False) as db:
+            db.set_bounds(
+                target.find(db), max_bytes=max_bytes, max_keys=max_keys, eviction=eviction or "lru"
+            )
+        return
+    with kvengine.open(data, read_only=True) as db:
+        kv = db.namespace(target.find(db))
+        found = next(info for info in db.namespaces() if info.id == kv.id)
+        output().write(json_line({**_fields(found), **kv.size()._asdict()}))
 
 
 def _target(data: str, title: str | None, namespace_id: str | None) -> Target:

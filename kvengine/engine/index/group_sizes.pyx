@@ -5,11 +5,14 @@ Invariants:
 * Unless `stale`, the counts are those of the records that the index points to.  They are changed
   where the live bytes of segments are.
 * What expired is left out when somebody asks: records with an expiry are counted by it.
+* Asking costs a look at one total, except when a moment at which keys end has passed since the last
+  time: then all moments of the group are added up.
 * They are derived: where memory runs out while counting they are `stale`, and counted anew when
   somebody asks.
 * A change to the group that was changed before costs a comparison and two additions.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
@@ -50,11 +53,12 @@ cdef class GroupSizes:
 
     def __dealloc__(self) -> None:
         free(self.rows)
+        free(self.totals)
 
     def clear(self) -> None:
         """Forget all counts."""
-        self.groups, self.free_rows = {}, []
-        self.count, self.last_row = 0, -1
+        self.groups, self.free_rows, self.total_numbers = {}, [], {}
+        self.count, self.total_count, self.last_row = 0, 0, -1
         self.stale = False
 
     def doubt(self) -> None:
@@ -74,6 +78,7 @@ cdef class GroupSizes:
     ) noexcept:
         cdef uint64_t group
         cdef GroupRow *row
+        cdef GroupTotal *total
         if self.stale or key_size < <uint64_t>self.size or memcmp(
             key, <const char *>self.first, len(self.first)
         ) != 0:
@@ -86,6 +91,10 @@ cdef class GroupSizes:
         row = &self.rows[self.last_row]
         row.keys += sign
         row.bytes += sign * <int64_t>(key_size + other_bytes)
+        total = &self.totals[self.last_total]
+        if expires_at == 0 or expires_at > total.asked_at:
+            total.keys += sign
+            total.bytes += sign * <int64_t>(key_size + other_bytes)
         if row.keys < 0 or row.bytes < 0:  # a saved index had other counts than its log
             self.stale = True
             return
@@ -101,6 +110,7 @@ cdef class GroupSizes:
         cdef bint collects = PyGC_Disable()
         try:
             self.last_row = self.row_of(group, expires_at)
+            self.last_total = self.total_of(group)
         except MemoryError:
             self.stale, self.last_row = True, -1
         if collects:
@@ -126,6 +136,9 @@ cdef class GroupSizes:
         found = moments.get(expires_at)
         if found is not None:
             return found
+        cdef GroupTotal *total = &self.totals[self.total_of(group)]
+        if total.asked_at < expires_at < total.holds_until:
+            total.holds_until = expires_at
         if self.free_rows:
             number = self.free_rows.pop()
         else:
@@ -135,6 +148,16 @@ cdef class GroupSizes:
         self.rows[number] = GroupRow(0, 0)
         moments[expires_at] = number
         return number
+
+    cdef Py_ssize_t total_of(self, uint64_t group) except -1:
+        """Return the number of a group's total; a new one is counted when somebody asks."""
+        found = self.total_numbers.get(group)
+        if found is None:
+            self.grow_totals()
+            self.totals[self.total_count] = GroupTotal(0, 0, 0, 0)
+            found = self.total_numbers[group] = self.total_count
+            self.total_count += 1
+        return found
 
     cdef int grow(self) except -1:
         cdef GroupRow *rows
@@ -146,6 +169,16 @@ cdef class GroupSizes:
             self.rows, self.room = rows, room
         return 0
 
+    cdef int grow_totals(self) except -1:
+        cdef GroupTotal *totals
+        cdef Py_ssize_t room = 2 * self.total_room + 16
+        if self.total_count == self.total_room:
+            totals = <GroupTotal *>realloc(self.totals, room * sizeof(GroupTotal))
+            if totals == NULL:
+                raise MemoryError
+            self.totals, self.total_room = totals, room
+        return 0
+
     # -- asking
 
     def sizes(self, group: bytes, now: float) -> GroupSize:
@@ -155,18 +188,33 @@ cdef class GroupSizes:
             InvalidRequest: keys are not counted by this group.
         """
         cdef double moment = now
-        cdef int64_t keys = 0, size = 0
-        cdef GroupRow *row
+        cdef uint64_t number
+        cdef GroupTotal *total
         if len(group) != self.size or not group.startswith(self.first):
             raise InvalidRequest(
                 f"keys are counted by their first {self.size} bytes if they begin with "
                 f"{self.first!r}, not by {group!r}")
-        for expires_at, number in self.groups.get(number_of(group, self.size), {}).items():
+        number = number_of(group, self.size)
+        if number not in self.total_numbers:
+            return GroupSize(0, 0)
+        total = &self.totals[<Py_ssize_t>self.total_numbers[number]]
+        if not total.asked_at <= moment < total.holds_until:
+            self.count_anew(number, total, moment)
+        return GroupSize(total.keys, total.bytes)
+
+    cdef int count_anew(self, uint64_t group, GroupTotal *total, double moment) except -1:
+        """Add up what has not expired."""
+        cdef GroupRow *row
+        cdef GroupTotal new = GroupTotal(0, 0, moment, INFINITY)
+        for expires_at, number in self.groups[group].items():
             if expires_at == 0 or expires_at > moment:
                 row = &self.rows[<Py_ssize_t>number]
-                keys += row.keys
-                size += row.bytes
-        return GroupSize(keys, size)
+                new.keys += row.keys
+                new.bytes += row.bytes
+                if expires_at and expires_at < new.holds_until:
+                    new.holds_until = expires_at
+        total[0] = new
+        return 0
 
     # -- the saved index
 

@@ -81,7 +81,12 @@ def active_is_mostly_dead(store: StoreParts) -> bool:
 
 def is_due(store: StoreParts) -> bool:
     """True if there is work that can't wait for the end of the segment."""
-    return store.key_order.is_full() or (store.options.compaction == "auto" and is_too_large(store))
+    order = store.key_order
+    return (
+        order.is_full()
+        or order.is_mostly_dead(store.key_index.count)
+        or (store.options.compaction == "auto" and is_too_large(store))
+    )
 
 
 def is_too_large(store: StoreParts) -> bool:

@@ -11,6 +11,7 @@ cdef class KeyOrder:
     cdef list frozen            # KeyBuffer, oldest first
     cdef list runs              # KeyRun, oldest first
     cdef uint64_t capacity
+    cdef uint64_t kept          # what drop_dead() left in the buffer
 
     cdef int add(self, const char *key, uint32_t size, uint64_t address) except -1
 

@@ -13,6 +13,8 @@ Invariants:
 
 from kvengine.engine.order.key_run cimport KeyRun, RunWriter, WRITE_BYTES
 from kvengine.engine.access.reading cimport Reader
+from kvengine.engine.index.hash cimport xxh3
+from kvengine.engine.order.key_sort cimport KeyEntry, compare
 from kvengine.engine.order.selection cimport Selection
 
 from kvengine.errors import CorruptData
@@ -20,6 +22,8 @@ from kvengine.file.directory import Directory
 
 cdef enum:
     WRITE_KEYS = 16384          # merged at once, without the GIL, when a run is written
+    DEAD_MIN = 1024             # keys in the buffer that are worth a look at who is dead
+    DEAD_SHARE = 4              # runs with so many entries for each living key are mostly dead
 
 
 cdef class KeyOrder:
@@ -49,7 +53,36 @@ cdef class KeyOrder:
         """Begin a new buffer; the old one awaits its run."""
         if self.active.count:
             self.frozen.append(self.active)
-        self.active = KeyBuffer(removals)
+        self.active, self.kept = KeyBuffer(removals), 0
+
+    # -- keys that are removed soon after they were new, as in a cache
+
+    def may_drop_dead(self, removals: int) -> bool:
+        """True if many keys of the buffer may be dead, and many are new since drop_dead()."""
+        cdef uint64_t count = self.active.count
+        return (
+            count >= 2 * self.kept + DEAD_MIN
+            and 2 * (<uint64_t>removals - self.active.removals_mark) >= count)
+
+    def drop_dead(self, reader: Reader) -> None:
+        """Leave in the buffer only living keys, each once; nobody changes the store meanwhile."""
+        cdef KeyBuffer old = self.active, new = KeyBuffer(reader.removals)
+        cdef KeyEntry *entry
+        cdef uint64_t i
+        old.settle_fully()
+        for i in range(old.count):
+            entry = &old.entries[i]
+            if i + 1 < old.count and compare(entry, entry + 1) == 0:
+                continue  # the newest of equals comes last
+            if reader.locate(
+                xxh3(entry.key, entry.size, reader.seed), entry.key, entry.size
+            ) != NULL:
+                new.add(entry.key, entry.size, entry.address)
+        self.active, self.kept = new, new.count
+
+    def is_mostly_dead(self, living: int) -> bool:
+        """True if the runs have far more entries than the store has keys."""
+        return sum(self.counts()) > DEAD_SHARE * living + self.capacity
 
     def begin(self, removals: int) -> None:
         """Recovery is over: what is in the buffer may be dead, what comes next is not."""

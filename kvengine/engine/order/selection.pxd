@@ -41,3 +41,5 @@ cdef class Selection:
     ) noexcept nogil
     cdef bint _advance(self, Source *source, bint reverse) noexcept nogil
     cdef bint _merge(self, const char *prefix, uint32_t size, bint reverse) noexcept nogil
+
+cdef bytes successor(bytes prefix)

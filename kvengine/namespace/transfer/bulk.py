@@ -82,6 +82,7 @@ class Bulk:
         data = encode_pair_value(limits, pair)
         value_size = data.nbytes if isinstance(data, memoryview) else len(data)
         size = len(name) - PREFIX_BYTES + value_size + len(metadata)
+        namespace._check_fits(name, data, metadata)
         part = self._part_for(size)
         part.batch.put(name, data, metadata=metadata, expires_at=expires_at)
         self._added(part, name, size)

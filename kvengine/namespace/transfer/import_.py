@@ -194,6 +194,7 @@ class Import:
             raise InvalidType(f"the value must be a string, not {json_type(pair.value)}")
         value = encode_pair_value(limits, pair)
         metadata = encode_metadata(limits, pair.metadata)
+        namespace._check_fits(name, value, metadata)
         now = namespace._store.options.clock.time()
         end = pair.expiration if pair.expiration_ttl is None else None
         if type(end) is int and end <= now:

@@ -74,6 +74,7 @@ DATABASE_CALLS = {
     "namespace_by_id": Call("admin"),
     "namespaces": Call("admin"),
     "create_namespace": Call("admin", write=True),
+    "set_bounds": Call("admin", write=True),
     "rename": Call("admin", write=True),
     "delete": Call("admin", write=True),
     "wait_for_removals": Call("admin", admin=True),
