@@ -20,6 +20,7 @@ from kvengine.errors import VersionConflict
 from kvengine.namespace import filling as sync_filling
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.one_key import ABSENT
@@ -99,6 +100,7 @@ class NamespaceBase:
         )
         return version
 
+    @described_as(sync.Namespace.add)
     async def add(
         self,
         key: str,
@@ -111,7 +113,6 @@ class NamespaceBase:
         size: int | None = None,
         durability: Any = None,
     ) -> bool:
-        """Store a value if the key is absent; return True if it was stored; see put()."""
         try:
             await self.put(
                 key,
@@ -134,8 +135,8 @@ class NamespaceBase:
         limits = await self._runner.run(lambda: self._inner.limits)  # may be asked for
         return await collected(limits, value)
 
+    @described_as(sync.Namespace.pop)
     async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return its value, or `default`; see kvengine.Namespace."""
         return self._streamed(await self._runner.run(self._inner.pop, key, default, type=type))
 
     exists = forwarded(sync.Namespace.exists)
@@ -154,10 +155,10 @@ class NamespaceBase:
     count = forwarded(sync.Namespace.count)
     size = forwarded(sync.Namespace.size)
 
+    @described_as(sync.Namespace.keys)
     async def keys(
         self, prefix: str = "", *, reverse: bool = False, start_after: str | None = None
     ) -> AsyncGenerator[Key, None]:
-        """Return an async iterator over the keys; see kvengine.Namespace.keys."""
         text_bytes("prefix", prefix)
         page = await self.list(prefix, reverse=reverse, start_after=start_after)
         while True:

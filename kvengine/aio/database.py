@@ -14,11 +14,13 @@ from kvengine.aio.consumer import Consumer
 from kvengine.aio.following import follow, shown
 from kvengine.aio.namespace import Namespace
 from kvengine.aio.runner import THREADS, Runner, forwarded
+from kvengine.client.base import DatabaseBase
 from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.database import database as sync
 from kvengine.database.opening import open_database as open_sync
 from kvengine.metering.ledger import INTERVAL_S
 from kvengine.namespace import namespace as sync_namespace
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.layout import DATA
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import DatabaseChange
@@ -88,12 +90,12 @@ class Database:
         """True after close()."""
         return self._inner.closed
 
+    @described_as(DatabaseBase.namespace)
     async def namespace(self, title: str) -> Namespace:
-        """Return the namespace with a title or an id, creating it if it does not exist."""
         return self._shown(await self._runner.run(self._inner.namespace, title))
 
+    @described_as(DatabaseBase.namespace_by_id)
     async def namespace_by_id(self, namespace_id: str) -> Namespace:
-        """Return the namespace with an id; never create one."""
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.Namespace) -> Namespace:
@@ -110,12 +112,11 @@ class Database:
     wait_for_removals = forwarded(sync.Database.wait_for_removals)
     usage = forwarded(sync.Database.usage)
     consumers = forwarded(sync.Database.consumers)
-    sync = forwarded(sync.Database.sync)
 
+    @described_as(DatabaseBase.tail)
     async def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[DatabaseChange, None]:
-        """Yield the changes of all namespaces above a version; see kvengine.Database.tail."""
         if follow:
             changes = self._follow(after, timeout)
         else:
@@ -132,9 +133,11 @@ class Database:
         ):
             yield change
 
+    @described_as(sync.Database.consumer)
     async def consumer(self, name: str) -> Consumer[DatabaseChange]:
-        """Return the consumer with a name, creating it if it does not exist."""
         return Consumer(await self._runner.run(self._inner.consumer, name), self._runner)
+
+    sync = forwarded(sync.Database.sync)  # last: it hides the module
 
     def snapshot(self) -> Opening:
         """Return a read-only snapshot of the database: `async with db.snapshot() as frozen`."""

@@ -25,6 +25,7 @@ from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_CACHED
 from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import UpstreamUnavailable, copied_error
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
 
@@ -78,6 +79,7 @@ class EdgeNamespace(NamespaceBase):
         shown = await self._read(key, cache_ttl, min_version, stale_if_error)
         return self._decoded(key, shown, type)
 
+    @described_as(sync.EdgeNamespace.get_with_metadata)
     async def get_with_metadata(
         self,
         key: Any,
@@ -87,7 +89,6 @@ class EdgeNamespace(NamespaceBase):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
-        """Return ValueWithMetadata; for a list a dict.  See kvengine.EdgeNamespace."""
         if not isinstance(key, str):
             many = await self._read_many(key, type, cache_ttl, min_version, stale_if_error)
             found = self._inner._with_metadata_all(many, type)
@@ -99,6 +100,7 @@ class EdgeNamespace(NamespaceBase):
         one = self._inner._with_metadata(key, shown, type)
         return one._replace(value=self._streamed(one.value))
 
+    @described_as(sync.EdgeNamespace.get_metadata)
     async def get_metadata(
         self,
         key: str,
@@ -107,10 +109,10 @@ class EdgeNamespace(NamespaceBase):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
-        """Return KeyDetails(name, expiration, metadata, version, size), or None."""
         shown = await self._read(key, cache_ttl, min_version, stale_if_error)
         return self._inner._details(key, shown)
 
+    @described_as(sync.EdgeNamespace.read)
     async def read(
         self,
         key: str,
@@ -120,10 +122,10 @@ class EdgeNamespace(NamespaceBase):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
-        """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
         shown = await self._read(key, cache_ttl, min_version, stale_if_error)
         return value_read(self._decoded(key, shown, type), shown)
 
+    @described_as(sync.EdgeNamespace.get_many)
     async def get_many(
         self,
         keys: Iterable[str],
@@ -133,7 +135,6 @@ class EdgeNamespace(NamespaceBase):
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value; one request gets all that are not cached."""
         found = await self._read_many(keys, type, cache_ttl, min_version, stale_if_error)
         decoded = self._inner._decoded_all(found, type)
         return {name: self._streamed(value) for name, value in decoded.items()}
@@ -215,14 +216,14 @@ class EdgeNamespace(NamespaceBase):
 
     # -- what only the primary knows
 
+    @described_as(sync.EdgeNamespace.history)
     def history(self, key: str) -> AsyncIterator[KeyChange]:
-        """Return an async iterator over the changes of a key; see Namespace.history()."""
         return self._runner.iterate(lambda: self._inner.history(key))
 
+    @described_as(sync.EdgeNamespace.watch)
     async def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield changes as they happen, from the primary; see Namespace.watch()."""
         self._edge._check_usable()
         async for change in self._origin.watch(prefix, after=after, timeout=timeout):
             yield change

@@ -16,6 +16,7 @@ from kvengine.aio.following import follow, shown
 from kvengine.aio.runner import Runner
 from kvengine.entry import Change
 from kvengine.namespace import namespace as sync
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.reading import WOULD_BLOCK
 from kvengine.namespace.results import KeyChange, ValueWithMetadata
@@ -62,10 +63,10 @@ class Namespace(NamespaceBase):
             return {name: self._streamed(value) for name, value in found.items()}
         return self._streamed(found)
 
+    @described_as(sync.Namespace.get_with_metadata)
     async def get_with_metadata(
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
-        """Return ValueWithMetadata; for a list a dict.  See kvengine.Namespace."""
         found: Any = await self._runner.run(
             self._inner.get_with_metadata, key, type, cache_ttl=cache_ttl
         )
@@ -76,22 +77,22 @@ class Namespace(NamespaceBase):
             for name, one in found.items()
         }
 
+    @described_as(sync.Namespace.get_many)
     async def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value, None for each that is absent."""
         return await self.get(list(keys), type, cache_ttl=cache_ttl)
 
+    @described_as(sync.Namespace.get_metadata)
     async def get_metadata(self, key: str) -> Any:
-        """Return KeyDetails(name, expiration, metadata, version, size), or None."""
         return await self._runner.run(self._inner.get_metadata, key)
 
     # -- watching
 
+    @described_as(sync.Namespace.watch)
     async def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Yield the changes of keys with a prefix, as they happen; see kvengine.Namespace.watch."""
         self._inner._check_usable()
         store = self._inner._store
         first = store.version if after is None else after
@@ -107,6 +108,6 @@ class Namespace(NamespaceBase):
         async for change in shown(follow(self._runner, store, tail, timeout), show):
             yield change
 
+    @described_as(sync.Namespace.history)
     def history(self, key: str) -> AsyncIterator[KeyChange]:
-        """Return an async iterator over the changes of a key that the log still has."""
         return self._runner.iterate(lambda: self._inner.history(key))

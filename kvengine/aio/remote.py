@@ -29,9 +29,11 @@ from kvengine.aio.runner import forwarded
 from kvengine.cache.single_flight import Flight
 from kvengine.client import database as sync
 from kvengine.client import namespace as sync_namespace
+from kvengine.client.base import DatabaseBase
 from kvengine.client.endpoint import TIMEOUT_S
 from kvengine.errors import KeyNotFound, VersionConflict
 from kvengine.namespace import filling
+from kvengine.namespace.backend import described_as
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.one_key import ABSENT
 from kvengine.namespace.results import DatabaseChange, KeyChange
@@ -73,24 +75,24 @@ class RemoteNamespace(NamespaceBase):
         """The same one, whose calls wait for their answers: for edges and files."""
         return self._database._blocking._found((self.id, self._inner._number))
 
+    @described_as(sync_namespace.RemoteNamespace.get)
     async def get(self, key: Any, type: str = "text", *, cache_ttl: int | None = None) -> Any:
-        """Return the value of a key, or None; for a list of keys a dict."""
         found = await self._runner.run(self._inner.get, key, type, cache_ttl=cache_ttl)
         if isinstance(found, dict) and type == "stream":
             return {name: self._streamed(value) for name, value in found.items()}
         return self._streamed(found)
 
+    @described_as(sync_namespace.RemoteNamespace.get_many)
     async def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        """Return a dict from each key to its value, None for each that is absent."""
         found: dict[str, Any] = await self.get(list(keys), type, cache_ttl=cache_ttl)
         return found
 
+    @described_as(sync_namespace.RemoteNamespace.get_with_metadata)
     async def get_with_metadata(
         self, key: Any, type: str = "text", *, cache_ttl: int | None = None
     ) -> Any:
-        """Return ValueWithMetadata; for a list a dict."""
         found = await self._runner.run(
             self._inner.get_with_metadata, key, type, cache_ttl=cache_ttl
         )
@@ -103,17 +105,17 @@ class RemoteNamespace(NamespaceBase):
 
     get_metadata = forwarded(sync_namespace.RemoteNamespace.get_metadata)
 
+    @described_as(sync_namespace.RemoteNamespace.ttl)
     async def ttl(self, key: str) -> float | None:
-        """Return the seconds until a key expires; None if it never does, or is absent."""
         seconds: float | None = await self._runner.run(self._inner._ttl, key)
         return seconds
 
+    @described_as(sync_namespace.RemoteNamespace.exists)
     async def exists(self, key: str) -> bool:
-        """Return True if a key has a value."""
         return await self.get_metadata(key) is not None
 
+    @described_as(sync_namespace.RemoteNamespace.pop)
     async def pop(self, key: str, default: Any = ABSENT, *, type: str = "text") -> Any:
-        """Delete a key and return its value, or `default`; see kvengine.Namespace."""
         await self._runner.run(self._inner._check_one, key)
         self._inner._single_flight.forget(key)  # also if it is absent
         await self._runner.fills_end()
@@ -130,17 +132,14 @@ class RemoteNamespace(NamespaceBase):
     export_file = on_thread(sync_namespace.RemoteNamespace.export_file)
     export = export_file  # the name in 0.1
 
+    @described_as(sync_namespace.RemoteNamespace.history)
     def history(self, key: str) -> AsyncIterator[KeyChange]:
-        """Return an async iterator over the changes of a key that the log still has."""
         return cast("AsyncIterator[KeyChange]", self._inner.history(key))
 
+    @described_as(sync_namespace.RemoteNamespace.watch)
     def watch(
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
-        """Return an async iterator over changes, as they happen; see kvengine.Namespace.watch().
-
-        When the connection breaks, it reconnects and continues after the last change it returned.
-        """
         found = self._inner.watch(prefix, after=after, timeout=timeout)
         return cast("AsyncGenerator[KeyChange, None]", found)
 
@@ -214,12 +213,12 @@ class RemoteDatabase:
         """Return the account of the server, requested at each call."""
         return str(await self._inner._info(2))
 
+    @described_as(DatabaseBase.namespace)
     async def namespace(self, title: str) -> RemoteNamespace:
-        """Return the namespace with a title or an id, creating it if it does not exist."""
         return self._shown(await self._runner.run(self._inner.namespace, title))
 
+    @described_as(DatabaseBase.namespace_by_id)
     async def namespace_by_id(self, namespace_id: str) -> RemoteNamespace:
-        """Return the namespace with an id; never create one."""
         return self._shown(await self._runner.run(self._inner.namespace_by_id, namespace_id))
 
     def _shown(self, inner: sync_namespace.RemoteNamespace) -> RemoteNamespace:
@@ -235,14 +234,15 @@ class RemoteDatabase:
     delete = forwarded(sync.RemoteDatabase.delete)
     wait_for_removals = forwarded(sync.RemoteDatabase.wait_for_removals)
     usage = forwarded(sync.RemoteDatabase.usage)
-    sync = forwarded(sync.RemoteDatabase.sync)
 
+    @described_as(DatabaseBase.tail)
     def tail(
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> AsyncGenerator[DatabaseChange, None]:
-        """Return an async iterator over the changes of all namespaces; see Database.tail()."""
         found = self._inner.tail(after, follow=follow, timeout=timeout)
         return cast("AsyncGenerator[DatabaseChange, None]", found)
+
+    sync = forwarded(sync.RemoteDatabase.sync)
 
     async def close(self) -> None:
         """Wait for calls in progress, then close the connections."""

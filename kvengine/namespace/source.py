@@ -1,4 +1,4 @@
-"""The pieces of a file of pairs: its lines, or the objects of a JSON array.
+"""The pieces of a file: its lines, or the items of a JSON array.
 
 The file is read once, in blocks that are dropped after use, so it may have any size.
 
@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -22,10 +23,13 @@ import xxhash
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.namespace.transfer.fields import DECODER, EXPECTED, why_not
 
-READ_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
-SPACE = b" \t\r\n"
+SPACE = " \t\r\n"
 NO_SPACE = re.compile(rb"[^ \t\r\n]")
+NO_SPACE_CHAR = re.compile(r"[^ \t\r\n]")
+COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*(?=[^ \t\r\n])")
+WHOLE = frozenset({str, dict, list})  # a value that does not go on: "1" may begin "12", or "1.5"
+BAD_BYTE = re.compile("[\udc80-\udcff]")  # as "surrogateescape" shows it
 UNFINISHED = re.compile(r"[-+.\\\w]{0,16}")  # an escape, a number, or a word, at the end of a text
 
 
@@ -48,26 +52,60 @@ class Source:
     Thread-safety: for one thread.
     """
 
+    unit, item = "pair", "object"  # what messages call an item: with its number, and alone
+    first = "{"  # what each item begins with; "": anything
+    expected = EXPECTED
+    read_bytes = 1 << 20  # at once
+
     def __init__(self, file: Any, name: str, longest: int) -> None:
         self.name, self.longest = name, longest
-        self.done = Place(0, 0, 0)
-        self.line = 0  # of the piece that was given out last, from 1
-        self.pair = 0  # its number in an array, from 1; 0: there is no array
+        self.pair = 0  # number of the piece returned last, in an array; 0: there is none
         self.is_cut = False  # that piece is a line, and the file ends in it
         self._file = file
         self._block = b""
         self._begins = 0  # where in the file the block does
-        self._at = 0  # what comes next, in the block
+        self._at = 0  # what comes next, in the block; in an array, what comes behind `done`
         self._lines = self._pairs = 0  # before that
-        self._text = ""  # of the block
-        self._text_at = -1  # where in the block the character is that comes next; -1: unknown
-        self._char = 0  # the number of that character
+        self._line = 0  # of the piece returned last, from 1
+        self._done = Place(0, 0, 0)
         self._digest = xxhash.xxh3_128()
         self._digested = 0  # bytes of the file
+        # Of an array: bytes and lines are counted when they are asked for, not for each item.
+        self._is_array = self._ended = False
+        self._text = ""  # of the block, behind `done` as it was last asked for
+        self._is_text = True  # there are no other bytes in it
+        self._char = self._start = 0  # in the text: what comes next, and where the last item began
+        self._accepted = 0  # in the text: the end of what is done
 
     def accept(self) -> None:
         """Mark all pieces returned so far as done."""
-        self.done = Place(self._begins + self._at, self._lines, self._pairs)
+        if self._is_array:
+            self._accepted, self._pairs = self._char, self.pair
+        else:
+            self._done = Place(self._begins + self._at, self._lines, self._pairs)
+
+    @property
+    def done(self) -> Place:
+        """Where reading can resume."""
+        if self._accepted:
+            done = self._text[: self._accepted]
+            self._text = self._text[self._accepted :]
+            self._at += (
+                len(done) if done.isascii() else len(done.encode("utf-8", "surrogateescape"))
+            )
+            self._lines += done.count("\n")
+            self._char -= self._accepted
+            self._start -= self._accepted
+            self._accepted = 0
+            self._done = Place(self._begins + self._at, self._lines, self._pairs)
+        return self._done
+
+    @property
+    def line(self) -> int:
+        """The line of the piece returned last, from 1."""
+        if self._is_array:
+            return self._lines + self._text.count("\n", 0, max(0, self._start)) + 1
+        return self._line
 
     def digest(self) -> str:
         """Return the digest of everything that is done."""
@@ -82,7 +120,9 @@ class Source:
             pass
         if self._block.startswith(BOM):
             self._at = len(BOM)
-        return self._next_byte() == b"["
+        while (found := NO_SPACE.search(self._block, self._at)) is None and self._more():
+            pass
+        return found is not None and found.group() == b"["
 
     def go_to(self, place: Place, digest: str) -> None:
         """Continue at a place where the file had this digest.
@@ -98,7 +138,7 @@ class Source:
                 f"{self.name} has changed: its first {place.offset} bytes, which were "
                 "imported before, are different; import it again without resume"
             )
-        self.done, self._lines, self._pairs = place, place.lines, place.pairs
+        self._done, self._lines, self._pairs = place, place.lines, place.pairs
 
     # -- pieces
 
@@ -113,7 +153,7 @@ class Source:
                     return
                 self.is_cut = True
                 end = len(self._block)
-            self.line = self._lines + 1
+            self._line = self._lines + 1
             if end < 0 or end - self._at > self.longest:
                 yield None
                 self._drop_line()
@@ -127,76 +167,105 @@ class Source:
             else:
                 self.accept()
 
-    def objects(self) -> Iterator[dict[str, Any]]:
-        """Yield the objects of a JSON array.
+    def items(self) -> Iterator[Any]:
+        """Yield the items of a JSON array; asking for the next one accepts an item.
 
         Raises:
-            InvalidRequest: it is not an array of objects, or is incomplete.
+            InvalidRequest: it is not an array of such items, or is incomplete.
         """
         opened = self.done.offset == 0
+        self._is_array = True
+        self._decode()
+        decoder: Any = DECODER
+        scan = decoder.scan_once  # as raw_decode(), without a call in between
         if opened:
-            self._expect(b"[", "the [ of a JSON array")
-        while self._next_byte() != b"]":
-            if not opened:
-                self._expect(b",", "a comma, or the ] of the array,")
+            if (found := self._next()) != "[":
+                raise self._unexpected("the [ of a JSON array", found)
+            self._char += 1
+        while True:
+            comma = None if opened else COMMA.match(self._text, self._char)
+            if comma is not None:
+                self._char = comma.end()
+                found = self._text[self._char]
+            elif (found := self._next()) == "]":
+                break
+            elif not opened:
+                if found != ",":
+                    raise self._unexpected("a comma, or the ] of the array,", found)
+                self._char += 1
+                found = self._next()
             opened = False
-            if self._next_byte() != b"{":
-                self._expect(b"{", "an object")
-            yield self._object()
-        self._at += 1
-        if self._next_byte():
-            self.line = self._lines + 1
+            if self.first and found != self.first:
+                raise self._unexpected(f"an {self.item}", found)
+            self._start = self._char
+            self.pair = self._pairs + 1
+            try:
+                value, end = scan(self._text, self._start)
+            except StopIteration as error:
+                value = self._item(json.JSONDecodeError("Expecting value", self._text, error.value))
+            except (ValueError, RecursionError) as error:
+                pass_on(error)
+                value = self._item(error)
+            else:
+                if self._is_text and type(value) in WHOLE:
+                    self._char = end
+                else:
+                    value = self._item(None)
+            yield value
+            self._accepted, self._pairs = self._char, self.pair
+        self._char += 1
+        if self._next():
+            self._start = self._char
             raise self.error("expected nothing after the ] of the array")
-        self.accept()
+        self._accepted = self._char
 
     def error(self, text: str) -> InvalidRequest:
         """Return an error that says where."""
-        pair = f", pair {self.pair}" if self.pair else ""
+        pair = f", {self.unit} {self.pair}" if self.pair else ""
         return InvalidRequest(f"{self.name}, line {self.line}{pair}: {text}")
 
-    def _expect(self, wanted: bytes, what: str) -> None:
-        """Go behind a byte that must come next."""
-        byte = self._next_byte()
-        if byte != wanted:
-            self.line, self.pair = self._lines + 1, self._pairs + 1
-            found = repr(byte.decode("latin-1")) if byte else "the end of the file"
-            raise self.error(f"expected {what} and found {found}")
-        self._at += 1
+    def _unexpected(self, expected: str, found: str) -> InvalidRequest:
+        self._start, self.pair = self._char, self._pairs + 1
+        shown = repr(found) if found else "the end of the file"
+        return self.error(f"expected {expected} and found {shown}")
 
-    def _object(self) -> dict[str, Any]:
-        """Take the object that begins here."""
-        self.line, self.pair = self._lines + 1, self._pairs + 1
-        while (found := self._parsed()) is None:
-            if len(self._block) - self._at > self.longest:
-                raise self.error(f"an object has more than {self.longest} bytes, which no pair has")
+    def check(self) -> None:
+        """Refuse the item that is cut, if what was read of it is too much."""
+
+    def ahead(self) -> bytes:
+        """Return what was read of the item that is cut."""
+        return self._text[self._char :].encode("utf-8", "surrogateescape")
+
+    def _item(self, error: Exception | None) -> Any:
+        """Take the item that begins here; it may be cut, or wrong, if parsing it gave an error."""
+        value, end = None, -1
+        while True:
+            if error is None:
+                try:
+                    value, end = DECODER.raw_decode(self._text, self._char)
+                    if type(value) in WHOLE or not UNFINISHED.fullmatch(self._text, end):
+                        break
+                except (ValueError, RecursionError) as found:
+                    pass_on(found)
+                    error, end = found, -1
+            if error is not None and not _is_cut(error, self._text):
+                raise self.error(why_not(error, self._char, self.expected)) from None
+            error = None
+            if len(self._text) - self._char > self.longest:
+                raise self.error(
+                    f"an {self.item} has more than {self.longest} bytes, which no {self.unit} has"
+                )
+            self.check()
+            size = end - self._char
             if not self._more():
-                raise self.error("the file ends in the middle of this object")
-        fields, start, end = found
-        taken = self._text[start:end]
-        try:
-            self._at += len(taken.encode())
-        except UnicodeEncodeError:
-            raise self.error(f"{EXPECTED}, but it is not UTF-8") from None
-        self._char, self._text_at = end, self._at
-        self._lines += taken.count("\n")
-        self._pairs += 1
-        return fields
-
-    def _parsed(self) -> tuple[dict[str, Any], int, int] | None:
-        """Return the object that begins here, and where in the text it is; None: it is cut."""
-        if self._text_at < 0:
-            # Bytes that are no text, as of a character that is cut, become lone surrogates.
-            self._text = self._block[self._at :].decode("utf-8", "surrogateescape")
-            self._text_at, self._char = self._at, 0
-        start = self._char + self._at - self._text_at  # spaces and a comma lie between
-        try:
-            fields, end = DECODER.raw_decode(self._text, start)
-        except (ValueError, RecursionError) as error:
-            pass_on(error)
-            if _is_cut(error, self._text):
-                return None
-            raise self.error(why_not(error, start)) from None
-        return fields, start, end
+                if end < 0:
+                    raise self.error(f"the file ends in the middle of this {self.item}")
+                end = self._char + size
+                break
+        if not self._is_text and BAD_BYTE.search(self._text, self._char, end):
+            raise self.error(f"{self.expected}, but it is not UTF-8")
+        self._char = end
+        return value
 
     # -- reading
 
@@ -205,30 +274,39 @@ class Source:
         self.digest()
         kept = self._block[self.done.offset - self._begins :]
         # As much again, so that a long piece is not looked at often before it is whole.
-        read = self._file.read(max(READ_BYTES, len(kept)))
+        read = self._file.read(max(self.read_bytes, len(kept)))
         if not isinstance(read, (bytes, bytearray, memoryview)):
             raise InvalidType(
                 f"{self.name} must return bytes, not {type(read).__name__}; open it with mode 'rb'"
             )
         self._at -= self.done.offset - self._begins
         self._begins = self.done.offset
-        self._block, self._text_at = kept + read, -1
+        self._block, self._ended = kept + read, not read
+        if self._is_array:
+            self._decode()
         return len(read) > 0
 
-    def _next_byte(self) -> bytes:
-        """Go to the next byte that is no space and return it; b"" at the end of the file."""
-        byte = self._block[self._at : self._at + 1]
-        if byte and byte not in SPACE:
-            return byte
+    def _decode(self) -> None:
+        """Make text of the block; a character that is cut at its end is left out."""
+        data = memoryview(self._block)[self._at :]
+        try:
+            self._text, self._is_text = codecs.utf_8_decode(data, "strict", self._ended)[0], True
+        except UnicodeDecodeError:  # bytes that are no text become lone surrogates
+            self._text, self._is_text = str(data, "utf-8", "surrogateescape"), False
+
+    def _next(self) -> str:
+        """Go to the next character that is no space and return it; "" at the end of the file."""
+        char = self._text[self._char : self._char + 1]
+        if char and char not in SPACE:
+            return char
         while True:
-            found = NO_SPACE.search(self._block, self._at)
-            end = len(self._block) if found is None else found.start()
-            self._lines += self._block.count(b"\n", self._at, end)
-            self._at = end
+            found = NO_SPACE_CHAR.search(self._text, self._char)
             if found is not None:
+                self._char = found.start()
                 return found.group()
+            self._char = len(self._text)
             if not self._more():
-                return b""
+                return ""
 
     def _drop_line(self) -> None:
         """Go behind the end of the line without keeping it."""

@@ -101,7 +101,7 @@ def test_the_limits_are_those_of_the_database(form) -> None:
 def test_files_as_people_make_them(
     kv, text: bytes, keys: list[str], read_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(source.Source, "read_bytes", read_bytes)
     assert kv.import_file(io.BytesIO(text)).keys == len(keys)
     assert list(content(kv)) == keys
 
@@ -168,7 +168,7 @@ def small_kv() -> Iterator[kvengine.Namespace]:
 def test_a_line_longer_than_any_pair(
     small_kv, monkeypatch: pytest.MonkeyPatch, read_bytes: int, size: int
 ) -> None:
-    monkeypatch.setattr(source, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(source.Source, "read_bytes", read_bytes)
     before, after = json.dumps(pair("a")), json.dumps(pair("c"))
     with pytest.raises(InvalidRequest, match="line 2: a pair has at most 4216 bytes"):
         small_kv.import_file(lines(before, "x" * size, after))

@@ -70,7 +70,7 @@ from tests.namespace.import_files import content, lines, pair, positions
 def test_files_that_are_wrong(
     kv, text: bytes, said: str, read_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(source.Source, "read_bytes", read_bytes)
     with pytest.raises(InvalidRequest, match=said) as caught:
         kv.import_file(io.BytesIO(text))
     assert str(caught.value).startswith("the stream, line ")
@@ -145,7 +145,7 @@ def test_a_broken_object_in_an_array_is_never_skipped(kv) -> None:
 
 def test_a_stream_that_raises_leaves_whole_batches(kv, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "BATCH_PAIRS", 4)
-    monkeypatch.setattr(source, "READ_BYTES", 1)
+    monkeypatch.setattr(source.Source, "read_bytes", 1)
 
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

@@ -78,7 +78,7 @@ def stop_after(batches: int):
 def test_after_an_interrupt(
     kv, form, path: Path, batches: int, read_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(source.Source, "read_bytes", read_bytes)
     path.write_bytes(form(PAIRS))
     with pytest.raises(KeyboardInterrupt):
         kv.import_file(path, progress=stop_after(batches))

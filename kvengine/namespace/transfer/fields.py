@@ -37,13 +37,13 @@ def fields_of(line: bytes) -> dict[str, Any]:
     raise InvalidType(f"{EXPECTED}, found {json_type(fields)}")
 
 
-def why_not(error: Exception, start: int = 0) -> str:
-    """Return why a text is not an object; positions in it are counted from `start`."""
+def why_not(error: Exception, start: int = 0, expected: str = EXPECTED) -> str:
+    """Return why a text is not what was expected; positions in it are counted from `start`."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{EXPECTED}, but it is not JSON: {error.msg} at character {error.pos - start + 1}"
+        return f"{expected}, but it is not JSON: {error.msg} at character {error.pos - start + 1}"
     if isinstance(error, UnicodeDecodeError):
-        return f"{EXPECTED}, but it is not UTF-8: {error.reason} at byte {error.start + 1}"
-    return f"{EXPECTED}, but it is not JSON: {error}"  # NaN; digits or brackets beyond all bounds
+        return f"{expected}, but it is not UTF-8: {error.reason} at byte {error.start + 1}"
+    return f"{expected}, but it is not JSON: {error}"  # NaN; digits or brackets beyond all bounds
 
 
 def json_type(value: Any) -> str:

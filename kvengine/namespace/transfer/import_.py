@@ -138,7 +138,7 @@ class Import:
         """Import what is left of the file."""
         self._format = FORMATS[is_array]
         source = self._source
-        pieces: Iterator[Piece] = source.objects() if is_array else source.lines()
+        pieces: Iterator[Piece] = source.items() if is_array else source.lines()
         try:
             for piece in pieces:
                 self._take(piece)

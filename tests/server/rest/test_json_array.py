@@ -24,7 +24,7 @@ values = st.recursive(
 
 @pytest.fixture(autouse=True, params=[1, 3, 1 << 16])
 def read_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_array, "READ_BYTES", request.param)
+    monkeypatch.setattr(json_array._Body, "read_bytes", request.param)
 
 
 @given(st.lists(values, max_size=8), st.sampled_from([None, 1]), st.booleans())
