@@ -4,7 +4,7 @@ PROMISES.md says what it promises and why.
 
 Invariants:
 
-* `heard` advances only when all changes up to `position` have been applied to the copies.
+* `synced_at` advances only when all changes up to `position` have been applied to the copies.
 * If some changes are lost, earlier copies are trusted only as long as their own age allows.
 """
 
