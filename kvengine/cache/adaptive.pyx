@@ -1,16 +1,16 @@
-"""The adaptive policy: small copies of the cache try out what would be best.
+"""The adaptive policy: small models of the cache find out which settings would be best.
 
-One key in so many is a sample.  Requests for samples go also to shadows: caches without values,
-smaller in the same ratio, one for each candidate, which is a setting of the greedy policy.  The
-candidate whose shadow has hit most, lately, is that of the cache (miniature simulation:
+A fixed share of the keys is a sample.  Requests for sampled keys also go to shadows: caches without
+values, smaller in the same ratio, one for each candidate, which is a setting of the greedy policy.
+The cache adopts the candidate whose shadow has had the most hits lately (miniature simulation:
 Waldspurger, Saemundsson, Ahmad and Park 2017).
 
 Invariants:
 
-* A key is always a sample or never.
-* A shadow never acts on the cache but through the choice of the candidate.
-* Shadows are made in `prepare` alone; without memory for them the candidate stays as it is.
-* The choice changes only for a candidate that is ahead by more than chance explains.
+* A key is either always a sample or never.
+* A shadow affects the cache only through the choice of the candidate.
+* Shadows are created only in `prepare`; without memory for them, the candidate stays the same.
+* The choice changes only if another candidate is ahead by more than chance explains.
 """
 
 from libc.math cimport sqrt

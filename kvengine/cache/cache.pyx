@@ -1,13 +1,13 @@
-"""The memory cache: a bounded mapping whose policy decides what goes.
+"""The memory cache: a bounded mapping whose policy decides what to evict.
 
 Invariants:
 
-* Whenever a call has returned, the sizes come to `capacity` at most, and the entries to
+* After each call, the total size is at most `capacity`, and the number of entries at most
   `entries_max`.
-* What was set last is held, unless it is larger than the whole cache, or takes a good part of it
-  and is worth less than what it would push out.
-* An entry whose time is over is never given out.
-* Each call is one step, also for those that run in the middle of it: see entries.pyx.
+* The newest entry is stored, unless it is larger than the whole cache, or is large and worth less
+  than the entries it would evict.
+* An expired entry is never returned.
+* Each call is atomic, even for code that runs in the middle of it: see entries.pyx.
 """
 
 from cpython.list cimport PyList_GET_ITEM, PyList_SET_ITEM

@@ -1,17 +1,17 @@
-"""The entries of a cache: keys and values by slot, found by key, gone when their time is over.
+"""The entries of a cache: keys and values by slot, found by key, removed when they expire.
 
 Invariants:
 
 * The key of slot n is object 2 * n, its value object 2 * n + 1; the garbage collector sees both.
-* No Python code runs between the moment when a slot is found and the last use of what was found.
-  Such code is what keys, values and timers are made of, and what anything runs that allocates an
-  object the collector tracks (Python 3.11 collects, and calls finalizers, at any of them): a list,
-  a tuple, a bound method, an exception.  It may call the cache again, or let other threads do so.
-  So a call goes through four steps: ask a timer that is Python (`asked`) and get memory
-  (`reserve`); find; change everything, in functions that are `noexcept` and create and drop no
-  object; and let the objects of entries that are gone go (`bury`), after which it knows nothing.
-* Where a comparison is Python code, `find` looks again at what it may have changed.
-* An entry is never given out after its time, and until then but for 10 ms.
+* No Python code runs between the moment when a slot is found and the last use of it.  Python code
+  may be in keys, values and timers, and it may run whenever an object that the collector tracks is
+  allocated (Python 3.11 collects, and calls finalizers, at any such allocation): a list, a tuple, a
+  bound method, an exception.  It may call the cache again, or let other threads do so.  So a call
+  has four steps: ask a Python timer (`asked`) and allocate memory (`reserve`); find; change
+  everything, in functions that are `noexcept` and create and drop no object; and drop the objects
+  of removed entries (`bury`), after which it uses nothing that it found.
+* Where a comparison runs Python code, `find` checks again what that code may have changed.
+* An entry is never returned after it expires, and expires at most 10 ms early.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE

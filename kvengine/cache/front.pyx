@@ -2,14 +2,13 @@
 
 Invariants:
 
-* Nothing is shown that is older than the newest write that was acknowledged before the call, also
-  by another process: each read compares the store's version, and what changed since the last
-  comparison leaves the cache first.
-* A value is kept only if no change was taken in while it was read, up to the moment when it is put
-  into the cache.
-* Who is called in the middle of taking changes in (a finalizer, a signal handler) reads from the
-  store.
-* A value whose time is over is not shown.
+* No value is returned that is older than the newest write acknowledged before the call, even by
+  another process: each read compares the store's version, and first drops from the cache what has
+  changed since the last comparison.
+* A value is cached only if no change was processed from the start of its read until it is put into
+  the cache.
+* A call from inside the processing of changes (by a finalizer, a signal handler) reads the store.
+* An expired value is not returned.
 """
 
 from kvengine.engine.index.keys cimport checked_key

@@ -1,11 +1,11 @@
-"""The greedy-dual policy: entries go by how much they are worth for their size.
+"""The greedy-dual policy: it evicts the entries that are worth least for their size.
 
-An entry comes into a window, a queue that takes a share of the room.  What leaves the window may
-come into the main part, which is a queue for each class of worth: twice the logarithm of how often
-a key was asked for, over its size.  The victim is the oldest entry of that class in which the
-oldest is worth least; what it was worth is added to all that come later (the inflation), so that
-what is no longer asked for goes in the end.  A hit only marks a slot; an entry that was marked is
-put in its queue again when it would have been the victim (lazy promotion).
+A new entry enters a window, a queue with a share of the room.  An entry that leaves the window may
+enter the main part, which has a queue for each class of worth: twice the logarithm of how often a
+key was requested, over its size.  The victim is the oldest entry of the class whose oldest entry is
+worth least.  Its worth is added to all later entries (inflation), so that an entry that is no
+longer requested is evicted in the end.  A hit only marks a slot; a marked entry that would be the
+victim is put into its queue again (lazy promotion).
 
 GreedyDual-Size with frequency: Cherkasova 1998; the window and its filter: TinyLFU, Einziger,
 Friedman and Manes 2017; queues by class instead of a heap, and lazy promotion, from FIFO caches.
@@ -13,7 +13,7 @@ Friedman and Manes 2017; queues by class instead of a heap, and lazy promotion, 
 Invariants:
 
 * Slots are in the window (queue 1), in a class of the main part (2 and above), or pending.
-* What is known of how often a key was asked for outlives its entry, in the sketch.
+* The sketch remembers how often a key was requested after its entry is evicted.
 """
 
 from libc.math cimport floor, log2, pow

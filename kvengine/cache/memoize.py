@@ -1,11 +1,12 @@
-"""memoize: what a function returned is kept in a cache.
+"""memoize: the results of a function are cached.
 
 Invariants:
 
-* Of all calls with the same arguments that find nothing at once, one runs the function.
-* What it raised is not kept.
-* What was begun before forget(), cache_clear() or the cache's clear() is not kept.
-* What can be consumed only once is not kept, but refused.
+* When several calls with the same arguments miss at the same time, one runs the function.
+* Exceptions are not cached.
+* A result whose computation began before forget(), cache_clear() or the cache's clear() is not
+  cached.
+* A result that can be consumed only once is refused.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What decides which entry of a cache goes: the interface, and LRU.
+"""The interface of eviction policies, and LRU.
 
-A cache calls `prepare` before it begins, `insert` when it has taken a slot, then `victim` until its
-bounds hold, each time giving the slot back, and then `settle`.  The entry that came last is no
-victim unless it is the only one.
+A cache calls `prepare` before it begins, and `insert` when it has taken a slot.  Then it calls
+`victim` until its bounds hold, freeing a slot each time, and then `settle`.  The newest entry is
+never the victim unless it is the only one.
 
 Invariants:
 
-* Every slot that is taken is in one queue, and the queues of a policy hold no other.
+* Every slot in use is in exactly one queue, and the queues of a policy hold no other slots.
 * `bytes` is the sum of the sizes of the entries.
-* No Python code runs in a policy, and nothing fails, but for `prepare`: see entries.pyx.
+* No Python code runs in a policy, and nothing fails, except `prepare`: see entries.pyx.
 """
 
 

@@ -1,19 +1,19 @@
-"""SingleFlight: of all who miss a key at once one makes its value, and the others wait for it.
+"""SingleFlight: when several callers miss a key, one computes the value and the others wait for it.
 
-Threads and tasks, also of several event loops, wait for each other.
+Threads and tasks, even of several event loops, wait for each other.
 
 Invariants:
 
-* What the maker returns or raises is what all get who waited, whether or not it can be stored.
-* A maker that was interrupted or cancelled leaves the work to one of those who waited.
-* A flight that was forgotten is not stored and not joined any more; forget() returns when what it
-  was about to store has been stored, so that it can be deleted.
-* Nobody waits for a flight that waits for himself.  A maker that needs its own value is told so;
-  where two makers need each other's, he who would close the circle makes the value himself.
-* From the moment when others can see a flight, only its maker and compiled code run until it is
-  done: no signal and no tracer can end it in between.  All under way is seen through dict calls,
-  which are one step each; no lock is held but a flight's own.
-* In a forked child no flight of another thread is waited for.
+* All waiters get what the maker returns or raises, whether or not it can be stored.
+* If a maker is interrupted or cancelled, one of the waiters takes over.
+* After forget(), a flight is not stored and cannot be joined; forget() returns once a store already
+  in progress is done, so that the value can be deleted.
+* No caller waits for a flight that waits for the caller.  A maker that needs its own value gets an
+  error; if two makers need each other's value, the one that would close the circle computes it.
+* Once other callers can see a flight, only its maker and compiled code run until it is done: no
+  signal and no tracer can end it in between.  The flights are accessed through dict calls, which
+  are atomic; no lock is held except a flight's own.
+* A forked child never waits for a flight of another thread.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
-"""How often keys were asked for, roughly: a count-min sketch of small counters.
+"""How often keys were requested, approximately: a count-min sketch of small counters.
 
-The four counters of a key lie in one block of 64 bytes, one line of memory.  A counter is only
-raised where it is the lowest of the four, which keeps what keys share from counting double.
+The four counters of a key are in one block of 64 bytes, a single cache line.  Only the lowest of
+the four are incremented, which keeps shared counters from counting twice.
 
 Invariants:
 
-* An estimate is never below what was added since, halved as often as all were, up to the limit.
-* A sketch that grows keeps what it knows: of each block there are two copies then, side by side.
+* Up to the limit, an estimate is never below the number of additions, halved as often as all were.
+* A growing sketch keeps its counts: each block is copied, so that two copies lie side by side.
 """
 
 cimport cython

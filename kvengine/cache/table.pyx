@@ -2,11 +2,11 @@
 
 Invariants:
 
-* A slot that is taken is in the index once, at or behind the place of its hash, with no empty
-  place in between.
-* Slots keep their number while they are taken.
-* Memory is asked for by `reserve` alone, which says whether there was some; when it runs out,
-  nothing has changed.  Nothing else fails, and nothing here creates or drops a Python object.
+* A slot in use is in the index once, at or after the place of its hash, with no empty place in
+  between.
+* Slots keep their number while they are in use.
+* Only `reserve` allocates memory, and returns whether it could; if not, nothing has changed.
+  Nothing else fails, and nothing here creates or drops a Python object.
 * A dead slot is in no index and no queue; its objects wait to be dropped.
 """
 

@@ -143,7 +143,9 @@ class EdgeWriter(EdgeReader, NamespaceMapping):  # type: ignore[misc]  # get() h
     # -- what only the primary knows
 
     def _newest(self, key: str, type: str) -> Any:
-        return self._upstream._newest(key, type)
+        found = self._upstream._newest(key, type)
+        self._edge._wrote([self._name(key)], found.version)  # no later read here may be older
+        return found
 
     def _list(
         self, prefix: str | None, limit: int | None, cursor: str | None, **named: Any

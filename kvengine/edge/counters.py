@@ -1,4 +1,4 @@
-"""What an edge has done, counted; and how long changes took to reach it."""
+"""The counters of an edge, and how long changes took to reach it."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Copies on disk: what an edge holds survives its restart.
+"""Copies on disk: they survive a restart of the edge.
 
     b"k" + key    a copy: (version, as_of, expires_at, size of the metadata), metadata, value
     b"p"          (position, covered_from): which changes have been applied to the copies
 
 Invariants:
 
-* The log of the store keeps its order, whatever ends the process: a position that is there was
-  preceded by every drop that belongs to it.
-* The oldest copies go first when there is no room; a copy that is written again is young again.
-* A damaged copy counts as absent; so does one of an earlier life that the primary, when this life
-  began, was behind: the primary was restored from a backup, and may not have that value.
-* If the disk fails, nothing more is read from it or written to it until the next start: what could
-  not be dropped is never shown, and the position on disk stays before it.
+* The log of the store keeps its order, however the process ends: before each position that is in
+  the log come all drops that belong to it.
+* When there is no room, the oldest copies are removed first; rewriting a copy makes it new again.
+* A damaged copy counts as absent.  So does a copy from an earlier life with a version that the
+  primary had not reached when this life began: the primary was restored from a backup.
+* If the disk fails, it is neither read nor written until the next start: what could not be dropped
+  is never shown, and the position on disk stays before it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""EdgeCache: what an edge holds of its upstream, in memory and, if it has a folder, on disk.
+"""EdgeCache: the copies of an edge, in memory and, if it has a folder, on disk.
 
 Invariants:
 
-* Absent keys have a small share of the memory of their own: asking for keys that do not exist
-  pushes out no value.
+* Absent keys have a small share of the memory of their own, so requests for keys that do not exist
+  evict no value.
 * What is dropped is dropped in memory and on disk.
 """
 

@@ -1,8 +1,8 @@
-"""A question to the upstream, and the readers who wait for its answer.
+"""A question to the upstream, and the readers that wait for its answer.
 
 Invariants:
 
-* A reader stays in the list of its question until it was told.
+* A reader stays in the list of its question until it has been answered.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Gather: several results, which may come from several threads, told as one.
+"""Gather: waits for several results, which may come from several threads.
 
 Invariants:
 
-* `done` is called once, when the last result has come, with all of them in their order.
-* A result that comes twice, because who told it was interrupted, counts once.
+* `done` is called once, after the last result has arrived, with all of them in order.
+* A result that arrives twice, because its sender was interrupted, counts once.
 """
 
 from __future__ import annotations

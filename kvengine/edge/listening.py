@@ -1,12 +1,12 @@
-"""Listening: the series of polls by which an edge hears what has changed.
+"""Listening: the series of polls by which an edge learns of changes.
 
 Invariants:
 
-* One poll is under way, or one is planned; an answer to an older one changes nothing that is newer.
-* Each poll asks from the version that was reached, so whatever is lost, sent twice or late, the
-  next one mends it.
-* After a failure the pauses grow, by chance a little different for each edge.
-* What `error` says here, readers were told before: the breaker knows it first.
+* One poll is in progress or scheduled; an answer to an older one never undoes newer state.
+* Each poll asks from the version reached so far, so the next poll repairs any loss, repetition or
+  delay.
+* After a failure the pauses grow, with a random part that differs between edges.
+* The breaker learns of an error before `error` shows it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Looking at what is held: what a read costs that needs no question to the upstream.
+"""Looking up copies: the cost of a read that needs no question to the upstream.
 
 Invariants:
 
-* A copy is shown only while it is known to have been the newest less than its time ago.
+* A copy is shown only while it was certainly the newest value less than its time to live ago.
 * Nothing is shown that is older than what was shown before, or was written here.
-* A copy never changes but for when it was read: a new value, or a new age, is a new copy.
+* A copy never changes, except for the time of its last read: a new value or a new age is a new
+  copy.
 """
 
 from libc.stdint cimport uint64_t

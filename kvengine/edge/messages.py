@@ -1,11 +1,11 @@
-"""What an edge and its upstream say to each other.  Plain data; nothing here acts.
+"""The messages between an edge and its upstream, as plain data.
 
-    want, answer    a key is asked for, and what the upstream knows of it
-    poll, news      what has changed since a version?
+    want, answer    a request for a key, and what the upstream knows of it
+    poll, news      a request for the changes since a version, and these changes
 
-Versions are those of the primary's log everywhere.  Ages are lengths of time, so the clocks of two
-machines need not agree; an edge takes an age off the moment, on its own clock, at which it sent
-the question, which makes everything look a little older than it is and never younger.
+All versions are those of the primary's log.  Ages are durations, so the clocks of two machines need
+not agree.  An edge subtracts an age from the moment, on its own clock, at which it sent the
+question; that makes everything look a little older than it is, and never younger.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""An edge: copies of what is popular, kept in front of an upstream and current by its news.
+"""An edge node: copies of popular values in front of an upstream, kept current by its news.
 
-PROMISES.md says what it keeps and why.
+PROMISES.md says what it promises and why.
 
 Invariants:
 
 * `synced_at` advances only when all changes up to `position` have been applied to the copies.
-* What is held when some changes are gone is trusted only as long as its own age allows.
+* If some changes are lost, earlier copies are trusted only as long as their own age allows.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Invariants:
 
 * An answer is true of the version that was the newest before the value was read.
-* Every change of the log reaches the change buffer in order; a listener that is behind the change
-  buffer reads the log, and one that is behind the log is told that changes are gone.
+* Every change of the log reaches the change buffer in order.  A listener that is behind the change
+  buffer reads the log; one that is behind the log gets the answer that changes are gone.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Reading at an edge: from copies, or from what the upstream answers.
+"""Reading at an edge: from copies, or from answers of the upstream.
 
 Invariants:
 
-* No answer below the minimum version of its key is kept or shown.
-* Who comes after a question was sent does not believe it that a key is absent, nor a value that is
-  older than he asked for.
+* No answer below the minimum version of its key is cached or shown.
+* A reader that came after a question was sent does not accept from its answer that a key is absent,
+  nor a value older than it asked for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every setting of an edge: its unit, its default, and why that default."""
+"""The settings of an edge, with their units and defaults."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Watermarks: which versions an edge must not go below, whatever its upstream says.
+"""Watermarks: the versions below which an edge must not go, whatever its upstream answers.
 
-A minimum version is kept for a group of keys, those with the same checksum modulo the number of
-groups, so memory is bounded; keys that share a group only make some answers be asked for again.
+A minimum version is kept for each group of keys, those with the same checksum modulo the number of
+groups, so memory is bounded.  Keys that share a group only cause some extra questions.
 
-A write whose version is not known puts its keys in doubt: their minimum version is the version that
-the primary has when it is asked after that.
+A write whose version is not known puts its keys in doubt: their minimum version becomes the version
+that the primary reports when it is asked after that.
 
 Invariants:
 
-* The minimum version of a key is at least the version of each value of it that was shown or heard
-  of.
+* The minimum version of a key is at least the version of each of its values that was shown or
+  learned of.
 * A minimum version never decreases.
-* A doubt ends only with a version that was asked for after it began.
+* A doubt ends only with a version that was requested after it began.
 """
 
 from __future__ import annotations

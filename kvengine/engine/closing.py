@@ -1,14 +1,14 @@
-"""Closing a store: leave the folder so that the next open is quick and right.
+"""Closing a store: leave the folder so that the next open is fast and correct.
 
 Invariants:
 
-* What was acknowledged does not depend on it: a store that is never closed loses nothing.
-* Descriptors and mappings are given back at once, but for those that a view still needs.
-* After a sync that failed, nothing that may not be on disk is left to be found by the next open.
-* One thread closes; another that tries meanwhile waits until it has.  Nobody writes, and no job
-  runs, once the lock of the folder is given back.
-* An interrupted close leaves the store open and in use, with its lock as it was, or closed but for
-  the folder; the next one goes on from there.
+* No acknowledged write depends on it: a store that is never closed loses nothing.
+* Descriptors and mappings are released at once, except those that a view still needs.
+* After a failed sync, the next open finds nothing that may not be on disk.
+* One thread closes; another that tries meanwhile waits for it.  No writer and no job runs once the
+  lock of the folder is released.
+* An interrupted close leaves the store either open, with its lock, or closed except for the folder;
+  the next close() continues from there.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Opening a store to write: alone, and then it is recovered, or beside others that do.
+"""Opening a store for writing: alone, which includes recovery, or beside other writers.
 
 Invariants:
 
-* Who opens or closes a store holds OPENING meanwhile, so it is alone, or others are at work, and
-  neither changes.
-* Only who is alone cuts the log, removes files and sets the control page up; all that come later
-  believe the page.
-* That a sync has failed is forgotten only when what was found is written again, and on disk.
+* A process holds OPENING while it opens or closes a store, so whether it is alone does not change
+  meanwhile.
+* Only a process that is alone cuts the log, removes files and initializes the control page; those
+  that join later trust the page.
+* A failed sync is forgotten only once the recovered data has been written again, and is on disk.
 """
 
 from __future__ import annotations

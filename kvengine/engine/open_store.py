@@ -1,9 +1,9 @@
-"""OpenStore: the parts of a store together, from opening to close().
+"""OpenStore: combines the parts of a store, from opening to close().
 
 Invariants:
 
 * After close() calls raise StoreClosed.  A forked child opens its own at the first call.
-* A store that is dropped is closed.
+* A store without references is closed.
 """
 
 from __future__ import annotations

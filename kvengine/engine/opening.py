@@ -1,10 +1,10 @@
-"""Opening a store, to write (joining.py) or only to read it, also in a process that was forked.
+"""Opening a store, for writing (joining.py) or read-only, even in a forked process.
 
 Invariants:
 
-* What can't be opened is given back at once: no lock, descriptor or thread is left.
-* Who only reads waits for nobody but a process that is deciding where the log ends.
-* A child never uses what it has of its parent: it opens the store for itself, or says why not.
+* If opening fails, everything is released at once: no lock, descriptor or thread is left.
+* A reader waits only for a process that is determining the end of the log.
+* A child never uses resources of its parent: it opens the store itself, or raises an error.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""StoreParts: the files of an open store, and how the engine changes which ones they are.
+"""StoreParts: the files of an open store, and how the engine changes that set.
 
 Invariants:
 
 * `rows` lists the segments in the order of their versions; only the last one is written to.
-* `rows` is replaced in one step, by the writer or by a job.
-* Files are numbered; a number is never used twice.
+* `rows` is replaced atomically, by the writer or by a job.
+* Files are numbered; a number is never reused.
 """
 
 from __future__ import annotations

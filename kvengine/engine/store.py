@@ -3,7 +3,7 @@
 Invariants:
 
 * Any number of processes read and write a store, one write at a time; each follows the others.
-* Background work is one job of all processes at a time; it keeps writers out for a moment at most.
+* Background work is one job at a time in all processes; it blocks writers at most for a moment.
 * After close() calls raise StoreClosed.  A forked child opens its own at the first call.
 """
 

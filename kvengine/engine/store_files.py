@@ -1,13 +1,13 @@
-"""Which files make up a store: the manifest that says so, and files that go.
+"""The set of files of a store: the manifest that lists them, and the removal of others.
 
 Invariants:
 
-* The manifest is replaced by jobs only.  Until its rename nothing has changed; from then on the
-  change is completed, however often that is interrupted, and never undone.
-* No file goes that the manifest on disk names, or may name.
-* A manifest takes its place only while this store has the jobs, and behind the one that it was
-  made from: so of two processes that do jobs one has done nothing.
-* What is begun from then on has a number that no manifest took for an older one (the floor).
+* Only jobs replace the manifest.  Until its rename nothing has changed; after it the change is
+  completed, however often that is interrupted, and never undone.
+* No file is removed that the manifest on disk names, or may name.
+* A manifest takes its place only while this store holds the job lease, and only after the one that
+  it was made from: so of two processes that do jobs, only one has an effect.
+* A segment begun after that has an id that no manifest took for an older one (the floor).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What lies in a folder: a store, what may become one, or something else.
+"""What a folder holds: a store, the beginnings of one, or something else.
 
 Invariants:
 
-* A folder is a store if it has a manifest.  A folder with other files in it is left alone.
-* Making a store is atomic: until its manifest is in place there is nothing to open, and a creation
-  that was cut short is done again.
-* Files that no manifest names (left by a crash between two steps) are removed by who opens the
-  store alone, or replaces the manifest (store_files.py).
+* A folder is a store if it has a manifest.  A folder with other files is left alone.
+* Creating a store is atomic: until its manifest is in place there is nothing to open, and an
+  interrupted creation is repeated.
+* Files that no manifest names (left by a crash between two steps) are removed by a process that
+  opens the store alone, or replaces the manifest (store_files.py).
 """
 
 from __future__ import annotations

@@ -36,3 +36,15 @@ def test_a_conflict_with_a_key_that_is_gone_makes_an_edge_look_again():
             with pytest.raises(VersionConflict):
                 kv.put("k", "2", if_version=version)
             assert kv.get("k") is None
+
+
+def test_after_a_pop_that_found_nothing_no_read_shows_an_older_value():
+    with kvengine.Database.in_memory() as db, kvengine.Edge(db) as edge:
+        kv, origin = edge.namespace("a"), db.namespace("a")
+        origin.put("k", "old")
+        assert kv.get("k") == "old"
+        with db._primary_for_edges()._pumping:
+            origin.delete("k")
+            assert kv.get("k") == "old"
+            assert kv.pop("k", None) is None
+            assert kv.get("k") is None

@@ -1,12 +1,12 @@
-"""Appending: records behind the end of the log, and then the version that makes them visible.
+"""Appending: records at the end of the log, and then the version that makes them visible.
 
 Invariants:
 
-* Up to the append everything may fail, and has changed nothing; after it nothing may.
-* `writing` on the page is not 0 while there may be bytes behind the end of the log that are not
-  visible yet.  Who finds it so begins a new segment, and leaves them where they are.
-* The version is stored after its records are whole, and after the index has them; only of a large
-  write the index follows then.
+* Up to the append everything may fail, and has changed nothing; after it nothing may fail.
+* `writing` on the page is not 0 while there may be invisible bytes after the end of the log.  A
+  process that finds it so begins a new segment, and leaves these bytes untouched.
+* The version is stored after its records are complete and indexed; only for a large write the index
+  is updated afterwards.
 """
 
 from cpython.object cimport PyObject

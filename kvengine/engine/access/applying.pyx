@@ -1,11 +1,11 @@
-"""Taking over the changes of another store, with the versions that they have there.
+"""Applying the changes of another store, with the versions that they have there.
 
 Invariants:
 
-* Versions grow; those that are missing between two records are missing on purpose, and a flag in
-  the record says so.
-* What apply() is given becomes visible, and survives a crash, as a whole or not at all.
-* Nothing is judged by the clock: what has expired is taken over as it is.
+* Versions increase.  If versions are missing between two records, a flag in the record marks the
+  gap.
+* The changes of one apply() become visible, and survive a crash, together or not at all.
+* The clock plays no role: expired records are applied unchanged.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

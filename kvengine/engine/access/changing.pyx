@@ -3,9 +3,9 @@
 Invariants:
 
 * Arguments are checked completely before anything is written.
-* Whoever waits is woken when the change is visible, before it is durable.
-* A call returns when its change is as durable as was asked for; waiting is done without the GIL
-  and without the writer's lock, so that many threads share one sync.
+* Waiters wake when the change is visible, before it is durable.
+* A call returns when its change is as durable as requested.  It waits without the GIL and without
+  the writer's lock, so that many threads share one sync.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

@@ -1,11 +1,11 @@
-"""Letting the index know of changes: those that are about to be written, and those of others.
+"""Indexing changes: those about to be written, and those of other processes.
 
 Invariants:
 
-* Nothing here is Python code, raises, or lets other threads run: the index is whole before and
-  after each function, and so is what was read of the log of others.
-* What may fail comes before the first change of the index: memory is reserved, damage is found, and
-  a record that must come from the disk is asked for (ON_DISK).
+* Nothing here is Python code, raises, or lets other threads run: before and after each function the
+  index, and the position in the log of others, are consistent.
+* Everything that may fail happens before the first change of the index: memory is reserved, damage
+  is found, and a record that must be read from disk is requested (ON_DISK).
 * A batch becomes visible, with its version, as a whole.
 """
 

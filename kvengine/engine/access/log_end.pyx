@@ -1,12 +1,12 @@
-"""The end of the log: the segment that is appended to, and what keeps jobs and it apart.
+"""The end of the log: the segment that is appended to, and its synchronization with jobs.
 
 Invariants:
 
-* Going on in a new segment is one step: the table, the list of segments, what is synced and where
-  records go change together, and what may fail comes before.
-* A manifest takes its place under the write lock, if the store still has the jobs and nobody was
-  quicker.
-* A list of segments is replaced, never changed, so who iterates over one is not disturbed.
+* Continuing in a new segment is atomic: the table, the list of segments, what is synced and where
+  records go change together, and everything that may fail comes before.
+* A manifest takes its place under the write lock, if the store still holds the job lease and no
+  other process has replaced the manifest.
+* A list of segments is replaced, never changed, so an iteration over one is not disturbed.
 """
 
 from libc.errno cimport EDQUOT, ENOSPC, errno

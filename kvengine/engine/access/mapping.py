@@ -1,10 +1,10 @@
-"""A store as a dict: what MutableMapping has, each call one step for other threads and processes.
+"""A store as a dict: the methods of MutableMapping, each atomic for other threads and processes.
 
 Invariants:
 
-* A key that goes while a view is gone through is left out.
-* pop, popitem and setdefault change what they have seen, or look again; no two callers get the
-  same value from pop.
+* A key that is deleted while a view is iterated is left out.
+* pop, popitem and setdefault change exactly what they have read, or read again; no two callers get
+  the same value from pop.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Reading: from a key to its value with one index line and one record.
+"""Reading: from a key to its value with one line of the index and one record.
 
 Invariants:
 
-* Bytes are handed out only after their checksum was compared: with each read up to 4 KiB, above
-  that on the first read since the record came into memory (each time with verify="always").
-* Reads of small values in memory keep the GIL and make no system call.  Before a record that may
-  have to come from the disk is touched, the GIL is released.
+* Bytes are returned only after their checksum was verified: on each read up to 4 KiB, above that on
+  the first read since the record was loaded into memory (on each read with verify="always").
+* Reads of small values in memory keep the GIL and make no system call.  Before a record is touched
+  that may have to be read from disk, the GIL is released.
 * Nothing is read past the end of a segment, whatever a damaged record says.
 """
 

@@ -1,9 +1,9 @@
-"""A value where it lies in its segment, for memoryview.
+"""A value inside its segment, for memoryview.
 
 Invariants:
 
-* The view holds the file, so the mapping stays as long as anyone looks at it; segments never
-  change, so the bytes stay too.
+* The view refers to the file, so the mapping stays as long as the view exists; segments never
+  change, so the bytes stay the same.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo

@@ -1,23 +1,23 @@
-"""Who may append to the log: one thread of one process at a time.
+"""The right to append to the log: one thread of one process at a time has it.
 
 Invariants:
 
-* One thread of all processes at a time has the write lock, the mutex on the control page.  It is
-  never waited for, nor held, while another thread, the GIL or a sync is waited for: who finds it
-  taken lets go of everything and comes again.  So it depends on nobody but the one who writes, and
-  if that one is killed it falls to the next.
+* One thread of all processes at a time holds the write lock, the mutex on the control page.  No
+  thread waits for it, or holds it, while it waits for another thread, the GIL or a sync: a thread
+  that finds it taken releases everything and tries again.  So it depends only on the writer, and if
+  the writer is killed, the next thread gets it.
 * One thread of this process at a time writes, or keeps writers out (`owner`, guarded by the GIL).
-  While a write is under way no Python code runs: nothing is called, nothing raised, no object made
-  that the collector counts.  So a signal handler or a finalizer that writes never finds its own
-  thread in the way, but inside exclusively(), where it gets StoreBusy at once.
-* While no other store has joined (`shared` is 0), one takes no mutex: it says that it is inside,
-  and looks once more that it is alone.  The first that joins says that the write lock is shared,
-  lets every processor see that, and waits until nobody is inside; from then on all take the mutex.
-  Who has seen that once believes no page that says otherwise: somebody has cut the file short, or
-  written over it, and nobody writes any more.
-* Passing the write lock from process to process costs more than a put, so who finds it taken sleeps
-  for some microseconds; its holder makes more puts meanwhile.  One that has slept for a millisecond
-  says so, and the others give way once.
+  During a write no Python code runs: nothing is called or raised, and no object is created that the
+  collector tracks.  So a signal handler or a finalizer that writes never finds its own thread in
+  the way, except inside exclusively(), where it gets StoreBusy at once.
+* While no other store has joined (`shared` is 0), a store takes no mutex: it sets `inside`, and
+  checks again that it is alone.  The first store that joins marks the write lock as shared, makes
+  every processor see that, and waits until `inside` is 0; from then on all take the mutex.  A
+  process that has seen this trusts no page that says otherwise: the file was truncated or
+  overwritten, and no process writes any more.
+* Passing the write lock between processes costs more than a put.  So a thread that finds it taken
+  sleeps for some microseconds, and the holder makes more puts meanwhile.  A thread that has slept
+  for a millisecond says so, and the others yield once.
 """
 
 from cpython.exc cimport PyErr_CheckSignals

@@ -2,16 +2,16 @@
 
 Invariants:
 
-* A write is a follower that has the write lock for a moment: it takes in what others have written
-  first.
-* Nothing of the index changes before the record is in the log; what publishing needs is reserved
-  before the append.  So a failed write changes nothing, and publishing can't fail.
-* Others see a version after its records are whole.  What was behind it when its writer was killed
-  is never looked at: the log goes on in a new segment (`writing` on the page tells).
+* A write is a follower that takes the write lock for a moment: first it catches up with other
+  processes.
+* The index changes only after the record is in the log, and everything that publishing needs is
+  reserved before the append.  So a failed write changes nothing, and publishing can't fail.
+* Others see a version only after its records are complete.  Bytes after it that a killed writer
+  left are never read: the log continues in a new segment (`writing` on the page tells).
 * A call makes all of its changes as one batch, visible together.
-* With the write lock held nothing waits: not for the GIL, nor for a record that is on disk.  A
+* The holder of the write lock waits for nothing: neither for the GIL nor for a record on disk.  A
   large write copies without the GIL, passes the write lock on, and then follows its own records.
-* No Python code runs under the lock: what went wrong is noted there and raised after.
+* No Python code runs under the lock: errors are recorded there and raised later.
 """
 
 from cpython.ref cimport Py_DECREF

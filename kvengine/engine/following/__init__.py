@@ -1,1 +1,1 @@
-"""Those who follow the log: readers in other processes, tails, consumers, replicas, digests."""
+"""Following the log: readers in other processes, tails, consumers, replicas, digests."""

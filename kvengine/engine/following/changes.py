@@ -1,10 +1,10 @@
-"""Waiting for something to change, in threads and in greenlets of gevent.
+"""Waiting for a change, in threads and in greenlets of gevent.
 
 Invariants:
 
-* Who is interrupted while it waits or notifies leaves no lock behind.  threading.Condition and
-  threading.Event do: lines of Python take their lock and give it back.
-* No lock is held while others are notified, so a signal handler or a finalizer may do it anywhere.
+* An interruption while waiting or notifying leaves no lock held.  threading.Condition and
+  threading.Event do not guarantee that: Python code takes and releases their lock.
+* No lock is held during notifications, so a signal handler or a finalizer may notify anywhere.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Named consumers: those who follow the log and keep their place in the store.
+"""Named consumers: readers of the log whose position is stored.
 
 Invariants:
 
-* What was not acknowledged is given again: after a crash, and by each new call.
-* Changes are given, and a position moves, only under the lease of the name (leases.py), and the
-  position is read anew when it was taken.  So of several processes one gets a change, and another
-  one only once the first has let go or died without acknowledging it.
-* A version that was not given out under the lease can't be acknowledged.
-* One that is too far behind is told so, and moves only when it asks for it.
+* Unacknowledged changes are returned again: after a crash, and by each new call.
+* Changes are returned, and a position moves, only under the lease of the name (leases.py); the
+  position is read again after the lease was taken.  So one process gets a change, and another one
+  gets it only after the first has released the lease or died without acknowledging the change.
+* A version that was not returned under the lease can't be acknowledged.
+* A consumer that is too far behind gets an error, and moves only when it calls restart().
 """
 
 from __future__ import annotations

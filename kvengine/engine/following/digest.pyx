@@ -1,12 +1,12 @@
-"""Digests: a sum over records that two stores share exactly if they hold the same.
+"""Digests: a checksum over records, which is equal for two stores exactly if their records are.
 
 Invariants:
 
-* The sum does not depend on the order of the records, nor on where they lie: each adds 128 bits
-  that are hashed from its key, version, expiry, metadata and value.
-* A record that comes or goes is one addition: so a sum is kept up to date with each change.
-* Records that expire are summed by the second in which they do, so that a sum can be given for any
-  whole second, whether those that have expired are still there or not.
+* The sum does not depend on the order or the location of the records: each adds 128 bits hashed
+  from its key, version, expiration, metadata and value.
+* Adding or removing a record is one addition, so a sum can be updated with each change.
+* Records that expire are summed by the second in which they do, so the sum is available for any
+  whole second, whether or not expired records still exist.
 """
 
 from libc.math cimport ceil

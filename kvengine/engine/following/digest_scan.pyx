@@ -1,10 +1,11 @@
-"""Sums over ranges of keys, made by looking at each key.
+"""Sums over ranges of keys, computed by a scan.
 
 Invariants:
 
-* The clock is not asked: what has expired but was not compacted away is summed with its moment.
-* Other threads get their turn after a thousand keys; who needs one moment for the whole range
-  holds a snapshot.
+* The clock plays no role: an expired record that was not compacted away is summed with its
+  expiration.
+* Other threads get their turn after every thousand keys; for one moment for the whole range, use a
+  snapshot.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

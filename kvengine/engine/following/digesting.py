@@ -1,9 +1,9 @@
-"""The digest of a store: asked for once it costs a scan, from then on it goes along.
+"""The digest of a store: the first request costs a scan; after that it is updated with each change.
 
 Invariants:
 
-* A digest is that of one version, even while others write.
-* Until somebody asks for the digest of a whole store, changes cost nothing more.
+* A digest belongs to one version, even while other processes write.
+* Until the digest of a whole store is requested, it costs changes nothing.
 """
 
 from __future__ import annotations

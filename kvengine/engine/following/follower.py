@@ -1,20 +1,20 @@
-"""A process keeps up with the others that write to a store: the log is its only source of news.
+"""A process keeps up with the other writers of a store, through the log alone.
 
 Invariants:
 
-* Each call looks at one word of the control page; only if that has changed is the log read, up to
-  the version that the word said (indexing.pyx).  Here is what takes more than that: the next
-  segment, changes that were lost, files that were replaced.
-* Nothing is read behind what is visible: batches stay whole, others may be at work there.
-* A segment counts up to the version before the first one of the segment that was begun next: what
-  one who was killed has left behind that was never visible.  Which one is next is certain only as
-  long as none was compacted away, which the generation of the manifest tells.
+* Each call checks one word of the control page.  Only if it has changed, the log is read, up to the
+  version in that word (indexing.pyx).  This module handles the rest: the next segment, lost
+  changes, and replaced files.
+* Nothing is read after the visible version: batches stay whole, and others may be writing there.
+* A segment counts up to the version before the first one of the next segment: bytes after that were
+  left by a killed writer and never visible.  Which segment is next is certain only while none was
+  compacted away, which the generation of the manifest tells.
 * Segments that compaction removed stay mapped until this process starts over from the newest saved
-  index; what it reads is right in between.
-* Each step is whole, and asks anew what there is to do.  So threads, and handlers that interrupt a
-  step, may take it at the same time: the first counts.
-* Twice a second of ongoing reads, who only reads looks whether the folder is still the one that was
-  opened, and whether the page is that of a writer: nobody is shown old data for ever.
+  index; its reads are correct meanwhile.
+* Each step is atomic, and determines anew what there is to do.  So threads, and handlers that
+  interrupt a step, may run it at the same time: the first one counts.
+* Twice per second of ongoing reads, a reader checks whether the folder is still the one that was
+  opened, and whether the page belongs to a writer: no reader returns old data forever.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Leases of consumers: one process at a time gets the changes of a name.
+"""Leases of consumers: one process at a time gets the changes for a name.
 
 Invariants:
 
-* The consumers of a name that belong to one store object share its lease; it ends when the last of
-  them lets go or is dropped, when the store is closed, and with the process.
-* Two store objects, of one process or of two, never have the lease of a name at the same time.
-* Nobody waits for a lease in here.
+* All consumers with the same name in one store object share its lease.  It ends when the last of
+  them releases it or is dropped, when the store is closed, and with the process.
+* Two store objects, in one process or in two, never have the lease of a name at the same time.
+* No call here waits for a lease.
 """
 
 from __future__ import annotations

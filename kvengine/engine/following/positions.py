@@ -1,13 +1,13 @@
-"""Where the named consumers of a log are: one small file each in the folder of the store.
+"""The positions of named consumers: one small file each in the folder of the store.
 
 Invariants:
 
-* A position moves backward by a restart only; after a crash it is the old or the new one.
-* One that is ahead of the log (a power cut, a backup that was restored) is marked by the next
-  writer before it writes anything: other changes will have the versions that were acknowledged.
-* Any process that may write to the folder may change it; one at a time does.
-* A damaged file is an error that names it, for its consumer and for a compaction, which then
-  forgets nothing.
+* Only a restart moves a position backward; after a crash it is the old or the new one.
+* If a position is ahead of the log (after a power cut, or a restored backup), the next writer marks
+  it before it writes anything: other changes will get the acknowledged versions.
+* Any process with write access to the folder may change it, one at a time.
+* A damaged file is an error that names it, for its consumer and for a compaction, which then drops
+  no deletes.
 """
 
 from __future__ import annotations

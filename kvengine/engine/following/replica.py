@@ -1,14 +1,14 @@
-"""A store that takes over the log of another one: what the engine does for it.
+"""The engine's part of a replica: a store that takes over the log of another one.
 
-(follower.py is something else: a reader that follows the writer of its folder in another process.)
+(follower.py is different: a reader that follows the writer of its folder in another process.)
 
 Invariants:
 
 * A replica refuses the writes of users, in this process and after each open, until it is promoted.
-* What is staged lies beside the store, unseen, until adopt() puts it in place with one manifest; a
-  crash before leaves the store as it was, and files that the next open removes.
-* After adopt() the index is made from the files as at an open, and takes its place at once: readers
-  see the store before or after.
+* Staged records are written beside the store, invisible, until adopt() puts them in place with one
+  manifest.  A crash before that leaves the store unchanged, and files that the next open removes.
+* After adopt(), the index is built from the files as at an open, and takes its place at once:
+  readers see the store before or after.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 Invariants:
 
 * Changes come in the order of their versions, each at most once.
-* A tail that began keeps its segments, so compaction does not disturb it.
-* Where deletes have been forgotten, a tail from a version before them is refused, not shortened;
-  so is one from a version that the log does not have, or has lost since.
-* Going on costs what is new: a tail remembers how far it has read the segment being written.
+* A tail that has started keeps its segments, so compaction does not disturb it.
+* A tail from a version before compacted deletes is refused, not shortened; so is one from a version
+  that the log does not have, or has lost.
+* Continuing costs only what is new: a tail remembers how far it has read the segment being written.
 """
 
 from __future__ import annotations

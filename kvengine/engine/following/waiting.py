@@ -1,22 +1,21 @@
-"""Waiting until a store has changed, by a write of this process or of any other.
+"""Waiting until a store has changed, by a write of this process or any other.
 
 Invariants:
 
-* Who waits is in a list of listeners, and is called after each change: by the writer, in its own
-  thread, and for what other processes write by one thread of this process, which sleeps on the
-  futex of the control page (futex.pyx).  A writer for whom nobody waits, in any process, does
-  nothing but look at two numbers.
-* No change is missed.  A listener is in the list before its waiter looks at the version.  The
-  thread calls all listeners whenever the page shows another version than the one that it heard of,
-  which is noted after the calls: those who came meanwhile are called again.  It begins with having
-  heard of nothing.
-* The thread is there while somebody listens, and a moment longer; it refers to the store weakly,
-  gets no signals, and ends at once when the store is closed.
-* Twice a second it lets the store look whether its folder is there still, so that waiters hear of
+* A waiter registers a listener, which is called after each change: by the writer, in its own
+  thread, and for writes of other processes by one thread of this process, which sleeps on the futex
+  of the control page (futex.pyx).  If no process waits, a write only checks two numbers.
+* No change is missed.  A listener is registered before its waiter checks the version.  The thread
+  calls all listeners whenever the page shows a version other than the last one it has noted, and
+  notes the version after the calls: listeners added meanwhile are called again.  It starts with no
+  noted version.
+* The thread exists while there are listeners, and a moment longer.  It refers to the store weakly,
+  receives no signals, and ends at once when the store is closed.
+* Twice per second it lets the store check whether its folder still exists, so that waiters learn of
   that, too.
-* Who is interrupted while it waits or wakes leaves no lock behind.
-* Where the system has no futex, the control page can't be written to, or there is none yet, the
-  thread looks now and then; where no thread can be had, those who wait do.
+* An interruption while waiting or waking leaves no lock held.
+* Without a futex, a writable control page or any page, the thread polls; if no thread can be
+  started, the waiters do.
 """
 
 from __future__ import annotations

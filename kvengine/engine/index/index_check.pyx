@@ -1,10 +1,10 @@
-"""Comparing what a store was opened with to what its log says: for verify().
+"""Compares the index with which a store was opened with its log, for verify().
 
 Invariants:
 
-* Both readers are there for the comparison only: nobody writes to them.
-* An index is right if it has each key that the index of the whole log has, and no other, each with
-  the same record; the key order is right if it has all of them.
+* Both readers exist only for the comparison: nothing writes to them.
+* An index is correct if it has exactly the keys of the index of the whole log, each with the same
+  record; the key order is correct if it has all of them.
 """
 
 from libc.stdint cimport int64_t, uint64_t

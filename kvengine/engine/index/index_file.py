@@ -1,12 +1,12 @@
 """The saved index: the hash index as of one version, in a file that is mapped at the next open.
 
-FORMAT.md has the layout: shards byte for byte, then what describes them, then a trailer.
+FORMAT.md has the layout: shards, a description, and a trailer.
 
 Invariants:
 
 * A saved index is written once and never changed; opening maps it copy-on-write.
-* Its description is checked at open, each shard when it is first used: not only that it is what was
-  written, but that it can be so.
+* Its description is checked at open, each shard at its first use: not only that the bytes are those
+  that were written, but that they are consistent.
 * It is derived: with rebuild=True a store opens without it, from the log alone.
 """
 

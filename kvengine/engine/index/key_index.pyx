@@ -1,27 +1,27 @@
-"""The hash index: for each living key, the address of its newest record, in eight bytes.
+"""The hash index: for each live key, the address of its newest record, in eight bytes.
 
     63........43 | 42..40   | 39.................0
     tag          | distance | address                        0: empty
 
-The tag is the top 21 bits of the key's seeded hash; it picks the shard (shards lie in the order
-of tags) and tells most strangers from the key.  The low ten bits of the hash pick a bucket, which
-is one cache line; an entry that found its bucket full lies `distance` buckets further on.
+The tag is the top 21 bits of the key's seeded hash.  It selects the shard (shards are in the order
+of tags) and rules out most other keys.  The low ten bits of the hash select a bucket, which is one
+cache line; an entry that found its bucket full lies `distance` buckets further on.
 
 Invariants:
 
 * An entry with distance d implies that the d buckets before it are full, so a search may stop at
   the first bucket with room.  Deletes move later entries up to keep this true.
 * Entries of a bucket are packed: the first empty one ends it.
-* A tag match is never taken for equality: the key in the record decides.
-* A growth needs no keys.  A shard is picked by the tag alone and a bucket by bits that do not
-  change, so entries are dealt out again from what they hold; a step at a time, paid by inserts.
-* After reserve_entries() and preserve() the inserts, replacements and removals of a write can't
+* A tag match does not prove equality: the key in the record decides.
+* A growth needs no keys.  The tag alone selects a shard, and bits that do not change select a
+  bucket, so entries are redistributed using only their own bits; inserts do this step by step.
+* After reserve_entries() and preserve(), the inserts, replacements and removals of a write can't
   fail, even if steps of a growth, or a snapshot, come in between.
 * During a growth, tags below `boundary` are in the new table and the others in the old one.
 
 The number of shards is arbitrary, and a growth adds a quarter: between 0.54 and 0.71 of the entries
-are in use, 11.3 to 14.7 bytes of RAM a key, 13 on average.  An insert that finds all eight buckets
-of its neighborhood full goes to a short list, the stash, until the next growth.
+are in use, 11.3 to 14.7 bytes of RAM per key, 13 on average.  An insert that finds all eight
+buckets of its neighborhood full goes to a short list, the stash, until the next growth.
 """
 
 from libc.stdint cimport int64_t

@@ -1,8 +1,8 @@
-"""Keys as arguments: bytes or any contiguous buffer, of a size that a store accepts.
+"""Keys as arguments: bytes or any contiguous buffer, of a valid size.
 
 Invariants:
 
-* A str is refused: which bytes it stands for is for the caller to say.
+* A str is refused: the caller must choose its encoding.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

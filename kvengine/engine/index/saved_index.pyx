@@ -1,11 +1,11 @@
-"""The key index as it is saved and loaded: mapped tables, snapshots, and what a recovery needs.
+"""Saving and loading the key index: mapped tables, snapshots, and what recovery needs.
 
 Invariants:
 
-* A mapped table is copy-on-write: nothing is ever written back, and a shard is compared with its
-  checksum before it is first used.  Then its entries are looked at: each lies where a search would
-  find it and points into a segment that is there.
-* A snapshot is the index as it was at one moment; shards are copied before they change.
+* A mapped table is copy-on-write: nothing is ever written back.  Before its first use, a shard is
+  compared with its checksum, and its entries are checked: each must lie where a search would find
+  it, and point into an existing segment.
+* A snapshot is the index at one moment; shards are copied before they change.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t

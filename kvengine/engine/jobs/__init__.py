@@ -1,1 +1,1 @@
-"""Work in the background: compaction, checkpoints, closing segments, and which process does it."""
+"""Background work: compaction, checkpoints, closing segments, and which process does it."""

@@ -1,13 +1,13 @@
-"""Saving the index: what makes the next open quick.
+"""Saving the index, so that the next open is fast.
 
 Invariants:
 
-* The saved index is exactly the index as of one version.  Writes go on meanwhile; a shard that
+* The saved index is exactly the index as of one version.  Writes continue meanwhile; a shard that
   is about to change is copied first.
 * It becomes part of the store when the manifest names it, after it is on disk.
-* Keys up to its version are in key runs before that, so recovery need not look for them.
-* Slots of segments that went away are used again only after no saved index mentions them.
-* The index is saved as a job, so at most one snapshot of it is under way.
+* Before that, keys up to its version are in key runs, so recovery need not look for them.
+* Slots of removed segments are reused only after no saved index mentions them.
+* The index is saved as a job, so at most one snapshot of it exists at a time.
 """
 
 from __future__ import annotations

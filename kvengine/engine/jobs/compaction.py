@@ -3,10 +3,9 @@
 Invariants:
 
 * A plan names neighboring, closed segments, so the log stays in the order of versions.
-* A plan gives back bytes, or makes several small segments into one; so carrying out plan after
-  plan comes to an end.
-* Deletes may be dropped only where no older segment outside the plan holds a dead record: there
-  could be an older value of the same key in it, which a rebuilt index would bring back.
+* A plan frees bytes, or merges several small segments into one; so a series of plans ends.
+* Deletes may be dropped only where no older segment outside the plan holds a dead record: it could
+  hold an older value of the same key, which a rebuilt index would bring back.
 """
 
 from collections.abc import Sequence

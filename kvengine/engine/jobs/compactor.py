@@ -1,12 +1,12 @@
-"""Doing what compaction.choose() decided, without stopping readers or writers.
+"""Carries out what compaction.choose() decided, without stopping readers or writers.
 
 Invariants:
 
 * New segments are on disk before the manifest names them, and old ones are removed after the
-  manifest has forgotten them.  A crash in between leaves files that the next open removes.
-* A deletion is dropped only if no older record of its key is left in the log, every saved index
-  knows of it, and nobody who follows the log still needs it.
-* If anything goes wrong, the old segments stay and nothing has changed.
+  manifest no longer does.  A crash in between leaves files that the next open removes.
+* A delete is dropped only if no older record of its key is left in the log, every saved index
+  knows of it, and no follower of the log still needs it.
+* If anything fails, the old segments stay and nothing has changed.
 """
 
 from __future__ import annotations

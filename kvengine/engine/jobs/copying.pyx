@@ -1,15 +1,15 @@
-"""The copying half of compaction: living records of old segments, packed into new ones.
+"""The copying half of compaction: live records of old segments, packed into new ones.
 
 Invariants:
 
 * Records keep their versions and their order, so the log stays sorted by version.
-* Every record is compared with its checksum before it is copied; damage stops the copying, and so
-  does a record that can't follow the one before: it would hide those that it takes in.
+* The checksum of every record is verified before it is copied.  Damage stops the copying, and so
+  does a record that can't follow the one before it, because it would hide other records.
 * Nothing points to a copy before publish(), and publish() redirects an index entry only if it
-  still points to the record that was copied: a change made meanwhile wins.
-* The GIL is held for short stretches only, to ask the index who lives and to let it point to
-  copies.  Between them other threads run, and one that writes makes way in its turn: else each
-  stretch would wait for the interpreter to take the GIL away from it, five milliseconds.
+  still points to the record that was copied: a concurrent change wins.
+* The GIL is held only for short stretches, to ask the index which records are live and to point it
+  to copies.  Between them other threads run, and a writing thread yields in its turn: otherwise
+  each stretch would wait five milliseconds for the interpreter to take the GIL away from it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

@@ -2,11 +2,11 @@
 
 Invariants:
 
-* Every wait releases the GIL, and can be ended by Ctrl-C in the main thread; a wait that ended so
-  has taken nothing.  gevent and eventlet, which replace the modules `threading` and `time`, do not
-  reach what is here.
-* What is held (a lock, a pin) belongs to an object, and is given back when that goes away: no
-  exception between two lines of Python can leak it.
+* Every wait releases the GIL, and Ctrl-C in the main thread can end it; such a wait has taken
+  nothing.  gevent and eventlet, which replace the modules `threading` and `time`, do not affect
+  this module.
+* What is held (a lock, a pin) belongs to an object, and is released with it: no exception between
+  two lines of Python can leak it.
 """
 
 cimport cython

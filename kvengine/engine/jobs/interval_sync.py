@@ -1,9 +1,9 @@
-"""Durability "interval": what was written is synced some time later, on a thread of its own.
+"""Durability "interval": writes are synced a little later, on a separate thread.
 
 Invariants:
 
-* The thread waits for nothing but a sync that is under way.
-* A sync that fails in the background is tried again, unless it made the store read-only.
+* The thread waits for nothing except a sync in progress.
+* A sync that fails in the background is retried, unless it made the store read-only.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The lease that one store of all processes has on the jobs: others wait, or leave them to it.
+"""The job lease, which one store of all processes holds; the others wait, or leave the jobs to it.
 
 Invariants:
 
-* While a job runs, a thread of its own says on the control page that the process is at work, in
-  whatever system call the job waits.  So others take the lease over from one that was killed or
-  stopped, not from a slow one.
-* It rests on the clock, so nothing rests on it alone: see commit_manifest() in log_end.pyx.
+* While a job runs, a separate thread renews the lease on the control page, even if the job is
+  blocked in a system call.  So others take the lease from a process that was killed or stopped, not
+  from a slow one.
+* It relies on the clock, so nothing relies on it alone: see commit_manifest() in log_end.pyx.
 """
 
 from __future__ import annotations

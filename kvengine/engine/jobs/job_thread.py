@@ -1,15 +1,15 @@
-"""Jobs: changes of which files make up a store, one after the other, on a thread of their own.
+"""Jobs: changes to the set of files of a store, one after the other, on a separate thread.
 
 Invariants:
 
-* A job runs on a thread that gets no signals, so nothing interrupts it between two steps that
+* A job runs on a thread that receives no signals, so nothing interrupts it between two steps that
   belong together.  Its caller waits; Ctrl-C ends the wait, and the job stops at its next safe
   point, or is done.
-* The thread starts with the first work that needs it, so small stores have none.  It refers to
-  the store weakly: a store that nobody holds any more goes away.
-* Nothing ends background work for good: a job that fails changes nothing, whatever it raised; it
-  is tried again, later each time, and stats() tells.
-* What users gave to be called (progress) runs in the caller's thread and under no lock.
+* The thread starts with the first work that needs it, so small stores have none.  It refers to the
+  store weakly, so a store without references is freed.
+* Nothing ends background work for good: a job that fails changes nothing, whatever it raised.  It
+  is retried after increasing pauses, and stats() shows the failure.
+* Callbacks of users (progress) run in the caller's thread and under no lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must be done some time to keep a store small and quick to open, and when it is due.
+"""The work that keeps a store small and fast to open, and when it is due.
 
 Invariants:
 

@@ -1,12 +1,12 @@
-"""How a job that compacts gets its turns, and how far it holds writers back.
+"""How a compaction gets its turns, and how much it slows writers.
 
 Invariants:
 
-* A pause of a writer is five milliseconds at most.  Time is divided into cycles; in the first part
-  of each, which is as long as there is too much in the log, whoever writes waits for its end.
-* A stretch with the GIL need not wait until the interpreter takes it away from a thread that writes
-  and writes, which it does after five milliseconds: a writer that comes by gives it back.
-* No thread is waited for: where nobody writes nothing is lost.
+* A writer pauses for at most five milliseconds.  Time is divided into cycles.  In the first part of
+  each, whose length depends on how much too large the log is, writers wait for its end.
+* A stretch that needs the GIL does not have to wait five milliseconds until the interpreter takes
+  it away from a thread that writes continuously: the writer itself yields it.
+* No thread is waited for: without writers, nothing is lost.
 """
 
 from kvengine.engine.log.segment cimport SegmentTable

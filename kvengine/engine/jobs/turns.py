@@ -1,4 +1,4 @@
-"""Turns: how compiled code that takes long lets other threads run, and Ctrl-C through."""
+"""Turns: how long-running compiled code lets other threads run, and Ctrl-C through."""
 
 
 def let_others_run() -> None:

@@ -1,15 +1,15 @@
-"""Threads of the operating system that nothing interrupts.
+"""Operating system threads that nothing interrupts.
 
 Invariants:
 
-* A Worker is made with pthread_create and gets no signals: no handler runs in it, and gevent or
-  eventlet, which replace the module `threading`, do not reach it.
+* A Worker is created with pthread_create and receives no signals: no handler runs in it, and gevent
+  or eventlet, which replace the module `threading`, do not affect it.
 * No thread takes the interpreter's own lock, for its list of threads, while another one can fork:
-  the child would wait for that lock forever.  The usual PyGILState_Ensure() does just that.  Only
-  while tracemalloc traces can it not be helped: it wants the GIL for the memory of a thread.
-* Whatever its step raises, the thread goes on.
-* Who waits for a task is woken once it has begun, and told how it ended: in compiled code, so also
-  when memory runs out at any point of it.
+  the child would wait for that lock forever.  The usual PyGILState_Ensure() does just that.  The
+  only exception is while tracemalloc traces, which needs the GIL for the memory of a thread.
+* The thread continues whatever its step raises.
+* A waiter for a task wakes once the task has begun, and learns how it ended: this is compiled code,
+  so it works even if memory runs out at any point.
 """
 
 from cpython.pythread cimport PyThread_get_thread_ident

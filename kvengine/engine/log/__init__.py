@@ -1,1 +1,1 @@
-"""The log, and what belongs to it on disk: segments, the manifest, syncs, the control page."""
+"""The log on disk: segments, the manifest, syncs, the control page."""

@@ -1,18 +1,18 @@
-"""The control page: what the processes that share a store tell each other, in 4 KiB of memory.
+"""The control page: 4 KiB of memory shared by the processes that have a store open.
 
-It is never the truth, which is in the log and the manifest.  Who opens a store alone recovers it
-from those and sets the page up; who comes later believes it.
+It is never the source of truth; the log and the manifest are.  A process that opens a store alone
+recovers it from those and initializes the page; a process that joins later trusts it.
 
 Invariants:
 
-* Each word is stored whole, and after what it stands for: a version after its records, `losses`
-  after `lost_after`.  So all are stored with RELEASE and read with ACQUIRE.
+* Each word is stored atomically, after the change that it describes: a version after its records,
+  `losses` after `lost_after`.  So all are stored with RELEASE and read with ACQUIRE.
 * `version` is trusted only on the boot that wrote it: after a power cut the page may be ahead of
   the log.  `durable_version` was true when it was stored, so it stays true.
-* `pid` is 0 from the moment somebody is alone with the store until it is set up, and after the last
-  one has left: so a reader that can't tell boots apart knows whether anybody writes.
-* `losses` grows when changes that were visible are taken back: readers start over.
-* What a write needs (`segment`, `allocated`, ...) changes only under the write lock.
+* `pid` is 0 while a process that is alone initializes the store, and after the last one has closed.
+  So a reader that can't distinguish boots knows whether there is a writer.
+* `losses` increases when visible changes are undone: readers start over.
+* The words that a write needs (`segment`, `allocated`, ...) change only under the write lock.
 """
 
 from libc.errno cimport EIO

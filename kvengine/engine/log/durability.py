@@ -1,4 +1,4 @@
-"""How far a write has got when its call returns, as a number: compiled code compares those."""
+"""The levels of durability as numbers, which compiled code compares."""
 
 from __future__ import annotations
 

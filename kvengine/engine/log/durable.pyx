@@ -1,17 +1,17 @@
-"""Group commit: all who wait for the disk at the same time, in any process, share one sync.
+"""Group commit: all that wait for the disk at the same time, in any process, share one sync.
 
 Invariants:
 
 * wait(version) returns only after a sync that began when all changes up to `version` were written.
-* One at a time syncs for all; the others sleep.  The lock for that only saves syncs: if it was held
-  for longer than a sync takes (its holder may have been stopped) each syncs on its own.
-* Before it syncs, it waits for as many as shared the last sync, but no longer than a part of what a
-  sync takes: those who write in a loop come back together, and one that is alone never waits.
-* Nothing is reported durable in a folder that is gone, or holds another store by now.
-* Who syncs waits for neither the GIL nor Python code, so it holds up nobody.  Folders of tests are
-  in Python: there each syncs for itself.
-* After the first failed sync nothing is ever reported durable again, in no process: the kernel may
-  have dropped the dirty pages and would call the next sync a success.
+* One thread at a time syncs for all; the others sleep.  Its lock only saves syncs: if it is held
+  for longer than a sync takes (its holder may be stopped), each thread syncs on its own.
+* Before the sync, the thread waits for as many as shared the last one, but no longer than a part of
+  the time of a sync: threads that write in a loop come back together, and a single one never waits.
+* Nothing is reported durable in a folder that is gone, or now holds another store.
+* A sync waits for neither the GIL nor Python code, so it holds up no thread.  Test folders are
+  Python code: there each thread syncs on its own.
+* After the first failed sync nothing is reported durable again, in any process: the kernel may have
+  dropped the dirty pages and would report the next sync as a success.
 """
 
 from libc.errno cimport EBUSY, EIO, ESTALE, errno

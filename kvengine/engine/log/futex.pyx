@@ -1,20 +1,20 @@
-"""The futex of the control page: who waits for writes of other processes sleeps in the kernel.
+"""The futex of the control page: waiters for writes of other processes sleep in the kernel.
 
-The word has a bit, which says that somebody may sleep, and above it a count of how often waiters
-were woken.
+The lowest bit of the word says that a process may be sleeping; the bits above it count how often
+waiters were woken.
 
 Invariants:
 
 * A writer that finds the bit clear does nothing more.
-* Nobody who sleeps misses a write.  The sleeper sets the bit, then looks at the version, and the
-  kernel lets it sleep only while the word is what it was when the bit was set.  The writer stores
-  the version, then looks at the bit.  So the sleeper sees the version, or the writer sees the bit:
-  then it counts up, and the kernel refuses who comes later and wakes who slept before.  The count
-  makes the difference where another one sets the bit again in between: with a bit alone the first
-  would sleep on.
-* It is the same with `stop`, which is stored where the writer stores the version.
-* A sleeper that was killed leaves at most one needless call to the next write.  A writer that was
-  killed between the count and the call leaves others asleep until they look by themselves.
+* No sleeper misses a write.  The sleeper sets the bit, then checks the version, and the kernel lets
+  it sleep only while the word is what it was when the bit was set.  The writer stores the version,
+  then checks the bit.  So either the sleeper sees the version, or the writer sees the bit: then it
+  increases the count, and the kernel refuses later sleepers and wakes earlier ones.  The count
+  matters if another sleeper sets the bit again in between: with a bit alone the first would sleep
+  on.
+* The same holds for `stop`, which is stored where the writer stores the version.
+* A killed sleeper costs the next write at most one needless call.  If a writer is killed between
+  the count and the call, others sleep until they check by themselves.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

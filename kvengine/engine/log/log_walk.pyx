@@ -2,9 +2,9 @@
 
 Invariants:
 
-* A record is given out only after all its checksums were compared, and if its version is above that
-  of the record before.
-* The walk holds its file, so it goes on when compaction removes the segment meanwhile.
+* A record is returned only after all its checksums were verified, and only if its version is above
+  that of the record before.
+* The walk refers to its file, so it continues when compaction removes the segment meanwhile.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -1,4 +1,4 @@
-"""The manifest: which files make up the store.  Replaced as a whole, never changed in place.
+"""The manifest: the list of files that make up the store.  Replaced as a whole, never changed.
 
 Invariants:
 
@@ -6,8 +6,8 @@ Invariants:
   that continue the log after the last one named here (recovery checks that they fit).
 * A segment with a `size_bytes` is closed: it has exactly that size, and all of it is on disk.
 * Segments are listed in the order of their versions.
-* The text ends with a checksum of itself, so a damaged manifest is never believed; nor is one whose
-  checksum is right and whose numbers can't be so.
+* The text ends with its own checksum, so a damaged manifest is never trusted; nor is one with a
+  valid checksum and inconsistent numbers.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A file that is not named like this is no part of a store: it is neither read nor removed.
-* Ids are never used again, so a name never stands for two files.
+* A file with any other name is not part of a store: it is neither read nor removed.
+* Ids are never reused, so a name never stands for two files.
 """
 
 import re

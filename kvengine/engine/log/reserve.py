@@ -1,14 +1,14 @@
-"""Disk space kept back, so that a store on a full disk can be made smaller from inside.
+"""Reserved disk space, so that a store on a full disk can be made smaller.
 
-Deletes are records, and compaction writes before it removes: without a reserve a full disk would
-refuse what makes room.
+Deletes are records, and compaction writes before it removes: without a reserve, a full disk would
+refuse the very operations that free space.
 
 Invariants:
 
-* The reserve is a file of blocks that hold nothing.  Whoever removes it loses nothing else.
-* One half is given up for deletes, the other for compaction.  Until all is there again, a put that
-  needs more of the disk is refused, in every process, however much room there seems to be.
-* Small stores have none.
+* The reserve is a file of empty blocks.  Removing it loses nothing else.
+* One half is released for deletes, the other for compaction.  Until both are complete again, a put
+  that needs more disk space is refused, in every process, however much space seems to be free.
+* Small stores have no reserve.
 """
 
 from __future__ import annotations

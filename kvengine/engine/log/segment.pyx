@@ -1,14 +1,14 @@
-"""The segments of a store: files of records, mapped, each in a numbered slot.
+"""The segments of a store: mapped files of records, each in a numbered slot.
 
-An address is a slot and an offset, so that a get goes from index entry to record with one look
-at a table that fits the first-level cache.
+An address is a slot and an offset, so a get goes from index entry to record with one lookup in a
+table that fits into the first-level cache.
 
 Invariants:
 
-* A slot number 0 is never used, so no address is 0.
-* Slots are recycled, ids never: a slot says where a segment is, an id says which one it is.
+* Slot number 0 is never used, so no address is 0.
+* Slots are reused, ids never: a slot is the place of a segment, an id identifies it.
 * `live_bytes` is exact: the sum of the sizes of the records that the index points to.
-* A slot without a segment has the end 0, so that an address in it never passes for a record's.
+* A slot without a segment has the end 0, so an address in it is never taken for a record.
 """
 
 from libc.stdint cimport int64_t

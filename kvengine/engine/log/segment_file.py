@@ -1,10 +1,10 @@
-"""The header of a segment file: 64 bytes that say which segment of which store it is.
+"""The header of a segment file: 64 bytes that identify the segment and its store.
 
 Invariants:
 
-* The header is checked before a byte of the segment is believed.
-* Its salt is random and takes part in the checksum of every record, so records never pass for
-  those of another segment, even in blocks that a file system hands out again.
+* The header is checked before any byte of the segment is trusted.
+* Its salt is random and part of the checksum of every record, so records of another segment are
+  never accepted, even in blocks that a file system reuses.
 """
 
 import secrets

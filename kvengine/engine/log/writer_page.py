@@ -1,11 +1,11 @@
-"""The control page as a reader sees it, and when it may believe what it says.
+"""The control page as a reader sees it, and when the reader may trust it.
 
 Invariants:
 
-* A page is believed if a writer on this boot has written it: the boot is the same; or it has
-  changed since this process mapped it; or a writer holds the lock and has told its pid.  So it
-  does not matter whether a process may see the id of the boot (systemd's ProcSubset=pid, a chroot).
-* Who does not believe it reads the log to its end, and looks again.
+* A page is trusted if a writer on this boot has written it: the boot is the same; or it has changed
+  since this process mapped it; or a writer holds the lock and has stored its pid.  So it does not
+  matter whether a process can see the id of the boot (systemd's ProcSubset=pid, a chroot).
+* A reader that does not trust it reads the log to its end, and checks again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""New keys in memory: added without order, sorted when somebody asks for order.
+"""New keys in memory: added without order, sorted when order is needed.
 
 Invariants:
 
-* Adding never sorts and never moves a key: keys lie in blocks of memory that stay where they are.
-* The entries are sorted stretches of falling length, then an unsorted rest.  settle() sorts the
+* Adding never sorts and never moves a key: keys are in blocks of memory that stay in place.
+* The entries are sorted stretches of decreasing length, then an unsorted rest.  settle() sorts the
   rest and merges stretches of similar length, so that adding and listing in turn costs each key a
   logarithmic number of moves.
 """

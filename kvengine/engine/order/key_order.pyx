@@ -1,14 +1,14 @@
-"""Key order: all keys that may be alive, in the order of their bytes, for scans.
+"""Key order: all keys that may be live, in the order of their bytes, for scans.
 
 New keys go to a buffer in memory.  A full buffer is frozen and written to a run; runs of similar
 size are merged.  Overwrites and deletes never come here.
 
 Invariants:
 
-* The union of buffer, frozen buffers and runs holds every living key; it may hold dead ones, and
-  a key may be in several of them.  The index decides who is alive.
-* Frozen buffers and runs never change, so they can be written and merged without stopping anyone.
-* `removals_mark` of a source: if the store's count of removals is still this, nothing in it died.
+* The union of buffer, frozen buffers and runs has every live key.  It may have dead ones, and a key
+  may be in several of them.  The index decides which keys are live.
+* Frozen buffers and runs never change, so they can be written and merged without stopping others.
+* `removals_mark` of a source: if it equals the store's count of removals, no key in it has died.
 """
 
 from kvengine.engine.order.key_run cimport KeyRun, RunWriter, WRITE_BYTES

@@ -1,13 +1,13 @@
-"""Scans: keys in byte order from the key order, alive if the index says so.
+"""Scans: keys in byte order from the key order, filtered by the index.
 
 Invariants:
 
-* A scan is a series of chunks; each starts anew behind the last key of the one before, so it
+* A scan is a series of chunks, each of which starts after the last key of the one before.  So it
   survives compaction, merges of key runs, writes by others and, by its last key, a restart.
-* A key that was there when the scan began and is not touched meanwhile is given exactly once.
-* The index decides who is alive.  It is not asked at all if nothing was removed or can expire: that
-  is judged by the very sources that the keys were taken from.
-* Other threads get their turn while a scan passes over many keys that are dead.
+* A key that exists when the scan begins and does not change meanwhile is returned exactly once.
+* The index decides which keys are live.  It is not asked if nothing was removed or can expire; the
+  same sources from which the keys were taken determine that.
+* Other threads get their turn while a scan passes over many dead keys.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

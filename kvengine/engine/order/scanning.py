@@ -1,9 +1,9 @@
-"""The Python face of scans: arguments checked, chunks joined, keys as a view.
+"""The Python interface of scans: checks arguments, joins chunks, shows keys as a view.
 
 Invariants:
 
-* Arguments are checked when a scan is asked for, not when its first key is taken.
-* An iterator holds no lock and no position in any structure, only the last key that it gave.
+* Arguments are checked when a scan is created, not when its first key is taken.
+* An iterator holds no lock and no position in any structure, only the last key that it returned.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A selection: the next keys of a scan, merged from everything that the key order consists of.
+"""A selection: the next keys of a scan, merged from all sources of the key order.
 
 Invariants:
 
-* Keys come in the order of their bytes, each once, with the newest address that a source has.
-* Nothing is read from a block of a run before it was compared with its checksum.
+* Keys come in the order of their bytes, each once, with the newest address in any source.
+* A block of a run is read only after its checksum was verified.
 * Finding the next keys takes a search in each source, whatever the size of the store.
 """
 

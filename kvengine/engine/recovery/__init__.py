@@ -1,1 +1,1 @@
-"""From files to an index that reads them; checking, copying and saving what is there."""
+"""Building an index from files; verification, backup and salvage."""

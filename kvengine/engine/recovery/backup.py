@@ -2,8 +2,8 @@
 
 Invariants:
 
-* The copy is the store as of one version, a whole number of batches, and opens as a store.
-* Files that never change any more are linked where the file system allows it; the segment being
+* The copy is the store as of one version, with whole batches, and opens as a store.
+* Files that no longer change are linked where the file system allows it.  The segment being
   written, and files that the writer removes under a reader, are copied up to their end.
 * The manifest is written last, so an interrupted backup is not a store.
 """

@@ -1,12 +1,12 @@
-"""From the files of a store to an index that reads them: when it is opened, and over again.
+"""From the files of a store to an index that reads them: at open, and when starting over.
 
 Invariants:
 
-* A store reads from what it had until the new index is whole; then it has all of it at once, with
-  what else is true of this index only.  So no exception, and no other thread, comes in between.
-* What a read has shown, the next one shows, too: an index that others have outrun meanwhile is read
-  on up to what was known here, or not used.
-* What others replace meanwhile is only a reason to look again.
+* A store reads from its old index until the new one is complete; then it switches to the new index
+  and all that belongs to it at once.  No exception, and no other thread, comes in between.
+* What a read has shown, the next one shows, too: a new index that is behind is brought up to the
+  known version, or not used.
+* Files that others replace meanwhile are only a reason to look again.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Recovery: from files to a working index, and the decision what a broken end means.
+"""Recovery: from files to a working index, and the decision what a torn end means.
 
 Invariants:
 
-* What is recovered is a prefix of what was written, whole batches only.
-* It holds at least everything that was acknowledged as durable; if it can't, that is damage and an
-  error that says where, never a silent loss.  Three witnesses say how far the log must reach: the
+* What is recovered is a prefix of what was written, with whole batches only.
+* It has at least everything that was acknowledged as durable.  If it can't, that is damage and an
+  error with the place, never a silent loss.  Three witnesses say how far the log must reach: the
   manifest (its version, and closed segments), the control page, and marks inside the log itself.
-* Behind the recovered end nothing is left in the file, so what is appended later is never followed
-  by old bytes that could pass for records.
+* Nothing is left in the file after the recovered end, so old bytes that could pass for records
+  never follow what is appended later.
 """
 
 from dataclasses import dataclass, replace

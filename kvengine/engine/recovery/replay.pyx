@@ -1,16 +1,16 @@
-"""Replay: bring an index up to date with records that it does not know yet.
+"""Replay: bring an index up to date with records that it does not have yet.
 
 Recovery, a follower in another process, and the rebuilding of a lost index all use this.
 
 Invariants:
 
-* Applying a record twice, or one that is older than what the index knows, changes nothing.
-* A batch is applied when its last record was found whole, or not at all.
-* In a segment of the log each version is one more than the one before, unless its record says that
-  there is a gap; in a compacted segment versions only grow.  Anything else ends the replay with
+* Applying a record twice, or a record older than what the index knows, changes nothing.
+* A batch is applied only if its last record was found complete.
+* In a segment of the log each version is one more than the one before, unless its record marks a
+  gap; in a compacted segment versions only increase.  Anything else ends the replay with
   BAD_VERSION.
-* A reader that is in use sees what was applied and its version change together: in follow() no
-  other Python code runs in the same thread, and other threads wait for it.
+* A reader in use sees the applied records and its version change together: in follow() no other
+  Python code runs in the same thread, and other threads wait for it.
 """
 
 from libc.stdint cimport int64_t, uint64_t

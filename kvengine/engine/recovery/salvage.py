@@ -1,11 +1,11 @@
-"""Salvage: every intact record of a damaged store, put into a new one.
+"""Salvage: copies every intact record of a damaged store to a new one.
 
 Invariants:
 
 * The damaged store is only read.
-* What is made gets its manifest last, so a salvage that was cut short leaves no store.
-* Records go over in the order of their versions, so the newest intact one of each key wins.  A key
-  whose newest record is damaged comes back with an older value, if one is left: the report says
+* The new store gets its manifest last, so an interrupted salvage leaves no store.
+* Records are copied in the order of their versions, so the newest intact one of each key wins.  If
+  the newest record of a key is damaged, an older value comes back if one is left: the report says
   where bytes were lost.
 """
 

@@ -1,14 +1,14 @@
-"""Whether the files of a store fit together: checksums that are right prove no sense.
+"""Whether the files of a store are consistent: valid checksums do not prove that.
 
 Invariants:
 
-* A saved index is believed only if it ends where records of its version do (or did, if the last one
+* A saved index is trusted only if it ends where records of its version do (or did, if the last one
   was damaged since), in segments that the manifest has as well.  Anything else is CorruptData; with
-  rebuild=True the log alone counts.
+  rebuild=True only the log counts.
 * Segments that the manifest does not name either continue the log or are older than its end.  A
-  manifest that disowns the segment in which the log goes on is refused, nothing is removed.
-* A new segment whose header never was on disk as a whole holds nothing that is durable: it is no
-  damage, and no part of the log.
+  manifest that lacks the segment in which the log continues is refused; nothing is removed.
+* A new segment whose header was never completely on disk holds nothing durable: it is neither
+  damage nor part of the log.
 """
 
 from collections.abc import Sequence

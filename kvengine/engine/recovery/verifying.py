@@ -1,11 +1,11 @@
-"""Verification: every byte of every file against its checksum, and the files against one another.
+"""Verification: every byte of every file against its checksum, and the files against each other.
 
 Invariants:
 
-* Nothing is changed, and nothing stops at the first problem: the report lists what it could find.
-* A damaged record costs only itself: the walk goes on at the next whole one.
-* What a later operation would stumble over is found here: versions that do not grow, an index that
-  is not that of the log, keys that are in no run.
+* Nothing is changed, and verification does not stop at the first problem: the report lists all.
+* A damaged record costs only itself: the walk continues at the next intact one.
+* Problems that a later operation would run into are found here: versions that do not increase, an
+  index that does not match the log, keys that are in no run.
 * Files that another process has replaced meanwhile are not damage.  So problems count only if the
   manifest is still the same, or if two passes in a row find them in a file that still exists.
 """
