@@ -212,7 +212,7 @@ def test_deleting(page: Any, server: Running) -> None:
     assert here.get("b") is None
     page.get_by_label("Prefix").fill("a")
     page.locator("#delete-prefix").click()
-    page.get_by_text("This deletes 2 keys beginning with “a”").wait_for()
+    page.get_by_text("This deletes 2 keys that begin with “a”").wait_for()
     assert here.count() == 2
     page.get_by_role("button", name="Delete 2 keys").click()
     said(page, "Deleted 2 keys")

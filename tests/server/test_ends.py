@@ -127,7 +127,7 @@ def test_a_file_at_the_place_of_the_socket_stays(tmp_path: Path) -> None:
         with serving(tmp_path / "data", "--unix-socket", str(place)) as server:
             _, said = server.process.communicate(timeout=60)
             assert server.process.returncode == 5
-            assert "is not a socket; it was not removed" in said
+            assert "is not a socket; remove it or use another" in said
     assert path.read_text() == "data"
     assert link.is_symlink()
 

@@ -141,4 +141,4 @@ def test_a_stream_for_which_there_is_no_room_says_so(tmp_path: Path) -> None:
         request = head("POST", path, b"Content-Length: %d" % len(body), b"Connection: close") + body
         with closing(connected(server.url)) as connection:
             connection.sendall(request)
-            assert b"this reader is too slow" in answer_of(connection)
+            assert b"the client reads too slowly" in answer_of(connection)

@@ -83,7 +83,7 @@ def printed(*arguments: str) -> tuple[str, str]:
     """Return what the command prints for services, and for bindings."""
     found = CliRunner().invoke(command, ["workerd-config", *arguments])
     assert found.exit_code == 0, found.output
-    services, _, bindings = found.output.partition("# Into `bindings` of the Worker:\n")
+    services, _, bindings = found.output.partition("# Add to `bindings` of the Worker:\n")
     return services, bindings
 
 
