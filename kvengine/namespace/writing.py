@@ -99,7 +99,8 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         extra = encode_metadata(self.limits, metadata)
         data = encode_value(self.limits, value, type, size)
         self._check_usable()
-        self._check_fits(name, data, extra)
+        if self._evictor is not None:
+            self._check_fits(name, data, extra)
         for _ in range(ATTEMPTS):
             try:
                 version: int = self._store.put(

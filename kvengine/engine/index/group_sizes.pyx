@@ -58,7 +58,8 @@ cdef class GroupSizes:
     def clear(self) -> None:
         """Forget all counts."""
         self.groups, self.free_rows, self.total_numbers = {}, [], {}
-        self.count, self.total_count, self.last_row = 0, 0, -1
+        self.count = self.total_count = 0
+        self.last_row = self.last_total = -1
         self.stale = False
 
     def doubt(self) -> None:
@@ -110,7 +111,8 @@ cdef class GroupSizes:
         cdef bint collects = PyGC_Disable()
         try:
             self.last_row = self.row_of(group, expires_at)
-            self.last_total = self.total_of(group)
+            if self.last_total < 0 or group != self.last_group:
+                self.last_total = self.total_of(group)
         except MemoryError:
             self.stale, self.last_row = True, -1
         if collects:
