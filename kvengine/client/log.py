@@ -33,7 +33,9 @@ class HttpLog(RemoteSource):
         Raises:
             NamespaceNotFound: it does not exist.
         """
-        known = {name: one for one, name, *_bounds in self._http.call("/v1/db/namespaces", [[], {}])}
+        known = {
+            name: one for one, name, *_bounds in self._http.call("/v1/db/namespaces", [[], {}])
+        }
         wanted = known.get(title, title)
         found_id, number = self._http.call("/v1/db/namespace_by_id", [[wanted], {}])
         return str(found_id), int(number)
