@@ -95,7 +95,7 @@ for call in (store.compact, lambda: [store.put(b"a", bytes(500)) for _ in range(
     try:
         call()
     except KvError as error:
-        print(type(error).__name__, "another program has written" in str(error))
+        print(type(error).__name__, "another program has overwritten" in str(error))
 for one in (store, other):
     try:
         one.close()

@@ -113,7 +113,7 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
         os.truncate(tmp_path / f"{segment:08x}.log", end)
         with Store(tmp_path, **SMALL) as other:
             other.update({b"1": b"new", b"2": b"new"})
-            interrupt_behind(monkeypatch, reader, "reload")
+            interrupt_behind(monkeypatch, loading, "recover_beside")
             with pytest.raises(KeyboardInterrupt):
                 reader.get(b"lost")
             assert b"lost" not in reader

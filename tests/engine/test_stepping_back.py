@@ -28,7 +28,7 @@ def test_a_write_whose_store_starts_over_from_an_older_index_is_on_disk(tmp_path
             )
 
         store._has_begun = start_over  # type: ignore[method-assign]
-        expected = pytest.raises(StorageError, match="taken back") if goes_back else nullcontext()
+        expected = pytest.raises(StorageError, match="undone") if goes_back else nullcontext()
         with expected:
             while not seen:
                 store.put(b"next", bytes(3000))

@@ -85,10 +85,10 @@ def test_nobody_writes_alone_after_others_have_joined(tmp_path, size):
     other.put(b"b", b"2")
     os.truncate(tmp_path / "CONTROL", size)
     for one in (store, other, store):
-        with pytest.raises(StorageError, match="cut it short"):
+        with pytest.raises(StorageError, match="overwritten or truncated"):
             one.put(b"never", b"written")
     for _ in range(2):
-        with pytest.raises(StorageError, match=r"CONTROL.* cut short"):
+        with pytest.raises(StorageError, match=r"CONTROL.*truncated"):
             Store(tmp_path, **OPTIONS)
     for one in (store, other):
         with suppress(StorageError):
@@ -119,7 +119,7 @@ def test_nobody_joins_until_all_have_closed(tmp_path, monkeypatch):
         store.put(b"a", b"1")
         os.truncate(tmp_path / "CONTROL", 4095)
         for options in ({"read_only": True}, {}):
-            with pytest.raises(StorageError, match=r"CONTROL.* cut short"):
+            with pytest.raises(StorageError, match=r"CONTROL.*truncated"):
                 Store(tmp_path, **options)
         store.put(b"b", b"2")
     with Store(tmp_path, **OPTIONS) as store, Store(tmp_path, read_only=True) as reader:

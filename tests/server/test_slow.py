@@ -119,7 +119,7 @@ def stalling(tmp_path: Path, method: str, path: str, body: bytes, count: int) ->
 @pytest.mark.parametrize(
     ("method", "args", "most"),
     # While it is made an answer counts for nothing, but only so many threads make answers.
-    [("history", ["k"], 500), ("get", ["k", "bytes"], 1250)],
+    [("history", ["k"], 500), ("get", ["k", "bytes"], 1400)],
 )
 def test_large_answers_that_nobody_takes(
     tmp_path: Path, method: str, args: list[str], most: int
