@@ -273,6 +273,25 @@ def test_by_keyboard_alone(page: Any, server: Running) -> None:
     page.get_by_role("button", name="b", exact=True).wait_for()
 
 
+def test_a_slow_list_of_namespaces_takes_nobody_back(page: Any, server: Running) -> None:
+    server.db.namespace("flags")
+    waiting: list[Any] = []
+
+    def hold(route: Any) -> None:
+        waiting.append(route)
+
+    page.route("**/v1/namespaces", hold, times=1)
+    sign_in(page, server)
+    while not waiting:
+        page.wait_for_timeout(10)
+    page.get_by_role("link", name="Live").click()
+    page.get_by_text("No edges connected").wait_for()
+    waiting[0].continue_()
+    page.locator("a", has_text="flags").first.wait_for(state="attached")
+    page.wait_for_timeout(100)  # a redirect would come with the list, or just behind it
+    assert page.url.endswith("#/live")
+
+
 def test_live(page: Any, server: Running) -> None:
     here = server.db.namespace("flags")
     here.put("dark", "off")

@@ -52,8 +52,10 @@ export class KeysView {
 
   /** Show a namespace and a folder: what stands behind #/keys. */
   async show([id, ...prefix]) {
+    const asked = location.hash;
     this.namespaces = await api.namespaces();
     this.showNamespaces(id);
+    if (location.hash !== asked) return;  // the user has gone elsewhere meanwhile
     const found = this.namespaces.find((one) => one.id === id);
     if (!found) {
       if (this.namespaces.length) location.replace(`#/keys/${this.namespaces[0].id}`);
