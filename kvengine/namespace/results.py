@@ -11,7 +11,7 @@ class NamespaceInfo(NamedTuple):
     title: str
     max_bytes: int | None = None  # what it may hold; None: there is no such bound
     max_keys: int | None = None
-    eviction: Literal["lru", "lfu"] | None = None  # which keys go above a bound; None: none do
+    eviction: Literal["lru", "lfu"] | None = None  # which keys are evicted; None: no bounds
 
 
 class KeyInfo(NamedTuple):

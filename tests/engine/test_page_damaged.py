@@ -45,7 +45,7 @@ library.pthread_mutex_unlock(mutex)  # and did not say that what it guards is ri
 """.replace("errno.EOWNERDEAD", str(errno.EOWNERDEAD))
 
 
-def test_a_pen_that_is_not_recoverable_is_told_to_all(tmp_path):
+def test_a_write_lock_that_is_not_recoverable_is_reported_to_all(tmp_path):
     """By each write: the C library says so to the first one, and that it is taken to the others."""
     store, other = Store(tmp_path, **OPTIONS), Store(tmp_path, **OPTIONS)
     assert (store.put(b"key", b"1"), other.put(b"key", b"2")) == (1, 2)

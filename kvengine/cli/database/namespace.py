@@ -21,7 +21,7 @@ def bounds_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--eviction",
             type=click.Choice(EVICTIONS),
-            help="Which keys go above a bound: least recently or least frequently used.  "
+            help="Which keys are evicted above a bound: least recently or least frequently used.  "
             "[default: lru]",
         ),
         click.option("--max-keys", type=int, metavar="N", help="It holds at most N keys."),
@@ -165,7 +165,7 @@ def bounds(
 ) -> None:
     """Bound the namespace TITLE, or print its bounds and its size as JSON.
 
-    Above a bound the keys are deleted that were used least. The bounds given here replace all
+    Above a bound, the keys that were used least are evicted. The bounds given here replace all
     earlier ones.
     """
     is_bounded = max_bytes is not None or max_keys is not None
