@@ -69,7 +69,7 @@ def test_a_store_that_had_failed_writes_again_in_a_child_once_all_have_closed_it
     closed, tell = os.pipe()
     store = Store(path)
     store.put(b"key", b"1")
-    store.commits.fail(OSError(errno.EIO, "no more"))
+    store._parts.commits.fail(OSError(errno.EIO, "no more"))
     assert error_of(lambda: store.put(b"key", b"2"))[0] == "StoreReadOnly"
 
     def fork_and_close():

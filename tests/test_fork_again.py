@@ -35,7 +35,9 @@ def test_a_child_does_not_go_on_in_another_store_of_the_same_folder(path, is_mad
 
     def look():
         os.read(replaced, 1)
-        return [error_of(call) for call in (lambda: store.put(b"key", b"3"), store.check_usable)]
+        return [
+            error_of(call) for call in (lambda: store.put(b"key", b"3"), store._parts.check_usable)
+        ]
 
     kind = "StoreClosed" if is_made_again else "NotAStore"
     assert [found for found, _ in in_child(look, fork_and_replace)] == [kind, kind]

@@ -126,10 +126,10 @@ class Database:
 
     async def _follow(self, after: int, timeout: float | None) -> AsyncIterator[DatabaseChange]:
         store = self._inner.store
-        tail = await self._runner.run(store.tail_from, after, DATA)
+        tail = await self._runner.run(store._parts.tail_from, after, DATA)
         show = self._inner._shown
         async for change in shown(
-            follow(self._runner, store, tail, timeout), lambda one: one and show(one)
+            follow(self._runner, store._parts, tail, timeout), lambda one: one and show(one)
         ):
             yield change
 

@@ -94,7 +94,7 @@ class Namespace(NamespaceBase):
         self, prefix: str = "", *, after: int | None = None, timeout: float | None = None
     ) -> AsyncGenerator[KeyChange, None]:
         self._inner._check_usable()
-        store = self._inner._store
+        store = self._inner._store._parts
         first = store.version if after is None else after
         start = self._inner._prefix + text_bytes("prefix", prefix)
         tail = await self._runner.run(store.tail_from, first, start)

@@ -2,11 +2,13 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.access.calls cimport StoreCalls
 from kvengine.engine.access.reading cimport Reader
 from kvengine.cache.cache cimport CacheCore
 
 cdef class Front:
-    cdef readonly Reader store
+    cdef readonly StoreCalls store
+    cdef Reader parts
     cdef CacheCore cache
     cdef object tail                # where in the log the cache is
     cdef object turn                # one thread keeps the cache current

@@ -12,7 +12,7 @@ Invariants:
 """
 
 from kvengine.engine.index.keys cimport checked_key
-from kvengine.engine.access.reading cimport Reader
+from kvengine.engine.access.calls cimport StoreCalls
 from kvengine.cache.cache cimport CacheCore, TOO_LARGE
 
 from kvengine.engine.jobs.holding import OwnedLock
@@ -39,8 +39,10 @@ cdef class Front:
     Thread-safety: threads may share it.
     """
 
-    def __cinit__(self, Reader store not None, CacheCore cache not None, *args, **kwargs) -> None:
-        self.store, self.cache, self.turn = store, cache, OwnedLock()
+    def __cinit__(
+        self, StoreCalls store not None, CacheCore cache not None, *args, **kwargs,
+    ) -> None:
+        self.store, self.parts, self.cache, self.turn = store, store._parts, cache, OwnedLock()
         self._begin_again()
 
     def _after_fork(self) -> None:
@@ -51,14 +53,14 @@ cdef class Front:
 
     def _begin_again(self) -> None:
         """Forget everything, and go on from the newest version."""
-        self.tail = self.store.tail_from(self.store.version, b"")
+        self.tail = self.parts.tail_from(self.parts.version, b"")
         self.cache.clear()
         self.seen = self.tail.seen
 
     cdef bint keep_up(self) except -1:
         """Drop what has changed since the last look; return False if this thread is at it."""
-        self.store.begin()
-        if self.store.applied == self.seen:
+        self.parts.begin()
+        if self.parts.applied == self.seen:
             return True
         if self.turn.is_mine():
             return False
@@ -90,7 +92,7 @@ cdef class Front:
             if type(found) is bytes:
                 return found
             expiring = found
-            if expiring.expires_at > self.store.now():
+            if expiring.expires_at > self.parts.now():
                 return expiring.value
             self.cache.delete(name)
         moves = self.moves

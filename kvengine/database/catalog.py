@@ -57,7 +57,7 @@ class Catalog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._follows = store.is_read_only  # only others change the catalog; that stays so
+        self._follows = store._parts.is_read_only  # only others change the catalog; that stays so
         self.on_removal: Callable[[], object] | None = None  # called when others remove some
         self._changing = OwnedLock()  # one thread changes it, which may wait for another process
         self._lock = OwnedLock()  # of what is in memory
@@ -79,7 +79,7 @@ class Catalog:
                     f"{self._store.path} is a plain store, without namespaces; "
                     "open it with kvengine.Store"
                 )
-            if not self._store.is_read_only:
+            if not self._store._parts.is_read_only:
                 with suppress(VersionConflict):  # another process did
                     self._store.put(CATALOG, generation_of(0, 0), if_version=0)
         self.refresh()
@@ -199,7 +199,7 @@ class Catalog:
             raise NamespaceNotFound(f"number {data_number(key)}")
 
     def _look(self) -> None:
-        self._store.check_usable()
+        self._store._parts.check_usable()
         self.refresh()
 
     def _living(self, namespace_id: str) -> Row:
@@ -231,7 +231,7 @@ class Catalog:
         with self._changing.held():
             lease = None
             try:
-                if not self._store.is_read_only:  # else the store refuses
+                if not self._store._parts.is_read_only:  # else the store refuses
                     lease = self._lease()
                 with self._lock.held():
                     if self._is_old():
@@ -244,7 +244,7 @@ class Catalog:
 
     def _lease(self) -> Lease:
         """Return the lease, which one process at a time holds."""
-        directory, waited_s, pause_s = self._store.directory, 0.0, PAUSE_S
+        directory, waited_s, pause_s = self._store._parts.directory, 0.0, PAUSE_S
         while (lease := take(directory, LEASE_NAME)) is None:
             if waited_s > PATIENCE_S:
                 raise StoreBusy(
@@ -331,7 +331,7 @@ class Catalog:
 
     def _write(self, row: Row, *, next_number: int | None = None, forget: bool = False) -> None:
         """Replace or remove a row, here and in the store; the lock is held."""
-        if self._follows and not self._store.is_read_only:
+        if self._follows and not self._store._parts.is_read_only:
             raise StoreReadOnly(
                 "the replica was promoted after the database was opened on it; open it again"
             )

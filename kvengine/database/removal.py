@@ -143,7 +143,7 @@ class Remover:
         row = self._next()
         if row is None:
             return None
-        directory = self._store.directory
+        directory = self._store._parts.directory
         self._lease = take(directory, LEASE_NAME)
         if self._lease is None and self._is_stuck(row):
             directory.remove(LEASE_NAME)

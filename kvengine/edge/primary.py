@@ -139,7 +139,7 @@ class Primary:
             self._pumping.release()
 
     def _begin_at_end(self) -> None:
-        self._tail = self.store.tail_from(self.store.version, b"")
+        self._tail = self.store._parts.tail_from(self.store.version, b"")
 
     def _new_notices(self) -> list[Notice] | None:
         """Return what is new in the log; None: a compaction came first, and deletes are gone."""
@@ -149,7 +149,7 @@ class Primary:
             return None
         # A tail from 0 is never refused: who has nothing misses no deletes.  An edge that has
         # heard nothing may have copies, so it does.
-        if self._tail.seen < self.store.manifest.forgotten:
+        if self._tail.seen < self.store._parts.manifest.forgotten:
             return None
         return [self._notice(change) for change in changes if self._is_news(change)]
 
@@ -177,7 +177,7 @@ class Primary:
                     break
         except LogCompacted:
             return News(after, newest, 0.0, gone=True)
-        if after < self.store.manifest.forgotten:  # from 0; see _new_notices
+        if after < self.store._parts.manifest.forgotten:  # from 0; see _new_notices
             return News(after, newest, 0.0, gone=True)
         # What came while it was read may be in it, and what is not comes again.
         return News(after, upto, age, tuple(n for n in found if n.version <= upto))
@@ -199,7 +199,7 @@ class Primary:
             thread.join()
 
     def _run(self) -> None:
-        with self.store.waiting.listening(self.store, self._wake) as look_s:
+        with self.store._parts.waiting.listening(self.store._parts, self._wake) as look_s:
             self._follow(lambda: self._written.acquire(timeout=look_s))
 
     def _wake(self) -> None:

@@ -8,12 +8,19 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 from kvengine.engine import closing, opening
 from kvengine.engine.following.leases import leases_of
+from kvengine.engine.following.tail import Tail
+from kvengine.engine.following.tail import follow as follow_log
+from kvengine.engine.following.waiting import check_timeout, check_version
 from kvengine.engine.jobs import maintenance
+from kvengine.engine.log.log_walk import Selector
+from kvengine.engine.order.scanning import bytes_of
 from kvengine.engine.parts import StoreParts
+from kvengine.entry import Change
 from kvengine.errors import StoreBusy
 
 
@@ -22,6 +29,25 @@ class OpenStore(StoreParts):
 
     Thread-safety: threads may share it; writes are done one at a time.
     """
+
+    def follow(
+        self, after: int, prefix: Any = b"", timeout: float | None = None
+    ) -> Iterator[Change | None]:
+        """As tail() with `follow`, but gives None each time before it waits.
+
+        So the caller can see to other things that a change may mean.
+        """
+        check_timeout(timeout)
+        return follow_log(self, self.tail_from(after, prefix), timeout)
+
+    def tail_from(self, after: int, prefix: Any) -> Tail:
+        """Return a place in the log, behind a version, from which one can go on and on."""
+        self.check_usable()
+        check_version("after", after)
+        return Tail(self, after, Selector(bytes_of("prefix", prefix)))
+
+    def _wake(self) -> None:
+        self.waiting.wake()
 
     def _has_grown(self) -> None:
         """The log takes more disk."""
@@ -37,20 +63,8 @@ class OpenStore(StoreParts):
         else:
             super()._refuse_use()
 
-    @property
-    def closed(self) -> bool:
-        """True after close()."""
-        return self.is_refused
-
     def close(self) -> None:
-        """Save what makes the next open fast, and release all resources.
-
-        Another thread that calls close() waits until it is done.  If close() is interrupted, the
-        store is still open, or can be closed again.
-
-        Raises:
-            StoreBusy: called from a signal handler that interrupted close() in the same thread.
-        """
+        """Close it; see Store.close()."""
         if not self.is_released and self.closing.is_mine():
             raise StoreBusy("can't close the store in a signal handler that interrupted close()")
         try:

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from kvengine.engine import opening
 from kvengine.engine.access.batch import Batch
@@ -18,8 +18,7 @@ from kvengine.engine.access.mapping import StoreMapping
 from kvengine.engine.following import digesting
 from kvengine.engine.following.consumer import Consumer, ConsumerInfo, consumers_of
 from kvengine.engine.following.tail import Tail
-from kvengine.engine.following.tail import follow as follow_log
-from kvengine.engine.following.waiting import check_timeout, check_version
+from kvengine.engine.following.waiting import check_timeout
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.jobs.job_thread import Reports
 from kvengine.engine.log.log_walk import Selector
@@ -82,11 +81,11 @@ class Store(StoreSettings, StoreMapping):
             limit: the largest number of keys.
             reverse: from the last to the first.
         """
-        self.check_usable()
+        self._parts.check_usable()
         arguments = scan_arguments(prefix, start_after, limit, reverse)
         if arguments == EVERYTHING:
-            return Keys(self, self)
-        return chunks(self, keys_chunk, arguments)
+            return Keys(self, self._parts)
+        return chunks(self._parts, keys_chunk, arguments)
 
     def scan(
         self,
@@ -97,32 +96,37 @@ class Store(StoreSettings, StoreMapping):
         reverse: bool = False,
     ) -> Iterator[Entry]:
         """Return the entries of the live keys with a prefix, in byte order; see keys()."""
-        self.check_usable()
+        self._parts.check_usable()
         arguments = scan_arguments(prefix, start_after, limit, reverse)
-        return chunks(self, entries_chunk, arguments)
+        return chunks(self._parts, entries_chunk, arguments)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())
 
     def __len__(self) -> int:
-        self.check_usable()
-        if self.segment_table.may_expire():
+        self._parts.check_usable()
+        if self._parts.segment_table.may_expire():
             return sum(1 for _ in self.keys())
-        return self.key_index.count
+        return self._parts.key_index.count
 
     def __bool__(self) -> bool:
         return next(iter(self.keys(limit=1)), None) is not None
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "read-only" if self.options.read_only else "open"
-        return f"<kvengine.Store {self.directory.path!r} {state}>"
+        read_only = self._parts.options.read_only
+        state = "closed" if self.closed else "read-only" if read_only else "open"
+        return f"<kvengine.Store {self.path!r} {state}>"
 
     # -- changes
 
     def batch(self, durability: Any = None) -> Batch:
         """Return an empty batch; as a context manager it commits on a clean exit."""
-        self.check_usable()
-        return Batch(self, durability)
+        self._parts.check_usable()
+        return Batch(self._parts, durability)
+
+    def sync(self) -> None:
+        """Return when everything written so far is on disk; for a reader, all that it shows."""
+        self._parts.sync()
 
     # -- the log
 
@@ -150,25 +154,9 @@ class Store(StoreSettings, StoreMapping):
                 reached `after`, so changes were lost; start over from 0.
         """
         if follow:
-            found = self.follow(after, prefix, timeout)
+            found = self._parts.follow(after, prefix, timeout)
             return (change for change in found if change is not None)
-        return self.tail_from(after, prefix).news()
-
-    def follow(
-        self, after: int, prefix: Any = b"", timeout: float | None = None
-    ) -> Iterator[Change | None]:
-        """As tail() with `follow`, but gives None each time before it waits.
-
-        So the caller can see to other things that a change may mean.
-        """
-        check_timeout(timeout)
-        return follow_log(self, self.tail_from(after, prefix), timeout)
-
-    def tail_from(self, after: int, prefix: Any) -> Tail:
-        """Return a place in the log, behind a version, from which one can go on and on."""
-        self.check_usable()
-        check_version("after", after)
-        return Tail(self, after, Selector(bytes_of("prefix", prefix)))
+        return self._parts.tail_from(after, prefix).news()
 
     def consumer(self, name: str) -> Consumer[Change]:
         """Return the consumer with a name, at its stored position; a new one starts at 0.
@@ -180,20 +168,20 @@ class Store(StoreSettings, StoreMapping):
             CorruptData: the file with its position is damaged.
             StorageError: this process may not write to the folder.
         """
-        return Consumer(self, name, lambda change: change)
+        return Consumer(self._parts, name, lambda change: change)
 
     def consumers(self) -> list[ConsumerInfo]:
         """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
-        self.check_usable()
-        return consumers_of(self)
+        self._parts.check_usable()
+        return consumers_of(self._parts)
 
     def history(self, key: Any) -> Iterator[Change]:
         """Return an iterator over the changes of a key that the log still has, oldest first.
 
         Compaction keeps only the newest.  The whole log is read.
         """
-        self.check_usable()
-        return Tail(self, 0, Selector(bytes_of("key", key), whole=True)).news()
+        self._parts.check_usable()
+        return Tail(self._parts, 0, Selector(bytes_of("key", key), whole=True)).news()
 
     def wait(self, after: int, timeout: float | None = None) -> int:
         """Wait until the store's version is above `after`, or for `timeout`; return the version.
@@ -210,9 +198,9 @@ class Store(StoreSettings, StoreMapping):
             InvalidRequest: no timeout was given on a snapshot.
         """
         check_timeout(timeout)
-        return self.waiting.wait(self, after, timeout)
+        return self._parts.waiting.wait(self._parts, after, timeout)
 
-    def snapshot(self) -> Store:
+    def snapshot(self) -> Self:
         """Return a read-only snapshot of the store, as a context manager.
 
         It has everything acknowledged so far, and no later change; keys still expire in it.  It is
@@ -222,13 +210,10 @@ class Store(StoreSettings, StoreMapping):
         Raises:
             InvalidRequest: this is already a snapshot.
         """
-        self.check_usable()
-        if self.is_frozen:
+        self._parts.check_usable()
+        if self._parts.is_frozen:
             raise InvalidRequest("this store is already a snapshot; use it directly")
-        return opening.snapshot(self)
-
-    def _wake(self) -> None:
-        self.waiting.wake()
+        return self._of(opening.snapshot(self._parts))
 
     # -- maintenance
 
@@ -242,22 +227,22 @@ class Store(StoreSettings, StoreMapping):
         Args:
             progress: called from time to time with (bytes read, bytes to read), in this thread.
         """
-        self._check_writable()
-        reports = Reports(progress)
-        return self.maintenance.run(lambda: maintenance.compact_fully(self, reports.add), reports)
+        self._parts._check_writable()
+        parts, reports = self._parts, Reports(progress)
+        return parts.maintenance.run(lambda: maintenance.compact_fully(parts, reports.add), reports)
 
     def checkpoint(self) -> None:
         """Save the index now, so that the next open has nothing to replay."""
-        self._check_writable()
-        self.maintenance.run(lambda: maintenance.checkpoint_now(self))
+        self._parts._check_writable()
+        self._parts.maintenance.run(lambda: maintenance.checkpoint_now(self._parts))
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Read every byte of the store and verify all checksums.
 
         This works even on a store that a failed sync has made read-only.
         """
-        self.check_usable()
-        return verifying.verify_open(self, progress)
+        self._parts.check_usable()
+        return verifying.verify_open(self._parts, progress)
 
     def backup(self, target: Any, progress: Progress | None = None) -> int:
         """Make a consistent copy in a new folder while the store is in use; return its version.
@@ -270,8 +255,8 @@ class Store(StoreSettings, StoreMapping):
             progress: called with (bytes copied, bytes to copy), in this thread; writes and
                 compaction continue meanwhile.
         """
-        self.check_usable()
-        return backup.backup(self, target, progress)
+        self._parts.check_usable()
+        return backup.backup(self._parts, target, progress)
 
     def group_size(self, group: bytes) -> GroupSize:
         """Return GroupSize(keys, bytes) of the live keys that begin with a group's bytes.
@@ -282,15 +267,15 @@ class Store(StoreSettings, StoreMapping):
         Raises:
             InvalidRequest: keys are not counted, or not by this group.
         """
-        self.check_usable()
-        groups = self.groups  # another thread may start over meanwhile
+        self._parts.check_usable()
+        groups = self._parts.groups  # another thread may start over meanwhile
         if groups is None:
             raise InvalidRequest(
                 "keys are not counted by group; open the store with groups=(start, size)"
             )
         if groups.stale:
-            groups = self.exclusively(recount_groups, self)
-        return groups.sizes(bytes_of("group", group), self.options.clock.time())
+            groups = self._parts.exclusively(recount_groups, self._parts)
+        return groups.sizes(bytes_of("group", group), self._parts.options.clock.time())
 
     def digest(self, *, start: Any = b"", end: Any = None, moment: int | None = None) -> Digest:
         """Return Digest(version, moment, keys, sum); stores with equal content have equal digests.
@@ -308,16 +293,38 @@ class Store(StoreSettings, StoreMapping):
         Raises:
             InvalidRequest: the moment is not a whole second.
         """
-        self.check_usable()
+        self._parts.check_usable()
         last = None if end is None else bytes_of("end", end)
-        return digesting.digest(self, bytes_of("start", start), last, moment)
+        return digesting.digest(self._parts, bytes_of("start", start), last, moment)
 
     def stats(self) -> Stats:
         """Return figures about the store."""
-        self.check_usable()
-        return maintenance.stats(self)
+        self._parts.check_usable()
+        return maintenance.stats(self._parts)
 
     @property
     def path(self) -> str:
         """The folder of the store."""
-        return self.directory.path
+        return self._parts.directory.path
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+        return self._parts.is_refused
+
+    def close(self) -> None:
+        """Save what makes the next open fast, and release all resources.
+
+        Another thread that calls close() waits until it is done.  If close() is interrupted, the
+        store is still open, or can be closed again.
+
+        Raises:
+            StoreBusy: called from a signal handler that interrupted close() in the same thread.
+        """
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

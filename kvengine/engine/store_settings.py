@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from kvengine.clock import SYSTEM_CLOCK, Clock
 from kvengine.engine import opening
+from kvengine.engine.access.calls import StoreCalls
 from kvengine.engine.open_store import OpenStore
 from kvengine.file.directory import Directory
 from kvengine.file.filesystem import refuse_shared
@@ -21,7 +22,7 @@ from kvengine.file.memory import MemoryDirectory
 from kvengine.options import Durability, Options, named
 
 
-class StoreSettings(OpenStore):
+class StoreSettings(StoreCalls):
     """A store, as far as it is made.
 
     Thread-safety: threads may share it.
@@ -56,7 +57,7 @@ class StoreSettings(OpenStore):
         if not allow_network_filesystem:
             refuse_shared(folder)
         directory = LocalDirectory(folder, create=create and not read_only)
-        opening.start(self, directory, settings)
+        self._parts = opening.opened(OpenStore, directory, settings)
 
     @classmethod
     def in_memory(
@@ -88,4 +89,11 @@ class StoreSettings(OpenStore):
     @classmethod
     def _in_directory(cls, directory: Directory, **options: Any) -> Self:
         """Open a store in a directory object; tests use it to record and to fail file calls."""
-        return opening.opened(cls, directory, Options(**options))
+        return cls._of(opening.opened(OpenStore, directory, Options(**options)))
+
+    @classmethod
+    def _of(cls, parts: OpenStore) -> Self:
+        """Return a store for users over one that is open."""
+        store = cls.__new__(cls)
+        store._parts = parts
+        return store

@@ -126,7 +126,7 @@ class Ledger:
     def begin(self) -> None:
         """Write counts down from now on, in the background."""
         self.is_forked = False
-        if self._store.is_read_only:
+        if self._store._parts.is_read_only:
             return
         with self._lock.held():
             is_running = self._thread is not None and self._thread.is_alive()
@@ -167,7 +167,7 @@ class Ledger:
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join()
-        if not self._store.is_read_only and not self._store.closed:
+        if not self._store._parts.is_read_only and not self._store.closed:
             with contextlib.suppress(KvError, OSError):  # counts must not keep a store open
                 self.write_down()
 
@@ -220,7 +220,7 @@ class Ledger:
 
     def today(self) -> int:
         """Return the day since 1970, UTC."""
-        return math.floor(self._store.options.clock.time() / DAY_S)
+        return math.floor(self._store._parts.options.clock.time() / DAY_S)
 
     def pending(self, number: int) -> Counts:
         """Return what was counted and is not written down yet."""

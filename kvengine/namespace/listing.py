@@ -86,8 +86,8 @@ def _page(
 ) -> tuple[list[KeyInfo], bytes | None]:
     """Return the next keys, and the key to continue after; None at the end."""
     heads, last = heads_page(
-        namespace._store,
-        namespace._store.key_order,
+        namespace._store._parts,
+        namespace._store._parts.key_order,
         namespace._prefix + query.prefix,
         None if after is None else namespace._prefix + after,
         query.reverse,

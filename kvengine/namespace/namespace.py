@@ -34,7 +34,7 @@ class Namespace(NamespaceWriter):
 
     def _ttl(self, key: str) -> float | None:
         ends = self._expires_at_of(key)
-        return None if ends is None else ends - self._store.options.clock.time()
+        return None if ends is None else ends - self._store._parts.options.clock.time()
 
     def _count(self, prefix: str) -> int:
         return listing.count(self, prefix) if prefix != "" else self._size().keys

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from kvengine.engine.access.calls cimport StoreCalls
 from kvengine.engine.access.reading cimport Reader
 from kvengine.engine.log.record cimport Header
 from kvengine.namespace.naming cimport Naming
@@ -17,7 +18,8 @@ cdef class Meter:
     cdef public uint64_t reads, writes, deletes, lists, bytes_in, bytes_out, evictions
 
 cdef class NamespaceReader(Naming):
-    cdef readonly Reader _store
+    cdef readonly StoreCalls _store
+    cdef Reader parts
     cdef readonly Meter _meter
     cdef public Recency _recency    # None, or notes which keys are read: the namespace is bounded
     cdef object refusal             # None, or the error that every call raises from now on

@@ -14,7 +14,8 @@ from libc.math cimport ceil
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.index.hash cimport xxh3
-from kvengine.engine.access.reading cimport Reader, is_behind
+from kvengine.engine.access.calls cimport StoreCalls
+from kvengine.engine.access.reading cimport is_behind
 from kvengine.engine.log.record cimport (
     Header, LARGE, expiry_of, flags_of, key_of, value_of, version_of,
 )
@@ -64,12 +65,12 @@ cdef class NamespaceReader(Naming):
     """
 
     def __cinit__(
-        self, Reader store not None, bytes prefix not None, limits, Meter meter not None, *args,
+        self, StoreCalls store not None, bytes prefix not None, limits, Meter meter not None, *args,
         **kwargs,
     ) -> None:
         self.name_keys(prefix, limits)
-        self._store, self._meter = store, meter
-        self.follows = store.published != NULL
+        self._store, self.parts, self._meter = store, store._parts, meter
+        self.follows = self.parts.published != NULL
         self.seen = 0  # nothing: the first call looks
 
     def _refuse(self, error: BaseException | None) -> None:
@@ -78,7 +79,7 @@ cdef class NamespaceReader(Naming):
 
     def _check_usable(self) -> None:
         """Raise if the namespace was deleted or the store closed."""
-        self._store.begin()
+        self.parts.begin()
         self.begin()
 
     def _look_again(self) -> None:
@@ -89,8 +90,8 @@ cdef class NamespaceReader(Naming):
         cdef uint64_t now
         if self.refusal is not None:
             raise copied_error(self.refusal)
-        if self.follows and self._store.news != self.seen:
-            now = self._store.news
+        if self.follows and self.parts.news != self.seen:
+            now = self.parts.news
             try:
                 self._look_again()
             except NamespaceNotFound as error:
@@ -103,17 +104,17 @@ cdef class NamespaceReader(Naming):
         """Return the record of a key, or NULL."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size = self.name_of(key, name)
-        cdef uint64_t hash = xxh3(name, size, self._store.seed)
-        if is_behind(self._store):
-            self._store.begin()
+        cdef uint64_t hash = xxh3(name, size, self.parts.seed)
+        if is_behind(self.parts):
+            self.parts.begin()
         if self.follows or self.refusal is not None:
             self.begin()
         self._meter.reads += 1
-        cdef const Header *header = self._store.current(hash, name, size, address)
+        cdef const Header *header = self.parts.current(hash, name, size, address)
         if header == NULL:
             self.begin()  # absent, or its namespace was deleted while the key was looked for
         elif self._recency is not None:
-            note_use(self._recency, hash, self._store.applied)
+            note_use(self._recency, hash, self.parts.applied)
         return header
 
     cdef object value_as(self, object key, const Header *header, uint64_t address, Kind kind):
@@ -123,13 +124,13 @@ cdef class NamespaceReader(Naming):
         if kind == TEXT:
             if not flags_of(header) & LARGE:
                 return PyUnicode_DecodeUTF8(value_of(header), header.value_size, "replace")
-            data = self._store._large_value(header, address)
+            data = self.parts._large_value(header, address)
             return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), "replace")
         if kind == BYTES:
-            return self._store.value_at(header, address)
+            return self.parts.value_at(header, address)
         if kind == JSON:
-            return decode_json(key, self._store.value_at(header, address))
-        return ValueStream(self._store.view_at(header, address))
+            return decode_json(key, self.parts.value_at(header, address))
+        return ValueStream(self.parts.view_at(header, address))
 
     # -- one key
 
@@ -168,10 +169,10 @@ cdef class NamespaceReader(Naming):
         size = self.name_of(key, name)
         if kind_of(type) == STREAM:
             return blocked
-        if self._store.unusable is None and self.follows and self._store.news != self.seen:
+        if self.parts.unusable is None and self.follows and self.parts.news != self.seen:
             return blocked
-        if self._store.unusable is None and self._store.would_block(
-            xxh3(name, size, self._store.seed), name, size
+        if self.parts.unusable is None and self.parts.would_block(
+            xxh3(name, size, self.parts.seed), name, size
         ):
             return blocked
         return self.get(key, type)
@@ -196,20 +197,20 @@ cdef class NamespaceReader(Naming):
         self._meter.bytes_out += header.value_size
         # The value last: what runs meanwhile may move the record.
         if flags_of(header) & LARGE:
-            value = self._store.view_at(header, address)
+            value = self.parts.view_at(header, address)
         else:
-            value = self._store.value_at(header, address)
+            value = self.parts.value_at(header, address)
         return (value, metadata, ends if ends else None, version, None)
 
     def _try_read(self, key):
         """Return what entry() returns if it need not wait, else WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if self.follows and self._store.news != self.seen:
+        if self.follows and self.parts.news != self.seen:
             return blocked
         size = self.name_of(key, name)
-        if self._store.unusable is None and self._store.would_block(
-            xxh3(name, size, self._store.seed), name, size
+        if self.parts.unusable is None and self.parts.would_block(
+            xxh3(name, size, self.parts.seed), name, size
         ):
             return blocked
         return self._entry(key)
@@ -287,13 +288,13 @@ cdef class NamespaceReader(Naming):
         if kind == STREAM or self.limits.get_bytes is not None:
             return self.read_each(wanted, kind, False)
         names = [self._name(key) for key in wanted]
-        values = self._store.get_many(names)
+        values = self.parts.read_many(names)
         self.begin()  # its namespace may have been deleted meanwhile
         self._meter.reads += len(wanted)
         if self._recency is not None:
             self._recency.note(
                 [name for name, value in zip(names, values) if value is not None],
-                self._store.applied)
+                self.parts.applied)
         return {key: self.decoded(key, value, kind) for key, value in zip(wanted, values)}
 
     cdef dict read_each(self, list wanted, Kind kind, bint with_metadata):

@@ -32,7 +32,7 @@ def watch(
     namespace._check_usable()
     store = namespace._store
     first = store.version if after is None else after
-    return _watch(namespace, store.follow(first, namespace._prefix + start, timeout))
+    return _watch(namespace, store._parts.follow(first, namespace._prefix + start, timeout))
 
 
 def _watch(namespace: Namespace, found: Iterator[Change | None]) -> Iterator[KeyChange]:

@@ -75,7 +75,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
             self._evictor.check_size(len(name) - PREFIX_BYTES + len(data) + len(metadata))
 
     def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
-        now = self._store.options.clock.time()
+        now = self._store._parts.options.clock.time()
         ends: float | None = self.limits._expires_at(now, expiration, expiration_ttl)
         return ends
 
@@ -234,7 +234,7 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
         """True if a key's last second ended since it was computed: between two looks at the clock,
         or while a slow stream was read.
         """
-        return expires_at is not None and expires_at <= self._store.options.clock.time()
+        return expires_at is not None and expires_at <= self._store._parts.options.clock.time()
 
     def _stays(self, *names: bytes) -> None:
         """End writes: take them back if the namespace was deleted meanwhile, else evict others."""

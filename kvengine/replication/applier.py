@@ -89,8 +89,8 @@ class Applier:
     def _stage_all(self) -> Staging:
         """Stage what waits, with what was staged before."""
         if self._staging is None:
-            after = 0 if self._anew else self._store.applied_version
-            self._staging = Staging(self._store, after, keep=not self._anew)
+            after = 0 if self._anew else self._store._parts.applied_version
+            self._staging = Staging(self._store._parts, after, keep=not self._anew)
         self._staging.add(tuple(self._waiting))
         self._waiting, self._bytes = [], 0
         return self._staging
@@ -100,7 +100,7 @@ class Applier:
             self._stage_all().adopt(version)
             self._staging, self._anew = None, False
         else:
-            self._store.apply(tuple(self._waiting))
+            self._store._parts.apply(tuple(self._waiting))
             self._waiting, self._bytes = [], 0
         self.position = version
 

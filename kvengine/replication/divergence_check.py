@@ -34,12 +34,14 @@ class DivergenceCheck:
         self._position = position
         self._mine: dict[int, Change] = {}
         self.after = position  # ask the source for what comes behind this version
-        newest = store.applied_version
+        newest = store._parts.applied_version
         # Not from 0: that would ask for a scan, in which forgotten deletes are missing.
         after = max(newest - VERSIONS, 1)
         if newest <= 1 or position - newest > FAR:
             return
-        self._mine = {change.version: change for change in store.tail_from(after, b"").held()}
+        self._mine = {
+            change.version: change for change in store._parts.tail_from(after, b"").held()
+        }
         if self._mine:
             self.after = after
 

@@ -122,7 +122,7 @@ class Follower:
     def _begin(self) -> None:
         """See what the folder holds."""
         store = self._store
-        uuid = meet(self._source, store, now=store.manifest.origin is None)
+        uuid = meet(self._source, store, now=store._parts.manifest.origin is None)
         self._met = uuid is not None
         self._noted_at = time.monotonic()
         held = origin.position_in(store, uuid, self._selection)
@@ -262,9 +262,9 @@ class Follower:
         if self._is_whole:
             return
         self._drop_applier()
-        held = self._store.manifest.origin
+        held = self._store._parts.manifest.origin
         if held is not None and held.position is not None:
-            self._moved(max(self.position, held.position, self._store.applied_version))
+            self._moved(max(self.position, held.position, self._store._parts.applied_version))
         self._is_whole = True
 
     def _feed(self, pieces: Iterator[Piece], to: Applier, check: DivergenceCheck | None) -> None:
@@ -302,8 +302,8 @@ class Follower:
 
     def _note(self) -> None:
         self._noted_at = time.monotonic()
-        if self._ready and self.position > self._store.applied_version:
-            replica.note_position(self._store, self.position)
+        if self._ready and self.position > self._store._parts.applied_version:
+            replica.note_position(self._store._parts, self.position)
         if self._ready and self._consumer is not None:
             with contextlib.suppress(StoreClosed, ConsumerLocked):  # another process has the name
                 self._consumer._note_read(self.position)
@@ -345,7 +345,7 @@ class Follower:
             return find_difference(
                 view,
                 FrozenStore(self._store),
-                moment=moment_after(self._store.options.clock.time()),
+                moment=moment_after(self._store._parts.options.clock.time()),
                 ranges=self._selection.ranges(),
                 limit=limit,
             )
@@ -366,13 +366,13 @@ class Follower:
             if self._is_forked:  # the parent follows, and may promote
                 raise StoreClosed(origin.FORKED)
             store = self.store
-            store.check_usable()
+            store._parts.check_usable()
             self._drop_applier()
-            replica.promote(store, self.position)
+            replica.promote(store._parts, self.position)
             self._promoted = True
             self._end(None)
             if self._shares:
-                replica.share(store)
+                replica.share(store._parts)
         return store
 
     def close(self) -> None:

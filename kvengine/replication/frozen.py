@@ -40,7 +40,7 @@ class FrozenStore(LocalSource):
         """Return the digest of each range."""
         found = []
         for start, end in ranges:
-            walk = RangeWalk(self.store, self.store.key_order, start, end)
+            walk = RangeWalk(self.store._parts, self.store._parts.key_order, start, end)
             found.append(RangeDigest(*walk.summed().total(moment)))
         self._check()
         return found
@@ -49,7 +49,7 @@ class FrozenStore(LocalSource):
         """Return about as many keys of a range, evenly spread."""
         (whole,) = self.digests([among], moment)
         step = max(1, -(-whole.keys // parts))
-        found = RangeWalk(self.store, self.store.key_order, *among).cut(step, moment)
+        found = RangeWalk(self.store._parts, self.store._parts.key_order, *among).cut(step, moment)
         self._check()
         return found
 

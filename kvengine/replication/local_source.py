@@ -44,7 +44,7 @@ class LocalSource:
     @property
     def uuid(self) -> bytes:
         """Which store it is: 16 bytes."""
-        return self._store.manifest.uuid
+        return self._store._parts.manifest.uuid
 
     @property
     def version(self) -> int:
@@ -57,7 +57,7 @@ class LocalSource:
 
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
         """Yield the log behind a version; see Source."""
-        tail = self._store.tail_from(after, self._prefix)
+        tail = self._store._parts.tail_from(after, self._prefix)
         while True:
             last = None
             for found in self.stretches(tail):

@@ -39,7 +39,7 @@ def open_alone(path: Any, options: dict[str, Any], *, anew: bool) -> Store:
 
 def only_read(store: Store) -> None:
     """In a forked child, after the store has heard of it: open it to read when it is used."""
-    store.options = replace(store.options, read_only=True, exclusive=False)
+    store._parts.options = replace(store._parts.options, read_only=True, exclusive=False)
 
 
 def check_not_inside(turn: OwnedLock) -> None:
@@ -72,18 +72,18 @@ def position_in(store: Store, uuid: str | None, wanted: Selection) -> int | None
     Raises:
         InvalidRequest: it is not a replica, or a replica of other keys.
     """
-    origin = store.manifest.origin
+    origin = store._parts.manifest.origin
     if origin is None:
-        if store.applied_version:
+        if store._parts.applied_version:
             raise InvalidRequest(
                 f"the store in {store.path} is not a replica, or was promoted: following would "
                 "overwrite it; give another folder, or anew=True"
             )
-        replica.begin(store, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
+        replica.begin(store._parts, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
         return None
     if (origin.prefixes, origin.keys) != wanted:
         raise InvalidRequest(
             f"the replica in {store.path} holds other keys than those selected; give "
             "another folder, or anew=True"
         )
-    return None if origin.position is None else max(origin.position, store.applied_version)
+    return None if origin.position is None else max(origin.position, store._parts.applied_version)

@@ -33,7 +33,7 @@ def promote(path: Any, *, partial: bool = False) -> int:
         NotAStore: there is no store in the folder.
     """
     with Store(path, create=False, exclusive=True) as store:
-        origin = store.manifest.origin
+        origin = store._parts.manifest.origin
         if origin is None:
             raise InvalidRequest(
                 f"the store in {store.path} is not a replica, or was promoted before: it already "
@@ -48,8 +48,8 @@ def promote(path: Any, *, partial: bool = False) -> int:
                 f"the replica in {store.path} holds only some of the keys of its source; to "
                 "promote it anyway, use partial=True (--partial)"
             )
-        version = max(origin.position, store.applied_version)
-        replica.promote(store, version)
+        version = max(origin.position, store._parts.applied_version)
+        replica.promote(store._parts, version)
         store.sync()
         return version
 
@@ -69,7 +69,7 @@ def meet(source: Source, store: Store, *, now: bool) -> str | None:
         if now:
             raise
         return None
-    origin = store.manifest.origin
+    origin = store._parts.manifest.origin
     if origin is not None and origin.uuid != uuid:
         raise ReplicaDiverged(
             f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "

@@ -45,7 +45,7 @@ def account_of(db: Database, given: str | None) -> str:
     kept = db.store.get(ACCOUNT)
     if kept is None:
         kept = secrets.token_hex(16).encode()
-        if not db.store.is_read_only:
+        if not db.store._parts.is_read_only:
             try:
                 db.store.put(ACCOUNT, kept, if_version=0)
             except VersionConflict:  # another process has made one up meanwhile

@@ -33,7 +33,7 @@ def check_store(store: Store) -> None:
         AssertionError: two parts disagree; the message says which.
         StoreClosed: the store is closed.
     """
-    with store.jobs:  # so that no background work moves records between two looks
+    with store._parts.jobs:  # so that no background work moves records between two looks
         report = store.verify()
         assert report.ok, f"verify() found {report.problems}"
         entries = _check_order(store)

@@ -78,7 +78,7 @@ class History:
             if self.store.version == before and version != before:
                 del self.states[version]
             return False
-        level = durability or self.store.options.durability
+        level = durability or self.store._parts.options.durability
         if version != before:
             self.acknowledge(level in {"group", "sync"})
         return True
@@ -104,7 +104,10 @@ class History:
         """Close the store; but for "os" that makes everything durable."""
         version = self.store.version
         self.store.close()
-        durable = self.store.options.durability != "os" and self.store.commits.failure is None
+        durable = (
+            self.store._parts.options.durability != "os"
+            and self.store._parts.commits.failure is None
+        )
         self.acknowledgments.append(Acknowledgment(len(self.directory.steps), version, durable))
 
     def least(self, step: int, *, power_is_lost: bool) -> int:
@@ -140,7 +143,7 @@ def open_history(directory: Directory, *, background: bool = False, **options: o
     store = Store._in_directory(faulty, **{**OPTIONS, **options})
     history = History(faulty, store, {store.version: content_of(store)})
     if not background:
-        store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+        store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     return history
 
 

@@ -53,7 +53,7 @@ def test_a_watcher_ends_at_once_when_it_is_cancelled():
         await asyncio.gather(*tasks, return_exceptions=True)
         assert all(task.cancelled() for task in tasks)
         gc.collect()
-        assert db._inner.store.waiters == 0
+        assert db._inner.store._parts.waiters == 0
 
     run(test)
 

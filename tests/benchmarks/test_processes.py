@@ -129,7 +129,7 @@ def test_each_kill_is_in_mid_write(tmp_path, monkeypatch):
     def and_look(settings, crew, path, index):
         row = next_put(settings, crew, path, index)
         with kvengine.Store(path, read_only=True) as store:
-            segments.append(store.rows[-1].id)
+            segments.append(store._parts.rows[-1].id)
         return row
 
     next_put = kills._next_put

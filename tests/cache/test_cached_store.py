@@ -100,7 +100,7 @@ def test_deletes_that_were_forgotten_empty_it():
         for number in range(200):
             store.delete(b"%d" % number)
         store.put(b"last", b"1")
-        while store.manifest.forgotten < 200:
+        while store._parts.manifest.forgotten < 200:
             store.checkpoint()
             store.compact()
             store.put(b"last", b"1")

@@ -75,7 +75,7 @@ def work(store: Store, source: random.Random, writes: int) -> None:
         mark(seed=seed)
         version = apply(store, changes_of(seed), level)
         mark(version=version, is_durable=level != "os")
-        mark(durable=store.control_page.durable_version)
+        mark(durable=store._parts.control_page.durable_version)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def convert(files, jobs):
     directory, acknowledged, killed = FaultyDirectory(folder_of(files)), {}, []
     directory.before = lambda _step: killed.append(content(directory.inner))
     store = Store._in_directory(directory, **OPTIONS)
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for job in jobs:
         getattr(store, job)()
     for number in range(3):

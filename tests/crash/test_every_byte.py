@@ -48,7 +48,7 @@ def closed_store(path: Path) -> Expectation:
         store.compact()
         for number in range(5):
             store.put(b"new %02d" % number, bytes([number]) * 30, metadata=b"m" * number)
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.checkpoint()
         store.put(b"large", b"L" * 700)
         store.put(b"old 01", b"again", expires_at=32503680000)
@@ -56,8 +56,8 @@ def closed_store(path: Path) -> Expectation:
             batch.put(b"in a batch", b"1")
             batch.delete(b"new 01")
         # As a replica takes them over: versions are missing before both.
-        store.apply((kvengine.Change(store.version + 5, "put", b"gap", b"2", b"", None),))
-        store.apply((kvengine.Change(store.version + 2, "put", b"gap 2", b"2", b"", None),))
+        store._parts.apply((kvengine.Change(store.version + 5, "put", b"gap", b"2", b"", None),))
+        store._parts.apply((kvengine.Change(store.version + 2, "put", b"gap 2", b"2", b"", None),))
         version, state = store.version, content_of(store)
     names = {name.suffix for name in path.iterdir()}
     assert {".log", ".index", ".keys"} <= names

@@ -127,8 +127,8 @@ def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
     store = kvengine.Store._in_directory(folder, **options)
     count = 0
     while True:
-        segment_id = store.rows[-1].id if store.rows else 0
-        end = store.segment_table.counters(segment_id)[1] if segment_id else 0
+        segment_id = store._parts.rows[-1].id if store._parts.rows else 0
+        end = store._parts.segment_table.counters(segment_id)[1] if segment_id else 0
         free = folder.size(f"{segment_id:08x}.log") - end if segment_id else 0
         if free == left:
             break
@@ -137,8 +137,8 @@ def test_space_allocated_ahead_may_end_in_the_middle_of_a_header(left):
         store.put(b"%08d" % count, bytes(max(wanted - 32, 0)))
         count += 1
     store.put(b"in the next segment", b"")
-    assert len(store.rows) == 2
-    store.refuse(kvengine.StoreClosed("killed"))
+    assert len(store._parts.rows) == 2
+    store._parts.refuse(kvengine.StoreClosed("killed"))
     with kvengine.Store._in_directory(folder, durability="os") as again:
         assert len(again) == count + 1
         again.put(b"goes on", b"")

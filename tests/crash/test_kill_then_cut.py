@@ -27,7 +27,7 @@ def next_generation(directory: FaultyDirectory, before: History | None, durabili
     store = Store._in_directory(
         directory, **{**OPTIONS, "compaction": "manual", "durability": durability}
     )
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     states = before.states if before is not None else {0: {}}
     history = History(directory, store, {**states, store.version: content_of(store)})
     if before is not None:
@@ -37,7 +37,7 @@ def next_generation(directory: FaultyDirectory, before: History | None, durabili
 
 def kill(history: History) -> None:
     """The process is gone: nothing that it held does anything any more."""
-    history.store.refuse(kvengine.StoreClosed("killed"))
+    history.store._parts.refuse(kvengine.StoreClosed("killed"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -77,18 +77,18 @@ model, round = {}, 0
 calls = (
     lambda store: store.compact(),
     lambda store: store.checkpoint(),
-    lambda store: store.maintenance.run(lambda: flush(store)),
+    lambda store: store._parts.maintenance.run(lambda: flush(store)),
     lambda store: store.backup(f"{folder}-{round}"),
     lambda store: store.verify(),
     roll, look, reopen, acknowledge,
 )
 store = Store(folder, **options)
-store.maintenance.wake = lambda: None
+store._parts.maintenance.wake = lambda: None
 
 
 def flush(store):
-    store.freeze_keys()
-    store.flush_keys()
+    store._parts.freeze_keys()
+    store._parts.flush_keys()
 
 
 for number, call in enumerate(calls):
@@ -134,7 +134,7 @@ with Store(sys.argv[1], durability="group") as store:
         pass
     for few in range(4):  # one sync takes a descriptor for each segment, and gives it back
         version = store.put(b"key", b"%d" % few)
-        assert store.commits.durable_version >= version
+        assert store._parts.commits.durable_version >= version
         os.close(taken.pop())
 """
 

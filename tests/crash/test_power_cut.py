@@ -49,7 +49,7 @@ def maintained(history: History, source: random.Random) -> None:
 def background(history: History, source: random.Random) -> None:
     for _ in range(60):
         history.write(random_changes(source, keys=6))
-    history.store.maintenance.wake()
+    history.store._parts.maintenance.wake()
 
 
 WORKLOADS = {
@@ -181,7 +181,7 @@ def test_making_a_store_is_all_or_nothing(model, durability):
 def test_a_backup_cut_short_is_no_store(model):
     history = recorded("maintained", "group", seed=5)
     target = FaultyDirectory(KeptDirectory())
-    with kvengine.Store._in_directory(history.directory, **OPTIONS) as store, store.jobs:
+    with kvengine.Store._in_directory(history.directory, **OPTIONS) as store, store._parts.jobs:
         version = backup._copy(store, target, None)
     steps, complete = len(target.steps), 0
     for step in range(steps + 1):

@@ -211,14 +211,14 @@ from tests.crash.cut_worker import mark
 
 recorder = ctypes.CDLL(None)
 store = Store(sys.argv[1], segment_bytes=4096, log_writes="pwrite", compaction="manual")
-store.maintenance.wake = lambda: None
+store._parts.maintenance.wake = lambda: None
 store.put(b"first", b"", durability="sync")
 recorder.record_hold(1)
 thread = threading.Thread(target=store.put, args=(b"waits", b""))
 thread.start()
 while not recorder.record_held():
     time.sleep(0.001)
-while len(store.rows) == 1:
+while len(store._parts.rows) == 1:
     store.put(b"during the sync", bytes(500), durability="os")
 recorder.record_hold(0)
 thread.join()

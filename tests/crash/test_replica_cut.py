@@ -50,10 +50,10 @@ class Replica:
         store = self.history.store
         for _ in range(30):
             action = self.dice.choice(["apply", "apply", "apply", "keep", "replace", "tend"])
-            durable = store.options.durability == "group"
+            durable = store._parts.options.durability == "group"
             if action == "tend":
                 self.history.attempt(self.dice.choice(["compact", "checkpoint"]))
-                replica.note_position(store, self.version)
+                replica.note_position(store._parts, self.version)
                 continue
             before = self.version
             if action == "replace":
@@ -62,15 +62,15 @@ class Replica:
             self.version += action != "apply"  # the source went on with other keys
             self.history.states[self.version] = dict(self.state)
             if action == "apply":
-                store.apply(changes[0] + changes[1] + changes[2])
+                store._parts.apply(changes[0] + changes[1] + changes[2])
             else:
                 durable = True
-                staging = replica.Staging(store, before, keep=action == "keep")
+                staging = replica.Staging(store._parts, before, keep=action == "keep")
                 for some in changes:
                     staging.add(some)
                 staging.adopt(self.version)
             self.history.acknowledge(durable)
-        replica.promote(store, self.version + 5)
+        replica.promote(store._parts, self.version + 5)
         self.history.states[self.version + 5] = dict(self.state)
         self.history.acknowledge(True)
         self.history.close()
@@ -95,7 +95,7 @@ def test_every_step(durability):
 def check(folder, history, least, where):
     for _ in range(2):
         with kvengine.Store._in_directory(folder, compaction="manual") as store:
-            version, origin = store.version, store.manifest.origin
+            version, origin = store.version, store._parts.manifest.origin
             assert version >= least, where
             assert version in history.states, where
             assert content_of(store) == history.states[version], where
@@ -105,7 +105,7 @@ def check(folder, history, least, where):
                 with pytest.raises(kvengine.StoreReadOnly):
                     store.put(b"a", b"b")
     with kvengine.Store._in_directory(folder, compaction="manual") as store:
-        store.apply((Change(version + 3, "put", b"more", b"1", b"", None),))
+        store._parts.apply((Change(version + 3, "put", b"more", b"1", b"", None),))
         assert store.get_entry(b"more").version == version + 3
     with kvengine.Store._in_directory(folder, compaction="manual") as store:
         assert store.get_entry(b"more").version == version + 3
@@ -132,13 +132,13 @@ def refuse_one_step(keep, code, fails_at):
     store = kvengine.Store._in_directory(
         disk, durability="group", compaction="manual", segment_bytes=4096
     )
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
-    replica.begin(store, ORIGIN)
-    store.apply(tuple(put(version, b"%d" % version) for version in range(1, 30)))
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    replica.begin(store._parts, ORIGIN)
+    store._parts.apply(tuple(put(version, b"%d" % version) for version in range(1, 30)))
     old = content_of(store)
     begun = len(disk.steps)
     disk.fail(begun + fails_at, code)
-    staging = replica.Staging(store, 29 if keep else 0, keep=keep)
+    staging = replica.Staging(store._parts, 29 if keep else 0, keep=keep)
     error = None
     try:
         for version in range(40, 90):
@@ -154,9 +154,9 @@ def refuse_one_step(keep, code, fails_at):
         assert content_of(store) == new, where
     else:
         staging.discard()
-    if error is not None and not store.closed and store.refusal is None:
+    if error is not None and not store.closed and store._parts.refusal is None:
         assert content_of(store) == old, where
-        again = replica.Staging(store, 29 if keep else 0, keep=keep)
+        again = replica.Staging(store._parts, 29 if keep else 0, keep=keep)
         again.add(tuple(put(version, b"%d" % version) for version in range(40, 90)))
         again.adopt(100)
         assert content_of(store) == new, where

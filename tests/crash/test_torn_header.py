@@ -31,7 +31,7 @@ def files_of_a_store():
     for number in range(40):
         store.put(b"key %d" % number, b"v" * 90)
     store.sync()
-    while len(store.rows) == 1:
+    while len(store._parts.rows) == 1:
         store.put(b"last of the first", b"w" * 200)
     store.put(b"in the second", b"2")
     found = {name: folder.read(name) for name in folder.names() if name not in ("LOCK", "CONTROL")}
@@ -72,7 +72,7 @@ def test_a_header_that_is_torn_at_any_byte_is_as_none(files, end, rest):
 @pytest.mark.parametrize("end", ["beginning", "end"])
 def test_a_torn_header_of_a_segment_that_compaction_began_is_as_none(files, end):
     with Store._in_directory(folder_of(files), **OPTIONS) as store:
-        uuid, expected = store.manifest.uuid, content_of(store)
+        uuid, expected = store._parts.manifest.uuid, content_of(store)
     header = segment_file.SegmentHeader(COMPACTED, uuid, 9, 1, 1 << 63 | 1).encode()
     for cut in range(HEADER_BYTES):
         part = bytes(cut + 1) + header[cut + 1 :]
@@ -112,7 +112,7 @@ def test_a_torn_header_is_damage_if_something_in_the_segment_was_durable(files, 
 def test_a_torn_header_is_damage_if_a_later_segment_vouches_for_it(files):
     folder = folder_of(files)
     with Store._in_directory(folder, **OPTIONS) as store:
-        while len(store.rows) < 3:
+        while len(store._parts.rows) < 3:
             store.put(b"more", b"m" * 500, durability="sync")
         store.put(b"durable", b"d", durability="sync")
         store.put(b"marks it", b"d", durability="sync")

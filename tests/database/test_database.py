@@ -37,7 +37,7 @@ def test_a_database_is_a_store_with_namespaces(tmp_path):
 def test_in_memory_takes_the_options_of_a_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Database.in_memory(segment_bytes=4096, clock=ManualClock(), limits="strict") as db:
-        assert db.store.options.segment_bytes == 4096
+        assert db.store._parts.options.segment_bytes == 4096
         db.namespace("ns").put("key", "value")
         assert db.namespace("ns").get("key") == "value"
     assert list(tmp_path.iterdir()) == []

@@ -171,7 +171,7 @@ def test_a_process_that_stops_in_a_change_is_named(
     monkeypatch.setattr(catalog, "PATIENCE_S", 0.05)
     with kvengine.open(tmp_path, **QUICK) as db:
         there = db.namespace("there")
-        lease = take(db.store.directory, catalog.LEASE_NAME)
+        lease = take(db.store._parts.directory, catalog.LEASE_NAME)
         assert lease is not None
         with pytest.raises(StoreBusy, match=r"process \d+ has been changing them"):
             db.create_namespace("new")

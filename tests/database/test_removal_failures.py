@@ -114,11 +114,11 @@ def test_a_store_that_takes_no_more_writes_ends_it(db, store, caplog):
     store.full = False
     row = db._catalog.find("ns")
     db._catalog._by_id[row.id] = row._replace(deleting=True)
-    store.refuse_writes(StoreReadOnly("a sync failed"))
+    store._parts.refuse_writes(StoreReadOnly("a sync failed"))
     with caplog.at_level(logging.WARNING, "kvengine"):
         db._remover.begin()
         db.wait_for_removals()
     assert removers() == []
     (message,) = caplog.messages
     assert "until the next open" in message
-    store.refuse_writes(None)
+    store._parts.refuse_writes(None)

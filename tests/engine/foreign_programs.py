@@ -335,7 +335,7 @@ def in_child():
         lambda: store.update({b"b": b"2"}),
         lambda: batch.commit(),
         lambda: store.__setitem__(b"b", b"2"),
-        lambda: store.exclusively(int),
+        lambda: store._parts.exclusively(int),
     )
     for call in calls:
         call()

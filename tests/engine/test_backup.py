@@ -159,8 +159,8 @@ def test_files_that_never_change_are_links_and_the_others_are_not(store, tmp_pat
     store.checkpoint()  # closes what is full, should the background not have come to it yet
     store.backup(tmp_path / "copy")
     shared = shared_names(tmp_path / "store", tmp_path / "copy")
-    open_segment = f"{store.rows[-1].id:08x}.log"
-    closed = {f"{row.id:08x}.log" for row in store.rows if row.size_bytes is not None}
+    open_segment = f"{store._parts.rows[-1].id:08x}.log"
+    closed = {f"{row.id:08x}.log" for row in store._parts.rows if row.size_bytes is not None}
     assert len(closed) > 2
     assert {Path(name).suffix for name in shared} == {".log", ".index", ".keys"}
     assert closed <= shared
@@ -339,7 +339,7 @@ def test_records_that_came_while_another_thread_asked_how_large_the_file_is(tmp_
     """A store that starts over does so, if its digest is to go along."""
     with Store(tmp_path / "store", durability="os") as store:
         store.put(b"key", b"1")
-        size = store.directory.size
+        size = store._parts.directory.size
 
         def write_meanwhile(name):
             monkeypatch.undo()
@@ -347,7 +347,7 @@ def test_records_that_came_while_another_thread_asked_how_large_the_file_is(tmp_
             store.put(b"large", bytes(100_000))
             return found
 
-        monkeypatch.setattr(store.directory, "size", write_meanwhile)
-        store.read_active(1)
+        monkeypatch.setattr(store._parts.directory, "size", write_meanwhile)
+        store._parts.read_active(1)
         assert store.backup(tmp_path / "backup") == 2
         assert entries(tmp_path / "backup") == list(store.scan())

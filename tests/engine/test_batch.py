@@ -150,6 +150,6 @@ def test_adding_to_a_batch_while_it_is_committed(store):
     """Two threads must not share a batch, but if they do, nothing breaks."""
     batch = store.batch()
     batch.put(b"a", b"1")
-    store.exclusively(lambda: batch.put(b"b", b"2"))
+    store._parts.exclusively(lambda: batch.put(b"b", b"2"))
     batch.commit()
     assert dict(store) == {b"a": b"1", b"b": b"2"}

@@ -78,7 +78,7 @@ def test_a_store(what):
 
         waiting = threading.Thread(target=until_closed, daemon=True)
         waiting.start()
-        while not store.waiters:
+        while not store._parts.waiters:
             time.sleep(0.001)
         actions = {"put": lambda: store.put(b"k", b"v"), "wait": lambda: store.wait(10**6, 0.001)}
         for _ in interrupted_everywhere(actions[what]):

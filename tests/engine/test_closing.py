@@ -60,9 +60,9 @@ def compact_in_background(path):
     overwrite(path)
     with Store(path, durability="os", segment_bytes=1 << 20) as store:
         segments = store.stats().segments
-        with store.jobs:
-            store.maintenance.wake()
-            store.maintenance.run(lambda: maintenance.compact_in_background(store))
+        with store._parts.jobs:
+            store._parts.maintenance.wake()
+            store._parts.maintenance.run(lambda: maintenance.compact_in_background(store._parts))
         assert store.stats().segments < segments
 
 
@@ -164,7 +164,7 @@ class Interrupted(Exception):
 def busy_store(directory):
     """Return a store whose close() has jobs to do."""
     store = Store._in_directory(directory, durability="os", compaction="manual", **OPTIONS)
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for number in range(200):
         store.put(b"%d" % number, bytes(100))
     return store
@@ -258,7 +258,7 @@ def test_a_store_whose_close_was_interrupted_has_its_lock(tmp_path, monkeypatch,
 
 def interrupt_close(store, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(store.maintenance, "close", interrupt_with(KeyboardInterrupt))
+        patch.setattr(store._parts.maintenance, "close", interrupt_with(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             store.close()
 
@@ -287,11 +287,11 @@ def test_a_store_that_the_collector_drops_is_closed_like_any_other(tmp_path, cap
         cycle.append(cycle)
         del store, cycle
         gc.collect()
-        assert other.claim_jobs(other.token, 60_000)  # it has given them back
-        other.end_jobs(other.token)
-        assert other.follower.refresh()  # it has saved its index
+        assert other._parts.claim_jobs(other._parts.token, 60_000)  # it has given them back
+        other._parts.end_jobs(other._parts.token)
+        assert other._parts.follower.refresh()  # it has saved its index
         assert len(other) == KEYS
-        assert other.directory.is_last()
+        assert other._parts.directory.is_last()
     assert caplog.text == ""
 
 
@@ -319,7 +319,7 @@ def test_a_second_thread_in_close_waits_until_the_first_is_done():
 
     def close():
         store.close()
-        seen.append((store.is_released, len(directory.steps)))
+        seen.append((store._parts.is_released, len(directory.steps)))
 
     directory.before = block
     threads = [threading.Thread(target=close) for _ in range(3)]
@@ -329,7 +329,7 @@ def test_a_second_thread_in_close_waits_until_the_first_is_done():
         thread.start()
     threads[1].join(0.05)
     assert seen == []
-    assert not store.is_released
+    assert not store._parts.is_released
     store.put(b"meanwhile", b"1")  # still allowed
     go_on.set()
     for thread in threads:
@@ -349,7 +349,7 @@ def test_what_is_written_while_the_store_is_closed_is_durable():
     options = {**OPTIONS, "durability": "interval", "sync_interval_s": 60}
     store = Store._in_directory(directory, **options)
     store.put(b"key", b"1")
-    store.maintenance.close = lambda error: store.put(b"late", b"1")  # type: ignore[assignment,method-assign]
+    store._parts.maintenance.close = lambda error: store.put(b"late", b"1")  # type: ignore[assignment,method-assign]
     store.close()
     power_cut = CrashedFolder(directory.recording, len(directory.steps)).folder("ordered")
     with Store._in_directory(power_cut) as reopened:
@@ -363,8 +363,8 @@ def test_who_uses_a_store_while_it_is_closed_is_told_so(tmp_path):
     for name in calls:
         store = Store(path)
         store.put(b"key", b"value")
-        store._make_segment()  # as background work may have done
-        store.directory.close()  # what closing does just before it marks the store as closed
+        store._parts._make_segment()  # as background work may have done
+        store._parts.directory.close()  # what closing does just before it marks the store as closed
         with pytest.raises(StoreClosed):
             for _ in range(2):
                 getattr(store, name)()
@@ -376,7 +376,7 @@ def test_who_comes_to_wait_for_the_disk_after_close_is_told_what_is_there(tmp_pa
     """A thread that has written, and not yet begun to wait, while another one closes the store."""
     with Store(tmp_path / "s", durability=durability) as store:
         store.put(b"key", b"value")
-        commits = store.commits
+        commits = store._parts.commits
         ticket = commits.version
     if commits.durable_version >= ticket:
         commits.sync()  # close() has brought it to the disk

@@ -94,9 +94,9 @@ def test_the_list_and_removal(store):
     store.put(b"a", b"")
     second, first = store.consumer("b"), store.consumer("a")
     list(first.changes())
-    store.options.clock.advance(5)
+    store._parts.options.clock.advance(5)
     first.acknowledge(1)
-    now = store.options.clock.time()
+    now = store._parts.options.clock.time()
     assert store.consumers() == [ConsumerInfo("a", 1, 0, now), ConsumerInfo("b", 0, 1, now - 5)]
     second.remove()
     second.remove()
@@ -139,7 +139,7 @@ def test_one_that_does_not_come_forward_is_told_so_and_begins_anew(store):
     store.put(b"0", b"")
     list(consumer.changes())
     consumer.acknowledge(1)
-    store.options.clock.advance(store.options.retention_s + 1)
+    store._parts.options.clock.advance(store._parts.options.retention_s + 1)
     delete_and_forget(store)
     with pytest.raises(LogCompacted):
         list(consumer.changes())
@@ -154,7 +154,7 @@ def test_one_that_does_not_come_forward_is_told_so_and_begins_anew(store):
 def test_a_scan_from_the_beginning_goes_on_after_a_crash(store):
     delete_and_forget(store)
     store.update({b"new %d" % n: b"" for n in range(10)})
-    assert store.manifest.forgotten > 61
+    assert store._parts.manifest.forgotten > 61
     whole = versions(store.tail())
     consumer = store.consumer("one")
     list(consumer.changes())
@@ -169,9 +169,9 @@ def test_one_that_waits_with_everything_comes_forward(store):
     store.put(b"a", b"")
     list(consumer.changes())
     consumer.acknowledge(1)
-    store.options.clock.advance(store.options.retention_s - 1)
+    store._parts.options.clock.advance(store._parts.options.retention_s - 1)
     assert list(consumer.changes(follow=True, timeout=0.1)) == []
-    assert store.consumers()[0].seen_at == store.options.clock.time()
+    assert store.consumers()[0].seen_at == store._parts.options.clock.time()
 
 
 def test_following(store):
@@ -199,7 +199,7 @@ def test_damage_is_an_error_and_nothing_is_forgotten(tmp_path):
         with pytest.raises(CorruptData, match="'one'"):
             store.consumer("two")
         delete_and_forget(store)
-        assert store.manifest.forgotten == 0
+        assert store._parts.manifest.forgotten == 0
 
 
 def test_a_crash_at_every_step_leaves_the_old_position_or_the_new_one():
@@ -268,17 +268,17 @@ def test_who_acknowledges_while_it_acknowledges_is_told(store):
     store.update({b"a": b"", b"b": b""})
     consumer = store.consumer("one")
     list(consumer.changes())
-    found, original = [], store.options.clock.time
+    found, original = [], store._parts.options.clock.time
 
     def interrupted():
-        store.options.clock.time = original
+        store._parts.options.clock.time = original
         try:
             consumer.acknowledge(2)
         except StoreBusy as error:
             found.append(str(error))
         return original()
 
-    store.options.clock.time = interrupted
+    store._parts.options.clock.time = interrupted
     consumer.acknowledge(1)
     assert len(found) == 1
     assert "interrupted this very thread" in found[0]

@@ -88,7 +88,7 @@ def test_what_a_reader_saw_and_the_writer_lost_is_not_acknowledged(tmp_path):
     store.put(b"a", b"1")
     reader = Store(tmp_path / "s", read_only=True)
     consumer = reader.consumer("far")
-    following = reader.tail_from(0, b"")
+    following = reader._parts.tail_from(0, b"")
     faulty.fail(len(faulty.steps) + 2, errno.EIO)
     with pytest.raises(StoreReadOnly):
         store.put(b"a", b"lost")

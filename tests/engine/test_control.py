@@ -250,8 +250,8 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
     with Store(tmp_path, **OPTIONS) as store:
         for number in range(7):
             store.put(b"%d" % number, b"kept")
-        segment = store.rows[-1].id
-        end = store.segment_table.counters(segment)[1]
+        segment = store._parts.rows[-1].id
+        end = store._parts.segment_table.counters(segment)[1]
         with Store(tmp_path, read_only=True) as reader:
             for number in range(7, 10):
                 store.put(b"%d" % number, b"lost")
@@ -262,27 +262,27 @@ def test_changes_that_are_taken_back_while_a_reader_looks(tmp_path):
             taken_back = []
 
             def take_back() -> None:
-                taken_back.append(reader.applied_version)
-                store.control_page.take_back(7)
+                taken_back.append(reader._parts.applied_version)
+                store._parts.control_page.take_back(7)
 
-            assert isinstance(reader.follower, Follower)
-            page = reader.follower._page
+            assert isinstance(reader._parts.follower, Follower)
+            page = reader._parts.follower._page
             assert page is not None
             page.control = Late(page.control, take_back)  # type: ignore[assignment]
-            reader.follower.catch_up()
+            reader._parts.follower.catch_up()
             assert taken_back == [10]
             assert reader.version == 7
             assert set(reader) == {b"%d" % number for number in range(7)}
-            assert reader.lost_after is not None
-            assert reader.lost_after[1] == 7
+            assert reader._parts.lost_after is not None
+            assert reader._parts.lost_after[1] == 7
             check_store(reader)
-        store.directory.close()  # its log was cut: it is not to be written to any more
+        store._parts.directory.close()  # its log was cut: it is not to be written to any more
 
 
 def lose_all_after(store, version, path, end):
     """End like a process that was killed, with a log that lacks what was visible."""
-    store.control_page.take_back(version)
-    store.directory.close()
+    store._parts.control_page.take_back(version)
+    store._parts.directory.close()
     os.truncate(path, end)
 
 
@@ -290,8 +290,8 @@ def test_an_interrupted_start_over_keeps_no_changes_that_were_taken_back(tmp_pat
     """Not even when others have written as many since."""
     store = Store(tmp_path, **OPTIONS)
     store.put(b"kept", b"")
-    segment = store.rows[-1].id
-    end = store.segment_table.counters(segment)[1]
+    segment = store._parts.rows[-1].id
+    end = store._parts.segment_table.counters(segment)[1]
     with Store(tmp_path, read_only=True) as reader:
         store.put(b"lost", b"")
         assert b"lost" in reader
@@ -309,7 +309,7 @@ def test_an_interrupted_start_over_keeps_no_changes_that_were_taken_back(tmp_pat
             for number in range(3):
                 other.put(b"%d" % number, b"new")
             assert dict(reader) == dict(other)
-            assert reader.lost_after is not None
+            assert reader._parts.lost_after is not None
             check_store(reader)
 
 
@@ -317,8 +317,8 @@ def test_changes_that_are_taken_back_while_a_reader_opens(tmp_path, monkeypatch)
     """Between reading the files and following the page."""
     store = Store(tmp_path, **OPTIONS)
     store.put(b"kept", b"")
-    segment = store.rows[-1].id
-    end = store.segment_table.counters(segment)[1]
+    segment = store._parts.rows[-1].id
+    end = store._parts.segment_table.counters(segment)[1]
     store.put(b"lost", b"")
     recover_beside = loading.recover_beside
 
@@ -339,8 +339,8 @@ def test_a_manifest_that_the_page_does_not_know_yet_is_built_upon(tmp_path):
     with Store(tmp_path, **OPTIONS) as first, Store(tmp_path, **OPTIONS) as second:
         first.put(b"key", b"value")
         assert second.get(b"key") == b"value"
-        first.maintenance.run(first.replace_manifest)
+        first._parts.maintenance.run(first._parts.replace_manifest)
         words_of(tmp_path)[5] -= 1
-        second.maintenance.run(second.replace_manifest)
-        assert second.manifest.generation == first.manifest.generation + 1
+        second._parts.maintenance.run(second._parts.replace_manifest)
+        assert second._parts.manifest.generation == first._parts.manifest.generation + 1
         assert first.get(b"key") == b"value"

@@ -21,8 +21,8 @@ def change(version, key=b"key", value=b"value", metadata=b"about", expires_at=No
 
 def holding(*changes, **options):
     store = Store.in_memory(**SMALL, **options)
-    replica.begin(store, Origin("", 0))
-    store.apply(changes)
+    replica.begin(store._parts, Origin("", 0))
+    store._parts.apply(changes)
     return store
 
 

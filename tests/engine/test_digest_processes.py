@@ -46,7 +46,7 @@ def lose_jobs_once(monkeypatch, store, other, job):
 
     def lose_the_jobs(turn):
         if turn == 1:
-            store.end_jobs(store.token)
+            store._parts.end_jobs(store._parts.token)
             other.put(b"7", b"new")
             job()
 
@@ -85,7 +85,7 @@ def test_it_goes_along_though_the_store_starts_over(stores, monkeypatch):
     for number in range(3):
         other.put(b"%d" % number, b"new", expires_at=1e12)
         other.checkpoint()
-        store.follower.start_over()
+        store._parts.follower.start_over()
         assert store.digest().version == other.version
         assert snapshots == []
     monkeypatch.undo()
@@ -100,8 +100,10 @@ def test_changes_that_come_once_more_count_once(stores):
     store.put(b"soon", b"7", expires_at=1e12)
     store.delete(b"8")
     for _ in range(2):
-        loading.recover(store, store.control_page, store.manifest, until=before)
-        assert store.applied_version == before
+        loading.recover(
+            store._parts, store._parts.control_page, store._parts.manifest, until=before
+        )
+        assert store._parts.applied_version == before
         check(store)
     store.put(b"9", b"new")
     check(store)
@@ -112,10 +114,10 @@ def test_it_is_found_though_the_store_starts_over_during_each_scan(stores, monke
 
     def start_over(turn):
         assert turn < 3
-        other.end_active_segment()
+        other._parts.end_active_segment()
         other.put(b"7", b"%d" % turn)
         other.checkpoint()
-        store.follower.start_over()
+        store._parts.follower.start_over()
 
     hook(monkeypatch, digesting, "RangeWalk", start_over)
     found = store.digest()
@@ -137,7 +139,10 @@ def test_a_range_is_of_one_version_though_the_store_starts_over_meanwhile(stores
         digest_scan,
         "let_others_run",
         lambda turn: (
-            turn == 1 and loading.recover(store, store.control_page, store.manifest, until=before)
+            turn == 1
+            and loading.recover(
+                store._parts, store._parts.control_page, store._parts.manifest, until=before
+            )
         ),
     )
     found = store.digest(start=b"0")

@@ -243,7 +243,7 @@ def test_a_failed_sync_is_not_forgotten_with_the_processes_that_saw_it(is_closed
     directory.before = fail
     with pytest.raises(StoreReadOnly):
         store.put(b"visible", b"not on disk")
-    assert len(store.rows) > 1
+    assert len(store._parts.rows) > 1
     if is_closed:
         store.close()
     with pytest.raises(kvengine.StorageError):  # nor with one that could not write them again
@@ -262,12 +262,12 @@ def test_what_a_failed_sync_has_lost_is_no_damage_to_the_next_one(tmp_path):
     store = kvengine.Store(tmp_path, durability="group", log_writes="pwrite")
     store.put(b"first", b"on disk")
     store.put(b"second", b"in memory", durability="os")
-    row = store.rows[-1]
-    _, end, *_ = store.segment_table.counters(row.id)
-    store.commits.fail(OSError(errno.EIO, "no more"))
-    file = store.segment_table.segment_file(row.id)
+    row = store._parts.rows[-1]
+    _, end, *_ = store._parts.segment_table.counters(row.id)
+    store._parts.commits.fail(OSError(errno.EIO, "no more"))
+    file = store._parts.segment_table.segment_file(row.id)
     file.write(bytes(40), end - 40)
-    store.directory.close()  # as if it were killed
+    store._parts.directory.close()  # as if it were killed
     with kvengine.Store(tmp_path) as after:
         assert dict(after) == {b"first": b"on disk"}
 
@@ -297,8 +297,8 @@ def test_a_sync_that_the_system_refuses_makes_the_store_read_only(tmp_path):
     with kvengine.Store(tmp_path, durability="group") as store:
         store.put(b"first", b"1")
         store.put(b"second", b"2")  # from here on only one file needs a sync
-        (row,) = store.rows
-        descriptor = store.segment_table.segment_file(row.id).descriptor
+        (row,) = store._parts.rows
+        descriptor = store._parts.segment_table.segment_file(row.id).descriptor
         with open("/dev/null", "r+b") as nowhere:  # takes writes, refuses to be synced
             os.dup2(nowhere.fileno(), descriptor)
         with pytest.raises(StoreReadOnly, match="sync failed") as failure:
@@ -321,7 +321,7 @@ with Store(sys.argv[1], durability="group", log_writes="pwrite") as store:
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert store.commits.durable_version == store.commits.version
+    assert store._parts.commits.durable_version == store._parts.commits.version
 """
 
 

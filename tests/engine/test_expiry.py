@@ -228,9 +228,9 @@ def test_compaction_drops_what_has_expired(writer, clock, how):
     if how == "compact":
         assert writer.compact() > 40 * 250
     else:
-        writer.end_active_segment()
+        writer._parts.end_active_segment()
         writer.checkpoint()
-        writer.maintenance.run(lambda: maintenance.compact_in_background(writer))
+        writer._parts.maintenance.run(lambda: maintenance.compact_in_background(writer._parts))
     after = writer.stats()
     assert before.keys == 101
     assert 50 <= after.keys <= (50 if how == "compact" else 65)  # segments with a few may stay
@@ -249,9 +249,9 @@ def test_an_older_value_does_not_come_back_when_the_newer_one_expires(tmp_path, 
     path, options = tmp_path / "store", {**OPTIONS, "clock": clock}
     with Store(path, **options) as store:
         store.put(b"key", b"older")
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.put(b"key", b"newer", expires_at=END)
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.put(b"other", b"")
         clock.now = END
         assert b"key" not in store

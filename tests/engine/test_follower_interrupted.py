@@ -106,7 +106,7 @@ def test_a_segment_that_an_interrupted_catch_up_opened_is_not_opened_twice(pair,
         reader.get(b"00")
     monkeypatch.undo()
     assert reader.get(b"00") == writer.get(b"00")
-    slots = [reader.segment_table.slot(row.id) for row in reader.rows]
+    slots = [reader._parts.segment_table.slot(row.id) for row in reader._parts.rows]
     assert slots == list(range(slots[0], slots[0] + len(slots)))  # none is held by what was left
 
 

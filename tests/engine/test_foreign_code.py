@@ -33,9 +33,9 @@ def test_code_that_comes_in_from_outside_may_write(name, tmp_path):
 def test_a_write_from_inside_a_step_that_keeps_writers_out_is_told_so_at_once(tmp_path):
     with Store(tmp_path / "store") as store:
         with pytest.raises(StoreBusy, match="call again"):
-            store.exclusively(store.put, b"key", b"value")
+            store._parts.exclusively(store.put, b"key", b"value")
         with pytest.raises(StoreBusy):
-            store.exclusively(store.exclusively, int)
+            store._parts.exclusively(store._parts.exclusively, int)
         assert store.put(b"key", b"value") == 1
         assert store[b"key"] == b"value"
 
@@ -54,7 +54,7 @@ def test_a_job_from_inside_a_step_that_keeps_writers_out_is_refused_at_once(tmp_
             for number in range(20):
                 store.put(b"%d" % (number % 3), bytes(500))
             with pytest.raises(StoreBusy, match="call again"):
-                store.exclusively(getattr(store, name))
+                store._parts.exclusively(getattr(store, name))
             assert not store.closed
             getattr(store, name)()
             assert store.closed or store.put(b"key", b"value")

@@ -121,11 +121,11 @@ def test_the_position_of_a_consumer_is_where_the_page_says(store, tmp_path):
     consumer.acknowledge(store.version)
     assert positions.decode((tmp_path / "search.consumer").read_bytes(), "search.consumer") == (
         positions.Position(
-            store.manifest.uuid.hex(),
+            store._parts.manifest.uuid.hex(),
             "search",
             store.version,
-            store.manifest.forgotten,
-            store.options.clock.time(),
+            store._parts.manifest.forgotten,
+            store._parts.options.clock.time(),
         )
     )
 
@@ -138,7 +138,7 @@ def store(tmp_path):
             for number in range(300):
                 batch.put(b"key %d" % number, b"%d" % number * (number % 20))
         opened.put(b"large", b"x" * 5000, metadata=b"about it")
-        opened.put(b"expires", b"later", expires_at=opened.options.clock.time() + 100.5)
+        opened.put(b"expires", b"later", expires_at=opened._parts.options.clock.time() + 100.5)
         for number in range(0, 300, 3):
             opened.delete(b"key %d" % number)
         opened.compact()
@@ -194,15 +194,15 @@ def control_of(folder):
 
 
 def test_control_says_where_the_log_ends(store, tmp_path):
-    page = store.maintenance.run(lambda: control_of(tmp_path))
-    newest = store.rows[-1]
+    page = store._parts.maintenance.run(lambda: control_of(tmp_path))
+    newest = store._parts.rows[-1]
     size = (tmp_path / f"{newest.id:08x}.log").stat().st_size
     wanted = {
         "magic": int.from_bytes(b"VKCTRL02", "little"),
         "boot": boot_id(),
         "pid": os.getpid(),
         "version": store.version,
-        "generation": store.manifest.generation,
+        "generation": store._parts.manifest.generation,
         "segment": newest.id,
         "begun": newest.first_version,
         "allocated": size,
@@ -210,12 +210,12 @@ def test_control_says_where_the_log_ends(store, tmp_path):
         "held": 0,
         "failed": 0,
         "losses": 0,
-        "job_token": store.token,
+        "job_token": store._parts.token,
     }
     assert {name: page[name] for name in wanted} == wanted
     assert int((tmp_path / "LOCK").read_text()) == page["pid"]
     assert page["floor"] <= page["next_id"]
-    assert page["next_id"] > max(row.id for row in store.rows)
+    assert page["next_id"] > max(row.id for row in store._parts.rows)
     with Store(tmp_path) as other:  # it comes later, and believes what is there
         assert control_of(tmp_path)["epoch"] == page["epoch"]
         other.put(b"of another", b"1")
@@ -230,8 +230,8 @@ def words_of(folder):
 
 def leave_behind(store, folder, *records):
     """Put records behind the end of the log, as one does that is killed before they are visible."""
-    row = store.rows[-1]
-    _, end, _, _, _ = store.segment_table.counters(row.id)
+    row = store._parts.rows[-1]
+    _, end, _, _, _ = store._parts.segment_table.counters(row.id)
     path = folder / f"{row.id:08x}.log"
     salt = int.from_bytes(path.read_bytes()[48:56], "little")
     with open(path, "r+b") as file:
@@ -249,8 +249,8 @@ def leave_behind(store, folder, *records):
 )
 def test_a_segment_counts_up_to_the_one_that_was_begun_next(store, tmp_path, records):
     """The log goes on in another segment: what is left behind is never seen, by nobody."""
-    wanted, newest = dict(store.items()), store.rows[-1].id
-    with Store(tmp_path, clock=store.options.clock) as other:
+    wanted, newest = dict(store.items()), store._parts.rows[-1].id
+    with Store(tmp_path, clock=store._parts.options.clock) as other:
         leave_behind(store, tmp_path, *records)
         assert dict(store.items()) == dict(other.items()) == wanted
         version = other.put(b"new", b"1")
@@ -265,7 +265,7 @@ def test_a_segment_counts_up_to_the_one_that_was_begun_next(store, tmp_path, rec
 def check_all(store, folder, wanted):
     """Compare what is seen here, by others, by the second reader, and by who comes after all."""
     assert dict(store.items()) == wanted
-    clock, version = store.options.clock, store.version
+    clock, version = store._parts.options.clock, store.version
     with Store(folder, read_only=True, clock=clock) as reader:
         assert dict(reader.items()) == wanted
     second = FolderReader(folder)
@@ -280,9 +280,9 @@ def check_all(store, folder, wanted):
 
 def test_of_segments_with_one_first_version_the_one_begun_last_counts(store, tmp_path):
     """Who began the one before was killed before it had written anything that is visible."""
-    wanted, salt, segment_id = dict(store.items()), 7, store.take_id()
+    wanted, salt, segment_id = dict(store.items()), 7, store._parts.take_id()
     header = segment_file.SegmentHeader(
-        0, store.manifest.uuid, segment_id, store.version + 1, salt
+        0, store._parts.manifest.uuid, segment_id, store.version + 1, salt
     ).encode()
     record = encode_record(
         store.version + 1, 1, 0, 0.0, b"left", b"", b"never visible", salt + len(header)
@@ -290,7 +290,7 @@ def test_of_segments_with_one_first_version_the_one_begun_last_counts(store, tmp
     (tmp_path / f"{segment_id:08x}.log").write_bytes(header + record)
     words_of(tmp_path)[16] = 1  # writing
     store.put(b"new", b"1")
-    assert store.rows[-1].id > segment_id
+    assert store._parts.rows[-1].id > segment_id
     check_all(store, tmp_path, wanted | {b"new": b"1"})
 
 

@@ -126,7 +126,7 @@ def test_a_conversion_that_fails_leaves_it_as_it_was(old, monkeypatch):
         def full(*args, **options):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(type(store.directory), "replace", full)
+        monkeypatch.setattr(type(store._parts.directory), "replace", full)
         with pytest.raises(OSError, match="No space"):
             store.put(b"new", b"1")
         assert (old / "MANIFEST").read_bytes() == before
@@ -205,7 +205,7 @@ def test_a_reader_that_was_there_before_gives_up(old):
         check(reader, old)
         with open(old / "LOCK", "r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            follower = reader.follower
+            follower = reader._parts.follower
             assert isinstance(follower, Follower)
             follower._look()
             with pytest.raises(StoreClosed, match="another version of kvengine"):

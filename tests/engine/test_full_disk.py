@@ -78,7 +78,7 @@ def test_everything_can_be_deleted(disk, batch):
                 deletes.delete(key)
     assert len(store) == 0
     store.compact()
-    assert store.log_bytes() < DISK_BYTES // 8
+    assert store._parts.log_bytes() < DISK_BYTES // 8
     assert fill(store, 1000)
     store.close()
 
@@ -87,7 +87,7 @@ def test_puts_do_not_take_what_is_kept_for_deletes(disk):
     store = Store(disk / "store", durability="os", compaction="manual")
     model = fill(store, 1000)
     kept = (disk / "store" / "RESERVE").stat().st_blocks * 512
-    assert kept >= reserve.wanted_bytes(store.log_bytes()) // 2 > 0
+    assert kept >= reserve.wanted_bytes(store._parts.log_bytes()) // 2 > 0
     deleted = 0
     while (disk / "store" / "RESERVE").stat().st_blocks * 512 == kept:
         store.delete(b"key%d" % deleted)
@@ -161,9 +161,9 @@ def test_the_reserve_may_be_removed_by_anyone(tmp_path):
 
 def test_segments_are_small_on_a_small_disk(disk):
     with Store(disk / "store") as store:
-        assert store.options.segment_bytes == 256 << 10
+        assert store._parts.options.segment_bytes == 256 << 10
     with Store(disk / "store", segment_bytes=4096) as store:
-        assert store.options.segment_bytes == 4096
+        assert store._parts.options.segment_bytes == 4096
 
 
 def test_a_file_system_that_does_not_say_how_large_it_is(tmp_path, monkeypatch):
@@ -176,10 +176,10 @@ def test_a_file_system_that_does_not_say_how_large_it_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fstatvfs", unknown)
     with Store(tmp_path / "store", durability="os") as store:
-        assert store.options.segment_bytes == 64 << 20
+        assert store._parts.options.segment_bytes == 64 << 20
         for number in range(4000):
             store[b"key%d" % number] = bytes(1000)
-        assert not store.is_tight
+        assert not store._parts.is_tight
         assert (tmp_path / "store" / "RESERVE").exists()
 
 

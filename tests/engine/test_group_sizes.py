@@ -87,8 +87,8 @@ class GroupSizesMachine(RuleBasedStateMachine):
     def crash(self):
         """Leave everything as it is, as after a kill: that ends the thread of the jobs too."""
         killed = StoreClosed("killed")
-        self.store.maintenance.close(killed)
-        self.store.refuse(killed)
+        self.store._parts.maintenance.close(killed)
+        self.store._parts.refuse(killed)
         self.folder.unlock()
         self.open()
 
@@ -204,7 +204,7 @@ def test_moments_that_are_over_take_no_memory():
     with Store.in_memory(groups=GROUPS, clock=clock) as store:
         for number in range(2000):
             store.put(b"d\0\0same", b"x", expires_at=clock.time() + 1 + number)
-        assert len(store.groups.saved_rows()) == 1
+        assert len(store._parts.groups.saved_rows()) == 1
         assert store.group_size(b"d\0\0") == (1, 8)
 
 

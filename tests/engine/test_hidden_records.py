@@ -17,10 +17,10 @@ def test_compaction_keeps_what_a_longer_record_hides(tmp_path, hidden):
     with Store(folder, durability="os", compaction="manual") as store:
         for key in (*model, b"a"):
             store.put(key, model[key])
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.checkpoint()
-        row = store.rows[0]
-        salt, path = store.segment_table.salt(row.id), folder / f"{row.id:08x}.log"
+        row = store._parts.rows[0]
+        salt, path = store._parts.segment_table.salt(row.id), folder / f"{row.id:08x}.log"
     data = path.read_bytes()
     size = len(encode_record(1, 1, 0, 0.0, b"a", b"", model[b"a"], 0))
     start, end = HEADER_BYTES + size, HEADER_BYTES + (2 + hidden) * size

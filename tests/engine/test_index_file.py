@@ -266,7 +266,7 @@ def answer(folder, model):
             assert store.get_many(model) == list(model.values())
             assert [store.get(key) for key in model] == list(model.values())
             assert [entry.value for entry in store.scan()] == [model[key] for key in sorted(model)]
-            check_index(store.key_index, model)
+            check_index(store._parts.key_index, model)
             assert store.verify().ok
     except KvError:
         return False
@@ -289,7 +289,7 @@ def test_every_damage_is_noticed_by_a_store_and_healed_by_rebuild(folder):
         assert not answer(folder, model), at
     with open_store(folder, rebuild=True) as store:
         check_content(store, model)
-        check_index(store.key_index, model)
+        check_index(store._parts.key_index, model)
     assert answer(folder, model)
 
 

@@ -39,16 +39,16 @@ def used(seed: int = 1, writes: int = 60) -> History:
 def call_on(history: History, call: str) -> None:
     """Call a method of the store, or let it do what the background does."""
     if call == "flush":
-        history.store.maintenance.run(lambda: background(history.store))
+        history.store._parts.maintenance.run(lambda: background(history.store))
     else:
         getattr(history.store, call)()
 
 
 def background(store: Store) -> None:
     """Close segments, write new keys to a run and merge runs, then compact and save the index."""
-    maintenance.work(store)
-    maintenance.compact_in_background(store)
-    store.merge_keys(everything=True)
+    maintenance.work(store._parts)
+    maintenance.compact_in_background(store._parts)
+    store._parts.merge_keys(everything=True)
 
 
 def steps_of(call: str) -> range:
@@ -64,7 +64,7 @@ def steps_of(call: str) -> range:
 def check_going_on(history: History, where: str) -> None:
     """The store that was interrupted goes on; a reopen, after a crash too, shows what it showed."""
     store, directory = history.store, history.directory
-    expected = history.states[store.applied_version]
+    expected = history.states[store._parts.applied_version]
     killed = {name: directory.inner.read(name) for name in directory.inner.names()}
     with Store._in_directory(folder_of(killed), **OPTIONS) as reopened:
         assert content_of(reopened) == expected, (where, "killed there")
@@ -91,9 +91,9 @@ def check_going_on(history: History, where: str) -> None:
 
 def named(store: Store) -> set[str]:
     """Return the files that a store consists of."""
-    index = store.manifest.index
-    derived = {*store.manifest.key_runs, *([f"{index[0]:08x}.index"] if index else [])}
-    return {f"{row.id:08x}.log" for row in store.rows} | derived
+    index = store._parts.manifest.index
+    derived = {*store._parts.manifest.key_runs, *([f"{index[0]:08x}.index"] if index else [])}
+    return {f"{row.id:08x}.log" for row in store._parts.rows} | derived
 
 
 # -- the thread of jobs hit by an exception
@@ -144,7 +144,7 @@ class Tracer:
 
 
 def trace_jobs(store: Store, tracer: Tracer | None) -> None:
-    store.maintenance.run(lambda: sys.settrace(tracer))
+    store._parts.maintenance.run(lambda: sys.settrace(tracer))
 
 
 def traced(call: str, at: int, error: type[BaseException]) -> tuple[History, Tracer]:
@@ -190,10 +190,10 @@ def test_a_store_whose_index_was_not_redirected_to_the_end_is_saved_right(monkey
     monkeypatch.setattr(compactor, "Copier", Struck)
     with pytest.raises(MemoryError):
         store.compact()
-    assert store.unfinished is not None
+    assert store._parts.unfinished is not None
     assert content_of(store) == history.states[store.version]
     store.checkpoint()  # completes it first
-    assert store.unfinished is None
+    assert store._parts.unfinished is None
     check_going_on(history, "publish")
 
 

@@ -25,7 +25,9 @@ def check_that_it_syncs(store):
     """What is written comes to disk although nobody asks for it."""
     for number in range(3):
         version = store.put(b"interval", b"%d" % number)
-        until(lambda version=version: store.commits.durable_version >= version, "no sync came")
+        until(
+            lambda version=version: store._parts.commits.durable_version >= version, "no sync came"
+        )
 
 
 @pytest.mark.parametrize("durability", ["os", "group"])
@@ -33,18 +35,20 @@ def test_a_single_write_at_intervals_comes_to_disk(durability):
     """Also in a store whose own durability is another; its other writes start no thread."""
     store, _ = opened(durability=durability)
     store.put(b"first", b"1", durability="os")
-    assert not store.commits.is_sync_due
+    assert not store._parts.commits.is_sync_due
     for number in range(3):
         for write in (
             lambda number=number: store.put(b"a", b"%d" % number, durability="interval"),
             lambda: store.delete(b"a", durability="interval"),
         ):
             version = write()
-            until(lambda version=version: store.commits.durable_version >= version, "no sync")
+            until(
+                lambda version=version: store._parts.commits.durable_version >= version, "no sync"
+            )
     with store.batch(durability="interval") as batch:
         batch.put(b"b", b"1")
-    until(lambda: store.commits.durable_version == store.version, "no sync after a batch")
-    until(lambda: not store.commits.is_sync_due, "it rests until it is asked again")
+    until(lambda: store._parts.commits.durable_version == store.version, "no sync after a batch")
+    until(lambda: not store._parts.commits.is_sync_due, "it rests until it is asked again")
     store.close()
 
 
@@ -53,7 +57,7 @@ def test_a_single_write_at_intervals_is_on_disk_after_close():
     options = {**OPTIONS, "durability": "os", "sync_interval_s": 60}
     store = Store._in_directory(directory, **options)
     store.put(b"a", b"1", durability="interval")
-    until(lambda: store.commits.is_sync_due, "the thread waits")
+    until(lambda: store._parts.commits.is_sync_due, "the thread waits")
     before = len([step for step in directory.steps if step.operation == "sync"])
     store.close()
     assert len([step for step in directory.steps if step.operation == "sync"]) > before
@@ -61,9 +65,9 @@ def test_a_single_write_at_intervals_is_on_disk_after_close():
 
 def test_where_no_thread_can_be_started_a_write_at_intervals_syncs_itself(monkeypatch):
     store, _ = opened(durability="os", sync_interval_s=60)
-    monkeypatch.setattr(store.interval_sync, "_worker", NoThread(lambda: None))
+    monkeypatch.setattr(store._parts.interval_sync, "_worker", NoThread(lambda: None))
     version = store.put(b"a", b"1", durability="interval")
-    assert store.commits.durable_version == version
+    assert store._parts.commits.durable_version == version
     store.close()
 
 
@@ -105,9 +109,9 @@ def test_interval_syncs_while_compaction_is_throttled():
         assert seconds > 0
         rests.set()
         assert go_on.wait(HANG_S)
-        store.maintenance.check()
+        store._parts.maintenance.check()
 
-    store.maintenance.rest = rest
+    store._parts.maintenance.rest = rest
     for number in range(200):
         store.put(b"%d" % (number % 20), b"value %d " % number * 9)
     assert rests.wait(HANG_S)
@@ -122,7 +126,7 @@ def test_close_does_not_wait_for_a_throttled_compaction(monkeypatch):
     store, directory = opened(compaction_bytes_per_s=1)
     for number in range(200):
         store.put(b"%d" % (number % 20), b"value %d " % number * 9)
-    until(lambda: store.is_compacting_in_background, "it begins")
+    until(lambda: store._parts.is_compacting_in_background, "it begins")
     store.close()
     with Store._in_directory(directory.inner) as reopened:
         assert len(reopened) == 20
@@ -146,7 +150,7 @@ def test_interval_syncs_during_a_slow_progress_of_a_backup(tmp_path):
 
 def test_interval_syncs_while_somebody_holds_the_jobs():
     store, _ = opened()
-    with store.jobs:
+    with store._parts.jobs:
         check_that_it_syncs(store)
     store.close()
 
@@ -161,7 +165,7 @@ def test_a_sync_of_the_interval_that_fails_makes_the_store_read_only():
 
     directory.before = fail
     store.put(b"lost", b"1")
-    until(lambda: store.refusal is not None, "the failure is noticed")
+    until(lambda: store._parts.refusal is not None, "the failure is noticed")
     with pytest.raises(StoreReadOnly, match="a sync failed") as raised:
         store.put(b"more", b"1")
     assert raised.value.cause is not None

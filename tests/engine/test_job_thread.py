@@ -102,8 +102,8 @@ def test_the_background_survives_any_exception(tmp_path, monkeypatch, caplog, er
 
     with Store(tmp_path, durability="os") as store:
         assert (store.stats().failures, store.stats().last_error) == (0, None)
-        store.maintenance._work = work
-        store.maintenance.wake()
+        store._parts.maintenance._work = work
+        store._parts.maintenance.wake()
         until(lambda: store.stats().failures >= 3, "it is tried again and again")
         stats = store.stats()
         assert stats.last_error == f"{error.__name__}: of the test"
@@ -126,14 +126,14 @@ def test_the_background_goes_on_when_another_store_has_taken_its_jobs(tmp_path):
             if begun:
                 again.set()
             begun.append("work")
-            until(lambda: other.claim_jobs(other.token, 0), "one millisecond is over")
-            store.maintenance.check()
+            until(lambda: other._parts.claim_jobs(other._parts.token, 0), "one millisecond is over")
+            store._parts.maintenance.check()
             pytest.fail("it has no lease any more")
 
-        store.maintenance._work = work
-        store.maintenance.wake()
+        store._parts.maintenance._work = work
+        store._parts.maintenance.wake()
         until(lambda: begun, "it begins")
-        other.end_jobs(other.token)
+        other._parts.end_jobs(other._parts.token)
         until(again.is_set, "it comes back, and nobody woke it")
 
 
@@ -141,11 +141,11 @@ def test_who_only_follows_does_what_the_writer_left(tmp_path):
     """The writer's own thread does nothing, as if it were killed."""
     options = {"durability": "os", "segment_bytes": 4096}
     with Store(tmp_path, **options) as writer, Store(tmp_path, **options) as other:
-        writer.maintenance.wake = lambda: None  # type: ignore[method-assign]
+        writer._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
         for number in range(3):
             writer.put(b"%d" % number, bytes(4096))
         assert len(other) == 3
-        until(lambda: other.manifest.segments, "it closes the segments that are full")
+        until(lambda: other._parts.manifest.segments, "it closes the segments that are full")
 
 
 def test_attempts_come_later_each_time():
@@ -229,9 +229,9 @@ def test_a_slow_progress_of_a_backup_holds_up_no_job(tmp_path):
             store.compact()
 
         assert store.backup(tmp_path / "copy", progress) == version
-        assert store.pins.count == 0
+        assert store._parts.pins.count == 0
         store.checkpoint()
-        assert not store.loose
+        assert not store._parts.loose
         check_store(store)
     with Store(tmp_path / "copy") as copy:
         assert dict(copy.items()) == expected
@@ -249,7 +249,7 @@ def test_a_job_inside_a_job_is_refused(tmp_path):
                     call()
                 errors.append(raised)
 
-        store.maintenance.run(inside)
+        store._parts.maintenance.run(inside)
         assert len(errors) == 3
         assert store.compact() > 0
 

@@ -89,7 +89,7 @@ def test_hostile_keys_against_a_dict(start, changes):
             del model[key]
         check_content(store, model)
         assert not any(key in store for key in POOL if key not in model)
-        check_index(store.key_index, model)
+        check_index(store._parts.key_index, model)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,7 +103,7 @@ def test_long_churn_of_hostile_keys(seed):
             key = source.choice(POOL)
             change(store, model, "delete" if is_delete else "put", key, b"%d" % number)
             if number % 1000 == 999:
-                check_index(store.key_index, model)
+                check_index(store._parts.key_index, model)
         check_content(store, model)
 
 
@@ -119,7 +119,7 @@ def test_keys_that_share_all_bits_are_told_apart():
             assert (store.get(one), store[other]) == (None, b"other")
             store[one] = b"again"
             assert (store[one], store[other]) == (b"again", b"other")
-        check_index(store.key_index, {key for pair in twins() for key in pair})
+        check_index(store._parts.key_index, {key for pair in twins() for key in pair})
 
 
 def test_the_ends_of_a_shard_are_neighbors():
@@ -127,11 +127,11 @@ def test_the_ends_of_a_shard_are_neighbors():
     keys = crowded(PLACES, first=1023)
     with open_store() as store:
         store.update(dict.fromkeys(keys, b""))
-        assert check_index(store.key_index, keys) == (1, 0)
-        assert any(shards_of(store.key_index)[0][:64])
+        assert check_index(store._parts.key_index, keys) == (1, 0)
+        assert any(shards_of(store._parts.key_index)[0][:64])
         for gone in range(0, PLACES, 3):
             del store[keys[gone]]
-        check_index(store.key_index, [key for i, key in enumerate(keys) if i % 3])
+        check_index(store._parts.key_index, [key for i, key in enumerate(keys) if i % 3])
 
 
 # -- the stash
@@ -142,16 +142,16 @@ def test_keys_without_a_place_are_found_replaced_and_deleted():
     with open_store() as store:
         model = {key: b"v" + key for key in keys}
         store.update(model)
-        assert check_index(store.key_index, keys) == (1, 60)
+        assert check_index(store._parts.key_index, keys) == (1, 60)
         check_content(store, model)
         for key in keys[::2]:  # some have a place and some do not
             change(store, model, "put", key, b"new")
-        assert check_index(store.key_index, keys) == (1, 60)
+        assert check_index(store._parts.key_index, keys) == (1, 60)
         for key in keys[::3]:
             change(store, model, "delete", key, b"")
         check_content(store, model)
         assert not any(key in store for key in keys[::3])
-        _, stashed = check_index(store.key_index, model)
+        _, stashed = check_index(store._parts.key_index, model)
         assert stashed == 40
 
 
@@ -159,10 +159,10 @@ def test_a_growth_gives_stashed_keys_a_place():
     keys = crowded(PLACES + 30)
     with open_store() as store:
         store.update(dict.fromkeys(keys, b""))
-        assert check_index(store.key_index, keys) == (1, 30)
+        assert check_index(store._parts.key_index, keys) == (1, 30)
         others = [b"other %d" % number for number in range(30_000)]
         store.update(dict.fromkeys(others, b""))
-        shards, stashed = check_index(store.key_index, [*keys, *others])
+        shards, stashed = check_index(store._parts.key_index, [*keys, *others])
         assert shards == 6
         assert stashed < 5
         assert all(key in store for key in keys)
@@ -172,13 +172,13 @@ def test_the_stash_is_used_again():
     keys = crowded(PLACES + 60)
     with open_store() as store:
         store.update(dict.fromkeys(keys, b""))
-        before = store.key_index.memory_bytes()
+        before = store._parts.key_index.memory_bytes()
         for _ in range(100):
             for key in keys[-60:]:
                 del store[key]
             store.update(dict.fromkeys(keys[-60:], b""))
-        assert store.key_index.memory_bytes() == before
-        assert check_index(store.key_index, keys) == (1, 60)
+        assert store._parts.key_index.memory_bytes() == before
+        assert check_index(store._parts.key_index, keys) == (1, 60)
 
 
 # -- growth and memory
@@ -188,7 +188,7 @@ def test_growth_from_nothing_through_many_sizes_in_bounded_memory():
     """A quarter more shards at a time: below 14.7 bytes a key, and twice that while it grows."""
     seen = []
     with open_store() as store:
-        index = store.key_index
+        index = store._parts.key_index
         assert index.memory_bytes() == SHARD_BYTES
         for count in range(250, 50_001, 250):
             store.update((b"%d" % number, b"") for number in range(count - 250, count))
@@ -212,7 +212,7 @@ def test_every_change_is_right_in_the_middle_of_a_growth(start):
     """Keys are read, replaced and deleted on both sides of the boundary, until growth is over."""
     source = random.Random(start)
     with filled(start) as store:
-        index, number = store.key_index, start
+        index, number = store._parts.key_index, start
         model = {b"%d" % old: b"" for old in range(start)}
         assert is_growing(index)
         while is_growing(index):
@@ -239,12 +239,12 @@ def test_hostile_keys_move_through_growths():
             model.update(more)
             assert store.get_many(keys) == [b"h"] * len(keys)
         check_content(store, model)
-        assert check_index(store.key_index, model)[0] >= 5
+        assert check_index(store._parts.key_index, model)[0] >= 5
 
 
 def test_keys_lie_in_shards_in_the_order_of_their_tags():
     with filled(12_000) as store:
-        check_index(store.key_index, [b"%d" % number for number in range(12_000)])
+        check_index(store._parts.key_index, [b"%d" % number for number in range(12_000)])
         middle = sum(tag(b"%d" % number) < 2**20 for number in range(12_000))
         assert 5_000 < middle < 7_000  # tags are spread evenly, so shards fill evenly
 
@@ -256,15 +256,15 @@ def test_deletes_leave_nothing_behind():
     with filled(20_000) as store:
         for number in range(20_000):
             assert store.delete(b"%d" % number)
-        assert store.key_index.count == 0
+        assert store._parts.key_index.count == 0
         assert list(store.keys()) == []
-        assert not any(any(shard) for shard in shards_of(store.key_index))
-        assert store.key_index.stashed() == []
+        assert not any(any(shard) for shard in shards_of(store._parts.key_index))
+        assert store._parts.key_index.stashed() == []
 
 
 def test_churn_of_other_keys_takes_no_more_memory():
     with filled(5_000) as store:
-        before = store.key_index.memory_bytes()
+        before = store._parts.key_index.memory_bytes()
         for turn in range(12):
             old = [b"%d" % number for number in range(turn * 5_000, turn * 5_000 + 5_000)]
             new = [b"%d" % number for number in range(turn * 5_000 + 5_000, turn * 5_000 + 10_000)]
@@ -272,16 +272,16 @@ def test_churn_of_other_keys_takes_no_more_memory():
                 for gone, come in zip(old, new, strict=True):
                     batch.delete(gone)
                     batch.put(come, b"")
-            assert store.key_index.count == 5_000
-        assert store.key_index.memory_bytes() <= before + 2 * 1024  # at most a short stash
-        check_index(store.key_index, new)
+            assert store._parts.key_index.count == 5_000
+        assert store._parts.key_index.memory_bytes() <= before + 2 * 1024  # at most a short stash
+        check_index(store._parts.key_index, new)
 
 
 def test_replacing_takes_no_more_memory():
     with filled(5_000) as store:
-        before = store.key_index.memory_bytes()
+        before = store._parts.key_index.memory_bytes()
         for turn in range(10):
             store.update((b"%d" % number, b"%d" % turn) for number in range(5_000))
-        assert store.key_index.count == 5_000
-        assert store.key_index.memory_bytes() == before
-        check_index(store.key_index, [b"%d" % number for number in range(5_000)])
+        assert store._parts.key_index.count == 5_000
+        assert store._parts.key_index.memory_bytes() == before
+        check_index(store._parts.key_index, [b"%d" % number for number in range(5_000)])

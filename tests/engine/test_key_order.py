@@ -84,7 +84,7 @@ def test_runs_are_merged_as_they_come(store):
             store[key] = b"%d" % turn
             model.add(key)
         store.checkpoint()
-        store.maintenance.run(lambda: maintenance.work(store))
+        store._parts.maintenance.run(lambda: maintenance.work(store._parts))
         assert list(store.keys()) == sorted(model)
         assert store.stats().key_runs <= 6
     check_store(store)
@@ -99,7 +99,7 @@ def test_dead_keys_go_when_everything_is_compacted(store):
     store.compact()
     assert store.stats().key_runs == 1
     assert list(store.keys()) == [b"%04d" % number for number in range(1, 2000, 2)]
-    entries = sum(store.key_order.counts())
+    entries = sum(store._parts.key_order.counts())
     assert entries == 1000
     check_store(store)
 
@@ -123,13 +123,13 @@ def test_a_key_that_comes_back_is_listed_once(store):
 @pytest.mark.parametrize("compaction", ["auto", "manual"])
 def test_writers_wait_when_new_keys_take_too_much_memory(monkeypatch, compaction):
     monkeypatch.setattr(maintenance, "KEY_MEMORY_MAX", 1 << 20)
-    with Store.in_memory(compaction=compaction) as store, store.jobs:  # no run is written
+    with Store.in_memory(compaction=compaction) as store, store._parts.jobs:  # no run is written
         store.update({b"%06d" % number: b"" for number in range(10_000)})
-        maintenance.pace(store)
-        assert store.pause_s == 0
+        maintenance.pace(store._parts)
+        assert store._parts.pause_s == 0
         store.update({b"%06d" % number: b"" for number in range(10_000, 30_000)})
-        maintenance.pace(store)
-        assert store.pause_s == PAUSES_MAX_S
+        maintenance.pace(store._parts)
+        assert store._parts.pause_s == PAUSES_MAX_S
 
 
 def test_runs_survive_reopening(tmp_path):

@@ -33,20 +33,20 @@ def stores(tmp_path):
 def test_a_manifest_that_came_after_the_own_is_not_taken_for_it(stores, monkeypatch):
     """A process is stopped behind the rename of its manifest, and another one replaces it."""
     store, other = stores
-    put_in_place, attempts = store._put_in_place, []
+    put_in_place, attempts = store._parts._put_in_place, []
 
     def stop_behind_the_rename(*arguments):
         attempts.append(arguments)
         assert len(attempts) < 5
         put_in_place(*arguments)
         if len(attempts) == 1:
-            store.end_jobs(store.token)
+            store._parts.end_jobs(store._parts.token)
             other.checkpoint()
 
-    monkeypatch.setattr(store, "_put_in_place", stop_behind_the_rename)
-    store.maintenance.run(store.replace_manifest)
+    monkeypatch.setattr(store._parts, "_put_in_place", stop_behind_the_rename)
+    store._parts.maintenance.run(store._parts.replace_manifest)
     store.checkpoint()
-    assert store.manifest.generation > other.manifest.generation
+    assert store._parts.manifest.generation > other._parts.manifest.generation
     check_store(store)
     check_store(other)
 
@@ -54,20 +54,20 @@ def test_a_manifest_that_came_after_the_own_is_not_taken_for_it(stores, monkeypa
 def test_a_job_does_not_finish_what_it_began_before_its_store_started_over(stores, monkeypatch):
     """Another process was killed as it began a segment, so the log does not go on from here."""
     store, _ = stores
-    raise_floor, floors, finished = store.raise_floor, [], []
+    raise_floor, floors, finished = store._parts.raise_floor, [], []
 
     def start_over_first():
         if not floors:
-            store.follower.start_over()
+            store._parts.follower.start_over()
         floors.append(raise_floor() if floors else 0)
         return floors[-1]
 
     def job():
-        table = store.segment_table
-        store.replace_manifest(lambda: finished.append(store.segment_table is table))
+        table = store._parts.segment_table
+        store._parts.replace_manifest(lambda: finished.append(store._parts.segment_table is table))
 
-    monkeypatch.setattr(store, "raise_floor", start_over_first)
-    store.maintenance.run(job)
+    monkeypatch.setattr(store._parts, "raise_floor", start_over_first)
+    store._parts.maintenance.run(job)
     assert finished == [True]
     assert len(floors) > 1
     check_store(store)
@@ -81,14 +81,14 @@ def test_a_job_gives_way_to_a_thread_that_starts_over(stores):
         turns.append(None)
         begun.set()
         if len(turns) == 1:
-            store.maintenance.rest(HANG_S / 4)
+            store._parts.maintenance.rest(HANG_S / 4)
             return "was not told"
         return "done"
 
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(store.maintenance.run, job)
+        result = pool.submit(store._parts.maintenance.run, job)
         begun.wait()
-        store.follower.start_over()
+        store._parts.follower.start_over()
         assert result.result() == "done"
     check_store(store)
 
@@ -99,13 +99,13 @@ def test_who_closes_does_not_give_a_job_back_what_it_has_lost(stores, monkeypatc
 
     def job():
         if not begun.is_set():
-            store.end_jobs(store.token)
+            store._parts.end_jobs(store._parts.token)
             begun.set()
             closes.wait()
             for _ in range(100):
                 rest(0.001)
-                seen.append(store.still_has_jobs(store.token))
-            store.maintenance.check()
+                seen.append(store._parts.still_has_jobs(store._parts.token))
+            store._parts.maintenance.check()
 
     def has_jobs(_):
         closes.set()
@@ -113,7 +113,7 @@ def test_who_closes_does_not_give_a_job_back_what_it_has_lost(stores, monkeypatc
 
     monkeypatch.setattr(closing, "_has_jobs", has_jobs)
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(store.maintenance.run, job)
+        result = pool.submit(store._parts.maintenance.run, job)
         begun.wait()
         store.close()
         assert set(seen) == {False}
@@ -122,21 +122,21 @@ def test_who_closes_does_not_give_a_job_back_what_it_has_lost(stores, monkeypatc
 
 def leave_files(store):
     """Leave what a process leaves that is killed in a job, and while it makes a segment."""
-    path = store.directory.path
+    path = store._parts.directory.path
     for kind in ("keys", "index", "log"):
-        with open(f"{path}/{store.take_id():08x}.{kind}", "xb") as file:
+        with open(f"{path}/{store._parts.take_id():08x}.{kind}", "xb") as file:
             file.write(bytes(1000))
-    number = store.take_id()
-    uuid, first = store.manifest.uuid, store.version + 1
+    number = store._parts.take_id()
+    uuid, first = store._parts.manifest.uuid, store.version + 1
     header = SegmentHeader(LOG, uuid, number, first, secrets.randbits(64))
-    segment_file.make(store.directory, number).write(header.encode(), 0)
+    segment_file.make(store._parts.directory, number).write(header.encode(), 0)
     with open(f"{path}/MANIFEST.{secrets.randbits(60):x}.tmp", "xb") as file:
         file.write(b"manif")
 
 
 def in_use(store):
-    names = {segment_file.file_name(row.id) for row in store.manifest.segments}
-    return {*names, *store.manifest.key_runs, f"{store.manifest.index[0]:08x}.index"}
+    names = {segment_file.file_name(row.id) for row in store._parts.manifest.segments}
+    return {*names, *store._parts.manifest.key_runs, f"{store._parts.manifest.index[0]:08x}.index"}
 
 
 @pytest.mark.parametrize("job", ["checkpoint", "compact"])
@@ -145,11 +145,11 @@ def test_files_of_killed_jobs_go_while_others_have_the_store_open(stores, job):
     other.put(b"1", b"of the other")
     store.checkpoint()
     leave_files(other)
-    while other.next_segment is None:  # made ahead, and not begun before the manifest
-        other._make_segment()
+    while other._parts.next_segment is None:  # made ahead, and not begun before the manifest
+        other._parts._make_segment()
     store.put(b"1", b"")
     getattr(store, job)()
-    names = os.listdir(store.directory.path)
+    names = os.listdir(store._parts.directory.path)
     assert not any(is_manifest_to_be(name) for name in names)
     assert {name for name in names if id_of(name)} == in_use(store)
     for one in (store, other):
@@ -167,22 +167,24 @@ def test_files_of_a_job_that_another_process_does_now_may_be_gone(stores):
     def job():
         turns.append(None)
         if len(turns) == 1:
-            store.end_jobs(store.token)
+            store._parts.end_jobs(store._parts.token)
             raise FileNotFoundError
         return "done"
 
-    assert store.maintenance.run(job) == "done"
+    assert store._parts.maintenance.run(job) == "done"
     assert len(turns) == 2
     with pytest.raises(FileNotFoundError):
-        store.maintenance.run(lambda: store.directory.size("00000000.keys"))
+        store._parts.maintenance.run(lambda: store._parts.directory.size("00000000.keys"))
 
 
 def test_a_store_in_memory_makes_segments_while_its_manifest_is_replaced():
     """Nobody else was there, so none of its files is one that was left."""
     with Store.in_memory(durability="os", compaction="manual") as store:
         store.put(b"key", b"value")
-        name = segment_file.file_name(store.take_id())
-        store.directory.open(name, new=True, writable=True, map_bytes=4096)  # as another thread
-        store.maintenance.run(store.replace_manifest)
-        store.maintenance.run(store.remove_loose)
-        assert name in store.directory.names()
+        name = segment_file.file_name(store._parts.take_id())
+        store._parts.directory.open(
+            name, new=True, writable=True, map_bytes=4096
+        )  # as another thread
+        store._parts.maintenance.run(store._parts.replace_manifest)
+        store._parts.maintenance.run(store._parts.remove_loose)
+        assert name in store._parts.directory.names()

@@ -50,25 +50,25 @@ def test_no_pause_of_a_writer_is_long(tmp_path, pauses):
 
 def test_pace_sets_a_pause_if_compaction_is_behind(tmp_path, pauses):
     options = {"durability": "os", "segment_bytes": 1 << 18}
-    with Store(tmp_path, **options) as store, store.jobs:  # no job runs
+    with Store(tmp_path, **options) as store, store._parts.jobs:  # no job runs
         for number in range(200):
             store.put(b"%d" % number, b"x" * 1000)
-        maintenance.pace(store)
-        assert store.pause_s == 0
+        maintenance.pace(store._parts)
+        assert store._parts.pause_s == 0
         set_by_pace = []
         for _ in range(10):
             for number in range(1000):
                 store.put(b"%d" % (number % 200), b"x" * 1000)
-            store.pause_s = 0
-            maintenance.pace(store)
-            set_by_pace.append(store.pause_s)
+            store._parts.pause_s = 0
+            maintenance.pace(store._parts)
+            set_by_pace.append(store._parts.pause_s)
         assert set_by_pace == sorted(set_by_pace)
         assert set_by_pace[-1] == PAUSES_MAX_S
         for number in range(30):  # it is spread over as many writes as it takes
-            left = store.pause_s
+            left = store._parts.pause_s
             store.put(b"k", b"%d" % number)
-            assert store.pause_s == pytest.approx(max(left - PAUSE_MAX_S, 0), abs=1e-6)
-        assert store.pause_s == 0
+            assert store._parts.pause_s == pytest.approx(max(left - PAUSE_MAX_S, 0), abs=1e-6)
+        assert store._parts.pause_s == 0
         assert max(pauses) <= PAUSE_MAX_S == 0.005
 
 
@@ -79,7 +79,7 @@ def test_a_store_that_compacts_when_asked_has_no_pauses(tmp_path, pauses):
             store.put(b"%d" % (number % 200), b"x" * 1000)
         assert pauses == []
         store.compact()
-        assert store.pause_s == 0  # it asked for its turn, and has had it
+        assert store._parts.pause_s == 0  # it asked for its turn, and has had it
         assert store.stats().space_amplification < 1.1
 
 

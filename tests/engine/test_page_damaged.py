@@ -71,8 +71,8 @@ def test_a_lock_of_syncs_that_is_not_recoverable_stops_nobody(tmp_path, durabili
         subprocess.run([sys.executable, "-c", MUTEX, str(tmp_path), "448"], check=True, timeout=30)
         for one in (store, other, store, other):
             version = one.put(b"key", b"value", durability=durability)
-            assert one.control_page is not None
-            assert one.control_page.durable_version == version
+            assert one._parts.control_page is not None
+            assert one._parts.control_page.durable_version == version
 
 
 WRITTEN_OVER = """

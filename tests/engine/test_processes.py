@@ -253,13 +253,15 @@ def test_readers_go_on_after_the_writer_was_killed(path, start):
 def test_the_heir_of_a_killed_writer_closes_what_it_left(path, tmp_path):
     """All is on disk already, so nothing need be synced; then files are closed, then one is."""
     with Store(path, **SMALL, compaction="manual") as store:
-        with store.jobs:  # keeps the background from closing segments
+        with store._parts.jobs:  # keeps the background from closing segments
             for number in range(1000):
                 store[b"%04d" % number] = bytes(100)
-            store.maintenance.run(store.replace_manifest)  # names them all, open as they are
+            store._parts.maintenance.run(
+                store._parts.replace_manifest
+            )  # names them all, open as they are
             shutil.copytree(path, tmp_path / "killed")
         with Store(tmp_path / "killed", **SMALL) as heir:
-            heir.maintenance.run(lambda: maintenance.work(heir))
+            heir._parts.maintenance.run(lambda: maintenance.work(heir))
             heir[b"more"] = b""
             heir.sync()
             assert len(heir) == 1001

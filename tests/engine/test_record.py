@@ -225,7 +225,7 @@ def test_records_that_changed_places_are_refused(tmp_path):
     """Both are whole and undamaged, but for where they lie."""
     with Store(tmp_path, durability="os") as store:
         store.update([(b"one", b"1" * 50), (b"two", b"2" * 50)])
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.checkpoint()
     file = min(tmp_path.glob("*.log"))
     data = file.read_bytes()

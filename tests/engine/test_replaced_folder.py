@@ -185,7 +185,7 @@ def test_a_folder_that_holds_another_store_is_left_alone(path, tmp_path):
     with pytest.raises(GONE, match=r"now holds another store|was removed|No such file"):
         old[b"key"] = b"value"
     use_hard(old)
-    old.backup(tmp_path / "copy") if old.commits.failure is None else None
+    old.backup(tmp_path / "copy") if old._parts.commits.failure is None else None
     old.close()
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.name in names} == names
     assert b"after" not in everything(path)
@@ -211,13 +211,13 @@ def test_closing_in_a_folder_that_is_gone_says_so_and_no_more(path, caplog):
 
 def test_background_work_touches_nothing_of_another_store(path):
     old = filled(path, durability="os", compaction="auto")
-    old.end_active_segment()
+    old._parts.end_active_segment()
     move_away(path)
     with Store(path, **SMALL) as new:
         new[b"precious"] = b"1"
         for number in range(400):
             old[b"old%d" % number] = bytes(100)
-        old.maintenance.wake()
+        old._parts.maintenance.wake()
         old.close()
         assert dict(new) == {b"precious": b"1"}
     assert everything(path) == {b"precious": b"1"}
@@ -232,8 +232,8 @@ def test_removing_the_lock_file_lets_no_second_writer_in(path):
         (path / "LOCK").unlink()
         with pytest.raises(StoreLocked, match="open for writing"):
             Store(path, exclusive=True)
-        assert store.directory.lock_is_held()
-        assert store.directory.reader().lock_is_held()
+        assert store._parts.directory.lock_is_held()
+        assert store._parts.directory.reader().lock_is_held()
         with Store(path, read_only=True) as reader:
             assert len(reader) == 400
         store[b"key"] = b"value"

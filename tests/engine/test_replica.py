@@ -41,11 +41,11 @@ def store(tmp_path):
 
 def test_versions_with_gaps_survive_an_open_with_and_without_the_index(store, tmp_path):
     for version in range(3, 900, 3):
-        store.apply((put(version, b"key %d" % (version % 50)), delete(version + 1, b"gone")))
+        store._parts.apply((put(version, b"key %d" % (version % 50)), delete(version + 1, b"gone")))
     wanted, tail = contents(store), list(store.tail())
     assert [change.version for change in tail if change.kind == "put"] == list(range(3, 900, 3))
     killed = tmp_path / "killed"
-    with store.jobs:
+    with store._parts.jobs:
         shutil.copytree(store.path, killed)
     with Store(killed, **SMALL) as again:
         assert contents(again) == wanted
@@ -54,24 +54,26 @@ def test_versions_with_gaps_survive_an_open_with_and_without_the_index(store, tm
         check_store(again)
     with Store(killed, rebuild=True, **SMALL) as again:
         assert contents(again) == wanted
-        assert again.apply((put(1000, b"more"),)) == 1000
+        assert again._parts.apply((put(1000, b"more"),)) == 1000
 
 
 def test_a_log_of_every_origin_is_compacted(tmp_path):
     """Compaction asks of versions in a log what replay asks: no good one is refused forever."""
     path = tmp_path / "store"
     with Store(path, **SMALL) as store:
-        replica.begin(store, ORIGIN)
+        replica.begin(store._parts, ORIGIN)
         for version in range(3, 900, 3):  # with gaps, also at the beginnings of segments
-            store.apply((put(version, b"key %d" % (version % 50)), delete(version + 1, b"gone")))
-        staging = replica.Staging(store, 900, keep=True)
+            store._parts.apply(
+                (put(version, b"key %d" % (version % 50)), delete(version + 1, b"gone"))
+            )
+        staging = replica.Staging(store._parts, 900, keep=True)
         staging.add(
             tuple(put(version, b"key %d" % (version % 9)) for version in range(905, 990, 5))
         )
         staging.adopt(1000)
         for version in range(1001, 1400, 7):
-            store.apply((put(version, b"key %d" % (version % 50)),))
-        replica.promote(store, 2000)
+            store._parts.apply((put(version, b"key %d" % (version % 50)),))
+        replica.promote(store._parts, 2000)
         for number in range(300):
             with store.batch() as batch:
                 batch.put(b"key %d" % (number % 30), b"of a batch")
@@ -80,14 +82,14 @@ def test_a_log_of_every_origin_is_compacted(tmp_path):
         assert store.compact() > 0
         assert contents(store) == wanted
         store.put(b"torn", b"value")
-        last = path / f"{store.rows[-1].id:08x}.log"
+        last = path / f"{store._parts.rows[-1].id:08x}.log"
     last.write_bytes(last.read_bytes()[:-16])  # of a write that was not on disk
     (path / "CONTROL").unlink()
     with Store(path, **SMALL) as store:
         assert contents(store) == wanted
         for number in range(300):
             store.put(b"key %d" % (number % 50), b"behind the torn end")
-        store.end_active_segment()
+        store._parts.end_active_segment()
         wanted = contents(store)
         assert store.compact() > 0
         assert contents(store) == wanted
@@ -97,9 +99,9 @@ def test_a_log_of_every_origin_is_compacted(tmp_path):
 
 
 def test_a_second_reader_finds_each_gap_marked(store):
-    store.apply((put(1, b"a"), put(2, b"b"), put(7, b"c")))
-    store.apply((put(8, b"a"),))
-    store.apply((put(20, b"b"),))
+    store._parts.apply((put(1, b"a"), put(2, b"b"), put(7, b"c")))
+    store._parts.apply((put(8, b"a"),))
+    store._parts.apply((put(20, b"b"),))
     reader = FolderReader(store.path)
     assert {key: row[3] for key, row in reader.contents().items()} == {b"a": 8, b"b": 20, b"c": 7}
     assert [record[2] & 16 for record in reader.records()] == [0, 0, 16, 0, 16]
@@ -110,9 +112,9 @@ def test_a_second_reader_finds_each_gap_marked(store):
 def test_a_gap_must_be_marked_and_a_mark_must_be_a_gap(tmp_path, version, flags):
     with Store(tmp_path, durability="os") as store:
         store.put(b"a", b"1")
-        row = store.rows[-1]
-        _, end, _, _, _ = store.segment_table.counters(row.id)
-        salt, path = store.segment_table.salt(row.id), tmp_path / f"{row.id:08x}.log"
+        row = store._parts.rows[-1]
+        _, end, _, _, _ = store._parts.segment_table.counters(row.id)
+        salt, path = store._parts.segment_table.salt(row.id), tmp_path / f"{row.id:08x}.log"
     with path.open("ab") as file:
         file.write(encode_record(version, 1, flags, 0.0, b"b", b"", b"2", salt + end))
         file.write(encode_record(9, 1, 24, 0.0, b"c", b"", b"3", salt + end + 32))
@@ -121,7 +123,7 @@ def test_a_gap_must_be_marked_and_a_mark_must_be_a_gap(tmp_path, version, flags)
 
 
 def test_nothing_is_taken_over_in_part(store):
-    store.apply((put(5, b"a"),))
+    store._parts.apply((put(5, b"a"),))
     for wrong in [
         (put(5, b"b"),),
         (put(6, b"b"), put(6, b"c")),
@@ -132,19 +134,19 @@ def test_nothing_is_taken_over_in_part(store):
         (put(6, b"b"), put(7, "c")),
     ]:
         with pytest.raises(InvalidRequest):
-            store.apply(wrong)
+            store._parts.apply(wrong)
     assert contents(store) == {b"a": (5, b"value")}
     assert store.version == 5
 
 
 def test_what_has_expired_is_taken_over_as_it_is(store):
-    store.apply((put(5, b"a", expires_at=1.5),))
+    store._parts.apply((put(5, b"a", expires_at=1.5),))
     assert store.get(b"a") is None
     assert [change.expires_at for change in store.tail()] == [1.5]
 
 
 def test_a_replica_refuses_users_also_after_an_open(store):
-    store.apply((put(5, b"a"),))
+    store._parts.apply((put(5, b"a"),))
     for opened in (store, None):
         if opened is None:
             store.close()
@@ -165,14 +167,14 @@ def test_a_replica_refuses_users_also_after_an_open(store):
 def test_staged_changes_appear_at_once(tmp_path, keep, in_memory):
     directory = MemoryDirectory()
     store = Store._in_directory(directory, **SMALL) if in_memory else Store(tmp_path, **SMALL)
-    replica.begin(store, ORIGIN)
-    store.apply((put(5, b"old"), put(6, b"both"), put(7, b"dies")))
+    replica.begin(store._parts, ORIGIN)
+    store._parts.apply((put(5, b"old"), put(6, b"both"), put(7, b"dies")))
     reader = (
         Store._in_directory(directory.reader(), read_only=True)
         if in_memory
         else Store(tmp_path, read_only=True)
     )
-    staging = replica.Staging(store, 7 if keep else 0, keep=keep)
+    staging = replica.Staging(store._parts, 7 if keep else 0, keep=keep)
     for version in range(8, 1000, 2):
         staging.add((put(version, b"%d" % version), put(version + 1, b"both")))
     staging.add((delete(1001, b"dies"),))
@@ -184,9 +186,9 @@ def test_staged_changes_appear_at_once(tmp_path, keep, in_memory):
         assert (b"old" in one) == keep
         assert one.get_entry(b"both").version == 999
         assert b"dies" not in one
-    store.apply((put(2000, b"more"),))
+    store._parts.apply((put(2000, b"more"),))
     assert reader.get_entry(b"more").version == 2000
-    assert store.manifest.origin.position == 1005
+    assert store._parts.manifest.origin.position == 1005
     check_store(store)
     if not keep:
         with pytest.raises(LogCompacted):
@@ -196,12 +198,12 @@ def test_staged_changes_appear_at_once(tmp_path, keep, in_memory):
 
 
 def test_what_was_staged_and_not_adopted_leaves_nothing(store, tmp_path):
-    store.apply((put(5, b"a"),))
-    staging = replica.Staging(store, 5, keep=True)
+    store._parts.apply((put(5, b"a"),))
+    staging = replica.Staging(store._parts, 5, keep=True)
     for version in range(6, 500):
         staging.add((put(version, b"%d" % version),))
     killed = tmp_path / "killed"
-    with store.jobs:
+    with store._parts.jobs:
         shutil.copytree(store.path, killed)
     with Store(killed, **SMALL) as again:
         assert contents(again) == {b"a": (5, b"value")}
@@ -212,8 +214,8 @@ def test_what_was_staged_and_not_adopted_leaves_nothing(store, tmp_path):
 
 
 def test_what_was_staged_does_not_take_a_store_back(store):
-    store.apply((put(5, b"a"),))
-    staging = replica.Staging(store, 0, keep=False)
+    store._parts.apply((put(5, b"a"),))
+    staging = replica.Staging(store._parts, 0, keep=False)
     staging.add((put(3, b"b"),))
     with pytest.raises(InvalidRequest, match="goes back"):
         staging.adopt(4)
@@ -225,10 +227,10 @@ def test_what_was_staged_does_not_take_a_store_back(store):
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_promoted_store_goes_on_behind_what_its_source_gave(tmp_path, version, empty):
     with Store(tmp_path, **SMALL) as store:
-        replica.begin(store, ORIGIN)
+        replica.begin(store._parts, ORIGIN)
         if not empty:
-            store.apply((put(5, b"a"),))
-        replica.promote(store, version)
+            store._parts.apply((put(5, b"a"),))
+        replica.promote(store._parts, version)
         newest = max(version, 0 if empty else 5)
         assert store.version == newest
         assert store.put(b"b", b"1") == newest + 1
@@ -252,7 +254,7 @@ def test_a_promoted_store_goes_on_behind_what_its_source_gave(tmp_path, version,
 def test_any_history_is_that_of_a_dict(tmp_path_factory, history):
     folder = tmp_path_factory.mktemp("replica")
     store = Store(folder / "0", **SMALL)
-    replica.begin(store, ORIGIN)
+    replica.begin(store._parts, ORIGIN)
     version, model, opens = 0, {}, 0
     for steps, action in history:
         changes, before = [], version
@@ -261,12 +263,12 @@ def test_any_history_is_that_of_a_dict(tmp_path_factory, history):
             key = b"key %d" % number
             changes.append(put(version, key, b"%d" % version) if lives else delete(version, key))
         if action in ("keep", "replace"):
-            staging = replica.Staging(store, before, keep=action == "keep")
+            staging = replica.Staging(store._parts, before, keep=action == "keep")
             staging.add(tuple(changes))
             staging.adopt(version)
             model = model if action == "keep" else {}
         else:
-            store.apply(tuple(changes))
+            store._parts.apply(tuple(changes))
         for change in changes:
             model[change.key] = (change.version, change.value)
             if change.kind == "delete":
@@ -278,7 +280,7 @@ def test_any_history_is_that_of_a_dict(tmp_path_factory, history):
             store = Store(store.path, **SMALL)
         elif action == "kill":
             opens += 1
-            with store.jobs:
+            with store._parts.jobs:
                 shutil.copytree(store.path, folder / str(opens))
             store.close()
             store = Store(folder / str(opens), **SMALL)

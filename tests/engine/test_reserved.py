@@ -97,18 +97,18 @@ elif case == "growth":
 elif case == "snapshot":
     puts(store, model, 3)
     for i in range(3, 6):
-        assert store.key_index.begin_snapshot()
+        assert store._parts.key_index.begin_snapshot()
         puts(store, model, 1, start=i)
         key = b"key-%d" % (i - 1)
-        store.key_index.begin_snapshot()
+        store._parts.key_index.begin_snapshot()
         attempt(store, model, lambda: store.delete(key), lambda model: model.pop(key))
-        store.key_index.end_snapshot()
+        store._parts.key_index.end_snapshot()
 elif case == "apply":
     for i in range(20):
         keys = [b"key-%d" % (9 * i + j) for j in range(9)]
         changes = [Change(store.version + 5 * (j + 1), "put", keys[j], b"a", b"", None)
                    for j in range(9)]
-        attempt(store, model, lambda: store.apply(tuple(changes)),
+        attempt(store, model, lambda: store._parts.apply(tuple(changes)),
                 lambda model: model.update((change.key, change.value) for change in changes))
 version = store.version
 assert store.verify().problems == ()

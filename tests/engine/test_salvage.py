@@ -36,7 +36,7 @@ def fill(store):
         store.put(b"key %03d" % number, b"new %d" % number * 9, metadata=b"new")
     for number in range(35, 60, 10):
         store.delete(b"key %03d" % number)
-    store.end_active_segment()
+    store._parts.end_active_segment()
     store.checkpoint()
     store.put(b"large", b"L" * 9000, metadata=b"large")
     with store.batch() as batch:
@@ -174,7 +174,9 @@ def test_a_key_comes_back_only_if_its_delete_was_damaged(tmp_path):
 
 def test_bytes_that_are_missing_are_reported_as_far_as_the_manifest_knows(damaged, tmp_path):
     with Store(damaged, read_only=True) as store:
-        closed = [(f"{row.id:08x}.log", row.size_bytes) for row in store.rows if row.size_bytes]
+        closed = [
+            (f"{row.id:08x}.log", row.size_bytes) for row in store._parts.rows if row.size_bytes
+        ]
     assert len(closed) >= 3
     (gone, _), (cut, _), (zeroed, size) = closed[:3]
     (damaged / gone).unlink()

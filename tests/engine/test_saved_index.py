@@ -123,7 +123,7 @@ def test_an_index_that_is_saved_and_loaded_again_and_again_is_as_a_dict(phases, 
                 store.checkpoint()
     with open_store(folder) as store:
         assert store.get_many(POOL) == [model.get(key) for key in POOL]
-        check_index(store.key_index, model)
+        check_index(store._parts.key_index, model)
         assert list(store.keys()) == sorted(model)
 
 
@@ -132,12 +132,12 @@ def test_what_is_loaded_is_byte_for_byte_what_was_saved():
     with open_store(folder) as store:
         store.update(dict.fromkeys(POOL, b""))
         store.checkpoint()
-        shards, stash = shards_of(store.key_index), store.key_index.stashed()
+        shards, stash = shards_of(store._parts.key_index), store._parts.key_index.stashed()
     assert stash
     with open_store(folder) as store:
-        assert shards_of(store.key_index) == shards
-        assert store.key_index.stashed() == stash
-        assert store.key_index.count == len(POOL)
+        assert shards_of(store._parts.key_index) == shards
+        assert store._parts.key_index.stashed() == stash
+        assert store._parts.key_index.count == len(POOL)
 
 
 def test_a_loaded_index_is_not_written_back():
@@ -160,7 +160,7 @@ def test_a_loaded_index_is_not_written_back():
 def test_a_snapshot_is_the_index_of_one_moment(seed, taken_first):
     source = random.Random(seed)
     with open_store() as store:
-        index, model = store.key_index, dict.fromkeys(POOL, b"")
+        index, model = store._parts.key_index, dict.fromkeys(POOL, b"")
         model.update((b"filler %d" % number, b"") for number in range(13_000))
         store.update(model)
         before, stash = shards_of(index), index.stashed()
@@ -183,7 +183,7 @@ def test_a_snapshot_is_the_index_of_one_moment(seed, taken_first):
 
 def test_a_new_snapshot_ends_the_last_and_none_begins_during_a_growth():
     with open_store() as store:
-        index = store.key_index
+        index = store._parts.key_index
         assert index.begin_snapshot() == 1
         assert index.begin_snapshot() == 1  # who wanted the first one was interrupted
         index.end_snapshot()
@@ -195,7 +195,7 @@ def test_a_new_snapshot_ends_the_last_and_none_begins_during_a_growth():
 
 def test_a_snapshot_makes_way_for_a_growth_that_cannot_wait():
     with open_store() as store:
-        index = store.key_index
+        index = store._parts.key_index
         assert index.begin_snapshot() == 1
         store.update((b"%d" % number, b"") for number in range(6_100))
         assert index.memory_bytes() < 2 * SHARD_BYTES  # it waits,
@@ -348,17 +348,17 @@ def test_a_growth_that_meets_a_damaged_shard_harms_neither_log_nor_tables(shard)
             else:
                 assert not is_damaged
                 model[key] = b""
-        assert store.version == store.key_index.count == len(model)
+        assert store.version == store._parts.key_index.count == len(model)
         found = sum(store.get(key) == b"" for key in list(model)[30_000:])
         assert found == len(model) - 30_000
-        stash = store.key_index.stashed()
+        stash = store._parts.key_index.stashed()
         for _ in range(50):  # what was tried in vain leaves no copies of entries
             with pytest.raises(CorruptData):
-                store.key_index.settle()
-        assert store.key_index.stashed() == stash
+                store._parts.key_index.settle()
+        assert store._parts.key_index.stashed() == stash
     with open_store(folder, rebuild=True) as store:
         check_content(store, model)
-        check_index(store.key_index, model)
+        check_index(store._parts.key_index, model)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
@@ -370,16 +370,19 @@ def test_compaction_believes_no_shard_that_was_not_compared(is_damaged):
     with open_store(folder, **options) as store:
         for number in range(0, 15_000, 2):
             store[b"%d" % number] = model[b"%d" % number] = b"new"
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.checkpoint()
     if is_damaged:
         data = folder.read(index_name(folder))
         entries = [at for at in range(5, 65536, 8) if data[at]]
         damage(folder, entries[100])  # another tag: that key would seem to be gone
-    with open_store(folder, **options) as store, store.jobs:
+    with open_store(folder, **options) as store, store._parts.jobs:
         try:
-            while plan := compactor.plan_next(store):
-                store.maintenance.run(lambda plan=plan: compactor.compact(store, plan))
+            parts = store._parts
+            while plan := compactor.plan_next(parts):
+                store._parts.maintenance.run(
+                    lambda plan=plan: compactor.compact(store._parts, plan)
+                )
         except CorruptData:
             assert is_damaged
         else:

@@ -21,11 +21,11 @@ def full_store() -> tuple[Store, FaultyDirectory]:
     """Return a store whose next put begins a segment, with records that are not on disk yet."""
     directory = FaultyDirectory(KeptDirectory())
     store = Store._in_directory(directory, **{**OPTIONS, "compaction": "manual"})
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     for number in range(10):
         store.put(b"before %d" % number, VALUE, durability="os" if number % 5 == 4 else "group")
-    assert len(store.rows) == 2
-    assert store.segment_table.counters(store.rows[-1].id)[1] >= 4096
+    assert len(store._parts.rows) == 2
+    assert store._parts.segment_table.counters(store._parts.rows[-1].id)[1] >= 4096
     return store, directory
 
 
@@ -71,7 +71,7 @@ def check_after(store: Store, directory: FaultyDirectory, raised: object, where:
     assert versions == list(range(1, len(versions) + 1)), where
     check_store(store)
     expected = content_of(store)
-    failed = store.commits.failure is not None
+    failed = store._parts.commits.failure is not None
     store.close()
     for rebuild in (False, True):
         with Store._in_directory(directory.inner, rebuild=rebuild, **OPTIONS) as reopened:
@@ -121,7 +121,7 @@ def test_an_exception_at_every_change_of_the_folder_in_a_roll(error):
 def test_two_threads_begin_one_segment(monkeypatch):
     """Whoever made a segment and finds that another one was begun meanwhile makes another."""
     store, directory = full_store()
-    made = store._make_segment
+    made = store._parts._make_segment
     nested = []
 
     def make_twice() -> None:
@@ -130,11 +130,11 @@ def test_two_threads_begin_one_segment(monkeypatch):
             nested.append(1)
             store.put(b"other", VALUE)  # as another thread, or a signal handler
 
-    monkeypatch.setattr(store, "_make_segment", make_twice)
+    monkeypatch.setattr(store._parts, "_make_segment", make_twice)
     roll(store)
     monkeypatch.undo()
     assert nested
-    assert len(store.rows) == 3
+    assert len(store._parts.rows) == 3
     assert store[b"other"] == store[b"roll"] == VALUE
     check_power_cut(store, directory, "two threads")
     store.close()
@@ -147,7 +147,7 @@ def test_a_segment_that_was_begun_for_a_refused_write_wakes_the_jobs():
     """There is one more to close, whatever came of the write."""
     store, _ = full_store()
     woken: list[int] = []
-    store.maintenance.wake = lambda: woken.append(len(store.rows))  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: woken.append(len(store._parts.rows))  # type: ignore[method-assign]
     with pytest.raises(VersionConflict):
         store.put(b"before 1", b"", if_version=99)
     assert woken == [3]

@@ -190,7 +190,7 @@ def test_a_small_store_has_no_thread(tmp_path):
 
 def scenario(store, clock):
     """Use a store in many ways; return all it answered."""
-    store.maintenance.wake = lambda: None  # it would number files in another order each time
+    store._parts.maintenance.wake = lambda: None  # it would number files in another order each time
     said = [store.put(b"%03d" % (n % 90), b"v%d" % n * 9, metadata=b"m") for n in range(300)]
     said.append(store.put(b"goes", b"", expires_at=clock.time() + 1))
     said.append(store.put(b"large", b"L" * 70_000))
@@ -216,7 +216,7 @@ def scenario(store, clock):
     said += [store.put(b"after", b"all"), list(store.keys(b"0", start_after=b"050", reverse=True))]
     stats, report = store.stats(), store.verify()
     said += [stats.keys, stats.log_bytes, stats.live_bytes, stats.segments, stats.key_runs]
-    said += [report, sorted(store.directory.names())]
+    said += [report, sorted(store._parts.directory.names())]
     check_store(store)
     store.close()
     with pytest.raises(StoreClosed):

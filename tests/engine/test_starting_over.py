@@ -22,8 +22,8 @@ def stores(tmp_path):
 
 def fill_segment(store):
     """Write until the log goes on in another segment."""
-    segments = len(store.rows)
-    while len(store.rows) <= segments:
+    segments = len(store._parts.rows)
+    while len(store._parts.rows) <= segments:
         store.put(b"%d" % store.version, bytes(1000))
 
 
@@ -54,9 +54,9 @@ def test_a_manifest_names_a_segment_that_was_begun_while_its_store_started_over(
         return recover(*args, **options)
 
     monkeypatch.setattr(loading, "recover", go_on)
-    with other.jobs:
-        store.follower.start_over()
-        store.maintenance.run(store.replace_manifest)
+    with other._parts.jobs:
+        store._parts.follower.start_over()
+        store._parts.maintenance.run(store._parts.replace_manifest)
     check_store(store)
     assert dict(store) == dict(other)
 
@@ -68,13 +68,15 @@ def test_slots_that_are_free_in_the_old_index_are_not_given_away_in_the_new(stor
     store.update(dict.fromkeys(list(store)[::2], b"new"))
     store.checkpoint()
     # So the saved index mentions slots of segments that are gone.
-    store.maintenance.run(lambda: compactor.compact(store, compactor.plan_everything(store)))
-    assert store.retired_slots
+    store._parts.maintenance.run(
+        lambda: compactor.compact(store._parts, compactor.plan_everything(store._parts))
+    )
+    assert store._parts.retired_slots
     fill_segment(other)
     other.checkpoint()
     interrupt_behind(monkeypatch, store, "take_over")
     with pytest.raises(KeyboardInterrupt):
-        store.follower.start_over()
+        store._parts.follower.start_over()
     expected = dict(other)
     store.checkpoint()
     for _ in range(3):
@@ -89,10 +91,10 @@ def test_a_digest_is_not_of_an_index_that_was_replaced(stores, monkeypatch):
     before = store.digest()
     other.put(b"key", b"2")
     other.checkpoint()
-    monkeypatch.setattr(store, "read_active", lambda _: False)
+    monkeypatch.setattr(store._parts, "read_active", lambda _: False)
     interrupt_behind(monkeypatch, store, "take_over")
     with pytest.raises(KeyboardInterrupt):
-        store.follower.start_over()
+        store._parts.follower.start_over()
     monkeypatch.undo()
     assert store.digest(moment=before.moment) == other.digest(moment=before.moment)
 
@@ -102,14 +104,14 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
 ):
     store = Store(tmp_path, **SMALL)
     store.put(b"kept", b"")
-    segment = store.rows[-1].id
-    end = store.segment_table.counters(segment)[1]
+    segment = store._parts.rows[-1].id
+    end = store._parts.segment_table.counters(segment)[1]
     with Store(tmp_path, read_only=True) as reader:
         store.put(b"lost", b"")
-        tail = reader.tail_from(0, b"")
+        tail = reader._parts.tail_from(0, b"")
         assert [change.key for change in tail.news()] == [b"kept", b"lost"]
-        store.control_page.take_back(1)  # as one does whose sync has failed
-        store.directory.close()
+        store._parts.control_page.take_back(1)  # as one does whose sync has failed
+        store._parts.directory.close()
         os.truncate(tmp_path / f"{segment:08x}.log", end)
         with Store(tmp_path, **SMALL) as other:
             other.update({b"1": b"new", b"2": b"new"})
@@ -125,27 +127,27 @@ def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_wer
     """It looked whether any were just before; touching what is not there would be SIGBUS."""
 
     def lose_and_go_on(path, store, end):
-        segment = store.rows[-1].id
-        store.control_page.take_back(1)
-        store.directory.close()
+        segment = store._parts.rows[-1].id
+        store._parts.control_page.take_back(1)
+        store._parts.directory.close()
         os.truncate(path / f"{segment:08x}.log", end)
         with Store(path, **SMALL) as other:
             other.put(b"new", b"")
             other.put(b"new", bytes(5000))
             other.put(b"next", b"")
-            other.maintenance.run(lambda: maintenance.close_filled_segments(other))
-            assert other.rows[0].id == segment
-            assert len(other.rows) == 2
+            other._parts.maintenance.run(lambda: maintenance.close_filled_segments(other._parts))
+            assert other._parts.rows[0].id == segment
+            assert len(other._parts.rows) == 2
 
     def look():
         store = Store(tmp_path, **SMALL)
         store.put(b"kept", b"")
-        _, end, *_ = store.segment_table.counters(store.rows[-1].id)
+        _, end, *_ = store._parts.segment_table.counters(store._parts.rows[-1].id)
         with Store(tmp_path, read_only=True) as reader:
             store.put(b"lost", bytes(9000))
             assert b"lost" in reader
-            assert isinstance(reader.follower, Follower)
-            find, found = reader.follower._next, []
+            assert isinstance(reader._parts.follower, Follower)
+            find, found = reader._parts.follower._next, []
 
             def lose_first(control):
                 if not found:
@@ -153,8 +155,8 @@ def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_wer
                 found.append(find(control))
                 return found[-1]
 
-            reader.follower._next = lose_first  # type: ignore[method-assign]
-            reader.follower.follow_further()
+            reader._parts.follower._next = lose_first  # type: ignore[method-assign]
+            reader._parts.follower.follow_further()
             assert found[0] is not None
             return sorted(reader)
 
@@ -166,19 +168,19 @@ def test_groups_are_counted_anew_by_the_keys_of_the_new_index(tmp_path, monkeypa
     options = {**SMALL, "groups": (b"d", 1)}
     with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
         store.put(b"d1", b"")
-        store.groups.doubt()
+        store._parts.groups.doubt()
         other.put(b"d2", b"")
         other.checkpoint()
-        exclusively = store.exclusively
+        exclusively = store._parts.exclusively
 
         def start_over_first(action, *args):
             monkeypatch.undo()
-            store.follower.start_over()
-            store.groups.doubt()
+            store._parts.follower.start_over()
+            store._parts.groups.doubt()
             return exclusively(action, *args)
 
-        monkeypatch.setattr(store, "exclusively", start_over_first)
-        monkeypatch.setattr(store, "check_usable", lambda: None)
+        monkeypatch.setattr(store._parts, "exclusively", start_over_first)
+        monkeypatch.setattr(store._parts, "check_usable", lambda: None)
         assert store.group_size(b"d").keys == 2
 
 
@@ -187,16 +189,16 @@ def test_groups_that_are_in_doubt_again_are_not_shown(tmp_path, monkeypatch):
     with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
         other.put(b"d1", b"")
         assert store.group_size(b"d").keys == 1
-        store.groups.doubt()
-        exclusively = store.exclusively
+        store._parts.groups.doubt()
+        exclusively = store._parts.exclusively
 
         def start_over_after(action, *args):
             monkeypatch.undo()
             found = exclusively(action, *args)
-            store.follower.start_over()
-            store.groups.clear()
-            store.groups.doubt()
+            store._parts.follower.start_over()
+            store._parts.groups.clear()
+            store._parts.groups.doubt()
             return found
 
-        monkeypatch.setattr(store, "exclusively", start_over_after)
+        monkeypatch.setattr(store._parts, "exclusively", start_over_after)
         assert store.group_size(b"d").keys == 1

@@ -22,24 +22,32 @@ def test_a_write_whose_store_starts_over_from_an_older_index_is_on_disk(tmp_path
         seen = []
 
         def start_over():
-            seen.append(store.applied_version)
+            seen.append(store._parts.applied_version)
             loading.recover(
-                store, store.control_page, store.manifest, until=first, goes_back=goes_back
+                store._parts,
+                store._parts.control_page,
+                store._parts.manifest,
+                until=first,
+                goes_back=goes_back,
             )
 
-        store._has_begun = start_over  # type: ignore[method-assign]
+        store._parts._has_begun = start_over  # type: ignore[method-assign]
         expected = pytest.raises(StorageError, match="undone") if goes_back else nullcontext()
         with expected:
             while not seen:
                 store.put(b"next", bytes(3000))
-        assert (store.commits.durable_version >= seen[0]) == (not goes_back)
+        assert (store._parts.commits.durable_version >= seen[0]) == (not goes_back)
         assert store.version == seen[0]
 
 
 def start_over_at(store, version):
     """Start over from files that were read when others had come to `version`; is it used?"""
     return loading.recover(
-        store, store.control_page, store.manifest, until=version, goes_back=False
+        store._parts,
+        store._parts.control_page,
+        store._parts.manifest,
+        until=version,
+        goes_back=False,
     )
 
 
@@ -49,7 +57,7 @@ def test_no_read_goes_back_when_the_store_starts_over_from_an_older_index(tmp_pa
         first = store.put(b"key", b"1")
         last = store.put(b"key", b"2")
         assert start_over_at(store, first)
-        assert store.applied_version == last  # without a look at what others have written
+        assert store._parts.applied_version == last  # without a look at what others have written
         assert store[b"key"] == b"2"
         assert store.put(b"key", b"3") == last + 1
         assert store.digest() == store.digest()
@@ -63,13 +71,20 @@ def test_an_index_that_is_a_segment_behind_is_not_used(tmp_path):
         first = store.put(b"first", bytes(3000))
         for number in range(3):
             last = store.put(b"%d" % number, bytes(3000))
-        before = (store.applied_version, store.rows, store.key_order, store.group_size(b"f"))
+        before = (
+            store._parts.applied_version,
+            store._parts.rows,
+            store._parts.key_order,
+            store.group_size(b"f"),
+        )
         assert not start_over_at(store, first)
-        assert (store.applied_version, store.rows, store.key_order) == before[:3]
+        assert (store._parts.applied_version, store._parts.rows, store._parts.key_order) == before[
+            :3
+        ]
         assert store.group_size(b"f") == before[3]
         assert len(store) == 4
-        store.follower.start_over()
-        assert store.applied_version == last
+        store._parts.follower.start_over()
+        assert store._parts.applied_version == last
         check_store(store)
 
 
@@ -77,15 +92,15 @@ def test_what_a_killed_writer_left_behind_a_segment_is_not_read_on_in(tmp_path):
     with Store(tmp_path, segment_bytes=4096, durability="os", compaction="manual") as store:
         first = store.put(b"first", bytes(3000))
         last = store.put(b"second", bytes(3000))
-        segment = store.rows[-1]
-        _, end, _, _, _ = store.segment_table.counters(segment.id)
-        file = store.segment_table.segment_file(segment.id)
+        segment = store._parts.rows[-1]
+        _, end, _, _, _ = store._parts.segment_table.counters(segment.id)
+        file = store._parts.segment_table.segment_file(segment.id)
         header = bytes_at(file, 0, segment_file.HEADER_BYTES)
         salt = segment_file.decode(header, segment_file.file_name(segment.id)).salt
         never = (last + 1, "put", b"key", b"never visible", b"", None)
         file.write(packed((never,), last, salt, end), end)
         store.put(b"key", b"1")
-        assert store.rows[-1].id != segment.id
+        assert store._parts.rows[-1].id != segment.id
         assert not start_over_at(store, first)
         assert store[b"key"] == b"1"
 
@@ -105,7 +120,7 @@ def test_who_is_outrun_again_and_again_keeps_writers_out(tmp_path, monkeypatch):
     with Store(tmp_path, segment_bytes=4096, durability="os", compaction="manual") as store:
         store.put(b"key", b"1")
         monkeypatch.setattr(loading, "recover", outrun)
-        store.follower.start_over()
+        store._parts.follower.start_over()
         monkeypatch.undo()
         assert done == ["outrun"] * loading.OUTRUN_MAX + ["alone"]
         check_store(store)
@@ -123,14 +138,14 @@ def test_nobody_reads_on_in_the_log_while_others_are_kept_out(tmp_path):
         def look():
             thread.start()
             for _ in range(50):
-                seen.append(other.applied_version)
+                seen.append(other._parts.applied_version)
                 time.sleep(0.001)
 
-        thread = threading.Thread(target=other.keep_up_to, args=(2,))
-        other.exclusively(look)
+        thread = threading.Thread(target=other._parts.keep_up_to, args=(2,))
+        other._parts.exclusively(look)
         thread.join()
         assert set(seen) == {1}
-        assert other.applied_version == 2
+        assert other._parts.applied_version == 2
 
 
 def test_a_reader_that_starts_over_while_another_thread_looks_is_not_set_back(
@@ -139,16 +154,16 @@ def test_a_reader_that_starts_over_while_another_thread_looks_is_not_set_back(
     with Store(tmp_path, durability="os") as writer, Store(tmp_path, read_only=True) as reader:
         writer.put(b"key", b"1")
         writer.checkpoint()
-        read = reader.directory.read
+        read = reader._parts.directory.read
 
         def read_then_start_over(name):
             found = read(name)
             monkeypatch.undo()
             writer.put(b"key", b"2")
             writer.checkpoint()
-            reader.follower.start_over()
+            reader._parts.follower.start_over()
             return found
 
-        monkeypatch.setattr(reader.directory, "read", read_then_start_over)
-        reader.follower._look()
+        monkeypatch.setattr(reader._parts.directory, "read", read_then_start_over)
+        reader._parts.follower._look()
         assert reader[b"key"] == b"2"

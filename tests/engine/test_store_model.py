@@ -91,8 +91,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.compare_tail(store, 0)
 
     def compare_tail(self, store, after):
-        with store.jobs:
-            forgotten = store.manifest.forgotten
+        with store._parts.jobs:
+            forgotten = store._parts.manifest.forgotten
             changes = list(store.tail(after))
         allowed = {c.version: c for c in self.model.history}
         now = self.clock.time()
@@ -199,13 +199,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(share=st.floats(0, 1))
     def tail(self, share):
         after = int(self.model.version * share)
-        forgotten = self.store.manifest.forgotten
+        forgotten = self.store._parts.manifest.forgotten
         assert forgotten <= self.model.version
         try:
             self.compare_tail(self.store, after)
         except LogCompacted as error:
             # The background thread may have gone on between the two looks.
-            assert 0 < after < error.oldest <= self.store.manifest.forgotten
+            assert 0 < after < error.oldest <= self.store._parts.manifest.forgotten
             assert forgotten <= error.oldest
 
     @invariant()
@@ -224,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(share=st.floats(0, 1))
     def consume(self, share):
         """A consumer of the log has got further; what it still needs is there to the last."""
-        assert self.store.manifest.forgotten <= self.needed
+        assert self.store._parts.manifest.forgotten <= self.needed
         if self.needed:
             self.compare_tail(self.store, self.needed)
         self.needed += int((self.model.version - self.needed) * share)
@@ -242,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def work(self):
-        self.store.maintenance.run(lambda: maintenance.work(self.store))
+        self.store._parts.maintenance.run(lambda: maintenance.work(self.store._parts))
         self.compare_all(self.store)
 
     @precondition(lambda self: not self.memory)
@@ -271,7 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(rebuild=st.booleans(), go_on=st.booleans())
     def kill(self, rebuild, go_on):
         """What lies in the folder while the store is open is what kill -9 would leave."""
-        with self.store.jobs:
+        with self.store._parts.jobs:
             shutil.copytree(self.folder / "store", self.folder / "killed")
         self.compare_copy(self.folder / "killed", rebuild=rebuild, go_on=go_on)
 

@@ -317,7 +317,7 @@ def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
     faulty = FaultyDirectory(LocalDirectory(str(tmp_path / "s")))
     store = Store._in_directory(faulty)
     store.put(b"key", b"value")
-    place = store.tail_from(1, b"")
+    place = store._parts.tail_from(1, b"")
     faulty.fail(len(faulty.steps) + 2, errno.EIO)
     with pytest.raises(StoreReadOnly):
         store.put(b"key", b"lost, perhaps")
@@ -335,5 +335,5 @@ def test_a_handler_may_read_the_log_in_the_middle_of_anything(tmp_path):
         assert reader.version == 1
         for each in (store, reader):
             tail = each.tail
-            found = each.undisturbed(lambda: list(tail()))  # noqa: B023
+            found = each._parts.undisturbed(lambda: list(tail()))  # noqa: B023
             assert [change.version for change in found] == [1]

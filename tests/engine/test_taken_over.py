@@ -33,7 +33,7 @@ def die_after_writing(file):
 
 def die_in_a_batch(store):
     """Append a batch of two changes that never become visible."""
-    die_after_writing(store.segment_table.segment_file(store.rows[-1].id))
+    die_after_writing(store._parts.segment_table.segment_file(store._parts.rows[-1].id))
     with pytest.raises(Killed), store.batch() as batch:
         batch.put(b"dead", b"1")
         batch.put(b"dead too", b"2")
@@ -49,11 +49,11 @@ def test_a_tail_that_was_not_visible_is_never_seen(tmp_path):
     with Store(tmp_path / "s", **OPTIONS) as store:
         store.put(b"a", b"1")
         die_in_a_batch(store)
-        segment = store.rows[-1].id
+        segment = store._parts.rows[-1].id
         assert b"dead" not in store
         with Store(tmp_path / "s", **OPTIONS) as other:
             assert other.put(b"b", b"2") == 2
-            assert other.rows[-1].id > segment
+            assert other._parts.rows[-1].id > segment
             assert store.put(b"c", b"3") == 3
             expected = {b"a": (b"1", 1), b"b": (b"2", 2), b"c": (b"3", 3)}
             assert content_of(store) == content_of(other) == expected
@@ -66,16 +66,16 @@ def test_a_header_without_its_words_on_the_page_hides_nothing(tmp_path):
     with Store(tmp_path / "s", **OPTIONS) as store, Store(tmp_path / "s", **OPTIONS) as other:
         store.put(b"a", FULL)
         other.get(b"a")
-        other._make_segment()
-        ahead = other.next_segment.id
-        store._make_segment()
-        dead = store.next_segment.id
+        other._parts._make_segment()
+        ahead = other._parts.next_segment.id
+        store._parts._make_segment()
+        dead = store._parts.next_segment.id
         assert ahead < dead
-        die_after_writing(store.next_segment.file)
+        die_after_writing(store._parts.next_segment.file)
         with pytest.raises(Killed):
             store.put(b"b", b"never")
         assert other.put(b"b", b"2") == 2
-        assert other.rows[-1].id > dead
+        assert other._parts.rows[-1].id > dead
         assert other.put(b"c", FULL) == 3
         assert other.put(b"d", b"4") == 4  # in a segment more
     expected = {b"a": (FULL, 1), b"b": (b"2", 2), b"c": (FULL, 3), b"d": (b"4", 4)}
@@ -84,7 +84,7 @@ def test_a_header_without_its_words_on_the_page_hides_nothing(tmp_path):
 
 def opened(directory):
     store = Store._in_directory(directory, **OPTIONS)
-    store.maintenance.wake = lambda: None  # type: ignore[method-assign]
+    store._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     return store
 
 
@@ -102,7 +102,7 @@ def test_the_segment_after_a_dead_tail_is_on_disk_before_the_next_one_begins(all
         if all_die and version == 2:
             killed.append(store)  # it is not dropped, which would close it
             store = opened(directory)
-    taken_over, following = (segment_file.file_name(row.id) for row in store.rows[1:])
+    taken_over, following = (segment_file.file_name(row.id) for row in store._parts.rows[1:])
     steps = directory.recording.steps
     begun = next(
         number
@@ -127,15 +127,15 @@ def test_who_starts_over_syncs_segments_that_it_never_followed_through():
     store = Store._in_directory(directory, **OPTIONS)
     other = Store._in_directory(directory, **OPTIONS)
     for one in (store, other):
-        one.maintenance.wake = lambda: None  # type: ignore[method-assign]
+        one._parts.maintenance.wake = lambda: None  # type: ignore[method-assign]
     store.put(b"a", b"1")
     for number in range(3):  # each in a segment of its own
         other.put(b"b %d" % number, FULL)
-    store.follower.start_over()
-    assert len(store.rows) > 2
+    store._parts.follower.start_over()
+    assert len(store._parts.rows) > 2
     store.put(b"c", b"5", durability="sync")
     expected = content_of(store)
-    assert store.control_page.durable_version == store.version == 5
+    assert store._parts.control_page.durable_version == store.version == 5
     left = CrashedFolder(directory.recording, len(directory.recording.steps)).folder("ordered")
     with Store._in_directory(left, **OPTIONS) as again:
         assert content_of(again) == expected

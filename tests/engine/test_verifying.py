@@ -23,13 +23,13 @@ MARK = b"find me "
 @pytest.fixture
 def path(tmp_path):
     """A closed store with compacted, closed and open segments, a saved index and two key runs."""
-    with Store(tmp_path / "store", **OPTIONS) as store, store.jobs:  # no background work
+    with Store(tmp_path / "store", **OPTIONS) as store, store._parts.jobs:  # no background work
         for number in range(200):
             store.put(b"old %03d" % (number % 150), b"o" * 90)
         store.compact()
         for number in range(100):
             store.put(b"new %03d" % number, MARK + b"%03d" % number, metadata=b"meta")
-        store.end_active_segment()
+        store._parts.end_active_segment()
         store.checkpoint()
         store.put(b"last", b"last value " * 5)
         store.put(b"large", b"large value " * 1000)
@@ -214,7 +214,7 @@ def test_rebuild_heals_what_is_derived(path, name):
     assert content(path, rebuild=True) == expected
     assert verify(path).ok
     with Store(path, read_only=True) as store:
-        assert {file.name for file in path.glob("*.keys")} == set(store.manifest.key_runs)
+        assert {file.name for file in path.glob("*.keys")} == set(store._parts.manifest.key_runs)
     assert content(path) == expected
 
 
@@ -316,9 +316,9 @@ def test_a_reader_that_has_caught_up_verifies_the_files_that_there_are(tmp_path)
         with Store(tmp_path, read_only=True) as reader:
             for number in range(100):
                 writer.put(b"more %d" % number, bytes(100))
-                writer.maintenance.run(writer.flush_keys)
+                writer._parts.maintenance.run(writer._parts.flush_keys)
                 assert reader.get(b"more %d" % number) is not None
-            writer.maintenance.run(lambda: writer.merge_keys(everything=True))
+            writer._parts.maintenance.run(lambda: writer._parts.merge_keys(everything=True))
             writer.put(b"last", b"")
             assert reader.get(b"last") == b""
             assert reader.verify().problems == ()
@@ -348,8 +348,8 @@ def test_what_others_replace_while_a_thread_of_the_store_starts_over_is_no_damag
 
         def replace_files(done, total):
             if not passes:
-                other.maintenance.run(other.replace_manifest)
-                store.follower.start_over()
+                other._parts.maintenance.run(other._parts.replace_manifest)
+                store._parts.follower.start_over()
                 other.put(b"last", b"")
                 other.checkpoint()
             if not passes or done == total:

@@ -79,7 +79,7 @@ def test_closing_ends_the_wait_with_an_error(store):
 
 def test_nobody_is_counted_as_waiting_afterwards(store):
     store.wait(0, 0)
-    assert store.waiters == 0
+    assert store._parts.waiters == 0
 
 
 def test_a_reader_sees_news_of_a_writer(tmp_path):
@@ -237,14 +237,14 @@ def test_other_threads_run_and_closing_ends_the_wait_of_a_reader(tmp_path):
 def test_without_the_right_to_write_the_reader_looks_now_and_then(tmp_path, monkeypatch):
     with Store(tmp_path / "s", durability="os") as writer:
         reader = Store(tmp_path / "s", read_only=True)
-        opening = reader.directory.open
+        opening = reader._parts.directory.open
 
         def refused(name, **options):
             if options.get("writable"):
                 raise StorageError(13, "not allowed", name)
             return opening(name, **options)
 
-        monkeypatch.setattr(reader.directory, "open", refused)
+        monkeypatch.setattr(reader._parts.directory, "open", refused)
         thread, found = later(lambda: reader.wait(0))
         time.sleep(0.02)
         assert not is_waited_for(tmp_path / "s")

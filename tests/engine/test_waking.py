@@ -82,8 +82,8 @@ def test_one_that_is_about_to_sleep_does_not_take_the_bit_of_another_for_its_own
     writer, reader = pair
     futexes = []
     for _ in range(2):
-        file = reader.directory.open("CONTROL", writable=True, map_bytes=4096)
-        futexes.append(Futex(reader.control_page, file))
+        file = reader._parts.directory.open("CONTROL", writable=True, map_bytes=4096)
+        futexes.append(Futex(reader._parts.control_page, file))
     prepared = futexes[0].prepare()
     version = writer.put(b"a", b"")
     futexes[1].prepare()
@@ -162,16 +162,16 @@ def test_one_thread_hears_for_all_and_ends_with_the_store(pair):
     writer, reader = pair
     before, version = threads(), reader.version
     heard = [Changes() for _ in range(20)]
-    contexts = [reader.waiting.listening(reader, changes.notify) for changes in heard]
+    contexts = [reader._parts.waiting.listening(reader._parts, changes.notify) for changes in heard]
     for context in contexts:
         context.__enter__()
     assert threads() == before + 1
-    assert reader.waiters == 20
+    assert reader._parts.waiters == 20
     writer.put(b"a", b"")
     for changes, context in zip(heard, contexts, strict=True):
         assert changes.wait_for(lambda: reader.version > version, HANG_S)
         context.__exit__(None, None, None)
-    assert reader.waiters == 0
+    assert reader._parts.waiters == 0
     reader.close()
     until(lambda: threads() == before, "the thread ends")
 
@@ -233,8 +233,8 @@ def test_a_listener_that_fails_keeps_nobody_from_hearing(pair):
         raise RuntimeError
 
     with (
-        reader.waiting.listening(reader, fail),
-        reader.waiting.listening(reader, changes.notify),
+        reader._parts.waiting.listening(reader._parts, fail),
+        reader._parts.waiting.listening(reader._parts, changes.notify),
     ):
         writer.put(b"a", b"")
         assert changes.wait_for(lambda: reader.version > version, HANG_S)
@@ -249,7 +249,7 @@ def test_without_a_word_to_sleep_on_or_a_thread_one_looks(pair, monkeypatch, has
     found = []
     waiter = threading.Thread(target=lambda: found.append(reader.wait(1)))
     waiter.start()
-    until(lambda: reader.waiters == 1, "it waits")
+    until(lambda: reader._parts.waiters == 1, "it waits")
     writer.put(b"a", b"")
     waiter.join(HANG_S)
     assert found == [2]
@@ -262,7 +262,7 @@ def test_a_reader_that_came_before_any_writer_hears_of_the_first(tmp_path):
         found = []
         waiter = threading.Thread(target=lambda: found.append(reader.wait(0)))
         waiter.start()
-        until(lambda: reader.waiters == 1, "it waits")
+        until(lambda: reader._parts.waiters == 1, "it waits")
         with Store(tmp_path / "s", durability="os") as writer:
             writer.put(b"a", b"")
             waiter.join(HANG_S)
@@ -274,7 +274,7 @@ def test_a_child_of_a_fork_hears_through_a_thread_of_its_own(pair):
     writer, reader = pair
     waiter = threading.Thread(target=lambda: reader.wait(1))
     waiter.start()
-    until(lambda: reader.waiters == 1, "it waits")
+    until(lambda: reader._parts.waiters == 1, "it waits")
     ended = threading.Event()
 
     def write():
@@ -315,4 +315,4 @@ def test_a_signal_ends_the_wait(pair):
             reader.wait(reader.version)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert reader.waiters == 0
+    assert reader._parts.waiters == 0

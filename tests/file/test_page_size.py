@@ -94,9 +94,9 @@ options = {"segment_bytes": 1 << 20, "key_buffer_entries": 200, "durability": "o
 
 def forget(store):
     # Nothing is known to be in memory: what is read next asks the system.
-    for row in store.rows:
-        store.segment_table.segment_file(row.id).drop_cache()
-    store.segment_table.forget_residency()
+    for row in store._parts.rows:
+        store._parts.segment_table.segment_file(row.id).drop_cache()
+    store._parts.segment_table.forget_residency()
 
 
 def check(store):
@@ -132,7 +132,7 @@ for path in (folder, folder + "-copy"):
     for rebuild in (False, True):
         with Store(path, rebuild=rebuild, **options) as store:
             check(store)
-            name = f"{store.rows[0].id:08x}.log"
+            name = f"{store._parts.rows[0].id:08x}.log"
             if rebuild and path != folder:  # its files are links to those of the other
                 forget(store)
                 os.truncate(os.path.join(path, name), 4096)

@@ -28,7 +28,7 @@ def written(store: kvengine.Store, full: int = 1 << 20, **around: bytes) -> list
     lines = Lines(0, full, **around)
     blocks, after = [], None
     while True:
-        after = visit_records(store, store.key_order, b"", after, lines)
+        after = visit_records(store, store._parts.key_order, b"", after, lines)
         blocks.append(bytes(lines.take()))
         if after is None:
             return blocks
@@ -111,7 +111,7 @@ def test_only_living_keys_in_order(store) -> None:
         store.put(b"%04d" % number, b"v", expires_at=1_700_000_010 if number % 3 == 0 else None)
     for number in range(0, 3000, 5):
         store.delete(b"%04d" % number)
-    store.options.clock.advance(10)
+    store._parts.options.clock.advance(10)
     found = [json.loads(line)["key"] for line in b"".join(written(store)).splitlines()]
     assert found == [f"{n:04}" for n in range(3000) if n % 3 and n % 5]
 
@@ -137,7 +137,7 @@ def test_what_lines_says_of_itself(store) -> None:
     assert lines.take() == b""
     store.put("nä".encode(), b"12")
     store.put("nö".encode(), b"345")
-    assert visit_records(store, store.key_order, b"n", None, lines) is None
+    assert visit_records(store, store._parts.key_order, b"n", None, lines) is None
     assert (lines.keys, lines.value_bytes, lines.last_key) == (2, 5, "ö")
     size = lines.used
     assert len(lines.take()) == size

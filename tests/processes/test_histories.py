@@ -68,7 +68,7 @@ def check_derived(path, has_groups):
             names = {key[: groups[1]] for key in store.keys(groups[0])}
             sizes = {name: store.group_size(name) for name in names}
             found.append((store.digest(moment=0), sizes))
-            generation = store.manifest.generation
+            generation = store._parts.manifest.generation
     assert found[0] == found[1]
     return generation
 

@@ -19,7 +19,7 @@ HOLDER = """
 import sys, kvengine
 from tests.processes.test_job_lease import OPTIONS
 store = kvengine.Store(sys.argv[1], **OPTIONS)
-done, replace = [], store.directory.replace
+done, replace = [], store._parts.directory.replace
 
 def slow(*arguments, **options):
     if not done:
@@ -28,8 +28,8 @@ def slow(*arguments, **options):
         sys.stdin.readline()
     return replace(*arguments, **options)
 
-store.directory.replace = slow
-store.maintenance.run(lambda: store.replace_manifest(lambda: done.append("finished")))
+store._parts.directory.replace = slow
+store._parts.maintenance.run(lambda: store._parts.replace_manifest(lambda: done.append("finished")))
 print(*done, store.compact() >= 0, flush=True)
 store.close()
 """
@@ -59,7 +59,7 @@ def test_a_process_that_is_slow_in_a_job_keeps_it(tmp_path, holder):
         seen_ms = [0]
 
         def is_at_work():
-            seen_ms.append(store.jobs_seen_ms())
+            seen_ms.append(store._parts.jobs_seen_ms())
             return sum(after < before for before, after in pairwise(seen_ms)) > 2
 
         until(is_at_work, "it is seen again and again")
@@ -73,11 +73,11 @@ def test_a_process_that_is_stopped_in_a_job_does_not_finish_what_another_did(tmp
         before = fill(store)
         store.compact()  # waits until nobody has heard of the other one for two seconds
         assert store.stats().log_bytes < before / 10
-        generation = store.manifest.generation
+        generation = store._parts.manifest.generation
         go_on(holder)
         assert holder.stdout.readline() == "slow finished True\n"  # it was told, and began again
         assert holder.wait() == 0
-        assert store.control_page.generation > generation
+        assert store._parts.control_page.generation > generation
         fill(store)
         store.compact()
         check_store(store)
@@ -91,9 +91,9 @@ def test_a_manifest_of_another_process_is_not_taken_for_the_own(tmp_path, holder
     os.kill(holder.pid, signal.SIGSTOP)
     with Store(tmp_path / "store", **OPTIONS) as store:
         store.put(b"a", b"1")
-        before = store.manifest.generation
-        store.maintenance.run(store.replace_manifest)
-        assert store.manifest.generation == before + 1
+        before = store._parts.manifest.generation
+        store._parts.maintenance.run(store._parts.replace_manifest)
+        assert store._parts.manifest.generation == before + 1
         go_on(holder)
         assert holder.stdout.readline() == "slow finished True\n"
         assert holder.wait() == 0
@@ -118,8 +118,8 @@ from tests.processes.test_job_lease import OPTIONS
 compactor.plan_next = lambda store: "more"
 compactor.compact = lambda store, plan: time.sleep(0.02)
 store = kvengine.Store(sys.argv[1], **{**OPTIONS, "compaction": "auto"})
-store.maintenance.wake()
-while store.maintenance.lease.token == 0:
+store._parts.maintenance.wake()
+while store._parts.maintenance.lease.token == 0:
     time.sleep(0.001)
 print("at work", flush=True)
 time.sleep(3600)
@@ -140,20 +140,20 @@ import sys, kvengine
 store = kvengine.Store(sys.argv[1])
 print("open", flush=True)
 while True:
-    if store.claim_jobs(store.token, 60_000):
-        while store.jobs_seen_ms() == 0:
+    if store._parts.claim_jobs(store._parts.token, 60_000):
+        while store._parts.jobs_seen_ms() == 0:
             pass
-        store.end_jobs(store.token)
+        store._parts.end_jobs(store._parts.token)
 """
 
 
 def test_who_ends_its_lease_does_not_end_that_of_another(tmp_path):
     path = tmp_path / "store"
     with running(ENDING, path, "open"), Store(path, **OPTIONS) as store:
-        token = store.token
+        token = store._parts.token
         for _ in range(2000):
             time.sleep(0.0001)
-            while not store.claim_jobs(token, 0):
+            while not store._parts.claim_jobs(token, 0):
                 pass
-            assert all(store.still_has_jobs(token) for _ in range(100))
-            store.end_jobs(token)
+            assert all(store._parts.still_has_jobs(token) for _ in range(100))
+            store._parts.end_jobs(token)

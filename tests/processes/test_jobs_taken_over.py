@@ -27,7 +27,7 @@ store = kvengine.Store(sys.argv[1], durability="os", segment_bytes=16384)
 def job():
     print("at work", flush=True)
     threading.Event().wait()
-store.maintenance.run(job)
+store._parts.maintenance.run(job)
 """
 
 
@@ -48,7 +48,7 @@ def test_compaction(tmp_path, at_work, number):
     with Store(tmp_path / "store", **OPTIONS) as store:
         overwrite(store, 30_000)
         before = store.stats().log_bytes
-        assert not store.claim_jobs(store.token, 2000)  # by the other process
+        assert not store._parts.claim_jobs(store._parts.token, 2000)  # by the other process
         at_work.send_signal(number)
 
         def is_small():

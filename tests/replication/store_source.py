@@ -12,7 +12,7 @@ class StoreSource:
 
     def __init__(self, store: Store, seed: int = 0, most: int = 5) -> None:
         self.store, self._random, self._most = store, random.Random(seed), most
-        self.uuid = store.manifest.uuid
+        self.uuid = store._parts.manifest.uuid
         self.between: Callable[[], None] = lambda: None  # called before each piece
 
     @property
@@ -20,7 +20,7 @@ class StoreSource:
         return self.store.version
 
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
-        tail = self.store.tail_from(after, b"")
+        tail = self.store._parts.tail_from(after, b"")
         while True:
             changes = list(tail.news())
             while True:

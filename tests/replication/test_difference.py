@@ -19,8 +19,8 @@ from tests.replication.store_source import StoreSource
 
 def holding(changes):
     store = Store.in_memory()
-    replica.begin(store, Origin("", 0))
-    store.apply(tuple(changes))
+    replica.begin(store._parts, Origin("", 0))
+    store._parts.apply(tuple(changes))
     return store
 
 
@@ -129,8 +129,8 @@ def test_a_follower_proves_that_it_equals_a_busy_source(background, prefixes):
                 thread.join()
                 follower.catch_up()
                 store = follower.store
-                store.apply((put(follower.position + 1, b"key 1", b"wrong"),))
-                store.apply((put(follower.position + 2, b"beside", b"wrong"),))
+                store._parts.apply((put(follower.position + 1, b"key 1", b"wrong"),))
+                store._parts.apply((put(follower.position + 2, b"beside", b"wrong"),))
                 with Snapshot(source) as view:
                     keys = [among.start for among in follower.differences(view)]
                 assert keys == [b"beside", b"key 1"]

@@ -117,7 +117,7 @@ def test_what_was_forgotten_meanwhile_is_not_missed(source, tmp_path):
             source.delete(b"key %03d" % number)
         fill(source, [1])
         source.compact()
-        assert source.manifest.forgotten > follower.position
+        assert source._parts.manifest.forgotten > follower.position
         follower.catch_up()
         assert follower.store is store
         assert entries(store) == entries(source)

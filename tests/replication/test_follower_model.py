@@ -138,7 +138,7 @@ class Pair:
         if step == "kill":
             self.opens += 1
             store = self.follower._store
-            with store.jobs:
+            with store._parts.jobs:
                 shutil.copytree(store.path, self.folder / f"replica {self.opens}")
         self.follower.close()
         self.open_follower()

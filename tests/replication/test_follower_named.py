@@ -10,7 +10,7 @@ def forget_deletes(store):
         store.put(b"filler", b"x" * 4096)
         store.checkpoint()
         store.compact()
-    return store.manifest.forgotten
+    return store._parts.manifest.forgotten
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def server(request, store, tmp_path):
 
 def test_a_tail_over_a_socket_is_that_of_the_store(store, server):
     far = connect_log(server.address)
-    assert far.uuid == store.manifest.uuid
+    assert far.uuid == store._parts.manifest.uuid
     assert far.version == store.version
     for after in (0, 50, store.version):
         assert list(far.tail(after)) == list(store.tail(after))
@@ -112,7 +112,7 @@ def test_changes_that_are_gone(tmp_path):
                 store.delete(b"%d" % number)
         store.checkpoint()
         store.compact()
-        assert store.manifest.forgotten > 20
+        assert store._parts.manifest.forgotten > 20
         with serve_log(store, str(tmp_path / "log")) as server:
             far = connect_log(server.address)
             with pytest.raises(LogCompacted):

@@ -194,7 +194,7 @@ def test_over_a_socket_from_another_process_with_a_break(tmp_path):
             )
             line, _ = server.accept()
             far = stream.receive(line.recv)
-            assert far.uuid == store.manifest.uuid
+            assert far.uuid == store._parts.manifest.uuid
             store.put(b"turn %d" % turn, b"x")
             for piece in far.pieces(position, follow=True):
                 assert piece.after == position

@@ -152,13 +152,13 @@ def test_health(server: Running) -> None:
     assert httpx.get(f"{server.url}/health").text == "ok\n"
     assert httpx.get(f"{server.url}/ready").json() == {"ready": True}
     assert httpx.get(f"{server.url}/version").json()["name"] == "kvengine"
-    server.db.store.maintenance.failures.note(OSError(5, "the disk complains"))
+    server.db.store._parts.maintenance.failures.note(OSError(5, "the disk complains"))
     answer = httpx.get(f"{server.url}/ready")
     assert answer.status_code == 200  # it serves, but somebody should look
     assert "the disk complains" in answer.json()["warning"]
-    server.db.store.maintenance.failures.over()
+    server.db.store._parts.maintenance.failures.over()
     assert httpx.get(f"{server.url}/ready").json() == {"ready": True}
-    server.db.store.refuse_writes(StoreReadOnly("no room"))
+    server.db.store._parts.refuse_writes(StoreReadOnly("no room"))
     answer = httpx.get(f"{server.url}/ready")
     assert answer.status_code == 503
     assert "no room" in answer.json()["why"]

@@ -93,7 +93,7 @@ def test_what_is_wrong_is_refused(server, method, path, body, status):
     answer = server.http.request(method, path, content=body)
     assert answer.status_code == status
     assert answer.json()["error"]["name"]
-    assert answer.headers["kv-store"] == server.db.store.manifest.uuid.hex()
+    assert answer.headers["kv-store"] == server.db.store._parts.manifest.uuid.hex()
 
 
 def with_token(server, **options):

@@ -58,10 +58,10 @@ def _batches(
 ) -> Iterable[list[Change]]:
     if named is not None:
         if not follow and named._take_lease() is None:
-            raise locked(store, named.name)
+            raise locked(store._parts, named.name)
         yield from named.batches(BATCH, follow=follow)
         return
-    place = store.tail_from(after, b"")
+    place = store._parts.tail_from(after, b"")
     while True:
         for stretch in place.stretches(BATCH):
             if stretch.changes:

@@ -7,6 +7,11 @@ from kvengine.engine.access.writing cimport Writer
 
 cdef class Changer(Writer):
     cdef double checked_expiry(self, object expires_at) except? -1
+    cdef object put_one(
+        self, object key, object value, object metadata, object expires_at, object if_version,
+        object durability,
+    )
+    cdef object delete_one(self, object key, object if_version, object durability)
     cdef object _one(self, Change *change, int64_t if_version, int level)
     cdef uint64_t write(
         self, Change *changes, Py_ssize_t n, int64_t if_version, double moment, int level,

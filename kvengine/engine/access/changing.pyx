@@ -24,7 +24,7 @@ from time import sleep
 
 from kvengine.engine.jobs.compaction import PAUSE_MAX_S
 from kvengine.engine.log.durability import level_of
-from kvengine.errors import InvalidRequest, InvalidType, KeyNotFound, copied_error
+from kvengine.errors import InvalidRequest, InvalidType, copied_error
 from kvengine.options import METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
 
 cdef uint64_t VALUE_MAX = VALUE_BYTES_MAX
@@ -85,7 +85,7 @@ cdef bytes copied(object value, str what, uint64_t limit):
 
 
 cdef class Changer(Writer):
-    """A Writer with the calls that users make."""
+    """A Writer that checks what it writes."""
 
     cdef double checked_expiry(self, object expires_at) except? -1:
         """Return a moment in the future as seconds since the epoch; 0 for None."""
@@ -103,23 +103,11 @@ cdef class Changer(Writer):
                 f"expires_at must be a moment in the future, not {expires_at}")
         return moment
 
-    def put(self, key, value, *, metadata=b"", expires_at=None, if_version=None, durability=None):
-        """Store a value under a key and return the version of the change.
-
-        Args:
-            key: bytes or another buffer, 1 to 1,024 bytes.
-            value: bytes or another buffer, at most 64 MiB.
-            metadata: bytes stored with the value, at most 1,024.
-            expires_at: when the key expires, in seconds since the epoch; None: never.
-            if_version: write only if the key has this version now (0: only if it is absent).
-            durability: "group", "sync", "interval" or "os", instead of the store's.
-
-        Raises:
-            InvalidRequest: an argument is out of range, or InvalidType, of the wrong type.
-            VersionConflict: the key has another version than `if_version`.
-            StoreReadOnly: the store does not accept writes.
-            StorageFull: the disk is full; nothing was written.
-        """
+    cdef object put_one(
+        self, object key, object value, object metadata, object expires_at, object if_version,
+        object durability,
+    ):
+        """Store a value under a key and return the version of the change."""
         cdef Change change
         cdef Py_buffer value_view, metadata_view
         cdef bytes name = checked_key(key)
@@ -147,18 +135,8 @@ cdef class Changer(Writer):
         finally:
             PyBuffer_Release(&metadata_view)
 
-    def delete(self, key, *, if_version=None, durability=None):
-        """Delete a key and return the version of the change; 0 if there was nothing to delete.
-
-        Args:
-            key: bytes or another buffer, 1 to 1,024 bytes.
-            if_version: delete only if the key has this version now.
-            durability: "group", "sync", "interval" or "os", instead of the store's.
-
-        Raises:
-            VersionConflict: the key has another version than `if_version`.
-            StoreReadOnly: the store does not accept writes.
-        """
+    cdef object delete_one(self, object key, object if_version, object durability):
+        """Delete a key and return the version of the change; 0 if there was nothing to delete."""
         cdef Change change
         cdef bytes name = checked_key(key)
         cdef int level = self.level if durability is None else level_of(durability)
@@ -224,16 +202,3 @@ cdef class Changer(Writer):
         elif level == 2 and not self.commits.is_sync_due:
             self._sync_soon()
         return write.version
-
-    def __getitem__(self, key):
-        value = self.get(key)
-        if value is None:
-            raise KeyNotFound(key)
-        return value
-
-    def __setitem__(self, key, value):
-        self.put(key, value)
-
-    def __delitem__(self, key):
-        if self.delete(key) == 0:
-            raise KeyNotFound(key)

@@ -71,17 +71,17 @@ class StoreMapping(MutableMapping[bytes, bytes]):
     put: Any
     delete: Any
     batch: Any
-    check_usable: Any
+    _parts: Any
     keys: Any
 
     def items(self) -> Items:
         """Return a view of the (key, value) pairs, in byte order of the keys; see also scan()."""
-        self.check_usable()
+        self._parts.check_usable()
         return Items(self)
 
     def values(self) -> Values:
         """Return a view of the values, in byte order of their keys."""
-        self.check_usable()
+        self._parts.check_usable()
         return Values(self)
 
     def pop(self, key: Any, default: Any = ABSENT) -> Any:

@@ -91,6 +91,11 @@ cdef class Reader:
     cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1
     cdef const Header *checked(self, uint64_t address) except NULL
     cdef const char *first_guess(self, uint64_t hash) noexcept
+    cdef object read_value(self, object key, object default)
+    cdef list read_many(self, object keys)
+    cdef object read_entry(self, object key)
+    cdef object read_view(self, object key)
+    cdef bint has_key(self, object key) except -1
     cdef object entry_at(self, bytes name, const Header *header, uint64_t address)
     cdef object value_at(self, const Header *header, uint64_t address)
     cdef object view_at(self, const Header *header, uint64_t address)

@@ -1,7 +1,6 @@
-from collections.abc import Iterable
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self
 
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import disjoint_base
 
 from kvengine.clock import Clock
 from kvengine.engine.following.digest import DigestSum
@@ -9,9 +8,6 @@ from kvengine.engine.index.group_sizes import GroupSizes
 from kvengine.engine.index.saved_index import SavedIndex
 from kvengine.engine.log.control import Control
 from kvengine.engine.log.segment import SegmentTable
-from kvengine.entry import Entry
-
-_Default = TypeVar("_Default")
 
 @disjoint_base
 class Reader:
@@ -22,14 +18,6 @@ class Reader:
     looks: bool
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
-    @overload
-    def get(self, key: Buffer, default: None = None) -> bytes | None: ...
-    @overload
-    def get(self, key: Buffer, default: _Default) -> bytes | _Default: ...
-    def get_many(self, keys: Iterable[Buffer]) -> list[bytes | None]: ...
-    def get_entry(self, key: Buffer) -> Entry | None: ...
-    def get_view(self, key: Buffer) -> memoryview | None: ...
-    def __contains__(self, key: object, /) -> bool: ...
     @property
     def version(self) -> int: ...
     def configure(

@@ -207,17 +207,10 @@ cdef class Reader:
             proven[0] |= bit
         return value
 
-    # -- the public reads
+    # -- what calls.pyx offers to users
 
-    def get(self, key, default=None):
-        """Return the value of a key, or `default`.
-
-        Args:
-            key: bytes or another buffer, 1 to 1,024 bytes.
-
-        Raises:
-            CorruptData: the record is damaged; the error has the file and the offset.
-        """
+    cdef object read_value(self, object key, object default):
+        """Return the value of a key, or `default`."""
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         if is_behind(self):
@@ -231,11 +224,8 @@ cdef class Reader:
             return self._large_value(header, address)
         return PyBytes_FromStringAndSize(value_of(header), header.value_size)
 
-    def get_many(self, keys) -> list:
-        """Return the values of many keys in their order, None for each that is absent.
-
-        Per key, this is much faster than get(): memory accesses for many keys overlap.
-        """
+    cdef list read_many(self, object keys):
+        """Return the values of many keys in their order, None for each that is absent."""
         cdef list names = keys if type(keys) is list else list(keys)
         cdef list values = []
         cdef Py_ssize_t start
@@ -280,8 +270,8 @@ cdef class Reader:
                 return <const char *>record_at(self.segments.rows, address)
         return NULL
 
-    def get_entry(self, key):
-        """Return Entry(key, value, metadata, expires_at, version), or None."""
+    cdef object read_entry(self, object key):
+        """Return the Entry of a key, or None."""
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
@@ -309,12 +299,8 @@ cdef class Reader:
         set_field(entry, 4, version)
         return entry
 
-    def get_view(self, key):
-        """Return the value as a read-only memoryview without a copy, or None.
-
-        The view stays valid and unchanged as long as it exists: overwrites, deletes, compaction and
-        close() do not affect it.  It keeps the disk space of its segment in use.
-        """
+    cdef object read_view(self, object key):
+        """Return the value of a key as a memoryview, or None."""
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address
@@ -341,7 +327,8 @@ cdef class Reader:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         return view_of(file, value_of(header), header.value_size)
 
-    def __contains__(self, key) -> bool:
+    cdef bint has_key(self, object key) except -1:
+        """True if a key is there."""
         cdef bytes name = checked_key(key)
         cdef uint64_t hash = xxh3(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), self.seed)
         cdef uint64_t address

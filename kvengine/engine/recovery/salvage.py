@@ -163,7 +163,7 @@ class _Salvage:
         """Put the newest intact state of all keys into a store; return how many records."""
         kept = 0
         batch = store.batch()
-        now = store.options.clock.time()
+        now = store._parts.options.clock.time()
         streams = [self._changes(name) for name in self._names]
         for change in heapq.merge(*streams, key=lambda change: change.version):
             expired = change.expires_at is not None and change.expires_at <= now

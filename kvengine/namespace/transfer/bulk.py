@@ -76,7 +76,7 @@ class Bulk:
         namespace, limits = self._namespace, self._namespace.limits
         pair = pair_of(item)
         name = namespace._name(pair.key)
-        now = namespace._store.options.clock.time()
+        now = namespace._store._parts.options.clock.time()
         expires_at = limits._expires_at(now, pair.expiration, pair.expiration_ttl)
         metadata = encode_metadata(limits, pair.metadata)
         data = encode_pair_value(limits, pair)
@@ -206,7 +206,7 @@ def delete_prefix(
             namespace._check_usable()
             if progress is not None:
                 progress(deleted, max(total, deleted))
-    if store.options.durability in ("group", "sync"):
+    if store._parts.options.durability in ("group", "sync"):
         store.sync()
     if progress is not None:
         progress(deleted, deleted)

@@ -116,7 +116,9 @@ class Export:
             try:
                 while True:
                     namespace._check_usable()
-                    behind = visit_records(store, store.key_order, start, behind, lines)
+                    behind = visit_records(
+                        store._parts, store._parts.key_order, start, behind, lines
+                    )
                     if behind is None:
                         break
                     if lines.used >= BLOCK_BYTES:
@@ -150,7 +152,7 @@ class Export:
 
 def one_moment(store: Store) -> AbstractContextManager[Store]:
     """Return a snapshot of the store, in which later writes do not show."""
-    return nullcontext(store) if store.is_frozen else store.snapshot()
+    return nullcontext(store) if store._parts.is_frozen else store.snapshot()
 
 
 def writer_of(file: Any) -> Callable[[bytearray], None]:

@@ -156,7 +156,7 @@ def followed(
     Args:
         shown: how a change is told; None: it is not.
     """
-    tail = store.tail_from(store.version if after is None else after, prefix)
+    tail = store._parts.tail_from(store.version if after is None else after, prefix)
 
     def items() -> Iterator[Any]:
         while True:

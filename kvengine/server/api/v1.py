@@ -74,7 +74,7 @@ class V1Endpoint:
             response = Response.json(encode_error(said), 500)
         store = self._backend.database._inner.store
         response.headers = [
-            *response.headers, (STORE_HEADER.encode(), store.manifest.uuid.hex().encode())
+            *response.headers, (STORE_HEADER.encode(), store._parts.manifest.uuid.hex().encode())
         ]  # fmt: skip
         return response
 

@@ -58,14 +58,14 @@ class Ready:
         if isinstance(db, Edge):
             return None
         store = db._inner.store
-        if store.background_error is not None:
-            return f"background work failed and will be retried: {store.background_error}"
-        if store.directory.folder is None:  # in memory
+        if store._parts.background_error is not None:
+            return f"background work failed and will be retried: {store._parts.background_error}"
+        if store._parts.directory.folder is None:  # in memory
             return None
         if not os.path.lexists(store.path):
             return f"the folder of the store was moved away from {store.path}"
         try:
-            store.directory.check_path()
+            store._parts.directory.check_path()
         except OSError as error:
             return str(error)
         return None
@@ -78,11 +78,11 @@ class Ready:
                 return "the edge is closed"
             return None if db._inner._node.begun else "the edge has not reached its primary yet"
         store = db._inner.store
-        if store.refusal is not None:
-            return f"the store is read-only: {store.refusal}"
+        if store._parts.refusal is not None:
+            return f"the store is read-only: {store._parts.refusal}"
         try:
             _ = store.version
-            store.directory.check_present()
+            store._parts.directory.check_present()
         except (KvError, OSError) as error:
             return f"the store is not usable: {error}"
         return None

@@ -34,11 +34,11 @@ UNSYNCED_MAX = 50  # writes to a disk that may be lost in a crash
 
 def copy_of(store: Store, version: int | None = None) -> Store:
     """Return another store in memory, as this one was at a version if that can still be known."""
-    options = store.options
+    options = store._parts.options
     made = Store.in_memory(clock=options.clock, compaction="manual", groups=options.groups)
     found = [one for one in store.tail(0) if version is None or one.version <= version]
     if found:
-        made.apply(tuple(found))
+        made._parts.apply(tuple(found))
     return made
 
 
@@ -79,7 +79,7 @@ class PrimaryPlace(Place):
 
     def _tidy(self) -> None:
         """Compact the store if that is due, as its own thread would."""
-        if self.world.compacts or maintenance.is_too_large(self.store):
+        if self.world.compacts or maintenance.is_too_large(self.store._parts):
             self.store.compact()
         self.clock.later(TIDY_S, self._tidy)
 
