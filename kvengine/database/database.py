@@ -84,7 +84,7 @@ class Database(DatabaseBase):
             usage_interval_s,
         )
         fork_watch(self, Database._after_fork)
-        if not store.is_read_only:
+        if not store._parts.is_read_only:
             self._catalog.on_removal = self._remover.weakly()
             self._remover.begin()
 
@@ -127,7 +127,7 @@ class Database(DatabaseBase):
 
     @property
     def clock(self) -> Any:
-        return self.store.options.clock
+        return self.store._parts.options.clock
 
     @property
     def version(self) -> int:
@@ -140,7 +140,7 @@ class Database(DatabaseBase):
             try:
                 row = self._catalog.find(title)
             except NamespaceNotFound:
-                if self.store.is_read_only:
+                if self.store._parts.is_read_only:
                     raise
                 self.limits._check_title(title)
                 row = self._catalog.find_or_create(title, self.clock.time())
@@ -184,7 +184,7 @@ class Database(DatabaseBase):
         max_keys: int | None = None,
         eviction: Eviction = "lru",
     ) -> NamespaceInfo:
-        self.store.check_usable()
+        self.store._parts.check_usable()
         bounds = bounds_of(max_bytes, max_keys, eviction)
         row = self._catalog.create(self.limits._check_title(title), self.clock.time(), bounds)
         return info_of(row)
@@ -257,12 +257,12 @@ class Database(DatabaseBase):
         self, after: int = 0, *, follow: bool = False, timeout: float | None = None
     ) -> Iterator[DatabaseChange]:
         if follow:
-            return self._changes(self.store.follow(after, DATA, timeout))
+            return self._changes(self.store._parts.follow(after, DATA, timeout))
         return self._changes(self.store.tail(after, prefix=DATA))
 
     def consumer(self, name: str) -> Consumer[DatabaseChange]:
         """Return the consumer with a name; it returns changes as tail() does.  See Consumer."""
-        return Consumer(self.store, name, self._shown, DATA)
+        return Consumer(self.store._parts, name, self._shown, DATA)
 
     def consumers(self) -> list[ConsumerInfo]:
         """Return ConsumerInfo(name, position, lag, seen_at) of all consumers, by name."""
@@ -281,7 +281,7 @@ class Database(DatabaseBase):
 
     def _primary_for_edges(self) -> Primary:
         """Return the primary for all edges in this process."""
-        self.store.check_usable()
+        self.store._parts.check_usable()
         self._catalog.check_not_inside()
         if self._lock.is_mine():
             raise StoreBusy(
@@ -299,7 +299,7 @@ class Database(DatabaseBase):
         self._primary = self._timers = None
 
     def usage(self, namespace: str | None = None, *, month: str | None = None) -> Usage:
-        self.store.check_usable()
+        self.store._parts.check_usable()
         if namespace is not None:
             rows = {row.number: row for row in [self._catalog.find(namespace)]}
             numbers = set(rows)

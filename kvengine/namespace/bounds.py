@@ -92,7 +92,7 @@ class Evictor:
         self._store, self._prefix, self._meter, self.bounds = store, prefix, meter, bounds
         guess = -(-(bounds.max_bytes or 1 << 63) // KEY_BYTES)
         keys = min(bounds.max_keys or guess, guess)
-        self.recency = Recency(keys, bounds.eviction == "lfu", store.manifest.seed)
+        self.recency = Recency(keys, bounds.eviction == "lfu", store._parts.manifest.seed)
         self._pool: list[Head] = []  # the next worst of the last sample
 
     def check_size(self, size: int) -> None:
@@ -154,15 +154,15 @@ class Evictor:
 
     def _candidates(self, size: GroupSize) -> list[Head]:
         """Return keys, those first that should go; one at least lives if any key does."""
-        store, order = self._store, self._store.key_order
-        if order.may_drop_dead(store.removals):
+        store, order = self._store, self._store._parts.key_order
+        if order.may_drop_dead(store._parts.removals):
             with suppress(StoreBusy):  # in a handler
-                store.exclusively(order.drop_dead, store)
+                store._parts.exclusively(order.drop_dead, store)
         is_far_above = self._share(size) > 1 / SAMPLE_SHARE
         wanted = SAMPLE_KEYS_MAX if is_far_above else SAMPLE_KEYS
         found = []
         if size.keys > SAMPLE_KEYS:
-            found = sample(store, order, self._prefix, wanted)
+            found = sample(store._parts, order, self._prefix, wanted)
         if len(found) < SAMPLE_SHARE:
             found = self._page()
         found += self._pool
@@ -173,7 +173,7 @@ class Evictor:
         store, after = self._store, None
         while True:
             heads, after = heads_page(
-                store, store.key_order, self._prefix, after, False, SAMPLE_KEYS, EXAMINE_KEYS
+                store._parts, store._parts.key_order, self._prefix, after, False, SAMPLE_KEYS, EXAMINE_KEYS
             )
             if heads or after is None:
                 return [

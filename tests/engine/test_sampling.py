@@ -103,8 +103,8 @@ def test_a_buffer_without_its_dead_keys_lists_the_same(before, after):
         change(before)
         scan = iter(store.keys(b""))
         first = next(scan, None)
-        store.exclusively(store.key_order.drop_dead, store)
-        assert [buffer.count for buffer in store.key_order.buffers()] == [len(model)]
+        store._parts.exclusively(store._parts.key_order.drop_dead, store)
+        assert [buffer.count for buffer in store._parts.key_order.buffers()] == [len(model)]
         assert list(store.keys()) == sorted(model)
         assert ([] if first is None else [first, *scan]) == sorted(model)
         change(after)
@@ -118,8 +118,8 @@ def test_keys_that_come_and_go_do_not_pile_up_in_memory():
             store.put(b"%d" % number, b"")
             if number >= 100:
                 store.delete(b"%d" % (number - 100))
-        store.maintenance.run(store.flush_keys)
-        assert sum(buffer.count for buffer in store.key_order.buffers()) < 4000
+        store._parts.maintenance.run(store._parts.flush_keys)
+        assert sum(buffer.count for buffer in store._parts.key_order.buffers()) < 4000
         assert len(list(store.keys())) == 100
 
 
@@ -127,11 +127,11 @@ def test_runs_that_are_mostly_dead_are_merged():
     with Store.in_memory(**OPTIONS, key_buffer_entries=500) as store:
         for number in range(4000):
             store.put(b"%d" % number, b"")
-        store.maintenance.run(store.flush_keys)
-        assert sum(store.key_order.counts()) >= 3500
+        store._parts.maintenance.run(store._parts.flush_keys)
+        assert sum(store._parts.key_order.counts()) >= 3500
         for number in range(3990):
             store.delete(b"%d" % number)
-        store.maintenance.run(store.flush_keys)
-        assert sum(store.key_order.counts()) <= 10
+        store._parts.maintenance.run(store._parts.flush_keys)
+        assert sum(store._parts.key_order.counts()) <= 10
         assert len(list(store.keys())) == 10
         check_store(store)

@@ -195,7 +195,7 @@ class Import:
         value = encode_pair_value(limits, pair)
         metadata = encode_metadata(limits, pair.metadata)
         namespace._check_fits(name, value, metadata)
-        now = namespace._store.options.clock.time()
+        now = namespace._store._parts.options.clock.time()
         end = pair.expiration if pair.expiration_ttl is None else None
         if type(end) is int and end <= now:
             self._expired += 1
@@ -204,7 +204,7 @@ class Import:
         try:
             self._batch.put(name, value, metadata=metadata, expires_at=expires_at)
         except InvalidRequest as error:  # the pair is right, so it is the size of the batch
-            if expires_at is None or expires_at > namespace._store.options.clock.time():
+            if expires_at is None or expires_at > namespace._store._parts.options.clock.time():
                 raise _TooLarge(str(error)) from None
             self._expired += 1  # in this very moment
             return
