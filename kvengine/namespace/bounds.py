@@ -157,7 +157,7 @@ class Evictor:
         store, order = self._store, self._store._parts.key_order
         if order.may_drop_dead(store._parts.removals):
             with suppress(StoreBusy):  # in a handler
-                store._parts.exclusively(order.drop_dead, store)
+                store._parts.exclusively(order.drop_dead, store._parts)
         is_far_above = self._share(size) > 1 / SAMPLE_SHARE
         wanted = SAMPLE_KEYS_MAX if is_far_above else SAMPLE_KEYS
         found = []
@@ -173,7 +173,13 @@ class Evictor:
         store, after = self._store, None
         while True:
             heads, after = heads_page(
-                store._parts, store._parts.key_order, self._prefix, after, False, SAMPLE_KEYS, EXAMINE_KEYS
+                store._parts,
+                store._parts.key_order,
+                self._prefix,
+                after,
+                False,
+                SAMPLE_KEYS,
+                EXAMINE_KEYS,
             )
             if heads or after is None:
                 return [

@@ -35,7 +35,7 @@ def test_a_value_is_made_once_and_kept_with_its_options(kv):
     assert len(calls) == 1
     assert kv.get_metadata("k").expiration == 1060
     assert kv.get_metadata("k").metadata == {"by": "test"}
-    kv._store.options.clock.advance(60)
+    kv._store._parts.options.clock.advance(60)
     kv.get_or_set("k", make)
     assert len(calls) == 2
 

@@ -28,7 +28,7 @@ def written(store: kvengine.Store, full: int = 1 << 20, **around: bytes) -> list
     lines = Lines(0, full, **around)
     blocks, after = [], None
     while True:
-        after = visit_records(store, store._parts.key_order, b"", after, lines)
+        after = visit_records(store._parts, store._parts.key_order, b"", after, lines)
         blocks.append(bytes(lines.take()))
         if after is None:
             return blocks
@@ -137,7 +137,7 @@ def test_what_lines_says_of_itself(store) -> None:
     assert lines.take() == b""
     store.put("nä".encode(), b"12")
     store.put("nö".encode(), b"345")
-    assert visit_records(store, store._parts.key_order, b"n", None, lines) is None
+    assert visit_records(store._parts, store._parts.key_order, b"n", None, lines) is None
     assert (lines.keys, lines.value_bytes, lines.last_key) == (2, 5, "ö")
     size = lines.used
     assert len(lines.take()) == size
