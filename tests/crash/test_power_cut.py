@@ -182,7 +182,7 @@ def test_a_backup_cut_short_is_no_store(model):
     history = recorded("maintained", "group", seed=5)
     target = FaultyDirectory(KeptDirectory())
     with kvengine.Store._in_directory(history.directory, **OPTIONS) as store, store._parts.jobs:
-        version = backup._copy(store, target, None)
+        version = backup._copy(store._parts, target, None)
     steps, complete = len(target.steps), 0
     for step in range(steps + 1):
         for seed in range(5):

@@ -29,7 +29,7 @@ class Replica:
     def __init__(self, seed, durability):
         self.dice, self.version = random.Random(seed), 0
         self.history = open_history(KeptDirectory(), durability=durability, compaction="manual")
-        replica.begin(self.history.store, ORIGIN)
+        replica.begin(self.history.store._parts, ORIGIN)
         self.state = {}
 
     def changes(self, count):

@@ -261,7 +261,7 @@ def test_the_heir_of_a_killed_writer_closes_what_it_left(path, tmp_path):
             )  # names them all, open as they are
             shutil.copytree(path, tmp_path / "killed")
         with Store(tmp_path / "killed", **SMALL) as heir:
-            heir._parts.maintenance.run(lambda: maintenance.work(heir))
+            heir._parts.maintenance.run(lambda: maintenance.work(heir._parts))
             heir[b"more"] = b""
             heir.sync()
             assert len(heir) == 1001

@@ -35,7 +35,7 @@ def contents(store):
 @pytest.fixture
 def store(tmp_path):
     with Store(tmp_path / "store", **SMALL) as opened:
-        replica.begin(opened, ORIGIN)
+        replica.begin(opened._parts, ORIGIN)
         yield opened
 
 

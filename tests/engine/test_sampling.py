@@ -22,7 +22,7 @@ SKEWED = [
 
 
 def sampled(store, prefix, wanted):
-    return sample(store, store.key_order, prefix, wanted)
+    return sample(store._parts, store._parts.key_order, prefix, wanted)
 
 
 @pytest.mark.parametrize("entries", [1 << 16, 600, 64], ids=["buffer", "both", "runs"])
@@ -103,7 +103,7 @@ def test_a_buffer_without_its_dead_keys_lists_the_same(before, after):
         change(before)
         scan = iter(store.keys(b""))
         first = next(scan, None)
-        store._parts.exclusively(store._parts.key_order.drop_dead, store)
+        store._parts.exclusively(store._parts.key_order.drop_dead, store._parts)
         assert [buffer.count for buffer in store._parts.key_order.buffers()] == [len(model)]
         assert list(store.keys()) == sorted(model)
         assert ([] if first is None else [first, *scan]) == sorted(model)

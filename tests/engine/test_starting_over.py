@@ -74,7 +74,7 @@ def test_slots_that_are_free_in_the_old_index_are_not_given_away_in_the_new(stor
     assert store._parts.retired_slots
     fill_segment(other)
     other.checkpoint()
-    interrupt_behind(monkeypatch, store, "take_over")
+    interrupt_behind(monkeypatch, store._parts, "take_over")
     with pytest.raises(KeyboardInterrupt):
         store._parts.follower.start_over()
     expected = dict(other)
@@ -92,7 +92,7 @@ def test_a_digest_is_not_of_an_index_that_was_replaced(stores, monkeypatch):
     other.put(b"key", b"2")
     other.checkpoint()
     monkeypatch.setattr(store._parts, "read_active", lambda _: False)
-    interrupt_behind(monkeypatch, store, "take_over")
+    interrupt_behind(monkeypatch, store._parts, "take_over")
     with pytest.raises(KeyboardInterrupt):
         store._parts.follower.start_over()
     monkeypatch.undo()

@@ -108,14 +108,14 @@ def test_what_a_killed_writer_left_behind_a_segment_is_not_read_on_in(tmp_path):
 def test_who_is_outrun_again_and_again_keeps_writers_out(tmp_path, monkeypatch):
     recover, done = loading.recover, []
 
-    def outrun(store, *args, **options):
+    def outrun(parts, *args, **options):
         try:
             for number in range(3):
                 store.put(b"%d" % number, bytes(3000))
             done.append("outrun")
         except StoreBusy:
             done.append("alone")
-        return recover(store, *args, **options)
+        return recover(parts, *args, **options)
 
     with Store(tmp_path, segment_bytes=4096, durability="os", compaction="manual") as store:
         store.put(b"key", b"1")
