@@ -75,6 +75,8 @@ class NamespaceWriter(NamespaceReader, NamespaceMapping):  # type: ignore[misc] 
             self._evictor.check_size(len(name) - PREFIX_BYTES + len(data) + len(metadata))
 
     def _expires_at(self, expiration: int | None, expiration_ttl: float | None) -> float | None:
+        if expiration is None and expiration_ttl is None:
+            return None
         now = self._store._parts.options.clock.time()
         ends: float | None = self.limits._expires_at(now, expiration, expiration_ttl)
         return ends
