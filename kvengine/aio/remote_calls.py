@@ -47,6 +47,10 @@ class RemoteCalls(DatabaseCalls):
     def __init__(self, connection: AsyncConnection, account: str | None, timeout: float) -> None:
         super().__init__(account, timeout)
         self._connection = connection
+
+    def _begin(self) -> None:
+        """Begin with no calls: those of a parent never end in a forked child."""
+        super()._begin()
         self._under_way: set[asyncio.Future[None]] = set()
         self._fills: set[asyncio.Future[None]] = set()  # puts of what get_or_set() has made
 

@@ -58,7 +58,7 @@ class DatabaseCalls(DatabaseBase):
         self._clock = SystemClock()
         self._newest = 0  # the highest version of the server that an answer to a call has told
         self._begin()
-        fork_watch(self, DatabaseCalls._begin)
+        fork_watch(self, type(self)._begin)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # a signal handler may call while its thread holds it

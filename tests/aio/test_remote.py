@@ -362,6 +362,43 @@ def test_a_forked_child_closes_its_copies(server):
     )
 
 
+FORK_DURING_CALLS = """
+import asyncio, os, sys
+import kvengine.aio
+
+async def in_child(db, kv):
+    async with asyncio.timeout(30):
+        assert await kv.get("k2") == "v2"
+        await kv.delete("absent")
+        await db.close()
+
+db = kvengine.aio.connect(sys.argv[1], token=sys.argv[2])
+with asyncio.Runner() as runner:
+    kv = runner.run(db.namespace("n"))
+    calls = [kv.get("k1"), kv.get_or_set("made", lambda: "v")]
+    tasks = [runner.get_loop().create_task(call) for call in calls]
+    while not db._inner._fills:
+        runner.run(asyncio.sleep(0))
+    child = os.fork()
+    if child == 0:
+        asyncio.run(in_child(db, kv))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert runner.run(asyncio.wait_for(asyncio.gather(*tasks), 30)) == ["v1", "v"]
+    runner.run(db.close())
+"""
+
+
+def test_a_forked_child_waits_for_no_call_of_its_parent(server):
+    server.db.namespace("n").delete("made")
+    subprocess.run(
+        [sys.executable, "-c", FORK_DURING_CALLS, server.url, TOKEN],
+        check=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+
+
 def test_a_file_is_read_by_a_thread(server, tmp_path):
     (tmp_path / "value").write_bytes(b"v" * 100_000)
 
