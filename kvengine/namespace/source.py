@@ -305,8 +305,9 @@ class Source:
                 self._char = found.start()
                 return found.group()
             self._char = len(self._text)
-            if not self._more():
+            if self._ended:
                 return ""
+            self._more()  # at the end, a character that is cut shows
 
     def _drop_line(self) -> None:
         """Go behind the end of the line without keeping it."""

@@ -53,6 +53,12 @@ def test_nothing_but_arrays(data: bytes) -> None:
             list(items(io.BytesIO(data)))
 
 
+@pytest.mark.parametrize("behind", [b"\xcd", b"\n\xe2\x82", b"\xff"])
+def test_half_a_character_behind_the_array_is_refused(behind: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="nothing after the ]"):
+        list(items(io.BytesIO(b"[1]" + behind)))
+
+
 def test_deep_brackets_are_refused() -> None:
     with pytest.raises(InvalidRequest):
         list(items(io.BytesIO(b"[" * 100_000)))
