@@ -69,7 +69,7 @@ class BuildExtensions(build_ext):
         built.parent.mkdir(exist_ok=True)
         built.write_text(build)
         if self.is_source_tree:  # kvengine/_checkout.py compares them with their sources
-            inplace = Path("build/inplace")
+            inplace = Path(f"build/inplace-{sys.implementation.cache_tag}")
             lines = (build, *sources, *headers, "setup.py")
             inplace.write_text("".join(f"{line}\n" for line in lines))
             os.utime(inplace, ns=(started, started))  # what changes meanwhile is compiled next time

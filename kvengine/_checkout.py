@@ -1,7 +1,8 @@
 """In a source checkout: what was edited is compiled before it is imported.
 
-setup.py notes in build/inplace which sources it compiled into the source tree.  If one of them has
-changed since, importing kvengine compiles it.  An installed wheel has no such file beside it.
+setup.py notes in build/ which sources it compiled into the source tree, for each version of Python.
+If one of them has changed since, or one was added or removed, importing kvengine compiles.  An
+installed wheel has no such file beside it.
 
 Invariants:
 
@@ -14,24 +15,26 @@ import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COMPILED = os.path.join(ROOT, "build", "inplace")
+COMPILED = os.path.join(ROOT, "build", f"inplace-{sys.implementation.cache_tag}")
 SHOWN_CHARACTERS = 4000  # of what the compiler printed
 
 
 def changed_source() -> str | None:
-    """Return a source that has changed since it was compiled, or None."""
+    """Return a source that was changed, added or removed since all were compiled, or None."""
     try:
         with open(COMPILED) as file:
             when = os.fstat(file.fileno()).st_mtime_ns
             _, *sources = file.read().splitlines()
     except OSError:
         return None  # an installed package
+    found = {"setup.py"}
+    for folder, _, names in os.walk(os.path.join(ROOT, "kvengine")):
+        beside = os.path.relpath(folder, ROOT)
+        found.update(os.path.join(beside, one) for one in names if one.endswith((".pyx", ".pxd")))
+    for source in found.symmetric_difference(sources):
+        return source
     for source in sources:
-        try:
-            is_newer = os.stat(os.path.join(ROOT, source)).st_mtime_ns > when
-        except FileNotFoundError:
-            is_newer = True
-        if is_newer:
+        if os.stat(os.path.join(ROOT, source)).st_mtime_ns > when:
             return source
     return None
 

@@ -70,6 +70,40 @@ def test_one_process_compiles_what_has_changed(tree: Path, file: str, old: str, 
     assert (tree / "build/kind").read_text() == "debug"
 
 
+@pytest.mark.parametrize("is_older", [False, True])
+def test_a_module_that_was_added_is_compiled(tree: Path, is_older: bool) -> None:
+    source = tree / "kvengine/two.pyx"
+    source.write_text("NUMBER = 2\n")
+    if is_older:  # moved, or from an archive
+        os.utime(source, (1e9, 1e9))
+    (tree / "kvengine/__init__.py").write_text(
+        "from kvengine import _checkout\nfrom kvengine import two\n"
+    )
+    assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
+    source.unlink()
+    (tree / "kvengine/__init__.py").write_text("from kvengine import _checkout\n")
+    assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
+    assert imported(tree) == ("1\n", "")
+
+
+OTHER_PYTHON = """
+import runpy, sys
+
+sys.implementation.cache_tag = "cpython-399"
+sys.argv[:] = ["setup.py", "-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_what_another_version_of_python_compiled_is_of_no_use(tree: Path) -> None:
+    os.utime(tree / "kvengine/one.pyx")
+    environment = {**os.environ, "KVENGINE_BUILD": "debug"}
+    command = [sys.executable, "-c", OTHER_PYTHON]
+    subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
+    assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
+    assert imported(tree) == ("1\n", "")
+
+
 def test_what_the_compiler_refuses_is_not_imported(tree: Path) -> None:
     source = tree / "kvengine/one.pyx"
     whole = source.read_text()
@@ -84,7 +118,7 @@ def test_what_the_compiler_refuses_is_not_imported(tree: Path) -> None:
 
 
 def test_where_nothing_can_be_written_the_error_says_what_to_do(tree: Path) -> None:
-    (tree / "build/inplace.lock").mkdir()
+    (tree / f"build/inplace-{sys.implementation.cache_tag}.lock").mkdir()
     os.utime(tree / "setup.py")
     printed, said = imported(tree)
     assert printed == ""
