@@ -3,7 +3,8 @@
 Invariants:
 
 * The lines are those of an export at the server (namespace/transfer/export.py).
-* Each pair is shown as of some moment between begin and end of the export, not all as of one.
+* Each pair, its expiration too, is shown as of some moment between begin and end of the export, not
+  all as of one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import InvalidRequest
 from kvengine.file.exchange import ResultFile, path_of
-from kvengine.namespace.results import ExportReport, KeyInfo
+from kvengine.namespace.results import ExportReport, KeyInfo, ValueWithMetadata
 from kvengine.namespace.transfer.export import SHAPES, writer_of
 
 if TYPE_CHECKING:
     from kvengine.client.namespace import RemoteNamespace
 
 KEYS_A_REPORT = 100
+ATTEMPTS = 10  # to read a key between two writes; then it may be written if its expiration stays
 
 
 def export(
@@ -62,7 +64,7 @@ def _write(
     shape = SHAPES[format]
     keys = size = 0
     last = None
-    for line, key in _lines(namespace, infos):
+    for line, key in _lines(namespace, infos, version):
         data = bytearray((shape.later if keys else shape.first) + line + b"\n")
         write(data)
         keys, size, last = keys + 1, size + len(data), key
@@ -75,21 +77,48 @@ def _write(
     return ExportReport(keys, size + len(end), last, version)
 
 
-def _lines(namespace: RemoteNamespace, infos: Iterator[KeyInfo]) -> Iterator[tuple[bytes, str]]:
+def _lines(
+    namespace: RemoteNamespace, infos: Iterator[KeyInfo], version: int
+) -> Iterator[tuple[bytes, str]]:
     for info in infos:
-        found = namespace.get_with_metadata(info.name, "bytes")
+        found, expiration = _read(namespace, info, version)
         if found.version:  # else it was deleted since
-            yield _line(info, found.value, found.metadata), info.name
+            yield _line(info.name, found, expiration), info.name
 
 
-def _line(info: KeyInfo, value: bytes, metadata: Any) -> bytes:
-    pair: dict[str, Any] = {"key": info.name}
+def _read(
+    namespace: RemoteNamespace, info: KeyInfo, version: int
+) -> tuple[ValueWithMetadata, int | None]:
+    """Return a key's value and expiration, both of the same write.
+
+    Args:
+        namespace: of the key.
+        info: what a list said of the key.
+        version: the newest one before that list was made.
+    """
+    expiration, attempts = info.expiration, 0
+    while True:
+        found: ValueWithMetadata = namespace.get_with_metadata(info.name, "bytes")
+        if found.version <= version:  # as it was listed, or absent
+            return found, expiration
+        details = namespace.get_metadata(info.name)
+        if details is None:
+            continue
+        attempts += 1
+        is_busy = attempts > ATTEMPTS and details.expiration == expiration
+        if details.version == found.version or is_busy:
+            return found, details.expiration
+        expiration = details.expiration
+
+
+def _line(key: str, found: ValueWithMetadata, expiration: int | None) -> bytes:
+    pair: dict[str, Any] = {"key": key}
     try:
-        pair["value"] = value.decode()
+        pair["value"] = found.value.decode()
     except UnicodeDecodeError:
-        pair |= {"value": base64.b64encode(value).decode(), "base64": True}
-    if info.expiration is not None:
-        pair["expiration"] = info.expiration
-    if metadata is not None:
-        pair["metadata"] = metadata
+        pair |= {"value": base64.b64encode(found.value).decode(), "base64": True}
+    if expiration is not None:
+        pair["expiration"] = expiration
+    if found.metadata is not None:
+        pair["metadata"] = found.metadata
     return json.dumps(pair, ensure_ascii=False, separators=(",", ":")).encode()
