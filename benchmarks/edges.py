@@ -54,7 +54,7 @@ def plain(todo: list[Event], keys: int) -> dict[str, float]:
     """Return how a cache with a time to live of 60 seconds at each place does."""
     held: list[dict[int, tuple[int, float]]] = [{} for _ in range(60)]
     versions, changed = [0] * keys, [0.0] * keys
-    reads = questions = stale = 0
+    reads = requests = stale = 0
     behind = []
     for moment, place, key, is_write in todo:
         if is_write:
@@ -64,14 +64,14 @@ def plain(todo: list[Event], keys: int) -> dict[str, float]:
         reads += 1
         version, fetched = held[place].get(key, (0, -TTL_S))
         if moment - fetched >= TTL_S:
-            questions += 1
+            requests += 1
             held[place][key] = versions[key], moment
         elif version != versions[key]:
             stale += 1
             behind.append(moment - changed[key])
     return {
         "reads": reads,
-        "primary reads a read": questions / reads,
+        "primary reads a read": requests / reads,
         "stale reads": stale / reads,
         "stale by, p50 (s)": float(np.percentile(behind, 50)) if behind else 0.0,
         "stale by, longest (s)": max(behind, default=0.0),

@@ -25,10 +25,10 @@ FOUND = (
         "world/test_world.py::test_a_disk_notices_a_primary_that_was_restored[behind]"),
     bug("T3 a position is on disk before the drops",
         "edge/node.py",
-        "                self._apply_all(news, now, on_its_way, applied)\n",
-        "                if self.copies.disk and news.upto > self.position:\n"
-        "                    self.copies.disk.reach(news.upto, self.covered_from)\n"
-        "                self._apply_all(news, now, on_its_way, applied)\n",
+        "                self._apply_all(changes, now, on_its_way, applied)\n",
+        "                if self.copies.disk and changes.upto > self.position:\n"
+        "                    self.copies.disk.reach(changes.upto, self.covered_from)\n"
+        "                self._apply_all(changes, now, on_its_way, applied)\n",
         "edge/test_node_disk.py::"
         "test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old"),
     bug("T4 a min_version reader joins an older question",
@@ -124,7 +124,7 @@ TIER = (
     bug("a version that was asked for before a write settles its doubt",
         "edge/watermarks.py", "if number <= count:", "if True:",
         "edge/test_doubts.py::test_a_version_that_was_asked_for_before_the_write_settles_nothing"),
-    bug("a gap in the news is trusted",
+    bug("a gap in the changes is trusted",
         "edge/node.py", "        self.covered_from = version\n", "",
         "edge/test_node.py::test_when_changes_are_gone_copies_live_on_their_own_time_only"),
     bug("an edge in a child answers from copies that nobody keeps current",
@@ -196,7 +196,7 @@ OTHERS = (
         "client/test_lives.py::test_a_second_close_waits_for_the_first"),
     bug("a child shares the async connections of its parent",
         "aio/connection.py", "        fork_watch(self, AsyncConnection._after_fork)\n", "",
-        "aio/test_remote.py::test_a_forked_child_closes_its_copies"),
+        "aio/test_remote_fork.py::test_a_forked_child_closes_its_copies"),
     bug("a delete overtakes what get_or_set() stores at this moment",
         "aio/remote_calls.py",
         "            await asyncio.wait(set(self._fills))\n", "            pass\n",

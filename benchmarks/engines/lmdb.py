@@ -7,7 +7,7 @@ default: a read transaction and a write transaction for each call, as the README
 tuned:   one read transaction that is begun anew after writes, ``writemap`` and ``map_async``,
          (py-lmdb's documentation, "Transaction management" and ``Environment``; LMDB's ``lmdb.h``
          on MDB_WRITEMAP).  ``Cursor.getmulti`` was tried and is slower than this loop, because its
-         answer must be put in the order of the question.
+         answer must be put in the order of the request.
 """
 
 from collections.abc import Callable, Iterator, Sequence

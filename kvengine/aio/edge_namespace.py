@@ -3,7 +3,7 @@
 Invariants:
 
 * A read of a value in memory does not yield to the event loop.
-* A question to the upstream occupies no thread, and continues if a task that waits for it is
+* A request to the upstream occupies no thread, and continues if a task that waits for it is
   cancelled: others may wait for the same answer.
 * Arguments, results and errors are those of kvengine.EdgeNamespace.
 """

@@ -27,7 +27,7 @@ async def follow(
     deadline = None if timeout is None else time.monotonic() + timeout
     with waiting(store) as news_behind:
         while True:
-            async for change in runner.iterate(tail.news):
+            async for change in runner.iterate(tail.changes):
                 yield change
                 if timeout is not None:
                     deadline = time.monotonic() + timeout

@@ -11,7 +11,7 @@ cdef class Front:
     cdef Reader parts
     cdef CacheCore cache
     cdef object tail                # where in the log the cache is
-    cdef object turn                # one thread keeps the cache current
+    cdef object lock                # one thread keeps the cache current
     cdef uint64_t seen              # changes up to this version have left the cache
     cdef uint64_t moves             # odd while a thread takes changes in
 

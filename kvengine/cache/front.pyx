@@ -42,12 +42,12 @@ cdef class Front:
     def __cinit__(
         self, StoreCalls store not None, CacheCore cache not None, *args, **kwargs,
     ) -> None:
-        self.store, self.parts, self.cache, self.turn = store, store._parts, cache, OwnedLock()
+        self.store, self.parts, self.cache, self.lock = store, store._parts, cache, OwnedLock()
         self._begin_again()
 
     def _after_fork(self) -> None:
         """In a child process: nobody holds the lock, and what was half done is done again."""
-        self.turn.after_fork_in_child()
+        self.lock.after_fork_in_child()
         self.moves += self.moves & 1
         self.cache.clear()
 
@@ -62,12 +62,12 @@ cdef class Front:
         self.parts.begin()
         if self.parts.applied == self.seen:
             return True
-        if self.turn.is_mine():
+        if self.lock.is_mine():
             return False
-        with self.turn.held():
+        with self.lock.held():
             self.moves += 1
             try:
-                for change in self.tail.news():
+                for change in self.tail.changes():
                     self.cache.delete(change.key)
                 self.seen = self.tail.seen
             except LogCompacted:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* No method here waits.  Each returns what call(), streamed() or followed() makes of a question: in
+* No method here waits.  Each returns what call(), streamed() or followed() makes of a request: in
   RemoteDatabase the answer, in kvengine.aio an awaitable or async iterator that gives it.
 * Following changes continues after an interruption: each change once, in order, none left out.
 """
@@ -136,7 +136,7 @@ class DatabaseCalls(DatabaseBase):
             read: makes a change of an item.
         """
 
-    # -- what belongs to a question and its answer
+    # -- what belongs to a request and its answer
 
     def _read_info(self, found: Any) -> tuple[Limits, int, str]:
         """Return limits, newest version and account of the server."""

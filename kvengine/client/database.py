@@ -43,7 +43,7 @@ class RemoteDatabase(DatabaseCalls):
     Args:
         connection: to the server; it is closed with this.
         account: what the server's account must be; None: any.
-        timeout: seconds for a question of a location.
+        timeout: seconds for a request of a location.
 
     Thread-safety: threads may share it.
     """

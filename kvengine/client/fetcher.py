@@ -1,13 +1,13 @@
-"""The questions of an edge to the primary, sent over a connection by a few threads.
+"""The requests of an edge to the primary, sent over a connection by a few threads.
 
-Questions that wait for a thread are sent together, so the busier an edge is, the less each costs.
+Requests that wait for a thread are sent together, so the busier an edge is, the less each costs.
 
 Invariants:
 
-* `done` is called once for each question, with its answers or an error.
-* If the primary refuses a question, because its namespace was deleted, the others do not fail.
+* `done` is called once for each request, with its answers or an error.
+* If the primary refuses a request, because its namespace was deleted, the others do not fail.
 * A finalizer that asks on one of these threads gets an answer: it does not wait for the threads.
-* A connection that is silently dead costs a question two seconds: then it is sent again over a new
+* A connection that is silently dead costs a request two seconds: then it is sent again over a new
   one.
 """
 
@@ -28,20 +28,20 @@ from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.fetching import carriers
-from kvengine.edge.messages import Answer, Done, Want
+from kvengine.edge.messages import Answer, Done, KeyRequest
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 
 THREADS = 16  # requests under way at once
-WANTS_AT_ONCE = 1000
+REQUESTS_MAX = 1000
 FIRST_S = 2.0  # how long an answer may take over a connection that was used before
-QUESTIONS_AT_ONCE = 16  # of 25 MiB each they still fit into what a connection takes as an answer
+FETCHES_MAX = 16  # of 25 MiB each they still fit into what a connection takes as an answer
 logger = logging.getLogger("kvengine")
 
 
-class Question(NamedTuple):
-    """What waits to be asked."""
+class Fetch(NamedTuple):
+    """What waits to be sent."""
 
-    wants: Sequence[Want]
+    requests: Sequence[KeyRequest]
     done: Done
     deadline: float
 
@@ -51,7 +51,7 @@ class Fetcher:
 
     Args:
         connection: to the primary; the caller closes it, after this.
-        timeout: seconds for a question.
+        timeout: seconds for a request.
 
     Thread-safety: threads may share it.
     """
@@ -60,15 +60,15 @@ class Fetcher:
         self._connection, self._timeout = connection, timeout
         # Neither the deque nor the queue has a lock that a signal handler could wait for, which
         # asks something while its thread does.
-        self._waiting: deque[Question] = deque()
+        self._waiting: deque[Fetch] = deque()
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()  # of the threads that ask
         self._count, self._closed = 0, False
         self._begin_thread()
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead."""
-        self._waiting.append(Question(wants, done, time.monotonic() + self._timeout))
+        self._waiting.append(Fetch(requests, done, time.monotonic() + self._timeout))
         self._submit(self._ask_together, done)
 
     def version(self, done: Done) -> None:
@@ -106,41 +106,41 @@ class Fetcher:
 
     def _ask_together(self) -> None:
         """Ask what waits; another thread may have asked it already."""
-        questions: list[Question] = []
+        fetches: list[Fetch] = []
         with suppress(IndexError):
-            while len(questions) < QUESTIONS_AT_ONCE:
-                questions.append(self._waiting.popleft())
-        if not questions:
+            while len(fetches) < FETCHES_MAX:
+                fetches.append(self._waiting.popleft())
+        if not fetches:
             return
-        wants = [want for question in questions for want in question.wants]
-        deadline = min(question.deadline for question in questions)
-        found = tried(lambda: self._fetch(wants, deadline), deadline)
-        if len(questions) == 1:
-            questions[0].done(found)
+        requests = [request for fetch in fetches for request in fetch.requests]
+        deadline = min(fetch.deadline for fetch in fetches)
+        found = tried(lambda: self._fetch(requests, deadline), deadline)
+        if len(fetches) == 1:
+            fetches[0].done(found)
         elif isinstance(found, Exception) and not isinstance(found, UpstreamUnavailable):
-            for one in questions:
+            for one in fetches:
                 one.done(
-                    tried(functools.partial(self._fetch, one.wants, one.deadline), one.deadline)
+                    tried(functools.partial(self._fetch, one.requests, one.deadline), one.deadline)
                 )
         else:
             start = 0
-            for one in questions:
-                end = start + len(one.wants)
+            for one in fetches:
+                end = start + len(one.requests)
                 one.done(found if isinstance(found, Exception) else found[start:end])
                 start = end
 
-    def _fetch(self, wants: Sequence[Want], deadline: float) -> list[Answer]:
+    def _fetch(self, requests: Sequence[KeyRequest], deadline: float) -> list[Answer]:
         found: list[Answer] = []
-        for start in range(0, len(wants), WANTS_AT_ONCE):
-            part = wants[start : start + WANTS_AT_ONCE]
-            body = self._post("/v1/fetch", codec.encode_wants(part), deadline)
+        for start in range(0, len(requests), REQUESTS_MAX):
+            part = requests[start : start + REQUESTS_MAX]
+            body = self._post("/v1/fetch", codec.encode_requests(part), deadline)
             try:
                 for answers in codec.frames(reader(body), Kind.ANSWERS):
                     found += answers  # type: ignore[arg-type]
             except ProtocolError as error:
                 raise UpstreamUnavailable(f"received a damaged answer: {error}") from error
-        if len(found) != len(wants):
-            raise UpstreamUnavailable(f"received {len(found)} answers to {len(wants)} questions")
+        if len(found) != len(requests):
+            raise UpstreamUnavailable(f"received {len(found)} answers to {len(requests)} requests")
         return found
 
     def _version(self, deadline: float) -> int:
@@ -164,13 +164,13 @@ class Fetcher:
         return found
 
     def close(self) -> None:
-        """Ask no more; questions under way are answered with an error or not at all."""
+        """Ask no more; requests under way are answered with an error or not at all."""
         self._closed = True
         self._calls.put(None)
 
 
 def tried(ask: Callable[[], Any], deadline: float) -> Any:
-    """Return what a question gives, or its error."""
+    """Return what a request gives, or its error."""
     if time.monotonic() > deadline:
         return UpstreamUnavailable("too many requests to the server are in progress")
     try:

@@ -70,7 +70,7 @@ class RemoteNamespace(NamespaceMapping):
 
     @property
     def _known_limits(self) -> Limits | None:
-        """What is accepted, if that is known without a question."""
+        """What is accepted, if that is known without a request."""
         return self._database._known_limits
 
     @property

@@ -6,7 +6,7 @@ Invariants:
 
 * Reads go through the edge.  Everything else goes to the primary; the edge takes note of writes.
 * A deleted namespace answers no reads once the edge has learned of the deletion.
-* A write that was answered never fails: it asks no further question.
+* A write that was answered never fails: it asks no further request.
 * In a forked child every call raises StoreClosed: nothing keeps the copies current there.
 * An edge without references is closed.
 """

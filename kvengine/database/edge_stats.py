@@ -21,7 +21,7 @@ class EdgeStats(NamedTuple):
     position: int  # changes up to this version have reached it
     lag_versions: int  # how many versions it has heard of, and not reached
     lag_seconds: float  # how long ago, at most, it had everything; inf: never since it began
-    connected: bool  # the last poll for news was answered
+    connected: bool  # the last poll for changes was answered
     memory_bytes: int  # of copies
     error: str | None = None  # why the last poll was not answered
 

@@ -1,4 +1,4 @@
-"""Edges: copies in front of an upstream, kept current by news of its log.
+"""Edges: copies in front of an upstream, kept current by changes of its log.
 
 Internal: import from ``kvengine``.
 """

@@ -1,15 +1,15 @@
-"""The circuit breaker between an edge and its upstream: it avoids questions that would fail.
+"""The circuit breaker between an edge and its upstream: it avoids requests that would fail.
 
-The polls for news show whether the upstream answers: one is always in progress.  When polls fail
-and no question was answered meanwhile, the breaker opens: readers immediately get a copy, marked
-STALE, or the error.  The first poll that is answered closes it.  In case only news are blocked,
-one question at a time may be sent as a probe, after increasing pauses with a random part; its
+The polls for changes show whether the upstream answers: one is always in progress.  When polls fail
+and no request was answered meanwhile, the breaker opens: readers immediately get a copy, marked
+STALE, or the error.  The first poll that is answered closes it.  In case only changes are blocked,
+one request at a time may be sent as a probe, after increasing pauses with a random part; its
 reader waits for `grace_s`.
 
 Invariants:
 
-* While it is open, at most one question is in progress, however many readers there are.
-* An answer to a poll or a question closes it.
+* While it is open, at most one request is in progress, however many readers there are.
+* An answer to a poll or a request closes it.
 * A refused reader gets the newest error, not the one that opened it.
 """
 
@@ -39,13 +39,13 @@ class Breaker:
         self.error: Exception | None = None  # why it is open, the newest; None: it is closed
         self._newest: Exception | None = None  # of the errors there have been
         self._is_deaf = False  # the last poll failed
-        self._answered_at = NEVER  # the last question, unless one failed after that
+        self._answered_at = NEVER  # the last request, unless one failed after that
         self._failures = 0
         self._probe_at = self._probe_sent = NEVER
         self.openings = 0
 
     def poll_answered(self) -> None:
-        """News came, or that there are none."""
+        """Changes came, or that there are none."""
         self._is_deaf = False
         self._close()
 
@@ -57,12 +57,12 @@ class Breaker:
         return self._judge(error, now)
 
     def answered(self, now: float) -> None:
-        """A question was answered."""
+        """A request was answered."""
         self._answered_at = now
         self._close()
 
     def failed(self, error: Exception, now: float) -> bool:
-        """A question was not answered; return True if that opens it."""
+        """A request was not answered; return True if that opens it."""
         if not isinstance(error, SILENT):
             return False
         self._answered_at = NEVER
@@ -71,7 +71,7 @@ class Breaker:
         return self._judge(error, now)
 
     def admits(self, now: float) -> bool:
-        """Return whether a question may be asked now; while it is open that is the probe."""
+        """Return whether a request may be sent now; while it is open that is the probe."""
         if self.error is None:
             return True
         if now < self._probe_at or now < self._probe_sent + self._settings.timeout_s:

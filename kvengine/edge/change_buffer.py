@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from kvengine.edge.messages import Done, News, Notice
+from kvengine.edge.messages import ChangeBatch, Done, Notice
 
 NOTICE_BYTES = 200  # of memory, besides key, value and metadata
 NOTICES_AT_ONCE = 10_000
@@ -92,12 +92,12 @@ class ChangeBuffer:
         del self._entries[:count]
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with the news after a version, or wait until there are some.
+        """Call `done` with the changes after a version, or wait until there are some.
 
         Args:
             after: a version.
-            poll_timeout_s: seconds after which it gets empty news.
-            done: called with News.
+            poll_timeout_s: seconds after which it gets empty changes.
+            done: called with a ChangeBatch.
         """
         with self._lock:
             waits = self.start <= after == self.version
@@ -108,14 +108,14 @@ class ChangeBuffer:
         if waits:
             self._later(poll_timeout_s, lambda: self._expire(ticket))
         else:
-            done(self.news(after))
+            done(self.changes(after))
 
-    def news(self, after: int) -> News:
+    def changes(self, after: int) -> ChangeBatch:
         """Return what has changed since a version."""
         age, now = self._age(), self._monotonic()  # before it is looked at what there is
         with self._lock:
             if after < self.start:
-                return News(after, self.version, age, gone=True)
+                return ChangeBatch(after, self.version, age, gone=True)
             first = self._first(after)
             found = [
                 notice._replace(ago=now - made_at)
@@ -124,7 +124,7 @@ class ChangeBuffer:
             upto = max(after, self.version) if after <= self.version else self.version
             if first + len(found) < len(self._entries):
                 upto, age = found[-1].version, float("inf")
-        return News(after, upto, age, tuple(found))
+        return ChangeBatch(after, upto, age, tuple(found))
 
     def entries(self, after: int) -> list[BufferedChange]:
         """Return the changes behind a version that are still here, and when they were made."""
@@ -143,19 +143,19 @@ class ChangeBuffer:
         with self._lock:
             waiter = self._waiters.pop(ticket, None)
         if waiter is not None:
-            self._answer(waiter, self.news(waiter.after))
+            self._answer(waiter, self.changes(waiter.after))
 
-    def _answer(self, waiter: Waiter, news: News) -> None:
-        waiter.done(news._replace(waited=self._monotonic() - waiter.since))
+    def _answer(self, waiter: Waiter, changes: ChangeBatch) -> None:
+        waiter.done(changes._replace(waited=self._monotonic() - waiter.since))
 
     def _wake(self) -> None:
         with self._lock:
             awake = [t for t, waiter in self._waiters.items() if waiter.after != self.version]
             woken = [self._waiters.pop(ticket) for ticket in awake if ticket in self._waiters]
-        answers: dict[int, News] = {}  # most listeners ask from the same version
+        answers: dict[int, ChangeBatch] = {}  # most listeners ask from the same version
         for waiter in woken:
             if waiter.after not in answers:
-                answers[waiter.after] = self.news(waiter.after)
+                answers[waiter.after] = self.changes(waiter.after)
             self._answer(waiter, answers[waiter.after])
 
 

@@ -1,4 +1,4 @@
-"""Wants, answers and news as bytes; WIRE.md has every byte.
+"""Requests, answers and changes as bytes; WIRE.md has every byte.
 
 Invariants:
 
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
 
-from kvengine.edge.messages import Answer, News, Notice, Want
+from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
 from kvengine.errors import ProtocolError
 from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
 from kvengine.replication.framing import Format, FrameReader, Payload, encode
 
-WANT = Struct("<QQdH")
+REQUEST = Struct("<QQdH")
 ANSWER = Struct("<QQddIHB")
-NEWS = Struct("<QQddB")
+BATCH = Struct("<QQddB")
 NOTICE = Struct("<QddIHHB")
 HAS_VALUE, UNCHANGED, IS_PUT, GONE = 1, 2, 4, 8
 
@@ -27,20 +27,23 @@ HAS_VALUE, UNCHANGED, IS_PUT, GONE = 1, 2, 4, 8
 class Kind(IntEnum):
     """What a frame has."""
 
-    WANTS = 1
+    REQUESTS = 1
     ANSWERS = 2
-    NEWS = 3
+    CHANGES = 3
 
 
 FORMAT = Format(b"kvtm", 1, {int(kind): kind for kind in Kind}, 0, (96 << 20) + VALUE_BYTES_MAX)
 
 
-def encode_wants(wants: Sequence[Want], number: int = 0) -> bytes:
-    """Return the frame of a question."""
+def encode_requests(requests: Sequence[KeyRequest], number: int = 0) -> bytes:
+    """Return the frame of a request."""
     parts: list[bytes] = []
-    for want in wants:
-        parts += WANT.pack(want.min_version, want.known, want.within_s, len(want.key)), want.key
-    return encode(FORMAT, number, Kind.WANTS, len(wants), parts)
+    for request in requests:
+        parts += (
+            REQUEST.pack(request.min_version, request.known, request.within_s, len(request.key)),
+            request.key,
+        )
+    return encode(FORMAT, number, Kind.REQUESTS, len(requests), parts)
 
 
 def encode_answers(answers: Sequence[Answer], number: int = 0) -> bytes:
@@ -55,20 +58,22 @@ def encode_answers(answers: Sequence[Answer], number: int = 0) -> bytes:
     return encode(FORMAT, number, Kind.ANSWERS, len(answers), parts)
 
 
-def encode_news(news: News, number: int = 0) -> bytes:
-    """Return the frame of news."""
-    gone = GONE if news.gone else 0
-    parts = [NEWS.pack(news.after, news.upto, news.age, news.waited, gone)]
-    for one in news.notices:
+def encode_changes(changes: ChangeBatch, number: int = 0) -> bytes:
+    """Return the frame of changes."""
+    gone = GONE if changes.gone else 0
+    parts = [BATCH.pack(changes.after, changes.upto, changes.age, changes.waited, gone)]
+    for one in changes.notices:
         value = one.value or b""
         flags = (0 if one.value is None else HAS_VALUE) | (IS_PUT if one.is_put else 0)
         ends = math.nan if one.expires_at is None else one.expires_at
         sizes = len(value), len(one.key), len(one.metadata), flags
         parts += NOTICE.pack(one.version, ends, one.ago, *sizes), one.key, one.metadata, value
-    return encode(FORMAT, number, Kind.NEWS, len(news.notices), parts)
+    return encode(FORMAT, number, Kind.CHANGES, len(changes.notices), parts)
 
 
-def frames(read: Callable[[int], bytes], kind: Kind) -> Iterator[list[Want] | list[Answer] | News]:
+def frames(
+    read: Callable[[int], bytes], kind: Kind
+) -> Iterator[list[KeyRequest] | list[Answer] | ChangeBatch]:
     """Yield what the frames of a stream have, until it ends between two of them.
 
     Args:
@@ -83,21 +88,21 @@ def frames(read: Callable[[int], bytes], kind: Kind) -> Iterator[list[Want] | li
         if frame.kind != kind:
             raise ProtocolError("a frame", reader.at, kind.name, frame.kind.name)
         payload = frame.payload
-        found: list[Want] | list[Answer] | News
-        if kind == Kind.NEWS:
-            found = _news(payload, frame.items)
-        elif kind == Kind.WANTS:
-            found = [_want(payload) for _ in range(frame.items)]
+        found: list[KeyRequest] | list[Answer] | ChangeBatch
+        if kind == Kind.CHANGES:
+            found = _changes(payload, frame.items)
+        elif kind == Kind.REQUESTS:
+            found = [_request(payload) for _ in range(frame.items)]
         else:
             found = [_answer(payload) for _ in range(frame.items)]
         payload.end()
         yield found
 
 
-def _want(payload: Payload) -> Want:
-    min_version, known, within_s, size = payload.fields(WANT)
+def _request(payload: Payload) -> KeyRequest:
+    min_version, known, within_s, size = payload.fields(REQUEST)
     payload.check(1 <= size <= KEY_BYTES_MAX and within_s >= 0)
-    return Want(payload.take(size), min_version, known, within_s)
+    return KeyRequest(payload.take(size), min_version, known, within_s)
 
 
 def _answer(payload: Payload) -> Answer:
@@ -115,11 +120,11 @@ def _answer(payload: Payload) -> Answer:
     )
 
 
-def _news(payload: Payload, count: int) -> News:
-    after, upto, age, waited, flags = payload.fields(NEWS)
+def _changes(payload: Payload, count: int) -> ChangeBatch:
+    after, upto, age, waited, flags = payload.fields(BATCH)
     payload.check(age >= 0 and math.isfinite(waited) and flags in (0, GONE))
     notices = tuple(_notice(payload) for _ in range(count))
-    return News(after, upto, age, notices, waited, flags == GONE)
+    return ChangeBatch(after, upto, age, notices, waited, flags == GONE)
 
 
 def _notice(payload: Payload) -> Notice:

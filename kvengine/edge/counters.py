@@ -64,7 +64,7 @@ class Counters:
     """Counts of an edge since it began.
 
     Reads are `memory_hits + disk_hits + misses + revalidations + stale + errors`; a read that
-    waits for the question of another counts as a miss of its own.
+    waits for the request of another counts as a miss of its own.
     """
 
     memory_hits: int = 0
@@ -73,18 +73,18 @@ class Counters:
     revalidations: int = 0  # what was held was too old to be shown without asking
     stale: int = 0  # answered with what was held because the upstream did not answer
     errors: int = 0  # not answered
-    refused: int = 0  # of the last two, without a question: the upstream was known not to answer
-    questions: int = 0  # keys asked of the upstream
+    refused: int = 0  # of the last two, without a request: the upstream was known not to answer
+    requests: int = 0  # keys asked of the upstream
     refreshes: int = 0  # of these, without anyone waiting
     unchanged: int = 0  # of these, answered without the value
     retries: int = 0  # of these, asked again because the answer was too old
     writes: int = 0
     invalidations: int = 0  # copies dropped because their key has changed
-    pushed: int = 0  # copies replaced by the new value, which came with the news
+    pushed: int = 0  # copies replaced by the new value, which came with the changes
     read_late: int = 0  # of those two, copies that were read after the change was made
-    news: int = 0  # changes heard of
+    changes: int = 0  # changes heard of
     repeats: int = 0  # changes heard of again
-    gaps: int = 0  # news refused because some before them are missing
+    gaps: int = 0  # changes refused because some before them are missing
     resets: int = 0  # times that changes were gone
     propagation: Histogram = field(default_factory=Histogram)
 
@@ -96,7 +96,7 @@ class Counters:
 
     @property
     def hit_ratio(self) -> float:
-        """The share of reads that needed no question to the upstream."""
+        """The share of reads that needed no request to the upstream."""
         return (self.memory_hits + self.disk_hits) / self.reads if self.reads else 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""Asking the upstream: which readers join or send a question, and what the others get.
+"""Asking the upstream: which readers join or send a request, and what the others get.
 
 It never waits and starts no thread: each reader passes a function that is called with the answer,
 at once or later.  So the same code runs in a server and in a simulated world.
@@ -28,13 +28,13 @@ from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
 from kvengine.edge.flight import Flight, Reader, Waiter, each
 from kvengine.edge.lookup import CacheEntry, Lookup
-from kvengine.edge.messages import Answer, Done, ReadOptions, ReadResult, Upstream, Want
+from kvengine.edge.messages import Answer, Done, KeyRequest, ReadOptions, ReadResult, Upstream
 from kvengine.edge.settings import Settings
 from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable
 
 IN_DOUBT = (1 << 64) - 1  # the minimum version of all keys while it is not known
-carriers: set[int] = set()  # the threads of all upstreams that bring questions and answers
+carriers: set[int] = set()  # the threads of all upstreams that bring requests and answers
 FORKED = (
     "this process was forked from the one that opened the edge: open a new Edge here, after "
     "the fork"
@@ -42,7 +42,7 @@ FORKED = (
 
 
 class Fetching(Lookup, metaclass=ABCMeta):
-    """The questions of an edge; the arguments are those of Reading.
+    """The requests of an edge; the arguments are those of Reading.
 
     Thread-safety: threads may share it.
     """
@@ -108,7 +108,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
             raise
 
     def _why_not(self, is_inside: bool) -> Exception | None:
-        """Return why no question can be asked now."""
+        """Return why no request can be sent now."""
         if self.closed:
             return StoreClosed(self.why_closed)
         if not self.begun:
@@ -128,7 +128,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         doubtful: list[Reader],
         refused: list[Reader],
     ) -> None:
-        """Let a reader join a question, or add it to those that need one, or may not ask."""
+        """Let a reader join a request, or add it to those that need one, or may not ask."""
         key, options, done = reader
         now = self._monotonic()
         if self.watermarks.in_doubt(key):
@@ -156,7 +156,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         flight.waiters.append(waiter)
 
     def _is_below(self, flight: Flight) -> bool:
-        """Return whether who waits for a question here may keep it from being sent, or answered."""
+        """Return whether who waits for a request here may keep it from being sent, or answered."""
         me = get_ident()
         if me in carriers:
             return True
@@ -243,12 +243,14 @@ class Fetching(Lookup, metaclass=ABCMeta):
         for flight in flights:
             flight.sent = sent
             flight.attempts += 1
-        self._counters.questions += len(flights)
-        wants = [
-            Want(one.key, one.min_version, 0 if one.held is None else one.held.version, one.ttl)
+        self._counters.requests += len(flights)
+        requests = [
+            KeyRequest(
+                one.key, one.min_version, 0 if one.held is None else one.held.version, one.ttl
+            )
             for one in flights
         ]
-        self._upstream.fetch(wants, lambda result: self._landed(flights, result))
+        self._upstream.fetch(requests, lambda result: self._landed(flights, result))
         for flight in flights:
             flight.sender = 0
 
@@ -257,7 +259,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         """Process answers: decide for each waiting reader whether it is good enough."""
 
     def _pass_on(self, flights: list[Flight]) -> None:
-        """Ask again for readers of questions whose asker was interrupted."""
+        """Ask again for readers of requests whose asker was interrupted."""
         readers: list[Reader] = []
         with self._lock:
             for flight in flights:
@@ -280,14 +282,14 @@ class Fetching(Lookup, metaclass=ABCMeta):
             self._end_waiting(self.breaker.refusal())
 
     def poll_failed(self, error: Exception) -> None:
-        """The upstream did not answer a poll for news."""
+        """The upstream did not answer a poll for changes."""
         with self._lock:
             opens = self.breaker.poll_failed(error, self._monotonic())
         if opens:
             self._end_waiting(self.breaker.refusal())
 
     def poll_answered(self) -> None:
-        """The upstream answered a poll for news."""
+        """The upstream answered a poll for changes."""
         with self._lock:
             self.breaker.poll_answered()
             is_wanted = self.watermarks.has_doubts

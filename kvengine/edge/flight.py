@@ -1,8 +1,8 @@
-"""A question to the upstream, and the readers that wait for its answer.
+"""A request to the upstream, and the readers that wait for its answer.
 
 Invariants:
 
-* A reader stays in the list of its question until it has been answered.
+* A reader stays in the list of its request until it has been answered.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Reader = tuple[bytes, ReadOptions, Done]
 
 
 class Flight:
-    """A question that is under way."""
+    """A request that is under way."""
 
     __slots__ = ("attempts", "held", "key", "min_version", "sender", "sent", "ttl", "waiters")
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 
 from kvengine.edge.change_buffer import Later
-from kvengine.edge.messages import News, Upstream
+from kvengine.edge.messages import ChangeBatch, Upstream
 from kvengine.edge.node import EdgeNode
 
 
@@ -80,7 +80,7 @@ class Listening:
             self.poll()
 
     def poll(self) -> None:
-        """Ask for news."""
+        """Ask for changes."""
         with self._lock:
             if self._closed:
                 return
@@ -94,26 +94,26 @@ class Listening:
         self._upstream.poll(
             self._edge.position,
             settings.poll_timeout_s,
-            lambda news: self._heard(number, sent, news),
+            lambda changes: self._heard(number, sent, changes),
         )
 
-    def _heard(self, number: int, sent: float, news: News | Exception) -> None:
+    def _heard(self, number: int, sent: float, changes: ChangeBatch | Exception) -> None:
         if self._closed:
             return
         is_next = number == self._polls
-        if isinstance(news, Exception):
+        if isinstance(changes, Exception):
             if is_next:
-                self._after_failure(news, self.poll)
+                self._after_failure(changes, self.poll)
             return
-        went_on = self._edge.apply_changes(news, sent + news.waited)
+        went_on = self._edge.apply_changes(changes, sent + changes.waited)
         if not is_next:
             return
         self._edge.poll_answered()
         self.error = None
-        if went_on and news.upto >= self._edge.position:
+        if went_on and changes.upto >= self._edge.position:
             self._failures = 0
             self.poll()
-        else:  # the upstream is behind, or answers another question: do not spin
+        else:  # the upstream is behind, or answers another request: do not spin
             self._pause(self.poll)
 
     def _overdue(self, number: int, again: Callable[[], None]) -> None:

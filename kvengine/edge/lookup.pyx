@@ -1,4 +1,4 @@
-"""Looking up copies: the cost of a read that needs no question to the upstream.
+"""Looking up copies: the cost of a read that needs no request to the upstream.
 
 Invariants:
 
@@ -98,7 +98,7 @@ cdef class Lookup:
 
     cdef CacheEntry find(self, bytes key, object options, double ttl, uint64_t min_version):
         """Return the copy of a key if it may be shown, or None."""
-        # First: news that come while the copy is looked at make it look older, never younger.
+        # First: changes that come while the copy is looked at make it look older, never younger.
         cdef double synced_at = self.synced_at, checked, now, age, limit = ttl
         cdef uint64_t position = self.position, covered_from = self.covered_from, as_of
         cdef CacheEntry held = self.held_of(key)

@@ -1,11 +1,11 @@
 """The messages between an edge and its upstream, as plain data.
 
-    want, answer    a request for a key, and what the upstream knows of it
-    poll, news      a request for the changes since a version, and these changes
+    request, answer    a request for a key, and what the upstream knows of it
+    poll, changes      a request for the changes since a version, and these changes
 
 All versions are those of the primary's log.  Ages are durations, so the clocks of two machines need
 not agree.  An edge subtracts an age from the moment, on its own clock, at which it sent the
-question; that makes everything look a little older than it is, and never younger.
+request; that makes everything look a little older than it is, and never younger.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ NEVER = float("-inf")  # a moment: nothing is known since
 
 
 class ReadOptions(NamedTuple):
-    """What a reader wants."""
+    """What a reader requests."""
 
     ttl: float  # seconds: how old it may be
     min_version: int = 0  # it must be true of this version of the primary, or of a later one
     stale_if_error: float = 0.0  # seconds: how old it may be if the upstream does not answer
 
 
-class Want(NamedTuple):
+class KeyRequest(NamedTuple):
     """A key that an edge asks for."""
 
     key: bytes
@@ -60,7 +60,7 @@ class Notice(NamedTuple):
     ago: float = 0.0  # seconds since it was made
 
 
-class News(NamedTuple):
+class ChangeBatch(NamedTuple):
     """What has changed between two versions of the primary."""
 
     after: int
@@ -86,14 +86,14 @@ class ReadResult(NamedTuple):
 class Upstream(Protocol):
     """Where an edge gets what it does not hold: the primary, or another edge."""
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
         """Call `done` with a list of Answers, or with the error instead.
 
         An upstream that may be silent calls it with UpstreamUnavailable after some time.
         """
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with News when there are some, at the latest after `poll_timeout_s`."""
+        """Call `done` with the next ChangeBatch, at the latest after `poll_timeout_s`."""
 
     def origin_version(self, done: Done) -> None:
         """Call `done` with the newest version of the primary, asked now."""

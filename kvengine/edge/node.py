@@ -1,4 +1,4 @@
-"""An edge node: copies of popular values in front of an upstream, kept current by its news.
+"""An edge node: copies of popular values in front of an upstream, kept current by its changes.
 
 PROMISES.md says what it promises and why.
 
@@ -18,13 +18,13 @@ from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import (
     NEVER,
     Answer,
+    ChangeBatch,
     Done,
-    News,
+    KeyRequest,
     Notice,
     ReadOptions,
     ReadResult,
     Upstream,
-    Want,
 )
 from kvengine.edge.reading import Reading
 from kvengine.edge.settings import Settings
@@ -67,37 +67,37 @@ class EdgeNode(Reading):
             settings.change_buffer_bytes, monotonic, later, lambda: monotonic() - self.synced_at
         )
 
-    # -- news
+    # -- changes
 
-    def apply_changes(self, news: News, sent: float) -> bool:
+    def apply_changes(self, changes: ChangeBatch, sent: float) -> bool:
         """Apply changes; return False if some before them are missing, so that it must ask again.
 
         Args:
-            news: what the upstream said.
+            changes: what the upstream said.
             sent: when it was asked, or a later moment at which it had not yet answered.
         """
         now = self._monotonic()
-        on_its_way = (now - sent) / 2  # of the question and of the answer, which is half of that
+        on_its_way = (now - sent) / 2  # of the request and of the answer, which is half of that
         applied: list[Notice] = []
         with self._lock:
-            self.known_version = max(self.known_version, news.upto)
-            if news.gone:
-                if news.upto <= self.position:
+            self.known_version = max(self.known_version, changes.upto)
+            if changes.gone:
+                if changes.upto <= self.position:
                     return True
-                self._skip_to(news.upto)
-            elif news.after > self.position:
+                self._skip_to(changes.upto)
+            elif changes.after > self.position:
                 self._counters.gaps += 1
                 return False
             else:
-                self._apply_all(news, now, on_its_way, applied)
-                if news.upto < self.position:
+                self._apply_all(changes, now, on_its_way, applied)
+                if changes.upto < self.position:
                     return True
-                self._reach(news.upto)
-            self.synced_at = max(self.synced_at, sent - news.age)
-        if news.gone:
-            self.change_buffer.restart(news.upto)
+                self._reach(changes.upto)
+            self.synced_at = max(self.synced_at, sent - changes.age)
+        if changes.gone:
+            self.change_buffer.restart(changes.upto)
         else:
-            self.change_buffer.append(applied, news.upto)
+            self.change_buffer.append(applied, changes.upto)
         return True
 
     def _skip_to(self, version: int) -> None:
@@ -116,8 +116,10 @@ class EdgeNode(Reading):
         if self.copies.disk is not None:
             self.copies.disk.reach(version, self.covered_from)
 
-    def _apply_all(self, news: News, now: float, on_its_way: float, applied: list[Notice]) -> None:
-        for notice in news.notices:
+    def _apply_all(
+        self, changes: ChangeBatch, now: float, on_its_way: float, applied: list[Notice]
+    ) -> None:
+        for notice in changes.notices:
             if notice.version <= self.position:
                 self._counters.repeats += 1
             else:
@@ -126,7 +128,7 @@ class EdgeNode(Reading):
 
     def _apply(self, notice: Notice, now: float, ago: float) -> None:
         key, version = notice.key, notice.version
-        self._counters.news += 1
+        self._counters.changes += 1
         self._counters.propagation.add(ago)
         self.watermarks.advance(key, version)
         if self._changed is not None:
@@ -165,40 +167,49 @@ class EdgeNode(Reading):
                 if version:
                     self.watermarks.advance(key, version)
                 else:
-                    self.watermarks.doubt(key)
+                    self.watermarks.mark_uncertain(key)
             if keys is None:
                 if version:
                     self.watermarks.advance_all(version)
                 else:
-                    self.watermarks.doubt(None)
+                    self.watermarks.mark_uncertain(None)
                 self._set_min_version()
         if not version:
             self._settle()
 
     # -- as an upstream
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
-        """Call `done` with an Answer for each key that another edge wants."""
-        if not wants:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
+        """Call `done` with an Answer for each key that another edge requests."""
+        if not requests:
             done([])
             return
 
         def arrived(results: list[ReadResult | Exception]) -> None:
-            for result, want in zip(results, wants, strict=True):
+            for result, request in zip(results, requests, strict=True):
                 if isinstance(result, Exception):
                     done(result)
                     return
-                if result.status == "STALE" and result.age > want.within_s:
+                if result.status == "STALE" and result.age > request.within_s:
                     done(UpstreamUnavailable("this edge can't reach its upstream"))
                     return
-            done([_answer_of(shown, want) for shown, want in zip(results, wants, strict=True)])  # type: ignore[arg-type]
+            done(
+                [
+                    _answer_of(shown, request)  # type: ignore[arg-type]
+                    for shown, request in zip(results, requests, strict=True)
+                ]
+            )
 
         self.read_many(
-            [(want.key, ReadOptions(want.within_s, want.min_version)) for want in wants], arrived
+            [
+                (request.key, ReadOptions(request.within_s, request.min_version))
+                for request in requests
+            ],
+            arrived,
         )
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with the news behind a version, as this edge has heard them."""
+        """Call `done` with the changes behind a version, as this edge has heard them."""
         self.change_buffer.poll(after, poll_timeout_s, done)
 
     def origin_version(self, done: Done) -> None:
@@ -235,8 +246,8 @@ class EdgeNode(Reading):
                 self.copies.disk.close()
 
 
-def _answer_of(shown: ReadResult, want: Want) -> Answer:
-    if shown.version and shown.version == want.known:
+def _answer_of(shown: ReadResult, request: KeyRequest) -> Answer:
+    if shown.version and shown.version == request.known:
         return Answer(shown.version, shown.as_of, shown.age, unchanged=True)
     return Answer(
         shown.version, shown.as_of, shown.age, shown.value, shown.metadata, shown.expires_at

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from kvengine.edge.change_buffer import NOTICES_AT_ONCE, ChangeBuffer, Later
-from kvengine.edge.messages import Answer, Done, News, Notice, Want
+from kvengine.edge.messages import Answer, ChangeBatch, Done, KeyRequest, Notice
 from kvengine.edge.settings import Settings
 from kvengine.engine.following.changes import Flag
 from kvengine.engine.store import Store
@@ -67,23 +67,23 @@ class Primary:
 
     # -- as an upstream
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
         """Call `done` with an Answer for each key, or with the error instead."""
         try:
-            answers = [self._answer(want) for want in wants]
+            answers = [self._answer(request) for request in requests]
         except (KvError, OSError) as error:
             done(error)
             return
         done(answers)
 
-    def _answer(self, want: Want) -> Answer:
+    def _answer(self, request: KeyRequest) -> Answer:
         if self._check is not None:
-            self._check(want.key)
+            self._check(request.key)
         as_of = self.store.version  # first: what is read then is at least as new
-        entry = self.store.get_entry(want.key)
+        entry = self.store.get_entry(request.key)
         if entry is None:
             return Answer(0, as_of, 0.0)
-        if entry.version == want.known:
+        if entry.version == request.known:
             return Answer(entry.version, max(as_of, entry.version), 0.0, unchanged=True)
         return Answer(
             entry.version,
@@ -95,16 +95,16 @@ class Primary:
         )
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with the news after a version, at the latest after `poll_timeout_s`."""
+        """Call `done` with the changes after a version, at the latest after `poll_timeout_s`."""
         try:
             self.pump(wait=False)
             behind = after < self.change_buffer.start
-            news = self._from_log(after) if behind else None
+            changes = self._from_log(after) if behind else None
         except (KvError, OSError) as error:
             done(error)
             return
-        if news is not None:
-            done(news)
+        if changes is not None:
+            done(changes)
         else:
             self.change_buffer.poll(after, poll_timeout_s, done)
 
@@ -123,7 +123,7 @@ class Primary:
         """Bring to the change buffer what is new in the log.
 
         Args:
-            wait: if another thread is at it, or this one higher up (who hears news asks for the
+            wait: if another thread is at it, or this one higher up (who hears changes asks for the
                 next), wait and look again.  Otherwise that is left to the thread of the primary.
         """
         if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
@@ -144,7 +144,7 @@ class Primary:
     def _new_notices(self) -> list[Notice] | None:
         """Return what is new in the log; None: a compaction came first, and deletes are gone."""
         try:
-            changes = self._tail.news()
+            changes = self._tail.changes()
         except LogCompacted:
             return None
         # A tail from 0 is never refused: who has nothing misses no deletes.  An edge that has
@@ -164,8 +164,8 @@ class Primary:
             return Notice(change.version, change.key, True)
         return Notice(change.version, change.key, True, value, change.metadata, change.expires_at)
 
-    def _from_log(self, after: int) -> News:
-        """Return the news behind a version that the change buffer no longer has."""
+    def _from_log(self, after: int) -> ChangeBatch:
+        """Return the changes behind a version that the change buffer no longer has."""
         newest, age, found = self.store.version, 0.0, []
         upto = newest
         try:
@@ -176,16 +176,16 @@ class Primary:
                     upto, age = found[-1].version, float("inf")
                     break
         except LogCompacted:
-            return News(after, newest, 0.0, gone=True)
+            return ChangeBatch(after, newest, 0.0, gone=True)
         if after < self.store._parts.manifest.forgotten:  # from 0; see _new_notices
-            return News(after, newest, 0.0, gone=True)
+            return ChangeBatch(after, newest, 0.0, gone=True)
         # What came while it was read may be in it, and what is not comes again.
-        return News(after, upto, age, tuple(n for n in found if n.version <= upto))
+        return ChangeBatch(after, upto, age, tuple(n for n in found if n.version <= upto))
 
     # -- a thread of its own
 
     def begin(self) -> None:
-        """Bring news to the change buffer as they come, in a thread."""
+        """Bring changes to the change buffer as they come, in a thread."""
         self._thread = threading.Thread(target=self._run, name="kvengine-primary", daemon=True)
         self._thread.start()
 

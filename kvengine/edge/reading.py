@@ -3,7 +3,7 @@
 Invariants:
 
 * No answer below the minimum version of its key is cached or shown.
-* A reader that came after a question was sent does not accept from its answer that a key is absent,
+* A reader that came after a request was sent does not accept from its answer that a key is absent,
   nor a value older than it asked for.
 """
 
@@ -68,7 +68,7 @@ class Reading(Fetching):
         held = copies.disk.get(key)
         if held is not None:
             with self._lock:
-                if copies.moves == moves:  # else news may have come while it was read
+                if copies.moves == moves:  # else changes may have come while it was read
                     copies.promote(key, held)
         return held
 
@@ -79,7 +79,7 @@ class Reading(Fetching):
             self._failed(flights, result)
             return
         if not isinstance(result, list) or len(result) != len(flights):
-            self._failed(flights, UpstreamUnavailable("the upstream answered a different question"))
+            self._failed(flights, UpstreamUnavailable("the upstream answered a different request"))
             return
         late, answered, doubtful = [], [], []
         with self._lock:
@@ -124,7 +124,7 @@ class Reading(Fetching):
             )
         present = self.copies.peek(key)
         if present is not None and _is_newer(present, held):
-            return present  # news, or another question, brought it meanwhile
+            return present  # changes, or another request, brought it meanwhile
         if present is not None and present.version == held.version:
             held = held.checked_again(present.as_of, present.checked)
         self.watermarks.advance(key, held.version or as_of)
@@ -145,7 +145,7 @@ class Reading(Fetching):
         for waiter in each(flight.waiters):
             is_late = waiter.since - flight.sent > waiter.options.ttl
             if is_late or ((is_absent or has_expired) and waiter.since > flight.sent):
-                # It came after the question was sent: in between the key may have been made, or the
+                # It came after the request was sent: in between the key may have been made, or the
                 # value may have expired or changed.
                 late.append((flight.key, waiter.options, waiter.done))
                 continue

@@ -23,14 +23,14 @@ class Settings:
     stale_if_error_s: float = 0.0  # how old a value may be if the upstream does not answer
     refresh_share: float = 0.75  # of its time, after which a copy that is read is asked for again
     poll_timeout_s: float = (
-        2.0  # how long the upstream waits for news before it says that there are none
+        2.0  # how long the upstream waits for changes before it says that there are none
     )
     grace_s: float = 2.0  # how much later it is asked again if nothing was heard
     timeout_s: float = 10.0  # how long a reader waits for the upstream
-    retry_s: float = 0.05  # after news failed; then twice as long each time ...
+    retry_s: float = 0.05  # after changes failed; then twice as long each time ...
     retry_max_s: float = 5.0  # ... up to this
     change_buffer_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this edge
-    push_bytes: int = 4096  # values up to this size come with the news of their change
+    push_bytes: int = 4096  # values up to this size come with the notice of their change
     watermark_groups: int = 1 << 14  # see watermarks.py
 
     def __post_init__(self) -> None:

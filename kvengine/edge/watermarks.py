@@ -1,7 +1,7 @@
 """Watermarks: the versions below which an edge must not go, whatever its upstream answers.
 
 A minimum version is kept for each group of keys, those with the same checksum modulo the number of
-groups, so memory is bounded.  Keys that share a group only cause some extra questions.
+groups, so memory is bounded.  Keys that share a group only cause some extra requests.
 
 A write whose version is not known puts its keys in doubt: their minimum version becomes the version
 that the primary reports when it is asked after that.
@@ -54,7 +54,7 @@ class Watermarks:
         """Any key may have changed at this version."""
         self.of_all = max(self.of_all, version)
 
-    def doubt(self, key: bytes | None) -> None:
+    def mark_uncertain(self, key: bytes | None) -> None:
         """A key (None: any) may have changed, and it is not known at which version."""
         self.doubt_count += 1
         self._doubts[EVERY if key is None else crc32(key) & self._mask] = self.doubt_count

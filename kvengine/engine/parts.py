@@ -101,7 +101,7 @@ class StoreParts(StoreFiles):
             self.commits.sync(always=True)
         if (
             made is None
-            or made.id < page.floor
+            or made.id < page.min_segment
             or made.id <= page.segment
             or made.table is not self.segment_table
         ):

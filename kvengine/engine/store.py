@@ -156,7 +156,7 @@ class Store(StoreSettings, StoreMapping):
         if follow:
             found = self._parts.follow(after, prefix, timeout)
             return (change for change in found if change is not None)
-        return self._parts.tail_from(after, prefix).news()
+        return self._parts.tail_from(after, prefix).changes()
 
     def consumer(self, name: str) -> Consumer[Change]:
         """Return the consumer with a name, at its stored position; a new one starts at 0.
@@ -181,7 +181,7 @@ class Store(StoreSettings, StoreMapping):
         Compaction keeps only the newest.  The whole log is read.
         """
         self._parts.check_usable()
-        return Tail(self._parts, 0, Selector(bytes_of("key", key), whole=True)).news()
+        return Tail(self._parts, 0, Selector(bytes_of("key", key), whole=True)).changes()
 
     def wait(self, after: int, timeout: float | None = None) -> int:
         """Wait until the store's version is above `after`, or for `timeout`; return the version.

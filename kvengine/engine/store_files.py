@@ -7,7 +7,7 @@ Invariants:
 * No file is removed that the manifest on disk names, or may name.
 * A manifest takes its place only while this store holds the job lease, and only after the one that
   it was made from: so of two processes that do jobs, only one has an effect.
-* A segment begun after that has an id that no manifest took for an older one (the floor).
+* A segment begun after that has an id that no manifest took for an older one (min_segment).
 """
 
 from __future__ import annotations
@@ -86,18 +86,18 @@ class StoreFiles(Applier):
         self.resume()
         self.commits.check_present()
         table = self.segment_table
-        floor = self._raise_floor()
+        min_segment = self._raise_min_segment()
         if self.segment_table is not table:  # it has started over, so what the job knows is old
             raise JobsLost("the files of the store were replaced during this job")
         given = changes.pop("segments", None)
         rows = tuple(manifests.with_others(self.rows, *swap) if given is None else given)
-        rows = tuple(row for row in rows if row.id < floor)  # others may have begun since
+        rows = tuple(row for row in rows if row.id < min_segment)  # others may have begun since
         named = {row.id for row in self.manifest.segments}
         begun = any(row.size_bytes is None and row.id not in named for row in rows)
         self.commits.sync(always=begun)
         self.directory.sync()
         before = self.manifest
-        manifest = before.next(segments=rows, next_id=floor, **changes)
+        manifest = before.next(segments=rows, next_id=min_segment, **changes)
         unfinished = Unfinished(
             manifest, self.directory.stamp(MANIFEST_NAME), finish, self.segment_table
         )
@@ -117,17 +117,17 @@ class StoreFiles(Applier):
         self.commits.refuse_failed()
         self._find_strays()
 
-    def _raise_floor(self) -> int:
-        """Return raise_floor(), once the log was followed so far.
+    def _raise_min_segment(self) -> int:
+        """Return raise_min_segment(), once the log was followed so far.
 
         With one that is too low a manifest would leave out segments that it should name.
         """
-        while not (floor := self.raise_floor()):
+        while not (min_segment := self.raise_min_segment()):
             self._follow_further()
         page, known = self.control_page, max(self.known_segment, self.manifest.next_id - 1)
         assert page is not None
         page.check(self.applied_version, self.seen_losses, known)
-        return floor
+        return min_segment
 
     def _put_in_place(self, manifest: Manifest, before: int) -> None:
         def rename(act: Callable[[], None], folder: Folder | None, temporary: str) -> None:
@@ -225,17 +225,19 @@ class StoreFiles(Applier):
     def _find_strays(self) -> None:
         """A manifest has just taken its place: what was killed before left files, which go now.
 
-        Those below the floor that it does not name never will be: no segment among them may begin
+        Those below min_segment that it does not name never will be: no segment among them may begin
         any more, and no job that made one may replace this manifest.  Only a replica makes files
         for later, and has the store for itself.  In memory nobody else was ever there.
         """
-        floor = self.manifest.next_id
+        min_segment = self.manifest.next_id
         is_shared = self.directory.folder is not None and not self.options.exclusive
         if not is_shared or self.manifest.origin is not None:
             return
         with contextlib.suppress(OSError):
             names = self.directory.names()
-            self.loose |= {name for name in names if (id_of(name) or floor) < floor} - self._named()
+            self.loose |= {
+                name for name in names if (id_of(name) or min_segment) < min_segment
+            } - self._named()
             if not self.still_has_jobs(self.token):
                 return
             for name in names:  # nobody else is about to replace the manifest

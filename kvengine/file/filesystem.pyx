@@ -21,10 +21,10 @@ cdef extern from *:
     #include <errno.h>
     #include <sys/vfs.h>
     static int kv_filesystem(const char *path, uint32_t *found) {
-        struct statfs told;
-        if (statfs(path, &told) != 0)
+        struct statfs status;
+        if (statfs(path, &status) != 0)
             return errno;
-        *found = (uint32_t)told.f_type;
+        *found = (uint32_t)status.f_type;
         return 0;
     }
     #else

@@ -20,7 +20,7 @@ cdef class Folder:
     cdef const char *required_name  # the same; NULL: none
     cdef uint64_t device, inode     # of the file that is watched
     cdef uint64_t next_inode        # of the one that is about to take its name, or has
-    cdef int turn                   # odd while what follows "watched" is being changed
+    cdef int sequence                   # odd while what follows "watched" is being changed
     cdef int held, next_held        # descriptors of both, so that no other file gets their inodes
 
     cdef int state(self) noexcept nogil

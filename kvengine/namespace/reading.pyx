@@ -90,8 +90,8 @@ cdef class NamespaceReader(Naming):
         cdef uint64_t now
         if self.refusal is not None:
             raise copied_error(self.refusal)
-        if self.follows and self.parts.news != self.seen:
-            now = self.parts.news
+        if self.follows and self.parts.foreign_changes != self.seen:
+            now = self.parts.foreign_changes
             try:
                 self._look_again()
             except NamespaceNotFound as error:
@@ -169,7 +169,7 @@ cdef class NamespaceReader(Naming):
         size = self.name_of(key, name)
         if kind_of(type) == STREAM:
             return blocked
-        if self.parts.unusable is None and self.follows and self.parts.news != self.seen:
+        if self.parts.unusable is None and self.follows and self.parts.foreign_changes != self.seen:
             return blocked
         if self.parts.unusable is None and self.parts.would_block(
             xxh3(name, size, self.parts.seed), name, size
@@ -206,7 +206,7 @@ cdef class NamespaceReader(Naming):
         """Return what entry() returns if it need not wait, else WOULD_BLOCK."""
         cdef char[NAME_BYTES_MAX] name
         cdef Py_ssize_t size
-        if self.follows and self.parts.news != self.seen:
+        if self.follows and self.parts.foreign_changes != self.seen:
             return blocked
         size = self.name_of(key, name)
         if self.parts.unusable is None and self.parts.would_block(

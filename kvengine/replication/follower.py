@@ -42,7 +42,7 @@ from kvengine.replication.divergence_check import DivergenceCheck
 from kvengine.replication.frozen import FrozenStore, Snapshot
 from kvengine.replication.local_source import LocalSource
 from kvengine.replication.messages import Piece, Source
-from kvengine.replication.promoting import meet
+from kvengine.replication.promoting import checked_uuid
 from kvengine.replication.selection import KeyRange, Selection, select
 
 logger = logging.getLogger("kvengine")
@@ -86,7 +86,7 @@ class Follower:
         self._source: Source = source
         self._consumer = origin.consumer_of(source, name)
         self._changed = Changes()  # of position, error and what ended
-        self._turn = OwnedLock()  # who holds it may write to the replica
+        self._lock = OwnedLock()  # who holds it may write to the replica
         self._is_whole = True  # False: a piece was being taken in
         self._ended = self._promoted = self._is_forked = False
         self._thread: threading.Thread | None = None
@@ -110,7 +110,7 @@ class Follower:
     def _after_fork(self) -> None:
         """In a child process: neither the thread nor the lock of the replica is there."""
         self._changed, self._thread = Changes(), None
-        self._turn.after_fork_in_child()
+        self._lock.after_fork_in_child()
         self._ended = self._is_forked = True
         self.error = StoreClosed(origin.FORKED)
         if not self._promoted:
@@ -122,8 +122,8 @@ class Follower:
     def _begin(self) -> None:
         """See what the folder holds."""
         store = self._store
-        uuid = meet(self._source, store, now=store._parts.manifest.origin is None)
-        self._met = uuid is not None
+        uuid = checked_uuid(self._source, store, now=store._parts.manifest.origin is None)
+        self._is_checked = uuid is not None
         self._noted_at = time.monotonic()
         held = origin.position_in(store, uuid, self._selection)
         self.position = held or 0  # it holds what the source held at this version
@@ -165,7 +165,7 @@ class Follower:
             ReplicaDiverged: or another error after which it does not continue.
             StoreClosed: the replica was closed or promoted before that.
         """
-        origin.check_not_inside(self._turn)
+        origin.check_not_inside(self._lock)
         goal = self._source.version if version is None else version
 
         def is_over() -> bool:
@@ -190,8 +190,8 @@ class Follower:
         if self._thread is not None:
             self.wait()
             return self.position
-        origin.check_not_inside(self._turn)
-        with self._turn.held():
+        origin.check_not_inside(self._lock)
+        with self._lock.held():
             if self._ended:
                 raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             self._follow(self._source, follow=False)
@@ -224,10 +224,10 @@ class Follower:
     def _follow(self, source: Source, *, follow: bool) -> None:
         """Take over what the source gives; without `follow`, up to what it has now."""
         compares = True
-        if not self._met:
-            self._met = meet(self._source, self._store, now=True) is not None
+        if not self._is_checked:
+            self._is_checked = checked_uuid(self._source, self._store, now=True) is not None
         while True:
-            with self._turn.held():
+            with self._lock.held():
                 if self._ended:
                     return
                 self._settle()
@@ -251,7 +251,7 @@ class Follower:
                 if after < applier.seen:  # only the versions to compare with are gone
                     compares = False
                     continue
-                with self._turn.held():
+                with self._lock.held():
                     if self._applier is not applier:
                         return
                     self._drop_applier()
@@ -269,7 +269,7 @@ class Follower:
 
     def _feed(self, pieces: Iterator[Piece], to: Applier, check: DivergenceCheck | None) -> None:
         for piece in pieces:
-            with self._turn.held():
+            with self._lock.held():
                 if self._ended or self._applier is not to:  # closed, or moved on without us
                     return
                 if check is not None:
@@ -290,7 +290,7 @@ class Follower:
 
     def _drop_applier(self) -> None:
         """What is not whole must come again."""
-        with self._turn.held():
+        with self._lock.held():
             applier, self._applier = self._applier, None
             if applier is not None and not self._store.closed:
                 applier.discard()
@@ -325,8 +325,8 @@ class Follower:
         Raises:
             InvalidRequest: the view is older than the replica, or there is none.
         """
-        origin.check_not_inside(self._turn)
-        with self._turn.held(), contextlib.ExitStack() as stack:
+        origin.check_not_inside(self._lock)
+        with self._lock.held(), contextlib.ExitStack() as stack:
             if self._ended:
                 raise copied_error(self.error) if self.error else StoreClosed("closed or promoted")
             if view is None:
@@ -359,8 +359,8 @@ class Follower:
             NotCaughtUp: the first copy is not complete yet.
             StoreClosed: the replica was closed.
         """
-        origin.check_not_inside(self._turn)
-        with self._turn.held():
+        origin.check_not_inside(self._lock)
+        with self._lock.held():
             if self._promoted:
                 return self._store
             if self._is_forked:  # the parent follows, and may promote
@@ -377,8 +377,8 @@ class Follower:
 
     def close(self) -> None:
         """Stop following, and close the replica, unless it was promoted."""
-        origin.check_not_inside(self._turn)
-        with self._turn.held():
+        origin.check_not_inside(self._lock)
+        with self._lock.held():
             self._end(None)
             if not self._promoted:
                 try:

@@ -42,13 +42,13 @@ def only_read(store: Store) -> None:
     store._parts.options = replace(store._parts.options, read_only=True, exclusive=False)
 
 
-def check_not_inside(turn: OwnedLock) -> None:
+def check_not_inside(lock: OwnedLock) -> None:
     """Refuse a call that would have to wait for what it has interrupted.
 
     Raises:
         StoreBusy: this thread is in the middle of a change of the replica.
     """
-    if turn.is_mine():
+    if lock.is_mine():
         raise StoreBusy(
             "called from a signal handler or a finalizer that interrupted this very replica in "
             "the same thread: do it afterwards"

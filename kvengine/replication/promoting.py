@@ -54,7 +54,7 @@ def promote(path: Any, *, partial: bool = False) -> int:
         return version
 
 
-def meet(source: Source, store: Store, *, now: bool) -> str | None:
+def checked_uuid(source: Source, store: Store, *, now: bool) -> str | None:
     """Return which store a source is, 32 hex digits; None: it does not answer, and need not `now`.
 
     Who has a replica already can open it, and promote it, while its source is away.

@@ -1,4 +1,4 @@
-"""What the processes of a server share: memory for rates and figures, and news for each other.
+"""What the processes of a server share: memory for rates and figures, and messages to each other.
 
     tokens' rates | writes of keys | a row of figures for each process
 
@@ -7,7 +7,7 @@ Invariants:
 * A process that dies at any moment leaves nothing locked and nothing half written.
 * A row has one writer at a time.  It is handed on when its process has ended, and goes on from what
   it was: totals, which are sums over all rows, never go back.
-* Nobody waits for another process: news for one that does not take them are dropped.
+* Nobody waits for another process: a message to one that does not read is dropped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Shared:
         own: the number of the row that this process counts in.
         descriptor: of the memory; None: this process is the only one.
         secret: that all of them have.
-        inbox: where news for this process come; None: there are none.
+        inbox: where messages to this process arrive; None: there are none.
         outboxes: where those for the others go.
     """
 
@@ -66,11 +66,11 @@ class Shared:
         self.secret = secrets.token_bytes(SECRET_BYTES) if secret is None else secret
         self._inbox, self._outboxes = inbox, outboxes
 
-    # -- news
+    # -- messages
 
-    def tell(self, *news: Any) -> None:
+    def tell(self, *messages: Any) -> None:
         """Tell the other processes something that JSON can say."""
-        data = json.dumps(news).encode()
+        data = json.dumps(messages).encode()
         for outbox in self._outboxes:
             with suppress(OSError):  # nobody takes them, or too slowly
                 outbox.send(data, socket.MSG_DONTWAIT)

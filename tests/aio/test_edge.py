@@ -135,10 +135,10 @@ def test_copies_on_disk_are_read_by_a_thread_and_ask_nobody(tmp_path):
         async with kvengine.aio.Edge(db, path=tmp_path / "copies") as edge:
             kv = await edge.namespace("n")
             await until(is_heard(edge))
-            before = (await edge.stats()).counters.questions
+            before = (await edge.stats()).counters.requests
             assert await kv.get("k") == "v"
             counters = (await edge.stats()).counters
-            assert (counters.questions, counters.disk_hits) == (before, counters.disk_hits)
+            assert (counters.requests, counters.disk_hits) == (before, counters.disk_hits)
             assert counters.disk_hits >= 1
 
     run(test)

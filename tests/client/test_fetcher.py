@@ -1,4 +1,4 @@
-"""Questions of an edge: each gets its own answer, together with others or alone."""
+"""Requests of an edge: each gets its own answer, together with others or alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kvengine.client import fetcher
 from kvengine.client.fetcher import Fetcher
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.messages import Answer, Want
+from kvengine.edge.messages import Answer, KeyRequest
 from kvengine.errors import KvError, NamespaceNotFound, UpstreamUnavailable
 
 BOUND_S = 30.0
@@ -28,7 +28,7 @@ class Primary:
         self.failure = failure
 
     def post(self, path: str, body: bytes, timeout: float) -> bytes:
-        (wants,) = codec.frames(fetcher.reader(body), Kind.WANTS)
+        (wants,) = codec.frames(fetcher.reader(body), Kind.REQUESTS)
         keys = [want.key for want in wants]
         self.asked.append(keys)
         assert self.may_answer.wait(BOUND_S)
@@ -40,7 +40,7 @@ class Primary:
 
 
 def ask_all(primary: Any, asked: list[list[bytes]]) -> list[Any]:
-    """Ask questions while the first is under way; return what each was told."""
+    """Ask requests while the first is under way; return what each was told."""
     found: list[Any] = [None] * len(asked)
     left = threading.Semaphore(0)
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def ask_all(primary: Any, asked: list[list[bytes]]) -> list[Any]:
             found[number] = result
             left.release()
 
-        asking.fetch([Want(key) for key in keys], done)
+        asking.fetch([KeyRequest(key) for key in keys], done)
     primary.may_answer.set()
     for _ in asked:
         assert left.acquire(timeout=BOUND_S)
@@ -75,7 +75,7 @@ def test_each_gets_its_own_answers(asked: list[list[bytes]]) -> None:
 
 def test_those_that_wait_are_sent_together() -> None:
     primary = Primary()
-    count = 2 * fetcher.QUESTIONS_AT_ONCE + 1
+    count = 2 * fetcher.FETCHES_MAX + 1
     ask_all(primary, [[b"%d" % number] for number in range(count)])
     assert len(primary.asked) <= 4
     assert sorted(key for keys in primary.asked for key in keys) == sorted(
@@ -94,5 +94,5 @@ def test_after_the_end() -> None:
     asking = Fetcher(Primary(), BOUND_S)
     asking.close()
     told: list[Any] = []
-    asking.fetch([Want(b"a")], told.append)
+    asking.fetch([KeyRequest(b"a")], told.append)
     assert isinstance(told[0], UpstreamUnavailable)

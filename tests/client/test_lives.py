@@ -23,7 +23,7 @@ from tests.server.running import TOKEN, running
 OF_EDGES = {
     "kvengine-dropped",
     "kvengine-end",
-    "kvengine-news",
+    "kvengine-changes",
     "kvengine-ask",
     "kvengine-heartbeat",
 }

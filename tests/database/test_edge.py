@@ -95,7 +95,7 @@ def test_a_change_comes_within_moments(db, edge):
     assert kv.read("k").cache_status == "HIT"
     origin.delete("k")
     until(lambda: kv.get("k") is None)
-    origin.put("k", "x" * 10_000)  # too large to come with the news
+    origin.put("k", "x" * 10_000)  # too large to come with the changes
     assert kv.get("k") == "x" * 10_000
     assert edge.stats().counters.propagation.count >= 3
 

@@ -99,7 +99,7 @@ def test_what_another_process_writes_is_seen(writers, tmp_path):
         assert "new2" not in {info.name for info in below.keys("")}
         assert below.count() == 49
         counters = leaf.stats().counters
-        assert counters.propagation.count == counters.news > 0
+        assert counters.propagation.count == counters.changes > 0
 
 
 def test_always_current_in_another_process(writers, tmp_path):

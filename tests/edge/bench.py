@@ -1,6 +1,6 @@
 """An edge whose upstream is the test itself."""
 
-from kvengine.edge.messages import Answer, News, ReadOptions
+from kvengine.edge.messages import Answer, ChangeBatch, ReadOptions
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 
@@ -55,7 +55,7 @@ class Bench:
 
     def apply_changes(self, after, upto, *notices, age=0.0, gone=False):
         return self.edge.apply_changes(
-            News(after, upto, age, notices, gone=gone), self.edge._monotonic()
+            ChangeBatch(after, upto, age, notices, gone=gone), self.edge._monotonic()
         )
 
     @property

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kvengine.edge.messages import Answer, News
+from kvengine.edge.messages import Answer, ChangeBatch
 from kvengine.errors import NamespaceNotFound, RateLimited, StoreClosed, UpstreamUnavailable
 from tests.edge.bench import Bench
 
@@ -94,7 +94,7 @@ def test_an_answered_poll_closes_it(bench):
 
 
 def test_a_lost_poll_opens_nothing_while_questions_are_answered(bench):
-    bench.edge.poll_failed(CUT)  # the questions of the fixture were answered just now
+    bench.edge.poll_failed(CUT)  # the requests of the fixture were answered just now
     assert bench.read(b"none") == []
     bench.upstream.fail(CUT)  # but now none is
     assert isinstance(bench.read(b"none")[0], UpstreamUnavailable)
@@ -167,5 +167,5 @@ def test_news_open_and_close_it(time, clock):
     assert isinstance(bench.read()[0], UpstreamUnavailable)
     time.run_until(0.2)
     after, done = polls.pop()
-    done(News(after, after, 0.0))
+    done(ChangeBatch(after, after, 0.0))
     assert bench.read() == []

@@ -34,13 +34,13 @@ def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
             made += new
             buffer.append(new, version)
         else:
-            news = buffer.news(position)
-            if news.gone:
+            changes = buffer.changes(position)
+            if changes.gone:
                 assert buffer.start > position
-                heard = [n for n in made if n.version <= news.upto]
+                heard = [n for n in made if n.version <= changes.upto]
             else:
-                heard += [n._replace(ago=0.0) for n in news.notices]
-            position = news.upto
+                heard += [n._replace(ago=0.0) for n in changes.notices]
+            position = changes.upto
             assert heard == [n for n in made if n.version <= position]
 
 
@@ -51,10 +51,10 @@ def test_who_waits_is_told_at_once_when_something_changes(time):
     time.run_until(1.0)
     assert told == []
     buffer.append([notice(6, ago=0.5)], 7)
-    (news,) = told
-    assert (news.after, news.upto, news.age, news.waited) == (5, 7, 0.25, 1.0)
-    assert [n.version for n in news.notices] == [6]
-    assert news.notices[0].ago == 0.5
+    (changes,) = told
+    assert (changes.after, changes.upto, changes.age, changes.waited) == (5, 7, 0.25, 1.0)
+    assert [n.version for n in changes.notices] == [6]
+    assert changes.notices[0].ago == 0.5
     time.run_until(10.0)
     assert len(told) == 1
 
@@ -65,8 +65,8 @@ def test_who_waits_is_told_after_a_time_that_nothing_changed(time):
     time.run_until(1.9)
     assert told == []
     time.run_until(2.1)
-    (news,) = told
-    assert (news.upto, news.notices, news.gone, news.waited) == (0, (), False, 2.0)
+    (changes,) = told
+    assert (changes.upto, changes.notices, changes.gone, changes.waited) == (0, (), False, 2.0)
 
 
 def test_versions_that_concern_nobody_wake_those_who_wait(time):
@@ -97,9 +97,9 @@ def test_many_changes_come_in_parts_of_which_only_the_last_is_up_to_now(time, mo
     buffer.append([notice(n) for n in range(1, 8)], 9)
     parts, position = [], 0
     while position < 9:
-        news = buffer.news(position)
-        parts.append(([n.version for n in news.notices], news.upto, news.age))
-        position = news.upto
+        changes = buffer.changes(position)
+        parts.append(([n.version for n in changes.notices], changes.upto, changes.age))
+        position = changes.upto
     assert parts == [([1, 2, 3], 3, float("inf")), ([4, 5, 6], 6, float("inf")), ([7], 9, 0.25)]
 
 
@@ -118,5 +118,5 @@ def test_memory_is_bounded(time, size):
     for version in range(1, 200):
         buffer.append([notice(version, size)], version)
     assert buffer._bytes <= 5000
-    assert buffer.news(0).gone
-    assert not buffer.news(199).gone
+    assert buffer.changes(0).gone
+    assert not buffer.changes(199).gone

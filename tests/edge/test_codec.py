@@ -1,4 +1,4 @@
-"""Wants, answers and news as bytes: what comes out went in, or it is refused."""
+"""Requests, answers and changes as bytes: what comes out went in, or it is refused."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvengine import ProtocolError
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.messages import Answer, News, Notice, Want
+from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
 from kvengine.replication.framing import COUNT_MAX
 
 PAGE = (Path(__file__).parents[2] / "kvengine/edge/WIRE.md").read_text()
@@ -20,7 +20,7 @@ versions = st.integers(0, (1 << 48) - 1)
 keys = st.binary(min_size=1, max_size=1024)
 ages = st.floats(0, 1e9)
 ends = st.none() | st.floats(0, 1e12)
-wants = st.builds(Want, keys, versions, versions, ages)
+requests = st.builds(KeyRequest, keys, versions, versions, ages)
 answers = st.builds(
     Answer,
     versions,
@@ -41,8 +41,8 @@ notices = st.builds(
     ends,
     ages,
 ) | st.builds(Notice, versions, keys, st.just(False), st.none(), st.just(b""), ends, ages)
-news = st.builds(
-    News,
+changes = st.builds(
+    ChangeBatch,
     versions,
     versions,
     ages | st.just(math.inf),
@@ -66,9 +66,9 @@ def decoded(data, kind):
     return list(codec.frames(reader(data), kind))
 
 
-@given(st.lists(wants, max_size=5))
+@given(st.lists(requests, max_size=5))
 def test_wants_come_out_as_they_went_in(given_wants):
-    assert decoded(codec.encode_wants(given_wants), Kind.WANTS) == [given_wants]
+    assert decoded(codec.encode_requests(given_wants), Kind.REQUESTS) == [given_wants]
 
 
 @given(st.lists(answers, max_size=5))
@@ -76,10 +76,10 @@ def test_answers_come_out_as_they_went_in(given_answers):
     assert decoded(codec.encode_answers(given_answers), Kind.ANSWERS) == [given_answers]
 
 
-@given(st.lists(news, max_size=3))
-def test_news_come_out_as_they_went_in(given_news):
-    data = b"".join(codec.encode_news(one, number) for number, one in enumerate(given_news))
-    assert decoded(data, Kind.NEWS) == given_news
+@given(st.lists(changes, max_size=3))
+def test_news_come_out_as_they_went_in(given_changes):
+    data = b"".join(codec.encode_changes(one, number) for number, one in enumerate(given_changes))
+    assert decoded(data, Kind.CHANGES) == given_changes
 
 
 def test_an_unchanged_answer_comes_out_as_such():
@@ -88,12 +88,14 @@ def test_an_unchanged_answer_comes_out_as_such():
 
 
 STREAMS = {
-    Kind.WANTS: codec.encode_wants([Want(b"key", 7, 5, 60.0), Want(b"other")]),
+    Kind.REQUESTS: codec.encode_requests([KeyRequest(b"key", 7, 5, 60.0), KeyRequest(b"other")]),
     Kind.ANSWERS: codec.encode_answers(
         [Answer(3, 4, 0.25, b"value", b"m", 4e9), Answer(0, 4, 0.0), Answer(3, 4, 0.0, b"")]
     ),
-    Kind.NEWS: codec.encode_news(
-        News(3, 9, 0.5, (Notice(4, b"key", True, b"value", b"m", 4e9, 0.1), Notice(9, b"z", False)))
+    Kind.CHANGES: codec.encode_changes(
+        ChangeBatch(
+            3, 9, 0.5, (Notice(4, b"key", True, b"value", b"m", 4e9, 0.1), Notice(9, b"z", False))
+        )
     ),
 }
 
@@ -117,12 +119,12 @@ def test_every_cut_is_refused(kind):
 
 
 def test_frames_that_are_swapped_or_of_another_kind_are_refused():
-    first = codec.encode_news(News(0, 1, 0.0), 0)
-    second = codec.encode_news(News(1, 2, 0.0), 1)
-    assert len(decoded(first + second, Kind.NEWS)) == 2
+    first = codec.encode_changes(ChangeBatch(0, 1, 0.0), 0)
+    second = codec.encode_changes(ChangeBatch(1, 2, 0.0), 1)
+    assert len(decoded(first + second, Kind.CHANGES)) == 2
     for data in (second + first, first + first, second):
         with pytest.raises(ProtocolError):
-            decoded(data, Kind.NEWS)
+            decoded(data, Kind.CHANGES)
     with pytest.raises(ProtocolError):
         decoded(first, Kind.ANSWERS)
 
@@ -131,11 +133,11 @@ def test_frames_that_are_swapped_or_of_another_kind_are_refused():
 def test_garbage_is_refused(data):
     if data:
         with pytest.raises(ProtocolError):
-            decoded(data, Kind.NEWS)
+            decoded(data, Kind.CHANGES)
 
 
 def test_the_page_says_what_is_sent():
-    (example,) = re.findall(r"```hex want\n(.*?)```", PAGE, re.DOTALL)
-    assert bytes.fromhex(example) == codec.encode_wants([Want(b"k", 7, 5, 60.0)])
+    (example,) = re.findall(r"```hex request\n(.*?)```", PAGE, re.DOTALL)
+    assert bytes.fromhex(example) == codec.encode_requests([KeyRequest(b"k", 7, 5, 60.0)])
     assert f"{codec.FORMAT.size_max:,}" in PAGE
     assert f"{COUNT_MAX:,}" in PAGE

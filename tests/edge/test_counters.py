@@ -44,11 +44,11 @@ def test_odd_lengths_are_counted():
 
 
 def test_counters_add_up():
-    one = Counters(memory_hits=8, disk_hits=1, misses=1, stale=1, errors=1, news=3)
+    one = Counters(memory_hits=8, disk_hits=1, misses=1, stale=1, errors=1, changes=3)
     two = Counters(memory_hits=1, revalidations=1)
     two.propagation.add(0.5)
     one.add(two)
-    assert (one.reads, one.memory_hits, one.news) == (14, 9, 3)
+    assert (one.reads, one.memory_hits, one.changes) == (14, 9, 3)
     assert one.hit_ratio == 10 / 14
     assert one.propagation.count == 1
     assert Counters().hit_ratio == 0.0

@@ -49,26 +49,26 @@ def failed(bench, **options):
 
 def test_reads(bench):
     new = Answer(5, 10, 0.0, b"v")
-    assert moved(bench, answered(bench, new)) == {"misses": 1, "questions": 1}
+    assert moved(bench, answered(bench, new)) == {"misses": 1, "requests": 1}
     assert moved(bench, bench.read) == {"memory_hits": 1}
     bench.time.run_until(50.0)
-    assert moved(bench, bench.read) == {"memory_hits": 1, "questions": 1, "refreshes": 1}
+    assert moved(bench, bench.read) == {"memory_hits": 1, "requests": 1, "refreshes": 1}
     same = Answer(5, 10, 0.0, unchanged=True)
     assert moved(bench, lambda: bench.upstream.answer(same)) == {"unchanged": 1}
     bench.time.run_until(70.0)
     assert moved(bench, answered(bench, same, ttl=5.0)) == {
         "revalidations": 1,
-        "questions": 1,
+        "requests": 1,
         "unchanged": 1,
     }
     bench.time.run_until(90.0)
-    assert moved(bench, failed(bench, ttl=5.0)) == {"stale": 1, "questions": 1}
+    assert moved(bench, failed(bench, ttl=5.0)) == {"stale": 1, "requests": 1}
     bench.time.run_until(900.0)
-    assert moved(bench, failed(bench)) == {"errors": 1, "questions": 1}
+    assert moved(bench, failed(bench)) == {"errors": 1, "requests": 1}
     late = (Answer(5, 19, 0.0, b"old"), Answer(5, 20, 0.0, b"v"))
     assert moved(bench, answered(bench, *late, min_version=20)) == {
         "revalidations": 1,
-        "questions": 2,
+        "requests": 2,
         "retries": 1,
     }
     assert bench.counters.reads == 7
@@ -80,7 +80,7 @@ def test_news(bench):
     bench.read()
     pushed = Notice(11, b"k", True, b"w", ago=0.5)
     assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {
-        "news": 1,
+        "changes": 1,
         "pushed": 1,
         "read_late": 1,
     }
@@ -89,14 +89,14 @@ def test_news(bench):
     bench.time.run_until(2.0)
     dropped = Notice(12, b"k", False, ago=0.25)
     assert moved(bench, lambda: bench.apply_changes(11, 12, dropped)) == {
-        "news": 1,
+        "changes": 1,
         "invalidations": 1,
     }
     assert bench.counters.propagation.count == 2
     assert 0.2 < bench.counters.propagation.quantile(0.5) < 0.3
     assert bench.counters.late_share == 0.5
     other = Notice(13, b"other", True)
-    assert moved(bench, lambda: bench.apply_changes(12, 13, other)) == {"news": 1}
+    assert moved(bench, lambda: bench.apply_changes(12, 13, other)) == {"changes": 1}
     assert moved(bench, lambda: bench.apply_changes(15, 16)) == {"gaps": 1}
     assert moved(bench, lambda: bench.apply_changes(13, 90, gone=True)) == {"resets": 1}
     assert moved(bench, lambda: bench.edge.wrote([b"a", b"b"], 91)) == {"writes": 2}

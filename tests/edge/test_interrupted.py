@@ -75,7 +75,7 @@ def test_who_comes_from_inside_does_not_wait_for_the_asker_below(bench):
     def handler_in_between(wants, done):
         bench.upstream.fetch = fetch
         inside.append(bench.read())
-        assert len(bench.upstream.asked) == 1  # a question of its own
+        assert len(bench.upstream.asked) == 1  # a request of its own
         bench.upstream.answer(Answer(5, 10, 0.0, b"v"))
         assert inside[0][0].value == b"v"
         fetch(wants, done)

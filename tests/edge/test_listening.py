@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from kvengine.edge.listening import Listening
-from kvengine.edge.messages import News, Notice
+from kvengine.edge.messages import ChangeBatch, Notice
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.errors import UpstreamUnavailable
@@ -27,7 +27,7 @@ class Upstream:
 
     def answer(self, number, upto, *notices, **more):
         _, after, done = self.polls[number]
-        done(News(after, upto, 0.0, notices, **more))
+        done(ChangeBatch(after, upto, 0.0, notices, **more))
 
 
 class Bench:
@@ -68,7 +68,7 @@ def test_each_answer_is_followed_by_the_next_poll(bench):
         bench.upstream.answer(-1, version, Notice(version, b"k", True))
     assert [after for _, after, _ in bench.upstream.polls] == list(range(10, 20))
     assert bench.listening.connected
-    assert bench.edge.counters.news == 9
+    assert bench.edge.counters.changes == 9
 
 
 def test_what_is_said_of_the_last_poll_is_known_to_readers_already(bench, monkeypatch):
@@ -148,7 +148,11 @@ def test_pauses_grow_while_it_fails_and_begin_again_small(bench):
 def test_an_upstream_that_is_behind_or_wrong_is_not_asked_without_end(bench, wrong):
     def poll(after, poll_timeout_s, done):
         bench.upstream.polls.append((bench.time.now, after, done))
-        done(News(after, after - 1, 0.0) if wrong == "behind" else News(after + 1, after + 2, 0.0))
+        done(
+            ChangeBatch(after, after - 1, 0.0)
+            if wrong == "behind"
+            else ChangeBatch(after + 1, after + 2, 0.0)
+        )
 
     bench.upstream.poll = poll
     bench.listening.begin()

@@ -24,7 +24,7 @@ def test_a_miss_asks_and_the_next_read_is_a_hit(bench):
     (shown,) = bench.read()
     assert shown.status == "HIT"
     assert shown.age == pytest.approx(0.75, rel=0.01)
-    assert (bench.counters.misses, bench.counters.memory_hits, bench.counters.questions) == (
+    assert (bench.counters.misses, bench.counters.memory_hits, bench.counters.requests) == (
         1,
         1,
         1,
@@ -97,7 +97,7 @@ def test_with_news_a_copy_stays_young(bench):
         bench.time.run_until(second)
         bench.apply_changes(10, 10)
     assert bench.read()[0].age < 1.1
-    assert bench.counters.questions == 1
+    assert bench.counters.requests == 1
 
 
 def test_a_popular_copy_is_refreshed_before_its_time_is_over(bench):
@@ -265,14 +265,14 @@ def test_who_comes_later_than_his_ttl_allows_asks_again(bench):
 
 
 def test_a_tier_says_that_it_can_not_answer_rather_than_give_what_is_too_old(bench):
-    from kvengine.edge.messages import Want
+    from kvengine.edge.messages import KeyRequest
 
     bench.hold()
     bench.time.run_until(30.0)
     bench.edge.poll_failed(UpstreamUnavailable("cut"))
     results = []
-    bench.edge.fetch([Want(b"k", 0, 0, 10.0)], results.append)
-    bench.edge.fetch([Want(b"k", 0, 0, 40.0)], results.append)
+    bench.edge.fetch([KeyRequest(b"k", 0, 0, 10.0)], results.append)
+    bench.edge.fetch([KeyRequest(b"k", 0, 0, 40.0)], results.append)
     assert isinstance(results[0], UpstreamUnavailable)
     assert results[1][0].value == b"v"
 
@@ -339,13 +339,14 @@ def test_an_edge_that_has_not_begun_answers_nothing(time, clock):
 
 
 def test_as_an_upstream_it_answers_from_its_copies_and_asks_for_the_rest(bench):
-    from kvengine.edge.messages import Want
+    from kvengine.edge.messages import KeyRequest
 
     bench.hold()
     bench.apply_changes(10, 20)
     results = []
     bench.edge.fetch(
-        [Want(b"k", 15, 5, 60.0), Want(b"x", 0, 0, 60.0), Want(b"k", 0, 4, 60.0)], results.append
+        [KeyRequest(b"k", 15, 5, 60.0), KeyRequest(b"x", 0, 0, 60.0), KeyRequest(b"k", 0, 4, 60.0)],
+        results.append,
     )
     assert results == []
     bench.upstream.answer(Answer(3, 20, 0.0, b"xx"))
@@ -358,23 +359,23 @@ def test_as_an_upstream_it_answers_from_its_copies_and_asks_for_the_rest(bench):
 
 
 def test_as_an_upstream_it_passes_an_error_on_once(bench):
-    from kvengine.edge.messages import Want
+    from kvengine.edge.messages import KeyRequest
 
     results = []
-    bench.edge.fetch([Want(b"a", 0, 0, 60.0), Want(b"b", 0, 0, 60.0)], results.append)
+    bench.edge.fetch([KeyRequest(b"a", 0, 0, 60.0), KeyRequest(b"b", 0, 0, 60.0)], results.append)
     bench.upstream.fail(UpstreamUnavailable("x"))
     assert len(results) == 1
     assert isinstance(results[0], UpstreamUnavailable)
 
 
 def test_ages_add_up_from_tier_to_tier(bench):
-    from kvengine.edge.messages import Want
+    from kvengine.edge.messages import KeyRequest
 
     bench.read()
     bench.upstream.answer(Answer(5, 10, 7.0, b"v"))
     bench.time.run_until(3.0)
     results = []
-    bench.edge.fetch([Want(b"k", 0, 0, 60.0)], results.append)
+    bench.edge.fetch([KeyRequest(b"k", 0, 0, 60.0)], results.append)
     assert results[0][0].age == pytest.approx(10.0, rel=0.01)
     bench.edge.poll(0, 1.0, results.append)
     assert results[1].age == INF  # it has heard nothing yet

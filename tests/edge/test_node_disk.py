@@ -2,7 +2,7 @@
 
 from kvengine.edge import disk as disks
 from kvengine.edge.disk import DiskCache
-from kvengine.edge.messages import Answer, News, Notice
+from kvengine.edge.messages import Answer, ChangeBatch, Notice
 from kvengine.testing.world.places import copy_of
 from tests.edge.bench import Bench
 
@@ -37,24 +37,24 @@ def test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old(time, cloc
     assert bench.apply_changes(10, 11)
     store = bench.edge.copies.disk.store
     first = store.version
-    news = News(
+    changes = ChangeBatch(
         11,
         20,
         0.0,
         (
             Notice(12, b"a", False),
-            Notice(15, b"b", True),  # too large to come with the news
+            Notice(15, b"b", True),  # too large to come with the changes
             Notice(20, b"c", True, b"new"),
         ),
     )
-    assert bench.edge.apply_changes(news, clock.monotonic())
+    assert bench.edge.apply_changes(changes, clock.monotonic())
     assert store.version >= first + 4
     for version in range(first, store.version + 1):
         again = Bench(time, clock, disk=DiskCache(copy_of(store, version), 1 << 20), begin=False)
         again.edge.begin(20)
         position = again.edge.position
-        rest = tuple(one for one in news.notices if one.version > position)
-        assert again.edge.apply_changes(News(position, 20, 0.0, rest), clock.monotonic())
+        rest = tuple(one for one in changes.notices if one.version > position)
+        assert again.edge.apply_changes(ChangeBatch(position, 20, 0.0, rest), clock.monotonic())
         assert again.read(b"a") == again.read(b"b") == []
         assert [one.value for one in again.read(b"c")] in ([], [b"new"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from kvengine import NamespaceNotFound, StorageError, Store, StoreClosed
 from kvengine.edge import primary as primaries
-from kvengine.edge.messages import Want
+from kvengine.edge.messages import KeyRequest
 from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
 
@@ -53,7 +53,11 @@ def test_answers_are_true_of_the_newest_version(store, clock):
     store.put(b"a", b"1", metadata=b"m", expires_at=4e9)
     store.put(b"b", b"2")
     a, b, unchanged, absent = fetch(
-        primary, Want(b"a"), Want(b"b", 0, 1), Want(b"b", 0, 2), Want(b"none")
+        primary,
+        KeyRequest(b"a"),
+        KeyRequest(b"b", 0, 1),
+        KeyRequest(b"b", 0, 2),
+        KeyRequest(b"none"),
     )
     assert a == (1, 2, 0.0, b"1", b"m", 4e9, False)
     assert b == (2, 2, 0.0, b"2", b"", None, False)
@@ -77,7 +81,7 @@ def test_who_waits_is_told_by_the_thread_of_the_primary(store, clock):
     primary, told = make(store, clock), threading.Event()
     primary.begin()
     try:
-        primary.poll(0, 60.0, lambda news: told.set())
+        primary.poll(0, 60.0, lambda changes: told.set())
         assert not told.is_set()
         store.put(b"k", b"v")
         assert told.wait(60)
@@ -109,9 +113,9 @@ def test_a_listener_behind_the_log_is_told_that_changes_are_gone(store, clock):
     version = store.put(b"last", b"v")
     primary.pump()
     for after in (0, 1, 20):
-        (news,) = poll(primary, after)
-        assert news.gone
-        assert news.upto == version
+        (changes,) = poll(primary, after)
+        assert changes.gone
+        assert changes.upto == version
     assert poll(primary, version - 1)[0].notices[0].key == b"last"
 
 
@@ -127,11 +131,11 @@ def test_a_primary_that_missed_changes_says_so_and_goes_on(store, clock, first):
         store.delete(b"k%d" % number)
     store.compact()  # before the primary has looked
     primary.pump()
-    (news,) = told
-    assert news.gone
-    assert news.upto == store.version
+    (changes,) = told
+    assert changes.gone
+    assert changes.upto == store.version
     version = store.put(b"next", b"v")
-    assert [one.version for one in heard(primary, news.upto)] == [version]
+    assert [one.version for one in heard(primary, changes.upto)] == [version]
 
 
 def test_some_keys_do_not_concern_edges_but_their_versions_do(store, clock):
@@ -153,8 +157,8 @@ def test_keys_that_may_not_be_read_are_refused(store, clock):
             raise NamespaceNotFound("n")
 
     primary = make(store, clock, check=check)
-    assert isinstance(fetch(primary, Want(b"a"), Want(b"gone")), NamespaceNotFound)
-    assert fetch(primary, Want(b"a"))[0].version == 0
+    assert isinstance(fetch(primary, KeyRequest(b"a"), KeyRequest(b"gone")), NamespaceNotFound)
+    assert fetch(primary, KeyRequest(b"a"))[0].version == 0
 
 
 def test_a_primary_of_a_reader_hears_of_what_another_process_writes(tmp_path, clock):
@@ -181,8 +185,8 @@ with kvengine.Store(sys.argv[1], durability="os") as store:
                 for number in range(20):
                     heard_it = threading.Event()
 
-                    def done(news, heard_it=heard_it):
-                        told.append(news)
+                    def done(changes, heard_it=heard_it):
+                        told.append(changes)
                         heard_it.set()
 
                     primary.poll(store.version, 60.0, done)
@@ -207,7 +211,7 @@ def test_a_log_that_can_not_be_read_for_a_while_is_read_later(store, clock, capl
     primary, told = make(store, clock, concerns=concerns), threading.Event()
     primary.begin()
     try:
-        primary.poll(0, 60.0, lambda news: told.set())
+        primary.poll(0, 60.0, lambda changes: told.set())
         store.put(b"k", b"v")
         assert told.wait(60)
     finally:
@@ -232,7 +236,7 @@ def test_the_store_may_be_closed_first(store, clock, caplog):
     store.close()
     told = poll(primary, 0)
     primary.origin_version(told.append)
-    primary.fetch([Want(b"k")], told.append)
+    primary.fetch([KeyRequest(b"k")], told.append)
     assert [type(one) for one in told] == [StoreClosed] * 3
     primary.close()
     assert caplog.records == []

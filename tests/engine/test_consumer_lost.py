@@ -92,7 +92,7 @@ def test_what_a_reader_saw_and_the_writer_lost_is_not_acknowledged(tmp_path):
     faulty.fail(len(faulty.steps) + 2, errno.EIO)
     with pytest.raises(StoreReadOnly):
         store.put(b"a", b"lost")
-    assert versions(consumer.changes()) == versions(following.news()) == [1, 2]
+    assert versions(consumer.changes()) == versions(following.changes()) == [1, 2]
     store.close()
     os.truncate(next((tmp_path / "s").glob("*.log")), 64 + size_of_first(tmp_path / "s"))
     with Store(tmp_path / "s") as again:
@@ -102,7 +102,7 @@ def test_what_a_reader_saw_and_the_writer_lost_is_not_acknowledged(tmp_path):
         with pytest.raises(LogCompacted, match="does not have version 2"):
             consumer.acknowledge(2)
         with pytest.raises(LogCompacted, match="does not have version 2"):
-            list(following.news())
+            list(following.changes())
         assert dict(reader) == dict(again) == {b"a": b"1", b"b": b"", b"c": b""}
         assert versions(consumer.changes()) == [1, 2, 3]
         consumer.acknowledge(3)

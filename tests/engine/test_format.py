@@ -214,7 +214,7 @@ def test_control_says_where_the_log_ends(store, tmp_path):
     }
     assert {name: page[name] for name in wanted} == wanted
     assert int((tmp_path / "LOCK").read_text()) == page["pid"]
-    assert page["floor"] <= page["next_id"]
+    assert page["min_segment"] <= page["next_id"]
     assert page["next_id"] > max(row.id for row in store._parts.rows)
     with Store(tmp_path) as other:  # it comes later, and believes what is there
         assert control_of(tmp_path)["epoch"] == page["epoch"]

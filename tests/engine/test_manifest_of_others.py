@@ -54,19 +54,19 @@ def test_a_manifest_that_came_after_the_own_is_not_taken_for_it(stores, monkeypa
 def test_a_job_does_not_finish_what_it_began_before_its_store_started_over(stores, monkeypatch):
     """Another process was killed as it began a segment, so the log does not go on from here."""
     store, _ = stores
-    raise_floor, floors, finished = store._parts.raise_floor, [], []
+    raise_min_segment, floors, finished = store._parts.raise_min_segment, [], []
 
     def start_over_first():
         if not floors:
             store._parts.follower.start_over()
-        floors.append(raise_floor() if floors else 0)
+        floors.append(raise_min_segment() if floors else 0)
         return floors[-1]
 
     def job():
         table = store._parts.segment_table
         store._parts.replace_manifest(lambda: finished.append(store._parts.segment_table is table))
 
-    monkeypatch.setattr(store._parts, "raise_floor", start_over_first)
+    monkeypatch.setattr(store._parts, "raise_min_segment", start_over_first)
     store._parts.maintenance.run(job)
     assert finished == [True]
     assert len(floors) > 1

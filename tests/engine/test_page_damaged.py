@@ -109,7 +109,7 @@ for one in (store, other):
     ["zeros 0", "word 22", "word 3", "word 18", "word 21", "word 5", "random 4", "random 8"],
 )
 def test_a_page_that_is_written_over_loses_nothing_and_no_time(tmp_path, change):
-    """All of it, or a word: next_id, version, segment, floor, generation.
+    """All of it, or a word: next_id, version, segment, min_segment, generation.
 
     Of the random ones the first has a mutex that is never free, the second an impossible error.
     """

@@ -109,7 +109,7 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
     with Store(tmp_path, read_only=True) as reader:
         store.put(b"lost", b"")
         tail = reader._parts.tail_from(0, b"")
-        assert [change.key for change in tail.news()] == [b"kept", b"lost"]
+        assert [change.key for change in tail.changes()] == [b"kept", b"lost"]
         store._parts.control_page.take_back(1)  # as one does whose sync has failed
         store._parts.directory.close()
         os.truncate(tmp_path / f"{segment:08x}.log", end)
@@ -120,7 +120,7 @@ def test_a_tail_hears_that_changes_were_lost_though_the_start_over_was_interrupt
                 reader.get(b"lost")
             assert b"lost" not in reader
             with pytest.raises(LogCompacted):
-                next(tail.news())
+                next(tail.changes())
 
 
 def test_a_reader_does_not_read_on_behind_the_end_of_a_segment_whose_changes_were_lost(tmp_path):
@@ -168,7 +168,7 @@ def test_groups_are_counted_anew_by_the_keys_of_the_new_index(tmp_path, monkeypa
     options = {**SMALL, "groups": (b"d", 1)}
     with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
         store.put(b"d1", b"")
-        store._parts.groups.doubt()
+        store._parts.groups.invalidate()
         other.put(b"d2", b"")
         other.checkpoint()
         exclusively = store._parts.exclusively
@@ -176,7 +176,7 @@ def test_groups_are_counted_anew_by_the_keys_of_the_new_index(tmp_path, monkeypa
         def start_over_first(action, *args):
             monkeypatch.undo()
             store._parts.follower.start_over()
-            store._parts.groups.doubt()
+            store._parts.groups.invalidate()
             return exclusively(action, *args)
 
         monkeypatch.setattr(store._parts, "exclusively", start_over_first)
@@ -189,7 +189,7 @@ def test_groups_that_are_in_doubt_again_are_not_shown(tmp_path, monkeypatch):
     with Store(tmp_path, **options) as store, Store(tmp_path, **options) as other:
         other.put(b"d1", b"")
         assert store.group_size(b"d").keys == 1
-        store._parts.groups.doubt()
+        store._parts.groups.invalidate()
         exclusively = store._parts.exclusively
 
         def start_over_after(action, *args):
@@ -197,7 +197,7 @@ def test_groups_that_are_in_doubt_again_are_not_shown(tmp_path, monkeypatch):
             found = exclusively(action, *args)
             store._parts.follower.start_over()
             store._parts.groups.clear()
-            store._parts.groups.doubt()
+            store._parts.groups.invalidate()
             return found
 
         monkeypatch.setattr(store._parts, "exclusively", start_over_after)

@@ -114,11 +114,11 @@ def test_a_follower_who_reads_on_has_what_the_store_has(changes, compact_at, sha
             if step in compact_at:
                 store.compact()
         try:
-            news = list(store.tail(seen))
+            changes = list(store.tail(seen))
         except LogCompacted as error:
             assert seen < error.oldest <= store.version
-            state, news = {}, list(store.tail(0))
-        state.update({change.key: change for change in news})
+            state, changes = {}, list(store.tail(0))
+        state.update({change.key: change for change in changes})
         found = [change for change in state.values() if change.kind == "put"]
         entries = [(*change[2:], change.version) for change in found]
         assert sorted(entries) == list(store.scan())
@@ -323,7 +323,7 @@ def test_a_log_that_can_not_be_written_any_more_can_be_read(tmp_path):
         store.put(b"key", b"lost, perhaps")
     assert [change.version for change in store.tail()] == [1, 2]
     assert [change.value for change in store.history(b"key")] == [b"value", b"lost, perhaps"]
-    assert [change.version for change in place.news()] == [2]
+    assert [change.version for change in place.changes()] == [2]
     assert store.consumer("one")._tail().seen == 0
     store.close()
 

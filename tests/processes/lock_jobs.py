@@ -3,7 +3,7 @@
 Invariants:
 
 * One process at a time has the lease.  Who has lost it while it was stopped finishes nothing.
-* What a manifest does not know when it is written never begins later: the floor is raised first.
+* What a manifest does not know when it is written never begins later: min_segment is raised first.
 """
 
 from __future__ import annotations
@@ -101,23 +101,30 @@ class Jobs(Puts):
     def after_plan(self) -> str:
         """Return the next step."""
         return (
-            "write" if self.mistake == "segments are listed before the floor is raised" else "fence"
+            "write"
+            if self.mistake == "segments are listed before min_segment is raised"
+            else "fence"
         )
 
     def fence(self, state: State, number: int, process: Process) -> Steps:
-        """Raise the floor under the write lock: what the manifest will not know never begins."""
+        """Raise min_segment under the write lock: what the manifest will not know never begins."""
         page = state.page
-        if page.write_lock == HELD and self.mistake != "the floor is raised without the write lock":
+        if (
+            page.write_lock == HELD
+            and self.mistake != "min_segment is raised without the write lock"
+        ):
             return
         write_lock = page.write_lock if page.write_lock == HELD else FREE
         away = process._replace(step="write", next_id=page.next_id, begun=page.begun)
         yield (
-            "raises the floor",
+            "raises min_segment",
             self.moved(
                 state,
                 number,
                 away,
-                page._replace(floor=max(page.floor, page.next_id), write_lock=write_lock),
+                page._replace(
+                    min_segment=max(page.min_segment, page.next_id), write_lock=write_lock
+                ),
             ),
         )
 
@@ -126,7 +133,7 @@ class Jobs(Puts):
         built, page, files = process.built, state.page, state.files
         assert built is not None
         next_id, until = process.next_id, process.begun
-        if self.mistake == "segments are listed before the floor is raised":
+        if self.mistake == "segments are listed before min_segment is raised":
             next_id, until = page.next_id, page.begun
         open_ones = [row.id for row in built.rows if not row.last]
         log = [file for file in files if file.id in open_ones]
@@ -166,7 +173,7 @@ class Jobs(Puts):
             raise Wrong("who has the lease can never finish a job: the page has another generation")
         if not (is_mine or self.mistake == "the lease is not looked at"):
             yield "has lost the lease", self.given_up(state, number, process)
-        elif self.mistake == "segments are listed before the floor is raised":
+        elif self.mistake == "segments are listed before min_segment is raised":
             yield from self.compare(state, number, process)
         else:
             taken = process._replace(has_write_lock=True, step="rename")
@@ -176,7 +183,7 @@ class Jobs(Puts):
             )
 
     def compare(self, state: State, number: int, process: Process) -> Steps:
-        """The mistake: compare only the newest segment, and raise the floor now."""
+        """The mistake: compare only the newest segment, and raise min_segment now."""
         page, draft = state.page, process.draft
         assert draft is not None
         named = {row.id for row in draft.rows}
@@ -189,10 +196,12 @@ class Jobs(Puts):
             )
         else:
             taken = process._replace(has_write_lock=True, step="rename")
-            floor = max(page.floor, draft.next_id)
+            min_segment = max(page.min_segment, draft.next_id)
             yield (
-                "takes the write lock and raises the floor",
-                self.moved(state, number, taken, page._replace(write_lock=HELD, floor=floor)),
+                "takes the write lock and raises min_segment",
+                self.moved(
+                    state, number, taken, page._replace(write_lock=HELD, min_segment=min_segment)
+                ),
             )
 
     def rename(self, state: State, number: int, process: Process) -> Steps:
@@ -248,11 +257,13 @@ class Jobs(Puts):
         """Remove what was replaced, and what others who were killed left; then the job is over."""
         assert process.draft is not None
         named = {row.id for row in process.draft.rows}
-        floor = process.draft.next_id
-        if self.mistake == "files above the floor are taken for those of the dead":
-            floor = state.page.next_id
+        min_segment = process.draft.next_id
+        if self.mistake == "files above min_segment are taken for those of the dead":
+            min_segment = state.page.next_id
         files = tuple(
-            file._replace(is_removed=True) if file.id < floor and file.id not in named else file
+            file._replace(is_removed=True)
+            if file.id < min_segment and file.id not in named
+            else file
             for file in state.files
         )
         over = Process(ahead=process.ahead, token=process.token, known=self.known(process.draft))

@@ -74,7 +74,7 @@ class Page(NamedTuple):
     version: int = 0
     begun: int = 0
     taken_over: int = 0  # a segment that was begun because one who wrote was killed
-    floor: int = 1
+    min_segment: int = 1
     generation: int = 1
     next_id: int = 1
     lease: int = 0

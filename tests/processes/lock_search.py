@@ -128,7 +128,7 @@ def page_of(manifest: Manifest, version: int, before: Page) -> Page:
     """Return the page as one sets it up who is alone."""
     return Page(
         version=version,
-        floor=manifest.next_id,
+        min_segment=manifest.next_id,
         generation=manifest.generation,
         next_id=manifest.next_id,
         tokens=before.tokens,

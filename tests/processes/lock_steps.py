@@ -120,7 +120,9 @@ class Puts:
         ):
             away = process._replace(step="name", has_write_lock=False)
             yield "waits", self.moved(state, number, away, page._replace(write_lock=FREE))
-        elif ahead and (ahead >= page.floor or self.mistake == "the floor is not looked at"):
+        elif ahead and (
+            ahead >= page.min_segment or self.mistake == "min_segment is not looked at"
+        ):
             if self.mistake == "a segment begins before the mark":
                 yield (
                     "writes a header",
@@ -128,7 +130,7 @@ class Puts:
                         state,
                         number,
                         process._replace(step="begin"),
-                        page._replace(floor=ahead + 1),
+                        page._replace(min_segment=ahead + 1),
                         files=self.with_header(state, ahead),
                     ),
                 )
@@ -195,9 +197,12 @@ class Puts:
     def reserve(self, state: State, number: int, process: Process) -> Steps:
         """No segment with a lower id begins from now on, even if this process dies now."""
         page = state.page
-        if self.mistake != "the floor is not raised before a header":
-            page = page._replace(floor=process.ahead + 1)
-        yield "raises the floor", self.moved(state, number, process._replace(step="head"), page)
+        if self.mistake != "min_segment is not raised before a header":
+            page = page._replace(min_segment=process.ahead + 1)
+        yield (
+            "raises min_segment",
+            self.moved(state, number, process._replace(step="head"), page),
+        )
 
     def head(self, state: State, number: int, process: Process) -> Steps:
         """Write the header."""

@@ -39,10 +39,10 @@ MISTAKES = {
     "a tail is overwritten": Scenario(kills=1, sizes=(1, 2), capacity=4),
     "a segment begins before the mark": Scenario(puts=3, kills=1, sizes=(1, 1, 2), syncs=True),
     "the mark is taken away first": Scenario(kills=1, capacity=3),
-    "the floor is not looked at": Scenario(jobs=1),
-    "the floor is not raised before a header": Scenario(processes=3, kills=1),
-    "the floor is raised without the write lock": Scenario(jobs=1),
-    "segments are listed before the floor is raised": Scenario(jobs=1, capacity=1),
+    "min_segment is not looked at": Scenario(jobs=1),
+    "min_segment is not raised before a header": Scenario(processes=3, kills=1),
+    "min_segment is raised without the write lock": Scenario(jobs=1),
+    "segments are listed before min_segment is raised": Scenario(jobs=1, capacity=1),
     "the lease is not looked at": Scenario(jobs=2, steals=1, capacity=1),
     "the page must have the generation of the manifest": Scenario(puts=1, jobs=2, kills=1),
     "a job begins with the manifest that it knows": Scenario(puts=1, jobs=2, kills=1),
@@ -51,7 +51,7 @@ MISTAKES = {
         puts=3, kills=1, sizes=(1, 2, 2)
     ),
     "inputs are removed before the folder is synced": Scenario(processes=1, jobs=2, capacity=1),
-    "files above the floor are taken for those of the dead": Scenario(jobs=1, capacity=1),
+    "files above min_segment are taken for those of the dead": Scenario(jobs=1, capacity=1),
     "a segment is named before it is on disk": Scenario(processes=1, jobs=1, capacity=1),
     "a page of another boot is believed": Scenario(cuts=1),
     "the write lock stays with the dead": Scenario(

@@ -22,7 +22,7 @@ class StoreSource:
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
         tail = self.store._parts.tail_from(after, b"")
         while True:
-            changes = list(tail.news())
+            changes = list(tail.changes())
             while True:
                 taken = self._random.randint(1, self._most)
                 chunk, changes = changes[:taken], changes[taken:]

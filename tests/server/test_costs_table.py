@@ -249,7 +249,7 @@ def watch_of(target: Target) -> bytes:
 
 def news_of(target: Target) -> bytes:
     found = httpx.post(f"{target.url}/v1/version", headers=HEADERS, content=b"")
-    return head("GET", f"/v1/news?after={unpack(found.content)['version']}")
+    return head("GET", f"/v1/changes?after={unpack(found.content)['version']}")
 
 
 class Row(NamedTuple):

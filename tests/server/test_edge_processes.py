@@ -83,6 +83,6 @@ def test_the_primary_is_killed_and_comes_back(world):
     assert primary.get(namespace, "kept") == "old"
     primary.put(namespace, "kept", "new")
     for place in edges:
-        until(partial(shows, place, namespace, "kept", "new"), "news do not come again")
+        until(partial(shows, place, namespace, "kept", "new"), "changes do not come again")
     edges[2].put(namespace, "kept", "newest")
     assert edges[2].get(namespace, "kept") == "newest"

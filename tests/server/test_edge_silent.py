@@ -52,11 +52,11 @@ def test_a_stale_answer_costs_no_question(proxy, mishap):
             proxy.hangs = True
         until(lambda: is_open(edge), "the polls do not notice it")
         time.sleep(0.6)  # until the copies are too old to be hits
-        before = edge.stats().counters.questions
+        before = edge.stats().counters.requests
         statuses = {kv.read(key).cache_status for _ in range(200) for key in KEYS}
         assert statuses == {"STALE"}
         counters = edge.stats().counters
-        assert counters.questions == before
+        assert counters.requests == before
         assert counters.refused >= 200 * len(KEYS)
         with pytest.raises(UpstreamUnavailable):  # at once, or as the one probe
             kv.get("none")
@@ -70,14 +70,14 @@ def test_a_stale_answer_costs_no_question(proxy, mishap):
 
 
 def test_popular_keys_make_no_storm(proxy):
-    """In two seconds a handful of questions, whatever the readers do."""
+    """In two seconds a handful of requests, whatever the readers do."""
     with Edge(proxy.url, token=TOKEN, cache_ttl_s=0.2, bound_s=0.4, **QUICK) as edge:
         kv = edge.namespace("n")
         for key in KEYS:
             kv.get(key)
         proxy.refuse()
         until(lambda: is_open(edge), "the polls do not notice it")
-        before = edge.stats().counters.questions
+        before = edge.stats().counters.requests
         end = time.monotonic() + 2
         reads = 0
         while reads < 2000 or time.monotonic() < end:
@@ -85,7 +85,7 @@ def test_popular_keys_make_no_storm(proxy):
                 reads += 1
                 with contextlib.suppress(UpstreamUnavailable):
                     kv.get(key)
-        assert edge.stats().counters.questions - before <= 20
+        assert edge.stats().counters.requests - before <= 20
 
 
 def test_dead_connections_do_not_hold_the_readers_of_a_key(proxy, server):
@@ -103,8 +103,8 @@ def test_dead_connections_do_not_hold_the_readers_of_a_key(proxy, server):
             one.join(60)
         assert found == [None] * 20
         assert time.monotonic() - began < 40  # of 60: over new connections
-        server.db.namespace("n").put("k1", "changed")  # and news come again
-        until(lambda: kv.get("k1") == "changed", "no news come")
+        server.db.namespace("n").put("k1", "changed")  # and changes come again
+        until(lambda: kv.get("k1") == "changed", "no changes come")
         server.db.namespace("n").put("k1", "v")
 
 

@@ -32,7 +32,7 @@ def proxy(server):
 
 @pytest.fixture
 def edge(proxy):
-    # News are rare, so what is read is what the write itself has left.
+    # Changes are rare, so what is read is what the write itself has left.
     with Edge(proxy.url, token=TOKEN, timeout_s=5.0, poll_timeout_s=30.0, grace_s=30.0) as found:
         yield found
 
@@ -152,7 +152,7 @@ def all_routes():
         ("POST", "/v1/tokens", True),
         ("DELETE", "/v1/tokens/x", True),
         ("GET", "/v1/log", False),
-        ("GET", "/v1/news", False),
+        ("GET", "/v1/changes", False),
         ("POST", "/v1/fetch", False),
         ("POST", "/v1/version", False),
         ("POST", "/v1/edge/fra", False),

@@ -91,7 +91,7 @@ def test_clients_that_have_left_hold_nothing(
             "watch": (head("POST", f"/v1/ns/{namespace}/watch", SIZE % len(body)) + body, True),
             "tab": (head("GET", "/v1/live"), True),
             "list": (head("GET", f"{NAMESPACES}/{namespace}/keys"), False),
-            "news": (head("GET", "/v1/news?after=0"), True),
+            "changes": (head("GET", "/v1/changes?after=0"), True),
             "half": (head("PUT", f"{values}/half", SIZE % 9) + b"v", False),
         }
         for request, read in requests.values():
@@ -142,7 +142,7 @@ def test_nothing_is_forwarded_without_a_token(
 
 
 def test_an_edge_stops_though_another_listens(tmp_path: Path) -> None:
-    """News that an edge passes on end when it stops, and it answers the next request."""
+    """Changes that an edge passes on end when it stops, and it answers the next request."""
     with ExitStack() as stack:
         url, places = "", []
         for number in range(3):
@@ -152,7 +152,7 @@ def test_an_edge_stops_though_another_listens(tmp_path: Path) -> None:
             url = server.url
             places.append(server)
         streams = []
-        for path in ("/v1/news?after=0&hold=30", "/v1/live", "/v1/log?follow=1"):
+        for path in ("/v1/changes?after=0&hold=30", "/v1/live", "/v1/log?follow=1"):
             connection = stack.enter_context(closing(connected(places[1].url)))
             connection.sendall(head("GET", path))
             assert connection.recv(64).startswith(b"HTTP/1.1 200 ")
@@ -163,7 +163,7 @@ def test_an_edge_stops_though_another_listens(tmp_path: Path) -> None:
 
 
 def test_a_silent_primary_does_not_stop_large_reads(tmp_path: Path) -> None:
-    """Questions about unknown tokens take no thread of those that read what is held."""
+    """Requests about unknown tokens take no thread of those that read what is held."""
     value = b"v" * 3_000_000
     with serving(tmp_path / "data", "--limits", "relaxed") as primary:
         primary.wait_until_ready()

@@ -1,4 +1,4 @@
-"""The endpoints of the primary: the log, questions, news; and who may ask."""
+"""The endpoints of the primary: the log, requests for keys, changes; and who may ask."""
 
 import http.client
 
@@ -8,14 +8,14 @@ import kvengine
 from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.messages import Want
+from kvengine.edge.messages import KeyRequest
 from kvengine.server.auth.token_store import TokenStore
 from tests.server.places import until
 from tests.server.running import ACCOUNT, TOKEN, running
 
 
-def read_news(server, after, count, hold="0.05"):
-    with server.http.stream("GET", f"/v1/news?after={after}&hold={hold}") as answer:
+def read_changes(server, after, count, hold="0.05"):
+    with server.http.stream("GET", f"/v1/changes?after={after}&hold={hold}") as answer:
         assert answer.status_code == 200
         pieces = answer.iter_raw()
         rest = bytearray()
@@ -27,33 +27,33 @@ def read_news(server, after, count, hold="0.05"):
             del rest[:size]
             return found
 
-        frames = codec.frames(read, Kind.NEWS)
+        frames = codec.frames(read, Kind.CHANGES)
         return [next(frames) for _ in range(count)]
 
 
 def test_news_come_as_they_are_made_and_heartbeats_in_between(server):
-    namespace = server.db.namespace("news")
+    namespace = server.db.namespace("changes")
     after = server.db.version
-    first, second = read_news(server, after, 2)
+    first, second = read_changes(server, after, 2)
     assert (first.after, first.upto, first.notices) == (after, after, ())
     assert second.waited >= first.waited > 0
     namespace.put("a", "1")
     namespace.delete("a")
-    news = [one for one in read_news(server, after, 3) if one.notices]
-    notices = [notice for one in news for notice in one.notices]
+    changes = [one for one in read_changes(server, after, 3) if one.notices]
+    notices = [notice for one in changes for notice in one.notices]
     assert [notice.key[5:] for notice in notices][-1:] == [b"a"]
-    assert news[-1].upto == server.db.version
+    assert changes[-1].upto == server.db.version
 
 
 def test_questions_are_answered(server):
-    namespace = server.db.namespace("questions")
+    namespace = server.db.namespace("requests")
     version = namespace.put("a", b"\x00" * 100, metadata=1)
     wants = [
-        Want(namespace._name("a")),
-        Want(namespace._name("b")),
-        Want(namespace._name("a"), 0, version),
+        KeyRequest(namespace._name("a")),
+        KeyRequest(namespace._name("b")),
+        KeyRequest(namespace._name("a"), 0, version),
     ]
-    answer = server.http.post("/v1/fetch", content=codec.encode_wants(wants))
+    answer = server.http.post("/v1/fetch", content=codec.encode_requests(wants))
     data = [answer.content]
 
     def read(size):
@@ -73,9 +73,9 @@ def test_questions_are_answered(server):
         ("POST", "/v1/fetch", b"", 400),
         ("POST", "/v1/fetch", bytes(5 << 20), 413),
         ("GET", "/v1/fetch", b"", 405),
-        ("GET", "/v1/news", b"", 400),
-        ("GET", "/v1/news?after=x", b"", 400),
-        ("GET", "/v1/news?after=1&hold=x", b"", 400),
+        ("GET", "/v1/changes", b"", 400),
+        ("GET", "/v1/changes?after=x", b"", 400),
+        ("GET", "/v1/changes?after=1&hold=x", b"", 400),
         ("GET", "/v1/log?after=-1", b"", 400),
         ("GET", f"/v1/log?after={'9' * 5000}", b"", 400),  # more digits than int() takes
         ("GET", "/v1/log?uuid=zz", b"", 400),
@@ -132,7 +132,7 @@ def test_tokens_decide(server):
         TokenStore(server.db, ACCOUNT).revoke(token.id)
         with pytest.raises(kvengine.AccessDenied, match="refuses the token"):
             db.namespace("own")
-    for path in ("/v1/log?after=0", "/v1/news?after=0", "/v1/nothing"):
+    for path in ("/v1/log?after=0", "/v1/changes?after=0", "/v1/nothing"):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", path)
         assert connection.getresponse().status == 401
@@ -145,7 +145,7 @@ def test_what_the_log_tells_of_tokens(server):
     tokens = TokenStore(server.db, ACCOUNT)
     secret, token = tokens.create("an edge")
     scoped, _ = tokens.create("scoped", namespaces=(own,), write=True)
-    paths = (("GET", "/v1/log?after=0"), ("GET", "/v1/news?after=0"), ("POST", "/v1/fetch"))
+    paths = (("GET", "/v1/log?after=0"), ("GET", "/v1/changes?after=0"), ("POST", "/v1/fetch"))
     for method, path in paths:
         headers = {"authorization": f"Bearer {scoped}"}
         assert server.http.request(method, path, headers=headers).status_code == 403

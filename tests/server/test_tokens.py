@@ -319,7 +319,7 @@ def test_the_scheme_of_a_token_is_case_insensitive(server: Running) -> None:
 STREAMS = [
     ("GET", "/v1/live", b""),
     ("GET", "/v1/log?after=0&follow=1", b""),
-    ("GET", "/v1/news?after=0", b""),
+    ("GET", "/v1/changes?after=0", b""),
     ("POST", "/v1/db/tail", pack([[], {"follow": True}])),
     ("POST", "/v1/ns/{id}/watch", pack([[], {}])),
 ]

@@ -168,19 +168,19 @@ def test_a_write_wakes_watchers_of_all(server: Process) -> None:
         workers = each_worker(server, stack)
         watches = []
         for http in workers:
-            request = http.build_request("GET", "/v1/news?after=0&hold=20", timeout=60)
+            request = http.build_request("GET", "/v1/changes?after=0&hold=20", timeout=60)
             client = stack.enter_context(httpx.Client(timeout=60))
             watches.append(stack.enter_context(closing(client.send(request, stream=True))))
         assert all(one.status_code == 200 for one in watches)
-        put = workers[0].put(f"{NAMESPACES}/{namespace}/values/news", content=b"v")
+        put = workers[0].put(f"{NAMESPACES}/{namespace}/values/changes", content=b"v")
         assert put.status_code == 200
         for one in watches:
             found = b""
             for piece in one.iter_raw():
                 found += piece
-                if b"news" in found:
+                if b"changes" in found:
                     break
-            assert b"news" in found
+            assert b"changes" in found
 
 
 def test_every_worker_shows_every_edge(server: Process) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from kvengine.edge.messages import Answer, News, Notice, ReadResult, Want
+from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice, ReadResult
 from kvengine.errors import InvalidRequest, UpstreamUnavailable
 from kvengine.testing import World
 from kvengine.testing.world.checker import Checker
@@ -201,7 +201,7 @@ def test_the_figures_can_be_said_in_json():
         found["hit_ratio"]["memory"] + found["hit_ratio"]["disk"]
     )
     assert found["hit_ratio"]["disk"] > 0
-    assert found["primary"]["reads"] == report.regions.questions
+    assert found["primary"]["reads"] == report.regions.requests
     assert 0 < found["primary"]["bytes"] < found["message_bytes"]
     assert found["propagation"]["p50"] <= found["propagation"]["p99"] <= found["propagation"]["max"]
     assert found["violations"] == 0
@@ -210,10 +210,10 @@ def test_the_figures_can_be_said_in_json():
 
 def test_sizes_of_messages_are_those_of_what_they_carry():
     empty = size_of([])
-    assert size_of([Want(b"k" * 10)]) == empty + 40 + 10
+    assert size_of([KeyRequest(b"k" * 10)]) == empty + 40 + 10
     assert size_of([Answer(1, 1, 0.0, b"v" * 100, b"m")]) == empty + 40 + 101
     notice = Notice(1, b"k", True, b"v" * 50)
-    assert size_of(News(0, 1, 0.0, (notice, notice))) == empty + 2 * 91
+    assert size_of(ChangeBatch(0, 1, 0.0, (notice, notice))) == empty + 2 * 91
     assert size_of(5) == size_of(ValueError()) == empty
 
 

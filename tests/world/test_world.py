@@ -70,8 +70,8 @@ MISTAKES = {
         "0",
     ),
     "ages are not looked at": (reading, "flight.sent - answer.age", "self._monotonic()"),
-    "news are new": (node, "sent - news.age", "now"),
-    "news are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
+    "changes are new": (node, "sent - changes.age", "now"),
+    "changes are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
     "gaps are trusted": (node, "        self.covered_from = version\n", ""),
     "a restart forgets": (node, "self.watermarks.advance_all(origin_version)", "pass"),
     "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
@@ -82,7 +82,7 @@ MISTAKES = {
         "self.watermarks.advance(key, version)\n                else",
         "pass\n                else",
     ),
-    "min_version joins an older question": (fetching, "flight.min_version < min_version", "False"),
+    "min_version joins an older request": (fetching, "flight.min_version < min_version", "False"),
     "stale_if_error below min_version": (
         fetching,
         "min_version = max(options.min_version, self.watermarks.of_all)",
@@ -90,10 +90,10 @@ MISTAKES = {
     ),
     "the position is written before the drops": (
         node,
-        "                self._apply_all(news, now, on_its_way, applied)\n",
-        """                if self.copies.disk and news.upto > self.position:
-                    self.copies.disk.reach(news.upto, self.covered_from)
-                self._apply_all(news, now, on_its_way, applied)
+        "                self._apply_all(changes, now, on_its_way, applied)\n",
+        """                if self.copies.disk and changes.upto > self.position:
+                    self.copies.disk.reach(changes.upto, self.covered_from)
+                self._apply_all(changes, now, on_its_way, applied)
 """,
     ),
 }
@@ -137,7 +137,7 @@ def test_the_checker_sees_clocks_that_run_too_far_apart():
 def test_the_same_seed_gives_the_same_history(compacts):
     code = (
         f"from tests.world.test_world import run; r = run(4, 200, compacts={compacts}); "
-        "print(r, r.leaves.questions, r.leaves.pushed, r.leaves.resets, r.messages)"
+        "print(r, r.leaves.requests, r.leaves.pushed, r.leaves.resets, r.messages)"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
@@ -192,7 +192,7 @@ def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
     for place in ("edge-0", "edge-1"):
         world.read(place, b"key-1")
     world.cut("primary", "edge-0", one_way=True)  # requests arrive, answers do not
-    world.cut("primary", "reg-0", one_way=True)  # nor do news, so the region holds the old value
+    world.cut("primary", "reg-0", one_way=True)  # nor do changes, so the region holds the old value
     with pytest.raises(UpstreamUnavailable):
         world.write("edge-0", b"key-1", value)
     world.heal("primary", "edge-0")

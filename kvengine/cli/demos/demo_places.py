@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import kvengine
 from kvengine import Database, Edge, UpstreamUnavailable, ValueRead
-from kvengine.edge.messages import Want
+from kvengine.edge.messages import KeyRequest
 
 KEY = "dark-mode"
 REGIONS = {"europe": ("ams", "lon", "fra"), "asia": ("sin", "nrt"), "america": ("iad", "gru")}
@@ -38,12 +38,12 @@ class Way:
         self._source = source
         self.is_cut = False
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
         """Ask for keys."""
-        self._carry(lambda reply: self._source.fetch(wants, reply), done)
+        self._carry(lambda reply: self._source.fetch(requests, reply), done)
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Ask for news."""
+        """Ask for changes."""
         self._carry(lambda reply: self._source.poll(after, poll_timeout_s, reply), done)
 
     def origin_version(self, done: Done) -> None:
@@ -184,7 +184,7 @@ class Demo:
         self.cut_at = monotonic()
 
     def heal(self) -> None:
-        """Let news reach it again."""
+        """Let changes reach it again."""
         self.version_at_heal = self.flips[-1].version
         self.healed_at = monotonic()
         self.places[CUT].edge.way.is_cut = False

@@ -174,7 +174,7 @@ cdef class Applier(Changer):
             self.clock, self.is_system_clock = other.clock, other.is_system_clock
             self.verify_always = other.verify_always
             self.rows = rows
-            self.news += 1
+            self.foreign_changes += 1
             if self.commits is not None:
                 self.commits.start_over(unsynced, self.active, active_id, self.applied)
             (<object>self).key_order = order

@@ -237,7 +237,7 @@ cdef int take_in_changes(LogEnd self, Write *write, uint64_t end, uint64_t versi
     for i in range(write.n):
         show(self, &write.changes[i])
     self.applied = version
-    self.news += 1
+    self.foreign_changes += 1
     self.taken_in += end - before
     if self.commits is not None:
         self.commits.version = version
@@ -298,7 +298,7 @@ cdef int take_in_long_batch(LogEnd self, uint64_t limit, Write *write) noexcept:
         start += size_of(header)
         self.taken_in += size_of(header)
     self.applied = version
-    self.news += 1
+    self.foreign_changes += 1
     if self.commits is not None:
         self.commits.version = version
     return DONE

@@ -12,7 +12,7 @@ Invariants:
 from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.log.page cimport (
-    ALLOCATED, BEGUN, FLOOR, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
+    ALLOCATED, BEGUN, MIN_SEGMENT, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
     SEGMENT, SPARSE, TAKEN_OVER, TIGHT, VERSION, WRITING, add_word, load_word, now_us, raise_word,
     store_word, swap_word,
 )
@@ -137,20 +137,20 @@ cdef class LogEnd(WriteLock):
             raise storage_error(code - SYSTEM, "cannot begin a segment", next_segment.file.name)
         return code == DONE
 
-    def raise_floor(self) -> int:
+    def raise_min_segment(self) -> int:
         """Return a number from which on every segment begins that is not in `rows` yet.
 
         A manifest may say so: what was made ahead with a lower number is not begun any more.
         0: another process has begun one meanwhile.
         """
-        cdef uint64_t floor = 0, begun
+        cdef uint64_t min_segment = 0, begun
         self.acquire()
         begun = load_word(&self.page[SEGMENT])
         if begun <= self.known_segment:
-            floor = load_word(&self.page[NEXT_ID])
-            store_word(&self.page[FLOOR], floor)
+            min_segment = load_word(&self.page[NEXT_ID])
+            store_word(&self.page[MIN_SEGMENT], min_segment)
         self.release()
-        return floor
+        return min_segment
 
     def commit_manifest(
         self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
@@ -311,14 +311,14 @@ cdef class LogEnd(WriteLock):
             segment is None or segment.slot == 0 or segment.table is not self.segments
             or segment.rows is not self.rows or segment.first_version != self.applied + 1
             or self.applied != load_word(&self.page[VERSION])
-            or segment.id < load_word(&self.page[FLOOR])  # a manifest says that it names all below
+            or segment.id < load_word(&self.page[MIN_SEGMENT])  # a manifest says that it names all below
             or segment.id <= load_word(&self.page[SEGMENT])
             or self.waits_for_name()
         ):
             return FULL
         self.commits.keep()
         store_word(&self.page[WRITING], 1)
-        store_word(&self.page[FLOOR], segment.id + 1)
+        store_word(&self.page[MIN_SEGMENT], segment.id + 1)
         code = segment.write_header()
         if code:
             store_word(&self.page[WRITING], torn)

@@ -74,7 +74,7 @@ cdef class Reader:
     cdef public bint looks          # who only reads looks now and then at its folder, too
     cdef uint64_t look_at_ms        # followers: when to look next whether the folder is still there
     cdef readonly object control_page        # keeps the page mapped
-    cdef uint64_t news              # grows with what other processes change; 1 at first
+    cdef uint64_t foreign_changes              # grows with what other processes change; 1 at first
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted
     cdef public DigestSum digest_changes     # None: nobody asked for a digest yet

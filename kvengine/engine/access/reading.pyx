@@ -60,7 +60,7 @@ cdef class Reader:
 
     def __cinit__(self, *args, **kwargs) -> None:
         self.published = NULL
-        self.news = 1
+        self.foreign_changes = 1
 
     cdef int begin(self) except -1:
         """Refuse a store that can't be used; let a follower take in what the writer wrote."""
@@ -377,7 +377,7 @@ cdef class Reader:
 
     @property
     def applied_version(self) -> int:
-        """The version the index is at, without looking for news."""
+        """The version the index is at, without looking for changes."""
         return self.applied
 
     @property

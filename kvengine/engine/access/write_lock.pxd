@@ -19,7 +19,7 @@ cdef class WriteLock(Reader):
     cdef uint64_t[PAGE_WORDS] no_page
     cdef bint is_alone              # it has the write lock without the mutex
     cdef uint64_t *shared           # `shared` on the page, or one that is never 0: it was not 0
-    cdef uint64_t given_way         # to which time stamp of one who was hungry
+    cdef uint64_t yielded_to         # to which time stamp of one who was starved
 
     cdef void _make_queue(self) noexcept
     cdef int _wait_for_write_lock(self, uint64_t *since) except -1

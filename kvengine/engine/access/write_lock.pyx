@@ -30,7 +30,7 @@ from kvengine.engine.log.durable cimport (
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from kvengine.engine.log.page cimport (
-    HELD, HUNGRY, INSIDE, IS_SHARED, LAYOUT, MUTEX_LAYOUT, WRITE_LOCK, SHARED, give_mutex,
+    HELD, STARVED, INSIDE, IS_SHARED, LAYOUT, MUTEX_LAYOUT, WRITE_LOCK, SHARED, give_mutex,
     load_word, now_us, step_inside, store_word, try_mutex, wait_for_write_lock,
 )
 from kvengine.file.mapped cimport storage_error
@@ -141,7 +141,7 @@ cdef class WriteLock(Reader):
 
     cdef bint try_write_lock(self) except -1:
         """Take the write lock if it is free; if not leave(), and return False."""
-        cdef uint64_t hungry
+        cdef uint64_t starved
         cdef int code = EBUSY
         if load_word(self.shared) == 0:
             step_inside(&self.page[INSIDE])
@@ -150,15 +150,15 @@ cdef class WriteLock(Reader):
                 return True
             store_word(&self.page[INSIDE], 0)
         self.shared = &ALWAYS
-        hungry = load_word(&self.page[HUNGRY])
-        if hungry == 0 or hungry == self.given_way:
+        starved = load_word(&self.page[STARVED])
+        if starved == 0 or starved == self.yielded_to:
             code = try_mutex(&self.page[WRITE_LOCK])
         else:
-            self.given_way = hungry
+            self.yielded_to = starved
         if code == 0:
             store_word(&self.page[HELD], 1)
-            if hungry:
-                store_word(&self.page[HUNGRY], 0)
+            if starved:
+                store_word(&self.page[STARVED], 0)
             if self._is_written_over():
                 self.release()
                 raise written_over("CONTROL")
@@ -196,8 +196,8 @@ cdef class WriteLock(Reader):
             since[0] = now
         waited = now - since[0]
         if waited > HUNGRY_US:
-            self.given_way = now  # not to itself
-            store_word(&self.page[HUNGRY], now)
+            self.yielded_to = now  # not to itself
+            store_word(&self.page[STARVED], now)
         if waited > PATIENT_US:  # a large write, or one that was stopped in the middle
             sleep_us = LONG_SLEEP_US
             PyErr_CheckSignals()

@@ -323,7 +323,7 @@ class Consumer(Generic[C]):
             yield stretch
 
     def _say_alive(self) -> None:
-        """One that waits for news with nothing to acknowledge comes forward, too."""
+        """One that waits for changes with nothing to acknowledge comes forward, too."""
         found, now = self._load(), self._store.options.clock.time()
         late = now - found.seen_at > self._store.options.retention_s / 8
         if late and found.position >= self._given:

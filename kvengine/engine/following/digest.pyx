@@ -90,7 +90,7 @@ cdef class DigestSum:
             del self.moments[moment]
         return 0
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Say that the sum is not that of the index any more."""
         self.stale = True
 

@@ -54,7 +54,7 @@ class Tail:
             if after == version:
                 self._segment_id, self._offset = end
 
-    def news(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[Change]:
         """Return an iterator over what came since, up to what is there now.
 
         Raises:
@@ -70,7 +70,7 @@ class Tail:
                 yield change
 
     def stretches(self, most: int, most_bytes: int = BYTES_AT_ONCE) -> Iterator[Stretch]:
-        """Return an iterator over the same as news(), in stretches; the last one is `whole`.
+        """Return an iterator over the same changes in batches; the last batch is `whole`.
 
         Args:
             most: a stretch has at most so many changes.
@@ -125,7 +125,7 @@ def follow(store: StoreParts, tail: Tail, timeout: float | None) -> Iterator[Cha
     """Yield changes as they come, and None each time before waiting; Store.follow has more."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        for change in tail.news():
+        for change in tail.changes():
             yield change
             if timeout is not None:
                 deadline = time.monotonic() + timeout

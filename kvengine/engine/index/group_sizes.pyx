@@ -62,7 +62,7 @@ cdef class GroupSizes:
         self.last_row = self.last_total = -1
         self.stale = False
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Say that the counts are not those of the index any more."""
         self.stale = True
 

@@ -30,22 +30,22 @@ REBUILD = " (open with rebuild=True to rebuild it from the log)"
 
 
 cdef class IndexCheck:
-    """One comparison of the index `opened` with the index `told` by the whole log.
+    """One comparison of the index `opened` with the index `replayed` by the whole log.
 
     Thread-safety: for one thread.
     """
 
-    cdef Reader opened, told
+    cdef Reader opened, replayed
     cdef readonly list problems
 
-    def __cinit__(self, opened: Reader, told: Reader) -> None:
-        self.opened, self.told, self.problems = opened, told, []
+    def __cinit__(self, opened: Reader, replayed: Reader) -> None:
+        self.opened, self.replayed, self.problems = opened, replayed, []
 
     def run(self, order: KeyOrder) -> list[CorruptData]:
         """Compare everything; return what is wrong."""
-        cdef int64_t entries = self._compare(self.opened, self.told)
-        self._compare(self.told, self.opened)
-        cdef object count = self.told.index.count
+        cdef int64_t entries = self._compare(self.opened, self.replayed)
+        self._compare(self.replayed, self.opened)
+        cdef object count = self.replayed.index.count
         if not self.problems and (entries != count or self.opened.index.count != count):
             self._note("number of keys in the index", "the key index", 0, count,
                        max(entries, self.opened.index.count))
@@ -111,22 +111,22 @@ cdef class IndexCheck:
         return 0
 
     cdef int _compare_counters(self) except -1:
-        cdef SegmentTable opened = self.opened.segments, told = self.told.segments
-        for segment_id in told.ids():
+        cdef SegmentTable opened = self.opened.segments, replayed = self.replayed.segments
+        for segment_id in replayed.ids():
             if segment_id in opened.slots:
-                found, expected = opened.counters(segment_id)[1:], told.counters(segment_id)[1:]
+                found, expected = opened.counters(segment_id)[1:], replayed.counters(segment_id)[1:]
                 if found != expected:
                     name = opened.segment_file(segment_id).name
                     self._note("bytes counted of a segment", name, 0, expected, found)
         if self.opened.groups is not None and not self.opened.groups.stale:
-            if sorted(self.opened.groups.saved_rows()) != sorted(self.told.groups.saved_rows()):
+            if sorted(self.opened.groups.saved_rows()) != sorted(self.replayed.groups.saved_rows()):
                 self._note("sizes of groups", "the saved index", 0, "those of the log", "others")
         return 0
 
     cdef int _compare_order(self, KeyOrder order) except -1:
         """See that the key order has all keys; what else it has does not matter."""
         cdef Selection selection = Selection(CHUNK)
-        cdef KeyIndex index = self.told.index
+        cdef KeyIndex index = self.replayed.index
         cdef uint64_t found = 0, where, hash
         cdef uint64_t *entry
         cdef Py_ssize_t i
@@ -135,7 +135,7 @@ cdef class IndexCheck:
             while True:
                 selection.collect(order.buffers(), order.runs, b"", after, False, False)
                 for i in range(selection.count):
-                    hash = xxh3(selection.entries[i].key, selection.entries[i].size, self.told.seed)
+                    hash = xxh3(selection.entries[i].key, selection.entries[i].size, self.replayed.seed)
                     entry = find(
                         index, hash, selection.entries[i].key, selection.entries[i].size, True,
                         &where)

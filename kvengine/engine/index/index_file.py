@@ -155,12 +155,12 @@ def _decode(meta: bytes, name: str, offset: int, check: int) -> Description:
     found = Description(
         version, count, removals, rows, stash, _decode_setting(setting), counted, checksums, check
     )
-    if nonsense := _nonsense(found):
-        raise _damage("description", name, offset, "numbers that fit together", nonsense)
+    if conflict := _conflict(found):
+        raise _damage("description", name, offset, "numbers that fit together", conflict)
     return found
 
 
-def _nonsense(found: Description) -> str | None:
+def _conflict(found: Description) -> str | None:
     """Return what in a description can't be so, whatever the log holds; None: nothing."""
     rows = found.segments
     if not found.version < VERSION_LIMIT or found.removals >= NUMBER_LIMIT:

@@ -125,7 +125,7 @@ def compact(store: StoreParts, plan: Plan, progress: Progress | None = None) -> 
     try:
         table = store.segment_table
         if not plan.drop_only or any(
-            table.counters(row.id)[2] or table.is_told(row.id) for row in rows
+            table.counters(row.id)[2] or table.is_restored(row.id) for row in rows
         ):
             _copy_all(job, rows, progress)
         _swap(job, rows, _close_outputs(job))

@@ -306,7 +306,7 @@ cdef class Copier:
             if self.store.digest_changes is not None:
                 self.store.digest_changes.add_record(header, -1)
                 if self.store.digest_changes.counted_to > self.store.applied:
-                    self.store.digest_changes.doubt()  # it may have been counted out before
+                    self.store.digest_changes.invalidate()  # it may have been counted out before
             self.store.removals += 1  # scans must ask the index again
             return 0
         self.store.index.replace(

@@ -36,7 +36,7 @@ IDLE_S = 1.0  # how often the thread looks for work that nobody announced
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
-PROGRESS_S = 0.05  # how often a waiting caller looks for news of its job
+PROGRESS_S = 0.05  # how often a waiting caller checks the progress of its job
 TURN_S = 0.01  # how often one looks whether another process has done its job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 

@@ -23,7 +23,7 @@ class Control:
     @property
     def segment(self) -> int: ...
     @property
-    def floor(self) -> int: ...
+    def min_segment(self) -> int: ...
     @property
     def epoch(self) -> int: ...
     @property
@@ -52,7 +52,7 @@ class Control:
         durable_version: int,
         generation: int,
         next_id: int,
-        floor: int,
+        min_segment: int,
         pid_namespace: int,
         pid_start: int,
     ) -> None: ...

@@ -21,8 +21,8 @@ from libc.string cimport memset
 
 from kvengine.engine.log.futex_word cimport FUTEX_OFFSET, wake_waiters
 from kvengine.engine.log.page cimport (
-    ALLOCATED, ARRIVED, BEGUN, FUTEX, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, FLOOR, GATHERED,
-    GATHERING, GENERATION, HUNGRY, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
+    ALLOCATED, ARRIVED, BEGUN, FUTEX, BOOT, DURABLE, EPOCH, EXPECTED, FAILED, MIN_SEGMENT, GATHERED,
+    GATHERING, GENERATION, STARVED, INODE, INSIDE, IS_SHARED, JOB_BEAT, JOB_TOKEN, JOB_WANTED,
     LAYOUT, LED_SINCE, LOSSES, LOST_AFTER, MAGIC_WORD, MUTEX_LAYOUT, NAMED, NEXT_ID, WRITE_LOCK,
     PID, PID_NAMESPACE, PID_START, PREPARED, SEGMENT, SHARED, SPARSE, SYNCED, SYNC_LOCK, TAKEN_OVER,
     TIGHT, VERSION, WILL_BE_SHARED, WRITING, barrier, has_barrier, load_word, make_mutex, now_us,
@@ -85,7 +85,7 @@ cdef class Control:
 
     def set_up(
         self, boot: int, pid: int, version: int, durable_version: int, generation: int,
-        next_id: int, floor: int, pid_namespace: int, pid_start: int,
+        next_id: int, min_segment: int, pid_namespace: int, pid_start: int,
     ) -> None:
         """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
 
@@ -101,13 +101,13 @@ cdef class Control:
         self.set_word(DURABLE, durable_version)
         self.set_word(GENERATION, generation)
         for word in (
-            WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, HUNGRY, JOB_TOKEN,
+            WRITING, ALLOCATED, PREPARED, FAILED, SEGMENT, NAMED, BEGUN, STARVED, JOB_TOKEN,
             JOB_BEAT, JOB_WANTED, SYNCED, ARRIVED, EXPECTED, GATHERING, GATHERED, LED_SINCE,
             SPARSE, TAKEN_OVER, TIGHT,
         ):
             self.set_word(word, 0)
         self.set_word(NEXT_ID, next_id)
-        self.set_word(FLOOR, floor)
+        self.set_word(MIN_SEGMENT, min_segment)
         self.set_word(LAYOUT, MUTEX_LAYOUT)
         self.set_word(PID_NAMESPACE, pid_namespace)
         self.set_word(PID_START, pid_start)
@@ -206,9 +206,9 @@ cdef class Control:
         return self.word(PID_NAMESPACE)
 
     @property
-    def floor(self) -> int:
+    def min_segment(self) -> int:
         """No segment with a lower number may begin any more."""
-        return self.word(FLOOR)
+        return self.word(MIN_SEGMENT)
 
     @property
     def segment(self) -> int:

@@ -131,7 +131,7 @@ def decode(data: bytes, file: str) -> Manifest:
                 f"this version of kvengine reads formats {FORMATS[0]} to {FORMATS[-1]}"
             )
         found = _manifest(fields)
-        _refuse_nonsense(found)
+        _check_consistent(found)
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         pass_on(error)
         raise CorruptData(
@@ -188,7 +188,7 @@ def with_others(
     return kept[:position] + new + kept[position:]
 
 
-def _refuse_nonsense(found: Manifest) -> None:
+def _check_consistent(found: Manifest) -> None:
     """Refuse numbers that can't be so together, whatever the files hold."""
     if len(set(found.key_runs)) < len(found.key_runs):
         raise ValueError("a key run is named twice")

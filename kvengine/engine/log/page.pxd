@@ -21,7 +21,7 @@ cdef enum:                      # words of 8 bytes
     SEGMENT = 18                # the id of the segment that was begun last
     ALLOCATED = 19              # its bytes on disk, as far as they may be stored to
     PREPARED = 20               # and of these, the ones in memory
-    FLOOR = 21                  # no segment with a lower id may begin any more
+    MIN_SEGMENT = 21                  # no segment with a lower id may begin any more
     NEXT_ID = 22                # of a file; it only grows
     FAILED = 23                 # the number of the error with which a sync failed; 0: none did
     NAMED = 24                  # names of segments up to this id are on disk
@@ -29,7 +29,7 @@ cdef enum:                      # words of 8 bytes
     TAKEN_OVER = 26             # a segment that was begun because one who wrote was killed
     TIGHT = 27                  # not 0: the disk is full, only deletes may take more of it
     PID_START = 28              # when the process that set it up began: its id may be given again
-    HUNGRY = 32                 # a time stamp of one who has waited long for the write lock
+    STARVED = 32                 # a time stamp of one who has waited long for the write lock
     EPOCH = 33                  # which setting-up of the page this is
     LAYOUT = 34                 # of the mutexes: another C library may have another
     JOB_TOKEN = 35              # of the store object that does jobs; 0: none

@@ -58,8 +58,8 @@ cdef class SegmentTable:
     cdef list files             # slot -> MappedFile or None
     cdef dict slots             # segment id -> slot
     cdef list free              # slots that may be used again
-    cdef set doubted            # ids of segments of which a saved index says that nothing expires
-    cdef set told               # ids of segments whose counters a saved index gave
+    cdef set uncertain            # ids of segments of which a saved index says that nothing expires
+    cdef set restored               # ids of segments whose counters a saved index gave
     cdef uint64_t used          # slots below this were used at least once
 
     cdef int forget(self, uint64_t segment_id, uint64_t slot) except -1

@@ -64,8 +64,8 @@ cdef class SegmentTable:
         self.files = [None]
         self.slots = {}
         self.free = []
-        self.doubted = set()
-        self.told = set()
+        self.uncertain = set()
+        self.restored = set()
         self.used = 1
 
     def __dealloc__(self) -> None:
@@ -190,8 +190,8 @@ cdef class SegmentTable:
     def retire(self, segment_id: int) -> int:
         """Forget a segment; its slot stays out of use until recycle() gives it back."""
         cdef uint64_t slot = self.slots.pop(segment_id)
-        self.doubted.discard(segment_id)
-        self.told.discard(segment_id)
+        self.uncertain.discard(segment_id)
+        self.restored.discard(segment_id)
         cdef uint8_t *chunks = self.rows[slot].resident
         memset(&self.rows[slot], 0, sizeof(Segment))
         self.rows[slot].resident = chunks
@@ -273,19 +273,19 @@ cdef class SegmentTable:
         cdef uint64_t slot = self.slots[segment_id]
         self.rows[slot].expiry_min, self.rows[slot].expiry_max = first, last
         if (first or last) and not self.rows[slot].expiring_bytes:
-            self.doubted.add(segment_id)
+            self.uncertain.add(segment_id)
 
     def set_counters(self, segment_id: int, live: int, tombstones: int, expiring: int) -> None:
         """Set what a saved index says about a segment."""
-        self.told.add(segment_id)
+        self.restored.add(segment_id)
         cdef uint64_t slot = self.slots[segment_id]
         self.rows[slot].live_bytes = live
         self.rows[slot].tombstone_bytes = tombstones
         self.rows[slot].expiring_bytes = expiring
 
-    def is_told(self, segment_id: int) -> bool:
+    def is_restored(self, segment_id: int) -> bool:
         """True if what is counted of a segment was not counted in this process from the start."""
-        return segment_id in self.told
+        return segment_id in self.restored
 
     def set_end(self, segment_id: int, end: int) -> None:
         """Say how far the records of a segment go."""
@@ -308,7 +308,7 @@ cdef class SegmentTable:
         Of a segment that once had some, a saved index that counts none is not believed.
         """
         cdef uint64_t slot
-        if self.doubted:
+        if self.uncertain:
             return True
         for slot in range(self.used):
             if self.rows[slot].expiring_bytes:

@@ -320,7 +320,7 @@ def recount_groups(reader: Reader) -> GroupSizes:
                 return groups
             after = selection.key(selection.count - 1)
     except BaseException:
-        groups.doubt()
+        groups.invalidate()
         raise
 
 

@@ -74,7 +74,7 @@ def recover(
     )
     recovery.run()
     if reader.groups is not None and recovery.retired_slots:
-        reader.groups.doubt()  # keys of segments that are gone: nobody knows how large they were
+        reader.groups.invalidate()  # nobody knows how large the keys of removed segments were
     if recovery.end.segment_id:
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     if store.digest_changes is not None and store.follower is not None:

@@ -194,10 +194,10 @@ def index_problems(directory: Directory, moment: Moment, clock: Any) -> list[Cor
             _, saved = index_file.load(directory, *moment.manifest.index, moment.manifest.uuid)
         counted = saved.groups if saved is not None else None
         opened = _recovered(directory, moment, clock, counted, rebuild=False)
-        told = _recovered(directory, moment, clock, counted, rebuild=True)
+        replayed = _recovered(directory, moment, clock, counted, rebuild=True)
         if opened.retired_slots:
             opened.reader.groups = None  # an open counts them anew
-        return IndexCheck(opened.reader, told.reader).run(opened.order)
+        return IndexCheck(opened.reader, replayed.reader).run(opened.order)
     except CorruptData as error:
         return [error]
     except FileNotFoundError as error:  # replaced meanwhile

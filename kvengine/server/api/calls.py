@@ -160,7 +160,7 @@ def followed(
 
     def items() -> Iterator[Any]:
         while True:
-            for change in tail.news():
+            for change in tail.changes():
                 if (item := shown(change)) is not None:
                     yield item
             yield None

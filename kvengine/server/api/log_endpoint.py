@@ -1,8 +1,8 @@
-"""The endpoints for edges and replicas: the log, questions, news.
+"""The endpoints for edges and replicas: the log, requests for keys, changes.
 
     GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
-    POST /v1/fetch                                 wants; answered with answers: edge/WIRE.md
-    GET  /v1/news?after=N[&hold=SECONDS]           news, as they come: edge/WIRE.md
+    POST /v1/fetch                                 requests; answered with answers: edge/WIRE.md
+    GET  /v1/changes?after=N[&hold=SECONDS]           changes, as they come: edge/WIRE.md
 
 Invariants:
 
@@ -26,7 +26,7 @@ from kvengine.client.endpoint import version_said
 from kvengine.client.fetcher import reader
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.messages import Answer, Want
+from kvengine.edge.messages import Answer, KeyRequest
 from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
@@ -36,13 +36,13 @@ from kvengine.replication.local_source import LocalSource
 from kvengine.replication.log_request import ANY_STORE
 from kvengine.replication.log_server import Nothing
 from kvengine.server.backend import Backend
-from kvengine.server.http.admission import LOGS, MEMORY, NEWS
+from kvengine.server.http.admission import BATCH, LOGS, MEMORY
 from kvengine.server.http.messages import PIECE_BYTES, Request, Response, in_pieces
 from kvengine.server.http.streaming import LOG_EXECUTOR, Write, until, written
 
 WANTS_BYTES_MAX = 4 << 20
 PART_BYTES = 8 << 20  # of answers in a frame, if there are several
-NEWS_S = 120.0  # a stream of news ends after so long, and its reader comes again
+STREAM_S = 120.0  # a stream of changes ends after so long, and its reader comes again
 HOLD_MIN_S, HOLD_MAX_S = 0.05, 30.0
 LOG_HEARTBEAT_S = 1.0
 BINARY = (b"content-type", b"application/octet-stream")
@@ -85,19 +85,21 @@ class LogEndpoint:
         lines = written(make, request, self._backend.stopping, LOG_EXECUTOR)
         return Response(200, lines, [BINARY])
 
-    # -- questions
+    # -- requests
 
     async def fetch(self, request: Request) -> Response:
-        """Answer questions."""
+        """Answer requests for keys."""
         request.action = "fetch"
         body = await request.body(WANTS_BYTES_MAX, "a fetch request of {size} bytes is too large")
         try:
-            (wants,) = await asyncio.to_thread(lambda: [*codec.frames(reader(body), Kind.WANTS)])
+            (requests,) = await asyncio.to_thread(
+                lambda: [*codec.frames(reader(body), Kind.REQUESTS)]
+            )
         except (ProtocolError, ValueError) as error:
             raise InvalidRequest(f"the body is not a valid fetch request: {error}") from None
         primary = self._backend.database._inner._primary_for_edges()
         loop = asyncio.get_running_loop()
-        fetched = _answers(primary, wants)  # type: ignore[arg-type]
+        fetched = _answers(primary, requests)  # type: ignore[arg-type]
         first = await loop.run_in_executor(None, next, fetched, None)
 
         async def frames() -> AsyncGenerator[bytes, None]:
@@ -114,45 +116,47 @@ class LogEndpoint:
 
         return Response(200, frames(), [BINARY])
 
-    # -- news
+    # -- changes
 
-    async def news(self, request: Request) -> Response:
+    async def changes(self, request: Request) -> Response:
         """Answer with what changes, as long as the edge listens."""
-        request.action = "news"
+        request.action = "changes"
         began = time.monotonic()
         after = whole(request.query, "after", None)
         try:
             poll_timeout_s = min(max(float(request.query.get("hold", "2")), HOLD_MIN_S), HOLD_MAX_S)
         except ValueError:
             raise InvalidRequest("hold must be a number of seconds, such as 30") from None
-        request.take(NEWS)
+        request.take(BATCH)
         await request.drain()
         primary = self._backend.database._inner._primary_for_edges()
-        return Response(200, self._news(primary, after, poll_timeout_s, began, request), [BINARY])
+        return Response(
+            200, self._changes(primary, after, poll_timeout_s, began, request), [BINARY]
+        )
 
-    async def _news(
+    async def _changes(
         self, primary: Any, after: int, poll_timeout_s: float, began: float, request: Request
     ) -> AsyncGenerator[bytes, None]:
         gone = asyncio.ensure_future(until(request, self._backend.stopping))
         try:
             number = 0
-            while time.monotonic() < began + NEWS_S:
-                # The news are true of this moment, or of a later one if they had to wait.
+            while time.monotonic() < began + STREAM_S:
+                # The changes are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
                 reply = _asked(functools.partial(primary.poll, after, poll_timeout_s))
                 await asyncio.wait([reply, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     reply.cancel()
                     return
-                news = reply.result()
-                if isinstance(news, Exception):
-                    logger.info("stopped sending changes to an edge: %s", news)
+                changes = reply.result()
+                if isinstance(changes, Exception):
+                    logger.info("stopped sending changes to an edge: %s", changes)
                     return
-                yield codec.encode_news(news._replace(waited=asked + news.waited), number)
+                yield codec.encode_changes(changes._replace(waited=asked + changes.waited), number)
                 number += 1
-                if news.upto < after:
+                if changes.upto < after:
                     return  # this store is behind the edge, which asks again
-                after = news.upto
+                after = changes.upto
         finally:
             gone.cancel()
 
@@ -209,13 +213,13 @@ def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow
     stream.send(Nothing(source.version), write, 0, uuid=source.uuid)
 
 
-def _answers(primary: Any, wants: list[Want]) -> Any:
+def _answers(primary: Any, requests: list[KeyRequest]) -> Any:
     """Yield frames of answers; an error before the first one is raised."""
     part: list[Answer] = []
     size = number = 0
-    for want in wants:
+    for request in requests:
         box: list[Any] = []
-        primary.fetch([want], box.append)
+        primary.fetch([request], box.append)
         if isinstance(box[0], Exception):
             raise box[0]
         answer = box[0][0]

@@ -57,7 +57,7 @@ class V1Endpoint:
         self._endpoints: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "log": ("GET", log.log),
             "fetch": ("POST", log.fetch),
-            "news": ("GET", log.news),
+            "changes": ("GET", log.changes),
             "version": ("POST", self._version),
         }
 

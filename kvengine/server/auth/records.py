@@ -35,7 +35,7 @@ class StoreRecords:
 class CopiedRecords:
     """The records as an edge knows them; which one it does not know, it asks its primary.
 
-    A question takes no thread, and all that ask about a token share one.
+    A request takes no thread, and all that ask about a token share one.
     """
 
     def __init__(self, edge: Edge) -> None:

@@ -22,7 +22,7 @@ from kvengine.server.settings import ServerSettings
 REQUESTS = "requests in progress"
 WATCHES = "streams of changes"
 LOGS = "readers of the log"
-NEWS = "connected edges"
+BATCH = "connected edges"
 UPLOADS = "large uploads to the primary"
 DOWNLOADS = "large downloads from the primary"
 MEMORY = "bytes of request bodies and large responses in memory"
@@ -48,7 +48,7 @@ class Admission:
             REQUESTS: (settings.connections, settings.requests_per_token),
             WATCHES: (WATCHES_MAX, streams),
             LOGS: (LOGS_MAX, streams),
-            NEWS: (NEWS_MAX, NEWS_MAX // 2),  # edges, which share a token
+            BATCH: (NEWS_MAX, NEWS_MAX // 2),  # edges, which share a token
             UPLOADS: (UPLOADS_MAX, UPLOADS_MAX // 4),
             DOWNLOADS: (DOWNLOADS_MAX, DOWNLOADS_MAX // 4),
             MEMORY: (settings.bodies_bytes, settings.bodies_bytes // 2),
@@ -146,8 +146,8 @@ def stream_kind(path: Sequence[bytes]) -> str | None:
     match path:
         case [b"v1", b"log"]:
             return LOGS
-        case [b"v1", b"news"]:
-            return NEWS
+        case [b"v1", b"changes"]:
+            return BATCH
         case [b"v1", b"live"] | [b"v1", b"ns", _, b"watch" | b"history"] | [b"v1", b"db", b"tail"]:
             return WATCHES
     return None

@@ -2,7 +2,7 @@
 
 An edge says which versions it has reached, and how long ago.  From the moment at which the
 primary gives a change out, to the moment at which it hears that an edge has it, is a little
-longer than the change took: the news of its arrival had to come back.
+longer than the change took: the report of its arrival had to come back.
 
 Invariants:
 

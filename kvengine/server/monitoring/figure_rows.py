@@ -19,7 +19,7 @@ BOUNDS_S = (
 BUCKETS = len(BOUNDS_S) + 1
 SURFACES = ("rest", "workerd", "v1", "console", "other")
 ACTIONS = (
-    "read", "write", "delete", "list", "admin", "health", "watch", "log", "fetch", "news",
+    "read", "write", "delete", "list", "admin", "health", "watch", "log", "fetch", "changes",
     "edge", "other",
 )  # fmt: skip
 STATUSES = (

@@ -178,8 +178,8 @@ export class KeysView {
       say(`No keys ${what}.`);
       return;
     }
-    const question = `This deletes ${keyCount(count)} ${what}. It can't be undone.`;
-    if (!await confirmed("Delete by prefix", question, `Delete ${keyCount(count)}`)) return;
+    const request = `This deletes ${keyCount(count)} ${what}. It can't be undone.`;
+    if (!await confirmed("Delete by prefix", request, `Delete ${keyCount(count)}`)) return;
     const gone = await api.deletePrefix(this.id, prefix, false);
     say(`Deleted ${keyCount(gone)}.`);
     this.panel.close();
@@ -188,8 +188,8 @@ export class KeysView {
 
   async removeNamespace() {
     const { title, keys } = this.namespaces.find((one) => one.id === this.id);
-    const question = `This deletes ${title} and its ${keyCount(keys)}. It can't be undone.`;
-    if (!await confirmed("Delete namespace", question, `Delete ${title}`)) return;
+    const request = `This deletes ${title} and its ${keyCount(keys)}. It can't be undone.`;
+    if (!await confirmed("Delete namespace", request, `Delete ${title}`)) return;
     await api.deleteNamespace(this.id);
     say(`Deleted namespace ${title}.`);
     location.hash = "#/keys";

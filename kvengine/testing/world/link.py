@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A question is answered once, by the upstream or by its time being over; meanwhile it is sent again
+* A request is answered once, by the upstream or by its time being over; meanwhile it is sent again
   and again, as a transport does it.
 * An answer to a poll that arrives twice is handed on twice: who listens must bear it.
 """
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kvengine.edge.messages import Answer, News, Notice, Want
+from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
 from kvengine.errors import UpstreamUnavailable
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ Request = Callable[[Done], None]  # calls the function with its answer, at once 
 
 
 def size_of(message: Any) -> int:
-    """Return about how many bytes a question or an answer takes on the wire."""
-    items: Sequence[Any] = message.notices if isinstance(message, News) else message
+    """Return about how many bytes a request or an answer takes on the wire."""
+    items: Sequence[Any] = message.notices if isinstance(message, ChangeBatch) else message
     size = MESSAGE_BYTES
     if not isinstance(items, (list, tuple)):
         return size
     for item in items:
         size += ITEM_BYTES
-        if isinstance(item, (Want, Notice)):
+        if isinstance(item, (KeyRequest, Notice)):
             size += len(item.key)
         if isinstance(item, (Answer, Notice)) and item.value is not None:
             size += len(item.value) + len(item.metadata)
@@ -77,7 +77,7 @@ class Exchange:
             self.done(result)
 
 
-class Question(Exchange):
+class RequestExchange(Exchange):
     """A request that is sent again until it is answered, or its time is over."""
 
     __slots__ = ("is_open",)
@@ -130,9 +130,9 @@ class Link:
         self.network, self.place, self.target = network, place, target
         self.timeout_s, self.resends = timeout_s, resends
 
-    def fetch(self, wants: Sequence[Want], done: Done) -> None:
+    def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:
         """Ask for keys."""
-        self.ask(lambda reply: self.target.endpoint.fetch(wants, reply), done, size_of(wants))
+        self.ask(lambda reply: self.target.endpoint.fetch(requests, reply), done, size_of(requests))
 
     def origin_version(self, done: Done) -> None:
         """Ask for the newest version of the primary."""
@@ -140,9 +140,9 @@ class Link:
 
     def ask(self, request: Request, done: Done, size: int = MESSAGE_BYTES) -> None:
         """Let the upstream do something, once at the least."""
-        Question(self, request, done, size).begin()
+        RequestExchange(self, request, done, size).begin()
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Ask for news; the answer may come twice, or not at all."""
+        """Ask for changes; the answer may come twice, or not at all."""
         request: Request = lambda reply: self.target.endpoint.poll(after, poll_timeout_s, reply)  # noqa: E731
         Exchange(self, request, done, MESSAGE_BYTES).send()

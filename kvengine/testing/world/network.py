@@ -18,7 +18,7 @@ from kvengine.testing.world.virtual_time import VirtualTime
 
 
 @dataclass(slots=True)
-class Weather:
+class LinkFaults:
     """How messages fare.
 
     Raises:
@@ -46,14 +46,14 @@ class Network:
         time: the time of the world.
         chance: its chance.
         latency: gives the seconds from one place to another.
-        weather: how messages fare.
+        faults: how messages fare.
     """
 
     def __init__(
-        self, time: VirtualTime, chance: random.Random, latency: Latency, weather: Weather
+        self, time: VirtualTime, chance: random.Random, latency: Latency, faults: LinkFaults
     ) -> None:
         self.time, self._chance, self._latency = time, chance, latency
-        self.weather = weather
+        self.faults = faults
         self._cut: set[tuple[str, str]] = set()  # ways, each in one direction
         self.sent = self.lost = self.bytes = 0
         self.bytes_from: dict[str, int] = {}  # of messages that a place has sent
@@ -74,17 +74,17 @@ class Network:
 
     def send(self, origin: str, target: str, arrive: Callable[[], None], size: int = 100) -> None:
         """Carry a message: call `arrive` when it has come, perhaps twice, perhaps never."""
-        weather = self.weather
+        faults = self.faults
         self.sent += 1
         self.bytes += size
         self.bytes_from[origin] = self.bytes_from.get(origin, 0) + size
-        if weather.loss and self._chance.random() < weather.loss:
+        if faults.loss and self._chance.random() < faults.loss:
             self.lost += 1
             return
-        twice = weather.duplication and self._chance.random() < weather.duplication
+        twice = faults.duplication and self._chance.random() < faults.duplication
         for _ in range(2 if twice else 1):
             way = self._latency(origin, target)
-            delay = way * (1 + self._chance.random() * weather.jitter) + weather.delay_s
+            delay = way * (1 + self._chance.random() * faults.jitter) + faults.delay_s
             self.time.later(delay, lambda: self._deliver(origin, target, arrive))
 
     def _deliver(self, origin: str, target: str, arrive: Callable[[], None]) -> None:

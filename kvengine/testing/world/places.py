@@ -106,7 +106,7 @@ class PrimaryPlace(Place):
         return ReadResult(*found, 0.0, "MISS", version)
 
     def crash(self) -> None:
-        """Be gone; the store is as it was, who waited for news is forgotten."""
+        """Be gone; the store is as it was, who waited for changes is forgotten."""
         self.is_up = False
         self.life += 1
         self.endpoint.change_buffer.close()

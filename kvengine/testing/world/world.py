@@ -22,7 +22,7 @@ from kvengine.testing.world.checker import Checker
 from kvengine.testing.world.clients import PRIMARY, Clients
 from kvengine.testing.world.geography import latency_of
 from kvengine.testing.world.namespace import WorldNamespace
-from kvengine.testing.world.network import Network, Weather
+from kvengine.testing.world.network import LinkFaults, Network
 from kvengine.testing.world.places import EdgePlace, Place, PrimaryPlace, copy_of
 from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
@@ -96,7 +96,7 @@ class World(Clients):
         latency: seconds from one place to another: a function of their names, or a matrix, which
             is a dict from pairs of names to seconds; None: places lie on a globe.
         with_disk: edges have copies on disk, which survive their crashes but for the end.
-        compacts: the primary forgets deletes all the time, so who was away hears that news are
+        compacts: the primary forgets deletes all the time, so who was away hears that changes are
             gone.
         settings: of the edges; see kvengine.edge.settings.Settings.
 
@@ -135,10 +135,10 @@ class World(Clients):
         self.time = VirtualTime()
         self.settings = Settings(**{**SMALL, **settings})
         self.spread = Histogram()  # how long changes took to reach an edge
-        weather = Weather(loss, duplication, jitter, delay_s)
+        faults = LinkFaults(loss, duplication, jitter, delay_s)
         # A chance of its own: what readers and writers do does not depend on how messages fare.
         chance = random.Random(f"{seed} network")
-        self.network = Network(self.time, chance, latency_of(latency, seed), weather)
+        self.network = Network(self.time, chance, latency_of(latency, seed), faults)
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
@@ -294,7 +294,7 @@ class World(Clients):
             failed_writes=self.failed_writes,
             leaves=leaves,
             regions=regions,
-            upstream_reads=regions.questions if self.regions else leaves.questions,
+            upstream_reads=regions.requests if self.regions else leaves.requests,
             primary_bytes=self.network.bytes_from.get(PRIMARY, 0),
             messages=self.network.sent,
             message_bytes=self.network.bytes,
