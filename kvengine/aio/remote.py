@@ -34,7 +34,7 @@ from kvengine.client.endpoint import TIMEOUT_S
 from kvengine.errors import KeyNotFound, VersionConflict
 from kvengine.namespace import filling
 from kvengine.namespace.backend import described_as
-from kvengine.namespace.limits import Limits
+from kvengine.namespace.limits import Limits, list_of_keys
 from kvengine.namespace.one_key import ABSENT
 from kvengine.namespace.results import DatabaseChange, KeyChange
 from kvengine.namespace.values import encode_value
@@ -86,7 +86,7 @@ class RemoteNamespace(NamespaceBase):
     async def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        found: dict[str, Any] = await self.get(list(keys), type, cache_ttl=cache_ttl)
+        found: dict[str, Any] = await self.get(list_of_keys(keys), type, cache_ttl=cache_ttl)
         return found
 
     @described_as(sync_namespace.RemoteNamespace.get_with_metadata)
@@ -152,6 +152,7 @@ class RemoteNamespace(NamespaceBase):
 
     async def _read_made(self, key: str, kind: str) -> Any:
         filling.check_type(kind)
+        await self._runner.run(self._inner._check_one, key)
         found = await self.get_with_metadata(key, kind)
         return found.value if found.version else filling.ABSENT
 

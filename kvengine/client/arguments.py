@@ -7,13 +7,15 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kvengine.client.packing import pack
+from kvengine.errors import InvalidRequest
+from kvengine.namespace.limits import Limits
 from kvengine.namespace.results import KeyDetails, KeyInfo, ListResult, ValueWithMetadata
-from kvengine.namespace.transfer.pairs import PAIR_FIELDS
-from kvengine.namespace.values import ValueStream
+from kvengine.namespace.transfer.pairs import PAIR_FIELDS, key_of, located
+from kvengine.namespace.values import ValueStream, encode_value
 
 DEFAULTS = {"atomic": True, "reverse": False, "initial": 0, "must_exist": False}  # else None
 
@@ -34,25 +36,38 @@ def keys_sent(key: Any) -> Any:
     return list(key)
 
 
-def pair_sent(item: Any) -> Any:
-    """Return a pair with a value that can be sent; what else is wrong the server says."""
+def pairs_sent(limits: Limits, pairs: Iterable[Any]) -> Iterator[Any]:
+    """Yield pairs with values that can be sent; what else is wrong the server says.
+
+    Raises:
+        InvalidRequest: a stream is too long, or gives no bytes; the error says which.
+    """
+    for index, item in enumerate(pairs):
+        try:
+            yield pair_sent(limits, item)
+        except InvalidRequest as error:
+            raise located(error, f"index {index}", key_of(item)) from None
+
+
+def pair_sent(limits: Limits, item: Any) -> Any:
     if isinstance(item, Mapping):
-        return {**item, "value": value_sent(item["value"])} if "value" in item else dict(item)
+        if "value" not in item:
+            return dict(item)
+        return {**item, "value": value_sent(limits, item["value"])}
     if isinstance(item, (tuple, list)) and len(item) == len(PAIR_FIELDS[:2]):
-        return [item[0], value_sent(item[1])]
+        return [item[0], value_sent(limits, item[1])]
     return item
 
 
-def value_sent(value: Any) -> Any:
-    if isinstance(value, (str, bytes)):
-        return value
+def value_sent(limits: Limits, value: Any) -> Any:
     if hasattr(value, "read"):
-        return value.read()
-    try:
-        return bytes(memoryview(value))
-    except TypeError:
-        pack(value)  # raises if it can't be sent; else the server refuses it
-        return value
+        return bytes(encode_value(limits, value, None, None))
+    if not isinstance(value, (str, bytes)):
+        try:
+            return bytes(memoryview(value).cast("B"))
+        except TypeError:
+            pack(value)  # raises if it can't be sent; else the server refuses it
+    return value
 
 
 def type_name(value: Any) -> str:

@@ -21,6 +21,7 @@ from kvengine.client.arguments import nothing
 from kvengine.client.base import DatabaseBase
 from kvengine.client.namespace import RemoteNamespace
 from kvengine.clock import SystemClock
+from kvengine.engine.following.waiting import check_timeout
 from kvengine.errors import AccessDenied, RateLimited, StoreClosed, UpstreamUnavailable, pass_on
 from kvengine.file.system import fork_watch
 from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
@@ -240,6 +241,7 @@ class DatabaseCalls(DatabaseBase):
     ) -> Iterator[DatabaseChange]:
         read = DatabaseChange._make
         if follow:
+            check_timeout(timeout)
             return self._followed("db/tail", {"follow": True}, after, timeout, 1, read)
         return self._streamed("db/tail", [after], {}, read)
 

@@ -22,17 +22,18 @@ from kvengine.client.arguments import (
     is_there,
     keys_sent,
     page_read,
-    pair_sent,
+    pairs_sent,
     seconds_read,
     type_name,
     values_read,
 )
 from kvengine.client.transfer import export
+from kvengine.engine.following.waiting import check_timeout
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace.backend import described_as
 from kvengine.namespace.layout import data_prefix
-from kvengine.namespace.limits import Limits
+from kvengine.namespace.limits import Limits, list_of_keys
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.reading import Meter, NamespaceReader
@@ -102,9 +103,7 @@ class RemoteNamespace(NamespaceMapping):
     def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        if isinstance(keys, str):
-            raise InvalidType("keys must be a list of str, not one str")
-        return self.get(list(keys), type, cache_ttl=cache_ttl)  # type: ignore[no-any-return]
+        return self.get(list_of_keys(keys), type, cache_ttl=cache_ttl)  # type: ignore[no-any-return]
 
     @described_as(NamespaceReader.get_with_metadata)
     def get_with_metadata(
@@ -154,7 +153,7 @@ class RemoteNamespace(NamespaceMapping):
             pairs = pairs.items()
         elif isinstance(pairs, (str, bytes, bytearray)) or not isinstance(pairs, Iterable):
             raise InvalidType(f"give an iterable of pairs, not {type_name(pairs)}")
-        return self._bulk("put_many", map(pair_sent, pairs), progress, given(**named))
+        return self._bulk("put_many", pairs_sent(self.limits, pairs), progress, given(**named))
 
     def _delete_many(self, keys: Any, progress: Progress | None, **named: Any) -> BulkReport:
         if isinstance(keys, (str, bytes, bytearray)) or not isinstance(keys, Iterable):
@@ -213,6 +212,7 @@ class RemoteNamespace(NamespaceMapping):
 
     def _watch(self, prefix: str, after: int | None, timeout: float | None) -> Iterator[KeyChange]:
         text_bytes("prefix", prefix)
+        check_timeout(timeout)
         path, read = f"ns/{self.id}/watch", KeyChange._make
         return self._database._followed(path, {"prefix": prefix}, after, timeout, 0, read)
 

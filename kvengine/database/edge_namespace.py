@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
 from kvengine.edge.messages import ReadOptions, ReadResult
-from kvengine.errors import InvalidRequest, InvalidType, NamespaceNotFound
+from kvengine.errors import InvalidRequest, NamespaceNotFound
 from kvengine.namespace.layout import catalog_key
+from kvengine.namespace.limits import list_of_keys
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
 
@@ -147,11 +148,7 @@ class EdgeNamespace(EdgeWriter):
 
     def _names(self, keys: Iterable[str], type: str) -> dict[str, bytes]:
         """Return the names in the store of the keys of one request."""
-        if isinstance(keys, str):
-            raise InvalidType("keys must be a list of str, not one str")
-        if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits._refuse_key(keys)
-        wanted = list(keys)
+        wanted = list_of_keys(keys)
         self.limits._check_get_type(type)
         self.limits._check_get_count(len(wanted))
         return {key: self._name(key) for key in wanted}

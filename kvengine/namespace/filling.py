@@ -40,6 +40,7 @@ def read(namespace: KeyMethods, key: str, kind: str, newest: bool = False) -> An
         newest: a copy will not do.
     """
     check_type(kind)
+    namespace._check_one(key)
     find = namespace._newest if newest else namespace.get_with_metadata
     found = find(key, kind)
     return found.value if found.version else ABSENT

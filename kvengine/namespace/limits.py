@@ -43,6 +43,19 @@ def utf8(what: str, text: str) -> bytes:
         ) from None
 
 
+def list_of_keys(keys: Any) -> list[Any]:
+    """Return the keys of one request.
+
+    Raises:
+        InvalidType: they are no iterable of keys.
+    """
+    if isinstance(keys, str):
+        raise InvalidType("keys must be a list of str, not one str")
+    if isinstance(keys, (bytes, bytearray)) or not hasattr(keys, "__iter__"):
+        raise InvalidType(f"a key must be a str, not {type(keys).__name__}")
+    return list(keys)
+
+
 def without_alias(kind: Any) -> Any:
     """Return the name of a type here: Workers call bytes "arrayBuffer"."""
     return "bytes" if kind == "arrayBuffer" else kind

@@ -23,6 +23,7 @@ from kvengine.namespace.naming cimport NAME_BYTES_MAX, Naming
 from kvengine.namespace.recency cimport note_use
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound, copied_error
+from kvengine.namespace.limits import list_of_keys
 from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
 
@@ -323,9 +324,7 @@ cdef class NamespaceReader(Naming):
         return found
 
     cdef list checked_keys(self, object keys, object type):
-        if isinstance(keys, (str, bytes, bytearray)) or not hasattr(keys, "__iter__"):
-            self.limits._refuse_key(keys)
-        cdef list wanted = list(keys)
+        cdef list wanted = list_of_keys(keys)
         self.limits._check_get_type(type)
         self.limits._check_get_count(len(wanted))
         self._check_usable()

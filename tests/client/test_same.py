@@ -35,6 +35,18 @@ def pair(server, remote):
     own.close()
 
 
+class Endless(io.RawIOBase):
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return len(buffer)
+
+    def read(self, size=-1):
+        assert size > 0, "all of it does not fit into memory"
+        return bytes(size)
+
+
 def outcome(namespace, call):
     """What a call gives, with streams read and without versions, which are those of a store."""
     try:
@@ -68,6 +80,10 @@ CALLS = {
     "get many": lambda ns: ns.get(["text", "nothing", "bytes"]),
     "get many bytes": lambda ns: ns.get_many(iter(["text", "bytes"]), "bytes"),
     "get many streams": lambda ns: ns.get_many(["text", "bytes"], "stream"),
+    "get many of a str": lambda ns: ns.get_many("text"),
+    "get many of bytes": lambda ns: ns.get_many(b"text"),
+    "get many of a number": lambda ns: ns.get_many(5),
+    "get_or_set of many": lambda ns: ns.get_or_set(["text"], lambda: "v"),
     "get many none": lambda ns: ns.get_many([]),
     "get too many": lambda ns: len(ns.get_many([f"{number}" for number in range(101)])),
     "get_with_metadata": lambda ns: ns.get_with_metadata("bytes", "bytes"),
@@ -124,6 +140,11 @@ CALLS = {
     "put_many pairs": lambda ns: ns.put_many(
         [("a", "b"), {"key": "c", "value": "eHk=", "base64": True, "metadata": {"m": 1}}]
     ),
+    "put_many streams": lambda ns: (
+        ns.put_many({"a": io.BytesIO(b"a" * 99)}), ns.get("a"),
+    ),
+    "put_many a long stream": lambda ns: ns.put_many([("a", "b"), ("c", Endless())]),
+    "put_many a text file": lambda ns: ns.put_many({"a": io.StringIO("text")}),
     "put_many reports": lambda ns: ns.put_many([("a", "b"), ("", "c")], atomic=False),
     "put_many refuses": lambda ns: ns.put_many([("a", "b"), ("", "c")]),
     "put_many misspelled": lambda ns: ns.put_many([{"key": "a", "value": "b", "ttl": 1}]),
@@ -214,6 +235,8 @@ CALLS = {
     "update a number": lambda ns: ns.update({5: "1"}),
     "keys of a number": lambda ns: ns.keys(5),
     "keys after a number": lambda ns: ns.keys(start_after=5),
+    "watch until before": lambda ns: ns.watch(timeout=-1),
+    "watch until never": lambda ns: ns.watch(timeout=float("nan")),
     "watch a number": lambda ns: ns.watch(5),
     "get_or_set null": lambda ns: (
         ns.get_or_set("new", lambda: None, type="json"), ns.get_or_set("new", int, type="json")
