@@ -20,7 +20,9 @@ from typing import Any
 
 from kvengine.aio.connection import AsyncConnection
 from kvengine.cache.single_flight import Flight
+from kvengine.client.arguments import nothing
 from kvengine.client.calls import SILENCE_S, DatabaseCalls, Place, T
+from kvengine.client.endpoint import read_as
 from kvengine.client.items import Items
 from kvengine.client.packing import pack
 from kvengine.errors import (
@@ -75,9 +77,14 @@ class RemoteCalls(DatabaseCalls):
         return self._read_info((await self._connection.call_at("/v1/version", None, None))[0])[at]
 
     async def _call(  # type: ignore[override]
-        self, path: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+        self,
+        path: str,
+        args: list[Any],
+        named: dict[str, Any],
+        read: Callable[[Any], T],
+        then: Callable[[T], object] = nothing,
     ) -> T:
-        """Return what `read` makes of the answer to a call."""
+        """Return what `read` makes of the answer to a call; `then` takes it before."""
         self._check_usable()
         ends = asyncio.get_running_loop().create_future()
         self._under_way.add(ends)
@@ -94,7 +101,9 @@ class RemoteCalls(DatabaseCalls):
             self._under_way.discard(ends)
             ends.set_result(None)
         self._note_version(version)
-        return read(found)
+        result = read_as(read, found)
+        then(result)
+        return result
 
     async def fill(self, flight: Flight, put: Callable[[], Awaitable[Any]]) -> None:
         """Store what get_or_set() has made, unless its key was deleted meanwhile."""
@@ -123,7 +132,7 @@ class RemoteCalls(DatabaseCalls):
         async with aclosing(self._items(path, args, named)) as found:
             async for item in found:
                 if item is not None:
-                    yield read(item)
+                    yield read_as(read, item)
 
     async def _followed(  # type: ignore[override]
         self,
@@ -146,7 +155,7 @@ class RemoteCalls(DatabaseCalls):
                         has_begun = True
                         self._check_usable()  # at each heartbeat
                         if place.passes(item):
-                            yield read(item)
+                            yield read_as(read, item)
                             place.heard = time.monotonic()
                         elif place.is_over:
                             return

@@ -90,7 +90,7 @@ def is_there(answer: Any) -> bool:
 
 
 def seconds_read(answer: Any) -> float | None:
-    return answer  # type: ignore[no-any-return]
+    return None if answer is None else float(answer)
 
 
 def details_read(answer: Any) -> KeyDetails | None:

@@ -103,9 +103,14 @@ class DatabaseCalls(DatabaseBase):
 
     @abstractmethod
     def _call(
-        self, path: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+        self,
+        path: str,
+        args: list[Any],
+        named: dict[str, Any],
+        read: Callable[[Any], T],
+        then: Callable[[T], object] = nothing,
     ) -> T:
-        """Return what `read` makes of the answer to a call."""
+        """Return what `read` makes of the answer to a call; `then` takes it before."""
 
     @abstractmethod
     def _streamed(

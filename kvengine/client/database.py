@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+from kvengine.client.arguments import nothing
 from kvengine.client.calls import SILENCE_S, DatabaseCalls, Place, T
 from kvengine.client.connection import Connection, Stream
-from kvengine.client.endpoint import TIMEOUT_S
+from kvengine.client.endpoint import TIMEOUT_S, read_as
 from kvengine.client.items import Items
 from kvengine.client.log import HttpLog
 from kvengine.client.packing import pack
@@ -68,9 +69,14 @@ class RemoteDatabase(DatabaseCalls):
             self._info(0)
 
     def _call(
-        self, path: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+        self,
+        path: str,
+        args: list[Any],
+        named: dict[str, Any],
+        read: Callable[[Any], T],
+        then: Callable[[T], object] = nothing,
     ) -> T:
-        """Return what `read` makes of the answer to a call."""
+        """Return what `read` makes of the answer to a call; `then` takes it before."""
         self._meet()
         timeout = self._timeout_of(path)
         try:
@@ -79,7 +85,9 @@ class RemoteDatabase(DatabaseCalls):
             self._forget(path)
             raise
         self._note_version(version)
-        return read(found)
+        result = read_as(read, found)
+        then(result)
+        return result
 
     def log_source(self) -> HttpLog:
         """Return the server's log as a source: a Follower of it is a replica on this machine.
@@ -102,7 +110,7 @@ class RemoteDatabase(DatabaseCalls):
     ) -> Iterator[T]:
         """Return an iterator over what a call gives bit by bit."""
         items = self._items(path, args, named)
-        return (read(item) for item in items if item is not None)
+        return (read_as(read, item) for item in items if item is not None)
 
     def _followed(
         self,
@@ -116,7 +124,7 @@ class RemoteDatabase(DatabaseCalls):
         """Return an iterator over changes that connects again when it breaks."""
         place = Place(self.version if after is None else after, timeout, at)
         first = self._items(path, [], {**named, "after": place.after})  # its errors come at once
-        return (read(item) for item in self._going_on(first, path, named, place))
+        return (read_as(read, item) for item in self._going_on(first, path, named, place))
 
     def _going_on(
         self, items: Iterator[Any], path: str, named: dict[str, Any], place: Place

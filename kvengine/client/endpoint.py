@@ -14,8 +14,8 @@ import contextlib
 import functools
 import re
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from kvengine.client.authorization import bearer
 from kvengine.client.failures import error_of
@@ -31,6 +31,7 @@ from kvengine.errors import (
     pass_on,
 )
 
+T = TypeVar("T")
 TIMEOUT_S = 10.0
 CONNECT_S = 5.0
 ANSWER_BYTES_MAX = 512 << 20
@@ -181,6 +182,21 @@ def answer_of(response: Any, body: bytes) -> tuple[Any, int]:
     try:
         return unpack(body), version_said(response.headers.get(VERSION_HEADER, "")) or 0
     except ProtocolError as error:
+        raise UpstreamUnavailable(f"unexpected response from the server: {error}") from error
+
+
+def read_as(read: Callable[[Any], T], answer: Any) -> T:
+    """Return what `read` makes of an answer.
+
+    Raises:
+        UpstreamUnavailable: the answer has another shape, as of another version of the server.
+    """
+    try:
+        return read(answer)
+    except KvError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        pass_on(error)
         raise UpstreamUnavailable(f"unexpected response from the server: {error}") from error
 
 

@@ -55,6 +55,8 @@ class Items:
             found = unpack(message)
             if isinstance(found, dict):
                 raise decode_error(found, 200)
+            if not isinstance(found, list):
+                raise ProtocolError("an item", 0, "a list", type(found).__name__)
             self.ended = not found
             if found:
                 yield found[0]

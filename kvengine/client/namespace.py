@@ -21,6 +21,7 @@ from kvengine.client.arguments import (
     given,
     is_there,
     keys_sent,
+    nothing,
     page_read,
     pairs_sent,
     seconds_read,
@@ -86,9 +87,14 @@ class RemoteNamespace(NamespaceMapping):
         self._database._check_usable()
 
     def _call(
-        self, method: str, args: list[Any], named: dict[str, Any], read: Callable[[Any], T]
+        self,
+        method: str,
+        args: list[Any],
+        named: dict[str, Any],
+        read: Callable[[Any], T],
+        then: Callable[[T], object] = nothing,
     ) -> T:
-        return self._database._call(f"ns/{self.id}/{method}", args, named, read)
+        return self._database._call(f"ns/{self.id}/{method}", args, named, read, then)
 
     # -- reads
 
@@ -168,22 +174,19 @@ class RemoteNamespace(NamespaceMapping):
             self.limits._check_bulk_count(number)
             found.append(item)
 
-        def read(answer: dict[str, Any]) -> BulkReport:
-            report = BulkReport(**answer)
+        def tell(report: BulkReport) -> None:
             if progress is not None:
                 progress(report.successful_key_count, report.successful_key_count)
-            return report
 
-        return self._call(method, [found], named, read)
+        return self._call(method, [found], named, lambda answer: BulkReport(**answer), tell)
 
     def _delete_prefix(self, prefix: str, dry_run: bool, progress: Progress | None) -> int:
 
-        def read(deleted: int) -> int:
+        def tell(deleted: int) -> None:
             if progress is not None and not dry_run:
                 progress(deleted, deleted)
-            return deleted
 
-        return self._call("delete_prefix", [prefix], {"dry_run": dry_run}, read)
+        return self._call("delete_prefix", [prefix], {"dry_run": dry_run}, int, tell)
 
     # -- lists
 
