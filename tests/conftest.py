@@ -61,6 +61,11 @@ def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: servers are waited for, and browsers, and disks."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_finish() -> None:
     """Leave the thousands of tests to themselves: gc.collect() would look at all, each time."""
     gc.collect()

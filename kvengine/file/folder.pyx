@@ -50,7 +50,9 @@ cdef extern from *:
     static inline int kv_load_sequence(const int *sequence) {
         return __atomic_load_n(sequence, __ATOMIC_SEQ_CST);
     }
-    static inline void kv_next_sequence(int *sequence) { __atomic_fetch_add(sequence, 1, __ATOMIC_SEQ_CST); }
+    static inline void kv_next_sequence(int *sequence) {
+        __atomic_fetch_add(sequence, 1, __ATOMIC_SEQ_CST);
+    }
     #include <time.h>
     static void kv_sleep(double seconds) {
         struct timespec rest;
@@ -167,7 +169,8 @@ cdef class Folder:
             sequence = kv_load_sequence(&self.sequence)
             found = self._look()
             # Another thread may have replaced the file, twice even, between the two looks.
-            if found != REPLACED or sequence % 2 == 0 and kv_load_sequence(&self.sequence) == sequence:
+            if found != REPLACED or (
+                    sequence % 2 == 0 and kv_load_sequence(&self.sequence) == sequence):
                 return found
 
     cdef int _look(self) noexcept nogil:

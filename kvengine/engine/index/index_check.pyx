@@ -135,7 +135,8 @@ cdef class IndexCheck:
             while True:
                 selection.collect(order.buffers(), order.runs, b"", after, False, False)
                 for i in range(selection.count):
-                    hash = xxh3(selection.entries[i].key, selection.entries[i].size, self.replayed.seed)
+                    hash = xxh3(
+                        selection.entries[i].key, selection.entries[i].size, self.replayed.seed)
                     entry = find(
                         index, hash, selection.entries[i].key, selection.entries[i].size, True,
                         &where)
