@@ -253,7 +253,7 @@ SERVER = (
         "            if False:\n                raise ValueError(\"a chunk is longer",
         "server/test_framing.py::test_what_is_no_body"),
     bug("nobody asks for a token before a request is forwarded",
-        "server/api/forward.py", "            if principal is None:\n", "            if False:\n",
+        "server/api/admitted.py", "            if principal is None:\n", "            if False:\n",
         "server/test_links.py::test_nothing_is_forwarded_without_a_token"),
     bug("JSON may be as deep as it likes",
         "server/http/json_body.py", "or depth > DEPTH_MAX:", "or False:",

@@ -47,12 +47,10 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef extern from *:
     """
-    static inline int kv_load_sequence(const int *sequence) {
-        return __atomic_load_n(sequence, __ATOMIC_SEQ_CST);
+    static inline int kv_load(const int *number) {
+        return __atomic_load_n(number, __ATOMIC_SEQ_CST);
     }
-    static inline void kv_next_sequence(int *sequence) {
-        __atomic_fetch_add(sequence, 1, __ATOMIC_SEQ_CST);
-    }
+    static inline void kv_advance(int *number) { __atomic_fetch_add(number, 1, __ATOMIC_SEQ_CST); }
     #include <time.h>
     static void kv_sleep(double seconds) {
         struct timespec rest;
@@ -61,8 +59,8 @@ cdef extern from *:
         nanosleep(&rest, NULL);
     }
     """
-    int kv_load_sequence(const int *sequence) noexcept nogil
-    void kv_next_sequence(int *sequence) noexcept nogil
+    int kv_load(const int *number) noexcept nogil
+    void kv_advance(int *number) noexcept nogil
     void kv_sleep(double seconds) nogil
 
 cdef int FILE_MODE = 0o600
@@ -149,7 +147,7 @@ cdef class Folder:
         """
         cdef stat_t found
         cdef int fd = os.dup(descriptor)
-        kv_next_sequence(&self.sequence)
+        kv_advance(&self.sequence)
         if self.next_held >= 0:
             if fstatat(self.fd, self.watched_name, &found, AT_SYMLINK_NOFOLLOW) == 0 \
                     and found.st_ino == self.next_inode:
@@ -160,17 +158,16 @@ cdef class Folder:
                 close(self.next_held)
         fstat(fd, &found)
         self.next_inode, self.next_held = found.st_ino, fd
-        kv_next_sequence(&self.sequence)
+        kv_advance(&self.sequence)
 
     cdef int state(self) noexcept nogil:
         """Return PRESENT if what is written to the folder is there for the next who opens it."""
         cdef int sequence, found
         while True:
-            sequence = kv_load_sequence(&self.sequence)
+            sequence = kv_load(&self.sequence)
             found = self._look()
             # Another thread may have replaced the file, twice even, between the two looks.
-            if found != REPLACED or (
-                    sequence % 2 == 0 and kv_load_sequence(&self.sequence) == sequence):
+            if found != REPLACED or sequence % 2 == 0 and kv_load(&self.sequence) == sequence:
                 return found
 
     cdef int _look(self) noexcept nogil:

@@ -28,7 +28,6 @@ from kvengine import aio
 from kvengine.errors import InvalidRequest
 from kvengine.server import supervisor
 from kvengine.server.api.edge_endpoints import open_edge, wrote_here
-from kvengine.server.api.forward import Forwarder
 from kvengine.server.http.incoming import give_back_large_blocks
 from kvengine.server.http.listening import Listener
 from kvengine.server.monitoring import logs
@@ -136,6 +135,9 @@ async def edge_site(
     Raises:
         CancelledError: *ending* was done while the edge waited for its primary.
     """
+    # Its HTTP client takes long to import.
+    from kvengine.server.api.forward import Forwarder  # noqa: PLC0415
+
     url = settings.upstream or ""
     verify = trust(settings.upstream_ca)
     opening = asyncio.create_task(

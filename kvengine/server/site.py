@@ -7,14 +7,14 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kvengine.server.api.analytics import Analytics
+from kvengine.server.api.admitted import Admitted, not_admitted
 from kvengine.server.api.edge_endpoints import EdgeEndpoint
-from kvengine.server.api.forward import Admitted, not_admitted
 from kvengine.server.api.json_endpoint import ANSWERS_IN_JSON, JsonEndpoint
 from kvengine.server.api.openapi import openapi_endpoint
 from kvengine.server.api.rest.endpoint import RestEndpoint
@@ -33,6 +33,9 @@ from kvengine.server.monitoring.live import Live
 from kvengine.server.monitoring.logs import log_request
 from kvengine.server.monitoring.metrics import MetricsEndpoint
 from kvengine.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from kvengine.server.api.analytics import Analytics
 
 
 class Site:
@@ -68,7 +71,7 @@ class Site:
 
     def app(self) -> App:
         """Return the application."""
-        rest: Endpoint = RestEndpoint(self.backend, Analytics(self.backend, self.figures))
+        rest: Endpoint = RestEndpoint(self.backend, functools.cache(self._analytics))
         workerd: Endpoint = WorkerdEndpoint(self.backend)
         endpoints: dict[bytes, Endpoint] = {
             b"health": health,
@@ -90,6 +93,12 @@ class Site:
         self.backend.hot.is_own_host = browsers.is_own if is_exposed else None
         guard = browsers.refusal if is_exposed else None
         return App(endpoints, workerd, self.observers, guard, not_admitted)
+
+    def _analytics(self) -> Analytics:
+        # GraphQL takes longer to import than the rest of a server, and few clients use it.
+        from kvengine.server.api.analytics import Analytics  # noqa: PLC0415
+
+        return Analytics(self.backend, self.figures)
 
     def _v1(self) -> Endpoint:
         live = Live(self.backend, self.figures)

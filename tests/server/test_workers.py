@@ -64,7 +64,8 @@ class Worker:
         [pooled] = self.http._transport._pool.connections  # type: ignore[attr-defined]
         mine = pooled._connection._network_stream.get_extra_info("client_addr")[1]
         rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        [inode] = [row[9] for row in rows if row[2].endswith(f":{mine:04X}") and row[3] == "01"]
+        ends = (f":{httpx.URL(self.server.url).port:04X}", f":{mine:04X}")  # others share a port
+        [inode] = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends and row[3] == "01"]
         [pid] = [
             pid
             for pid in children(self.server.process.pid)

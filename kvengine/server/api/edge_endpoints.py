@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvengine.aio.edge import Edge
 from kvengine.errors import KvError, RateLimited, UpstreamUnavailable
-from kvengine.server.api.forward import AfterWrite
 from kvengine.server.api.rest.endpoint import STORAGE
 from kvengine.server.api.workerd import PREFIX_PARTS
 from kvengine.server.http.app import Endpoint
 from kvengine.server.http.messages import Request, Response, decoded
+
+if TYPE_CHECKING:
+    from kvengine.server.api.forward import AfterWrite
 
 logger = logging.getLogger("kvengine.server")
 VALUES_PARTS = 10  # client v4 accounts A storage kv namespaces NS values KEY

@@ -11,9 +11,9 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from kvengine.errors import InvalidRequest, KvError
-from kvengine.server.api.analytics import Analytics
 from kvengine.server.api.rest import bulk, keys, namespaces, people, values
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import (
@@ -26,6 +26,9 @@ from kvengine.server.api.rest.envelope import (
 from kvengine.server.auth.access import Refused
 from kvengine.server.backend import Backend
 from kvengine.server.http.messages import Request, Response, credentials, decoded
+
+if TYPE_CHECKING:
+    from kvengine.server.api.analytics import Analytics
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -66,10 +69,10 @@ class RestEndpoint:
 
     Args:
         backend: whose namespaces.
-        analytics: answers queries; None: there are none here.
+        analytics: returns what answers queries; None: there is no such endpoint.
     """
 
-    def __init__(self, backend: Backend, analytics: Analytics | None = None) -> None:
+    def __init__(self, backend: Backend, analytics: Callable[[], Analytics] | None = None) -> None:
         self._backend, self._analytics = backend, analytics
 
     async def __call__(self, request: Request) -> Response:
@@ -78,7 +81,7 @@ class RestEndpoint:
         try:
             parts = request.raw_parts
             if parts == GRAPHQL and self._analytics is not None:
-                return await self._query(self._analytics, request)
+                return await self._query(self._analytics(), request)
             if parts[:3] != START or len(parts) < 7 or parts[4:7] != STORAGE:
                 return await people.answer(self._backend, request)
             operation, handler, call = self._call(request, parts)

@@ -1,0 +1,68 @@
+"""Which requests are forwarded to the primary of an edge: those with a token that is valid here.
+
+Invariants:
+
+* No request is forwarded without one.
+"""
+
+from __future__ import annotations
+
+from kvengine.client.failures import encode_error
+from kvengine.errors import KvError, UpstreamUnavailable
+from kvengine.server.api.rest.envelope import UNAVAILABLE, ApiError, api_error, failure
+from kvengine.server.api.v1 import turned_away
+from kvengine.server.api.workerd import refusal
+from kvengine.server.auth.access import Refused
+from kvengine.server.backend import Backend
+from kvengine.server.http.admission import stream_kind
+from kvengine.server.http.app import Endpoint
+from kvengine.server.http.messages import Request, Response, credentials
+
+
+class Admitted:
+    """An endpoint to another server, for those who have a token that is valid here.
+
+    Args:
+        backend: of this server.
+        primary: a Forwarder.
+    """
+
+    def __init__(self, backend: Backend, primary: Endpoint) -> None:
+        self._backend, self._primary = backend, primary
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request."""
+        is_rest = request.surface == "client"
+        header = credentials(request) if is_rest else request.header(b"authorization")
+        try:
+            principal = await self._backend.access.principal(header)
+            if principal is None:
+                raise Refused(401, "missing or invalid token")
+            self._backend.begin(request, principal)
+            kind = stream_kind(request.raw_parts)
+            if kind is not None:
+                request.take(kind)
+            request.stopping = self._backend.stopping
+            return await self._primary(request)
+        except Refused as refused:
+            return not_admitted(request, refused)
+        except KvError as error:
+            return unavailable(request, str(error))
+
+
+def not_admitted(request: Request, refused: Refused) -> Response:
+    """Return the answer to a request that is not forwarded, as clients of that surface read it."""
+    if request.surface == "workerd":
+        return refusal(refused.status, refused.why, refused.retry_after_s)
+    if request.surface == "client":
+        return failure(api_error(refused, "request"))
+    return turned_away(refused)
+
+
+def unavailable(request: Request, why: str) -> Response:
+    """Return the answer that says that nobody answers, as clients of that surface read it."""
+    if request.surface == "workerd":
+        return refusal(503, why)
+    if request.surface == "client":
+        return failure(ApiError(503, UNAVAILABLE, why))
+    return Response.json(encode_error(UpstreamUnavailable(why)), 503)
