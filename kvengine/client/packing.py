@@ -52,7 +52,10 @@ def _plain(value: Any, simple: frozenset[type]) -> Any:
     if type(value) in simple:
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item, simple) for item in value]
+        found = []
+        for item in value:  # a comprehension has a frame, and metadata may be 512 levels deep
+            found.append(item if type(item) in simple else _plain(item, simple))  # noqa: PERF401
+        return found
     if isinstance(value, dict):
         return _object(value, simple)
     if isinstance(value, int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import subprocess
 import sys
 import uuid
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kvengine import RELAXED
 from kvengine.client import packing
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import InvalidType, ProtocolError
@@ -118,6 +120,17 @@ def test_a_file_is_sent_as_what_it_holds() -> None:
 def test_what_is_refused(value: Any) -> None:
     with pytest.raises(InvalidType, match="cannot serialize"):
         pack(value)
+
+
+@pytest.mark.parametrize("text", ["[" * 512 + "]" * 512, '{"":' * 204 + "1" + "}" * 204])
+def test_metadata_may_be_as_deep_as_its_length_allows(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one such key would keep everybody from the list that it is in."""
+    monkeypatch.setattr(packing, "PIECE_BYTES", len(text))
+    metadata = json.loads(text)
+    assert len(text) <= RELAXED.metadata_bytes
+    assert unpack(pack([[["k", None, metadata]], True, None, []]))[0][0][2] == metadata
 
 
 def test_a_list_in_itself_is_refused() -> None:
