@@ -17,6 +17,7 @@ from kvengine.aio.runner import Runner
 from kvengine.entry import Change
 from kvengine.namespace import namespace as sync
 from kvengine.namespace.backend import described_as
+from kvengine.namespace.limits import list_of_keys
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.reading import WOULD_BLOCK
 from kvengine.namespace.results import KeyChange, ValueWithMetadata
@@ -81,7 +82,7 @@ class Namespace(NamespaceBase):
     async def get_many(
         self, keys: Iterable[str], type: str = "text", *, cache_ttl: int | None = None
     ) -> dict[str, Any]:
-        return await self.get(list(keys), type, cache_ttl=cache_ttl)
+        return await self.get(list_of_keys(keys), type, cache_ttl=cache_ttl)
 
     @described_as(sync.Namespace.get_metadata)
     async def get_metadata(self, key: str) -> Any:

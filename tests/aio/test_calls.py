@@ -63,6 +63,9 @@ def test_it_answers_as_the_other_one_does():
                 ("get", ("",), {}),
                 ("get", ("k", "nonsense"), {}),
                 ("get", (5,), {}),
+                ("get_many", ("k",), {}),
+                ("get_many", (5,), {}),
+                ("get_or_set", (["k"], lambda: "v"), {}),
                 ("put", ("k", "v"), {"if_version": 99}),
                 ("put", ("k", "v"), {"expiration_ttl": 0}),
             ]
