@@ -194,7 +194,7 @@ NAMESPACE = """
     put add delete pop touch persist increment get_or_set memoize
     put_many delete_many delete_prefix
     list keys count size watch history
-    export_file import_file export import_
+    export_file import_file
     items values popitem setdefault update clear
 """
 DATABASE = """

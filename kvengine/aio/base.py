@@ -172,7 +172,6 @@ class NamespaceBase:
 
     export_file = forwarded(sync.Namespace.export_file)
     import_file = forwarded(sync.Namespace.import_file)
-    export, import_ = export_file, import_file  # the names in 0.1
 
     # -- filling
 

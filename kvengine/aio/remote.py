@@ -130,7 +130,6 @@ class RemoteNamespace(NamespaceBase):
         return default
 
     export_file = on_thread(sync_namespace.RemoteNamespace.export_file)
-    export = export_file  # the name in 0.1
 
     @described_as(sync_namespace.RemoteNamespace.history)
     def history(self, key: str) -> AsyncIterator[KeyChange]:

@@ -294,13 +294,3 @@ class NamespaceMethods(KeyMethods):
             on_error=on_error,
             progress=progress,
         )
-
-    # -- the names in 0.1
-
-    def export(self, *args: Any, **named: Any) -> Any:
-        """Call export_file()."""
-        return self.export_file(*args, **named)
-
-    def import_(self, *args: Any, **named: Any) -> Any:
-        """Call import_file()."""
-        return self.import_file(*args, **named)

@@ -206,15 +206,6 @@ def test_a_misspelled_argument_is_refused_at_once(kv):
         kv.list(lim=5)
 
 
-def test_the_old_names_of_files_work(kv, tmp_path):
-    kv["a"] = "1"
-    assert kv.export(tmp_path / "pairs", prefix="a").keys == 1
-    if not isinstance(kv, kvengine.RemoteNamespace):
-        kv.clear()
-        assert kv.import_(tmp_path / "pairs").keys == 1
-        assert dict(kv) == {"a": "1"}
-
-
 def test_clear(kv):
     kv.update({f"{n}": "v" for n in range(30)})
     kv.clear()

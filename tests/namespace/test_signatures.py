@@ -19,14 +19,12 @@ OF_A_DICT = {"clear", "items", "popitem", "setdefault", "update", "values"}
 OF_AN_EDGE = {"read"}
 READS = {"get", "get_many", "get_metadata", "get_with_metadata"}
 FRESHNESS = {"cache_ttl", "min_version", "stale_if_error"}
-# The names in 0.1.
-OLD = {"export", "import_"}
 # Over the network it may have to be asked for, so asyncio awaits it.
 ASKED_FOR = {"title"}
 
 
 def public(cls):
-    return {name for name in dir(cls) if not name.startswith("_")} - OLD - {"id", "limits"}
+    return {name for name in dir(cls) if not name.startswith("_")} - {"id", "limits"}
 
 
 def parameters(cls, method):

@@ -170,7 +170,7 @@ def test_what_a_world_can_not_be(wrong):
 
 def test_a_world_has_no_other_settings():
     with pytest.raises(TypeError, match="nonsense"):
-        World(nonsense=1)
+        World(nonsense=1)  # type: ignore[call-arg]
 
 
 def test_places_that_are_not_there_are_said():

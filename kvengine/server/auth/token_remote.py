@@ -43,9 +43,26 @@ class RemoteTokens:
     ) -> None:
         self._http.close()
 
-    def create(self, name: str, **options: Any) -> tuple[str, Token]:
+    def create(
+        self,
+        name: str,
+        *,
+        namespaces: Any = None,
+        write: bool = False,
+        admin: bool = False,
+        expires_in_s: int | None = None,
+        rate: float | None = None,
+    ) -> tuple[str, Token]:
         """Create a token; see TokenStore.create."""
-        found = self._call("POST", "/v1/tokens", {"name": name, **options})
+        description = {
+            "name": name,
+            "namespaces": namespaces,
+            "write": write,
+            "admin": admin,
+            "expires_in_s": expires_in_s,
+            "rate": rate,
+        }
+        found = self._call("POST", "/v1/tokens", description)
         return found["secret"], _token(found["token"])
 
     def all(self) -> list[Token]:

@@ -44,28 +44,52 @@ class Clients:
 
     # -- reading
 
-    def read(self, place: str, key: bytes, **options: Any) -> ReadResult:
+    def read(
+        self,
+        place: str,
+        key: bytes,
+        *,
+        ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float = 0.0,
+    ) -> ReadResult:
         """Read a key at an edge, and return what it shows.
 
         Args:
             place: the name of an edge, or "primary".
             key: the key.
-            options: ttl, min_version, stale_if_error; see kvengine.edge.messages.ReadOptions.
+            ttl: seconds: how old the value may be; None: the `cache_ttl_s` of the edge.
+            min_version: it must be at least as new as this version.
+            stale_if_error: seconds: how old it may be if the upstream does not answer.
 
         Raises:
             UpstreamUnavailable: nothing that is held is new enough.
         """
-        shown: ReadResult = self.wait_for(lambda done: self.start_read(place, key, done, **options))
+        shown: ReadResult = self.wait_for(
+            lambda done: self.start_read(
+                place, key, done, ttl=ttl, min_version=min_version, stale_if_error=stale_if_error
+            )
+        )
         return shown
 
-    def start_read(self, place: str, key: bytes, done: Done | None = None, **options: Any) -> None:
+    def start_read(
+        self,
+        place: str,
+        key: bytes,
+        done: Done | None = None,
+        *,
+        ttl: float | None = None,
+        min_version: int = 0,
+        stale_if_error: float = 0.0,
+    ) -> None:
         """Begin to read; `done` is called with ReadResult or with the error."""
         self.reads += 1
         found = self.place(place)
         if not found.is_up:
             self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
             return
-        wanted = ReadOptions(**{"ttl": self.settings.cache_ttl_s, **options})
+        limit = self.settings.cache_ttl_s if ttl is None else ttl
+        wanted = ReadOptions(limit, min_version, stale_if_error)
         began = self.time.now
 
         def ended(result: Any) -> None:

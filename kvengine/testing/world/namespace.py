@@ -87,9 +87,13 @@ class WorldNamespace:
         min_version: int | None,
         stale_if_error: float | None,
     ) -> ReadResult:
-        asked = {"ttl": cache_ttl, "min_version": min_version, "stale_if_error": stale_if_error}
-        options: Any = {name: value for name, value in asked.items() if value is not None}
-        return self._world.read(self.place, key.encode(), **options)
+        return self._world.read(
+            self.place,
+            key.encode(),
+            ttl=cache_ttl,
+            min_version=min_version or 0,
+            stale_if_error=stale_if_error or 0.0,
+        )
 
     def put(
         self,

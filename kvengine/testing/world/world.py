@@ -18,6 +18,7 @@ from kvengine.edge.counters import Counters, Histogram
 from kvengine.edge.settings import Settings
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest
+from kvengine.options import named
 from kvengine.testing.world.checker import Checker
 from kvengine.testing.world.clients import PRIMARY, Clients
 from kvengine.testing.world.geography import latency_of
@@ -29,7 +30,6 @@ from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 from kvengine.testing.world.workload import content_of
 
-SMALL = {"memory_bytes": 1 << 20, "watermark_groups": 1 << 8, "change_buffer_bytes": 1 << 20}
 MEETING_S = 2.0
 
 
@@ -98,7 +98,7 @@ class World(Clients):
         with_disk: edges have copies on disk, which survive their crashes but for the end.
         compacts: the primary forgets deletes all the time, so who was away hears that changes are
             gone.
-        settings: of the edges; see kvengine.edge.settings.Settings.
+        The others are settings of the edges: kvengine.edge.settings.Settings says what each is for.
 
     Raises:
         InvalidRequest: an argument is not valid.
@@ -124,8 +124,23 @@ class World(Clients):
         latency: Any = None,
         with_disk: bool = False,
         compacts: bool = False,
-        **settings: Any,
+        memory_bytes: int = 1 << 20,
+        disk_bytes: int = 1 << 30,
+        bound_s: float = 60.0,
+        cache_ttl_s: float = 60.0,
+        negative_ttl_s: float = 0.0,
+        stale_if_error_s: float = 0.0,
+        refresh_share: float = 0.75,
+        poll_timeout_s: float = 2.0,
+        grace_s: float = 2.0,
+        timeout_s: float = 10.0,
+        retry_s: float = 0.05,
+        retry_max_s: float = 5.0,
+        change_buffer_bytes: int = 1 << 20,
+        push_bytes: int = 4096,
+        watermark_groups: int = 1 << 8,
     ) -> None:
+        settings = named(Settings, locals())
         super().__init__()
         if edges < 1 or regions < 0 or keys < 0:
             raise InvalidRequest("a world has at least one edge, and not less than no keys")
@@ -133,7 +148,7 @@ class World(Clients):
         self.compacts = compacts
         self.chance = random.Random(seed)
         self.time = VirtualTime()
-        self.settings = Settings(**{**SMALL, **settings})
+        self.settings = Settings(**settings)
         self.spread = Histogram()  # how long changes took to reach an edge
         faults = LinkFaults(loss, duplication, jitter, delay_s)
         # A chance of its own: what readers and writers do does not depend on how messages fare.
@@ -142,6 +157,17 @@ class World(Clients):
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
+        self._make_places(
+            edges, regions, content_of(keys, value_bytes) if content is None else content
+        )
+        self.traffic = Traffic(self, keys)
+        self.run(MEETING_S)
+
+    # -- making it
+
+    def _make_places(
+        self, edges: int, regions: int, content: Iterable[tuple[bytes, bytes]]
+    ) -> None:
         primary_settings = Settings(
             change_buffer_bytes=8 << 20, push_bytes=self.settings.push_bytes
         )
@@ -150,7 +176,7 @@ class World(Clients):
             PRIMARY,
             self._clock(PRIMARY),
             primary_settings,
-            content_of(keys, value_bytes) if content is None else content,
+            content,
         )
         self.regions = [self._place(f"reg-{n}", self.primary) for n in range(regions)]
         self.leaves = [
@@ -160,10 +186,6 @@ class World(Clients):
         self.places: dict[str, Place] = {
             place.name: place for place in (self.primary, *self.regions, *self.leaves)
         }
-        self.traffic = Traffic(self, keys)
-        self.run(MEETING_S)
-
-    # -- making it
 
     def _clock(self, name: str) -> WorldClock:
         ahead = self.chance.uniform(-self._skew, self._skew)
