@@ -8,6 +8,7 @@ import pytest
 
 import kvengine
 import kvengine.aio
+import kvengine.testing
 from kvengine.edge.settings import Settings
 from kvengine.options import Options
 from kvengine.testing import World
@@ -106,7 +107,7 @@ def functions(one):
 
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (kvengine, kvengine.aio)
+    for module in (kvengine, kvengine.aio, kvengine.testing)
     for name in module.__all__
     if name != "__version__"
 }
