@@ -17,7 +17,6 @@ from kvengine import Store
 from kvengine.cli.failures import CommandFailed
 from kvengine.cli.output import message
 from kvengine.database.catalog_rows import is_database
-from kvengine.options import VALUE_BYTES_MAX
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -81,16 +80,46 @@ def key_bytes(text: str, as_hex: bool, name: str = "KEY") -> bytes:
         raise click.BadParameter(f"{text!r} is not {expected}", param_hint=name) from None
 
 
-def read_value(stream: BinaryIO) -> bytes:
-    """Read a value from *stream*; stop one byte past the limit, so that the store refuses it."""
-    return stream.read(VALUE_BYTES_MAX + 1)
-
-
 def standard_input() -> BinaryIO:
     """Return the binary standard input."""
     if sys.stdin is None:
         raise click.UsageError("can't read from standard input: it is closed")
     return sys.stdin.buffer
+
+
+def value_options(command: Command) -> Command:
+    """Add the argument ``[VALUE]`` and ``--path FILE``; value_bytes() has what they stand for."""
+    option = click.option(
+        "--path", "source", type=InputFile(), metavar="FILE", help="Read the value from this file."
+    )
+    return click.argument("value", required=False)(option(command))
+
+
+def value_bytes(value: str | None, source: BinaryIO | None, limit: int) -> bytes:
+    """Return the value of a key; stop one byte past the limit, so that the store refuses it."""
+    if (value is None) == (source is None):
+        raise click.UsageError('give exactly one of VALUE, "-" and --path')
+    if value is not None and value != "-":
+        return os.fsencode(value)
+    return (standard_input() if source is None else source).read(limit + 1)
+
+
+def expiry_options(kind: type) -> Callable[[Command], Command]:
+    """Add ``--ttl`` and ``--expiration``, of this type."""
+
+    def add(command: Command) -> Command:
+        ttl = click.option(
+            "--ttl", type=kind, metavar="SECONDS", help="Seconds until the key expires."
+        )
+        expiration = click.option(
+            "--expiration",
+            type=kind,
+            metavar="SECONDS",
+            help="Expiration time, in seconds since the epoch.",
+        )
+        return ttl(expiration(command))
+
+    return add
 
 
 class InputFile(click.File):

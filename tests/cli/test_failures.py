@@ -169,7 +169,7 @@ def test_closed_standard_streams(process, environment: dict[str, str]) -> None:
     closed = run_in_shell(environment, "kvengine get key >&-")
     assert closed.returncode == 1
     assert b"standard output is closed" in closed.stderr
-    for arguments in ("put key -", "put key --file -", "bulk get --namespace title -"):
+    for arguments in ("put key -", "put key --path -", "bulk get --namespace title -"):
         unread = run_in_shell(environment, f"kvengine {arguments} <&-")
         assert (unread.returncode, b"standard input: it is closed" in unread.stderr) == (2, True)
     # Nothing that was printed went into the store.

@@ -21,7 +21,7 @@ def test_bytes_of_standard_input_come_back_on_standard_output(process) -> None:
 def test_a_value_comes_from_the_argument_or_a_file(run, tmp_path: Path) -> None:
     (tmp_path / "value").write_bytes(EVERY_BYTE)
     assert run("put", "a", "text").stdout_bytes == b""
-    assert run("put", "b", "--file", str(tmp_path / "value")).exit_code == 0
+    assert run("put", "b", "--path", str(tmp_path / "value")).exit_code == 0
     assert run("get", "a").stdout_bytes == b"text"
     assert run("get", "b").stdout_bytes == EVERY_BYTE
 
@@ -32,14 +32,14 @@ def test_an_empty_value_is_a_value(run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("put", "key"), ("put", "key", "value", "--file", "/dev/null")]
+    "arguments", [("put", "key"), ("put", "key", "value", "--path", "/dev/null")]
 )
 def test_exactly_one_source_of_the_value_is_needed(run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 
 def test_an_endless_value_is_refused(run) -> None:
-    result = run("put", "key", "--file", "/dev/zero")
+    result = run("put", "key", "--path", "/dev/zero")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert run("get", "key").exit_code == 3
 
@@ -91,7 +91,7 @@ def test_a_key_outside_the_limits_is_a_usage_error(run, key: str) -> None:
 
 
 def test_json_of_text(run) -> None:
-    put = run("put", "key", "värde", "--metadata", "{}", "--expires-at", "4e9", "--json")
+    put = run("put", "key", "värde", "--metadata", "{}", "--expiration", "4e9", "--json")
     version = json.loads(put.stdout)["version"]
     assert json.loads(run("get", "key", "--json").stdout) == {
         "key": "key",
@@ -112,7 +112,7 @@ def test_json_of_bytes_that_are_not_text(run) -> None:
 
 def test_ttl_counts_from_now(run) -> None:
     before = time.time()
-    assert run("put", "key", "value", "--ttl", "1000").exit_code == 0
+    assert run("put", "key", "value", "--ttl", "1000", "--expiration", "1").exit_code == 0
     expires_at = json.loads(run("get", "key", "--json").stdout)["expires_at"]
     assert before + 999 <= expires_at <= time.time() + 1001
 
@@ -125,9 +125,8 @@ def test_ttl_counts_from_now(run) -> None:
         ("--ttl", "nan"),
         ("--ttl", "inf"),
         ("--ttl", "1h30"),
-        ("--expires-at", "1"),
-        ("--expires-at", "nan"),
-        ("--ttl", "9", "--expires-at", "4e9"),
+        ("--expiration", "1"),
+        ("--expiration", "nan"),
         ("--if-version", "-1"),
         ("--durability", "sometimes"),
         ("--metadata", "m" * 1025),

@@ -1,12 +1,11 @@
 """``kvengine key``: put, get, list and delete the keys of a namespace."""
 
 import json
-import os
 from typing import Any, BinaryIO
 
 import click
 
-from kvengine.cli.arguments import InputFile, json_option, standard_input
+from kvengine.cli.arguments import expiry_options, json_option, value_bytes, value_options
 from kvengine.cli.formatting import counted, json_array, json_line
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.target import Commands, Target, target_options, utf8
@@ -32,14 +31,8 @@ def _json(_context: click.Context, _option: click.Parameter, text: str | None) -
 @key.command()
 @target_options
 @click.argument("key", type=utf8)
-@click.argument("value", required=False)
-@click.option(
-    "--path", "source", type=InputFile(), metavar="FILE", help="Read the value from this file."
-)
-@click.option("--ttl", type=int, metavar="SECONDS", help="Seconds until the key expires.")
-@click.option(
-    "--expiration", type=int, metavar="SECONDS", help="Expiration time, in seconds since the epoch."
-)
+@value_options
+@expiry_options(int)
 @click.option(
     "--metadata", type=utf8, callback=_json, metavar="JSON", help="Metadata, stored with the value."
 )
@@ -57,18 +50,9 @@ def put(
     The database and the namespace are created if they do not exist. --ttl takes precedence
     over --expiration.
     """
-    contents = _contents(value, source)
+    contents = value_bytes(value, source, RELAXED.value_bytes)
     with target.writer(create=True) as kv:
         kv.put(key, contents, expiration=expiration, expiration_ttl=ttl, metadata=metadata)
-
-
-def _contents(value: str | None, source: BinaryIO | None) -> bytes:
-    if (value is None) == (source is None):
-        raise click.UsageError('give exactly one of VALUE, "-" and --path')
-    if value is not None and value != "-":
-        return os.fsencode(value)
-    stream = standard_input() if source is None else source
-    return stream.read(RELAXED.value_bytes + 1)  # enough to show that it is too long
 
 
 @key.command()
