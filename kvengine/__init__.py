@@ -56,9 +56,7 @@ from kvengine.errors import (
 )
 from kvengine.metering.pricing import SEED_PRICES, Bill, PriceTable, price
 from kvengine.metering.usage import Usage
-from kvengine.namespace.limits import RELAXED, STRICT, Limits
-from kvengine.namespace.namespace import Namespace
-from kvengine.namespace.results import (
+from kvengine.namespace.interface.results import (
     BulkReport,
     DatabaseChange,
     ExportReport,
@@ -70,9 +68,11 @@ from kvengine.namespace.results import (
     NamespaceInfo,
     ValueWithMetadata,
 )
-from kvengine.replication.log_server import LogServer, serve_log
+from kvengine.namespace.limits import RELAXED, STRICT, Limits
+from kvengine.namespace.namespace import Namespace
+from kvengine.replication.network.log_server import LogServer, serve_log
+from kvengine.replication.network.remote import RemoteSource, connect_log
 from kvengine.replication.promoting import promote
-from kvengine.replication.remote import RemoteSource, connect_log
 
 __version__ = "0.2.0"
 

@@ -17,16 +17,16 @@ from kvengine.aio.runner import Runner, forwarded
 from kvengine.aio.streams import ValueStream, collected
 from kvengine.cache.single_flight import Flight
 from kvengine.errors import VersionConflict
-from kvengine.namespace import filling as sync_filling
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
-from kvengine.namespace.backend import described_as
+from kvengine.namespace.interface import filling as sync_filling
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.one_key import ABSENT
+from kvengine.namespace.interface.results import Key
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.one_key import ABSENT
 from kvengine.namespace.page import key_of
 from kvengine.namespace.reading import Meter
-from kvengine.namespace.results import Key
 
 
 class NamespaceBase:

@@ -20,10 +20,10 @@ from kvengine.database import database as sync
 from kvengine.database.opening import open_database as open_sync
 from kvengine.metering.ledger import INTERVAL_S
 from kvengine.namespace import namespace as sync_namespace
-from kvengine.namespace.backend import described_as
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.results import DatabaseChange
 from kvengine.namespace.layout import DATA
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import DatabaseChange
 from kvengine.options import Durability, Options, named
 
 

@@ -19,8 +19,8 @@ from kvengine.database import edge as sync_edge
 from kvengine.database.edge_arguments import check_arguments
 from kvengine.edge.settings import Settings
 from kvengine.errors import StoreClosed
+from kvengine.namespace.interface.results import DatabaseChange
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import DatabaseChange
 from kvengine.options import named
 
 

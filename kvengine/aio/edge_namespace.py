@@ -25,8 +25,8 @@ from kvengine.database.edge_namespace import ValueRead, value_read
 from kvengine.database.edge_reading import NOT_CACHED
 from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import UpstreamUnavailable, copied_error
-from kvengine.namespace.backend import described_as
-from kvengine.namespace.results import KeyChange
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.results import KeyChange
 from kvengine.namespace.values import ValueStream as BytesStream
 
 

@@ -4,7 +4,7 @@ Invariants:
 
 * Of all tasks and threads that miss a key at once one makes the value; the others wait for it, or
   get its exception.  If it is cancelled, one of the others takes over.
-* What is stored, and what is not, is as in namespace/filling.py.
+* What is stored, and what is not, is as in namespace/interface/filling.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.cache.memoize import is_async, kept
 from kvengine.cache.single_flight import Flight
-from kvengine.namespace.call_keys import CallKeys
-from kvengine.namespace.filling import ABSENT
+from kvengine.namespace.interface.call_keys import CallKeys
+from kvengine.namespace.interface.filling import ABSENT
 from kvengine.namespace.limits import RELAXED
 
 if TYPE_CHECKING:

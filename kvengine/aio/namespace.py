@@ -16,11 +16,11 @@ from kvengine.aio.following import follow, shown
 from kvengine.aio.runner import Runner
 from kvengine.entry import Change
 from kvengine.namespace import namespace as sync
-from kvengine.namespace.backend import described_as
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.results import KeyChange, ValueWithMetadata
 from kvengine.namespace.limits import list_of_keys
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.reading import WOULD_BLOCK
-from kvengine.namespace.results import KeyChange, ValueWithMetadata
 from kvengine.namespace.watching import key_change
 
 

@@ -32,11 +32,11 @@ from kvengine.client import namespace as sync_namespace
 from kvengine.client.base import DatabaseBase
 from kvengine.client.endpoint import TIMEOUT_S
 from kvengine.errors import KeyNotFound, VersionConflict
-from kvengine.namespace import filling
-from kvengine.namespace.backend import described_as
+from kvengine.namespace.interface import filling
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.one_key import ABSENT
+from kvengine.namespace.interface.results import DatabaseChange, KeyChange
 from kvengine.namespace.limits import Limits, list_of_keys
-from kvengine.namespace.one_key import ABSENT
-from kvengine.namespace.results import DatabaseChange, KeyChange
 from kvengine.namespace.values import encode_value
 
 P = ParamSpec("P")

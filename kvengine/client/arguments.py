@@ -12,8 +12,8 @@ from typing import Any
 
 from kvengine.client.packing import pack
 from kvengine.errors import InvalidRequest
+from kvengine.namespace.interface.results import KeyDetails, KeyInfo, ListResult, ValueWithMetadata
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import KeyDetails, KeyInfo, ListResult, ValueWithMetadata
 from kvengine.namespace.transfer.pairs import PAIR_FIELDS, key_of, located
 from kvengine.namespace.values import ValueStream, encode_value
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 
 from kvengine.metering.usage import Usage
 from kvengine.namespace.bounds import Eviction
+from kvengine.namespace.interface.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
 
 class DatabaseBase(ABC):

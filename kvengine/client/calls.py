@@ -26,8 +26,8 @@ from kvengine.errors import AccessDenied, RateLimited, StoreClosed, UpstreamUnav
 from kvengine.file.system import fork_watch
 from kvengine.metering.usage import Counts, DayUsage, NamespaceUsage, Usage
 from kvengine.namespace.bounds import Eviction
+from kvengine.namespace.interface.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 
 T = TypeVar("T")
 SILENCE_S = 5.0  # five heartbeats

@@ -27,8 +27,8 @@ from kvengine.client.connection import Connection
 from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.fetching import carriers
 from kvengine.edge.messages import Answer, Done, KeyRequest
+from kvengine.edge.upstream.fetching import carriers
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 
 THREADS = 16  # requests under way at once

@@ -9,9 +9,9 @@ from typing import Any
 
 from kvengine.client.connection import Connection
 from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
-from kvengine.replication.log_request import ANY_STORE, LogRequest
-from kvengine.replication.remote import SILENCE_S, RemoteSource
-from kvengine.replication.stream import Receiver, receive
+from kvengine.replication.network.log_request import ANY_STORE, LogRequest
+from kvengine.replication.network.remote import SILENCE_S, RemoteSource
+from kvengine.replication.network.stream import Receiver, receive
 
 
 class HttpLog(RemoteSource):

@@ -32,18 +32,18 @@ from kvengine.client.transfer import export
 from kvengine.engine.following.waiting import check_timeout
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, InvalidType
-from kvengine.namespace.backend import described_as
-from kvengine.namespace.layout import data_prefix
-from kvengine.namespace.limits import Limits, list_of_keys
-from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.mapping import NamespaceMapping
-from kvengine.namespace.reading import Meter, NamespaceReader
-from kvengine.namespace.results import (
+from kvengine.namespace.interface.backend import described_as
+from kvengine.namespace.interface.mapping import NamespaceMapping
+from kvengine.namespace.interface.results import (
     BulkReport,
     KeyChange,
     KeyDetails,
     ListResult,
 )
+from kvengine.namespace.layout import data_prefix
+from kvengine.namespace.limits import Limits, list_of_keys
+from kvengine.namespace.listing import text_bytes
+from kvengine.namespace.reading import Meter, NamespaceReader
 from kvengine.namespace.transfer.bulk import Progress
 from kvengine.namespace.values import encode_value, parse_json, to_json
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import InvalidRequest
 from kvengine.file.exchange import ResultFile, path_of
-from kvengine.namespace.results import ExportReport, KeyInfo, ValueWithMetadata
+from kvengine.namespace.interface.results import ExportReport, KeyInfo, ValueWithMetadata
 from kvengine.namespace.transfer.export import SHAPES, writer_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 from kvengine.engine.store import Store
 from kvengine.errors import CorruptData, InvalidRequest, pass_on
 from kvengine.namespace.bounds import Bounds, bounds_of
+from kvengine.namespace.interface.results import NamespaceInfo
 from kvengine.namespace.layout import CATALOG, NUMBER_MAX
-from kvengine.namespace.results import NamespaceInfo
 
 ID = re.compile(r"[0-9a-f]{32}")
 STATES = ("live", "deleting")

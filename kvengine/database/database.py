@@ -31,6 +31,7 @@ from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
 from kvengine.metering.report import Named
 from kvengine.metering.usage import Usage
 from kvengine.namespace.bounds import Eviction, bounds_of
+from kvengine.namespace.interface.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.layout import (
     DATA,
     GROUPS,
@@ -44,7 +45,6 @@ from kvengine.namespace.limits import Limits, limits_of
 from kvengine.namespace.listing import size_of
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.reading import Meter
-from kvengine.namespace.results import DatabaseChange, NamespaceInfo
 from kvengine.namespace.watching import key_change
 from kvengine.options import Durability, Options, named
 

@@ -30,11 +30,11 @@ from kvengine.database.edge_namespace import EdgeNamespace
 from kvengine.database.edge_stats import EdgeStats, report
 from kvengine.database.edge_upstream import UpstreamCalls
 from kvengine.edge.disk import DiskCache
-from kvengine.edge.listening import Listening
 from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.edge.timers import Timers
+from kvengine.edge.upstream.listening import Listening
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,

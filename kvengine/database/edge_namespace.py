@@ -16,9 +16,9 @@ from kvengine.database.catalog_rows import is_living_record
 from kvengine.database.edge_writing import EdgeWriter
 from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import InvalidRequest, NamespaceNotFound
+from kvengine.namespace.interface.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.layout import catalog_key
 from kvengine.namespace.limits import list_of_keys
-from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import decode_metadata
 
 if TYPE_CHECKING:

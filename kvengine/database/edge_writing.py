@@ -18,8 +18,8 @@ from kvengine.database.edge_reading import EdgeReader
 from kvengine.edge.messages import ReadOptions
 from kvengine.entry import GroupSize
 from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable, VersionConflict
-from kvengine.namespace.mapping import NamespaceMapping
-from kvengine.namespace.results import KeyChange, ListResult
+from kvengine.namespace.interface.mapping import NamespaceMapping
+from kvengine.namespace.interface.results import KeyChange, ListResult
 
 if TYPE_CHECKING:
     from kvengine.database.edge import Edge

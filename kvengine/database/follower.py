@@ -24,7 +24,7 @@ from kvengine.namespace.layout import CATALOG, GROUPS, catalog_key, data_prefix
 from kvengine.options import Durability, Options, named
 from kvengine.replication.follower import Follower as StoreFollower
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.messages import Source
+from kvengine.replication.network.messages import Source
 from kvengine.replication.selection import Selection, select
 
 

@@ -15,7 +15,7 @@ from struct import Struct
 from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
 from kvengine.errors import ProtocolError
 from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
-from kvengine.replication.framing import Format, FrameReader, Payload, encode
+from kvengine.replication.network.framing import Format, FrameReader, Payload, encode
 
 REQUEST = Struct("<QQdH")
 ANSWER = Struct("<QQddIHB")

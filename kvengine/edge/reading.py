@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvengine.edge.fetching import Fetching
-from kvengine.edge.flight import Flight, Reader, each
-from kvengine.edge.gather import Gather
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import Answer, Done, ReadOptions
+from kvengine.edge.upstream.fetching import Fetching
+from kvengine.edge.upstream.flight import Flight, Reader, each
+from kvengine.edge.upstream.gather import Gather
 from kvengine.errors import UpstreamUnavailable
 
 ATTEMPTS = 4  # an answer that is too old is asked for again

@@ -15,10 +15,10 @@ from kvengine.engine.order.scan import heads_page
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.namespace import cursor as cursors
 from kvengine.namespace.cursor import ListQuery
+from kvengine.namespace.interface.results import KeyInfo, ListResult
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.limits import utf8
 from kvengine.namespace.page import key_infos
-from kvengine.namespace.results import KeyInfo, ListResult
 
 if TYPE_CHECKING:
     from kvengine.engine.store import Store

@@ -1,4 +1,4 @@
-from kvengine.namespace.results import Key, KeyInfo
+from kvengine.namespace.interface.results import Key, KeyInfo
 
 def key_infos(
     heads: list[tuple[bytes, bytes, float | None, int, int]], skip: int

@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 from kvengine.entry cimport new_row, set_field
 
 from kvengine.errors import InvalidRequest, pass_on
-from kvengine.namespace.results import Key, KeyInfo
+from kvengine.namespace.interface.results import Key, KeyInfo
 from kvengine.namespace.values import decode_metadata, parse_json
 
 cdef object new_tuple = tuple.__new__

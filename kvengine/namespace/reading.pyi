@@ -4,10 +4,10 @@ from typing import Any, Self, overload
 from typing_extensions import disjoint_base
 
 from kvengine.engine.store import Store
+from kvengine.namespace.interface.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.naming import Naming
 from kvengine.namespace.recency import Recency
-from kvengine.namespace.results import KeyDetails, ValueWithMetadata
 
 class WouldBlock: ...
 

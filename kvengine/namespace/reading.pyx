@@ -24,7 +24,7 @@ from kvengine.namespace.recency cimport note_use
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound, copied_error
 from kvengine.namespace.limits import list_of_keys
-from kvengine.namespace.results import KeyDetails, ValueWithMetadata
+from kvengine.namespace.interface.results import KeyDetails, ValueWithMetadata
 from kvengine.namespace.values import ValueStream, decode_json, decode_metadata
 
 cdef object new_tuple = tuple.__new__

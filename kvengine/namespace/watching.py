@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kvengine.entry import Change
+from kvengine.namespace.interface.results import KeyChange
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.results import KeyChange
 from kvengine.namespace.values import decode_metadata
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from kvengine.errors import (
     VersionConflict,
 )
 from kvengine.namespace.bounds import Bounds, Evictor
+from kvengine.namespace.interface.mapping import NamespaceMapping
 from kvengine.namespace.layout import PREFIX_BYTES
-from kvengine.namespace.mapping import NamespaceMapping
 from kvengine.namespace.reading import NamespaceReader
 from kvengine.namespace.values import encode_metadata, encode_value
 

@@ -16,7 +16,7 @@ from kvengine.engine.following.replica import Staging
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import KvError
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 from kvengine.replication.piece_order import PieceOrder
 from kvengine.replication.selection import Selection
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from kvengine.engine.following.digesting import MARGIN_S
-from kvengine.replication.messages import Source
+from kvengine.replication.network.messages import Source
 from kvengine.replication.selection import EVERY_KEY, KeyRange
 
 PARTS = 16  # into which a range that differs is cut

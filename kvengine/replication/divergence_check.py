@@ -16,7 +16,7 @@ from __future__ import annotations
 from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import ReplicaDiverged
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 
 VERSIONS = 8  # so many of the last versions are compared
 FAR = 10_000  # versions; not worth reading so many again

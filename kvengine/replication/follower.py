@@ -41,7 +41,7 @@ from kvengine.replication.difference import View, find_difference, moment_after
 from kvengine.replication.divergence_check import DivergenceCheck
 from kvengine.replication.frozen import FrozenStore, Snapshot
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.messages import Piece, Source
+from kvengine.replication.network.messages import Piece, Source
 from kvengine.replication.promoting import checked_uuid
 from kvengine.replication.selection import KeyRange, Selection, select
 

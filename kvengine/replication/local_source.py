@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 
 PIECE_CHANGES = 4096
 PIECE_BYTES = 4 << 20

@@ -19,7 +19,7 @@ from kvengine.engine.store import Store
 from kvengine.entry import Change
 from kvengine.errors import InvalidRequest, StoreBusy
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.messages import Source
+from kvengine.replication.network.messages import Source
 from kvengine.replication.selection import Selection
 
 FORKED = (

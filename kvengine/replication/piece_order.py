@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 
 
 class PieceOrder:

@@ -13,7 +13,7 @@ from typing import Any
 from kvengine.engine.following import replica
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, NotCaughtUp, ReplicaDiverged, UpstreamUnavailable
-from kvengine.replication.messages import Source
+from kvengine.replication.network.messages import Source
 
 
 def promote(path: Any, *, partial: bool = False) -> int:

@@ -23,8 +23,8 @@ from kvengine.server.api.rest.envelope import not_found_bytes
 from kvengine.server.auth.access import Access, Principal
 from kvengine.server.auth.rate import KeyWrites
 from kvengine.server.http.admission import REQUESTS, Admission, Share
+from kvengine.server.http.body.incoming import IN_MEMORY_BYTES
 from kvengine.server.http.hot import HotEndpoint
-from kvengine.server.http.incoming import IN_MEMORY_BYTES
 from kvengine.server.http.messages import Request
 from kvengine.server.monitoring.figure_rows import HOT
 from kvengine.server.shared import Shared

@@ -28,7 +28,7 @@ from kvengine import aio
 from kvengine.errors import InvalidRequest
 from kvengine.server import supervisor
 from kvengine.server.api.edge_endpoints import open_edge, wrote_here
-from kvengine.server.http.incoming import give_back_large_blocks
+from kvengine.server.http.body.incoming import give_back_large_blocks
 from kvengine.server.http.listening import Listener
 from kvengine.server.monitoring import logs
 from kvengine.server.serving import Server, make_backend

@@ -26,7 +26,7 @@ from typing import Any
 import uvloop
 
 from kvengine.errors import KvError
-from kvengine.server.http.incoming import give_back_large_blocks
+from kvengine.server.http.body.incoming import give_back_large_blocks
 from kvengine.server.main import primary_site, signals
 from kvengine.server.monitoring import logs
 from kvengine.server.serving import Server

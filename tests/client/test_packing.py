@@ -22,7 +22,7 @@ from kvengine import RELAXED
 from kvengine.client import packing
 from kvengine.client.packing import pack, unpack
 from kvengine.errors import InvalidType, ProtocolError
-from kvengine.server.http.body_shape import measure_message
+from kvengine.server.http.body.body_shape import measure_message
 
 texts = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=5)  # surrogates too
 values = st.recursive(

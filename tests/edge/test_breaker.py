@@ -156,7 +156,7 @@ def test_when_an_edge_ends_who_waits_is_told(bench):
 
 
 def test_news_open_and_close_it(time, clock):
-    from kvengine.edge.listening import Listening
+    from kvengine.edge.upstream.listening import Listening
 
     bench: Any = Bench(time, clock, begin=False)
     polls = []

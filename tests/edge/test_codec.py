@@ -12,7 +12,7 @@ from kvengine import ProtocolError
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
-from kvengine.replication.framing import COUNT_MAX
+from kvengine.replication.network.framing import COUNT_MAX
 
 PAGE = (Path(__file__).parents[2] / "kvengine/edge/WIRE.md").read_text()
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from kvengine.edge.gather import Gather
+from kvengine.edge.upstream.gather import Gather
 
 
 def test_results_from_threads_are_told_once():

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from kvengine.edge.listening import Listening
 from kvengine.edge.messages import ChangeBatch, Notice
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
+from kvengine.edge.upstream.listening import Listening
 from kvengine.errors import UpstreamUnavailable
 
 

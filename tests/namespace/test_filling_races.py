@@ -13,7 +13,7 @@ import pytest
 
 import kvengine.aio
 from kvengine import Database, Edge, InvalidRequest, InvalidType
-from kvengine.namespace.call_keys import CallKeys, encoded
+from kvengine.namespace.interface.call_keys import CallKeys, encoded
 from tests.server.running import TOKEN, running
 
 
@@ -244,7 +244,7 @@ def test_what_no_key_can_be_made_of_is_an_error_that_says_what_to_do():
 
 MODULE = """
 import sys
-from kvengine.namespace.call_keys import CallKeys
+from kvengine.namespace.interface.call_keys import CallKeys
 def plain(a): return a
 def inner(n):
     def f(a): return a * n

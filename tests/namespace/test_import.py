@@ -10,8 +10,8 @@ import pytest
 
 import kvengine
 from kvengine.errors import InvalidRequest, InvalidType, StorageError
-from kvengine.namespace import source
 from kvengine.namespace.transfer import import_ as importing
+from kvengine.namespace.transfer import source
 from kvengine.testing.clock import START, ManualClock
 from tests.namespace.import_files import content, lines, pair, positions
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from kvengine.errors import InvalidRequest, NamespaceNotFound
-from kvengine.namespace import source
 from kvengine.namespace.transfer import import_ as importing
+from kvengine.namespace.transfer import source
 from tests.namespace.import_files import content, lines, pair, positions
 
 

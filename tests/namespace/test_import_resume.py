@@ -14,10 +14,10 @@ import pytest
 
 import kvengine
 from kvengine.errors import InvalidRequest
-from kvengine.namespace import source
+from kvengine.namespace.interface.results import ImportReport
 from kvengine.namespace.layout import import_prefix
-from kvengine.namespace.results import ImportReport
 from kvengine.namespace.transfer import import_ as importing
+from kvengine.namespace.transfer import source
 
 ROOT = Path(__file__).parent.parent.parent
 COUNT = 20

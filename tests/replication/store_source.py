@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from kvengine import Store
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 
 
 class StoreSource:

@@ -18,10 +18,11 @@ from kvengine import (
     StoreLocked,
     StoreReadOnly,
 )
-from kvengine.replication import applier, stream
+from kvengine.replication import applier
 from kvengine.replication.follower import Follower
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.messages import Piece
+from kvengine.replication.network import stream
+from kvengine.replication.network.messages import Piece
 from kvengine.testing.check import check_store
 from kvengine.testing.clock import ManualClock
 from tests.replication.store_source import StoreSource

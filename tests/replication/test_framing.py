@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvengine import ProtocolError
 from kvengine.engine.index.hash import xxh3_64
-from kvengine.replication.framing import (
+from kvengine.replication.network.framing import (
     CHECKSUM_BYTES,
     COUNT_MAX,
     HEADER,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvengine.entry import Change
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.messages import Piece
 from kvengine.replication.piece_order import PieceOrder
 
 

@@ -25,14 +25,14 @@ from kvengine import (
     connect_log,
     serve_log,
 )
-from kvengine.replication import log_request
-from kvengine.replication.log_request import (
+from kvengine.replication.network import log_request
+from kvengine.replication.network.log_request import (
     REQUEST_BYTES,
     LogRequest,
     decode_request,
     encode_request,
 )
-from kvengine.replication.remote import RemoteSource
+from kvengine.replication.network.remote import RemoteSource
 
 PAGE = (Path(__file__).parents[2] / "kvengine/replication/WIRE.md").read_text()
 

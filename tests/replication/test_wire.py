@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from kvengine import InvalidRequest, LogCompacted, ProtocolError, Store
 from kvengine.entry import Change
-from kvengine.replication import codec, stream
-from kvengine.replication.codec import Kind
-from kvengine.replication.framing import COUNT_MAX, HEADER, encode
-from kvengine.replication.messages import Piece
+from kvengine.replication.network import codec, stream
+from kvengine.replication.network.codec import Kind
+from kvengine.replication.network.framing import COUNT_MAX, HEADER, encode
+from kvengine.replication.network.messages import Piece
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "kvengine/replication/WIRE.md").read_text()
@@ -168,7 +168,7 @@ def test_going_on_behind_a_version():
 SENDER = """
 import socket, sys
 from kvengine import Store
-from kvengine.replication import stream
+from kvengine.replication.network import stream
 from kvengine.replication.local_source import LocalSource
 store = Store(sys.argv[1], read_only=True)
 line = socket.create_connection(("127.0.0.1", int(sys.argv[2])))

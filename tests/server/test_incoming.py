@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvengine.server.http import incoming
-from kvengine.server.http.incoming import Incoming
+from kvengine.server.http.body import incoming
+from kvengine.server.http.body.incoming import Incoming
 from tests.server.processes import serving
 from tests.server.rest.test_values import path
 from tests.server.running import ACCOUNT, TOKEN, Running

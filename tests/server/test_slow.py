@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from kvengine.client.packing import pack
-from kvengine.server.http.pace import Pace
+from kvengine.server.http.body.pace import Pace
 from tests.server.processes import (
     HEADERS,
     MEBIBYTE,

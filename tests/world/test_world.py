@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from kvengine.edge import disk, fetching, node, reading
+from kvengine.edge import disk, node, reading
 from kvengine.edge.messages import ReadResult
+from kvengine.edge.upstream import fetching
 from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
 from kvengine.testing.world.checker import Checker
@@ -111,7 +112,8 @@ FIRST_SEEDS = {
 def test_the_checker_sees_a_mistake(mistake):
     module, right, wrong = MISTAKES[mistake]
     code = f"""
-from kvengine.edge import fetching, node, reading
+from kvengine.edge.upstream import fetching
+from kvengine.edge import node, reading
 import {module.__name__} as wrong
 for module in (fetching, reading, node):
     text = open(module.__file__).read()

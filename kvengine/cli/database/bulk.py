@@ -14,7 +14,7 @@ from kvengine.cli.formatting import counted, json_line, json_object
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.target import Commands, Target, confirm, target_options, yes_option
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.results import BulkReport
+from kvengine.namespace.interface.results import BulkReport
 from kvengine.namespace.transfer.bulk import Bulk
 from kvengine.namespace.transfer.pairs import located
 

@@ -9,7 +9,7 @@ from kvengine.cli.formatting import counted, json_line
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.target import Target, target_options
 from kvengine.file.exchange import open_source
-from kvengine.namespace.results import ImportReport
+from kvengine.namespace.interface.results import ImportReport
 
 
 @click.command(name="import")

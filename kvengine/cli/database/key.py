@@ -10,8 +10,8 @@ from kvengine.cli.formatting import counted, json_array, json_line
 from kvengine.cli.output import message, output, progress_bar
 from kvengine.cli.target import Commands, Target, target_options, utf8
 from kvengine.errors import KeyNotFound
+from kvengine.namespace.interface.results import Key
 from kvengine.namespace.limits import RELAXED
-from kvengine.namespace.results import Key
 
 
 @click.group(cls=Commands)

@@ -6,7 +6,7 @@ from kvengine.cli.arguments import json_option
 from kvengine.cli.formatting import bytes_field, json_line, printable
 from kvengine.cli.output import on_terminal, output
 from kvengine.cli.target import Target, target_options, utf8
-from kvengine.namespace.results import KeyChange
+from kvengine.namespace.interface.results import KeyChange
 
 
 @click.command()

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kvengine.errors import InvalidRequest, InvalidType, KvError, NamespaceNotFound
+from kvengine.namespace.interface.results import BulkReport, Failure
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.listing import count, text_bytes
-from kvengine.namespace.results import BulkReport, Failure
 from kvengine.namespace.transfer.pairs import encode_pair_value, key_of, located, pair_of
 from kvengine.namespace.values import encode_metadata
 

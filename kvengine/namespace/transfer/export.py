@@ -25,9 +25,9 @@ from kvengine.engine.order.scan import visit_records
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, InvalidType, pass_on
 from kvengine.file.exchange import ResultFile, path_of
+from kvengine.namespace.interface.results import ExportReport
 from kvengine.namespace.layout import PREFIX_BYTES
 from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.results import ExportReport
 from kvengine.namespace.transfer.lines import Lines
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ import xxhash
 
 from kvengine.errors import InvalidRequest, InvalidType
 from kvengine.file.exchange import bytes_to_come, open_source, path_of
+from kvengine.namespace.interface.results import ImportReport, RefusedLine
 from kvengine.namespace.layout import import_key
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import ImportReport, RefusedLine
-from kvengine.namespace.source import Place, Source
 from kvengine.namespace.transfer.fields import NotJson, fields_of, json_type
 from kvengine.namespace.transfer.pairs import encode_pair_value, pair_of
+from kvengine.namespace.transfer.source import Place, Source
 from kvengine.namespace.values import encode_metadata
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from kvengine.server.api.analytics_query import checked
 from kvengine.server.api.rest.envelope import MALFORMED, ApiError
 from kvengine.server.auth.access import Principal
 from kvengine.server.backend import Backend
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Request, Response
 from kvengine.server.monitoring.figures import Figures
 

@@ -28,7 +28,7 @@ from kvengine.namespace.layout import DATA
 from kvengine.namespace.listing import text_bytes
 from kvengine.namespace.namespace import Namespace
 from kvengine.namespace.watching import key_change
-from kvengine.server.http.streaming import Write
+from kvengine.server.http.body.streaming import Write
 
 HEARTBEAT_S = 1.0
 HEARTBEAT = bytes(4)

@@ -29,8 +29,8 @@ from kvengine.server.api import calls
 from kvengine.server.api.admitted import unavailable
 from kvengine.server.api.rest.endpoint import GRAPHQL
 from kvengine.server.http.admission import DOWNLOADS, MEMORY, UPLOADS, stream_kind
+from kvengine.server.http.body.streaming import until
 from kvengine.server.http.messages import ClientLeft, Request, Response
-from kvengine.server.http.streaming import until
 
 # Of one connection, not of the request (RFC 9110, 7.6.1); host and origin are about this server.
 HOP_BY_HOP = frozenset(

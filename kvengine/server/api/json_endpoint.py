@@ -26,7 +26,7 @@ from kvengine.server.api.token_endpoint import refused
 from kvengine.server.auth.access import Refused
 from kvengine.server.auth.tokens import Token
 from kvengine.server.backend import Backend
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Request, Response, decoded
 
 BODY_BYTES_MAX = 1 << 16

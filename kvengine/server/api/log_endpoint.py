@@ -31,14 +31,14 @@ from kvengine.engine.following.tail import Stretch, Tail
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
 from kvengine.options import VERSION_LIMIT
-from kvengine.replication import stream
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.log_request import ANY_STORE
-from kvengine.replication.log_server import Nothing
+from kvengine.replication.network import stream
+from kvengine.replication.network.log_request import ANY_STORE
+from kvengine.replication.network.log_server import Nothing
 from kvengine.server.backend import Backend
 from kvengine.server.http.admission import BATCH, LOGS, MEMORY
+from kvengine.server.http.body.streaming import LOG_EXECUTOR, Write, until, written
 from kvengine.server.http.messages import PIECE_BYTES, Request, Response, in_pieces
-from kvengine.server.http.streaming import LOG_EXECUTOR, Write, until, written
 
 WANTS_BYTES_MAX = 4 << 20
 PART_BYTES = 8 << 20  # of answers in a frame, if there are several

@@ -17,7 +17,7 @@ from kvengine.errors import InvalidRequest, KeyNotFound, KvError, LimitExceeded
 from kvengine.server.auth.access import Refused
 from kvengine.server.auth.token_store import TokenStore
 from kvengine.server.backend import Backend
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Request, Response
 
 BODY_BYTES_MAX = 1 << 16

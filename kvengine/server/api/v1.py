@@ -31,10 +31,10 @@ from kvengine.server.auth.access import Refused
 from kvengine.server.auth.tokens import Token
 from kvengine.server.backend import Backend
 from kvengine.server.http.admission import WATCHES
-from kvengine.server.http.body_shape import measure_message
-from kvengine.server.http.json_body import understood
+from kvengine.server.http.body.body_shape import measure_message
+from kvengine.server.http.body.json_body import understood
+from kvengine.server.http.body.streaming import Write, written
 from kvengine.server.http.messages import Request, Response, decoded
-from kvengine.server.http.streaming import Write, written
 from kvengine.server.monitoring.live import Live
 
 SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows

@@ -33,15 +33,15 @@ from kvengine.errors import (
     StoreReadOnly,
     UpstreamUnavailable,
 )
+from kvengine.namespace.interface.results import KeyInfo
 from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import KeyInfo
 from kvengine.namespace.values import to_json
 from kvengine.server.api.values import find
 from kvengine.server.api.workerd_bulk import values_of
 from kvengine.server.api.workerd_checks import check_key, check_length, number
 from kvengine.server.auth.access import Refused
 from kvengine.server.backend import Backend
-from kvengine.server.http.incoming import Incoming
+from kvengine.server.http.body.incoming import Incoming
 from kvengine.server.http.messages import Request, Response, decoded
 
 PREFIX_PARTS = 3  # "workerd", account, namespace

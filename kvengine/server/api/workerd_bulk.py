@@ -15,7 +15,7 @@ from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest
 from kvengine.namespace.limits import Limits
 from kvengine.server.api.workerd_checks import check_key, number
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Request
 
 BODY_BYTES_MAX = 1 << 20

@@ -24,12 +24,12 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kvengine.server.http.body.pace import Pace
 from kvengine.server.http.cycle import Cycle
 from kvengine.server.http.framing import Body
 from kvengine.server.http.head import HEAD_BYTES_MAX, HEADERS_MAX, HOST
 from kvengine.server.http.hot import HotConnection, HotEndpoint
 from kvengine.server.http.messages import ENDED, LENGTH
-from kvengine.server.http.pace import Pace
 from kvengine.server.http.refusals import (
     NO_HTTP,
     TOO_LARGE,

@@ -23,8 +23,8 @@ from kvengine.errors import InvalidRequest
 from kvengine.namespace.layout import DATA, PREFIX_BYTES, data_number
 from kvengine.server.backend import Backend
 from kvengine.server.http.admission import WATCHES
+from kvengine.server.http.body.streaming import until
 from kvengine.server.http.messages import Request, Response
-from kvengine.server.http.streaming import until
 from kvengine.server.monitoring.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.monitoring.figure_rows import BOUNDS_S
 from kvengine.server.monitoring.figures import HOT_KIND, METERED, Figures, Times

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.database.edge_namespace import ValueRead
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.results import ValueWithMetadata
+from kvengine.namespace.interface.results import ValueWithMetadata
 
 if TYPE_CHECKING:
     from kvengine.edge.messages import ReadResult

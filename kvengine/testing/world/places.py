@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
-from kvengine.edge.listening import Listening
 from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
+from kvengine.edge.upstream.listening import Listening
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.store import Store
 from kvengine.testing.world.link import Link

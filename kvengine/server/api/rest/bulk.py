@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 from kvengine.aio.edge_namespace import EdgeNamespace
 from kvengine.aio.namespace import Namespace
 from kvengine.errors import InvalidRequest, InvalidType, LimitExceeded
-from kvengine.namespace.results import BulkReport
+from kvengine.namespace.interface.results import BulkReport
 from kvengine.namespace.transfer.pairs import PAIR_FIELDS, located
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import MALFORMED, ApiError, success
 from kvengine.server.api.rest.json_array import items
 from kvengine.server.api.rest.numbers import whole_float
-from kvengine.server.http.incoming import IN_MEMORY_BYTES, Taking, temporary
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.incoming import IN_MEMORY_BYTES, Taking, temporary
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Request, Response
 
 GET_BODY_BYTES_MAX = 1 << 20

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from kvengine.namespace.source import Source
-from kvengine.server.http.body_shape import measure_json
+from kvengine.namespace.transfer.source import Source
+from kvengine.server.http.body.body_shape import measure_json
 
 VALUES_MAX, DEPTH_MAX = 10_000, 600  # of an item; metadata of 1024 bytes has fewer
 

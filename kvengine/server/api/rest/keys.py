@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.results import KeyInfo
+from kvengine.namespace.interface.results import KeyInfo
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import success
 from kvengine.server.api.rest.numbers import whole

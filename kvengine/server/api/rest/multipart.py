@@ -20,7 +20,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from kvengine.errors import InvalidRequest
-from kvengine.server.http.incoming import Incoming
+from kvengine.server.http.body.incoming import Incoming
 from kvengine.server.http.messages import Request
 
 PREAMBLE_BYTES_MAX = 1 << 16

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.errors import InvalidRequest
-from kvengine.namespace.results import NamespaceInfo
+from kvengine.namespace.interface.results import NamespaceInfo
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import MALFORMED, ApiError, success
 from kvengine.server.api.rest.numbers import whole
-from kvengine.server.http.json_body import json_of
+from kvengine.server.http.body.json_body import json_of
 from kvengine.server.http.messages import Response
 
 PER_PAGE, PER_PAGE_MAX = 20, 1000

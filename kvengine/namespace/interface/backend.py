@@ -17,8 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from kvengine.cache.single_flight import SingleFlight
 from kvengine.entry import GroupSize
-from kvengine.namespace.limits import Limits
-from kvengine.namespace.results import (
+from kvengine.namespace.interface.results import (
     BulkReport,
     ExportReport,
     ImportReport,
@@ -26,6 +25,7 @@ from kvengine.namespace.results import (
     ListResult,
     ValueWithMetadata,
 )
+from kvengine.namespace.limits import Limits
 from kvengine.namespace.transfer.bulk import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -20,10 +20,10 @@ from random import SystemRandom
 from kvengine.entry import Change
 from kvengine.errors import ProtocolError, ReplicaDiverged, UpstreamUnavailable, pass_on
 from kvengine.file.system import process_id
-from kvengine.replication.log_request import ANY_STORE, LogRequest, encode_request
-from kvengine.replication.log_server import Address
-from kvengine.replication.messages import Piece
-from kvengine.replication.stream import Receiver, receive
+from kvengine.replication.network.log_request import ANY_STORE, LogRequest, encode_request
+from kvengine.replication.network.log_server import Address
+from kvengine.replication.network.messages import Piece
+from kvengine.replication.network.stream import Receiver, receive
 
 CONNECT_S = 10.0
 SILENCE_S = 10.0  # five heartbeats

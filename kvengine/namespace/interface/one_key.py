@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kvengine.errors import KeyNotFound, VersionConflict
-from kvengine.namespace import filling
-from kvengine.namespace.backend import Backend
+from kvengine.namespace.interface import filling
+from kvengine.namespace.interface.backend import Backend
 
 ABSENT: Any = object()
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from kvengine.errors import KeyNotFound
-from kvengine.namespace.many_keys import NamespaceMethods
+from kvengine.namespace.interface.many_keys import NamespaceMethods
 from kvengine.namespace.values import encode_value
 
 PAIRS_AT_ONCE = 1000

@@ -19,9 +19,14 @@ from typing import Any, Self
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidType, KvError, LogCompacted
 from kvengine.file.system import fork_watch
-from kvengine.replication import stream
 from kvengine.replication.local_source import LocalSource
-from kvengine.replication.log_request import ANY_STORE, REQUEST_BYTES, LogRequest, decode_request
+from kvengine.replication.network import stream
+from kvengine.replication.network.log_request import (
+    ANY_STORE,
+    REQUEST_BYTES,
+    LogRequest,
+    decode_request,
+)
 
 ASK_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 60.0  # a reader that takes nothing for so long is dropped

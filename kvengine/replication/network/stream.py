@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kvengine.errors import InvalidRequest, LogCompacted, ProtocolError
-from kvengine.replication import codec
-from kvengine.replication.codec import Kind
-from kvengine.replication.framing import COUNT_MAX, Frame, FrameReader
-from kvengine.replication.messages import Piece, Source
+from kvengine.replication.network import codec
+from kvengine.replication.network.codec import Kind
+from kvengine.replication.network.framing import COUNT_MAX, Frame, FrameReader
+from kvengine.replication.network.messages import Piece, Source
 from kvengine.replication.piece_order import PieceOrder
 
 

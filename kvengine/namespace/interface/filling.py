@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from kvengine.cache.memoize import is_async, kept, name_of
 from kvengine.cache.single_flight import Flight
 from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
-from kvengine.namespace.call_keys import CallKeys
+from kvengine.namespace.interface.call_keys import CallKeys
 from kvengine.namespace.limits import Limits, without_alias
 from kvengine.namespace.values import decode_json, encode_value
 
 if TYPE_CHECKING:
-    from kvengine.namespace.one_key import KeyMethods
+    from kvengine.namespace.interface.one_key import KeyMethods
 
 TYPES = ("text", "bytes", "json")
 ABSENT = object()

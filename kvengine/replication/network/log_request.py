@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kvengine.engine.index.hash import xxh3_64
 from kvengine.errors import ProtocolError
 from kvengine.options import VERSION_LIMIT
-from kvengine.replication.codec import UUID_BYTES
+from kvengine.replication.network.codec import UUID_BYTES
 
 MAGIC = b"KVLOGASK"
 FORMAT = 1

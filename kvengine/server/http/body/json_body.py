@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from kvengine.errors import LimitExceeded
 from kvengine.server.http.admission import MEMORY
-from kvengine.server.http.body_shape import colon, cuts, measure_json
+from kvengine.server.http.body.body_shape import colon, cuts, measure_json
 from kvengine.server.http.messages import Request
 
 T = TypeVar("T")

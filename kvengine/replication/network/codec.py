@@ -14,8 +14,8 @@ from typing import Literal
 
 from kvengine.entry import Change
 from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX, VERSION_LIMIT
-from kvengine.replication.framing import Format, Frame, Payload, encode
-from kvengine.replication.messages import Piece
+from kvengine.replication.network.framing import Format, Frame, Payload, encode
+from kvengine.replication.network.messages import Piece
 
 UUID_BYTES = 16
 RANGE = Struct("<QQ")

@@ -12,10 +12,8 @@ from itertools import chain
 from typing import Any, Literal
 
 from kvengine.errors import InvalidType
-from kvengine.namespace.listing import text_bytes
-from kvengine.namespace.one_key import KeyMethods
-from kvengine.namespace.page import key_of
-from kvengine.namespace.results import (
+from kvengine.namespace.interface.one_key import KeyMethods
+from kvengine.namespace.interface.results import (
     BulkReport,
     ExportReport,
     ImportReport,
@@ -24,6 +22,8 @@ from kvengine.namespace.results import (
     KeyInfo,
     ListResult,
 )
+from kvengine.namespace.listing import text_bytes
+from kvengine.namespace.page import key_of
 from kvengine.namespace.transfer.bulk import Progress
 
 

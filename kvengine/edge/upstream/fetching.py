@@ -21,15 +21,15 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from threading import get_ident
 
-from kvengine.edge.breaker import SILENT, Breaker
 from kvengine.edge.change_buffer import Later
 from kvengine.edge.counters import Counters
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.edge_cache import EdgeCache
-from kvengine.edge.flight import Flight, Reader, Waiter, each
 from kvengine.edge.lookup import CacheEntry, Lookup
 from kvengine.edge.messages import Answer, Done, KeyRequest, ReadOptions, ReadResult, Upstream
 from kvengine.edge.settings import Settings
+from kvengine.edge.upstream.breaker import SILENT, Breaker
+from kvengine.edge.upstream.flight import Flight, Reader, Waiter, each
 from kvengine.edge.watermarks import Watermarks
 from kvengine.errors import StoreClosed, UpstreamUnavailable
 

@@ -1,0 +1,1 @@
+"""What an edge asks its upstream, and what it does if that does not answer."""

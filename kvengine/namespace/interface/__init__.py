@@ -1,0 +1,1 @@
+"""What every namespace has: here, at an edge, and over the network."""

@@ -1,0 +1,1 @@
+"""The log over a connection: the server, the client, and the bytes between them."""
