@@ -1,6 +1,5 @@
 """Changer as C sees it."""
 
-cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from kvengine.engine.access.change cimport Change
@@ -8,12 +7,10 @@ from kvengine.engine.access.writing cimport Writer
 
 cdef class Changer(Writer):
     cdef double checked_expiry(self, object expires_at) except? -1
-    @cython.final
     cdef object put_one(
         self, object key, object value, object metadata, object expires_at, object if_version,
         object durability,
     )
-    @cython.final
     cdef object delete_one(self, object key, object if_version, object durability)
     cdef object _one(self, Change *change, int64_t if_version, int level)
     cdef uint64_t write(

@@ -12,9 +12,9 @@ Invariants:
 from libc.errno cimport EDQUOT, ENOSPC, errno
 
 from kvengine.engine.log.page cimport (
-    ALLOCATED, BEGUN, MIN_SEGMENT, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, NAMED, NEXT_ID, PREPARED,
-    SEGMENT, SPARSE, TAKEN_OVER, TIGHT, VERSION, WRITING, add_word, load_word, now_us, raise_word,
-    store_word, swap_word,
+    ALLOCATED, BEGUN, GENERATION, JOB_BEAT, JOB_TOKEN, JOB_WANTED, MIN_SEGMENT, NAMED, NEXT_ID,
+    PREPARED, SEGMENT, SPARSE, TAKEN_OVER, TIGHT, VERSION, WRITING, add_word, load_word, now_us,
+    raise_word, store_word, swap_word,
 )
 from kvengine.engine.log.control cimport Control
 from kvengine.engine.log.futex_word cimport FUTEX_OFFSET
@@ -311,7 +311,7 @@ cdef class LogEnd(WriteLock):
             segment is None or segment.slot == 0 or segment.table is not self.segments
             or segment.rows is not self.rows or segment.first_version != self.applied + 1
             or self.applied != load_word(&self.page[VERSION])
-            or segment.id < load_word(&self.page[MIN_SEGMENT])  # a manifest says that it names all below
+            or segment.id < load_word(&self.page[MIN_SEGMENT])  # a manifest names all below
             or segment.id <= load_word(&self.page[SEGMENT])
             or self.waits_for_name()
         ):

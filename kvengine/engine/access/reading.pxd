@@ -1,6 +1,5 @@
 """The state that readers and the writer share, as C sees it."""
 
-cimport cython
 from libc.stdint cimport uint64_t
 
 from kvengine.engine.following.digest cimport DigestSum
@@ -92,15 +91,10 @@ cdef class Reader:
     cdef bint would_block(self, uint64_t hash, const char *key, uint64_t size) except -1
     cdef const Header *checked(self, uint64_t address) except NULL
     cdef const char *first_guess(self, uint64_t hash) noexcept
-    @cython.final
     cdef object read_value(self, object key, object default)
-    @cython.final
     cdef list read_many(self, object keys)
-    @cython.final
     cdef object read_entry(self, object key)
-    @cython.final
     cdef object read_view(self, object key)
-    @cython.final
     cdef bint has_key(self, object key) except -1
     cdef object entry_at(self, bytes name, const Header *header, uint64_t address)
     cdef object value_at(self, const Header *header, uint64_t address)
