@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import kvengine
+from kvengine.namespace.bounds import EVICTIONS
 from kvengine.server.http.messages import Request, Response
 
 BASE = "/client/v4/accounts/{account_id}/storage/kv/namespaces"
@@ -85,6 +86,12 @@ _TIMES = [
     _query("expiration_ttl", _WHOLE, "Seconds until it expires; overrides expiration."),
 ]
 _IF_VERSION = _query("if_version", _WHOLE, "Only if the key has this version; 0: if it is absent.")
+_BOUND = {"type": ["integer", "null"], "minimum": 1, "maximum": (1 << 63) - 1}
+_BOUNDS: Schema = {  # kvengine's own: a namespace that is a cache
+    "max_bytes": _BOUND,
+    "max_keys": _BOUND,
+    "eviction": {"enum": [*EVICTIONS, None]},
+}
 _SCHEMAS: Schema = {
     "Namespace": {
         "type": "object",
@@ -93,12 +100,13 @@ _SCHEMAS: Schema = {
             "id": {"type": "string"},
             "title": {"type": "string"},
             "supports_url_encoding": {"const": True},
+            **_BOUNDS,
         },
     },
     "Title": {
         "type": "object",
         "required": ["title"],
-        "properties": {"title": {"type": "string", "minLength": 1, "maxLength": 512}},
+        "properties": {"title": {"type": "string", "minLength": 1, "maxLength": 512}, **_BOUNDS},
     },
     "Key": {
         "type": "object",
@@ -207,7 +215,12 @@ def _create() -> Schema:
 
 def _rename() -> Schema:
     answer = _envelope(_ref("Namespace"))
-    return _call("rename namespace", "Rename a namespace.", answer, body=_json(_ref("Title")))
+    return _call(
+        "rename namespace",
+        "Rename a namespace, and set its bounds.",
+        answer,
+        body=_json(_ref("Title")),
+    )
 
 
 def _list_keys() -> Schema:

@@ -40,7 +40,7 @@ CALLS: dict[tuple[bytes, ...], dict[str, tuple[str, str, Handler]]] = {
     },
     (b"+",): {
         "GET": ("get namespace", "admin", namespaces.get),
-        "PUT": ("rename namespace", "admin", namespaces.rename),
+        "PUT": ("rename namespace", "admin", namespaces.change),
         "DELETE": ("remove namespace", "admin", namespaces.delete),
     },
     (b"+", b"keys"): {"GET": ("list keys", "list", keys.list_)},

@@ -4,6 +4,8 @@ Invariants:
 
 * A page behind the last one is empty: that is how clients find the end.
 * A token for some namespaces sees only these.
+* A namespace without bounds looks exactly as Cloudflare shows it, and a body without bounds changes
+  none: clients of Cloudflare do not know them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvengine.errors import InvalidRequest
+from kvengine.namespace.bounds import bounds_of
 from kvengine.namespace.interface.results import NamespaceInfo
 from kvengine.server.api.rest.call import Call
 from kvengine.server.api.rest.envelope import MALFORMED, ApiError, success
@@ -20,6 +23,7 @@ from kvengine.server.http.messages import Response
 
 PER_PAGE, PER_PAGE_MAX = 20, 1000
 BODY_BYTES_MAX = 1 << 16
+BOUNDS = ("max_bytes", "max_keys", "eviction")
 
 
 async def list_(call: Call) -> Response:
@@ -52,7 +56,9 @@ async def list_(call: Call) -> Response:
 
 async def create(call: Call) -> Response:
     """Make a namespace."""
-    info = await call.backend.database.create_namespace(await _title(call))
+    body = await _body(call)
+    title, bounds = _title(body), _bounds(body) or {}
+    info = await call.backend.database.create_namespace(title, **bounds)
     return success(shown(info))
 
 
@@ -61,11 +67,15 @@ async def get(call: Call) -> Response:
     return success(shown(await _info(call)))
 
 
-async def rename(call: Call) -> Response:
-    """Give a namespace another title."""
-    title = await _title(call)
+async def change(call: Call) -> Response:
+    """Give a namespace a title, and other bounds if the body has any."""
+    body = await _body(call)
+    title, bounds = _title(body), _bounds(body)
     info = await _info(call)
-    return success(shown(await call.backend.database.rename(info.id, title)))
+    info = await call.backend.database.rename(info.id, title)
+    if bounds is not None:
+        info = await call.backend.database.set_bounds(info.id, **bounds)
+    return success(shown(info))
 
 
 async def delete(call: Call) -> Response:
@@ -78,20 +88,45 @@ async def delete(call: Call) -> Response:
 
 def shown(info: NamespaceInfo) -> dict[str, Any]:
     """Return a namespace as the API shows it."""
-    return {"id": info.id, "title": info.title, "supports_url_encoding": True}
+    found = {"id": info.id, "title": info.title, "supports_url_encoding": True}
+    if info.eviction is not None:
+        found |= {name: getattr(info, name) for name in BOUNDS}
+    return found
 
 
 async def _info(call: Call) -> NamespaceInfo:
     inner = (await call.own_namespace())._inner
-    return NamespaceInfo(inner.id, inner.title)
+    title = inner.title  # first: what other processes changed is seen
+    evictor = inner._evictor
+    return NamespaceInfo(inner.id, title, *(() if evictor is None else evictor.bounds))
 
 
-async def _title(call: Call) -> str:
+async def _body(call: Call) -> dict[str, Any]:
     text = f"the body can have at most {BODY_BYTES_MAX} bytes"
     found = await json_of(call.request, BODY_BYTES_MAX, text)
     if not isinstance(found, dict):
         raise ApiError(400, MALFORMED, 'the body must be an object such as {"title": "..."}')
-    if not isinstance(found.get("title"), str):
+    return found
+
+
+def _title(body: dict[str, Any]) -> str:
+    title = body.get("title")
+    if not isinstance(title, str):
         raise ApiError(400, 10019, 'the body must have a "title" that is a string')
-    title: str = found["title"]
     return title
+
+
+def _bounds(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the bounds in a body, checked; None: it names none.
+
+    Raises:
+        InvalidType, InvalidRequest: see bounds_of(); or an eviction comes without a bound.
+    """
+    if body.keys().isdisjoint(BOUNDS):
+        return None
+    found = {name: body.get(name) for name in BOUNDS}
+    if found["eviction"] is None:
+        found["eviction"] = "lru"
+    if bounds_of(**found) is None and body.get("eviction") is not None:
+        raise InvalidRequest("eviction needs max_bytes or max_keys")
+    return found
