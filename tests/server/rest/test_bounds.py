@@ -1,4 +1,4 @@
-"""Bounds of namespaces in the REST API: fields of kvengine's own, which Cloudflare's clients omit."""
+"""Bounds of namespaces in the REST API: fields of kvengine, which clients of Cloudflare omit."""
 
 from __future__ import annotations
 
