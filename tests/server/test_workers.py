@@ -163,6 +163,22 @@ def test_tokens_and_namespaces_are_known_to_all_at_once(server: Process) -> None
                 assert http.get(NAMESPACES, headers=theirs).status_code == 401
 
 
+def test_bounds_are_known_to_all_at_once(server: Process) -> None:
+    with ExitStack() as stack:
+        workers = each_worker(server, stack)
+        made = workers[0].post(NAMESPACES, json={"title": "new", "max_keys": 90}).json()["result"]
+        where = f"{NAMESPACES}/{made['id']}"
+        for most, one in enumerate(workers, 3):
+            body = {"title": "new", "max_keys": most}
+            expected = one.put(where, json=body).json()["result"]
+            assert expected == made | {"max_keys": most}
+            for http in workers:
+                assert http.get(where).json()["result"] == expected
+                for number in range(6):
+                    http.put(f"{where}/values/{number}", content=b"v").raise_for_status()
+                assert len(http.get(f"{where}/keys").json()["result"]) == most
+
+
 def test_a_write_wakes_watchers_of_all(server: Process) -> None:
     namespace = values_of(server).split("/")[-2]
     with ExitStack() as stack:
