@@ -39,7 +39,7 @@ class Follower(StoreFollower):
         name: a consumer name; a source in this process keeps deletes for it, for the source's
             `retention_s`.  None: a replica that is too far behind starts over.
         background: follow on a separate thread; otherwise only catch_up() does.
-        anew: start over whatever the folder holds: a promoted store, or a replica of other keys.
+        anew: replace what the folder holds: a promoted store, or a replica of other keys.
         The others are settings of the replica, as of Store; other processes may read it with
         read_only=True.
 
@@ -61,7 +61,7 @@ class Follower(StoreFollower):
         namespaces: Iterable[str] | None = None,
         name: str | None = None,
         background: bool = True,
-        anew: bool = False,
+        start_over: bool = False,
         groups: tuple[bytes, int] | None = None,
         durability: Durability = "group",
         sync_interval_s: float = 0.05,
@@ -97,7 +97,7 @@ class Follower(StoreFollower):
             prefixes=prefixes,
             name=name,
             background=background,
-            anew=anew,
+            start_over=start_over,
             **options,
         )
 

@@ -82,8 +82,8 @@ class Counters:
     invalidations: int = 0  # copies dropped because their key has changed
     pushed: int = 0  # copies replaced by the new value, which came with the changes
     read_late: int = 0  # of those two, copies that were read after the change was made
-    changes: int = 0  # changes heard of
-    repeats: int = 0  # changes heard of again
+    changes: int = 0  # changes received
+    repeats: int = 0  # changes received again
     gaps: int = 0  # changes refused because some before them are missing
     resets: int = 0  # times that changes were gone
     propagation: Histogram = field(default_factory=Histogram)

@@ -184,6 +184,6 @@ class DiskCache:
         if not self.store.closed:
             self._save()
         try:
-            self.store.close()  # again, if that was interrupted before: it goes on
+            self.store.close()  # again: an interrupted close continues
         except (KvError, OSError) as error:
             logger.warning("can't close the disk cache: %s", error)

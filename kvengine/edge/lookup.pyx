@@ -66,7 +66,7 @@ cdef class Lookup:
     position: changes up to this version have been applied to the copies.
     covered_from: of copies as of this version or a later one, no change was missed.
     min_version: nothing older than this version of the primary is shown.
-    known_version: the highest version of the primary that was heard of.
+    known_version: the highest version of the primary that the edge knows of.
     invalidations: counts what makes compiled readers look again whether they may read.
 
     Thread-safety: threads may look; it is changed under the lock of the edge.

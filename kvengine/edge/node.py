@@ -37,7 +37,7 @@ class EdgeNode(Reading):
     Args:
         upstream: where to ask.
         settings: see Settings.
-        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        monotonic: returns the time in seconds; it need not agree with other clocks.
         wall: tells the time of day by which keys end.
         later: calls a function after some seconds.
         disk: copies that survive a restart.
@@ -158,7 +158,7 @@ class EdgeNode(Reading):
         Args:
             keys: None: it is not known which.
             version: of the write, or a later one of the primary; None or 0: it is not known.  Then
-                the primary is asked, and nobody waits for that but who reads such a key.
+                the primary is asked, and only readers of such a key wait for that.
         """
         with self._lock:
             self._counters.writes += 1 if keys is None else len(keys)
@@ -209,7 +209,7 @@ class EdgeNode(Reading):
         )
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with the changes behind a version, as this edge has heard them."""
+        """Call `done` with the changes after a version, as this edge received them."""
         self.change_buffer.poll(after, poll_timeout_s, done)
 
     def origin_version(self, done: Done) -> None:

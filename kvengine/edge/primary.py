@@ -123,8 +123,8 @@ class Primary:
         """Bring to the change buffer what is new in the log.
 
         Args:
-            wait: if another thread is at it, or this one higher up (who hears changes asks for the
-                next), wait and look again.  Otherwise that is left to the thread of the primary.
+            wait: if another thread does this already, or a caller of this one, wait and look again.
+                Otherwise leave it to the thread of the primary.
         """
         if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
             return
@@ -147,8 +147,8 @@ class Primary:
             changes = self._tail.changes()
         except LogCompacted:
             return None
-        # A tail from 0 is never refused: who has nothing misses no deletes.  An edge that has
-        # heard nothing may have copies, so it does.
+        # A tail from 0 is never refused: without copies no delete is missed.  But an edge that
+        # has received no changes may have copies.
         if self._tail.seen < self.store._parts.manifest.forgotten:
             return None
         return [self._notice(change) for change in changes if self._is_news(change)]

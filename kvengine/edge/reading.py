@@ -27,7 +27,7 @@ class Reading(Fetching):
     Args:
         upstream: where to ask.
         settings: see Settings.
-        monotonic: tells the time, in seconds; how it stands to other clocks does not matter.
+        monotonic: returns the time in seconds; it need not agree with other clocks.
         wall: tells the time of day by which keys end.
         later: calls a function after some seconds.
         disk: copies that survive a restart.

@@ -25,11 +25,11 @@ class Settings:
     poll_timeout_s: float = (
         2.0  # how long the upstream waits for changes before it says that there are none
     )
-    grace_s: float = 2.0  # how much later it is asked again if nothing was heard
+    grace_s: float = 2.0  # how long after that to wait before asking again
     timeout_s: float = 10.0  # how long a reader waits for the upstream
     retry_s: float = 0.05  # after changes failed; then twice as long each time ...
     retry_max_s: float = 5.0  # ... up to this
-    change_buffer_bytes: int = 8 << 20  # of recent changes, kept for those who listen to this edge
+    change_buffer_bytes: int = 8 << 20  # of recent changes, kept for edges whose upstream this is
     push_bytes: int = 4096  # values up to this size come with the notice of their change
     watermark_groups: int = 1 << 14  # see watermarks.py
 

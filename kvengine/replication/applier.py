@@ -35,16 +35,18 @@ class Applier:
         store: the replica.
         position: the replica holds what its source held at this version.
         selection: which keys the replica holds.
-        anew: what comes takes the place of all that the replica holds; begins at version 0.
+        start_over: the new changes replace everything that the replica holds, from version 0.
 
     Thread-safety: for one thread, which alone writes to the replica.
     """
 
-    def __init__(self, store: Store, position: int, selection: Selection, *, anew: bool) -> None:
+    def __init__(
+        self, store: Store, position: int, selection: Selection, *, start_over: bool
+    ) -> None:
         self.position = position  # of the last whole state
-        self._order = PieceOrder(0 if anew else position)
+        self._order = PieceOrder(0 if start_over else position)
         self._store, self._selection = store, selection
-        self._anew = anew
+        self._starts_over = start_over
         self._waiting: list[Change] = []
         self._bytes = 0
         self._staging: Staging | None = None
@@ -84,13 +86,13 @@ class Applier:
 
     @property
     def _is_staged(self) -> bool:
-        return self._anew or self._staging is not None
+        return self._starts_over or self._staging is not None
 
     def _stage_all(self) -> Staging:
         """Stage what waits, with what was staged before."""
         if self._staging is None:
-            after = 0 if self._anew else self._store._parts.applied_version
-            self._staging = Staging(self._store._parts, after, keep=not self._anew)
+            after = 0 if self._starts_over else self._store._parts.applied_version
+            self._staging = Staging(self._store._parts, after, keep=not self._starts_over)
         self._staging.add(tuple(self._waiting))
         self._waiting, self._bytes = [], 0
         return self._staging
@@ -98,7 +100,7 @@ class Applier:
     def _commit(self, version: int) -> None:
         if self._is_staged:
             self._stage_all().adopt(version)
-            self._staging, self._anew = None, False
+            self._staging, self._starts_over = None, False
         else:
             self._store._parts.apply(tuple(self._waiting))
             self._waiting, self._bytes = [], 0

@@ -98,7 +98,7 @@ def is_one_key(among: KeyRange) -> bool:
 
 
 def cut(among: KeyRange, keys: list[bytes]) -> list[KeyRange]:
-    """Cut a range at some of its keys; the last of them stands alone."""
+    """Split a range at some of its keys; the last key is a range of its own."""
     edges = [among.start, *keys]
     if keys:
         edges.append(keys[-1] + b"\0")

@@ -1,4 +1,4 @@
-"""Divergence check: a replica compares its last changes with those of its source before it goes on.
+"""Divergence check: a replica compares its last changes with its source before it continues.
 
 A source that lost its last changes in a power cut assigns their versions again, to other changes.
 A replica that continued after them would mix two histories.  So the last few changes are requested
@@ -59,8 +59,8 @@ class DivergenceCheck:
                 raise ReplicaDiverged(
                     f"version {change.version} is a different change in the source than here: one "
                     "of the two lost its last changes and continued; nothing was overwritten; "
-                    "find out which one is right, then start over with anew=True, or promote the "
-                    "replica"
+                    "find out which one is right, then replace the replica with "
+                    "start_over=True, or promote it"
                 )
 
 

@@ -2,13 +2,13 @@
 
 Invariants:
 
-* Whoever reads the replica sees a state that its source had, never a mixture; before the first one
-  is complete there is nothing to read.
-* A replica that is too far behind begins anew beside what it holds, so no delete is missed.
+* A reader of the replica sees a state that its source once had, never a mixture.  Before the first
+  one is complete there is nothing to read.
+* A replica that is too far behind loads a new copy beside the old one, so no delete is missed.
 * A source that is another store, or lost what the replica has, is an error; nothing is overwritten.
 * Until promote() no user and no other process can write to the replica; then it follows no more.
-* What an interrupted pull has left is thrown away before the next one.  Who comes again in the same
-  thread, from a handler or a finalizer, is told so at once; in a forked child nothing is followed.
+* What an interrupted pull has left is discarded before the next one.  A second call in the same
+  thread, from a handler or a finalizer, fails at once.  In a forked child nothing is followed.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Follower:
         path: the folder of the replica; None: in memory.
         prefixes: hold only keys that begin with one of them; None: all keys.
         name: as a consumer of this name the source, if it is of this process, keeps deletes for
-            the replica, for its `retention_s`; None: who is too far behind begins anew.
+            the replica, for its `retention_s`; None: a replica that is too far behind starts over.
         background: follow in a thread of its own; else only catch_up() does.
-        anew: begin anew, whatever the folder holds: a promoted store, or one of other keys.
+        start_over: replace what the folder holds: a promoted store, or a replica of other keys.
         options: of the replica, as of Store; other processes may read it with read_only=True.
 
     Raises:
@@ -80,20 +80,20 @@ class Follower:
         prefixes: Iterable[bytes] | None = None,
         name: str | None = None,
         background: bool = True,
-        anew: bool = False,
+        start_over: bool = False,
         **options: Any,
     ) -> None:
         self._source: Source = source
         self._consumer = origin.consumer_of(source, name)
         self._changed = Changes()  # of position, error and what ended
-        self._lock = OwnedLock()  # who holds it may write to the replica
+        self._lock = OwnedLock()  # its holder may write to the replica
         self._is_whole = True  # False: a piece was being taken in
         self._ended = self._promoted = self._is_forked = False
         self._thread: threading.Thread | None = None
         self._applier: Applier | None = None
-        self.error: BaseException | None = None  # why it does not go on, or went on only later
+        self.error: BaseException | None = None  # why it stopped, or was delayed
         self._shares = not options.get("exclusive", False)  # as soon as it is promoted
-        self._store = origin.open_alone(path, options, anew=anew)
+        self._store = origin.open_alone(path, options, start_over=start_over)
         try:
             self._selection = self._select(prefixes)
             self._begin()
@@ -127,8 +127,8 @@ class Follower:
         self._noted_at = time.monotonic()
         held = origin.position_in(store, uuid, self._selection)
         self.position = held or 0  # it holds what the source held at this version
-        self._anew = held is None  # what comes takes the place of all that is there
-        self._ready = not self._anew
+        self._starts_over = held is None  # what comes takes the place of all that is there
+        self._ready = not self._starts_over
 
     # -- what it holds
 
@@ -233,10 +233,10 @@ class Follower:
                 self._settle()
                 if self._applier is None:
                     self._applier = Applier(
-                        self._store, self.position, self._selection, anew=self._anew
+                        self._store, self.position, self._selection, start_over=self._starts_over
                     )
                 applier, check = self._applier, None
-                if compares and not self._anew and applier.seen == self.position:
+                if compares and not self._starts_over and applier.seen == self.position:
                     check = DivergenceCheck(self._store, self.position)
             if source.version < applier.seen:
                 raise ReplicaDiverged(
@@ -255,7 +255,7 @@ class Follower:
                     if self._applier is not applier:
                         return
                     self._drop_applier()
-                    self._anew = True
+                    self._starts_over = True
 
     def _settle(self) -> None:
         """After an interruption: what is not whole must come again; see what the replica holds."""
@@ -297,7 +297,7 @@ class Follower:
 
     def _moved(self, position: int) -> None:
         """The replica holds what the source held at a version."""
-        self.position, self._ready, self._anew, self.error = position, True, False, None
+        self.position, self._ready, self._starts_over, self.error = position, True, False, None
         self._changed.notify()
 
     def _note(self) -> None:
@@ -388,7 +388,7 @@ class Follower:
                 finally:
                     if self._consumer is not None:
                         self._consumer.release()
-                    self._store.close()  # again, if that was interrupted before: it goes on
+                    self._store.close()  # again: an interrupted close continues
 
     def __enter__(self) -> Self:
         return self

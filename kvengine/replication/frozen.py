@@ -33,7 +33,7 @@ class FrozenStore(LocalSource):
 
     @property
     def version(self) -> int:
-        """The version at which the store stands."""
+        """The version of the store."""
         return self._version
 
     def digests(self, ranges: Sequence[KeyRange], moment: int) -> list[RangeDigest]:

@@ -4,7 +4,7 @@ Invariants:
 
 * Pieces follow on each other without a gap; the last one of a pull is whole, and no other.
 * A piece has at most PIECE_CHANGES changes, and is larger than PIECE_BYTES only by its last one.
-* Who follows sleeps until the writer wakes it, in this process or in another one.
+* A follower sleeps until the writer wakes it, in this process or in another one.
 """
 
 from __future__ import annotations

@@ -28,17 +28,17 @@ FORKED = (
 )
 
 
-def open_alone(path: Any, options: dict[str, Any], *, anew: bool) -> Store:
+def open_alone(path: Any, options: dict[str, Any], *, start_over: bool) -> Store:
     """Open the store that is to be a replica, or is one, and keep others from writing to it."""
     if path is None:
         return Store.in_memory(**{**options, "durability": "os"})
-    if anew:
+    if start_over:
         replica.clear_folder(path)
     return Store(path, **{**options, "exclusive": True})
 
 
 def only_read(store: Store) -> None:
-    """In a forked child, after the store has heard of it: open it to read when it is used."""
+    """In a forked child, after the store's own handler: open it read-only at the first use."""
     store._parts.options = replace(store._parts.options, read_only=True, exclusive=False)
 
 
@@ -77,13 +77,13 @@ def position_in(store: Store, uuid: str | None, wanted: Selection) -> int | None
         if store._parts.applied_version:
             raise InvalidRequest(
                 f"the store in {store.path} is not a replica, or was promoted: following would "
-                "overwrite it; give another folder, or anew=True"
+                "overwrite it; give another folder, or start_over=True"
             )
         replica.begin(store._parts, Origin(str(uuid), None, wanted.prefixes, wanted.keys))
         return None
     if (origin.prefixes, origin.keys) != wanted:
         raise InvalidRequest(
             f"the replica in {store.path} holds other keys than those selected; give "
-            "another folder, or anew=True"
+            "another folder, or start_over=True"
         )
     return None if origin.position is None else max(origin.position, store._parts.applied_version)

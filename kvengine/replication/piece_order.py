@@ -15,9 +15,9 @@ class PieceOrder:
     """Passes what is new.
 
     Args:
-        position: all up to this version is known.  Pieces must come from someone who was asked
-            for what is behind it, or behind an older one: one who was asked for 0 leaves out
-            deletes that whoever begins with nothing does not need.
+        position: everything up to this version is known.  Pieces must come from a source that was
+            asked for the changes after this version or an older one.  One that was asked for
+            those after 0 leaves out deletes, which an empty replica does not need.
 
     Thread-safety: for one thread.
     """

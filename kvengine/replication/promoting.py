@@ -55,13 +55,13 @@ def promote(path: Any, *, partial: bool = False) -> int:
 
 
 def checked_uuid(source: Source, store: Store, *, now: bool) -> str | None:
-    """Return which store a source is, 32 hex digits; None: it does not answer, and need not `now`.
+    """Return which store a source is, 32 hex digits; None: it does not answer, and `now` is False.
 
-    Who has a replica already can open it, and promote it, while its source is away.
+    An existing replica can be opened and promoted while its source is unavailable.
 
     Raises:
         ReplicaDiverged: the replica follows another one.
-        UpstreamUnavailable: it does not answer.
+        UpstreamUnavailable: the source does not answer.
     """
     try:
         uuid = bytes(getattr(source, "uuid", b"")).hex()
@@ -73,6 +73,6 @@ def checked_uuid(source: Source, store: Store, *, now: bool) -> str | None:
     if origin is not None and origin.uuid != uuid:
         raise ReplicaDiverged(
             f"the replica in {store.path} follows store {origin.uuid}, not {uuid}; give "
-            "another folder, or anew=True"
+            "another folder, or start_over=True"
         )
     return uuid

@@ -186,7 +186,9 @@ def test_promotion(source, tmp_path):
         Follower(StoreSource(source), tmp_path, **SMALL)
     with Store(tmp_path, **SMALL) as store:
         assert store[b"mine"] == b"1"
-    with Follower(StoreSource(source), tmp_path, anew=True, background=False, **SMALL) as follower:
+    with Follower(
+        StoreSource(source), tmp_path, start_over=True, background=False, **SMALL
+    ) as follower:
         with pytest.raises(NotCaughtUp):
             _ = follower.store
         follower.catch_up()
@@ -197,7 +199,7 @@ def test_to_begin_anew_clears_a_store_that_has_come_further(source, tmp_path):
     source.put(b"a", b"1")
     with Store(tmp_path, **SMALL) as store:
         store.update({b"%d" % number: b"old" for number in range(1000)})
-    follower = Follower(StoreSource(source), tmp_path, anew=True, background=False, **SMALL)
+    follower = Follower(StoreSource(source), tmp_path, start_over=True, background=False, **SMALL)
     follower.close()  # before anything came
     with Follower(StoreSource(source), tmp_path, background=False, **SMALL) as follower:
         with pytest.raises(NotCaughtUp):
@@ -205,11 +207,11 @@ def test_to_begin_anew_clears_a_store_that_has_come_further(source, tmp_path):
         follower.catch_up()
         assert entries(follower.store) == entries(source)
         with pytest.raises(StoreLocked):
-            Follower(StoreSource(source), tmp_path, anew=True)
+            Follower(StoreSource(source), tmp_path, start_over=True)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "letter.txt").write_text("dear")
     with pytest.raises(NotAStore):
-        Follower(StoreSource(source), tmp_path / "sub", anew=True)
+        Follower(StoreSource(source), tmp_path / "sub", start_over=True)
 
 
 def test_another_store_is_no_source(source, tmp_path):

@@ -20,7 +20,7 @@ def test_nobody_else_writes_to_a_replica(source, tmp_path):
         for refused in (
             lambda: Store(path),
             lambda: Follower(source, path),
-            lambda: Follower(source, path, anew=True),
+            lambda: Follower(source, path, start_over=True),
             lambda: promote(path),
         ):
             with pytest.raises(StoreLocked, match="a Follower's copy"):

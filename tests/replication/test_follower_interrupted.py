@@ -8,16 +8,16 @@ from kvengine.testing.interrupting import ERRORS, Interruption
 SMALL = {"durability": "os", "segment_bytes": 4096, "key_buffer_entries": 16}
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["goes on", "begins anew"])
-def test_an_exception_at_every_line(tmp_path, anew):
+@pytest.mark.parametrize("start_over", [False, True], ids=["goes on", "begins anew"])
+def test_an_exception_at_every_line(tmp_path, start_over):
     """The first time a whole state is staged and put in place; then changes are applied."""
     with Store.in_memory(**SMALL, compaction="manual") as source:
         source.update({b"%02d" % n: b"0" for n in range(30)})
-        step, tried = (31, 0) if anew else (1, 0)
+        step, tried = (31, 0) if start_over else (1, 0)
         follower = Follower(source, tmp_path / "0", background=False, **SMALL)
         follower.catch_up()
         for at in range(1, 2000, step):
-            if anew:
+            if start_over:
                 follower.close()
                 follower = Follower(source, tmp_path / str(at), background=False, **SMALL)
             source.update({b"%02d" % n: b"%d" % at for n in range(5)})

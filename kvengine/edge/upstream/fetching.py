@@ -10,7 +10,7 @@ Invariants:
 * While the breaker is open, only the reader of a probe waits for an answer.
 * A call from inside another one, such as from a signal handler, never waits for the interrupted
   code: if its thread holds the lock that the answer would need, it gets a copy or an error at once.
-* A key in doubt is requested only once the version of the primary is known.
+* An uncertain key is requested only once the version of the primary is known.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         self.breaker = Breaker(settings, random.Random(seed).random)  # noqa: S311
         self._in_flight: dict[bytes, Flight] = {}
         self.why_closed = "the edge was closed"
-        self._unsettled: list[Reader] = []  # who waits until no key is in doubt
+        self._unsettled: list[Reader] = []  # those that wait until no key is uncertain
         self._settling_since = float("-inf")
         self._settler = 0  # the thread that is about to ask for the version
 
@@ -103,7 +103,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
                 self._settle(doubtful)
             if flights:
                 self._send(flights)
-        except BaseException:  # who asks was interrupted; others may wait for the same answer
+        except BaseException:  # other readers may wait for the same answer
             self._later(0.0, lambda: self._pass_on(flights))
             raise
 
@@ -149,18 +149,18 @@ class Fetching(Lookup, metaclass=ABCMeta):
                 refused.append(reader)
                 return
             flight = Flight(key, min_version, held, options.ttl, now)
-            flights.append(flight)  # first: who is interrupted here gives back what is in the list
+            flights.append(flight)  # first: an interruption here gives back what is in the list
             self._in_flight[key] = flight
             if self.breaker.error is not None:
                 self._later(self.settings.grace_s, lambda: self._end_probe(flight))
         flight.waiters.append(waiter)
 
     def _is_below(self, flight: Flight) -> bool:
-        """Return whether who waits for a request here may keep it from being sent, or answered."""
+        """Return whether waiting here could keep a request from being sent, or answered."""
         me = get_ident()
         if me in carriers:
             return True
-        # Who comes from inside would wait for himself, or for a thread that does so for this one.
+        # A call from inside would wait for itself, or for a thread that waits for this one.
         return flight.sender != 0 and any(one.sender == me for one in self._in_flight.values())
 
     def _refuse(self, readers: Sequence[Reader], error: Exception | None = None) -> None:
@@ -173,7 +173,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
     # -- doubts
 
     def _settle(self, readers: Sequence[Reader] = ()) -> None:
-        """Ask for the version of the primary, the minimum for keys in doubt; then for readers."""
+        """Ask for the version of the primary, the minimum for uncertain keys; then for readers."""
         with self._lock:
             now = self._monotonic()
             is_admitted = self.breaker.admits(now)
@@ -190,7 +190,7 @@ class Fetching(Lookup, metaclass=ABCMeta):
         elif not is_asked:
             try:
                 self._upstream.origin_version(lambda version: self._settled(version, count))
-            except BaseException:  # who asks was interrupted; others may wait for the same answer
+            except BaseException:  # other readers may wait for the same answer
                 self._settling_since = float("-inf")
                 self._later(0.0, self._settle)
                 raise

@@ -42,7 +42,7 @@ class Flight:
 
 
 def each(waiters: deque[Waiter]) -> Iterator[Waiter]:
-    """Yield waiters, and take each from the list when it was told: what is left was not."""
+    """Yield waiters; remove each from the list once it has its answer, so those left have none."""
     while waiters:
         yield waiters[0]
         waiters.popleft()

@@ -20,11 +20,11 @@ MISSING = object()
 class Gather:
     """Waits for so many results.
 
-    >>> told = []
-    >>> gather = Gather(2, told.append)
+    >>> results = []
+    >>> gather = Gather(2, results.append)
     >>> gather.place(1)("b")
     >>> gather.place(0)("a")
-    >>> told
+    >>> results
     [['a', 'b']]
 
     Args:

@@ -27,7 +27,7 @@ class LogRequest(NamedTuple):
     """Which part of the log is wanted."""
 
     after: int  # what comes behind this version
-    follow: bool  # and goes on
+    follow: bool  # continue with new changes
     uuid: bytes = ANY_STORE  # of the store that is expected; zeros: any
 
 

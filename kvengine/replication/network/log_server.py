@@ -1,4 +1,4 @@
-"""A log server: gives the log of a store to whoever connects, over TCP or a Unix socket.
+"""A log server: serves the log of a store to its clients, over TCP or a Unix socket.
 
 Invariants:
 

@@ -1,4 +1,4 @@
-"""What a source of changes says to those who follow it.  Plain data; nothing here acts."""
+"""The messages from a source of changes to its followers, as plain data."""
 
 from __future__ import annotations
 

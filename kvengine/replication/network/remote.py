@@ -3,10 +3,10 @@
 Invariants:
 
 * Pieces of one call come over one connection; where it breaks an error says so, and the next call
-  goes on from whatever version its caller has.
+  continues from the version that its caller has.
 * Another store than the first one that answered is refused.
 * Following changes continues after an interruption: each change once, in order, none left out.
-* A forked child reads nothing from a connection of its parent; who follows there connects anew.
+* A forked child reads nothing from a connection of its parent; a follower there opens another.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RemoteSource:
 
     @property
     def version(self) -> int:
-        """The newest version that was heard of.
+        """The newest version that the source has reported.
 
         Raises:
             UpstreamUnavailable: it has not been reached yet, and can't be.

@@ -33,7 +33,7 @@ def send(
         write: takes all the bytes it is given.
         after: the version that the receiver knows.
         uuid: which store it is, 16 bytes; zeros: not said.
-        follow: go on with what comes; pieces without changes are heartbeats.
+        follow: continue with new changes; pieces without changes are heartbeats.
 
     Raises:
         LogCompacted: nothing was written; the receiver must begin with 0.
