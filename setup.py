@@ -8,8 +8,11 @@ KVENGINE_BUILD chooses what the C code is built for:
     sanitize    debug, with AddressSanitizer and UndefinedBehaviorSanitizer
 """
 
+import ctypes
+import functools
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +26,11 @@ if sys.platform != "linux":
         f"kvengine runs on Linux only, not on {sys.platform}: its processes share robust mutexes "
         "and futexes.  Use a container, a virtual machine or WSL 2."
     )
+PR_SET_PDEATHSIG = 1
+# Workers of cythonize() end with this process: if it is killed, they would else keep the lock of
+# kvengine/_checkout.py forever.
+end_with_parent = functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
+os.register_at_fork(after_in_child=end_with_parent)
 SHARED = "kvengine._shared"  # what Cython else puts into each module; it writes this one, too
 started = time.time_ns()
 build = os.environ.get("KVENGINE_BUILD", "release")

@@ -5,11 +5,15 @@ With the real setup.py, in a tree with one small module.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.server.processes import children
+from tests.waiting import HANG_S, until
 
 ROOT = Path(__file__).parent.parent
 FILES = {
@@ -102,6 +106,23 @@ def test_what_another_version_of_python_compiled_is_of_no_use(tree: Path) -> Non
     subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
     assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
     assert imported(tree) == ("1\n", "")
+
+
+def test_a_compilation_that_is_killed_holds_up_nobody(tree: Path) -> None:
+    for name in ("two", "three"):  # with several, cythonize() has workers
+        (tree / f"kvengine/{name}.pyx").write_text("NUMBER = 2\n")
+    with start(tree) as process:
+        try:
+            until(lambda: len(children(process.pid)) == 1, "setup.py has not begun")
+            [setup] = children(process.pid)
+            until(lambda: len(children(setup)) == 2, "it has no workers")
+            os.kill(setup, signal.SIGKILL)
+            printed, said = process.communicate(timeout=HANG_S)
+        finally:
+            process.kill()
+    assert printed == ""
+    assert "and compiling it failed" in said
+    assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
 
 
 def test_what_the_compiler_refuses_is_not_imported(tree: Path) -> None:
