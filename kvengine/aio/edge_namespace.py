@@ -192,11 +192,11 @@ class EdgeNamespace(NamespaceBase):
     async def _ask(self, names: list[bytes], options: ReadOptions) -> list[ReadResult]:
         """Return what is on disk, or what the upstream says."""
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[list[Any]] = loop.create_future()
+        answered: asyncio.Future[list[Any]] = loop.create_future()
 
         def tell(results: list[Any]) -> None:
-            if not told.done():  # who waits may have been cancelled
-                told.set_result(results)
+            if not answered.done():  # the task may have been cancelled
+                answered.set_result(results)
 
         def done(results: list[Any]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -206,7 +206,7 @@ class EdgeNamespace(NamespaceBase):
             self._edge._node.read_many, [(name, options) for name in names], done
         )
         try:
-            results = await asyncio.wait_for(told, 2 * self._edge.settings.timeout_s)
+            results = await asyncio.wait_for(answered, 2 * self._edge.settings.timeout_s)
         except TimeoutError:
             raise UpstreamUnavailable("the upstream did not answer in time") from None
         for result in results:

@@ -1,4 +1,4 @@
-"""Following the log without a thread for each who waits: a write wakes the event loop.
+"""Following the log without a thread for each follower: a write wakes the event loop.
 
 Invariants:
 

@@ -162,7 +162,7 @@ class RemoteNamespace(NamespaceBase):
         put = functools.partial(self.put, key, data, if_version=0, **options)
         try:
             await self._runner.fill(flight, put)
-        except VersionConflict:  # another process was faster, or somebody put a value
+        except VersionConflict:  # another process was faster
             found = await self._read_made(key, kind)
             if found is not filling.ABSENT:
                 return found

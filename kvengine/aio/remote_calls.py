@@ -156,7 +156,7 @@ class RemoteCalls(DatabaseCalls):
                         self._check_usable()  # at each heartbeat
                         if place.passes(item):
                             yield read_as(read, item)
-                            place.heard = time.monotonic()
+                            place.received_at = time.monotonic()
                         elif place.is_over:
                             return
             except (UpstreamUnavailable, RateLimited) as error:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A call that a thread has taken up is carried out to its end, whoever waits for it.
+* A call that a thread has begun runs to its end, even if no task waits for it any more.
 * close() returns when no call is under way any more, also if another close() is at it; later calls
   are refused.
 * A forked child has threads of its own.

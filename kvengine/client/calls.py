@@ -57,7 +57,7 @@ class DatabaseCalls(DatabaseBase):
         self._namespaces: dict[str, RemoteNamespace] = {}
         self._closed = False
         self._clock = SystemClock()
-        self._newest = 0  # the highest version of the server that an answer to a call has told
+        self._newest = 0  # the highest version of the server in any answer so far
         self._begin()
         fork_watch(self, type(self)._begin)
 
@@ -276,11 +276,11 @@ def _counted(kind: Any, fields: dict[str, Any]) -> Any:
 
 
 class Place:
-    """How far somebody has come who follows changes over connections that may break."""
+    """The position of a follower of changes, over connections that may break."""
 
     def __init__(self, after: int, timeout: float | None, at: int) -> None:
         self.after, self._timeout, self._at = after, timeout, at
-        self._pause, self.heard = FIRST_PAUSE_S, time.monotonic()
+        self._pause, self.received_at = FIRST_PAUSE_S, time.monotonic()
 
     def passes(self, item: Any) -> bool:
         """Take note of an item; return False for a heartbeat."""
@@ -292,7 +292,7 @@ class Place:
     @property
     def is_over(self) -> bool:
         """True if nothing came for too long."""
-        return self._timeout is not None and time.monotonic() - self.heard >= self._timeout
+        return self._timeout is not None and time.monotonic() - self.received_at >= self._timeout
 
     def pause_after(self, error: Exception) -> float:
         """Return how many seconds to wait before the next connection."""

@@ -143,7 +143,7 @@ class Connection(Endpoint):
             self._sockets[id(found)] = found
 
     def stream(self, method: str, path: str, body: bytes | None, silence_s: float) -> Stream:
-        """Return an answer that goes on and on.
+        """Return an answer that has no end.
 
         Args:
             method, path, body: of the request.
@@ -160,7 +160,7 @@ class Connection(Endpoint):
     def drop_idle(self) -> None:
         """Let requests from now on use new connections: one that was used again is dead.
 
-        Who uses an old one goes on with it.
+        Requests in progress keep the old one.
         """
         with contextlib.suppress(IndexError):
             while True:
@@ -174,7 +174,7 @@ class Connection(Endpoint):
             found = one()
             if found is not None:
                 with contextlib.suppress(OSError):
-                    found.shutdown(socket.SHUT_RDWR)  # wakes who waits for an answer
+                    found.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for an answer
 
 
 class Stream:

@@ -99,7 +99,7 @@ class RemoteDatabase(DatabaseCalls):
         return HttpLog(self._connection)
 
     def _upstream(self) -> RemoteUpstream:
-        """Return what a location asks and listens to; who asks for it closes it."""
+        """Return the upstream of an edge; the caller closes it."""
         self._meet()
         return RemoteUpstream(self._connection, self._timeout)
 
@@ -134,7 +134,7 @@ class RemoteDatabase(DatabaseCalls):
                 for item in items:
                     if place.passes(item):
                         yield item
-                        place.heard = time.monotonic()
+                        place.received_at = time.monotonic()
                     elif place.is_over:
                         return
             except (UpstreamUnavailable, RateLimited) as error:

@@ -62,7 +62,7 @@ class Endpoint:
     """A server: where it is, and what it accepts.
 
     Args:
-        url: such as "https://kv.example:8787"; a path stands before those of the requests.
+        url: such as "https://kv.example:8787"; a path is put before that of each request.
         token: what it lets in; None: nothing is sent.
         timeout: seconds that a server may be silent.
         verify: True, or an ssl.SSLContext that says whom to trust.
@@ -73,7 +73,7 @@ class Endpoint:
 
     def __init__(self, url: str, token: str | None, timeout: float, verify: Any = True) -> None:
         self.http = needed("httpx")
-        needed("msgspec")  # to call, later: who lacks it hears so now
+        needed("msgspec")  # to call, later: fail now if it is missing
         try:
             parts = self.http.URL(url)
         except (TypeError, self.http.InvalidURL) as error:

@@ -100,7 +100,7 @@ class Fetcher:
                 call()
             except Exception:
                 logger.exception("can't process an answer of the primary")
-            del call  # it refers to who asked
+            del call  # it refers to the caller
         self._calls.put(None)  # for the next thread
         carriers.discard(threading.get_ident())  # another thread may get the number
 

@@ -1,4 +1,4 @@
-"""Items of an answer that goes on and on, taken out of its bytes as they come.
+"""The items of an endless answer, parsed from its bytes as they arrive.
 
     4 bytes of size and a message, again and again; a size of 0 is a heartbeat, [] as a message the
     end, and an error the end with that error; see server/api/calls.py

@@ -126,7 +126,7 @@ def _unpacked(data: Any) -> Any:
 def _decoder(what: str) -> Any:
     """Return what decodes: all of a message, or an array or a map whose items stay bytes."""
     needed("msgspec")
-    from msgspec import Raw, msgpack  # noqa: PLC0415 - only those who connect need it
+    from msgspec import Raw, msgpack  # noqa: PLC0415 - only connections need it
 
     kind: Any = {"all": Any, "list": list[Raw], "dict": dict[Any, Raw]}[what]
     return msgpack.Decoder(kind, ext_hook=_extended)

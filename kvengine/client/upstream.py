@@ -34,7 +34,7 @@ logger = logging.getLogger("kvengine")
 
 
 class Poll(NamedTuple):
-    """Who waits for changes."""
+    """An edge that waits for changes."""
 
     after: int
     poll_timeout_s: float
@@ -78,7 +78,7 @@ class RemoteUpstream:
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
         """Call `done` with the next changes behind a version."""
         if self._heartbeat is not None:
-            self._heartbeat.reached(after)  # who asks what comes behind it has all before
+            self._heartbeat.reached(after)  # it asks for what follows, so it has everything before
         self._poll = Poll(after, poll_timeout_s, done, time.monotonic())
         self._wanted.set()
 

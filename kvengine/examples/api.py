@@ -1,7 +1,8 @@
 """A small JSON API: notes that several people edit, with FastAPI.
 
-Each note has a version, which is its ETag.  Who changes a note sends the ETag that was read as
-If-Match; when somebody else was faster, `put(if_version=...)` writes nothing and the answer is 412.
+Each note has a version, which is its ETag.  A client that changes a note sends the ETag that
+it read as If-Match.  If another client was faster, `put(if_version=...)` writes nothing and the
+answer is 412.
 
 FastAPI runs functions that are not async in threads, where a write may wait for the disk.
 
@@ -54,7 +55,7 @@ def create_app(kv: kvengine.Namespace) -> FastAPI:
     def conflict(_request: Request, error: kvengine.VersionConflict) -> Response:
         if error.found == 0:
             return JSONResponse({"detail": "there is no such note"}, 404)
-        return JSONResponse({"detail": "somebody changed the note; read it again"}, 412)
+        return JSONResponse({"detail": "another client changed the note; read it again"}, 412)
 
     def write(note_id: str, note: Note, if_version: int, response: Response) -> dict[str, Any]:
         value, shown = note.model_dump(), {"title": note.title}

@@ -28,7 +28,7 @@ Function = Callable[..., Any]
 
 
 class Example(click.Command):
-    """A command whose help is a docstring as it stands, and whose errors take one line."""
+    """A command whose help is its docstring, unchanged, and whose errors take one line."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the docstring; commands in it must not be wrapped."""
@@ -107,6 +107,6 @@ def listen(port: int) -> socket.socket:
 
 
 def announce(listener: socket.socket, hint: str) -> None:
-    """Print the URL and an example request; in the hint {url} stands for the address."""
+    """Print the URL and an example request; {url} in the hint is replaced by the address."""
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     click.echo(f"Serving {url} until Ctrl-C; try: {hint.replace('{url}', url)}")

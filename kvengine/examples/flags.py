@@ -76,7 +76,7 @@ def create_app(kv: Namespace, admin_token: str) -> FastAPI:
 
 
 @example(__doc__)
-@secret_option("--admin-token", "Who has it may change flags and throw the kill switch.")
+@secret_option("--admin-token", "Allows changing flags and using the kill switch.")
 def main(data: str, port: int, admin_token: str) -> None:
     """Open the database and serve."""
 

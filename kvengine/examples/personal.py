@@ -107,7 +107,7 @@ def create_app(db: kvengine.Database, admin_token: str) -> Flask:
 
 
 @example(__doc__)
-@secret_option("--admin-token", "Who has it may see and change the experiment.")
+@secret_option("--admin-token", "Allows seeing and changing the experiment.")
 def main(data: str, port: int, admin_token: str) -> None:
     """Open the database and serve."""
     with kvengine.open(data) as db:

@@ -93,7 +93,7 @@ def create_app(kv: kvengine.Namespace, admin_token: str) -> Flask:
 
 
 @example(__doc__)
-@secret_option("--admin-token", "Who has it may issue and revoke tokens.")
+@secret_option("--admin-token", "Allows issuing and revoking tokens.")
 def main(data: str, port: int, admin_token: str) -> None:
     """Open the database and serve."""
     with kvengine.open(data) as db:

@@ -86,7 +86,7 @@ async def create_app(db: Database, secret: str, admin_token: str, keep_days: int
 
 @example(__doc__)
 @secret_option("--webhook-secret", "What senders sign with.")
-@secret_option("--admin-token", "Who has it may read the log.")
+@secret_option("--admin-token", "Allows reading the log.")
 @click.option("--keep-days", type=click.IntRange(1, 3650), default=30, show_default=True)
 def main(data: str, port: int, webhook_secret: str, admin_token: str, keep_days: int) -> None:
     """Open the database and serve."""

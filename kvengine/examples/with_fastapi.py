@@ -1,4 +1,4 @@
-"""FastAPI, as the examples use it: what kvengine refuses, who is an admin, a server (uvicorn)."""
+"""FastAPI, as the examples use it: errors of kvengine, admin tokens, a server (uvicorn)."""
 
 from socket import socket
 from typing import Annotated, Any

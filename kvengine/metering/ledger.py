@@ -53,7 +53,7 @@ class Row:
     counts: Counts
     keys: int
     stored_bytes: int
-    last: dict[str, int] = field(default_factory=dict)  # who wrote it, the number of the write
+    last: dict[str, int] = field(default_factory=dict)  # ledger -> the number of its last write
 
     def encode(self) -> bytes:
         """Return the record of the row."""

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* Nothing is changed; a store that passes can go on.
+* Nothing is changed; a store that passes can be used further.
 * The first thing that is wrong raises AssertionError with the figures that disagree.
 """
 

@@ -298,11 +298,11 @@ class FaultyDirectory:
         return self.inner.opening()
 
     def lock(self, *, shared: bool = False) -> None:
-        """Become the one who writes, or one of them."""
+        """Open for writing, alone or with others."""
         self.inner.lock(shared=shared)
 
     def try_lock(self, *, shared: bool = False) -> bool:
-        """The same; False if somebody is there who does not share."""
+        """The same; False if a writer that does not share has it open."""
         return self.inner.try_lock(shared=shared)
 
     def share_lock(self) -> None:

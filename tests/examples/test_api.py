@@ -50,7 +50,7 @@ def test_no_change_by_who_has_not(server: Server, note: Answer, method: str) -> 
     changed = server.ask("PUT", path, {"title": "Eggs"}, seen(note))
     answer = server.ask(method, path, {"title": "Ham"}, seen(note))
     assert answer.status == 412
-    assert answer.why == "somebody changed the note; read it again"
+    assert answer.why == "another client changed the note; read it again"
     assert server.get(path).json == changed.json
 
 

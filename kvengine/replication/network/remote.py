@@ -129,22 +129,22 @@ class RemoteSource:
         Raises:
             LogCompacted, ReplicaDiverged: as of pieces(); without `follow` UpstreamUnavailable too.
         """
-        pause, heard = FIRST_PAUSE_S, time.monotonic()
+        pause, received_at = FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
                 for piece in self.pieces(after, follow=follow):
                     yield from piece.changes
                     after, pause = piece.upto, FIRST_PAUSE_S
                     if piece.changes:
-                        heard = time.monotonic()
-                    elif timeout is not None and time.monotonic() - heard >= timeout:
+                        received_at = time.monotonic()
+                    elif timeout is not None and time.monotonic() - received_at >= timeout:
                         return
                 if not follow:
                     return
             except UpstreamUnavailable:
                 if not follow:
                     raise
-            if timeout is not None and time.monotonic() - heard >= timeout:
+            if timeout is not None and time.monotonic() - received_at >= timeout:
                 return
             time.sleep(pause * CHANCE.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -20,7 +20,7 @@ Done = Callable[[Any], None]
 
 
 class Clients:
-    """Those who read and write at the places of a world; World is one."""
+    """The reads and writes at the places of a world; World has them."""
 
     time: VirtualTime
     checker: Checker

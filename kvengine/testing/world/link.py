@@ -4,7 +4,7 @@ Invariants:
 
 * A request is answered once, by the upstream or by its time being over; meanwhile it is sent again
   and again, as a transport does it.
-* An answer to a poll that arrives twice is handed on twice: who listens must bear it.
+* An answer to a poll that arrives twice is delivered twice: the receiver must cope.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class Link:
 
     Args:
         network: carries the messages.
-        place: who asks.
-        target: who answers.
+        place: the one that asks.
+        target: the one that answers.
         timeout_s: after so many seconds without an answer the upstream counts as unreachable.
         resends: messages may be lost, so requests are sent again.
     """

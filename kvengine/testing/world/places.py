@@ -106,13 +106,13 @@ class PrimaryPlace(Place):
         return ReadResult(*found, 0.0, "MISS", version)
 
     def crash(self) -> None:
-        """Be gone; the store is as it was, who waited for changes is forgotten."""
+        """Crash: the store stays as it was; polls that wait are dropped."""
         self.is_up = False
         self.life += 1
         self.endpoint.change_buffer.close()
 
     def pump(self) -> None:
-        """Bring what was written to those who listen."""
+        """Deliver what was written to the polls that wait."""
         if self.is_up:
             self.endpoint.pump()
 

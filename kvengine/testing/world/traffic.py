@@ -108,12 +108,12 @@ class Traffic:
                 world.start_read(reader, key, min_version=result)
 
         world.start_write(place, key, value, written, ttl=ttl)
-        if is_new:  # somebody looks for it everywhere, before and after
+        if is_new:  # it is read everywhere, before and after
             for leaf in (world.leaves[places.draw()].name for _ in range(3)):
                 world.start_read(leaf, key)
 
     def _look_for(self, key: bytes, places: Zipf, ttl: float) -> None:
-        """Let somebody read a key all around the moment at which it expires."""
+        """Read a key before, at and after the moment at which it expires."""
         world, chance = self._world, self._chance
         leaf = world.leaves[places.draw()].name
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""Who reads and writes in a world: keys of uneven popularity, at places of uneven size."""
+"""The workload of a world: keys of uneven popularity, at places of uneven size."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ class World(Clients):
         latency: seconds from one place to another: a function of their names, or a matrix, which
             is a dict from pairs of names to seconds; None: places lie on a globe.
         with_disk: edges have copies on disk, which survive their crashes but for the end.
-        compacts: the primary forgets deletes all the time, so who was away hears that changes are
-            gone.
+        compacts: the primary drops deletes from its log all the time, so an edge that was
+            away finds that changes are missing.
         The others are settings of the edges: kvengine.edge.settings.Settings says what each is for.
 
     Raises:
@@ -216,7 +216,7 @@ class World(Clients):
         self.time.later(delay_s, call)
 
     def _heard(self, key: bytes) -> None:
-        """An edge has heard that a key changed."""
+        """An edge received a change of a key."""
         since = self.checker.changed_at(key)
         if since is not None:
             self.spread.add(self.time.now - since)
