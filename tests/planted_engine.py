@@ -219,7 +219,7 @@ ENGINE = (
         "test_fork_unknown.py::test_a_child_that_only_reads_leaves_the_store_to_its_parent"),
     bug("a fork without Python is not noticed by a connection",
         "client/connection.py",
-        "            tell_of_fork(lambda: self._process == process_id())\n", "            pass\n",
+        "            run_fork_hooks(lambda: self._process == process_id())\n", "            pass\n",
         "test_fork_unknown.py::test_each_process_has_connections_of_its_own"),
     bug("a process is known by its number alone",
         "file/system.py", "return start != 0 and process_start(pid) not in {0, start}",

@@ -28,7 +28,7 @@ cdef class SingleFlight:
     cdef dict stores            # the key of each flight that is being stored
     cdef int process            # that has begun them
 
-    cdef int look_for_fork(self) except -1
+    cdef int check_fork(self) except -1
     cdef Flight join(self, object key, Flight own)
-    cdef int depart(self, Flight own) except -1
+    cdef int lead(self, Flight own) except -1
     cdef int land(self, object key, Flight own) except -1

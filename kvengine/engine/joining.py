@@ -87,7 +87,7 @@ def _share(directory: Directory) -> bool:
         if control is None or not control.is_valid or control.is_copy or control.share(SHARE_S):
             return True
         if _is_orphan(control):
-            control.disown()
+            control.release_dead_owner()
             return True
         if time.monotonic() > until:
             # Not the one that came last: that is this process.
@@ -120,7 +120,7 @@ def _begin_alone(store: StoreParts) -> None:
     next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
     version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None
     positions.mark_lost(store, positions.consumers_in(names))
-    durable = control.is_witness and control.durable_version >= version
+    durable = control.is_readable and control.durable_version >= version
     control.set_up(
         boot_id(),
         process_id(),
@@ -192,7 +192,7 @@ def _join(store: StoreParts) -> None:
 def _connect(store: StoreParts, control: Control) -> None:
     """Let a store that was recovered write together with others."""
     options, commits = store.options, CommitGroup()
-    commits.on_failure = refuser(store)
+    commits.on_failure = failure_handler(store)
     files = [store.segment_table.segment_file(row.id) for row in store.rows if not row.size_bytes]
     active_id = store.rows[-1].id if store.has_open_segment else 0
     active = store.segment_table.segment_file(active_id) if active_id else None
@@ -225,7 +225,7 @@ def _begin_work(store: StoreParts) -> None:
         store.maintenance.wake()
 
 
-def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
+def failure_handler(store: StoreParts) -> Callable[[StoreReadOnly], None]:
     """Return what makes a store read-only, without keeping it alive."""
     reference = weakref.ref(store)
 

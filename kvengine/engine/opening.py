@@ -83,7 +83,7 @@ def start(store: StoreParts, directory: Directory, options: Options) -> None:
     store.options = options
     store.closing = OwnedLock()
     store.waiting = Waiting()
-    _begin_anew(store, directory)
+    _reset(store, directory)
     open_store(store)
 
 
@@ -94,7 +94,7 @@ def opened(kind: type[S], directory: Directory, options: Options) -> S:
     return store
 
 
-def _begin_anew(store: StoreParts, directory: Directory) -> None:
+def _reset(store: StoreParts, directory: Directory) -> None:
     """Know nothing yet of a store that is about to be opened."""
     store.directory = directory
     store.manifest = Manifest(uuid=bytes(16), seed=0)
@@ -160,7 +160,7 @@ def open_again(store: StoreParts) -> None:
             store.options = replace(store.options, create=False, rebuild=False)  # that was done
             directory, spare = store.directory.reader(), store.directory.reader()
             store.directory.close()
-            _begin_anew(store, directory)
+            _reset(store, directory)
             try:
                 open_store(store, known)
             except BaseException:

@@ -26,7 +26,7 @@ _own_boot_id: list[int] = []
 _Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
 _at_fork: _Watched = {}
 _at_exit: _Watched = {}
-_telling = threading.RLock()
+_running_hooks = threading.RLock()
 
 
 def boot_id() -> int:
@@ -122,11 +122,11 @@ def fork_watch(thing: Any, in_child: Callable[[Any], None]) -> None:
     _watch(_at_fork, thing, in_child)
 
 
-def tell_of_fork(has_heard: Callable[[], bool]) -> None:
+def run_fork_hooks(already_ran: Callable[[], bool]) -> None:
     """In a child that was forked without Python: tell all that fork_watch() knows, once."""
-    with _telling:
-        if not has_heard():
-            _tell(_at_fork)
+    with _running_hooks:
+        if not already_ran():
+            _run_hooks(_at_fork)
 
 
 def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:
@@ -139,7 +139,7 @@ def is_finalizing() -> bool:
     return sys.is_finalizing()
 
 
-def memory_is_scarce(bytes_in_use: int) -> bool:
+def memory_is_low(bytes_in_use: int) -> bool:
     """True if so many bytes of files can't be expected to stay in memory."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
@@ -156,7 +156,7 @@ def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
     watched[key] = (weakref.ref(thing, functools.partial(watched.pop, key)), call)
 
 
-def _tell(watched: _Watched, *, last_first: bool = False) -> None:
+def _run_hooks(watched: _Watched, *, last_first: bool = False) -> None:
     failure: BaseException | None = None
     calls = list(watched.values())
     for reference, call in reversed(calls) if last_first else calls:
@@ -171,5 +171,5 @@ def _tell(watched: _Watched, *, last_first: bool = False) -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _tell(_at_fork))
-atexit.register(lambda: _tell(_at_exit, last_first=True))
+    os.register_at_fork(after_in_child=lambda: _run_hooks(_at_fork))
+atexit.register(lambda: _run_hooks(_at_exit, last_first=True))

@@ -247,16 +247,16 @@ cdef class LogEnd(WriteLock):
     # -- disk
 
     @property
-    def is_tight(self) -> bool:
+    def is_disk_low(self) -> bool:
         """True if the disk is full: only deletes may take more of it, in every process."""
         return load_word(&self.page[TIGHT]) != 0
 
-    @is_tight.setter
-    def is_tight(self, value: bool) -> None:
+    @is_disk_low.setter
+    def is_disk_low(self, value: bool) -> None:
         store_word(&self.page[TIGHT], value)
 
-    def begin_tightness(self) -> bool:
-        """Let `is_tight` be true; False if it was."""
+    def enter_low_disk(self) -> bool:
+        """Let `is_disk_low` be true; False if it was."""
         return add_word(&self.page[TIGHT], 1) == 0
 
     @property
@@ -333,7 +333,7 @@ cdef class LogEnd(WriteLock):
             store_word(&self.page[TAKEN_OVER], segment.id)
         store_word(&self.page[SEGMENT], segment.id)
         store_word(&self.page[WRITING], 0)
-        self.go_on_in(segment)
+        self.switch_to(segment)
         self.next_segment = None
         return DONE
 
@@ -348,11 +348,11 @@ cdef class LogEnd(WriteLock):
             taken_over != 0 and taken_over == load_word(&self.page[SEGMENT])
             and load_word(&self.page[NAMED]) < taken_over)
 
-    cdef void go_on_in(self, NextSegment segment) noexcept:
+    cdef void switch_to(self, NextSegment segment) noexcept:
         self.rows = segment.begun
         self.segments.slots[segment.id] = segment.slot
         if self.commits is not None:
-            self.commits.go_on_in(segment.file, segment.id)
+            self.commits.switch_to(segment.file, segment.id)
         self.active, self.active_slot = segment.file, segment.slot
         self.known_segment = segment.id
         segment.slot = 0  # it is the table's now
@@ -368,7 +368,7 @@ cdef class LogEnd(WriteLock):
                 return False
             if self.commits is not None:
                 self.commits.keep()
-            self.go_on_in(segment)
+            self.switch_to(segment)
             return True
         finally:
             self.leave()

@@ -67,13 +67,13 @@ cdef class Reader:
         if self.unusable is not None:
             self._refuse_use()
         if self.published != NULL and (
-            kv_acquire(self.published) != self.applied and not self.take_news()
-            or self.looks and coarse_ms() >= self.look_at_ms
+            kv_acquire(self.published) != self.applied and not self.try_catch_up()
+            or self.looks and coarse_ms() >= self.next_check_ms
         ):
             self._follow()
         return 0
 
-    cdef bint take_news(self) noexcept:
+    cdef bint try_catch_up(self) noexcept:
         """Take in what the writer has written, if that is to be had without Python."""
         return False
 
@@ -184,9 +184,9 @@ cdef class Reader:
         cdef MappedFile file = table.file(slot_of(address))  # holds the mapping
         cdef uint64_t offset = offset_of(address)
         cdef uint64_t seed = row.salt + offset
-        cdef uint8_t *proven = &row.proven[offset >> 15]
+        cdef uint8_t *verified = &row.verified[offset >> 15]
         cdef uint8_t bit = <uint8_t>(1 << (offset >> 12 & 7))
-        cdef bint check_it = self.verify_always or not proven[0] & bit
+        cdef bint check_it = self.verify_always or not verified[0] & bit
         cdef bint right = True
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
@@ -204,7 +204,7 @@ cdef class Reader:
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
-            proven[0] |= bit
+            verified[0] |= bit
         return value
 
     # -- what calls.pyx offers to users

@@ -37,7 +37,7 @@ from kvengine.file.mapped cimport storage_error
 
 from kvengine.engine.log.control import written_over
 from kvengine.errors import StoreBusy, StoreClosed
-from kvengine.file.system import tell_of_fork
+from kvengine.file.system import run_fork_hooks
 
 cdef extern from "Python.h":
     int PyGC_Enable()
@@ -121,9 +121,9 @@ cdef class WriteLock(Reader):
     def notice_fork(self) -> None:
         """Tell everybody of a fork of which Python was not told, as those of uWSGI."""
         if self.forks != kv_forks:
-            tell_of_fork(self.has_heard_of_fork)
+            run_fork_hooks(self.knows_of_fork)
 
-    def has_heard_of_fork(self) -> bool:
+    def knows_of_fork(self) -> bool:
         """True if what this holds is of this process."""
         return self.forks == kv_forks
 

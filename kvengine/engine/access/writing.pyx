@@ -36,7 +36,7 @@ from kvengine.engine.log.record import damage
 from kvengine.errors import InvalidRequest, StorageFull, VersionConflict, copied_error
 
 cdef enum:
-    LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the write lock held
+    ATTEMPTS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the write lock held
 
 
 cdef class Writer(LogEnd):
@@ -84,7 +84,7 @@ cdef class Writer(LogEnd):
                     self._make_segment()
                 elif code == ON_DISK:
                     looks += 1
-                    write.waits = looks > LOOKS_WITHOUT_WAIT
+                    write.waits = looks > ATTEMPTS_WITHOUT_WAIT
                     table = self.segments  # another thread may start over meanwhile
                     table.bring_in(write.offset)
                 else:
@@ -101,7 +101,7 @@ cdef class Writer(LogEnd):
             self._has_grown()
         return 0
 
-    cdef bint take_news(self) noexcept:
+    cdef bint try_catch_up(self) noexcept:
         """Read on in the active segment; False: there is more to see to than that."""
         cdef Write write
         cdef bint is_done
@@ -115,7 +115,7 @@ cdef class Writer(LogEnd):
         return is_done
 
     def has_followed(self, generation: int) -> None:
-        """While the files of the page's generation are known here, reads may use take_news()."""
+        """While the files of the page's generation are known here, reads may use try_catch_up()."""
         self.followed = <uint64_t>generation + 1
 
     cpdef bint keep_up(self) except -1:
@@ -142,7 +142,7 @@ cdef class Writer(LogEnd):
                 self._follow_further()
             elif code == ON_DISK:
                 looks += 1
-                write.waits = looks > LOOKS_WITHOUT_WAIT
+                write.waits = looks > ATTEMPTS_WITHOUT_WAIT
                 table = self.segments  # another thread may start over meanwhile
                 table.bring_in(write.offset)
             else:

@@ -42,7 +42,7 @@ def digest(store: OpenStore, start: bytes, end: bytes | None, moment: int | None
 
 def _of_everything(store: OpenStore, moment: int) -> Digest:
     """Return the digest that goes along with the changes; begin it if there is none."""
-    return store.undisturbed(lambda: _current(store, moment)) or _begin(store, moment)
+    return store.consistent_read(lambda: _current(store, moment)) or _begin(store, moment)
 
 
 def _current(store: OpenStore, moment: int) -> Digest | None:

@@ -59,7 +59,7 @@ class Waiting:
         self._listeners: list[Callable[[], None]] = []
         self._store: Callable[[], StoreFiles | None] = lambda: None
         self._futex: Futex | None = None
-        self._heard = -1  # the version of which all listeners know
+        self._notified = -1  # the version of which all listeners know
         self._left_at: float | None = None  # when the last listener was seen to have gone
         self._is_over = False  # the store is closed
 
@@ -77,10 +77,10 @@ class Waiting:
 
     def wake(self) -> None:
         """Let those who wait look again: this process has written, or the store is closed."""
-        shown = self._heard if self._futex is None else self._futex.page.version
+        shown = self._notified if self._futex is None else self._futex.page.version
         for listener in list(self._listeners):
             listener()
-        self._heard = shown
+        self._notified = shown
         store = self._store()
         if self._worker is not None and (store is None or store.is_settled):
             self._end(self._worker)
@@ -96,7 +96,7 @@ class Waiting:
             with self._lock.held():
                 self._listeners.append(listener)
                 store.waiters = len(self._listeners)
-                look_s = self._hear(store)
+                look_s = self._watch_page(store)
             yield look_s
         finally:
             with self._lock.held():
@@ -106,7 +106,7 @@ class Waiting:
 
     # -- what other processes write
 
-    def _hear(self, store: StoreFiles) -> float:
+    def _watch_page(self, store: StoreFiles) -> float:
         """Let the thread listen for what other processes write, if any may."""
         keeps_out = store.options.exclusive or isinstance(store.directory, MemoryDirectory)
         is_alone = keeps_out and not store.options.read_only
@@ -138,14 +138,14 @@ class Waiting:
         else:
             del store  # it may go away while this thread sleeps
             shown = futex.page.version
-            if shown == self._heard and not self._is_over:
+            if shown == self._notified and not self._is_over:
                 futex.sleep(futex.prepare(), shown, SLEEP_MAX_S)
                 shown = futex.page.version
-            if shown == self._heard:
+            if shown == self._notified:
                 shown = self._look(self._store())
-        if shown != self._heard:
-            self._tell()
-            self._heard = shown
+        if shown != self._notified:
+            self._notify()
+            self._notified = shown
         return pause
 
     def _is_left(self) -> bool:
@@ -163,11 +163,11 @@ class Waiting:
         If something is wrong those who wait are called: they meet the same error.
         """
         with contextlib.suppress(KvError, OSError):
-            return self._heard if store is None else store.version
-        self._tell()
-        return self._heard
+            return self._notified if store is None else store.version
+        self._notify()
+        return self._notified
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in list(self._listeners):
             with contextlib.suppress(Exception):  # the others are to hear of it
                 listener()

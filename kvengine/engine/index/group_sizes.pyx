@@ -201,10 +201,10 @@ cdef class GroupSizes:
             return GroupSize(0, 0)
         total = &self.totals[<Py_ssize_t>self.total_numbers[number]]
         if not total.asked_at <= moment < total.holds_until:
-            self.count_anew(number, total, moment)
+            self.recount(number, total, moment)
         return GroupSize(total.keys, total.bytes)
 
-    cdef int count_anew(self, uint64_t group, GroupTotal *total, double moment) except -1:
+    cdef int recount(self, uint64_t group, GroupTotal *total, double moment) except -1:
         """Add up what has not expired."""
         cdef GroupRow *row
         cdef GroupTotal new = GroupTotal(0, 0, moment, INFINITY)

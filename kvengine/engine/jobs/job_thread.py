@@ -37,7 +37,7 @@ RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each fu
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
 PROGRESS_S = 0.05  # how often a waiting caller checks the progress of its job
-TURN_S = 0.01  # how often one looks whether another process has done its job
+POLL_S = 0.01  # between two checks whether another process has done the job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 
@@ -78,14 +78,14 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self.in_a_row = 0
+        self.consecutive = 0
         self.last_error: str | None = None
         self.last_error_at: float | None = None  # Unix time
         self._logged: set[str] = set()
 
     def note(self, error: BaseException) -> None:
         """Keep what an error says (itself it would keep frames, and with them the store)."""
-        self.in_a_row += 1
+        self.consecutive += 1
         self.last_error = f"{type(error).__name__}: {error}"
         self.last_error_at = SystemClock().time()
         if self.last_error not in self._logged:
@@ -95,12 +95,12 @@ class Failures:
 
     def over(self) -> None:
         """The last attempt succeeded."""
-        self.in_a_row = 0
+        self.consecutive = 0
         self._logged.clear()
 
     def pause_s(self) -> float:
         """Return how long to wait before the next attempt."""
-        return min(RETRY_S * 2.0 ** min(self.in_a_row - 1, 16), RETRY_MAX_S)
+        return min(RETRY_S * 2.0 ** min(self.consecutive - 1, 16), RETRY_MAX_S)
 
 
 class JobThread:
@@ -301,7 +301,7 @@ class JobThread:
         self.check()
         if store is not None:
             while not self.lease.claim(True):
-                self.rest(TURN_S)
+                self.rest(POLL_S)
             self._hold = store.files.held()
             store.resume()  # with what it knew when it began
             store.in_step()

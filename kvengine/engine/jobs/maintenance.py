@@ -18,7 +18,7 @@ from kvengine.engine.log.manifest import SegmentRow
 from kvengine.engine.parts import StoreParts
 from kvengine.entry import Stats
 from kvengine.errors import StorageError, StorageFull, StoreReadOnly
-from kvengine.file.system import memory_is_scarce
+from kvengine.file.system import memory_is_low
 
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
 WANTED_MS = 100  # who waits for a turn says so every few milliseconds
@@ -30,7 +30,7 @@ def work(store: StoreParts) -> None:
     if store.refusal is not None:
         return
     store.commits.check_present()
-    if memory_is_scarce(store.log_bytes()):
+    if memory_is_low(store.log_bytes()):
         store.segment_table.forget_residency()
     try:
         _work(store)
@@ -200,7 +200,7 @@ def make_space(store: StoreParts) -> bool:
     if not store.reserve.is_real:
         return False
     store.reserve.give()
-    store.is_tight = True
+    store.is_disk_low = True
     before = store.log_bytes()
     try:
         store.end_active_segment()
@@ -231,7 +231,7 @@ def stats(store: StoreParts) -> Stats:
         space_amplification=total / live if live else 1.0,
         durability=store.options.durability,
         read_only=store.refusal is not None or store.follows is not None,
-        failures=sum(failures.in_a_row for failures in both),
+        failures=sum(failures.consecutive for failures in both),
         last_error=newest.last_error,
         last_error_at=newest.last_error_at,
     )

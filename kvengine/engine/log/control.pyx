@@ -157,7 +157,7 @@ cdef class Control:
         self.set_word(SHARED, IS_SHARED)
         return True
 
-    def disown(self) -> None:
+    def release_dead_owner(self) -> None:
         """The one who was alone is dead, so it is not inside any more."""
         self.set_word(INSIDE, 0)
         self.set_word(SHARED, IS_SHARED)
@@ -181,7 +181,7 @@ cdef class Control:
         return self.word(MAGIC_WORD) == MAGIC
 
     @property
-    def is_witness(self) -> bool:
+    def is_readable(self) -> bool:
         """True if the page says how far a store was, though it may be one of 0.1."""
         return self.word(MAGIC_WORD) == MAGIC or self.word(MAGIC_WORD) == OLD_MAGIC
 

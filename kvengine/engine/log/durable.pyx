@@ -35,7 +35,7 @@ cdef enum:
     SERVED = -1                 # by the sync of another
     REFUSED = -2                # a sync has failed before
     GATHER_PERCENT = 60         # of the time of a sync: the longest wait for company
-    LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
+    CHECK_NS = 5000000          # how often a sleeper looks: who syncs may be gone
     PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
 cdef str TAKEN_BACK = (
@@ -71,7 +71,7 @@ cdef class CommitGroup:
             self.unsynced.append(self.active)
         return 0
 
-    cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept:
+    cdef void switch_to(self, MappedFile file, uint64_t segment_id) noexcept:
         """The log goes on in a new segment; keep() was called."""
         self.active, self.active_id = file, segment_id
 
@@ -194,7 +194,7 @@ cdef class CommitGroup:
                 return code
             if code != EBUSY or self._is_stuck(since):
                 return self._sync(plan)
-            sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+            sleep_on(&self.page[SYNCED], seen, CHECK_NS)
 
     cdef bint _is_stuck(self, uint64_t since) noexcept nogil:
         """True if the one that syncs for all takes too long; one waits for it since `since`."""
@@ -263,7 +263,7 @@ cdef class CommitGroup:
         while self.leader != 0 and self.leader != kv_thread():
             seen = load_count(&self.page[SYNCED])
             with nogil:
-                sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+                sleep_on(&self.page[SYNCED], seen, CHECK_NS)
             if load_word(&self.page[DURABLE]) >= version and not alone:
                 return 0
         cdef uint64_t before = self.leader

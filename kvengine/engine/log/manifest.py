@@ -155,7 +155,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         next_id=_number(fields["next_id"]),
         version=_number(fields["version"], VERSION_LIMIT),
         forgotten=_number(fields["forgotten"], VERSION_LIMIT),
-        segments=with_true_ends([_segment(*row) for row in fields["segments"]]),
+        segments=with_actual_ends([_segment(*row) for row in fields["segments"]]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
         origin=None if fields["origin"] is None else _origin(*fields["origin"]),
@@ -163,7 +163,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
     )
 
 
-def with_true_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
+def with_actual_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
     """Return rows of which none ends behind the beginning of the next.
 
     After a crash 0.1 could write that several segments end with the version of the saved index.

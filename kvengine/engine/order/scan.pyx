@@ -24,7 +24,7 @@ from kvengine.engine.log.segment cimport slot_of
 from kvengine.engine.order.selection cimport Selection
 from kvengine.entry cimport untracked
 
-from kvengine.engine.jobs.turns import let_others_run
+from kvengine.engine.jobs.gil import yield_gil
 from kvengine.errors import copied_error
 
 cdef enum:
@@ -51,7 +51,7 @@ def entries_chunk(
     return chunk(reader, order, prefix, start_after, reverse, limit, ENTRIES)
 
 
-cdef class Taken:
+cdef class ChunkIterator:
     """An iterator over a chunk that ends with its store: not even what was found is given later."""
 
     cdef Reader reader
@@ -193,7 +193,7 @@ cdef int collect(
 
 cdef Selection wider(Selection selection):
     """Return a selection with more room: so many keys were dead that a small one gets nowhere."""
-    let_others_run()  # the dead may be many
+    yield_gil()  # the dead may be many
     return selection if selection.room == CHUNK else Selection(CHUNK)
 
 

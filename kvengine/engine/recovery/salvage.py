@@ -53,7 +53,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
             raise NotAStore(f"{directory.path} holds no segments of a kvengine store")
         _refuse_used_folder(target)
         job = _Salvage(directory, names, progress)
-        clock = _Standstill(SystemClock().time())
+        clock = _FixedClock(SystemClock().time())
         made = _Unfinished(opening.folder_path(target))
         with Store._in_directory(made, durability="os", compaction="manual", clock=clock) as store:
             kept = job.copy_to(store)
@@ -134,7 +134,7 @@ def _finish(target: Any) -> None:
         folder.close()
 
 
-class _Standstill:
+class _FixedClock:
     """A clock that stands still, so that nothing expires on its way over."""
 
     def __init__(self, now: float) -> None:
