@@ -33,8 +33,8 @@ cdef class Entries:
     cdef double tick            # by how much it may be behind
     cdef int exact              # a clock that is not behind by more than some milliseconds
     cdef bint ends              # some entry has a time to live
-    cdef int32_t hand           # the slot that is looked at next for entries that have ended
-    cdef uint64_t changes       # of the index; who lets foreign code run sees by it what to do
+    cdef int32_t hand           # the slot that is checked next for expiry
+    cdef uint64_t changes       # of the index; detects changes made by foreign code
 
     cdef double clock(self) except? -1
     cdef double ending(self, double seconds) except? -1

@@ -223,7 +223,7 @@ cdef class Entries:
         return found
 
     cdef int remove_expired(self, int count, double asked) noexcept:
-        """Look at so many slots, in turn, and remove what has ended; return how many."""
+        """Check the next so many slots and remove expired entries; return how many."""
         cdef int32_t slot
         cdef int found = 0
         cdef double now = self.now(asked)

@@ -116,7 +116,7 @@ cdef class SingleFlight:
         return 0
 
     cdef int land(self, object key, Flight own) except -1:
-        """Let those go on who wait; the flight has its result, its error, or neither."""
+        """Wake the waiters; the flight has its result, its error, or neither."""
         cdef list waiters = own.waiters
         cdef tuple chain
         own.is_done = True
@@ -245,7 +245,7 @@ cdef class SingleFlight:
             self.stores.pop(flight, None)
 
     def forget(self, key) -> None:
-        """Let nobody store or join what is being made for a key now."""
+        """Keep the value that is being made for a key from being stored or joined."""
         if self.under_way or self.stores:
             self.forget_where(key.__eq__)
 

@@ -14,7 +14,7 @@ ctypedef struct Slot:
     uint32_t size               # what it counts against the bound of the cache
     uint32_t ends               # 0: never; else see Table.set_end()
     int32_t next, prev          # in its queue; next also of free slots
-    uint8_t ref                 # was read since it was looked at: up to 3
+    uint8_t ref                 # reads since the last check: up to 3
     uint8_t freq                # how often it was read since `epoch`, halved with each epoch
     uint8_t epoch
     uint8_t queue               # 0: in none

@@ -19,7 +19,7 @@ cdef enum:
     FIRST_INDEX = 16
     SLOTS_MAX = 1 << 30
     FEW = 1 << 13
-    MOST_KNOWN = 1 << 29        # who says more, or nothing, does not know
+    MOST_KNOWN = 1 << 29        # hints above this count as unknown
 
 
 cdef inline uint32_t distance(uint32_t origin, uint32_t target, uint32_t index_size) noexcept nogil:
@@ -95,7 +95,7 @@ cdef class Table:
         return slot
 
     cdef void mark_dead(self, int32_t slot) noexcept:
-        """Take a slot out of the index; it keeps its objects until next_dead() gives it."""
+        """Remove a slot from the index; it keeps its objects until next_dead() returns it."""
         self.take_out(slot)
         self.slots[slot].next = self.dead
         self.dead = slot
@@ -110,13 +110,13 @@ cdef class Table:
         return slot
 
     cdef void give_back(self, int32_t slot) noexcept:
-        """Take a slot out of the index; it is free from now on."""
+        """Remove a slot from the index, and free it."""
         self.take_out(slot)
         self.slots[slot].next = self.free
         self.free = slot
 
     cdef void take_out(self, int32_t slot) noexcept:
-        """Take a slot out of the index; those behind it move up."""
+        """Remove a slot from the index; those behind it move up."""
         cdef uint32_t index_size = self.index_size
         cdef uint32_t hole = home_of(self.slots[slot].hash, index_size), place, home
         while self.index[hole] != slot:

@@ -57,7 +57,7 @@ LIVE_COPY = (
     "salvage"
 )
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
-FOREIGN_LOOKS = 50  # who opens a store that another version has left soon says so
+FOREIGN_LOOKS = 50  # a process that opens a store of another version soon reports it
 
 
 def folder_path(path: Any) -> str:
@@ -228,7 +228,7 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
     """Return the page of the writer there is, once it knows where the log ends.
 
     Raises:
-        StorageError: there is a writer, and its page is missing: nobody could follow it.
+        StorageError: a writer has the store open, but its control page is missing.
         UnsupportedFormat: the writer has another version of kvengine.
     """
     page = open_page(directory)

@@ -38,7 +38,7 @@ from kvengine.file.mapped import MappedFile
 T = TypeVar("T")
 IN_STEP_S = 1.0  # how long files that others have replaced are used on, at least
 OTHERS_FIRST_MS = 2000  # so long a process that has done a job goes before others
-ATTEMPTS_MAX = 100  # at what others change meanwhile; then they are kept out
+ATTEMPTS_MAX = 100  # without a lock; then writers are locked out
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,18 @@ class StoreParts(StoreFiles):
     saved_version: int  # of the saved index
     saved_taken_in: int  # `taken_in` when it was saved
     is_compacting_in_background: bool
-    behind_since: float | None  # when the background saw that others made files
+    behind_since: float | None  # when background work noticed files of other processes
     maintenance: JobThread
     interval_sync: IntervalSync
     reserve: Reserve
     follower: LogFollower | None
-    is_released = True  # there is nothing (any more) that close() would have to give back
+    is_released = True  # close() has nothing left to release
     is_forked = False  # the parent of this process opened it for writing: open it again
     is_opening_again = False  # this is being done: what the thread calls that does it is right
     page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
-    digest_sum: DigestSum | None = None  # of all records, once somebody has asked
+    digest_sum: DigestSum | None = None  # of all records, once requested
 
     def _make_segment(self) -> None:
         """Make what the log can go on in; the writer begins it in one step, under its lock.
@@ -157,7 +157,7 @@ class StoreParts(StoreFiles):
             swapped = self.replace_rows(rows, manifests.with_others(rows, old, new))
 
     def as_of_now(self) -> Moment:
-        """Return what the store consists of, all as of one moment."""
+        """Return a consistent view of what the store consists of."""
 
         def look() -> Moment:
             table = self.segment_table
@@ -172,9 +172,9 @@ class StoreParts(StoreFiles):
         return self.consistent_read(look)
 
     def consistent_read(self, action: Callable[[], T]) -> T:
-        """Call `action`, which only looks, while neither the segments nor what is in them change.
+        """Call `action`, which only reads, and return a result from between two changes.
 
-        Nobody is kept out: if something changed meanwhile, `action` is called again.
+        Takes no lock: if something changed meanwhile, it calls `action` again.
         """
         if self.is_frozen:
             return action()

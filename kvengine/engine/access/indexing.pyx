@@ -333,12 +333,12 @@ cdef int note_bad_log(LogEnd self, Write *write, uint64_t offset, int64_t code) 
 
 
 def follow_without_page(reader: Reader) -> None:
-    """Let a reader of a folder without a control page look now and then whether one came."""
+    """Let a reader of a folder without a control page check for one now and then."""
     reader.published = &reader.applied
 
 
 def check_is_due(reader: Reader, interval_ms: int) -> bool:
-    """True if a reader has not looked at its folder for so long; then it is to do so now."""
+    """True if a reader has not checked its folder for so long; resets the interval."""
     cdef uint64_t now = coarse_ms()
     if now < reader.next_check_ms:
         return False

@@ -156,12 +156,12 @@ cdef class LogEnd(WriteLock):
         self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
         before: int,
     ) -> int:
-        """Put a manifest in place, if this store still has the jobs and nobody replaced it.
+        """Put a manifest in place if this store still has the lease and the old one is unchanged.
 
-        No process writes meanwhile.  Return 0, LOST_JOBS or REPLACED.
+        The write lock is held meanwhile.  Return 0, LOST_JOBS or REPLACED.
 
         Args:
-            act: does it, where there is no folder on disk (or one of tests).
+            act: replaces the manifest where there is no folder on disk, or a folder of tests.
             before: the generation that it follows.
 
         Raises:
@@ -191,7 +191,7 @@ cdef class LogEnd(WriteLock):
             raise storage_error(code, f"cannot rename {temporary}", name)
         return code
 
-    # -- who does the jobs
+    # -- the job lease
 
     def claim_jobs(self, token: int, stale_ms: int, waits: bool = False) -> bool:
         """Be the one store of all processes that does jobs; False if another one does.
@@ -256,7 +256,7 @@ cdef class LogEnd(WriteLock):
         store_word(&self.page[TIGHT], value)
 
     def enter_low_disk(self) -> bool:
-        """Let `is_disk_low` be true; False if it was."""
+        """Set `is_disk_low`; False if it was set already."""
         return add_word(&self.page[TIGHT], 1) == 0
 
     @property
@@ -340,7 +340,7 @@ cdef class LogEnd(WriteLock):
     cdef bint waits_for_name(self) noexcept:
         """True if no segment may begin before the newest one is on disk.
 
-        It was begun because one who wrote was killed.  If that one's tail were left by a power cut,
+        It was begun because a writer was killed.  If that writer's tail were left by a power cut,
         and this segment not, but the next, what never was visible would pass for what came before.
         """
         cdef uint64_t taken_over = load_word(&self.page[TAKEN_OVER])

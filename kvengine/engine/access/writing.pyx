@@ -43,7 +43,7 @@ cdef class Writer(LogEnd):
     """A Reader that may also append to the log."""
 
     def _wake(self) -> None:
-        """Wake those who wait for a change; the store overrides it."""
+        """Wake threads that wait for a change; the store overrides it."""
 
     def _follow_further(self) -> None:
         """Take in what others have written, whatever it takes; the store overrides it."""
@@ -63,7 +63,7 @@ cdef class Writer(LogEnd):
         cdef bint tried = False
         cdef SegmentTable table
         while True:
-            if self.refusal is not None:  # who only reads can't even take the write lock
+            if self.refusal is not None:  # readers can't even take the write lock
                 self.notice_fork()
                 if self.refusal is not None:
                     self._fail(write, REFUSED)
@@ -211,7 +211,7 @@ cdef int follow(Writer self, Write *write) noexcept:
         return DONE
     if load_word(&self.page[LOSSES]) != self.seen_losses:
         return BEHIND
-    if version < self.applied:  # who put a newer state in place was killed before the page said so
+    if version < self.applied:  # a takeover was killed before the page said so
         return DONE
     # Loaded after: what this version stands for is in this segment, or the log has gone on.
     if self.active_slot == 0 or (

@@ -143,7 +143,7 @@ class Consumer(Generic[C]):
                 yield shown
 
     def _shown_of(self, part: LogRange) -> list[C]:
-        """Return what is shown of a part, which may be acknowledged now."""
+        """Return the visible changes of a range, which may be acknowledged now."""
         shown = [c for change in part.changes if (c := self._show(change)) is not None]
         self._give(part.upto)
         return shown

@@ -4,7 +4,7 @@ Invariants:
 
 * The clock plays no role: an expired record that was not compacted away is summed with its
   expiration.
-* Other threads get their turn after every thousand keys; for one moment for the whole range, use a
+* Other threads can run after every thousand keys; for one moment for the whole range, use a
   snapshot.
 """
 

@@ -39,7 +39,7 @@ from kvengine.engine.recovery import loading, trust
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.errors import CorruptData, StorageError, StoreClosed, copied_error
 
-CHECK_MS = 500  # between two looks at the folder
+CHECK_MS = 500  # between two checks of the folder
 ATTEMPTS_MAX = 100  # at segments and a manifest that are replaced meanwhile
 
 
@@ -66,7 +66,7 @@ class Follower:
         # The newest segment, and those found when it was.
         self._ahead: tuple[int, list[NewerSegment]] = (0, [])
         self._latest: Manifest | None = None
-        self._foreign_seen = 0  # looks in a row at which another version had the store open
+        self._foreign_seen = 0  # consecutive checks that found another version in use
         self._connect(page)
 
     @property
@@ -87,7 +87,7 @@ class Follower:
             self._store.connect_reader(page.control)
 
     def catch_up(self) -> bool:
-        """Take in what others have made visible; False if nobody has said how far that is."""
+        """Catch up with other writers; False if no control page says how far they are."""
         store = self._store
         looks = store.looks and check_is_due(store, CHECK_MS)
         if looks:
@@ -208,7 +208,7 @@ class Follower:
         if not store.follow_into(made):  # another thread was quicker
             made.drop()
         elif store.commits is not None and len(begun) > 1:
-            store.maintenance.watch()  # who filled the last one may be killed before it closes it
+            store.maintenance.watch()  # its writer may be killed before closing it
 
     def refresh(self) -> bool:
         """Start over if files that this process knows were replaced; return whether they were."""
@@ -237,7 +237,7 @@ class Follower:
             with self._files_there():
                 loading.recover_beside(store, self._page, newest_manifest(store.directory))
 
-    # -- whose folder it is
+    # -- identity of the folder
 
     @contextlib.contextmanager
     def _files_there(self) -> Iterator[None]:
@@ -271,7 +271,7 @@ class Follower:
             self.start_over()
         elif is_foreign(store.directory):
             self._foreign_seen += 1
-            if self._foreign_seen > 1:  # once: somebody may be about to convert what they left
+            if self._foreign_seen > 1:  # once is fine: a conversion may be starting
                 self._give_up("is open for writing in another version of kvengine")
 
     def _check_folder(self) -> None:

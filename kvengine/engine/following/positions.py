@@ -165,7 +165,7 @@ def mark_lost(store: StoreParts, consumers: list[str]) -> None:
         try:
             found = load(store, name)
         except (CorruptData, UnsupportedFormat):
-            continue  # its consumer is told
+            continue  # its consumer raises the error
         if found is not None and found.position > version:
             change(store, name, lambda old: old and _lost(old, version))
 
@@ -177,7 +177,7 @@ def _lost(old: Position, version: int) -> Position | None:
 
 
 def begun(store: StoreParts, name: str) -> Position:
-    """Return the position of one who knows nothing yet."""
+    """Return the position of a consumer that has seen nothing."""
     return Position(store.manifest.uuid.hex(), name, 0, 0, store.options.clock.time())
 
 

@@ -41,7 +41,7 @@ class Tail:
 
     def __init__(self, store: StoreParts, after: int, keys: Selector, base: int = 0) -> None:
         self._store, self._keys = store, keys
-        self._reached = after  # as far as the ranges went that were given out
+        self._reached = after  # the end of the last range that was returned
         self.base = base  # deletes up to this version are not missed
         self.seen = after  # changes up to this version were given out, or are not of these keys
         self._segment_id, self._offset = 0, 0  # the segment that was read last, and how far
@@ -73,7 +73,7 @@ class Tail:
         """Return an iterator over the same changes in batches; the last batch is `whole`.
 
         Args:
-            most: a part has at most so many changes.
+            most: the most changes in one range.
             most_bytes: and its records are larger than this only by the last one.
 
         Raises:

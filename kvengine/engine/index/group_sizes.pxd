@@ -7,7 +7,7 @@ from kvengine.engine.log.record cimport Header
 cdef struct GroupRow:
     int64_t keys, bytes
 
-cdef struct GroupTotal:         # of what had not expired when somebody asked last
+cdef struct GroupTotal:         # of what had not expired at the last read
     int64_t keys, bytes
     double asked_at, holds_until    # until then no more moment passes
 

@@ -193,7 +193,7 @@ cdef class Pins:
 
 @cython.no_gc_clear
 cdef class Pin:
-    """One who uses files."""
+    """A user of files."""
 
     cdef Pins pins
     cdef bint active

@@ -32,7 +32,7 @@ from kvengine.file.folder import rest
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 logger = logging.getLogger("kvengine")
-IDLE_S = 1.0  # how often the thread looks for work that nobody announced
+IDLE_S = 1.0  # between two checks for work that was not announced
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
@@ -107,7 +107,7 @@ class JobThread:
     """The thread that carries out the jobs of one store.
 
     Args:
-        store: whose jobs they are.
+        store: the store that the jobs belong to.
         lease: the right to do them.
         work: does what is due; called in the background once wake() was.
 
@@ -241,20 +241,20 @@ class JobThread:
     def close(self, error: BaseException) -> None:
         """Stop at the next safe point, and return when the thread has ended.
 
-        Who waits for a job gets `error`.
+        Waiting callers raise `error`.
         """
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.stop()
         self.lease.stop()
-        self._carry_out_all()  # nobody may be left waiting
+        self._carry_out_all()  # leave no caller waiting
 
     def reopen(self) -> None:
         """Go on after a close() that was not the end after all."""
         self.is_stopping, self._closed = False, None
 
     def after_fork_in_child(self, error: BaseException) -> None:
-        """The thread is not in this process, nor are those who waited for it."""
+        """Forget the thread and its waiting callers: they are in the parent process."""
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.after_fork_in_child()
@@ -271,7 +271,7 @@ class JobThread:
     def _step(self) -> float | None:
         self._carry_out_all()
         if self._closed is not None:
-            self._thread().stop()  # woken by somebody who had not seen yet that it is over
+            self._thread().stop()  # woken before the end was visible
         if not self._is_watching or self.is_stopping:
             return None
         left = self._retry_at - time.monotonic()
@@ -286,7 +286,7 @@ class JobThread:
                 self._tasks.remove(task)
 
     def _carry_out(self, task: Task) -> None:
-        store = self._store()  # if nobody else holds it any more, it goes when the job is over
+        store = self._store()  # the last reference may be dropped when the job ends
         with self._lock.held(is_job=True):
             try:
                 task.carry_out(self._begin, store)

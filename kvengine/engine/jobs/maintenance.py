@@ -21,7 +21,7 @@ from kvengine.errors import StorageError, StorageFull, StoreReadOnly
 from kvengine.file.system import memory_is_low
 
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
-WANTED_MS = 100  # who waits for a turn says so every few milliseconds
+WANTED_MS = 100  # a process that waits for the lease says so every few milliseconds
 KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
@@ -61,7 +61,7 @@ def compact_in_background(store: StoreParts) -> None:
             compactor.compact(store, plan)
             store.maintenance.check()
             if store.jobs_are_wanted(WANTED_MS):
-                break  # it is the turn of another process; this one goes on in a second
+                break  # another process waits for the lease; continue in a second
     finally:
         store.is_compacting_in_background = False
 

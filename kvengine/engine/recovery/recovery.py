@@ -42,7 +42,7 @@ class LogEnd:
 
 
 class Recovery:
-    """One recovery, into a reader that nobody uses yet.
+    """One recovery, into a reader that is not in use yet.
 
     Args:
         writable: open what will be written to for that.
@@ -232,9 +232,10 @@ class Recovery:
         return row.first_version == version + 1
 
     def _last_version(self, rows: list[SegmentRow], position: int) -> int | None:
-        """Return how far a segment counts: what one who was killed left behind is not to be seen.
+        """Return the last version of a segment that counts.
 
-        Nor is what lies behind the last version that is visible, where somebody may be at work.
+        Records that a killed writer left behind don't count, nor those after the last visible
+        version, where a writer may be at work.
         """
         if position + 1 == len(rows):
             return self._until

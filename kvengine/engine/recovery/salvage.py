@@ -85,7 +85,7 @@ def _refuse_used_folder(target: Any) -> None:
 
 
 class _Unfinished(LocalDirectory):
-    """The folder of a store whose manifest has another name, so that nobody takes it for one."""
+    """The folder of an unfinished store: its manifest has another name, so it can't be opened."""
 
     def names(self) -> list[str]:
         return [MANIFEST_NAME if name == UNFINISHED_NAME else name for name in super().names()]
@@ -135,7 +135,7 @@ def _finish(target: Any) -> None:
 
 
 class _FixedClock:
-    """A clock that stands still, so that nothing expires on its way over."""
+    """A clock that stands still, so that nothing expires while it is copied."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -191,7 +191,7 @@ class _Salvage:
         try:
             header = segment_file.decode(data, name)
         except KvError as error:
-            # Without the salt in its header no record can be told from other bytes.
+            # Without the salt in its header, records can't be recognized.
             what = "segment header, so the whole segment is lost"
             self._lose(what, name, 0, "a header", str(error))
             return

@@ -89,7 +89,7 @@ def refuse_lost_segments(
         if header is None or header.kind != LOG or header.uuid != manifest.uuid:
             continue
         if any(row.id > number and row.first_version == header.first_version for row in rows):
-            continue  # who had begun it was killed
+            continue  # its writer was killed
         if header.first_version == version + 1 and directory.size(name) > HEADER_BYTES:
             raise CorruptData(
                 "next_id",
