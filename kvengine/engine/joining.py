@@ -166,7 +166,7 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced or truncated, or was created with another C library "
+            "share, is missing, replaced or truncated, or was created with another C library "
             "(such as glibc on Debian and musl on Alpine): close the store in all processes, or "
             "make all of them use the same C library",
             store.directory.path,

@@ -154,7 +154,7 @@ def _mounted(place: str) -> tuple[str, str]:
         if before.split(" ", 1)[0] == mount:
             kind, source, *_ = after.split(" ")
             return kind, source.replace("\\043", "#")
-    raise ValueError(f"no mount {mount}")
+    raise ValueError(f"mount {mount} not found")
 
 
 def _lines(path: str) -> list[str]:

@@ -332,7 +332,7 @@ cdef class MappedFile:
         """Return the error for what load() returned."""
         return CorruptData(
             "file", file=self.name, offset=offset, expected=f"{size} bytes that can be read",
-            found=f"{os.strerror(code)}: somebody has shortened the file, or the disk fails")
+            found=f"{os.strerror(code)}: another program truncated the file, or the disk fails")
 
     # -- the same, for callers in Python
 

@@ -87,11 +87,11 @@ def decode(data: bytes, file: str) -> Position:
 def _checked(found: Position) -> Position:
     numbers = (found.position, found.forgotten, 0 if found.lost is None else found.lost)
     if not all(type(number) is int and 0 <= number < VERSION_LIMIT for number in numbers):
-        raise ValueError(f"{numbers} are no versions")
+        raise ValueError(f"{numbers} are not versions")
     if type(found.uuid) is not str or type(found.seen_at) not in (int, float):
-        raise TypeError("a uuid and a time")
+        raise TypeError("expected a uuid and a time")
     if not math.isfinite(found.seen_at):
-        raise ValueError(f"{found.seen_at} is no time")
+        raise ValueError(f"{found.seen_at} is not a time")
     return found
 
 
