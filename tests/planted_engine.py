@@ -15,7 +15,7 @@ ENGINE = (
         "engine/test_full_disk.py::test_puts_do_not_take_what_is_kept_for_deletes"),
     bug("a log grows in a folder that is gone",
         "engine/access/appending.pyx",
-        "if self.commits.is_lost():  # else nobody syncs", "if False:  # else nobody syncs",
+        'if self.commits.is_lost():  # with "os" no sync', 'if False:  # with "os" no sync',
         "engine/test_replaced_folder.py::test_a_log_does_not_grow_in_a_folder_that_is_gone"),
     bug("no record carries the mark of what is durable",
         "engine/access/appending.pyx", "first = DURABLE", "first = 0",
