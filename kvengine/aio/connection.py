@@ -31,7 +31,7 @@ from kvengine.client.endpoint import (
 )
 from kvengine.client.packing import pack
 from kvengine.errors import UpstreamUnavailable
-from kvengine.file.system import fork_watch, process_id, tell_of_fork
+from kvengine.file.system import fork_watch, process_id, run_fork_hooks
 
 CALLS_MAX = 32  # under way at once, in one event loop; the others wait
 
@@ -93,7 +93,7 @@ class AsyncConnection:
 
     async def _pool(self) -> _Pool:
         if self._process != process_id():  # forked by a program that does not tell Python
-            tell_of_fork(lambda: self._process == process_id())
+            run_fork_hooks(lambda: self._process == process_id())
         loop = asyncio.get_running_loop()
         found = self._pools.get(loop)
         if found is None:

@@ -77,17 +77,17 @@ class Consumer(Generic[C]):
         with waiting(inner._store) as news_behind:
             while True:
                 found = await run(inner._read, tail, size)
-                while (stretch := await run(next, found, None)) is not None:
+                while (part := await run(next, found, None)) is not None:
                     if not await run(inner._goes_on, lease):
                         return
-                    batch = inner._shown_of(stretch)
+                    batch = inner._shown_of(part)
                     if batch:
                         yield lease, batch
                         end = None if timeout is None else time.monotonic() + timeout
                 rest = sync.LOOK_S if end is None else end - time.monotonic()
                 if not follow or rest <= 0:
                     return
-                await run(inner._say_alive)
+                await run(inner._renew_lease)
                 await news_behind(tail.seen, min(rest, sync.LOOK_S))
 
     async def _wait_for_lease(self, follow: bool, end: float | None) -> Lease | None:

@@ -103,7 +103,7 @@ cdef class CacheCore(Entries):
         if self.table.slots[slot].ends and self.table.has_ended(slot, self.now(asked)):
             self.misses += 1
             self.forget(slot)
-            self.bury()
+            self.drop_removed()
             return default
         self.hits += 1
         self.touch(slot)
@@ -190,13 +190,13 @@ cdef class CacheCore(Entries):
         if slot == NO_SLOT:
             is_held = self.insert(slot, hash, key, value, <uint32_t>wanted, end)
             if self.ends:
-                self.look_for_ended(2, asked)
+                self.remove_expired(2, asked)
         else:
             old = PyList_GET_ITEM(self.objects, 2 * slot + 1)
             Py_INCREF(value)
             PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
             is_held = self.replace(slot, <uint32_t>wanted, end)
-        self.bury()
+        self.drop_removed()
         if old != NULL:
             Py_DECREF(<object>old)
         return HELD if is_held else REFUSED
@@ -275,16 +275,16 @@ cdef class CacheCore(Entries):
         cdef int32_t slot = NO_SLOT
         cdef object key = None, value = None
         if self.ends:
-            self.look_for_ended(self.table.used, asked)
+            self.remove_expired(self.table.used, asked)
         if self.table.count:
             slot = self.policy.victim()
         if slot != NO_SLOT:
             key = <object>PyList_GET_ITEM(self.objects, 2 * slot)
             value = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
-            self.table.bury(slot)
+            self.table.mark_dead(slot)
             self.policy.settle()
             self.changes += 1
-        self.bury()
+        self.drop_removed()
         if slot == NO_SLOT:
             raise KeyError(f"{type(self).__name__} is empty")
         return key, value

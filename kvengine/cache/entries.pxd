@@ -33,8 +33,8 @@ cdef class Entries:
     cdef double tick            # by how much it may be behind
     cdef int exact              # a clock that is not behind by more than some milliseconds
     cdef bint ends              # some entry has a time to live
-    cdef int32_t hand           # the slot that is looked at next for entries that have ended
-    cdef uint64_t changes       # of the index; who lets foreign code run sees by it what to do
+    cdef int32_t hand           # the slot that is checked next for expiry
+    cdef uint64_t changes       # of the index; detects changes made by foreign code
 
     cdef double clock(self) except? -1
     cdef double ending(self, double seconds) except? -1
@@ -48,7 +48,7 @@ cdef class Entries:
     cdef object remove(self, object key, object default)
     cdef bint shrink(self, int32_t newest) noexcept
     cdef void forget(self, int32_t slot) noexcept
-    cdef int look_for_ended(self, int count, double asked) noexcept
+    cdef int remove_expired(self, int count, double asked) noexcept
     cdef void drop_dead(self) noexcept
 
     cdef inline double asked(self) except? -1:
@@ -79,7 +79,7 @@ cdef class Entries:
         PyList_SET_ITEM(self.objects, 2 * slot, key)
         PyList_SET_ITEM(self.objects, 2 * slot + 1, value)
 
-    cdef inline void bury(self) noexcept:
+    cdef inline void drop_removed(self) noexcept:
         """Drop the objects of entries that are gone; what is dropped may run any code."""
         if self.table.dead != NO_SLOT:
             self.drop_dead()

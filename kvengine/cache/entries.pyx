@@ -9,7 +9,7 @@ Invariants:
   bound method, an exception.  It may call the cache again, or let other threads do so.  So a call
   has four steps: ask a Python timer (`asked`) and allocate memory (`reserve`); find; change
   everything, in functions that are `noexcept` and create and drop no object; and drop the objects
-  of removed entries (`bury`), after which it uses nothing that it found.
+  of removed entries (`drop_removed`), after which it uses nothing that it found.
 * Where a comparison runs Python code, `find` checks again what that code may have changed.
 * An entry is never returned after it expires, and expires at most 10 ms early.
 """
@@ -80,7 +80,7 @@ cdef class Entries:
             clock_gettime(self.exact, &moment)
             now = seconds_of(moment) - self.tick
         if not self.ends:
-            if not self.table.reserve_endings():
+            if not self.table.reserve_expirations():
                 raise MemoryError
             self.ends = True
         return now - self.began + seconds
@@ -102,7 +102,7 @@ cdef class Entries:
         else:
             mine = mixed(<uint64_t>PyObject_Hash(key), self.seed)
         hash[0] = mine
-        place = home_of(mine, self.table.places)
+        place = home_of(mine, self.table.index_size)
         while True:
             slot = self.table.index[place]
             if slot == NO_SLOT:
@@ -124,9 +124,9 @@ cdef class Entries:
                     attempts += 1
                     if attempts == ATTEMPTS:
                         raise RuntimeError("the cache changes each time its keys are compared")
-                    place = home_of(mine, self.table.places)
+                    place = home_of(mine, self.table.index_size)
                     continue
-            place = behind(place, self.table.places)
+            place = behind(place, self.table.index_size)
 
     cdef void touch(self, int32_t slot) noexcept:
         """Tell the policy that an entry was read."""
@@ -146,9 +146,9 @@ cdef class Entries:
     cdef int reserve(self) except -1:
         """Get what another entry needs; anything may run meanwhile, see is_ready()."""
         self.policy.prepare()  # may run anything
-        cdef uint32_t places = self.table.places
+        cdef uint32_t index_size = self.table.index_size
         cdef bint is_there = self.table.reserve()
-        if self.table.places != places:
+        if self.table.index_size != index_size:
             self.changes += 1
         if not is_there:
             raise MemoryError
@@ -195,7 +195,7 @@ cdef class Entries:
             if slot == NO_SLOT:
                 break
             is_gone |= slot == newest
-            self.table.bury(slot)
+            self.table.mark_dead(slot)
         self.policy.settle()
         self.changes += 1
         if self.adaptive is not None:
@@ -205,7 +205,7 @@ cdef class Entries:
     cdef void forget(self, int32_t slot) noexcept:
         """Remove an entry."""
         self.policy.remove(slot)
-        self.table.bury(slot)
+        self.table.mark_dead(slot)
         self.changes += 1
 
     cdef object remove(self, object key, object default):
@@ -219,11 +219,11 @@ cdef class Entries:
         if not self.table.has_ended(slot, self.now(asked)):
             found = <object>PyList_GET_ITEM(self.objects, 2 * slot + 1)
         self.forget(slot)
-        self.bury()
+        self.drop_removed()
         return found
 
-    cdef int look_for_ended(self, int count, double asked) noexcept:
-        """Look at so many slots, in turn, and remove what has ended; return how many."""
+    cdef int remove_expired(self, int count, double asked) noexcept:
+        """Check the next so many slots and remove expired entries; return how many."""
         cdef int32_t slot
         cdef int found = 0
         cdef double now = self.now(asked)
@@ -239,7 +239,7 @@ cdef class Entries:
 
     cdef void drop_dead(self) noexcept:
         """Drop the objects of entries that are gone; what is dropped may run any code."""
-        cdef int32_t slot = self.table.exhume()
+        cdef int32_t slot = self.table.next_dead()
         cdef PyObject *key
         cdef PyObject *value
         while slot != NO_SLOT:
@@ -251,15 +251,15 @@ cdef class Entries:
             PyList_SET_ITEM(self.objects, 2 * slot + 1, None)
             Py_DECREF(<object>key)
             Py_DECREF(<object>value)
-            slot = self.table.exhume()
+            slot = self.table.next_dead()
 
     def expire(self) -> int:
         """Remove all expired entries; return their number."""
         cdef int count = 0
         cdef double asked = self.asked()
         if self.ends:
-            count = self.look_for_ended(self.table.used, asked)
-            self.bury()
+            count = self.remove_expired(self.table.used, asked)
+            self.drop_removed()
         return count
 
 

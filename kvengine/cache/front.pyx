@@ -46,7 +46,7 @@ cdef class Front:
         self._begin_again()
 
     def _after_fork(self) -> None:
-        """In a child process: nobody holds the lock, and what was half done is done again."""
+        """In a child process: release the lock, and redo what was half done."""
         self.lock.after_fork_in_child()
         self.moves += self.moves & 1
         self.cache.clear()

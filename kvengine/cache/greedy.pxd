@@ -41,7 +41,7 @@ cdef class Greedy(Policy):
     cdef int class_of(self, int32_t slot) noexcept
     cdef void enqueue(self, int32_t slot) noexcept
     cdef void dequeue(self, int32_t slot) noexcept
-    cdef int32_t least_worth(self) noexcept
+    cdef int32_t lowest_priority(self) noexcept
     cdef void note(self, int32_t slot) noexcept
     cdef int32_t gone(self, int32_t slot) noexcept
     cdef bint admits(self, int32_t slot, int32_t other) noexcept

@@ -123,7 +123,7 @@ cdef class Greedy(Policy):
             self.lowest[number] = self.table.slots[queue.tail].stamp
         self.main_count -= 1
 
-    cdef int32_t least_worth(self) noexcept:
+    cdef int32_t lowest_priority(self) noexcept:
         """Return the entry that is worth least and was not read; others move up meanwhile."""
         cdef uint64_t classes
         cdef int word, number, best
@@ -202,9 +202,9 @@ cdef class Greedy(Policy):
                         return NO_SLOT
                     unlink(self.table.slots, &self.window, self.pending)
                 else:
-                    other = self.least_worth()
+                    other = self.lowest_priority()
                     return self.gone(other)
-            other = self.least_worth()
+            other = self.lowest_priority()
             if other == NO_SLOT:
                 slot, self.pending = self.pending, NO_SLOT
                 if self.window.count == 0:

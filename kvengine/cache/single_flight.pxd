@@ -1,4 +1,4 @@
-"""SingleFlight: of all who miss a key at once one makes its value, and the others wait for it."""
+"""SingleFlight: of all callers that miss a key, one makes its value and the others wait."""
 
 from libc.stdint cimport uint64_t
 
@@ -10,7 +10,7 @@ cdef class Flight:
     cdef uint64_t began         # in this epoch
     cdef bint is_forgotten
     cdef bint is_done
-    cdef bint is_left           # its maker was interrupted: somebody else should try
+    cdef bint is_left           # its maker was interrupted: another caller should try
     cdef object result, error
     cdef object landed          # a lock that is held until it is done
     cdef object gate            # a lock that is held while its value is stored
@@ -28,7 +28,7 @@ cdef class SingleFlight:
     cdef dict stores            # the key of each flight that is being stored
     cdef int process            # that has begun them
 
-    cdef int look_for_fork(self) except -1
+    cdef int check_fork(self) except -1
     cdef Flight join(self, object key, Flight own)
-    cdef int depart(self, Flight own) except -1
+    cdef int lead(self, Flight own) except -1
     cdef int land(self, object key, Flight own) except -1

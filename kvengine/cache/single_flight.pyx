@@ -26,7 +26,7 @@ cdef extern from "<unistd.h>":
     int getpid() noexcept nogil
 
 cdef enum:
-    TELLS = 3                   # how often a task is told, if that is interrupted
+    NOTIFY_ATTEMPTS = 3         # to wake a task, if interrupted
 
 cdef object LEADING = ContextVar("kvengine flights", default=())
 
@@ -91,7 +91,7 @@ cdef class SingleFlight:
         self.epoch = Epoch() if epoch is None else epoch
         self.under_way, self.stores, self.process = {}, {}, getpid()
 
-    cdef int look_for_fork(self) except -1:
+    cdef int check_fork(self) except -1:
         cdef int process = getpid()
         if process != self.process:
             self.under_way, self.stores, self.process = {}, {}, process
@@ -107,8 +107,8 @@ cdef class SingleFlight:
             return self.join(key, own)
         return flight
 
-    cdef int depart(self, Flight own) except -1:
-        """Let a flight be one that those need who lead this thread or task already."""
+    cdef int lead(self, Flight own) except -1:
+        """Record that the flights this thread or task leads already wait for this one."""
         cdef tuple chain = LEADING.get()
         if chain:
             (<Flight>chain[len(chain) - 1]).needs.append(own)
@@ -116,14 +116,14 @@ cdef class SingleFlight:
         return 0
 
     cdef int land(self, object key, Flight own) except -1:
-        """Let those go on who wait; the flight has its result, its error, or neither."""
+        """Wake the waiters; the flight has its result, its error, or neither."""
         cdef list waiters = own.waiters
         cdef tuple chain
         own.is_done = True
         own.waiters = []
         own.landed.release()
         for loop, future in waiters:
-            for _ in range(TELLS):
+            for _ in range(NOTIFY_ATTEMPTS):
                 try:
                     loop.call_soon_threadsafe(_tell, future)
                 except RuntimeError:
@@ -150,12 +150,12 @@ cdef class SingleFlight:
         cdef tuple chain
         cdef bint is_alone = False
         while True:
-            self.look_for_fork()
+            self.check_fork()
             own = Flight(self.epoch)
             flight = own if is_alone else self.join(key, own)
             if flight is own:
                 try:
-                    self.depart(own)
+                    self.lead(own)
                     own.result = make(own)
                     return own.result
                 except Exception as error:
@@ -193,12 +193,12 @@ cdef class SingleFlight:
         cdef tuple chain
         cdef bint is_alone = False
         while True:
-            self.look_for_fork()
+            self.check_fork()
             own = Flight(self.epoch)
             flight = own if is_alone else self.join(key, own)
             if flight is own:
                 try:
-                    self.depart(own)
+                    self.lead(own)
                     own.result = await make(own)
                     return own.result
                 except Exception as error:
@@ -245,7 +245,7 @@ cdef class SingleFlight:
             self.stores.pop(flight, None)
 
     def forget(self, key) -> None:
-        """Let nobody store or join what is being made for a key now."""
+        """Keep the value that is being made for a key from being stored or joined."""
         if self.under_way or self.stores:
             self.forget_where(key.__eq__)
 
@@ -254,7 +254,7 @@ cdef class SingleFlight:
         cdef Flight flight
         if not self.under_way and not self.stores:
             return
-        self.look_for_fork()
+        self.check_fork()
         cdef list found = [*self.under_way.items()]
         found += [(key, flight) for flight, key in [*self.stores.items()]]
         for key, flight in found:

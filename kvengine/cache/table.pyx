@@ -19,12 +19,12 @@ cdef enum:
     FIRST_INDEX = 16
     SLOTS_MAX = 1 << 30
     FEW = 1 << 13
-    MOST_KNOWN = 1 << 29        # who says more, or nothing, does not know
+    MOST_KNOWN = 1 << 29        # hints above this count as unknown
 
 
-cdef inline uint32_t way(uint32_t origin, uint32_t target, uint32_t places) noexcept nogil:
+cdef inline uint32_t distance(uint32_t origin, uint32_t target, uint32_t index_size) noexcept nogil:
     """Return how many steps it is from one place to another."""
-    return target - origin if target >= origin else target + (places - origin)
+    return target - origin if target >= origin else target + (index_size - origin)
 
 
 @cython.final
@@ -44,21 +44,21 @@ cdef class Table:
         self.index = <int32_t *>malloc(FIRST_INDEX * sizeof(int32_t))
         if self.slots == NULL or self.index == NULL:
             raise MemoryError
-        self.room, self.places = FIRST_SLOTS, FIRST_INDEX
+        self.room, self.index_size = FIRST_SLOTS, FIRST_INDEX
         memset(self.index, 0xFF, FIRST_INDEX * sizeof(int32_t))
 
     def __dealloc__(self) -> None:
         free(self.slots)
         free(self.index)
-        free(self.endings)
+        free(self.expirations)
 
     def __len__(self) -> int:
         return self.count
 
     def memory_usage(self) -> int:
         """Return how many bytes slots and index take."""
-        cdef uint64_t ending = 0 if self.endings == NULL else sizeof(double)
-        return self.room * (sizeof(Slot) + ending) + <uint64_t>self.places * sizeof(int32_t)
+        cdef uint64_t ending = 0 if self.expirations == NULL else sizeof(double)
+        return self.room * (sizeof(Slot) + ending) + <uint64_t>self.index_size * sizeof(int32_t)
 
     cdef uint64_t keys_to_count(self) noexcept:
         """Return of how many keys it pays to know how often they are asked for; 0: unknown.
@@ -71,7 +71,7 @@ cdef class Table:
 
     cdef bint reserve(self) noexcept:
         """Make room for another slot; return False if memory has run out."""
-        if <uint64_t>(self.count + 1) * 3 > <uint64_t>self.places * 2 and not self.grow_index():
+        if <uint64_t>(self.count + 1) * 3 > <uint64_t>self.index_size * 2 and not self.grow_index():
             return False
         return self.free != NO_SLOT or self.used < self.room or self.grow_slots()
 
@@ -87,20 +87,20 @@ cdef class Table:
             self.used += 1
         memset(&self.slots[slot], 0, sizeof(Slot))
         self.slots[slot].hash = hash
-        place = home_of(hash, self.places)
+        place = home_of(hash, self.index_size)
         while self.index[place] != NO_SLOT:
-            place = behind(place, self.places)
+            place = behind(place, self.index_size)
         self.index[place] = slot
         self.count += 1
         return slot
 
-    cdef void bury(self, int32_t slot) noexcept:
-        """Take a slot out of the index; it keeps its objects until exhume() gives it."""
+    cdef void mark_dead(self, int32_t slot) noexcept:
+        """Remove a slot from the index; it keeps its objects until next_dead() returns it."""
         self.take_out(slot)
         self.slots[slot].next = self.dead
         self.dead = slot
 
-    cdef int32_t exhume(self) noexcept:
+    cdef int32_t next_dead(self) noexcept:
         """Return a dead slot, which is free from now on, or NO_SLOT."""
         cdef int32_t slot = self.dead
         if slot != NO_SLOT:
@@ -110,24 +110,24 @@ cdef class Table:
         return slot
 
     cdef void give_back(self, int32_t slot) noexcept:
-        """Take a slot out of the index; it is free from now on."""
+        """Remove a slot from the index, and free it."""
         self.take_out(slot)
         self.slots[slot].next = self.free
         self.free = slot
 
     cdef void take_out(self, int32_t slot) noexcept:
-        """Take a slot out of the index; those behind it move up."""
-        cdef uint32_t places = self.places
-        cdef uint32_t hole = home_of(self.slots[slot].hash, places), place, home
+        """Remove a slot from the index; those behind it move up."""
+        cdef uint32_t index_size = self.index_size
+        cdef uint32_t hole = home_of(self.slots[slot].hash, index_size), place, home
         while self.index[hole] != slot:
-            hole = behind(hole, places)
+            hole = behind(hole, index_size)
         place = hole
         while True:
-            place = behind(place, places)
+            place = behind(place, index_size)
             if self.index[place] == NO_SLOT:
                 break
-            home = home_of(self.slots[self.index[place]].hash, places)
-            if way(home, place, places) >= way(hole, place, places):
+            home = home_of(self.slots[self.index[place]].hash, index_size)
+            if distance(home, place, index_size) >= distance(hole, place, index_size):
                 self.index[hole] = self.index[place]
                 hole = place
         self.index[hole] = NO_SLOT
@@ -136,67 +136,67 @@ cdef class Table:
 
     cdef int32_t find_hash(self, uint32_t hash) noexcept:
         """Return a slot of this hash, or NO_SLOT."""
-        cdef uint32_t place = home_of(hash, self.places)
+        cdef uint32_t place = home_of(hash, self.index_size)
         cdef int32_t slot
         while True:
             slot = self.index[place]
             if slot == NO_SLOT or self.slots[slot].hash == hash:
                 return slot
-            place = behind(place, self.places)
+            place = behind(place, self.index_size)
 
     # -- memory
 
     cdef bint grow_slots(self) noexcept:
         cdef int32_t room = min(self.room + self.room // 4 + FIRST_SLOTS, self.most + 1)
         cdef Slot *slots
-        cdef double *endings
+        cdef double *expirations
         if room <= self.room:
             room = self.room + FIRST_SLOTS  # others are dead and not given back yet
         slots = <Slot *>realloc(self.slots, <size_t>room * sizeof(Slot))
         if slots == NULL:
             return False
         self.slots = slots
-        if self.endings != NULL:
-            endings = <double *>realloc(self.endings, <size_t>room * sizeof(double))
-            if endings == NULL:
+        if self.expirations != NULL:
+            expirations = <double *>realloc(self.expirations, <size_t>room * sizeof(double))
+            if expirations == NULL:
                 return False
-            self.endings = endings
+            self.expirations = expirations
         self.room = room
         return True
 
-    cdef bint reserve_endings(self) noexcept:
+    cdef bint reserve_expirations(self) noexcept:
         """Make room for ends of entries; return False if memory has run out."""
-        if self.endings == NULL:
-            self.endings = <double *>malloc(<size_t>self.room * sizeof(double))
-        return self.endings != NULL
+        if self.expirations == NULL:
+            self.expirations = <double *>malloc(<size_t>self.room * sizeof(double))
+        return self.expirations != NULL
 
     cdef bint grow_index(self) noexcept:
         # Not more than is needed when all slots are taken, unless it was too little.
         cdef uint64_t size = min(
-            <uint64_t>self.places + self.places // 2, <uint64_t>self.most * 3 // 2 + 2)
+            <uint64_t>self.index_size + self.index_size // 2, <uint64_t>self.most * 3 // 2 + 2)
         cdef int32_t *index
         cdef int32_t slot
-        cdef uint32_t old, place, places
-        if size <= self.places:
-            size = self.places + FIRST_INDEX
+        cdef uint32_t old, place, index_size
+        if size <= self.index_size:
+            size = self.index_size + FIRST_INDEX
         index = <int32_t *>malloc(size * sizeof(int32_t))
         if index == NULL:
             return False
-        places = <uint32_t>size
+        index_size = <uint32_t>size
         memset(index, 0xFF, size * sizeof(int32_t))
-        for old in range(self.places):
+        for old in range(self.index_size):
             slot = self.index[old]
             if slot != NO_SLOT:
-                place = home_of(self.slots[slot].hash, places)
+                place = home_of(self.slots[slot].hash, index_size)
                 while index[place] != NO_SLOT:
-                    place = behind(place, places)
+                    place = behind(place, index_size)
                 index[place] = slot
         free(self.index)
-        self.index, self.places = index, places
+        self.index, self.index_size = index, index_size
         return True
 
     cdef void clear(self) noexcept:
         """Give all slots back; the memory stays."""
-        memset(self.index, 0xFF, <size_t>self.places * sizeof(int32_t))
+        memset(self.index, 0xFF, <size_t>self.index_size * sizeof(int32_t))
         self.used = self.count = 0
         self.free = self.dead = NO_SLOT

@@ -33,7 +33,7 @@ from kvengine.client.endpoint import (
 from kvengine.client.libraries import needed
 from kvengine.client.packing import pack
 from kvengine.errors import UpstreamUnavailable, pass_on
-from kvengine.file.system import fork_watch, process_id, tell_of_fork
+from kvengine.file.system import fork_watch, process_id, run_fork_hooks
 
 of_parents: list[Any] = []  # what a child must not close, nor let be collected
 
@@ -69,7 +69,7 @@ class Connection(Endpoint):
         if self._closed:
             raise UpstreamUnavailable("the connection was closed")
         if self._process != process_id():  # forked by a program that does not tell Python
-            tell_of_fork(lambda: self._process == process_id())
+            run_fork_hooks(lambda: self._process == process_id())
         if not new:
             with contextlib.suppress(IndexError):
                 return self._idle.pop()[0]

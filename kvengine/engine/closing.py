@@ -89,12 +89,12 @@ def _release(store: StoreParts) -> None:
 
 
 def _is_last(store: StoreParts, stack: contextlib.ExitStack) -> bool:
-    """True if nobody else has the store open; as long as `stack` lasts, nobody comes or goes."""
+    """True if no other process has the store open; until `stack` ends, none opens or closes it."""
     try:
         stack.enter_context(store.directory.opening())
         return store.directory.is_last()
     except (StorageError, StoreClosed, StoreLocked) as error:
-        # The folder is gone, or somebody has been opening the store for a minute.
+        # The folder is gone, or a process has been opening the store for a minute.
         logger.warning("closed without checking for other processes: %s", error)
         return False
 
@@ -115,7 +115,7 @@ def _end(store: StoreParts, *, last: bool) -> None:
 
 
 def _stop(store: StoreParts, closed: StoreClosed, last: bool) -> None:
-    """Let nobody write any more, and leave the log as it is to be found."""
+    """Stop writes, and leave the log as the next open expects it."""
     try:
         if not store.options.read_only and store.commits is not None:
             _end_log(store, closed, last)
@@ -236,7 +236,7 @@ def _read_all(store: StoreParts) -> None:
 
 
 def _knows_the_end(store: StoreParts) -> bool:
-    """True if this process has read all that is visible: what is behind it, nobody has seen."""
+    """True if this process has read all visible records: no process has read any later one."""
     page = store.control_page
     return page is None or store.applied_version >= page.version
 
@@ -269,5 +269,5 @@ def abandon(store: StoreParts) -> None:
         if store.follower is not None:
             store.follower.belong_to(store)
         close_store(store)
-    except Exception as error:  # noqa: BLE001  # nobody is left to hear it
+    except Exception as error:  # noqa: BLE001  # no caller to report it to
         logger.warning("a store was not closed, and closing it automatically failed: %s", error)

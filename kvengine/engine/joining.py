@@ -47,7 +47,7 @@ from kvengine.file.system import (
 )
 
 PIECE_BYTES = 1 << 20
-SHARE_S = 0.2  # so long one waits for a write, until one looks whether who makes it is there
+SHARE_S = 0.2  # how long to wait for a write before checking that its process is alive
 PATIENCE_S = 60.0
 
 
@@ -75,19 +75,19 @@ def open_to_write(store: StoreParts) -> None:
 
 
 def _share(directory: Directory) -> bool:
-    """Be one of those who write; False if there is nobody else any more.
+    """Join the other writers; False if there are none any more.
 
     Raises:
-        StoreLocked: somebody is alone, and wants to be; or was stopped in mid-write.
+        StoreLocked: a process has the store exclusively, or was stopped in mid-write.
     """
     until = time.monotonic() + PATIENCE_S
     directory.lock(shared=True)
-    while not directory.is_last():  # who had it may be gone since, or die while it writes alone
+    while not directory.is_last():  # its holder may exit, or die while it writes alone
         control = open_control(directory, writable=True)
         if control is None or not control.is_valid or control.is_copy or control.share(SHARE_S):
             return True
         if _is_orphan(control):
-            control.disown()
+            control.release_dead_owner()
             return True
         if time.monotonic() > until:
             # Not the one that came last: that is this process.
@@ -96,7 +96,7 @@ def _share(directory: Directory) -> bool:
 
 
 def _is_orphan(control: Control) -> bool:
-    """True if who was alone has died in the middle of a write.
+    """True if the process that was alone died in the middle of a write.
 
     Its locks are held on by a child of which it did not know: some program in C has forked.
     """
@@ -110,7 +110,7 @@ def _begin_alone(store: StoreParts) -> None:
     """Recover a store that no other process has open, and set up what they will share."""
     control = open_control(store.directory, writable=True, alone=True)
     assert control is not None
-    # Others may replace the manifest, nobody this file.
+    # Others may replace the manifest, but never this file.
     store.directory.watch(CONTROL_NAME, beside=MANIFEST_NAME)
     control.prepare()
     recover(store, control, store.manifest, alone=True)
@@ -120,7 +120,7 @@ def _begin_alone(store: StoreParts) -> None:
     next_id = max([store.manifest.next_id, *used_ids(names, store.manifest)])
     version, open_row = store.applied_version, store.rows[-1] if store.has_open_segment else None
     positions.mark_lost(store, positions.consumers_in(names))
-    durable = control.is_witness and control.durable_version >= version
+    durable = control.is_readable and control.durable_version >= version
     control.set_up(
         boot_id(),
         process_id(),
@@ -135,7 +135,7 @@ def _begin_alone(store: StoreParts) -> None:
     store.seen_losses = control.losses
     if open_row is not None:
         file = store.segment_table.segment_file(open_row.id)
-        # Nobody knows whether it was begun because one who wrote was killed.
+        # It may have been begun because a writer was killed.
         taken_over = any(row.size_bytes is None for row in store.rows[:-1])
         control.begin_in(open_row.id, open_row.first_version, file.size_bytes, taken_over)
     kept = {segment_file.file_name(row.id) for row in store.rows}
@@ -166,7 +166,7 @@ def _join(store: StoreParts) -> None:
         raise StorageError(
             errno.ENOENT,
             f"another process has the store open for writing, and {CONTROL_NAME}, the file they "
-            "share, is missing, was replaced or truncated, or was created with another C library "
+            "share, is missing, replaced or truncated, or was created with another C library "
             "(such as glibc on Debian and musl on Alpine): close the store in all processes, or "
             "make all of them use the same C library",
             store.directory.path,
@@ -192,7 +192,7 @@ def _join(store: StoreParts) -> None:
 def _connect(store: StoreParts, control: Control) -> None:
     """Let a store that was recovered write together with others."""
     options, commits = store.options, CommitGroup()
-    commits.on_failure = refuser(store)
+    commits.on_failure = failure_handler(store)
     files = [store.segment_table.segment_file(row.id) for row in store.rows if not row.size_bytes]
     active_id = store.rows[-1].id if store.has_open_segment else 0
     active = store.segment_table.segment_file(active_id) if active_id else None
@@ -225,7 +225,7 @@ def _begin_work(store: StoreParts) -> None:
         store.maintenance.wake()
 
 
-def refuser(store: StoreParts) -> Callable[[StoreReadOnly], None]:
+def failure_handler(store: StoreParts) -> Callable[[StoreReadOnly], None]:
     """Return what makes a store read-only, without keeping it alive."""
     reference = weakref.ref(store)
 

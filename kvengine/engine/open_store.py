@@ -54,7 +54,7 @@ class OpenStore(StoreParts):
         if maintenance.is_due(self):
             self.maintenance.wake()
             maintenance.pace(self)
-        if not self.is_tight and self.reserve.is_due(self.log_bytes()):
+        if not self.is_disk_low and self.reserve.is_due(self.log_bytes()):
             self.keep_reserve()
 
     def _refuse_use(self) -> None:

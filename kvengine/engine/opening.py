@@ -57,7 +57,7 @@ LIVE_COPY = (
     "salvage"
 )
 OPENING_LOOKS, OPENING_PAUSE_S = 500, 0.01  # a reader waits for a writer that is opening
-FOREIGN_LOOKS = 50  # who opens a store that another version has left soon says so
+FOREIGN_LOOKS = 50  # a process that opens a store of another version soon reports it
 
 
 def folder_path(path: Any) -> str:
@@ -83,7 +83,7 @@ def start(store: StoreParts, directory: Directory, options: Options) -> None:
     store.options = options
     store.closing = OwnedLock()
     store.waiting = Waiting()
-    _begin_anew(store, directory)
+    _reset(store, directory)
     open_store(store)
 
 
@@ -94,7 +94,7 @@ def opened(kind: type[S], directory: Directory, options: Options) -> S:
     return store
 
 
-def _begin_anew(store: StoreParts, directory: Directory) -> None:
+def _reset(store: StoreParts, directory: Directory) -> None:
     """Know nothing yet of a store that is about to be opened."""
     store.directory = directory
     store.manifest = Manifest(uuid=bytes(16), seed=0)
@@ -160,7 +160,7 @@ def open_again(store: StoreParts) -> None:
             store.options = replace(store.options, create=False, rebuild=False)  # that was done
             directory, spare = store.directory.reader(), store.directory.reader()
             store.directory.close()
-            _begin_anew(store, directory)
+            _reset(store, directory)
             try:
                 open_store(store, known)
             except BaseException:
@@ -228,7 +228,7 @@ def _wait_for_page(directory: Directory) -> WriterPage | None:
     """Return the page of the writer there is, once it knows where the log ends.
 
     Raises:
-        StorageError: there is a writer, and its page is missing: nobody could follow it.
+        StorageError: a writer has the store open, but its control page is missing.
         UnsupportedFormat: the writer has another version of kvengine.
     """
     page = open_page(directory)

@@ -38,7 +38,7 @@ from kvengine.file.mapped import MappedFile
 T = TypeVar("T")
 IN_STEP_S = 1.0  # how long files that others have replaced are used on, at least
 OTHERS_FIRST_MS = 2000  # so long a process that has done a job goes before others
-LOOKS_MAX = 100  # at what others change meanwhile; then they are kept out
+ATTEMPTS_MAX = 100  # without a lock; then writers are locked out
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,18 @@ class StoreParts(StoreFiles):
     saved_version: int  # of the saved index
     saved_taken_in: int  # `taken_in` when it was saved
     is_compacting_in_background: bool
-    behind_since: float | None  # when the background saw that others made files
+    behind_since: float | None  # when background work noticed files of other processes
     maintenance: JobThread
     interval_sync: IntervalSync
     reserve: Reserve
     follower: LogFollower | None
-    is_released = True  # there is nothing (any more) that close() would have to give back
+    is_released = True  # close() has nothing left to release
     is_forked = False  # the parent of this process opened it for writing: open it again
     is_opening_again = False  # this is being done: what the thread calls that does it is right
     page_of_writer: Control | None = None  # of a snapshot: what the store that made it saw
     lost_after: tuple[int, int] | None = None  # a reader saw changes that the writer lost: above it
     frozen_at: int | None = None  # the version that it reads up to; None: all there is
-    digest_sum: DigestSum | None = None  # of all records, once somebody has asked
+    digest_sum: DigestSum | None = None  # of all records, once requested
 
     def _make_segment(self) -> None:
         """Make what the log can go on in; the writer begins it in one step, under its lock.
@@ -138,15 +138,15 @@ class StoreParts(StoreFiles):
 
     def keep_reserve(self) -> None:
         """Keep back some of the disk, if there is room for it."""
-        self.is_tight = not self.reserve.keep(self.log_bytes(), self.is_tight)
+        self.is_disk_low = not self.reserve.keep(self.log_bytes(), self.is_disk_low)
 
     def _find_space(self, deletes: bool) -> bool:
         """The disk is full: True if a write may try again, deletes in what was kept back."""
         if deletes:
-            return self.begin_tightness() and self.reserve.give_half()
-        if self.is_tight:
+            return self.enter_low_disk() and self.reserve.give_half()
+        if self.is_disk_low:
             self.keep_reserve()
-            return not self.is_tight
+            return not self.is_disk_low
         return False
 
     def swap_rows(self, old: list[SegmentRow], new: list[SegmentRow]) -> None:
@@ -157,7 +157,7 @@ class StoreParts(StoreFiles):
             swapped = self.replace_rows(rows, manifests.with_others(rows, old, new))
 
     def as_of_now(self) -> Moment:
-        """Return what the store consists of, all as of one moment."""
+        """Return a consistent view of what the store consists of."""
 
         def look() -> Moment:
             table = self.segment_table
@@ -169,16 +169,16 @@ class StoreParts(StoreFiles):
                 ends={row.id: table.counters(row.id)[1] for row in self.rows},
             )
 
-        return self.undisturbed(look)
+        return self.consistent_read(look)
 
-    def undisturbed(self, action: Callable[[], T]) -> T:
-        """Call `action`, which only looks, while neither the segments nor what is in them change.
+    def consistent_read(self, action: Callable[[], T]) -> T:
+        """Call `action`, which only reads, and return a result from between two changes.
 
-        Nobody is kept out: if something changed meanwhile, `action` is called again.
+        Takes no lock: if something changed meanwhile, it calls `action` again.
         """
         if self.is_frozen:
             return action()
-        for _ in range(LOOKS_MAX):
+        for _ in range(ATTEMPTS_MAX):
             rows, version, table = self.rows, self.applied_version, self.segment_table
             try:
                 result = action()
@@ -219,7 +219,7 @@ class StoreParts(StoreFiles):
     def background_error(self) -> str | None:
         """Why background work does not succeed just now; None if it does.  See also stats()."""
         both = (self.maintenance.failures, self.interval_sync.failures)
-        return next((failures.last_error for failures in both if failures.in_a_row), None)
+        return next((failures.last_error for failures in both if failures.consecutive), None)
 
     @property
     def is_read_only(self) -> bool:

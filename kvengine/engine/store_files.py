@@ -55,9 +55,9 @@ class StoreFiles(Applier):
     directory: Directory
     key_order: KeyOrder
     manifest: Manifest
-    token: int  # by which others know who does jobs
+    token: int  # identifies this store in the job lease
     loose: set[str]  # files that go once no manifest names them
-    pins: Pins  # those who use files by name: none is removed meanwhile
+    pins: Pins  # users of files by name; no pinned file is removed
     unfinished: Unfinished | None
     is_settled: bool  # closing has come to where only the folder is to be given back
     is_frozen = False  # a reader that does not follow the writer
@@ -201,8 +201,8 @@ class StoreFiles(Applier):
     def remove_loose(self) -> None:
         """Remove files that are not, or no longer, part of the store.
 
-        None goes while somebody uses it, while it is not sure what the manifest on disk names,
-        or if a system call fails: the next job tries again.
+        Removes nothing while files are pinned or it is uncertain which manifest is on disk.  If a
+        system call fails, the next job tries again.
         """
         if not self.loose or self.pins.count or self.unfinished or self.commits.failure:
             return
@@ -240,6 +240,6 @@ class StoreFiles(Applier):
             } - self._named()
             if not self.still_has_jobs(self.token):
                 return
-            for name in names:  # nobody else is about to replace the manifest
+            for name in names:  # no other process is about to replace the manifest
                 if is_manifest_to_be(name):
                     self.directory.remove(name)

@@ -1,4 +1,4 @@
-"""How a process of ours is started.
+"""How kvengine starts its own processes.
 
 Invariants:
 

@@ -155,7 +155,7 @@ class Directory(Protocol):
         ...
 
     def watch(self, name: str, *, beside: str | None = None) -> None:
-        """Let a file show from now on whose folder this is; replace() of it is reckoned with.
+        """Identify the store by a file from now on; replace() of it is allowed.
 
         From then on nothing is made, replaced or removed in the folder if the file is gone or
         another one, or if one that should lie `beside` it is gone.  If there is no file of that
@@ -180,14 +180,14 @@ class Directory(Protocol):
         ...
 
     def lock(self, *, shared: bool = False) -> None:
-        """Become the one who writes, or one of them; raise StoreLocked if somebody else is alone.
+        """Take the writers' lock, exclusive or shared; raise StoreLocked on a conflict.
 
         The lock ends with unlock(), with close(), or with the process, however that ends.
         """
         ...
 
     def try_lock(self, *, shared: bool = False) -> bool:
-        """The same; False if somebody is there who does not share."""
+        """The same; False if another holder conflicts."""
         ...
 
     def share_lock(self) -> None:
@@ -195,11 +195,11 @@ class Directory(Protocol):
         ...
 
     def is_last(self) -> bool:
-        """True if nobody else writes; then nobody can, until share_lock(); inside opening()."""
+        """Take the lock alone if there is no other writer, until share_lock(); inside opening()."""
         ...
 
     def unlock(self, last: bool = True) -> None:
-        """Give the lock back, if there is one; `last`: nobody else has it."""
+        """Release the lock if it is held; `last`: no other process has it."""
         ...
 
     def lock_is_held(self) -> bool:
@@ -222,7 +222,7 @@ class Directory(Protocol):
         ...
 
     def reader(self) -> "Directory":
-        """Return the same folder once more, for one who only reads and closes it on its own."""
+        """Return a second, read-only handle of the folder, closed on its own."""
         ...
 
     def after_fork_in_child(self) -> None:

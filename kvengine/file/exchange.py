@@ -22,7 +22,7 @@ SYNC_BYTES = 32 << 20  # the disk works while more is made; little is left to wa
 BLOCK_BYTES = 1 << 20
 WHOLE = os.O_CREAT | os.O_TRUNC
 APPENDED = os.O_CREAT | os.O_APPEND
-MODE = 0o666  # a user's file, for whom the umask says
+MODE = 0o666  # a user's file: the umask decides
 
 
 def path_of(file: Any) -> str:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* Nothing is made on such a file system: where a folder would lie is looked at before it is made.
+* It creates nothing on such a file system: it checks before it makes a folder.
 * What is not known to be shared counts as local: a file system that hides what is under it (an
   overlay, a FUSE file system of an unknown name) is let through.
 """
@@ -121,7 +121,7 @@ def shared_type(path: str) -> str | None:
                 return None
             place = above
             continue
-        except OSError as error:  # who opens the folder says more
+        except OSError as error:  # opening the folder gives a better error
             pass_on(error)
             return None
         return _fuse_type(place) if found == FUSE else SHARED.get(found)
@@ -154,7 +154,7 @@ def _mounted(place: str) -> tuple[str, str]:
         if before.split(" ", 1)[0] == mount:
             kind, source, *_ = after.split(" ")
             return kind, source.replace("\\043", "#")
-    raise ValueError(f"no mount {mount}")
+    raise ValueError(f"mount {mount} not found")
 
 
 def _lines(path: str) -> list[str]:

@@ -14,7 +14,7 @@ cdef class Folder:
     cdef readonly int fd
     cdef bint is_open               # `fd` and those below are ours to close
     cdef readonly str path          # for messages
-    cdef bytes watched              # the name of the file that shows whose folder this is
+    cdef bytes watched              # the name of the file that identifies the store
     cdef const char *watched_name   # the same; NULL: none
     cdef bytes required             # the name of another one that must be there, whichever it is
     cdef const char *required_name  # the same; NULL: none

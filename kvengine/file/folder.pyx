@@ -1,4 +1,4 @@
-"""An open folder: who holds it goes on in it, whatever happens to its path.
+"""An open folder, which stays usable whatever happens to its path.
 
 Invariants:
 
@@ -75,7 +75,7 @@ def rest(seconds: float) -> None:
 
 
 cdef class Folder:
-    """A folder that is open, and perhaps a file in it that shows whose folder it is.
+    """An open folder, and optionally a file in it that identifies the store.
 
     Args:
         path: where it is now, and for messages.
@@ -100,12 +100,12 @@ cdef class Folder:
         self.is_open = True
 
     def __dealloc__(self) -> None:
-        if self.is_open:  # else an argument was refused, and 0 is somebody else's descriptor
+        if self.is_open:  # else an argument was refused, and descriptor 0 is not ours
             self._drop_held()
             give_back(self.fd)
 
     def watch(self, name: str) -> None:
-        """Let a file show from now on whose folder this is, if there is one of that name."""
+        """Identify the store by a file from now on, if one of that name exists."""
         cdef bytes text = os.fsencode(name)
         cdef stat_t found
         cdef int fd = openat(self.fd, text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
@@ -137,7 +137,7 @@ cdef class Folder:
         return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
     def watches(self, name: str) -> bool:
-        """True if this file shows whose folder this is."""
+        """True if this file identifies the store."""
         return self.watched is not None and self.watched == os.fsencode(name)
 
     def expect(self, descriptor: int) -> None:
@@ -161,12 +161,12 @@ cdef class Folder:
         kv_advance(&self.sequence)
 
     cdef int state(self) noexcept nogil:
-        """Return PRESENT if what is written to the folder is there for the next who opens it."""
+        """Return PRESENT if the next process to open the path finds this folder."""
         cdef int sequence, found
         while True:
             sequence = kv_load(&self.sequence)
             found = self._look()
-            # Another thread may have replaced the file, twice even, between the two looks.
+            # Another thread may have replaced the file, even twice, between the two checks.
             if found != REPLACED or sequence % 2 == 0 and kv_load(&self.sequence) == sequence:
                 return found
 
@@ -182,7 +182,7 @@ cdef class Folder:
                     return PRESENT
                 return REPLACED
             if errno != ENOENT:
-                return PRESENT  # nobody can tell: the next write will
+                return PRESENT  # unknown; the next write finds out
         if fstat(self.fd, &found) == 0 and found.st_nlink == 0:
             return REMOVED
         return PRESENT if self.watched_name == NULL else MISSING
@@ -223,7 +223,7 @@ cdef class Descriptor:
     Args:
         name: of the file.
         flags: as of os.open().
-        mode: who may use a file that is made.
+        mode: the permissions of a new file.
         folder: the descriptor of the folder that `name` is relative to; None: the current one.
         locks: it is to be locked, so a forked child closes its copy before other code runs there.
 
@@ -276,12 +276,11 @@ cdef class Descriptor:
 
 
 cdef class FolderLock:
-    """The lock of those who write: on the folder itself, and on a file in it.
+    """The lock of the writers: on the folder itself, and on a file in it.
 
-    They share it; who has it alone lets nobody else write.  The file may be removed by whoever
-    believes it to be stale, so the folder counts; the file is for versions that know nothing else,
-    and for the text that says who came last.  Where a folder can't be locked (NFS), the file alone
-    counts.
+    They share it, or one holds it exclusively.  The lock on the folder counts, because
+    users may remove the file as stale; the file serves older versions, and its text names the last
+    holder.  Where a folder can't be locked (NFS), only the file counts.
     """
 
     def __cinit__(self) -> None:
@@ -291,7 +290,7 @@ cdef class FolderLock:
         self.forget()
 
     def take(self, folder: Folder, name: str, shared: bool = False) -> bool:
-        """Take the lock, alone or `shared`; False if somebody has it who does not share it so.
+        """Take the lock, exclusive or `shared`; False if another holder conflicts.
 
         Raises:
             OSError: the file can't be made or locked.
@@ -329,12 +328,12 @@ cdef class FolderLock:
         return 0
 
     def share(self) -> None:
-        """Let others share the lock; nobody may try to take it meanwhile."""
+        """Downgrade to a shared lock, with OPENING held so that no process tries it meanwhile."""
         flock(self.folder_fd, LOCK_SH)
         flock(self.file_fd, LOCK_SH)
 
     def take_alone(self) -> bool:
-        """True if nobody shares the lock any more; if not, it stays shared.
+        """Upgrade to an exclusive lock; False if others share it, and it stays shared.
 
         A failed change loses the lock, so it is taken again at once: who is there
         shares it, or holds it for a moment to ask.
@@ -349,7 +348,7 @@ cdef class FolderLock:
         return alone
 
     def is_taken(self, folder: Folder, name: str) -> bool:
-        """True if somebody has the lock; asking holds it for a moment."""
+        """True if the lock is taken; the check itself holds it for a moment."""
         cdef bytes text = os.fsencode(name)
         cdef const char *start = text
         # With the GIL, as in take().
@@ -357,7 +356,7 @@ cdef class FolderLock:
             is_locked(openat(folder.fd, start, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
     def note(self, text: bytes) -> None:
-        """Write down who has the lock; on a full disk that is left out: the lock counts."""
+        """Record the holder of the lock; optional, so a full disk is no error."""
         if self.file_fd >= 0:
             ftruncate(self.file_fd, 0)
             pwrite(self.file_fd, <const char *>text, len(text), 0)
@@ -366,7 +365,7 @@ cdef class FolderLock:
         """Give the lock back, if this process took it; the last one erases what note() wrote."""
         if self.file_fd >= 0 and self.pid == getpid():
             if last:
-                ftruncate(self.file_fd, 0)  # so that nobody is told of a pid that is gone
+                ftruncate(self.file_fd, 0)  # so that errors don't name an ended process
             flock(self.file_fd, LOCK_UN)
             flock(self.folder_fd, LOCK_UN)
         self.forget()

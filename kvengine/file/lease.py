@@ -5,7 +5,7 @@ Invariants:
 * The lock (flock) ends with release(), when the last user has left or the lease is dropped, or with
   the process, however that ends.  A child of a fork has a copy of the descriptor, which would hold
   it on: it closes that before any other Python code runs, and no program that is executed has one.
-* Who holds it holds the file that has the name: one that was removed is nobody's lease any more.
+* The holder has the file that bears the name: a removed file is no lease any more.
 * The text of the file says which process took it last; the lock counts.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kvengine.file.folder import Folder
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-ATTEMPTS = 100  # somebody may remove the file between two steps
+ATTEMPTS = 100  # the file may be removed between two steps
 
 
 class Lease:
@@ -70,7 +70,7 @@ class Lease:
         """Release it; releasing it twice is not an error."""
         self.is_over = True
         if self._file is not None:
-            if self._pid == process_id():  # a child of which nobody was told has a copy
+            if self._pid == process_id():  # a child forked without Python has a copy
                 unlock(self._file)
             self._file.close()
         self._folder = None
@@ -91,13 +91,13 @@ class Lease:
         try:
             # Always of this width: nothing has to be cut off, which takes a millisecond.
             os.pwrite(self._file.fileno(), b"%-10d\n" % process_id(), 0)
-        except OSError as error:  # on a full disk nobody is told who has it
+        except OSError as error:  # on a full disk the holder stays unnamed
             pass_on(error)
         return True
 
 
 def take(directory: Directory, name: str) -> Lease | None:
-    """Take the lease of a name, without waiting; None if somebody else has it.
+    """Take the lease of a name, without waiting; None if it is taken.
 
     What is in memory belongs to one process, so its leases are always free.
 

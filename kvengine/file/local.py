@@ -43,10 +43,10 @@ from kvengine.file.output import (
 from kvengine.file.system import fork_watch
 
 LOCK_NAME = "LOCK"
-OPENING_NAME = "OPENING"  # held with flock by who opens or closes the store
+OPENING_NAME = "OPENING"  # held with flock while a process opens or closes the store
 OPENING_S = 60.0  # the longest wait for another process that does
 READ_BYTES = 1 << 16
-LOCK_ATTEMPTS = 10  # a reader that asks who writes holds the lock for microseconds
+LOCK_ATTEMPTS = 10  # a reader that checks for a writer holds it for microseconds
 LOCK_PAUSE_S = 0.002
 
 
@@ -146,7 +146,7 @@ class LocalDirectory:
     ) -> None:
         """Put a file with these bytes in the place of the old one; after a crash it is either."""
         folder, temporary = self._to_change(), temporary or name + ".tmp"
-        self._unlink(folder, temporary)  # of one who was killed in here
+        self._unlink(folder, temporary)  # left by a process that was killed here
         output = LocalOutput(self._at(temporary), folder=folder.fd)
         try:
             try:
@@ -177,7 +177,7 @@ class LocalDirectory:
     def update(
         self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
     ) -> None:
-        """Replace a small file by what `change` makes of it, while nobody else does."""
+        """Replace a small file by the result of `change`, atomically."""
         folder, path = self._to_change(), self._at(GUARD_NAME)
         with refusals("lock", path):
             guard = open_to_lock(GUARD_NAME, folder)
@@ -247,10 +247,10 @@ class LocalDirectory:
                 with open_to_read(name, folder.fd) as reader:
                     send(reader, target.create(name))
 
-    # -- whose folder it is
+    # -- identity of the folder
 
     def watch(self, name: str, *, beside: str | None = None) -> None:
-        """Let a file show from now on whose folder this is; one `beside` it must be there, too."""
+        """Identify the store by a file from now on; one `beside` it must exist, too."""
         self.folder.watch(name)
         if beside is not None:
             self.folder.require(beside)
@@ -302,12 +302,12 @@ class LocalDirectory:
             unlock(guard)
 
     def lock(self, *, shared: bool = False) -> None:
-        """Become the one who writes, or one of them; StoreLocked if another one is alone."""
+        """Take the writers' lock, exclusive or shared; StoreLocked if another holder conflicts."""
         if not self.try_lock(shared=shared):
             raise StoreLocked(self.path, self.pid_of_holder())
 
     def try_lock(self, *, shared: bool = False) -> bool:
-        """The same; False if somebody is there who does not share."""
+        """The same; False if another holder conflicts."""
         folder = self.folder
         for attempt in range(LOCK_ATTEMPTS):
             if attempt:
@@ -316,7 +316,7 @@ class LocalDirectory:
                 if self._lock.take(folder, LOCK_NAME, shared):
                     break
                 if not shared and self._lock.take(folder, LOCK_NAME, True):
-                    # From here on nobody can hold it to ask who has it: so others share it.
+                    # From here on no reader's check can hold it, so writers share it.
                     if self._lock.take_alone():
                         break
                     self._lock.release(False)
@@ -339,7 +339,7 @@ class LocalDirectory:
         self._lock.share()
 
     def is_last(self) -> bool:
-        """True if nobody else writes; then nobody can, until share_lock(); inside opening()."""
+        """Take the lock alone if there is no other writer, until share_lock(); inside opening()."""
         return self._lock.take_alone()
 
     def pid_of_holder(self) -> int | None:
@@ -359,7 +359,7 @@ class LocalDirectory:
         return self._was_left_open or (bool(self._lock_text()) and not self.lock_is_held())
 
     def unlock(self, last: bool = True) -> None:
-        """Give the lock back, if there is one; `last`: nobody else has it."""
+        """Release the lock if it is held; `last`: no other process has it."""
         self._lock.release(last)
 
     def lock_is_held(self) -> bool:

@@ -5,8 +5,8 @@ Invariants:
 * The mapping lives as long as anything refers to the file object, also when the file was removed.
 * write_at() writes everything or raises; after an error the bytes behind the old end are undefined
   but nothing before them has changed.
-* load() tells that bytes can't be read, where touching them would end the process (SIGBUS): the
-  file was shortened by somebody else, or the disk fails.  What it has loaded may be touched, unless
+* load() reports bytes that can't be read, where touching them would end the process (SIGBUS):
+  another program truncated the file, or the disk fails.  What it has loaded may be touched, unless
   that happens just then.
 * A failed sync is reported once, to the caller; this module never syncs again on its own.
 """
@@ -76,7 +76,7 @@ cdef class MappedFile:
     """One open, mapped file.
 
     Args:
-        file: its descriptor, or who owns that; it is this object's from now on.
+        file: its descriptor or the owner of one; this object owns it from now on.
         name: for messages.
         map_bytes: how much address space to take, as far as the file may grow; 0: as far as it
             goes, and after shorten() as far as it goes then.
@@ -270,7 +270,7 @@ cdef class MappedFile:
                 continue
             if errno != EINVAL:
                 return errno
-            while at < offset + size:  # an older kernel: it can't be told
+            while at < offset + size:  # an older kernel: unknown
                 _byte = base[at]
                 at += PAGE_BYTES
             break
@@ -332,7 +332,7 @@ cdef class MappedFile:
         """Return the error for what load() returned."""
         return CorruptData(
             "file", file=self.name, offset=offset, expected=f"{size} bytes that can be read",
-            found=f"{os.strerror(code)}: somebody has shortened the file, or the disk fails")
+            found=f"{os.strerror(code)}: another program truncated the file, or the disk fails")
 
     # -- the same, for callers in Python
 
@@ -381,7 +381,7 @@ cdef class MappedFile:
             posix_fadvise(self.fd, 0, 0, POSIX_FADV_DONTNEED)
 
     cdef void fit(self) noexcept:
-        """Give back the address space behind the end of a file that grows no more, by nobody."""
+        """Unmap the address space after the end of a file that no process appends to any more."""
         cdef int64_t end = lseek(self.fd, 0, SEEK_END)
         cdef uint64_t kept = (max(end, <int64_t>1) + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
         if end >= 0 and kept < self.mapped_bytes:
@@ -389,7 +389,7 @@ cdef class MappedFile:
             self.mapped_bytes = kept
 
     def close_descriptor(self) -> None:
-        """Give back the descriptor of a file that grows no more, by nobody; its mapping stays."""
+        """Close the descriptor of a file that no process appends to; its mapping stays."""
         if self.fd >= 0:
             self.fit()
             close(self.fd)

@@ -136,7 +136,7 @@ class MemoryDirectory:
     def update(
         self, name: str, change: Callable[[bytes | None], bytes | None], *, durable: bool = True
     ) -> None:
-        """Replace a small file by what `change` makes of it, while nobody else does."""
+        """Replace a small file by the result of `change`, atomically."""
         with self._updating:
             changed = change(self.read(name) if name in self._files else None)
             if changed is not None:
@@ -253,7 +253,7 @@ class MemoryDirectory:
 
     def after_fork_in_child(self) -> None:
         """The parent's descriptors are of no use here."""
-        self._lock, self._updating = threading.RLock(), threading.Lock()  # nobody holds them here
+        self._lock, self._updating = threading.RLock(), threading.Lock()  # not held
         self.close()
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ COPY_BYTES = 1 << 20
 
 
 class refusals:  # noqa: N801  # reads as a verb: with refusals("open", path)
-    """Turn an OSError into a StorageError that says what was tried.
+    """Convert an OSError into a StorageError that names the operation.
 
     With `may_be_missing` a FileNotFoundError stays what it is: the caller reckons with it.
     """
@@ -57,7 +57,7 @@ class LocalOutput:
         path: where it is, and for messages.
         flags: as of os.open().
         folder: the descriptor of the folder that `path` lies in; only its last part counts then.
-        mode: who may use a file that is made.
+        mode: the permissions of a new file.
     """
 
     def __init__(

@@ -2,10 +2,10 @@
 
 Invariants:
 
-* The boot id differs between boots; where the system does not tell it, it differs between
-  processes, which is the safe side: nothing of another boot is trusted too far.
-* A forked child hears of the fork before any other Python code runs in it; where a program that is
-  not Python forked, as uWSGI does, it is told as soon as somebody notices.
+* The boot id differs between boots; where it is unknown, it differs between processes, so no
+  process trusts the state of another boot.
+* In a forked child the hooks of fork_watch() run before any other Python code.  After a fork by a
+  program other than Python, such as uWSGI, they run at the first call that notices.
 """
 
 import atexit
@@ -26,7 +26,7 @@ _own_boot_id: list[int] = []
 _Watched = dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]
 _at_fork: _Watched = {}
 _at_exit: _Watched = {}
-_telling = threading.RLock()
+_running_hooks = threading.RLock()
 
 
 def boot_id() -> int:
@@ -64,7 +64,7 @@ def process_start(pid: int) -> int:
 
 
 def process_is_gone(pid: int, start: int = 0) -> bool:
-    """True if a process has ended; False also if that can't be told.
+    """True if a process has ended; False also if that is unknown.
 
     Args:
         pid: its id in this PID namespace.
@@ -97,7 +97,7 @@ def _look_at_process(pid: int) -> tuple[bool, int] | None:
 
 
 def pid_namespace() -> int:
-    """Return a number that tells the PID namespace (of a container) from others; 0: not known."""
+    """Return a number that identifies the PID namespace (of a container); 0: unknown."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError as error:
@@ -122,11 +122,11 @@ def fork_watch(thing: Any, in_child: Callable[[Any], None]) -> None:
     _watch(_at_fork, thing, in_child)
 
 
-def tell_of_fork(has_heard: Callable[[], bool]) -> None:
-    """In a child that was forked without Python: tell all that fork_watch() knows, once."""
-    with _telling:
-        if not has_heard():
-            _tell(_at_fork)
+def run_fork_hooks(already_ran: Callable[[], bool]) -> None:
+    """Run the hooks of fork_watch() once, in a child that was forked without Python."""
+    with _running_hooks:
+        if not already_ran():
+            _run_hooks(_at_fork)
 
 
 def exit_watch(thing: Any, at_exit: Callable[[Any], None]) -> None:
@@ -139,7 +139,7 @@ def is_finalizing() -> bool:
     return sys.is_finalizing()
 
 
-def memory_is_scarce(bytes_in_use: int) -> bool:
+def memory_is_low(bytes_in_use: int) -> bool:
     """True if so many bytes of files can't be expected to stay in memory."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
@@ -156,7 +156,7 @@ def _watch(watched: _Watched, thing: Any, call: Callable[[Any], None]) -> None:
     watched[key] = (weakref.ref(thing, functools.partial(watched.pop, key)), call)
 
 
-def _tell(watched: _Watched, *, last_first: bool = False) -> None:
+def _run_hooks(watched: _Watched, *, last_first: bool = False) -> None:
     failure: BaseException | None = None
     calls = list(watched.values())
     for reference, call in reversed(calls) if last_first else calls:
@@ -164,12 +164,12 @@ def _tell(watched: _Watched, *, last_first: bool = False) -> None:
         if thing is not None:
             try:
                 call(thing)
-            except BaseException as error:  # noqa: BLE001  # the others must be told all the same
+            except BaseException as error:  # noqa: BLE001  # the other hooks must run all the same
                 failure = error
     if failure is not None:
         raise failure
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _tell(_at_fork))
-atexit.register(lambda: _tell(_at_exit, last_first=True))
+    os.register_at_fork(after_in_child=lambda: _run_hooks(_at_fork))
+atexit.register(lambda: _run_hooks(_at_exit, last_first=True))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvengine.engine.following.tail import Stretch, Tail
+from kvengine.engine.following.tail import LogRange, Tail
 from kvengine.engine.store import Store
 from kvengine.replication.network.messages import Piece
 
@@ -51,16 +51,16 @@ class LocalSource:
         """The newest version."""
         return self._store.version
 
-    def stretches(self, tail: Tail) -> Iterator[Stretch]:
+    def ranges(self, tail: Tail) -> Iterator[LogRange]:
         """Return an iterator over what came since."""
-        return tail.stretches(PIECE_CHANGES, PIECE_BYTES)
+        return tail.ranges(PIECE_CHANGES, PIECE_BYTES)
 
     def pieces(self, after: int, *, follow: bool = False) -> Iterator[Piece]:
         """Yield the log behind a version; see Source."""
         tail = self._store._parts.tail_from(after, self._prefix)
         while True:
             last = None
-            for found in self.stretches(tail):
+            for found in self.ranges(tail):
                 if last is not None and not found.whole:
                     yield last
                 if last is not None and found.whole:

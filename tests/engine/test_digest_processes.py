@@ -137,7 +137,7 @@ def test_a_range_is_of_one_version_though_the_store_starts_over_meanwhile(stores
     hook(
         monkeypatch,
         digest_scan,
-        "let_others_run",
+        "yield_gil",
         lambda turn: (
             turn == 1
             and loading.recover(

@@ -108,7 +108,7 @@ def test_one_that_waits_says_so_too(path):
 
 
 def test_a_folder_that_was_moved_is_followed(path, monkeypatch):
-    monkeypatch.setattr(follower, "LOOK_MS", 0)
+    monkeypatch.setattr(follower, "CHECK_MS", 0)
     with Store(path, **SMALL) as store, Store(path, read_only=True) as reader:
         store[b"key"] = b"before"
         assert reader[b"key"] == b"before"
@@ -123,7 +123,7 @@ def test_a_folder_that_was_moved_is_followed(path, monkeypatch):
 
 def test_a_reader_that_found_no_writer_follows_the_one_that_comes(path, tmp_path, monkeypatch):
     """A backup has no control page: nothing told the reader that a writer was there."""
-    monkeypatch.setattr(follower, "LOOK_MS", 0)
+    monkeypatch.setattr(follower, "CHECK_MS", 0)
     with Store(path) as store:
         store[b"key"] = b"old"
         store.backup(tmp_path / "copy")

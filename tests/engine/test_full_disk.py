@@ -179,7 +179,7 @@ def test_a_file_system_that_does_not_say_how_large_it_is(tmp_path, monkeypatch):
         assert store._parts.options.segment_bytes == 64 << 20
         for number in range(4000):
             store[b"key%d" % number] = bytes(1000)
-        assert not store._parts.is_tight
+        assert not store._parts.is_disk_low
         assert (tmp_path / "store" / "RESERVE").exists()
 
 

@@ -165,7 +165,7 @@ def test_a_handler_of_the_log_that_raises_ends_nothing(monkeypatch):
     monkeypatch.setattr(job_thread.logger, "warning", fail)
     failures = job_thread.Failures()
     failures.note(OSError(5, "no"))
-    assert failures.in_a_row == 1
+    assert failures.consecutive == 1
 
 
 def test_where_no_thread_can_be_started_a_job_runs_in_its_caller(tmp_path, monkeypatch):

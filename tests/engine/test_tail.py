@@ -335,5 +335,5 @@ def test_a_handler_may_read_the_log_in_the_middle_of_anything(tmp_path):
         assert reader.version == 1
         for each in (store, reader):
             tail = each.tail
-            found = each._parts.undisturbed(lambda: list(tail()))  # noqa: B023
+            found = each._parts.consistent_read(lambda: list(tail()))  # noqa: B023
             assert [change.version for change in found] == [1]

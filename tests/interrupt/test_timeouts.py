@@ -63,7 +63,7 @@ def test_a_timeout_is_no_failure_of_the_disk(tmp_path: Path, name: str) -> None:
 
 def test_a_timeout_closes_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that looks at the folder is told, by an OSError, that it is gone."""
-    monkeypatch.setattr(follower, "look_is_due", lambda *_: True)
+    monkeypatch.setattr(follower, "check_is_due", lambda *_: True)
     with filled(tmp_path) as store, Store(tmp_path, read_only=True) as reader:
         for at in range(1, count_points(lambda: reader.get(b"last")) + 1):
             store.put(b"last", b"%d" % at)

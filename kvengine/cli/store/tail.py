@@ -63,9 +63,9 @@ def _batches(
         return
     place = store._parts.tail_from(after, b"")
     while True:
-        for stretch in place.stretches(BATCH):
-            if stretch.changes:
-                yield stretch.changes
+        for part in place.ranges(BATCH):
+            if part.changes:
+                yield part.changes
         if not follow:
             return
         store.wait(place.seen)

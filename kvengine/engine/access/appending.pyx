@@ -69,7 +69,7 @@ cdef int make_room(LogEnd self, Write *write) except -1:
         if code:
             return refused(self, write, code, self.active, "grow")
         write.grown = True
-        if self.commits.is_lost():  # else nobody syncs, so nobody would notice ("os")
+        if self.commits.is_lost():  # with "os" no sync would notice it
             return GONE
     return DONE
 

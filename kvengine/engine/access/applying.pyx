@@ -136,7 +136,7 @@ cdef class Applier(Changer):
         return write.version
 
     def announce(self) -> None:
-        """Let those who wait for a change, here and in other processes, look again."""
+        """Wake threads that wait for a change, here and in other processes."""
         wake_waiters(self.futex)
         if self.waiters:
             self._wake()

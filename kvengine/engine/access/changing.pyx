@@ -184,7 +184,7 @@ cdef class Changer(Writer):
         if self.follows is not None:
             raise copied_error(self.follows)
         if pause > 0:
-            self.pause_s = max(pause - PAUSE_MAX, 0.0)  # the rest is for those who write next
+            self.pause_s = max(pause - PAUSE_MAX, 0.0)  # the rest is for the next writes
             sleep(min(pause, PAUSE_MAX))  # for the background thread, which needs the lock
         write.changes, write.n, write.numbered = changes, n, False
         write.if_version, write.moment, write.level = if_version, moment, level

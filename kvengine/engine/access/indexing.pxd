@@ -1,4 +1,4 @@
-"""What the index is told of changes, as C sees it."""
+"""How the index learns of changes, as C sees it."""
 
 from libc.stdint cimport uint64_t
 

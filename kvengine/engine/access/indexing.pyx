@@ -332,15 +332,15 @@ cdef int note_bad_log(LogEnd self, Write *write, uint64_t offset, int64_t code) 
     return BAD_RECORD
 
 
-def follow_nobody_yet(reader: Reader) -> None:
-    """Let a reader of a folder without a control page look now and then whether one came."""
+def follow_without_page(reader: Reader) -> None:
+    """Let a reader of a folder without a control page check for one now and then."""
     reader.published = &reader.applied
 
 
-def look_is_due(reader: Reader, interval_ms: int) -> bool:
-    """True if a reader has not looked at its folder for so long; then it is to do so now."""
+def check_is_due(reader: Reader, interval_ms: int) -> bool:
+    """True if a reader has not checked its folder for so long; resets the interval."""
     cdef uint64_t now = coarse_ms()
-    if now < reader.look_at_ms:
+    if now < reader.next_check_ms:
         return False
-    reader.look_at_ms = now + <uint64_t>interval_ms
+    reader.next_check_ms = now + <uint64_t>interval_ms
     return True

@@ -50,4 +50,4 @@ cdef class LogEnd(WriteLock):
     cdef int grow(self, uint64_t end, bint deletes) except -1
     cdef int begin_segment(self, NextSegment segment) except -1
     cdef bint waits_for_name(self) noexcept
-    cdef void go_on_in(self, NextSegment segment) noexcept
+    cdef void switch_to(self, NextSegment segment) noexcept

@@ -156,12 +156,12 @@ cdef class LogEnd(WriteLock):
         self, act: object, folder: Folder | None, temporary: str, name: str, token: int,
         before: int,
     ) -> int:
-        """Put a manifest in place, if this store still has the jobs and nobody replaced it.
+        """Put a manifest in place if this store still has the lease and the old one is unchanged.
 
-        No process writes meanwhile.  Return 0, LOST_JOBS or REPLACED.
+        The write lock is held meanwhile.  Return 0, LOST_JOBS or REPLACED.
 
         Args:
-            act: does it, where there is no folder on disk (or one of tests).
+            act: replaces the manifest where there is no folder on disk, or a folder of tests.
             before: the generation that it follows.
 
         Raises:
@@ -191,7 +191,7 @@ cdef class LogEnd(WriteLock):
             raise storage_error(code, f"cannot rename {temporary}", name)
         return code
 
-    # -- who does the jobs
+    # -- the job lease
 
     def claim_jobs(self, token: int, stale_ms: int, waits: bool = False) -> bool:
         """Be the one store of all processes that does jobs; False if another one does.
@@ -247,16 +247,16 @@ cdef class LogEnd(WriteLock):
     # -- disk
 
     @property
-    def is_tight(self) -> bool:
+    def is_disk_low(self) -> bool:
         """True if the disk is full: only deletes may take more of it, in every process."""
         return load_word(&self.page[TIGHT]) != 0
 
-    @is_tight.setter
-    def is_tight(self, value: bool) -> None:
+    @is_disk_low.setter
+    def is_disk_low(self, value: bool) -> None:
         store_word(&self.page[TIGHT], value)
 
-    def begin_tightness(self) -> bool:
-        """Let `is_tight` be true; False if it was."""
+    def enter_low_disk(self) -> bool:
+        """Set `is_disk_low`; False if it was set already."""
         return add_word(&self.page[TIGHT], 1) == 0
 
     @property
@@ -333,14 +333,14 @@ cdef class LogEnd(WriteLock):
             store_word(&self.page[TAKEN_OVER], segment.id)
         store_word(&self.page[SEGMENT], segment.id)
         store_word(&self.page[WRITING], 0)
-        self.go_on_in(segment)
+        self.switch_to(segment)
         self.next_segment = None
         return DONE
 
     cdef bint waits_for_name(self) noexcept:
         """True if no segment may begin before the newest one is on disk.
 
-        It was begun because one who wrote was killed.  If that one's tail were left by a power cut,
+        It was begun because a writer was killed.  If that writer's tail were left by a power cut,
         and this segment not, but the next, what never was visible would pass for what came before.
         """
         cdef uint64_t taken_over = load_word(&self.page[TAKEN_OVER])
@@ -348,11 +348,11 @@ cdef class LogEnd(WriteLock):
             taken_over != 0 and taken_over == load_word(&self.page[SEGMENT])
             and load_word(&self.page[NAMED]) < taken_over)
 
-    cdef void go_on_in(self, NextSegment segment) noexcept:
+    cdef void switch_to(self, NextSegment segment) noexcept:
         self.rows = segment.begun
         self.segments.slots[segment.id] = segment.slot
         if self.commits is not None:
-            self.commits.go_on_in(segment.file, segment.id)
+            self.commits.switch_to(segment.file, segment.id)
         self.active, self.active_slot = segment.file, segment.slot
         self.known_segment = segment.id
         segment.slot = 0  # it is the table's now
@@ -368,7 +368,7 @@ cdef class LogEnd(WriteLock):
                 return False
             if self.commits is not None:
                 self.commits.keep()
-            self.go_on_in(segment)
+            self.switch_to(segment)
             return True
         finally:
             self.leave()

@@ -95,7 +95,7 @@ class StoreMapping(MutableMapping[bytes, bytes]):
                 if self.delete(key, if_version=entry.version):
                     return entry.value
             except VersionConflict:
-                continue  # somebody else was faster
+                continue  # another writer was faster
         if default is ABSENT:
             raise KeyNotFound(key)
         return default
@@ -121,7 +121,7 @@ class StoreMapping(MutableMapping[bytes, bytes]):
             try:
                 self.put(key, default, if_version=0)
             except VersionConflict:
-                continue  # somebody else was faster
+                continue  # another writer was faster
             return default
 
     def update(self, other: Any = (), /, **more: Any) -> None:

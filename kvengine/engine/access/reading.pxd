@@ -70,17 +70,17 @@ cdef class Reader:
     cdef bint verify_always
     cdef object unusable            # None, or the error that every call raises from now on
     cdef const uint64_t *published  # followers: the writer's version in the control page
-    cdef public bint looks          # who only reads looks now and then at its folder, too
-    cdef uint64_t look_at_ms        # followers: when to look next whether the folder is still there
+    cdef public bint looks          # readers also check their folder now and then
+    cdef uint64_t next_check_ms     # followers: when to check again that the folder is there
     cdef readonly object control_page        # keeps the page mapped
     cdef uint64_t foreign_changes              # grows with what other processes change; 1 at first
     cdef uint64_t applied           # the newest version that the index knows
     cdef public GroupSizes groups    # None: nothing is counted
-    cdef public DigestSum digest_changes     # None: nobody asked for a digest yet
+    cdef public DigestSum digest_changes     # None: no digest was requested yet
     cdef public uint64_t removals    # deletes, and puts with an expiry, so far
 
     cdef int begin(self) except -1
-    cdef bint take_news(self) noexcept
+    cdef bint try_catch_up(self) noexcept
     cdef double now(self) except? -1
     cdef bint asks_system(self) noexcept
     cdef object damaged(self, uint64_t address)

@@ -52,7 +52,7 @@ cdef inline uint64_t *lookup(
 
 
 cdef class Reader:
-    """A hash index over segments, and everything that only looks.
+    """A hash index over segments, and everything that only reads.
 
     Thread-safety: threads may share it; each call holds the GIL but for disk reads and large
     copies, and keeps the file alive meanwhile.
@@ -63,33 +63,33 @@ cdef class Reader:
         self.foreign_changes = 1
 
     cdef int begin(self) except -1:
-        """Refuse a store that can't be used; let a follower take in what the writer wrote."""
+        """Refuse a store that can't be used; let a follower catch up."""
         if self.unusable is not None:
             self._refuse_use()
         if self.published != NULL and (
-            kv_acquire(self.published) != self.applied and not self.take_news()
-            or self.looks and coarse_ms() >= self.look_at_ms
+            kv_acquire(self.published) != self.applied and not self.try_catch_up()
+            or self.looks and coarse_ms() >= self.next_check_ms
         ):
             self._follow()
         return 0
 
-    cdef bint take_news(self) noexcept:
-        """Take in what the writer has written, if that is to be had without Python."""
+    cdef bint try_catch_up(self) noexcept:
+        """Catch up with the writers if that needs no Python code; False if it does."""
         return False
 
     def _refuse_use(self) -> None:
-        """Raise why the store can't be used; a store that can be opened again overrides it."""
+        """Raise the reason why the store can't be used; reopenable stores override it."""
         raise copied_error(self.unusable)
 
     def _follow(self) -> None:
-        """Take in what the writer has written since the last look; followers override it."""
+        """Catch up with the writers; followers override it."""
 
     cdef double now(self) except? -1:
         """Return the time; where asks_system() is true, no Python code runs meanwhile."""
         return seconds_since_epoch() if self.asks_system() else self.clock.time()
 
     cdef bint asks_system(self) noexcept:
-        """True if the clock is the system's, and nobody has put another in its place."""
+        """True if the clock is the system's and was not replaced."""
         return self.is_system_clock and time_is_real()
 
     # -- finding
@@ -184,9 +184,9 @@ cdef class Reader:
         cdef MappedFile file = table.file(slot_of(address))  # holds the mapping
         cdef uint64_t offset = offset_of(address)
         cdef uint64_t seed = row.salt + offset
-        cdef uint8_t *proven = &row.proven[offset >> 15]
+        cdef uint8_t *verified = &row.verified[offset >> 15]
         cdef uint8_t bit = <uint8_t>(1 << (offset >> 12 & 7))
-        cdef bint check_it = self.verify_always or not proven[0] & bit
+        cdef bint check_it = self.verify_always or not verified[0] & bit
         cdef bint right = True
         cdef bytes value = PyBytes_FromStringAndSize(NULL, header.value_size)
         cdef char *target = PyBytes_AS_STRING(value)
@@ -204,7 +204,7 @@ cdef class Reader:
         if not right:
             raise damage(BAD_VALUE, file.name, offset, "other bytes")
         if check_it and row.base == file.base:
-            proven[0] |= bit
+            verified[0] |= bit
         return value
 
     # -- what calls.pyx offers to users

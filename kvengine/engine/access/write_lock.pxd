@@ -13,13 +13,13 @@ cdef class WriteLock(Reader):
     cdef int sleepers               # threads that wait until it does not any more,
     cdef pthread_mutex_t queue      # and where they sleep
     cdef pthread_cond_t opened
-    cdef int frozen                 # nobody may change the index: exclusively() is at work
+    cdef int frozen                 # the index may not change: exclusively() is running
     cdef unsigned int forks         # of the process, when the store was opened
     cdef uint64_t *page             # words of the control page; never NULL: it may be `no_page`
     cdef uint64_t[PAGE_WORDS] no_page
     cdef bint is_alone              # it has the write lock without the mutex
     cdef uint64_t *shared           # `shared` on the page, or one that is never 0: it was not 0
-    cdef uint64_t yielded_to         # to which time stamp of one who was starved
+    cdef uint64_t yielded_to         # the time stamp of the starved thread it yielded to
 
     cdef void _make_queue(self) noexcept
     cdef int _wait_for_write_lock(self, uint64_t *since) except -1

@@ -37,7 +37,7 @@ from kvengine.file.mapped cimport storage_error
 
 from kvengine.engine.log.control import written_over
 from kvengine.errors import StoreBusy, StoreClosed
-from kvengine.file.system import tell_of_fork
+from kvengine.file.system import run_fork_hooks
 
 cdef extern from "Python.h":
     int PyGC_Enable()
@@ -55,10 +55,10 @@ cdef extern from *:
     void kv_watch_forks()
 
 cdef enum:
-    SPINS = 300                 # looks at the write lock before a sleep: some microseconds
+    SPINS = 300                 # checks of the write lock before a sleep: some microseconds
     SLEEP_US = 50
-    HUNGRY_US = 1000            # who has waited for so long says so,
-    PATIENT_US = 20000          # and after this looks less often
+    STARVED_US = 1000           # a thread that has waited for so long says so,
+    PATIENT_US = 20000          # and after this checks less often
     LONG_SLEEP_US = 500
 
 cdef uint64_t ALWAYS = IS_SHARED
@@ -119,11 +119,11 @@ cdef class WriteLock(Reader):
         return 0
 
     def notice_fork(self) -> None:
-        """Tell everybody of a fork of which Python was not told, as those of uWSGI."""
+        """Run the fork hooks after a fork without Python, as of uWSGI."""
         if self.forks != kv_forks:
-            tell_of_fork(self.has_heard_of_fork)
+            run_fork_hooks(self.knows_of_fork)
 
-    def has_heard_of_fork(self) -> bool:
+    def knows_of_fork(self) -> bool:
         """True if what this holds is of this process."""
         return self.forks == kv_forks
 
@@ -195,7 +195,7 @@ cdef class WriteLock(Reader):
         if since[0] == 0:
             since[0] = now
         waited = now - since[0]
-        if waited > HUNGRY_US:
+        if waited > STARVED_US:
             self.yielded_to = now  # not to itself
             store_word(&self.page[STARVED], now)
         if waited > PATIENT_US:  # a large write, or one that was stopped in the middle

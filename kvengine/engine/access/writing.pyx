@@ -36,14 +36,14 @@ from kvengine.engine.log.record import damage
 from kvengine.errors import InvalidRequest, StorageFull, VersionConflict, copied_error
 
 cdef enum:
-    LOOKS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the write lock held
+    ATTEMPTS_WITHOUT_WAIT = 16     # for records on disk; then it waits with the write lock held
 
 
 cdef class Writer(LogEnd):
     """A Reader that may also append to the log."""
 
     def _wake(self) -> None:
-        """Wake those who wait for a change; the store overrides it."""
+        """Wake threads that wait for a change; the store overrides it."""
 
     def _follow_further(self) -> None:
         """Take in what others have written, whatever it takes; the store overrides it."""
@@ -63,7 +63,7 @@ cdef class Writer(LogEnd):
         cdef bint tried = False
         cdef SegmentTable table
         while True:
-            if self.refusal is not None:  # who only reads can't even take the write lock
+            if self.refusal is not None:  # readers can't even take the write lock
                 self.notice_fork()
                 if self.refusal is not None:
                     self._fail(write, REFUSED)
@@ -84,7 +84,7 @@ cdef class Writer(LogEnd):
                     self._make_segment()
                 elif code == ON_DISK:
                     looks += 1
-                    write.waits = looks > LOOKS_WITHOUT_WAIT
+                    write.waits = looks > ATTEMPTS_WITHOUT_WAIT
                     table = self.segments  # another thread may start over meanwhile
                     table.bring_in(write.offset)
                 else:
@@ -101,7 +101,7 @@ cdef class Writer(LogEnd):
             self._has_grown()
         return 0
 
-    cdef bint take_news(self) noexcept:
+    cdef bint try_catch_up(self) noexcept:
         """Read on in the active segment; False: there is more to see to than that."""
         cdef Write write
         cdef bint is_done
@@ -115,7 +115,7 @@ cdef class Writer(LogEnd):
         return is_done
 
     def has_followed(self, generation: int) -> None:
-        """While the files of the page's generation are known here, reads may use take_news()."""
+        """While the files of the page's generation are known here, reads may use try_catch_up()."""
         self.followed = <uint64_t>generation + 1
 
     cpdef bint keep_up(self) except -1:
@@ -142,7 +142,7 @@ cdef class Writer(LogEnd):
                 self._follow_further()
             elif code == ON_DISK:
                 looks += 1
-                write.waits = looks > LOOKS_WITHOUT_WAIT
+                write.waits = looks > ATTEMPTS_WITHOUT_WAIT
                 table = self.segments  # another thread may start over meanwhile
                 table.bring_in(write.offset)
             else:
@@ -211,7 +211,7 @@ cdef int follow(Writer self, Write *write) noexcept:
         return DONE
     if load_word(&self.page[LOSSES]) != self.seen_losses:
         return BEHIND
-    if version < self.applied:  # who put a newer state in place was killed before the page said so
+    if version < self.applied:  # a takeover was killed before the page said so
         return DONE
     # Loaded after: what this version stands for is in this segment, or the log has gone on.
     if self.active_slot == 0 or (

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 
-LONGEST_SLEEP_S = 60.0  # gevent ends who sleeps without a limit while only threads may wake it
+LONGEST_SLEEP_S = 60.0  # without a limit, gevent raises if only threads may wake it
 DEAF_SLEEP_S = 0.005  # a greenlet of eventlet is not woken by another thread
 
 
 class Changes:
-    """Those who wait for something to change.
+    """Threads that wait for a change.
 
     Thread-safety: any number of threads may wait and notify.
     """
@@ -28,7 +28,7 @@ class Changes:
         self._asleep: list[threading.Lock] = []
 
     def notify(self) -> None:
-        """Let those who wait look again."""
+        """Make the waiting threads check again."""
         for one in list(self._asleep):
             with contextlib.suppress(RuntimeError):  # it is awake already
                 one.release()
@@ -49,7 +49,7 @@ class Changes:
             look_s = min(look_s, DEAF_SLEEP_S)
         one.acquire()
         try:
-            self._asleep.append(one)  # first: what changes from now on is heard
+            self._asleep.append(one)  # first, so that no later change is missed
             while not is_over():
                 rest = look_s if deadline is None else deadline - time.monotonic()
                 if rest <= 0:
@@ -75,12 +75,12 @@ class Flag:
         return self._is_set
 
     def set(self) -> None:
-        """Let those who wait go on."""
+        """Release the waiting threads."""
         self._is_set = True
         self._changes.notify()
 
     def clear(self) -> None:
-        """Let those who come from now on wait."""
+        """Make later calls wait."""
         self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from kvengine.engine.following import leases, positions
 from kvengine.engine.following.positions import Position
-from kvengine.engine.following.tail import Stretch, Tail
+from kvengine.engine.following.tail import LogRange, Tail
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.log.log_walk import Selector
 from kvengine.engine.parts import StoreParts
@@ -116,15 +116,15 @@ class Consumer(Generic[C]):
             LogCompacted: deletes after the position have been compacted away, or changes before it
                 were lost (by a power cut, or because a backup was restored); see restart().
         """
-        for lease, stretch in self._stretches(SIZE, follow, timeout):
-            for change in stretch.changes:
+        for lease, part in self._ranges(SIZE, follow, timeout):
+            for change in part.changes:
                 if not self._has(lease):
                     return
                 shown = self._show(change)
                 self._give(change.version)
                 if shown is not None:
                     yield shown
-            self._give(stretch.upto)
+            self._give(part.upto)
 
     def batches(
         self, size: int = SIZE, *, follow: bool = False, timeout: float | None = None
@@ -137,15 +137,15 @@ class Consumer(Generic[C]):
         return self._batches(size, follow, timeout)
 
     def _batches(self, size: int, follow: bool, timeout: float | None) -> Iterator[list[C]]:
-        for _, stretch in self._stretches(size, follow, timeout):
-            shown = self._shown_of(stretch)
+        for _, part in self._ranges(size, follow, timeout):
+            shown = self._shown_of(part)
             if shown:
                 yield shown
 
-    def _shown_of(self, stretch: Stretch) -> list[C]:
-        """Return what is shown of a stretch, which may be acknowledged now."""
-        shown = [c for change in stretch.changes if (c := self._show(change)) is not None]
-        self._give(stretch.upto)
+    def _shown_of(self, part: LogRange) -> list[C]:
+        """Return the visible changes of a range, which may be acknowledged now."""
+        shown = [c for change in part.changes if (c := self._show(change)) is not None]
+        self._give(part.upto)
         return shown
 
     def _note_read(self, version: int) -> None:
@@ -244,25 +244,25 @@ class Consumer(Generic[C]):
             with self._lock.held():
                 self._given = max(self._given, version)
 
-    def _stretches(
+    def _ranges(
         self, size: int, follow: bool, timeout: float | None
-    ) -> Iterator[tuple[Lease, Stretch]]:
+    ) -> Iterator[tuple[Lease, LogRange]]:
         deadline = None if timeout is None else time.monotonic() + timeout
         lease = self._wait_for_lease(follow, deadline)
         if lease is None:
             return
         tail = self._tail()
         while self._goes_on(lease):
-            for stretch in self._read(tail, size):
-                if timeout is not None and stretch.changes:
+            for part in self._read(tail, size):
+                if timeout is not None and part.changes:
                     deadline = time.monotonic() + timeout
-                yield lease, stretch
+                yield lease, part
                 if not self._goes_on(lease):
                     return
             rest = LOOK_S if deadline is None else deadline - time.monotonic()
             if not follow or rest <= 0:
                 return
-            self._say_alive()
+            self._renew_lease()
             self._store.waiting.wait(self._store, tail.seen, min(rest, LOOK_S))
 
     def _wait_for_lease(self, follow: bool, deadline: float | None) -> Lease | None:
@@ -316,13 +316,13 @@ class Consumer(Generic[C]):
             raise LogCompacted(start.position, self._store.version)
         return Tail(self._store, start.position, self._keys, start.forgotten)
 
-    def _read(self, tail: Tail, size: int) -> Iterator[Stretch]:
+    def _read(self, tail: Tail, size: int) -> Iterator[LogRange]:
         """Return an iterator over what is new in a tail; the async form uses it."""
-        for stretch in tail.stretches(size, BATCH_BYTES):
+        for part in tail.ranges(size, BATCH_BYTES):
             self._base = tail.base
-            yield stretch
+            yield part
 
-    def _say_alive(self) -> None:
+    def _renew_lease(self) -> None:
         """One that waits for changes with nothing to acknowledge comes forward, too."""
         found, now = self._load(), self._store.options.clock.time()
         late = now - found.seen_at > self._store.options.retention_s / 8

@@ -2,7 +2,7 @@ from typing import Self, final
 
 from kvengine.engine.access.reading import Reader
 from kvengine.engine.following.digest import DigestSum
-from kvengine.engine.jobs.turns import let_others_run as let_others_run
+from kvengine.engine.jobs.gil import yield_gil as yield_gil
 from kvengine.engine.order.key_order import KeyOrder
 
 @final

@@ -4,7 +4,7 @@ Invariants:
 
 * The clock plays no role: an expired record that was not compacted away is summed with its
   expiration.
-* Other threads get their turn after every thousand keys; for one moment for the whole range, use a
+* Other threads can run after every thousand keys; for one moment for the whole range, use a
   snapshot.
 """
 
@@ -21,7 +21,7 @@ from kvengine.engine.access.reading cimport Reader
 from kvengine.engine.log.record cimport Header, expiry_of
 from kvengine.engine.order.selection cimport Selection
 
-from kvengine.engine.jobs.turns import let_others_run
+from kvengine.engine.jobs.gil import yield_gil
 
 cdef enum:
     GROUP = 64                  # keys whose memory is fetched side by side
@@ -80,7 +80,7 @@ cdef class RangeWalk:
             if selection.count < selection.room:
                 return 0
             self.after = selection.key(selection.count - 1)
-            let_others_run()
+            yield_gil()
         return 0
 
     cdef bint _look_at_group(self, Selection selection, Py_ssize_t start) except -1:

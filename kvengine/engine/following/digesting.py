@@ -42,7 +42,7 @@ def digest(store: OpenStore, start: bytes, end: bytes | None, moment: int | None
 
 def _of_everything(store: OpenStore, moment: int) -> Digest:
     """Return the digest that goes along with the changes; begin it if there is none."""
-    return store.undisturbed(lambda: _current(store, moment)) or _begin(store, moment)
+    return store.consistent_read(lambda: _current(store, moment)) or _begin(store, moment)
 
 
 def _current(store: OpenStore, moment: int) -> Digest | None:
@@ -55,7 +55,7 @@ def _current(store: OpenStore, moment: int) -> Digest | None:
 
 
 def _begin(store: OpenStore, moment: int) -> Digest:
-    """Scan the store as of one moment, and count what changes from that moment on."""
+    """Scan a snapshot of the store, and count what changes after it."""
     changes, frozen = store.maintenance.run(lambda: _count_from_here(store))
     with frozen:
         found = RangeWalk(frozen, frozen.key_order, b"", None).summed()
@@ -70,7 +70,7 @@ def _begin(store: OpenStore, moment: int) -> Digest:
 def _count_from_here(store: OpenStore) -> tuple[DigestSum, OpenStore]:
     """Return a sum that counts every change from now on, and the store as it is now.
 
-    This is a job, so nobody compacts away meanwhile what the store holds now.
+    This is a job, so no compaction removes records of the snapshot meanwhile.
 
     Raises:
         JobsLost: another process did, since it took over the jobs.

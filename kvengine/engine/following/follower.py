@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import NamedTuple, NoReturn
 
-from kvengine.engine.access.indexing import follow_nobody_yet, look_is_due
+from kvengine.engine.access.indexing import check_is_due, follow_without_page
 from kvengine.engine.log import manifest as manifests
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.control import Control
@@ -39,11 +39,11 @@ from kvengine.engine.recovery import loading, trust
 from kvengine.engine.store_folder import newest_manifest
 from kvengine.errors import CorruptData, StorageError, StoreClosed, copied_error
 
-LOOK_MS = 500  # between two looks at the folder
-LOOKS_MAX = 100  # at segments and a manifest that are replaced meanwhile
+CHECK_MS = 500  # between two checks of the folder
+ATTEMPTS_MAX = 100  # at segments and a manifest that are replaced meanwhile
 
 
-class Ahead(NamedTuple):
+class NewerSegment(NamedTuple):
     """A segment that was begun after the newest one here."""
 
     id: int
@@ -63,9 +63,10 @@ class Follower:
     def __init__(self, store: StoreParts, page: WriterPage | None) -> None:
         self._reference = weakref.ref(store)  # the store has this, and goes when it is dropped
         self._stamp = store.directory.stamp(MANIFEST_NAME)
-        self._ahead: tuple[int, list[Ahead]] = (0, [])  # the newest of all, and the last ones
+        # The newest segment, and those found when it was.
+        self._ahead: tuple[int, list[NewerSegment]] = (0, [])
         self._latest: Manifest | None = None
-        self._strangers = 0  # looks in a row at which another version had the store open
+        self._foreign_seen = 0  # consecutive checks that found another version in use
         self._connect(page)
 
     @property
@@ -81,14 +82,14 @@ class Follower:
     def _connect(self, page: WriterPage | None) -> None:
         self._page = page
         if page is None:
-            follow_nobody_yet(self._store)
+            follow_without_page(self._store)
         else:
             self._store.connect_reader(page.control)
 
     def catch_up(self) -> bool:
-        """Take in what others have made visible; False if nobody has said how far that is."""
+        """Catch up with other writers; False if no control page says how far they are."""
         store = self._store
-        looks = store.looks and look_is_due(store, LOOK_MS)
+        looks = store.looks and check_is_due(store, CHECK_MS)
         if looks:
             self._look()
         # After a power cut the page means nothing until a writer was there.
@@ -114,7 +115,7 @@ class Follower:
             if store.rows is rows:
                 raise
 
-    def _go_on(self, following: Ahead | None, version: int) -> None:
+    def _go_on(self, following: NewerSegment | None, version: int) -> None:
         store = self._store
         if following is None:
             self._start_over_unless_there(version)
@@ -138,7 +139,7 @@ class Follower:
                 found=f"version {store.applied_version}",
             )
 
-    def _next(self, control: Control) -> Ahead | None:
+    def _next(self, control: Control) -> NewerSegment | None:
         """Return the segment in which the log goes on; None: it is not there."""
         rows, ahead = self._store.rows, self._ahead  # other threads replace them meanwhile
         newest = rows[-1].id if rows else 0
@@ -148,13 +149,13 @@ class Follower:
         place = next((at for at, one in enumerate(ahead[1], 1) if one.id == newest), None)
         return None if place is None else next(iter(ahead[1][place:]), None)
 
-    def _list(self, control: Control, newest: int, begun: int) -> list[Ahead]:
+    def _list(self, control: Control, newest: int, begun: int) -> list[NewerSegment]:
         """List the segments of the log from one on, those that count, each behind the other.
 
         The list ends where one is missing: it was compacted since.
         """
         rows: list[SegmentRow] = []
-        for _ in range(LOOKS_MAX):
+        for _ in range(ATTEMPTS_MAX):
             manifest = self._manifest(control)
             rows = [*manifest.segments, *self._after(manifest, begun)]
             if control.generation <= manifest.generation:
@@ -162,9 +163,9 @@ class Follower:
         if newest == 0:  # nothing was written before
             rows.insert(0, SegmentRow(0, LOG, 1, 0))
         place = next((at for at, row in enumerate(rows) if row.id == newest), len(rows))
-        found: list[Ahead] = []
+        found: list[NewerSegment] = []
         for row, after in zip_longest(rows[place:], rows[place + 1 :]):
-            found.append(Ahead(row.id, row.first_version))
+            found.append(NewerSegment(row.id, row.first_version))
             if after is None or after.kind != LOG:
                 break
             if row.kind == LOG and row.last_version not in {None, after.first_version - 1}:
@@ -185,7 +186,7 @@ class Follower:
         names = [name for name in directory.names() if (id_of(name) or 0) <= begun]
         return trust.rows_after_manifest(directory, names, manifest)
 
-    def _open_next(self, following: Ahead) -> None:
+    def _open_next(self, following: NewerSegment) -> None:
         store = self._store
         name = segment_file.file_name(following.id)
         try:
@@ -207,7 +208,7 @@ class Follower:
         if not store.follow_into(made):  # another thread was quicker
             made.drop()
         elif store.commits is not None and len(begun) > 1:
-            store.maintenance.watch()  # who filled the last one may be killed before it closes it
+            store.maintenance.watch()  # its writer may be killed before closing it
 
     def refresh(self) -> bool:
         """Start over if files that this process knows were replaced; return whether they were."""
@@ -236,7 +237,7 @@ class Follower:
             with self._files_there():
                 loading.recover_beside(store, self._page, newest_manifest(store.directory))
 
-    # -- whose folder it is
+    # -- identity of the folder
 
     @contextlib.contextmanager
     def _files_there(self) -> Iterator[None]:
@@ -269,8 +270,8 @@ class Follower:
             self._connect(page)
             self.start_over()
         elif is_foreign(store.directory):
-            self._strangers += 1
-            if self._strangers > 1:  # once: somebody may be about to convert what they left
+            self._foreign_seen += 1
+            if self._foreign_seen > 1:  # once is fine: a conversion may be starting
                 self._give_up("is open for writing in another version of kvengine")
 
     def _check_folder(self) -> None:

@@ -87,11 +87,11 @@ def decode(data: bytes, file: str) -> Position:
 def _checked(found: Position) -> Position:
     numbers = (found.position, found.forgotten, 0 if found.lost is None else found.lost)
     if not all(type(number) is int and 0 <= number < VERSION_LIMIT for number in numbers):
-        raise ValueError(f"{numbers} are no versions")
+        raise ValueError(f"{numbers} are not versions")
     if type(found.uuid) is not str or type(found.seen_at) not in (int, float):
-        raise TypeError("a uuid and a time")
+        raise TypeError("expected a uuid and a time")
     if not math.isfinite(found.seen_at):
-        raise ValueError(f"{found.seen_at} is no time")
+        raise ValueError(f"{found.seen_at} is not a time")
     return found
 
 
@@ -165,7 +165,7 @@ def mark_lost(store: StoreParts, consumers: list[str]) -> None:
         try:
             found = load(store, name)
         except (CorruptData, UnsupportedFormat):
-            continue  # its consumer is told
+            continue  # its consumer raises the error
         if found is not None and found.position > version:
             change(store, name, lambda old: old and _lost(old, version))
 
@@ -177,7 +177,7 @@ def _lost(old: Position, version: int) -> Position | None:
 
 
 def begun(store: StoreParts, name: str) -> Position:
-    """Return the position of one who knows nothing yet."""
+    """Return the position of a consumer that has seen nothing."""
     return Position(store.manifest.uuid.hex(), name, 0, 0, store.options.clock.time())
 
 

@@ -100,7 +100,7 @@ def _close_log(store: StoreParts) -> list[SegmentRow]:
 def _rebuild(store: StoreParts) -> None:
     """Make the index anew from the files that the manifest names, and go on with it."""
     try:
-        begun = store.known_segment  # nobody else writes
+        begun = store.known_segment  # no other writer
         loading.recover(store, store.control_page, store.manifest, alone=True, begun=begun)
         version = store.applied_version
         store.commits.begin(store.directory, [], None, 0, version)
@@ -136,7 +136,7 @@ def clear_folder(path: Any) -> None:
     try:
         store_folder.refuse_other_folder(directory, create=True)
         directory.lock()
-        # The manifest last: until it is gone, nobody takes what is left for a new store.
+        # The manifest last: while it is there, the rest is not mistaken for a new store.
         names = [name for name in directory.names() if is_own(name) and name != LOCK_NAME]
         for name in sorted(names, key=lambda name: name == MANIFEST_NAME):
             directory.remove(name)
@@ -164,7 +164,7 @@ class Staging:
         self._output: _Output | None = None
 
     def add(self, changes: tuple[Change, ...]) -> None:
-        """Write changes to a file that nobody reads yet.
+        """Write changes to a file that is not part of the store yet.
 
         Raises:
             InvalidRequest: versions do not grow, or a change is none that a store has.

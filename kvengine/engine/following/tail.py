@@ -24,7 +24,7 @@ CHANGES_AT_ONCE = 256
 BYTES_AT_ONCE = 1 << 20  # of their records; the last one may be larger
 
 
-class Stretch(NamedTuple):
+class LogRange(NamedTuple):
     """Neighboring changes of a tail: all above `after`, up to `upto`."""
 
     after: int
@@ -41,7 +41,7 @@ class Tail:
 
     def __init__(self, store: StoreParts, after: int, keys: Selector, base: int = 0) -> None:
         self._store, self._keys = store, keys
-        self._reached = after  # as far as the stretches went that were given out
+        self._reached = after  # the end of the last range that was returned
         self.base = base  # deletes up to this version are not missed
         self.seen = after  # changes up to this version were given out, or are not of these keys
         self._segment_id, self._offset = 0, 0  # the segment that was read last, and how far
@@ -60,20 +60,20 @@ class Tail:
         Raises:
             LogCompacted: deletes that were not seen have been forgotten.
         """
-        return self._one_by_one(self.stretches(CHANGES_AT_ONCE))
+        return self._one_by_one(self.ranges(CHANGES_AT_ONCE))
 
-    def _one_by_one(self, parts: Iterator[Stretch]) -> Iterator[Change]:
+    def _one_by_one(self, parts: Iterator[LogRange]) -> Iterator[Change]:
         for part in parts:
             for change in part.changes:
                 if self._store.is_forked:
                     self._store.check_usable()
                 yield change
 
-    def stretches(self, most: int, most_bytes: int = BYTES_AT_ONCE) -> Iterator[Stretch]:
+    def ranges(self, most: int, most_bytes: int = BYTES_AT_ONCE) -> Iterator[LogRange]:
         """Return an iterator over the same changes in batches; the last batch is `whole`.
 
         Args:
-            most: a stretch has at most so many changes.
+            most: the most changes in one range.
             most_bytes: and its records are larger than this only by the last one.
 
         Raises:
@@ -109,16 +109,16 @@ class Tail:
         end: tuple[int, int],
         most: int,
         most_bytes: int,
-    ) -> Iterator[Stretch]:
+    ) -> Iterator[LogRange]:
         self._reached = self.seen
         for walk in walks:
             while found := walk.changes(self.seen, most, self._keys, most_bytes):
                 after, self._reached = self._reached, walk.version
-                yield Stretch(after, walk.version, found, False)
+                yield LogRange(after, walk.version, found, False)
         after, self._reached = self._reached, max(self._reached, self.seen, version)
         self.seen = self._reached
         self._segment_id, self._offset = end
-        yield Stretch(after, self.seen, [], True)
+        yield LogRange(after, self.seen, [], True)
 
 
 def follow(store: StoreParts, tail: Tail, timeout: float | None) -> Iterator[Change | None]:

@@ -36,12 +36,12 @@ from kvengine.errors import InvalidRequest, KvError, StorageError
 from kvengine.file.memory import MemoryDirectory
 from kvengine.options import VERSION_LIMIT
 
-LOOK_S = 0.005  # between two looks of one whom nothing wakes
+LOOK_S = 0.005  # between two checks where no futex wakes
 LINGER_S = 1.0  # the thread stays so long for the next listener
 
 
 class Waiting:
-    """Those who wait for a store to change.
+    """Threads that wait for a store to change.
 
     Thread-safety: any number of threads may wait and wake.
     """
@@ -51,7 +51,7 @@ class Waiting:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: in a child process nobody waits."""
+        """Start over: in a child process no thread waits."""
         if self._worker is not None:
             self._worker.after_fork_in_child()
         self._worker = None
@@ -59,7 +59,7 @@ class Waiting:
         self._listeners: list[Callable[[], None]] = []
         self._store: Callable[[], StoreFiles | None] = lambda: None
         self._futex: Futex | None = None
-        self._heard = -1  # the version of which all listeners know
+        self._notified = -1  # the last version that listeners were called for
         self._left_at: float | None = None  # when the last listener was seen to have gone
         self._is_over = False  # the store is closed
 
@@ -76,18 +76,18 @@ class Waiting:
         return store.version
 
     def wake(self) -> None:
-        """Let those who wait look again: this process has written, or the store is closed."""
-        shown = self._heard if self._futex is None else self._futex.page.version
+        """Make waiting threads check again: this process wrote, or the store was closed."""
+        shown = self._notified if self._futex is None else self._futex.page.version
         for listener in list(self._listeners):
             listener()
-        self._heard = shown
+        self._notified = shown
         store = self._store()
         if self._worker is not None and (store is None or store.is_settled):
             self._end(self._worker)
 
     @contextlib.contextmanager
     def listening(self, store: StoreFiles, listener: Callable[[], None]) -> Iterator[float]:
-        """Call `listener` after each change of a store, in the thread that made or heard of it.
+        """Call `listener` after each change of a store, in the thread that made or noticed it.
 
         It may be called without one.  The result is after how many seconds, at the latest, one
         should look at the store without being called.
@@ -96,7 +96,7 @@ class Waiting:
             with self._lock.held():
                 self._listeners.append(listener)
                 store.waiters = len(self._listeners)
-                look_s = self._hear(store)
+                look_s = self._watch_page(store)
             yield look_s
         finally:
             with self._lock.held():
@@ -106,7 +106,7 @@ class Waiting:
 
     # -- what other processes write
 
-    def _hear(self, store: StoreFiles) -> float:
+    def _watch_page(self, store: StoreFiles) -> float:
         """Let the thread listen for what other processes write, if any may."""
         keeps_out = store.options.exclusive or isinstance(store.directory, MemoryDirectory)
         is_alone = keeps_out and not store.options.read_only
@@ -124,7 +124,7 @@ class Waiting:
         worker.stop()
 
     def _step(self) -> float | None:
-        """On the thread: sleep until another process has written, and call those who wait."""
+        """On the thread: sleep until another process has written, then notify."""
         store, pause = self._store(), 0.0
         if store is None or self._is_over or self._is_left():
             if self._worker is not None:
@@ -138,18 +138,18 @@ class Waiting:
         else:
             del store  # it may go away while this thread sleeps
             shown = futex.page.version
-            if shown == self._heard and not self._is_over:
+            if shown == self._notified and not self._is_over:
                 futex.sleep(futex.prepare(), shown, SLEEP_MAX_S)
                 shown = futex.page.version
-            if shown == self._heard:
+            if shown == self._notified:
                 shown = self._look(self._store())
-        if shown != self._heard:
-            self._tell()
-            self._heard = shown
+        if shown != self._notified:
+            self._notify()
+            self._notified = shown
         return pause
 
     def _is_left(self) -> bool:
-        """True if nobody has listened for a while."""
+        """True if there was no listener for a while."""
         now = time.monotonic()
         if self._listeners:
             self._left_at = None
@@ -160,16 +160,16 @@ class Waiting:
     def _look(self, store: StoreFiles | None) -> int:
         """Let a store look whether all is well, and return its version.
 
-        If something is wrong those who wait are called: they meet the same error.
+        On an error, listeners are called: their own reads raise it.
         """
         with contextlib.suppress(KvError, OSError):
-            return self._heard if store is None else store.version
-        self._tell()
-        return self._heard
+            return self._notified if store is None else store.version
+        self._notify()
+        return self._notified
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in list(self._listeners):
-            with contextlib.suppress(Exception):  # the others are to hear of it
+            with contextlib.suppress(Exception):  # the other listeners must be called
                 listener()
 
     def _futex_of(self, store: StoreFiles) -> Futex | None:

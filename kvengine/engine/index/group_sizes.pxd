@@ -7,7 +7,7 @@ from kvengine.engine.log.record cimport Header
 cdef struct GroupRow:
     int64_t keys, bytes
 
-cdef struct GroupTotal:         # of what had not expired when somebody asked last
+cdef struct GroupTotal:         # of what had not expired at the last read
     int64_t keys, bytes
     double asked_at, holds_until    # until then no more moment passes
 
@@ -35,6 +35,6 @@ cdef class GroupSizes:
     cdef void forget_row(self, uint64_t group, double expires_at) noexcept
     cdef Py_ssize_t row_of(self, uint64_t group, double expires_at) except -1
     cdef Py_ssize_t total_of(self, uint64_t group) except -1
-    cdef int count_anew(self, uint64_t group, GroupTotal *total, double moment) except -1
+    cdef int recount(self, uint64_t group, GroupTotal *total, double moment) except -1
     cdef int grow(self) except -1
     cdef int grow_totals(self) except -1

@@ -4,7 +4,7 @@ Invariants:
 
 * Unless `stale`, the counts are those of the records that the index points to.  They are changed
   where the live bytes of segments are.
-* What expired is left out when somebody asks: records with an expiry are counted by it.
+* Expired records are left out when a total is read: records are counted by expiry.
 * Asking costs a look at one total, except when a moment at which keys end has passed since the last
   time: then all moments of the group are added up.
 * They are derived: where memory runs out while counting they are `stale`, and counted anew when
@@ -100,7 +100,7 @@ cdef class GroupSizes:
             self.stale = True
             return
         if row.keys == 0 and expires_at:
-            # Moments pass, and nobody will use their rows again.
+            # Expiry times pass, and their rows are never used again.
             self.forget_row(group, expires_at)
 
     cdef bint seek(self, uint64_t group, double expires_at) noexcept:
@@ -152,7 +152,7 @@ cdef class GroupSizes:
         return number
 
     cdef Py_ssize_t total_of(self, uint64_t group) except -1:
-        """Return the number of a group's total; a new one is counted when somebody asks."""
+        """Return the number of a group's total; a new one is counted at the first read."""
         found = self.total_numbers.get(group)
         if found is None:
             self.grow_totals()
@@ -201,10 +201,10 @@ cdef class GroupSizes:
             return GroupSize(0, 0)
         total = &self.totals[<Py_ssize_t>self.total_numbers[number]]
         if not total.asked_at <= moment < total.holds_until:
-            self.count_anew(number, total, moment)
+            self.recount(number, total, moment)
         return GroupSize(total.keys, total.bytes)
 
-    cdef int count_anew(self, uint64_t group, GroupTotal *total, double moment) except -1:
+    cdef int recount(self, uint64_t group, GroupTotal *total, double moment) except -1:
         """Add up what has not expired."""
         cdef GroupRow *row
         cdef GroupTotal new = GroupTotal(0, 0, moment, INFINITY)

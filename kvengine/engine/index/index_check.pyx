@@ -19,7 +19,7 @@ from kvengine.engine.log.record cimport Header, check, key_of
 from kvengine.engine.log.segment cimport SegmentTable, offset_of, slot_of
 from kvengine.engine.order.selection cimport Selection
 
-from kvengine.engine.jobs.turns import let_others_run
+from kvengine.engine.jobs.gil import yield_gil
 from kvengine.errors import CorruptData
 
 cdef enum:
@@ -78,7 +78,7 @@ cdef class IndexCheck:
                     entries += 1
                     self._compare_entry(
                         one, other, index.table.entries[shard * SHARD_ENTRIES + i] & ADDRESS_MASK)
-            let_others_run()
+            yield_gil()
         for i in range(index.stash_count):
             entries += 1
             self._compare_entry(one, other, index.stash[i].address)
@@ -145,7 +145,7 @@ cdef class IndexCheck:
                 if selection.count < selection.room:
                     break
                 after = selection.key(selection.count - 1)
-                let_others_run()
+                yield_gil()
         except CorruptData:
             return 0  # a block that is damaged is listed with its run
         if found != index.count:

@@ -116,7 +116,7 @@ cdef class SavedIndex(KeyIndex):
     def begin_snapshot(self) -> int:
         """Freeze what snapshot() will read; return the number of shards, or 0: try again later.
 
-        One that was begun before is over: who wanted it was interrupted.
+        One that was begun before is over: its caller was interrupted.
         """
         self.end_snapshot()
         if self.old.entries != NULL:

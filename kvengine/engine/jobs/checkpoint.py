@@ -19,7 +19,7 @@ from kvengine.engine.index.hash import xxh3_64
 from kvengine.engine.index.index_file import Description, SavedSegment
 from kvengine.engine.parts import StoreParts
 
-SHARDS_A_WRITE = 16  # 1 MiB copied in one stretch with the GIL
+SHARDS_A_WRITE = 16  # 1 MiB copied at a time with the GIL held
 
 
 def save_index(store: StoreParts) -> None:

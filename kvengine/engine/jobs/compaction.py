@@ -20,7 +20,7 @@ SPACE_LIMIT = 1.4  # log bytes / live bytes, above which writers are slowed down
 SLACK_BYTES = 2 << 20  # whatever the ratio
 EXCESS_SHARE = 0.2  # of the live bytes: so far above the limit they are as slow as can be
 PAUSES_MAX_S = 0.1  # of writers, in all, for each few megabytes that they write
-PAUSE_MAX_S = 0.005  # of one call: nobody who writes should notice
+PAUSE_MAX_S = 0.005  # of one call, too short to notice
 
 
 @dataclass(frozen=True, slots=True)

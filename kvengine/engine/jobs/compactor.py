@@ -158,11 +158,11 @@ def _copy_all(job: Job, rows: list[SegmentRow], progress: Progress | None) -> No
             if limit and job.store.is_compacting_in_background:
                 ahead = done / limit - (time.monotonic() - began)
                 job.store.maintenance.rest(min(ahead, 1.0))
-        _compare_living(job, row, live)
+        _compare_live(job, row, live)
         _refuse_hidden(job, row)
 
 
-def _compare_living(job: Job, row: SegmentRow, before: int) -> None:
+def _compare_live(job: Job, row: SegmentRow, before: int) -> None:
     """Refuse to drop records that the index does not point to and the counters say it does.
 
     A saved index may have right checksums and still not be that of the log.  Records die while they

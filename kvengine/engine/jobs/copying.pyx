@@ -7,9 +7,9 @@ Invariants:
   does a record that can't follow the one before it, because it would hide other records.
 * Nothing points to a copy before publish(), and publish() redirects an index entry only if it
   still points to the record that was copied: a concurrent change wins.
-* The GIL is held only for short stretches, to ask the index which records are live and to point it
+* The GIL is held only for short steps, to ask the index which records are live and to point it
   to copies.  Between them other threads run, and a writing thread yields in its turn: otherwise
-  each stretch would wait five milliseconds for the interpreter to take the GIL away from it.
+  each step would wait five milliseconds for the interpreter to take the GIL away from it.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -17,7 +17,7 @@ from libc.stdlib cimport free, malloc, realloc
 
 from kvengine.engine.index.hash cimport xxh3
 from kvengine.engine.index.key_index cimport home_line, kv_prefetch
-from kvengine.engine.jobs.pacing cimport Turns
+from kvengine.engine.jobs.pacing cimport Pacer
 from kvengine.engine.log.record cimport (
     BAD_VERSION, DELETE, EXPIRES, GAP, PUT, UNREADABLE, Header, check, encode, expiry_of, flags_of,
     key_of, kind_of, load_record, size_of, value_of, version_of,
@@ -29,7 +29,7 @@ from kvengine.file.mapped cimport MappedFile, storage_error, write_fully
 from kvengine.engine.log.record import damage
 
 cdef enum:
-    CHUNK_RECORDS = 4096        # looked up in one stretch with the GIL: a quarter of a millisecond
+    CHUNK_RECORDS = 4096        # looked up at a time with the GIL held: 0.25 ms
     CHUNK_BYTES = 1 << 20
     COPY_BYTES = 4 << 20        # in one call
     PUBLISH_RECORDS = 1024
@@ -37,7 +37,7 @@ cdef enum:
 
     SKIP = 0
     COPY = 1
-    BURY = 2                    # a record that expired becomes a delete
+    DELETED = 2                    # a record that expired becomes a delete
 
 cdef struct Found:
     uint64_t offset
@@ -80,13 +80,13 @@ cdef class Copier:
     cdef readonly uint64_t last_version, last_offset  # of the last record copied or dropped
     cdef readonly uint64_t living   # bytes of this segment's records that the index pointed to
     cdef bint has_marked_gaps       # in its versions; a compacted segment has others
-    cdef Turns turns
+    cdef Pacer pacer
 
     def __cinit__(self, store: Writer, *, now: float, keep_after: int, drop_deletes: bool) -> None:
         self.store, self.now = store, now
         self.keep_after, self.drop_deletes = keep_after, drop_deletes
-        self.turns = Turns(
-            store, holds_back=(<object>store).is_compacting_in_background)
+        self.pacer = Pacer(
+            store, throttles=(<object>store).is_compacting_in_background)
         self.found = <Found *>malloc(CHUNK_RECORDS * sizeof(Found))
         if self.found == NULL:
             raise MemoryError
@@ -117,21 +117,21 @@ cdef class Copier:
         cdef bint is_last = False
         with nogil:
             self._find(row, source, &piece)
-            self.turns.ask()
+            self.pacer.ask()
         while not is_last:
-            self.turns.begin()
+            self.pacer.begin()
             if piece.code < 0:
                 raise damage(piece.code, source.name, piece.stop, "other bytes")
             self._judge(row, source, slot, piece.n)
             self._make_room(piece.n)
             is_last = piece.stop >= limit
-            self.turns.measure()
+            self.pacer.measure()
             with nogil:
                 self._write(row, slot, &piece, output, &target)
                 if not is_last:
                     self._find(row, source, &piece)
-                self.turns.ask()
-        self.turns.begin()
+                self.pacer.ask()
+        self.pacer.begin()
         return piece.stop, target.end
 
     # -- one piece
@@ -140,7 +140,7 @@ cdef class Copier:
         """Find the next piece."""
         piece.start = piece.stop
         piece.n = find_records(
-            row, source, piece.start, self.store.seed, self.turns, self.found, &piece.stop,
+            row, source, piece.start, self.store.seed, self.pacer, self.found, &piece.stop,
             &piece.code)
 
     cdef int _write(
@@ -213,7 +213,7 @@ cdef class Copier:
                 found.verdict = SKIP
             else:
                 expired = flags_of(header) & EXPIRES and expiry_of(header) <= self.now
-                found.verdict = BURY if expired else COPY
+                found.verdict = DELETED if expired else COPY
                 self.living += size_of(header)
         return 0
 
@@ -230,20 +230,20 @@ cdef class Copier:
         cdef const Header *header
         cdef Found *found
         cdef int kind
-        cdef bint bury
+        cdef bint is_deleted
         for i in range(n):
             if i % HOLD_BACK_RECORDS == 0:
-                self.turns.hold_back()
+                self.pacer.throttle()
             found = &self.found[i]
             if found.verdict == SKIP:
                 continue
             header = <const Header *>(row.base + found.offset)
-            bury = found.verdict == BURY
-            if bury and self._may_forget(version_of(header)):
+            is_deleted = found.verdict == DELETED
+            if is_deleted and self._may_forget(version_of(header)):
                 self.forgotten = max(self.forgotten, version_of(header))
                 self._note(found, slot, header, 0, 0)
                 continue
-            kind = DELETE if bury else kind_of(header)
+            kind = DELETE if is_deleted else kind_of(header)
             size = pack_one(buffer + written, header, kind, salt + end + written)
             self._note(found, slot, header, number << 32 | (end + written), size)
             written += size
@@ -275,7 +275,7 @@ cdef class Copier:
             self.published += 1
         if self.published == self.moved_count:
             return True
-        self.turns.let_others_run()
+        self.pacer.yield_gil()
         return False
 
     cdef int _redirect(self, Moved *moved, list slots) except -1:
@@ -289,7 +289,7 @@ cdef class Copier:
             entry = self.store.index.find_address(moved.hash, moved.source)
         if moved.size:
             target = slots[moved.target >> 32]
-            if moved.kind == DELETE or moved.verdict == BURY:
+            if moved.kind == DELETE or moved.verdict == DELETED:
                 rows[target].tombstone_bytes += moved.size
         if entry == NULL:
             return 0
@@ -299,7 +299,7 @@ cdef class Copier:
         rows[slot_of(moved.source)].live_bytes -= old_size
         if moved.expires:
             rows[slot_of(moved.source)].expiring_bytes -= old_size
-        if moved.verdict == BURY:
+        if moved.verdict == DELETED:
             self.store.index.remove(entry, moved.hash)
             if self.store.groups is not None:
                 self.store.groups.add_record(header, -1)
@@ -319,7 +319,7 @@ cdef class Copier:
 
 
 cdef Py_ssize_t find_records(
-    const Segment *row, MappedFile file, uint64_t start, uint64_t seed, Turns turns, Found *found,
+    const Segment *row, MappedFile file, uint64_t start, uint64_t seed, Pacer pacer, Found *found,
     uint64_t *stop, int64_t *code,
 ) noexcept nogil:
     """List the records from `start` on, up to a few megabytes, checking each."""
@@ -330,7 +330,7 @@ cdef Py_ssize_t find_records(
     cdef const Header *header
     while n < CHUNK_RECORDS and offset < row.end and offset - start < CHUNK_BYTES:
         if n % HOLD_BACK_RECORDS == 0:
-            turns.hold_back()
+            pacer.throttle()
         if not load_record(file, &loaded, offset, row.end):
             code[0] = UNREADABLE
             break

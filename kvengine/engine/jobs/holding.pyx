@@ -22,7 +22,7 @@ cdef extern from "pythread.h" nogil:
         PyThread_type_lock lock, long long microseconds, int stops_for_signals)
 
 cdef enum:
-    LOOK_US = 50000             # how often a wait looks for signals that came to another thread
+    CHECK_US = 50000            # how often a wait looks for signals that came to another thread
 
 
 cdef PyThread_type_lock new_lock() except NULL:
@@ -43,7 +43,7 @@ cdef bint take(PyThread_type_lock lock, double seconds) except -1:
     if PyThread_acquire_lock(lock, 0):
         return True
     while seconds < 0 or rest_us > 0:
-        step = LOOK_US if seconds < 0 else min(<double>LOOK_US, rest_us)
+        step = CHECK_US if seconds < 0 else min(<double>CHECK_US, rest_us)
         with nogil:
             status = PyThread_acquire_lock_timed(lock, <long long>step + 1, 1)
         if status == PY_LOCK_ACQUIRED:
@@ -193,7 +193,7 @@ cdef class Pins:
 
 @cython.no_gc_clear
 cdef class Pin:
-    """One who uses files."""
+    """A user of files."""
 
     cdef Pins pins
     cdef bint active

@@ -67,7 +67,7 @@ class IntervalSync:
             if begun < self._due_at:
                 return self._due_at - begun
             self._due_at = None
-        commits.is_sync_due = self._is_lasting  # else who writes from here on asks again
+        commits.is_sync_due = self._is_lasting  # else the next write requests it again
         try:
             commits.sync()
         except StoreReadOnly as error:  # it made the store read-only; there is nothing to retry

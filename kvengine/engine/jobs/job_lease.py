@@ -20,18 +20,18 @@ BEAT_S = 0.5  # how often one is seen
 
 
 class JobStopped(Exception):
-    """A job ended at a safe point because nobody wants it any more; it changed nothing."""
+    """A job was cancelled at a safe point; it changed nothing."""
 
 
 class JobsLost(JobStopped):
-    """The same, because another process does the jobs: this one was not heard of for too long."""
+    """The same, because another process took the lease, which was not renewed in time."""
 
 
 class JobLease:
     """The lease of one store.
 
     Args:
-        store: whose lease it is.
+        store: the store that takes the lease.
         token: by which other processes know the store.
 
     Thread-safety: the thread that does the job claims and ends it; any may look.
@@ -73,7 +73,7 @@ class JobLease:
         self._worker.stop()
 
     def after_fork_in_child(self) -> None:
-        """Neither the thread nor what it told of is in this process."""
+        """Forget the thread and the lease: they belong to the parent process."""
         self.token = 0
         self._worker.after_fork_in_child()
 

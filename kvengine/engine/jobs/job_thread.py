@@ -32,12 +32,12 @@ from kvengine.file.folder import rest
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 logger = logging.getLogger("kvengine")
-IDLE_S = 1.0  # how often the thread looks for work that nobody announced
+IDLE_S = 1.0  # between two checks for work that was not announced
 RETRY_S, RETRY_MAX_S = 1.0, 60.0  # after a failure; twice as long after each further one
 GRACE_S = 0.5  # so long an interrupted caller waits for its job to stop
 LOOK_S = 1.0  # how often a waiting caller looks whether there is a thread to carry its job out
 PROGRESS_S = 0.05  # how often a waiting caller checks the progress of its job
-TURN_S = 0.01  # how often one looks whether another process has done its job
+POLL_S = 0.01  # between two checks whether another process has done the job
 REST_S = 0.05  # how long a job rests before it looks whether it is to stop
 
 
@@ -78,14 +78,14 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self.in_a_row = 0
+        self.consecutive = 0
         self.last_error: str | None = None
         self.last_error_at: float | None = None  # Unix time
         self._logged: set[str] = set()
 
     def note(self, error: BaseException) -> None:
         """Keep what an error says (itself it would keep frames, and with them the store)."""
-        self.in_a_row += 1
+        self.consecutive += 1
         self.last_error = f"{type(error).__name__}: {error}"
         self.last_error_at = SystemClock().time()
         if self.last_error not in self._logged:
@@ -95,19 +95,19 @@ class Failures:
 
     def over(self) -> None:
         """The last attempt succeeded."""
-        self.in_a_row = 0
+        self.consecutive = 0
         self._logged.clear()
 
     def pause_s(self) -> float:
         """Return how long to wait before the next attempt."""
-        return min(RETRY_S * 2.0 ** min(self.in_a_row - 1, 16), RETRY_MAX_S)
+        return min(RETRY_S * 2.0 ** min(self.consecutive - 1, 16), RETRY_MAX_S)
 
 
 class JobThread:
     """The thread that carries out the jobs of one store.
 
     Args:
-        store: whose jobs they are.
+        store: the store that the jobs belong to.
         lease: the right to do them.
         work: does what is due; called in the background once wake() was.
 
@@ -241,20 +241,20 @@ class JobThread:
     def close(self, error: BaseException) -> None:
         """Stop at the next safe point, and return when the thread has ended.
 
-        Who waits for a job gets `error`.
+        Waiting callers raise `error`.
         """
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.stop()
         self.lease.stop()
-        self._carry_out_all()  # nobody may be left waiting
+        self._carry_out_all()  # leave no caller waiting
 
     def reopen(self) -> None:
         """Go on after a close() that was not the end after all."""
         self.is_stopping, self._closed = False, None
 
     def after_fork_in_child(self, error: BaseException) -> None:
-        """The thread is not in this process, nor are those who waited for it."""
+        """Forget the thread and its waiting callers: they are in the parent process."""
         self.is_stopping, self._closed = True, error
         if self._worker is not None:
             self._worker.after_fork_in_child()
@@ -271,7 +271,7 @@ class JobThread:
     def _step(self) -> float | None:
         self._carry_out_all()
         if self._closed is not None:
-            self._thread().stop()  # woken by somebody who had not seen yet that it is over
+            self._thread().stop()  # woken before the end was visible
         if not self._is_watching or self.is_stopping:
             return None
         left = self._retry_at - time.monotonic()
@@ -286,7 +286,7 @@ class JobThread:
                 self._tasks.remove(task)
 
     def _carry_out(self, task: Task) -> None:
-        store = self._store()  # if nobody else holds it any more, it goes when the job is over
+        store = self._store()  # the last reference may be dropped when the job ends
         with self._lock.held(is_job=True):
             try:
                 task.carry_out(self._begin, store)
@@ -301,7 +301,7 @@ class JobThread:
         self.check()
         if store is not None:
             while not self.lease.claim(True):
-                self.rest(TURN_S)
+                self.rest(POLL_S)
             self._hold = store.files.held()
             store.resume()  # with what it knew when it began
             store.in_step()

@@ -18,10 +18,10 @@ from kvengine.engine.log.manifest import SegmentRow
 from kvengine.engine.parts import StoreParts
 from kvengine.entry import Stats
 from kvengine.errors import StorageError, StorageFull, StoreReadOnly
-from kvengine.file.system import memory_is_scarce
+from kvengine.file.system import memory_is_low
 
 REPLAY_BYTES_MAX = 1 << 30  # read back in about a tenth of a second
-WANTED_MS = 100  # who waits for a turn says so every few milliseconds
+WANTED_MS = 100  # a process that waits for the lease says so every few milliseconds
 KEY_MEMORY_MAX = 64 << 20  # bytes of new keys that await their run; above, writers are slowed down
 
 
@@ -30,7 +30,7 @@ def work(store: StoreParts) -> None:
     if store.refusal is not None:
         return
     store.commits.check_present()
-    if memory_is_scarce(store.log_bytes()):
+    if memory_is_low(store.log_bytes()):
         store.segment_table.forget_residency()
     try:
         _work(store)
@@ -61,7 +61,7 @@ def compact_in_background(store: StoreParts) -> None:
             compactor.compact(store, plan)
             store.maintenance.check()
             if store.jobs_are_wanted(WANTED_MS):
-                break  # it is the turn of another process; this one goes on in a second
+                break  # another process waits for the lease; continue in a second
     finally:
         store.is_compacting_in_background = False
 
@@ -200,7 +200,7 @@ def make_space(store: StoreParts) -> bool:
     if not store.reserve.is_real:
         return False
     store.reserve.give()
-    store.is_tight = True
+    store.is_disk_low = True
     before = store.log_bytes()
     try:
         store.end_active_segment()
@@ -231,7 +231,7 @@ def stats(store: StoreParts) -> Stats:
         space_amplification=total / live if live else 1.0,
         durability=store.options.durability,
         read_only=store.refusal is not None or store.follows is not None,
-        failures=sum(failures.in_a_row for failures in both),
+        failures=sum(failures.consecutive for failures in both),
         last_error=newest.last_error,
         last_error_at=newest.last_error_at,
     )

@@ -1,4 +1,4 @@
-"""Turns as C sees them."""
+"""Pacer as C sees them."""
 
 from libc.stdint cimport uint64_t
 
@@ -21,14 +21,14 @@ cdef extern from *:
     uint64_t kv_now_us() noexcept nogil
     void kv_rest(long nanoseconds) noexcept nogil
 
-cdef class Turns:
+cdef class Pacer:
     cdef Writer store
-    cdef bint holds_back            # writers, if dead records come faster than they go
+    cdef bint throttles              # writers, while dead records accumulate
     cdef double share               # of the time in which they wait: 0 to 1
 
     cdef int measure(self) except -1
-    cdef void hold_back(self) noexcept nogil
+    cdef void throttle(self) noexcept nogil
     cdef void _set(self, double pause) noexcept nogil
     cdef void ask(self) noexcept nogil
     cdef void begin(self) noexcept
-    cdef void let_others_run(self) noexcept
+    cdef void yield_gil(self) noexcept

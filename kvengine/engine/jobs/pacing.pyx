@@ -1,12 +1,12 @@
-"""How a compaction gets its turns, and how much it slows writers.
+"""How a compaction gets the GIL, and how much it slows writers.
 
 Invariants:
 
 * A writer pauses for at most five milliseconds.  Time is divided into cycles.  In the first part of
   each, whose length depends on how much too large the log is, writers wait for its end.
-* A stretch that needs the GIL does not have to wait five milliseconds until the interpreter takes
-  it away from a thread that writes continuously: the writer itself yields it.
-* No thread is waited for: without writers, nothing is lost.
+* A step that needs the GIL does not wait five milliseconds for the interpreter to take it from a
+  thread that writes continuously: the writer itself yields it.
+* It waits for no thread: without writers, it costs nothing.
 """
 
 from kvengine.engine.log.segment cimport SegmentTable
@@ -17,51 +17,51 @@ cdef enum:
     CYCLE_US = 8000
     REST_NS = 20_000            # enough for a thread that waits for the GIL to take it
 
-cdef double TURN_S = 1e-6       # of a pause that only gives back the GIL
+cdef double YIELD_S = 1e-6       # a pause that only yields the GIL
 cdef double LONGEST_S = PAUSE_MAX_S
 
 
-cdef class Turns:
-    """The turns of one job.
+cdef class Pacer:
+    """Paces one job against the writers of this process.
 
     Args:
-        store: whose writers make way.
-        holds_back: let them wait, too, if dead records come faster than they go.
+        store: the store whose writers yield.
+        throttles: also make writers wait while dead records accumulate faster than they go.
     """
 
-    def __cinit__(self, store: Writer, *, holds_back: bool) -> None:
-        self.store, self.holds_back = store, holds_back
+    def __cinit__(self, store: Writer, *, throttles: bool) -> None:
+        self.store, self.throttles = store, throttles
 
     cdef int measure(self) except -1:
-        """See how far writers must be held back now."""
+        """Compute how much writers must be throttled now."""
         cdef SegmentTable table = self.store.segments
-        if self.holds_back:
+        if self.throttles:
             self.share = excess(table.total_bytes(), table.total_live_bytes())
         return 0
 
-    cdef void hold_back(self) noexcept nogil:
-        """Let the next writer wait, if it is the time for that; to be called again and again."""
+    cdef void throttle(self) noexcept nogil:
+        """Make the next writer wait if this part of the cycle says so; call it repeatedly."""
         cdef double left
         if self.share > 0:
             left = (self.share * CYCLE_US - kv_now_us() % CYCLE_US) * 1e-6
             self._set(min(left, LONGEST_S))
 
     cdef void ask(self) noexcept nogil:
-        """This thread wants the GIL next."""
-        self.hold_back()
-        self._set(TURN_S)
+        """Request the GIL for this thread."""
+        self.throttle()
+        self._set(YIELD_S)
 
     cdef void _set(self, double pause) noexcept nogil:
         if self.store.pause_s < pause:
             self.store.pause_s = pause
 
     cdef void begin(self) noexcept:
-        """It has the GIL."""
-        if self.store.pause_s == TURN_S:
+        """Withdraw the request: this thread has the GIL."""
+        if self.store.pause_s == YIELD_S:
             self.store.pause_s = 0
 
-    cdef void let_others_run(self) noexcept:
-        """Give the GIL to those who wait for it, and take it again."""
+    cdef void yield_gil(self) noexcept:
+        """Release the GIL for waiting threads, then reacquire it."""
         with nogil:
             kv_rest(REST_NS)
             self.ask()

@@ -193,14 +193,14 @@ cdef class Worker:
     cdef bint _start(self) except -1:
         cdef int code
         cdef Latch ended = Latch()
-        self.is_alive = True        # nobody else starts it from here on
+        self.is_alive = True        # no other thread starts it from here on
         self._join()
         Py_INCREF(self)             # for the thread
         self.ended = ended          # the thread may look at it before kv_start_thread() returns
         code = kv_start_thread(&self.thread, run, <void *>self)
         if code != 0:
             self.is_alive = False
-            ended.release()         # nobody waits for the end of a thread that there is not
+            ended.release()         # no thread was started, so none will end
             Py_DECREF(self)
             return False
         self.is_started = True
@@ -224,7 +224,7 @@ cdef class Worker:
         if ended is None or self.is_current():
             return
         while not ended.wait(0.05):
-            self._ask_to_stop()     # somebody may have woken it meanwhile
+            self._ask_to_stop()     # it may have been woken meanwhile
         if ended is self.ended and not self.is_alive:
             self._join()
 
@@ -274,7 +274,7 @@ cdef class Worker:
             try:
                 answer = self.step()
                 seconds = -1 if answer is None else answer
-            except BaseException:  # noqa: BLE001  # nobody is there to hear it
+            except BaseException:  # noqa: BLE001  # no caller to report it to
                 pass
 
 

@@ -36,7 +36,7 @@ from kvengine.errors import StorageError
 from kvengine.file.folder import rest
 
 PAGE_BYTES = 4096
-cdef double LOOK_S = 0.0001  # between two looks at who is inside
+cdef double LOOK_S = 0.0001  # between two checks of the word INSIDE
 cdef double DRAIN_S = 0.1  # no processor keeps a store to itself for so long
 
 cdef uint64_t MAGIC = 0x32304C5254434B56   # "VKCTRL02" as little-endian bytes
@@ -44,7 +44,7 @@ cdef uint64_t OLD_MAGIC = 0x31304C5254434B56    # of 0.1, which has fewer words
 
 
 def written_over(name: str) -> StorageError:
-    """Return the error for a control page that somebody else has changed."""
+    """Return the error for a control page that another program changed."""
     return storage_error(
         EIO, "another program has overwritten or truncated this file, which the processes "
         "that have the store open share; close the store in all of them, and open it again", name)
@@ -67,10 +67,10 @@ cdef class Control:
     cdef void set_word(self, int which, uint64_t value) noexcept nogil:
         store_word(&self.words[which], value)
 
-    # -- for who is alone with the store
+    # -- for a process that has the store to itself
 
     def prepare(self) -> None:
-        """Somebody is alone with the store and looks where the log ends; nobody writes yet."""
+        """A process alone with the store is finding the end of the log; no writes yet."""
         self.set_word(PID, 0)
 
     def leave(self) -> None:
@@ -87,7 +87,7 @@ cdef class Control:
         self, boot: int, pid: int, version: int, durable_version: int, generation: int,
         next_id: int, min_segment: int, pid_namespace: int, pid_start: int,
     ) -> None:
-        """Say what recovery has found; nobody writes yet.  begin_in() says where the log goes on.
+        """Set what recovery found, before any write.  begin_in() sets where the log continues.
 
         Raises:
             StorageError: this system has no mutexes that processes can share.
@@ -157,13 +157,13 @@ cdef class Control:
         self.set_word(SHARED, IS_SHARED)
         return True
 
-    def disown(self) -> None:
-        """The one who was alone is dead, so it is not inside any more."""
+    def release_dead_owner(self) -> None:
+        """Clear INSIDE: the process that had the store to itself is dead."""
         self.set_word(INSIDE, 0)
         self.set_word(SHARED, IS_SHARED)
 
     def check(self, applied: int, seen_losses: int, known_id: int) -> None:
-        """Raise StorageError if somebody else has written to the page.
+        """Raise StorageError if another program has written to the page.
 
         Args:
             applied, seen_losses: what a store has read; so far, at least, the page was once.
@@ -177,12 +177,12 @@ cdef class Control:
 
     @property
     def is_valid(self) -> bool:
-        """True if this page was ever set up."""
+        """True if this page was ever initialized."""
         return self.word(MAGIC_WORD) == MAGIC
 
     @property
-    def is_witness(self) -> bool:
-        """True if the page says how far a store was, though it may be one of 0.1."""
+    def is_readable(self) -> bool:
+        """True if the page holds a version; it may be a page of kvengine 0.1."""
         return self.word(MAGIC_WORD) == MAGIC or self.word(MAGIC_WORD) == OLD_MAGIC
 
     @property
@@ -192,7 +192,7 @@ cdef class Control:
 
     @property
     def fits(self) -> bool:
-        """True if what is shared here is what this process takes it for."""
+        """True if the mutex on the page has the layout that this process expects."""
         return self.word(LAYOUT) == MUTEX_LAYOUT
 
     @property
@@ -202,7 +202,7 @@ cdef class Control:
 
     @property
     def pid_namespace(self) -> int:
-        """The PID namespace of those who share the page; 0: not known."""
+        """The PID namespace of the processes that share the page; 0: unknown."""
         return self.word(PID_NAMESPACE)
 
     @property
@@ -241,7 +241,7 @@ cdef class Control:
 
     @property
     def pid(self) -> int:
-        """The process that set it up; 0: nobody has the store open for writing."""
+        """The process that initialized it; 0: the store is not open for writing."""
         return self.word(PID)
 
     @property

@@ -80,7 +80,7 @@ cdef class CommitGroup:
 
     cdef bint is_lost(self) noexcept nogil
     cdef int keep(self) except -1
-    cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept
+    cdef void switch_to(self, MappedFile file, uint64_t segment_id) noexcept
     cdef void start_over(
         self, list unsynced, MappedFile file, uint64_t segment_id, uint64_t version) noexcept
     cdef int wait(self, uint64_t version, bint alone) except -1

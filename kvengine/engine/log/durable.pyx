@@ -35,7 +35,7 @@ cdef enum:
     SERVED = -1                 # by the sync of another
     REFUSED = -2                # a sync has failed before
     GATHER_PERCENT = 60         # of the time of a sync: the longest wait for company
-    LOOK_NS = 5000000           # how often a sleeper looks: who syncs may be gone
+    CHECK_NS = 5000000          # between checks of a sleeper: the syncing process may have died
     PATIENCE_US = 20000         # the lock may be held for so long, and four syncs; then each syncs
 
 cdef str TAKEN_BACK = (
@@ -45,7 +45,7 @@ cdef uint64_t[64] no_page       # of a group that has not begun
 
 
 cdef class CommitGroup:
-    """How far the log is on disk, and those who wait for it.
+    """How far the log is on disk, and the threads that wait for it.
 
     Thread-safety: threads may share it; lists change while holding the GIL.
     """
@@ -71,7 +71,7 @@ cdef class CommitGroup:
             self.unsynced.append(self.active)
         return 0
 
-    cdef void go_on_in(self, MappedFile file, uint64_t segment_id) noexcept:
+    cdef void switch_to(self, MappedFile file, uint64_t segment_id) noexcept:
         """The log goes on in a new segment; keep() was called."""
         self.active, self.active_id = file, segment_id
 
@@ -101,7 +101,7 @@ cdef class CommitGroup:
 
         Raises:
             StoreReadOnly: a sync failed, this one or one before.
-            StoreClosed: it is not on disk, and nobody syncs any more.
+            StoreClosed: it is not on disk, and syncing has ended.
             StorageError: it was taken back meanwhile.
         """
         cdef Plan plan
@@ -121,7 +121,7 @@ cdef class CommitGroup:
                 self._prune(files)
             elif code > 0:
                 self._fail_with(code)
-            # A store never goes back while somebody can write to it: the page was damaged.
+            # The version of a writable store never decreases: the page was damaged.
             if code == 0 and plan.version < version and load_word(&self.page[DURABLE]) < version:
                 raise storage_error(EIO, TAKEN_BACK, "CONTROL")
             if code == 0 or code == SERVED:
@@ -129,7 +129,7 @@ cdef class CommitGroup:
         return 0
 
     cdef bint is_lost(self) noexcept nogil:
-        """True if what is written goes to a folder that nobody will find again."""
+        """True if writes go to a folder that was removed or replaced."""
         return self.held is not None and self.held.state() != PRESENT
 
     cdef list _plan(self, Plan *plan):
@@ -138,7 +138,7 @@ cdef class CommitGroup:
         cdef list files
         while len(self.unsynced) > FILES_AT_ONCE:
             file = self.unsynced[0]
-            self.syncing += 1  # so long nobody closes its descriptor
+            self.syncing += 1  # keeps its descriptor open
             code = file.try_sync() if file.fd >= 0 else 0
             self.syncing -= 1
             if code:
@@ -194,7 +194,7 @@ cdef class CommitGroup:
                 return code
             if code != EBUSY or self._is_stuck(since):
                 return self._sync(plan)
-            sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+            sleep_on(&self.page[SYNCED], seen, CHECK_NS)
 
     cdef bint _is_stuck(self, uint64_t since) noexcept nogil:
         """True if the one that syncs for all takes too long; one waits for it since `since`."""
@@ -212,7 +212,7 @@ cdef class CommitGroup:
         return self._sync(plan)
 
     cdef void _gather(self) noexcept nogil:
-        """Give those who shared the last sync a moment to come back."""
+        """Give the threads that shared the last sync a moment to return."""
         cdef uint32_t expected = load_count(&self.page[EXPECTED])
         cdef uint32_t here = load_count(&self.page[ARRIVED])
         cdef uint64_t now = now_us()
@@ -263,7 +263,7 @@ cdef class CommitGroup:
         while self.leader != 0 and self.leader != kv_thread():
             seen = load_count(&self.page[SYNCED])
             with nogil:
-                sleep_on(&self.page[SYNCED], seen, LOOK_NS)
+                sleep_on(&self.page[SYNCED], seen, CHECK_NS)
             if load_word(&self.page[DURABLE]) >= version and not alone:
                 return 0
         cdef uint64_t before = self.leader
@@ -324,7 +324,7 @@ cdef class CommitGroup:
 
         Raises:
             StoreReadOnly: that is so.
-            StoreClosed: nobody syncs any more.
+            StoreClosed: syncing has ended.
         """
         cdef int code
         if self.failure is None:
@@ -341,9 +341,9 @@ cdef class CommitGroup:
         return StoreReadOnly(f"the store is read-only{what}: {self.failure}", self.failure)
 
     def forget_files(self) -> bool:
-        """Hold no file any more; False if a thread syncs one just now.
+        """Release all files; False if a thread is syncing one.
 
-        Who comes later to wait for the disk is told that it came too late.
+        Later calls that wait for the disk raise StoreClosed.
         """
         if self.syncing:
             return False

@@ -94,7 +94,7 @@ cdef class Futex:
             self.word = <uint32_t *>(file.base + FUTEX_OFFSET)
 
     def prepare(self) -> int:
-        """Say that somebody may sleep; return what sleep() needs to know of it."""
+        """Register a sleeper; return the value that sleep() compares."""
         return 0 if self.word == NULL else kv_prepare(self.word)
 
     def sleep(self, prepared: int, version: int, seconds: float) -> None:
@@ -114,7 +114,7 @@ cdef class Futex:
                 kv_look(shown, known, &self.is_stopped, limit)
 
     def stop(self) -> None:
-        """Let nobody sleep here any more: those who do look again, in other processes too."""
+        """End all sleeps here; sleepers, in other processes too, check again."""
         kv_set(&self.is_stopped, 1)
         if self.word != NULL:
             wake_waiters(self.word)

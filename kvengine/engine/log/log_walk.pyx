@@ -23,7 +23,7 @@ from kvengine.file.mapped cimport MappedFile
 
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.record import damage
-from kvengine.engine.jobs.turns import let_others_run
+from kvengine.engine.jobs.gil import yield_gil
 from kvengine.entry import Change
 
 MANY_BYTES = 1 << 62
@@ -189,7 +189,7 @@ def walks_behind(
         raise MemoryError
     try:
         while not places_of(table, rows, slots, ends):
-            let_others_run()  # compaction is about to put other segments in their place
+            yield_gil()  # compaction is about to put other segments in their place
             table, rows = store.segments, list((<object>store).rows)
             if len(rows) > n:
                 return walks_behind(store, after, segment_id, offset)

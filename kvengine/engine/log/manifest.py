@@ -155,7 +155,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         next_id=_number(fields["next_id"]),
         version=_number(fields["version"], VERSION_LIMIT),
         forgotten=_number(fields["forgotten"], VERSION_LIMIT),
-        segments=with_true_ends([_segment(*row) for row in fields["segments"]]),
+        segments=with_actual_ends([_segment(*row) for row in fields["segments"]]),
         index=None if fields["index"] is None else _index(*fields["index"]),
         key_runs=tuple(_run_name(name) for name in fields["key_runs"]),
         origin=None if fields["origin"] is None else _origin(*fields["origin"]),
@@ -163,7 +163,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
     )
 
 
-def with_true_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
+def with_actual_ends(rows: list[SegmentRow]) -> tuple[SegmentRow, ...]:
     """Return rows of which none ends behind the beginning of the next.
 
     After a crash 0.1 could write that several segments end with the version of the saved index.
@@ -236,7 +236,7 @@ def _index(index_id: object, size_bytes: object) -> tuple[int, int]:
 
 def _origin(uuid: object, position: object, prefixes: object, keys: object) -> Origin:
     if not isinstance(uuid, str):
-        raise TypeError(f"{uuid!r} is no uuid")
+        raise TypeError(f"{uuid!r} is not a uuid")
     if uuid and len(bytes.fromhex(uuid)) != UUID_BYTES:
         raise ValueError(f"a uuid of {len(uuid)} digits")
     known = None if position is None else _number(position, VERSION_LIMIT)
@@ -245,11 +245,11 @@ def _origin(uuid: object, position: object, prefixes: object, keys: object) -> O
 
 def _bytes_list(values: object) -> tuple[bytes, ...]:
     if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list")
+        raise TypeError(f"{values!r} is not a list")
     return tuple(bytes.fromhex(value) for value in values)
 
 
 def _run_name(name: object) -> str:
     if not isinstance(name, str) or not is_data(name) or not name.endswith(".keys"):
-        raise ValueError(f"{name!r} is no name of a key run")
+        raise ValueError(f"{name!r} is not a name of a key run")
     return name

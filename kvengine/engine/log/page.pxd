@@ -17,7 +17,7 @@ cdef enum:                      # words of 8 bytes
     LOSSES = 8
     LOST_AFTER = 9
     WRITING = 16                # not 0: a writer is between append and publication
-    HELD = 17                   # not 0: somebody has the write lock; only a hint for those who wait
+    HELD = 17                   # not 0: the write lock is taken; only a hint for waiting threads
     SEGMENT = 18                # the id of the segment that was begun last
     ALLOCATED = 19              # its bytes on disk, as far as they may be stored to
     PREPARED = 20               # and of these, the ones in memory
@@ -26,22 +26,22 @@ cdef enum:                      # words of 8 bytes
     FAILED = 23                 # the number of the error with which a sync failed; 0: none did
     NAMED = 24                  # names of segments up to this id are on disk
     SPARSE = 25                 # not 0: its disk is not allocated ahead; do not store to a mapping
-    TAKEN_OVER = 26             # a segment that was begun because one who wrote was killed
+    TAKEN_OVER = 26             # a segment that was begun because a writer was killed
     TIGHT = 27                  # not 0: the disk is full, only deletes may take more of it
     PID_START = 28              # when the process that set it up began: its id may be given again
-    STARVED = 32                 # a time stamp of one who has waited long for the write lock
+    STARVED = 32                 # time stamp of a thread that has waited long for the write lock
     EPOCH = 33                  # which setting-up of the page this is
     LAYOUT = 34                 # of the mutexes: another C library may have another
     JOB_TOKEN = 35              # of the store object that does jobs; 0: none
     JOB_BEAT = 36               # when it was last seen, in milliseconds
     JOB_WANTED = 37             # when another one last waited for it to end
-    PID_NAMESPACE = 38          # of those who share the page; 0: not known
+    PID_NAMESPACE = 38          # of the processes that share the page; 0: unknown
     INODE = 39                  # of the file when it was set up: a copy of it has another
-    SYNCED = 40                 # 4 bytes: grows with each sync; who waits for one sleeps here
+    SYNCED = 40                 # 4 bytes: grows with each sync; the futex of waiting threads
     ARRIVED = 41                # 4 bytes: how many came for the next sync,
     EXPECTED = 42               # how many had come for the last one,
     GATHERING = 43              # and not 0 while one waits for as many
-    GATHERED = 44               # 4 bytes: how often those who came were counted
+    GATHERED = 44               # 4 bytes: how often arrivals were counted
     LED_SINCE = 45              # when the one that syncs for all took the lock; 0: nobody has it
     SHARED = 46                 # 0: one store alone writes, and needs no mutex;
     INSIDE = 47                 # not 0 while one that takes no mutex writes
@@ -49,7 +49,7 @@ cdef enum:                      # words of 8 bytes
     SYNC_LOCK = 56              # another one
 
 cdef enum:                      # the states of `shared`, after 0
-    WILL_BE_SHARED = 1          # who was alone is about to learn that it is not any more
+    WILL_BE_SHARED = 1          # the process that was alone is about to notice others
     IS_SHARED = 2               # all take the mutex
 
 cdef extern from *:

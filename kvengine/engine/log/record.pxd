@@ -27,8 +27,8 @@ cdef enum:
     BAD_FIELD = -3
     BAD_VALUE = -4
     UNREADABLE = -5             # of load_record(): the file was shortened, or the disk fails
-    BAD_VERSION = -6            # said by those who know the records before
-    BAD_ENTRY = -7              # said by those who came from an index
+    BAD_VERSION = -6            # found by code that knows the records before
+    BAD_ENTRY = -7              # found by code that followed an index entry
 
 cdef packed struct Header:
     uint64_t checksum           # of everything after it, seeded with the segment's salt + offset

@@ -47,7 +47,7 @@ class Reserve:
     """The reserve of one store.
 
     All processes share it, so each asks the disk how large it is.  That the disk is full
-    (`is_tight`) is said on the control page.
+    (`is_disk_low`) is said on the control page.
 
     Thread-safety: threads may share it; the worst that two at once do is to make it twice.
     """
@@ -66,19 +66,19 @@ class Reserve:
             return False
         return self._bytes() * 4 < wanted_bytes(log_bytes) * 3
 
-    def keep(self, log_bytes: int, is_tight: bool) -> bool:
+    def keep(self, log_bytes: int, is_disk_low: bool) -> bool:
         """Keep back what a log of this size should have; False if there is no room for it.
 
         Args:
-            is_tight: a part of it was given up.
+            is_disk_low: a part of it was given up.
         """
         if not self.is_real or self._is_refused:
             return True
         wanted, found = wanted_bytes(log_bytes), self._bytes()
         if found > 2 * wanted:  # the log has become smaller
             self.give()
-            is_tight, found = False, 0
-        if not wanted or not (is_tight or self.is_due(log_bytes)):
+            is_disk_low, found = False, 0
+        if not wanted or not (is_disk_low or self.is_due(log_bytes)):
             return True
         wanted = max(wanted, found)
         is_whole = self._allocate(wanted)

@@ -24,7 +24,7 @@ cdef struct Segment:
     uint64_t expiring_bytes     # of live records that have an expiry
     double expiry_min, expiry_max   # of all records that had one; 0: none
     uint8_t *resident           # one byte a chunk: 1 if it was seen in memory
-    uint8_t *proven             # one bit a page: the large value that begins there was checked
+    uint8_t *verified             # one bit a page: the large value that begins there was checked
 
 cdef inline uint64_t make_address(uint64_t slot, uint64_t offset) noexcept nogil:
     return slot << OFFSET_BITS | offset >> UNIT_BITS

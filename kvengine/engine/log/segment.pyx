@@ -172,7 +172,7 @@ cdef class SegmentTable:
         memset(chunks, 1 if resident else 0, CHUNKS)
         memset(chunks + CHUNKS, 0, PROVEN_BYTES)
         row.resident = chunks
-        row.proven = chunks + CHUNKS
+        row.verified = chunks + CHUNKS
         row.base = file.base
         row.salt = salt
         row.end = end
@@ -195,7 +195,7 @@ cdef class SegmentTable:
         cdef uint8_t *chunks = self.rows[slot].resident
         memset(&self.rows[slot], 0, sizeof(Segment))
         self.rows[slot].resident = chunks
-        self.rows[slot].proven = chunks + CHUNKS
+        self.rows[slot].verified = chunks + CHUNKS
         self.files[slot] = None
         return slot
 
@@ -207,7 +207,7 @@ cdef class SegmentTable:
         else:
             memset(&self.rows[slot], 0, sizeof(Segment))
             self.rows[slot].resident = chunks
-            self.rows[slot].proven = chunks + CHUNKS
+            self.rows[slot].verified = chunks + CHUNKS
             self.files[slot] = None
         self.free.append(slot)
         return 0

@@ -61,7 +61,7 @@ class WriterPage:
         self._believed = False
 
     def believe(self) -> None:
-        """Somebody who has the lock has set it up."""
+        """Trust the page: the holder of the lock has initialized it."""
         self._believed = True
 
     def is_trusted(self, *, ask: bool = True) -> bool:

@@ -36,8 +36,8 @@ cdef class KeyBuffer:
     cdef readonly uint64_t count
     cdef uint64_t room
     cdef uint64_t sorted_count
-    cdef uint64_t[64] starts    # where each sorted stretch begins
-    cdef readonly int stretches
+    cdef uint64_t[64] starts    # where each sorted run begins
+    cdef readonly int sorted_runs
     cdef Block *blocks          # memory of the keys; never moves
     cdef char *free_bytes       # of the block in use
     cdef uint64_t free_count
@@ -51,8 +51,8 @@ cdef class KeyBuffer:
     cdef int settle(self) except -1
     cdef bint _more_entries(self, uint64_t wanted) noexcept
     cdef bint _more_bytes(self, uint64_t size) noexcept
-    cdef int _merge_last_two(self) except -1
-    cdef uint64_t end_of(self, int stretch) noexcept nogil
+    cdef int _merge_last_runs(self) except -1
+    cdef uint64_t end_of(self, int run) noexcept nogil
 
 cdef inline bint reserve_keys(KeyBuffer buffer, uint64_t keys, uint64_t size) noexcept:
     """Have room for keys of so many bytes together; False: there is no memory."""

@@ -5,7 +5,7 @@ from typing_extensions import disjoint_base
 @disjoint_base
 class KeyBuffer:
     count: int
-    stretches: int
+    sorted_runs: int
     removals_mark: int
 
     def __new__(cls, removals_mark: int) -> Self: ...

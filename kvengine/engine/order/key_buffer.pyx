@@ -3,8 +3,8 @@
 Invariants:
 
 * Adding never sorts and never moves a key: keys are in blocks of memory that stay in place.
-* The entries are sorted stretches of decreasing length, then an unsorted rest.  settle() sorts the
-  rest and merges stretches of similar length, so that adding and listing in turn costs each key a
+* The entries are sorted runs of decreasing length, then an unsorted rest.  settle() sorts the
+  rest and merges runs of similar length, so that adding and listing in turn costs each key a
   logarithmic number of moves.
 """
 
@@ -108,25 +108,25 @@ cdef class KeyBuffer:
             raise MemoryError
         sort_entries(self.entries + self.sorted_count, spare, n)
         kv_give(spare, n * sizeof(KeyEntry))
-        self.starts[self.stretches] = self.sorted_count
-        self.stretches += 1
+        self.starts[self.sorted_runs] = self.sorted_count
+        self.sorted_runs += 1
         self.sorted_count = self.count
-        while self.stretches > 1:
-            last = self.count - self.starts[self.stretches - 1]
-            if self.starts[self.stretches - 1] - self.starts[self.stretches - 2] > 2 * last:
+        while self.sorted_runs > 1:
+            last = self.count - self.starts[self.sorted_runs - 1]
+            if self.starts[self.sorted_runs - 1] - self.starts[self.sorted_runs - 2] > 2 * last:
                 break
-            self._merge_last_two()
+            self._merge_last_runs()
         return 0
 
     def settle_fully(self) -> None:
-        """Make one sorted stretch of everything, for a frozen buffer.
+        """Make one sorted run of everything, for a frozen buffer.
 
         The sorting is done on a copy without the GIL; scans go on with the old entries.
         """
         cdef KeyEntry *entries
         cdef KeyEntry *spare
         cdef uint64_t count = self.count, size
-        if self.sorted_count == count and self.stretches <= 1:
+        if self.sorted_count == count and self.sorted_runs <= 1:
             return
         size = count * sizeof(KeyEntry)
         entries = <KeyEntry *>kv_take(size)
@@ -141,11 +141,11 @@ cdef class KeyBuffer:
         kv_give(spare, size)
         kv_give(self.entries, self.room * sizeof(KeyEntry))
         self.entries, self.room = entries, count
-        self.starts[0], self.stretches, self.sorted_count = 0, 1, count
+        self.starts[0], self.sorted_runs, self.sorted_count = 0, 1, count
 
-    cdef int _merge_last_two(self) except -1:
-        cdef uint64_t first = self.starts[self.stretches - 2]
-        cdef uint64_t middle = self.starts[self.stretches - 1]
+    cdef int _merge_last_runs(self) except -1:
+        cdef uint64_t first = self.starts[self.sorted_runs - 2]
+        cdef uint64_t middle = self.starts[self.sorted_runs - 1]
         cdef uint64_t n = middle - first
         cdef uint64_t i = 0, j = middle, k = first
         cdef KeyEntry *left = <KeyEntry *>kv_take(n * sizeof(KeyEntry))
@@ -162,12 +162,12 @@ cdef class KeyBuffer:
                 i += 1
             k += 1
         kv_give(left, n * sizeof(KeyEntry))
-        self.stretches -= 1
+        self.sorted_runs -= 1
         return 0
 
-    cdef uint64_t end_of(self, int stretch) noexcept nogil:
-        """Return the index behind the last entry of a stretch."""
-        return self.starts[stretch + 1] if stretch + 1 < self.stretches else self.sorted_count
+    cdef uint64_t end_of(self, int run) noexcept nogil:
+        """Return the index behind the last entry of a run."""
+        return self.starts[run + 1] if run + 1 < self.sorted_runs else self.sorted_count
 
     def memory_bytes(self) -> int:
         """Return the bytes of RAM that the buffer takes."""

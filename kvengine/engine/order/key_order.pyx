@@ -22,7 +22,7 @@ from kvengine.file.directory import Directory
 
 cdef enum:
     WRITE_KEYS = 16384          # merged at once, without the GIL, when a run is written
-    DEAD_MIN = 1024             # keys in the buffer that are worth a look at who is dead
+    DEAD_MIN = 1024             # keys in the buffer before checking which are dead
     DEAD_SHARE = 4              # runs with so many entries for each living key are mostly dead
 
 
@@ -65,7 +65,7 @@ cdef class KeyOrder:
             and 2 * (<uint64_t>removals - self.active.removals_mark) >= count)
 
     def drop_dead(self, reader: Reader) -> None:
-        """Leave in the buffer only living keys, each once; nobody changes the store meanwhile."""
+        """Keep only live keys in the buffer, each once; the caller keeps writers out."""
         cdef KeyBuffer old = self.active, new = KeyBuffer(reader.removals)
         cdef KeyEntry *entry
         cdef uint64_t i

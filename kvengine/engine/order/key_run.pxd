@@ -16,7 +16,7 @@ cdef enum:
 cdef struct RunView:            # what a scan needs of a run, without Python objects
     const char *base
     uint64_t blocks
-    uint8_t *proven             # one a block: 1 once its checksum was compared
+    uint8_t *verified             # one a block: 1 once its checksum was compared
 
 cdef struct Place:
     uint64_t block
@@ -27,10 +27,10 @@ cdef void read_entry(
     const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry
 ) noexcept nogil
 cdef bint seek_run(
-    const RunView *run, const KeyEntry *key, bint after, Place *place, uint64_t *unproven
+    const RunView *run, const KeyEntry *key, bint after, Place *place, uint64_t *unverified
 ) noexcept nogil
 cdef bint step_run(
-    const RunView *run, Place *place, bint back, bint *alive, uint64_t *unproven
+    const RunView *run, Place *place, bint back, bint *alive, uint64_t *unverified
 ) noexcept nogil
 
 cdef class KeyRun:
@@ -39,7 +39,7 @@ cdef class KeyRun:
     cdef readonly uint64_t count, segment_limit, removals_mark
     cdef RunView view
 
-    cdef int prove(self, uint64_t block) except -1
+    cdef int verify_block(self, uint64_t block) except -1
     cdef bint _fits(self, uint64_t block) noexcept nogil
 
 cdef class RunWriter:

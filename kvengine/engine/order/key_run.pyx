@@ -62,7 +62,7 @@ cdef bint is_sound(const char *block, uint64_t number) noexcept nogil:
 
 
 cdef uint32_t count_of(const RunView *run, uint64_t block) noexcept nogil:
-    """Return how many entries a proven block has."""
+    """Return how many entries a verified block has."""
     cdef uint16_t count
     memcpy(&count, run.base + (block + 1) * BLOCK_BYTES + 8, 2)
     return count
@@ -71,7 +71,7 @@ cdef uint32_t count_of(const RunView *run, uint64_t block) noexcept nogil:
 cdef void read_entry(
     const RunView *run, uint64_t block, uint32_t index, KeyEntry *entry
 ) noexcept nogil:
-    """Read an entry of a proven block."""
+    """Read an entry of a verified block."""
     cdef const char *start = run.base + (block + 1) * BLOCK_BYTES
     cdef uint16_t offset, size
     memcpy(&offset, start + BLOCK_HEADER_BYTES + 2 * index, 2)
@@ -83,11 +83,11 @@ cdef void read_entry(
 
 
 cdef bint seek_run(
-    const RunView *run, const KeyEntry *key, bint after, Place *place, uint64_t *unproven
+    const RunView *run, const KeyEntry *key, bint after, Place *place, uint64_t *unverified
 ) noexcept nogil:
     """Find the first key at or behind `key` (`after`: behind).
 
-    False if a block must be proven before the search can go on: its number is in `unproven`.
+    False if a block must be verified before the search can go on: its number is in `unverified`.
     """
     cdef KeyEntry entry
     cdef uint64_t low = 0, high = run.blocks, middle
@@ -99,16 +99,16 @@ cdef bint seek_run(
     # The last block whose first key is before `key`, or at it.
     while high - low > 1:
         middle = (low + high) // 2
-        unproven[0] = middle
-        if not run.proven[middle]:
+        unverified[0] = middle
+        if not run.verified[middle]:
             return False
         read_entry(run, middle, 0, &entry)
         if compare(&entry, key) <= 0:
             low = middle
         else:
             high = middle
-    unproven[0] = low
-    if not run.proven[low]:
+    unverified[0] = low
+    if not run.verified[low]:
         return False
     last = count_of(run, low)
     while first < last:
@@ -122,17 +122,17 @@ cdef bint seek_run(
     place[0] = Place(low, first)
     if first == count_of(run, low):
         place[0] = Place(low + 1, 0)
-        unproven[0] = low + 1
-        return low + 1 == run.blocks or run.proven[low + 1]
+        unverified[0] = low + 1
+        return low + 1 == run.blocks or run.verified[low + 1]
     return True
 
 
 cdef bint step_run(
-    const RunView *run, Place *place, bint back, bint *alive, uint64_t *unproven
+    const RunView *run, Place *place, bint back, bint *alive, uint64_t *unverified
 ) noexcept nogil:
     """Go to the next place, or the one before; `alive` is false at the end.
 
-    False if a block must be proven first: its number is in `unproven`.
+    False if a block must be verified first: its number is in `unverified`.
     """
     alive[0] = True
     if back:
@@ -141,18 +141,18 @@ cdef bint step_run(
         elif place.block == 0:
             alive[0] = False
         else:
-            unproven[0] = place.block - 1
-            if not run.proven[place.block - 1]:
+            unverified[0] = place.block - 1
+            if not run.verified[place.block - 1]:
                 return False
             place.block -= 1
             place.index = count_of(run, place.block) - 1
         return True
     place.index += 1
     if place.index == count_of(run, place.block):
-        unproven[0] = place.block + 1
+        unverified[0] = place.block + 1
         if place.block + 1 == run.blocks:
             alive[0] = False
-        elif not run.proven[place.block + 1]:
+        elif not run.verified[place.block + 1]:
             return False
         place[0] = Place(place.block + 1, 0)
     return True
@@ -185,49 +185,49 @@ cdef class KeyRun:
         self.file, self.name = file, name
         self.count, self.segment_limit, self.removals_mark = count, limit, mark
         self.view.base, self.view.blocks = self.file.base, blocks
-        self.view.proven = <uint8_t *>calloc(blocks + 1, 1)
-        if self.view.proven == NULL:
+        self.view.verified = <uint8_t *>calloc(blocks + 1, 1)
+        if self.view.verified == NULL:
             raise MemoryError
 
     def __dealloc__(self) -> None:
-        free(self.view.proven)
+        free(self.view.verified)
 
     @staticmethod
     def _damage(file: MappedFile, offset: int, expected: object, found: object) -> CorruptData:
         return CorruptData(
             "key run" + REBUILD, file=file.name, offset=offset, expected=expected, found=found)
 
-    cdef int prove(self, uint64_t block) except -1:
+    cdef int verify_block(self, uint64_t block) except -1:
         """Check a block unless that was done."""
         cdef bint sound
         cdef const char *start = self.file.base + (block + 1) * BLOCK_BYTES
-        if not self.view.proven[block]:
+        if not self.view.verified[block]:
             self.file.check_readable((block + 1) * BLOCK_BYTES, BLOCK_BYTES)
             with nogil:
                 sound = is_sound(start, block)
             if not sound:
                 raise self._damage(
                     self.file, (block + 1) * BLOCK_BYTES, "the bytes that were written", "others")
-            self.view.proven[block] = 1
+            self.view.verified[block] = 1
             if not self._fits(block):
-                self.view.proven[block] = 0
+                self.view.verified[block] = 0
                 raise self._damage(
                     self.file, (block + 1) * BLOCK_BYTES, "keys that grow from block to block",
                     "others")
         return 0
 
     cdef bint _fits(self, uint64_t block) noexcept nogil:
-        """True if the keys of a block lie between those of its proven neighbors.
+        """True if the keys of a block lie between those of its verified neighbors.
 
         So keys grow wherever a scan goes on from one block to the next.
         """
         cdef KeyEntry before, after
-        if block and self.view.proven[block - 1]:
+        if block and self.view.verified[block - 1]:
             read_entry(&self.view, block - 1, count_of(&self.view, block - 1) - 1, &before)
             read_entry(&self.view, block, 0, &after)
             if compare(&before, &after) >= 0:
                 return False
-        if block + 1 < self.view.blocks and self.view.proven[block + 1]:
+        if block + 1 < self.view.blocks and self.view.verified[block + 1]:
             read_entry(&self.view, block, count_of(&self.view, block) - 1, &before)
             read_entry(&self.view, block + 1, 0, &after)
             return compare(&before, &after) < 0
@@ -239,7 +239,7 @@ cdef class KeyRun:
         found = []
         for block in range(self.view.blocks):
             try:
-                self.prove(block)
+                self.verify_block(block)
                 entries += count_of(&self.view, block)
             except CorruptData as error:
                 found.append(error)

@@ -123,7 +123,7 @@ cdef void insertion_sort(KeyEntry *entries, uint64_t n) noexcept nogil:
 cdef void merge(
     const KeyEntry *source, uint64_t middle, uint64_t end, KeyEntry *target
 ) noexcept nogil:
-    """Merge two sorted stretches that follow each other."""
+    """Merge two adjacent sorted runs."""
     cdef uint64_t i = 0, j = middle, k
     for k in range(end):
         if i < middle and (j == end or compare(&source[j], &source[i]) >= 0):

@@ -79,11 +79,11 @@ cdef class Sampler:
                 self.picks = 0
             if total == 0 or self.fill(total):
                 return 0
-        (<KeyRun>selection.held[1][selection.stopped.number]).prove(selection.unproven)
+        (<KeyRun>selection.held[1][selection.stopped.number]).verify_block(selection.unverified)
         return 0
 
     cdef bint bound(self, Source *source, const KeyEntry *start, const KeyEntry *end) noexcept:
-        """Let a source be only its entries in a range; False if a block must be proven first.
+        """Let a source be only its entries in a range; False if a block must be verified first.
 
         Of a run these are the entries from `place` to behind block `end`, entry `start`.
         """
@@ -94,8 +94,8 @@ cdef class Sampler:
                 source.end = seek_entries(source.entries, source.start, source.end, end, False)
             return True
         last = Place(source.run.blocks, 0)
-        if not seek_run(source.run, start, False, &source.place, &self.selection.unproven) or (
-            end.size and not seek_run(source.run, end, False, &last, &self.selection.unproven)
+        if not seek_run(source.run, start, False, &source.place, &self.selection.unverified) or (
+            end.size and not seek_run(source.run, end, False, &last, &self.selection.unverified)
         ):
             return False
         source.end, source.start = last.block, last.index
@@ -108,7 +108,7 @@ cdef class Sampler:
         return (source.end - source.place.block + (source.start > 0)) * self.most
 
     cdef bint fill(self, uint64_t total) noexcept:
-        """Pick places, and take the entries that are there; False if a block must be proven."""
+        """Pick places, and take the entries that are there; False if a block must be verified."""
         cdef Selection selection = self.selection
         cdef Source *source = NULL
         cdef uint64_t place, block
@@ -127,8 +127,8 @@ cdef class Sampler:
                 selection.count += 1
                 continue
             block, index = source.place.block + place // self.most, <uint32_t>(place % self.most)
-            if not source.run.proven[block]:
-                selection.stopped, selection.unproven = source, block
+            if not source.run.verified[block]:
+                selection.stopped, selection.unverified = source, block
                 return False
             count = count_of(source.run, block)
             if count > self.most:  # this once, all of its entries are as likely

@@ -7,7 +7,7 @@ Invariants:
 * A key that exists when the scan begins and does not change meanwhile is returned exactly once.
 * The index decides which keys are live.  It is not asked if nothing was removed or can expire; the
   same sources from which the keys were taken determine that.
-* Other threads get their turn while a scan passes over many dead keys.
+* Other threads can run while a scan skips many dead keys.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -24,7 +24,7 @@ from kvengine.engine.log.segment cimport slot_of
 from kvengine.engine.order.selection cimport Selection
 from kvengine.entry cimport untracked
 
-from kvengine.engine.jobs.turns import let_others_run
+from kvengine.engine.jobs.gil import yield_gil
 from kvengine.errors import copied_error
 
 cdef enum:
@@ -47,12 +47,12 @@ def entries_chunk(
     reader: Reader, order: KeyOrder, prefix: bytes, start_after: bytes | None, reverse: bool,
     limit: int,
 ) -> list[object]:
-    """Return the entries of the next living keys, up to `limit`; fewer only at the end."""
+    """Return the entries of the next live keys, up to `limit`; fewer only at the end."""
     return chunk(reader, order, prefix, start_after, reverse, limit, ENTRIES)
 
 
-cdef class Taken:
-    """An iterator over a chunk that ends with its store: not even what was found is given later."""
+cdef class ChunkIterator:
+    """An iterator over a chunk that raises once its store is closed, even with keys left."""
 
     cdef Reader reader
     cdef list found
@@ -143,7 +143,7 @@ cdef int show_group(
     Reader reader, Selection selection, Py_ssize_t start, Py_ssize_t end, Visitor visitor,
     Py_ssize_t *seen,
 ) except -1:
-    """Show the living among some keys, whose memory is fetched side by side; 1: it was enough."""
+    """Add the live ones of some keys, prefetching their records; 1: the chunk is full."""
     cdef uint64_t[GROUP] hashes
     cdef KeyEntry *entries = selection.entries + start
     cdef Py_ssize_t i
@@ -193,7 +193,7 @@ cdef int collect(
 
 cdef Selection wider(Selection selection):
     """Return a selection with more room: so many keys were dead that a small one gets nowhere."""
-    let_others_run()  # the dead may be many
+    yield_gil()  # the dead may be many
     return selection if selection.room == CHUNK else Selection(CHUNK)
 
 
@@ -297,7 +297,7 @@ cdef bint is_alive(
 
 
 def recount_groups(reader: Reader) -> GroupSizes:
-    """Count the keys of groups anew, and return them; nobody else changes the store meanwhile."""
+    """Recount the keys of groups and return them; the caller keeps writers out."""
     cdef GroupSizes groups = reader.groups
     cdef KeyOrder order = (<object>reader).key_order
     cdef Selection selection = Selection(CHUNK)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, KeysView, Mapping
 from typing import Any, NamedTuple
 
-from kvengine.engine.order.scan import Taken, keys_chunk
+from kvengine.engine.order.scan import ChunkIterator, keys_chunk
 from kvengine.engine.parts import StoreParts
 from kvengine.errors import InvalidRequest, InvalidType
 
@@ -64,7 +64,7 @@ def chunks(
     while limit is None or limit > 0:
         wanted = size if limit is None else min(size, limit)
         found = read(store, store.key_order, prefix, after, reverse, wanted)
-        yield from Taken(store, found)
+        yield from ChunkIterator(store, found)
         if len(found) < wanted:
             return
         after = found[-1] if isinstance(found[-1], bytes) else found[-1].key

@@ -5,9 +5,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from kvengine.engine.order.key_sort cimport KeyEntry
 from kvengine.engine.order.key_run cimport Place, RunView
 
-cdef struct Source:             # a sorted stretch of a buffer, or a run
+cdef struct Source:             # a sorted part of a buffer, or a run
     const KeyEntry *entries     # of the buffer; NULL for a run
-    uint64_t start, end         # of the stretch
+    uint64_t start, end         # of the part
     uint64_t index
     RunView *run
     Place place
@@ -24,7 +24,7 @@ cdef class Selection:
     cdef uint64_t *limits
     cdef Py_ssize_t room
     cdef readonly Py_ssize_t count
-    cdef uint64_t unproven      # the block that stopped the search,
+    cdef uint64_t unverified      # the block that stopped the search,
     cdef Source *stopped        # and the run it is in
 
     cdef int collect(

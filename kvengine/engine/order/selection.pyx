@@ -73,22 +73,22 @@ cdef class Selection:
                 done = self._select(from_here, after, reverse, start, size)
             if done:
                 return 0
-            # The GIL is free while a block is proven, so begin again afterwards.
-            (<KeyRun>runs[self.stopped.number]).prove(self.unproven)
+            # The GIL is free while a block is verified, so begin again afterwards.
+            (<KeyRun>runs[self.stopped.number]).verify_block(self.unverified)
 
     cdef int _add_sources(self, list buffers, list runs) except -1:
         """List the sources, newest first, so that the first of equals is the newest."""
         cdef KeyBuffer buffer
         cdef KeyRun run
         cdef Source *source
-        cdef int stretch
+        cdef int part
         cdef Py_ssize_t i
         cdef Py_ssize_t room = len(runs)
         self.count = self.source_count = 0
         self.held = [buffers, runs]
         for buffer in buffers:
             buffer.settle()
-            room += buffer.stretches
+            room += buffer.sorted_runs
         if room > self.source_room:
             free(self.sources)
             self.source_room = 0
@@ -97,10 +97,10 @@ cdef class Selection:
                 raise MemoryError
             self.source_room = room
         for buffer in reversed(buffers):
-            for stretch in range(buffer.stretches - 1, -1, -1):
+            for part in range(buffer.sorted_runs - 1, -1, -1):
                 source = self._next_source()
                 source.entries = buffer.entries
-                source.start, source.end = buffer.starts[stretch], buffer.end_of(stretch)
+                source.start, source.end = buffer.starts[part], buffer.end_of(part)
                 source.limit = ~<uint64_t>0
         for i in range(len(runs) - 1, -1, -1):
             run = runs[i]
@@ -117,7 +117,7 @@ cdef class Selection:
     cdef bint _select(
         self, const KeyEntry *bound, bint after, bint reverse, const char *prefix, uint32_t size,
     ) noexcept nogil:
-        """Place every source, then merge; False if a block must be proven first."""
+        """Place every source, then merge; False if a block must be verified first."""
         cdef Py_ssize_t i
         for i in range(self.source_count):
             if not self._position(&self.sources[i], bound, after, reverse):
@@ -141,7 +141,7 @@ cdef class Selection:
                 source.entry = source.entries[source.index]
             return True
         source.place = Place(source.run.blocks, 0)
-        if key != NULL and not seek_run(source.run, key, after, &source.place, &self.unproven):
+        if key != NULL and not seek_run(source.run, key, after, &source.place, &self.unverified):
             return False
         if reverse:
             return self._advance(source, True)
@@ -151,7 +151,7 @@ cdef class Selection:
         return True
 
     cdef bint _advance(self, Source *source, bint reverse) noexcept nogil:
-        """Go on by one entry; False if a block must be proven first."""
+        """Go on by one entry; False if a block must be verified first."""
         if source.run == NULL:
             if reverse:
                 source.alive = source.index > source.start
@@ -162,7 +162,7 @@ cdef class Selection:
             if source.alive:
                 source.entry = source.entries[source.index]
             return True
-        if not step_run(source.run, &source.place, reverse, &source.alive, &self.unproven):
+        if not step_run(source.run, &source.place, reverse, &source.alive, &self.unverified):
             return False
         if source.alive:
             read_entry(source.run, source.place.block, source.place.index, &source.entry)

@@ -78,10 +78,10 @@ def _copy(store: StoreParts, target: Directory, progress: Progress | None) -> in
 def _link(store: StoreParts, name: str, target: Directory, size_bytes: int | None = None) -> bool:
     """Link a file, of a known size if that is given; False if it is gone.
 
-    The writer that this store follows has replaced it, or somebody has removed the whole folder.
+    The writer has replaced the file, or the whole folder was removed.
 
     Raises:
-        CorruptData: somebody has made it shorter or longer.
+        CorruptData: another program has changed its size.
     """
     folder = store.directory.folder
     if folder is not None and folder.problem() is not None:

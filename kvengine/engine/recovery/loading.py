@@ -30,7 +30,7 @@ from kvengine.errors import CorruptData
 from kvengine.file.system import boot_id
 
 READ_ATTEMPTS = 100  # a writer may replace files between two looks of a reader
-OUTRUN_MAX = 3  # then nobody reads on, or writes, in this process until the index is there
+OUTRUN_MAX = 3  # then reads and writes of this process wait for the index
 
 
 def recover(
@@ -74,7 +74,7 @@ def recover(
     )
     recovery.run()
     if reader.groups is not None and recovery.retired_slots:
-        reader.groups.invalidate()  # nobody knows how large the keys of removed segments were
+        reader.groups.invalidate()  # the sizes of keys in removed segments are unknown
     if recovery.end.segment_id:
         recovery.rows[-1] = recovery.rows[-1].ended(None)
     if store.digest_changes is not None and store.follower is not None:

@@ -17,7 +17,7 @@ from kvengine.engine.index import index_file
 from kvengine.engine.index.index_file import Description
 from kvengine.engine.log import segment_file
 from kvengine.engine.log.control import Control
-from kvengine.engine.log.manifest import LOG, Manifest, SegmentRow, with_true_ends
+from kvengine.engine.log.manifest import LOG, Manifest, SegmentRow, with_actual_ends
 from kvengine.engine.log.names import MANIFEST_NAME
 from kvengine.engine.log.segment import MAP_BYTES, bytes_at
 from kvengine.engine.order.key_order import KeyOrder
@@ -42,7 +42,7 @@ class LogEnd:
 
 
 class Recovery:
-    """One recovery, into a reader that nobody uses yet.
+    """One recovery, into a reader that is not in use yet.
 
     Args:
         writable: open what will be written to for that.
@@ -78,7 +78,7 @@ class Recovery:
         self.replayed = False
         self._rebuild, self._with_keys = rebuild, with_keys
         self._control, self._must_reach, self._page_is_current = control, 0, False
-        if control is not None and control.is_witness:
+        if control is not None and control.is_readable:
             self._page_is_current = control.boot == boot
             is_whole = self._page_is_current and not control.failed  # else pages may be gone
             self._must_reach = control.version if is_whole else control.durable_version
@@ -206,7 +206,9 @@ class Recovery:
                 return
             until = self._last_version(rows, position)
             replay = self._replay(row, start, row.id in known, until)
-            self.rows = [*with_true_ends([*self.rows, replace(row, last_version=self.end.version)])]
+            self.rows = [
+                *with_actual_ends([*self.rows, replace(row, last_version=self.end.version)])
+            ]
             self.end.segment_id, self.end.offset = row.id, replay.offset
             self.end.bad_offset = max(replay.bad_offset, replay.offset)
             if replay.code != 0:
@@ -230,9 +232,10 @@ class Recovery:
         return row.first_version == version + 1
 
     def _last_version(self, rows: list[SegmentRow], position: int) -> int | None:
-        """Return how far a segment counts: what one who was killed left behind is not to be seen.
+        """Return the last version of a segment that counts.
 
-        Nor is what lies behind the last version that is visible, where somebody may be at work.
+        Records that a killed writer left behind don't count, nor those after the last visible
+        version, where a writer may be at work.
         """
         if position + 1 == len(rows):
             return self._until

@@ -142,7 +142,7 @@ cdef class Replay:
         return size
 
     cdef void _extend(self, uint64_t end) noexcept:
-        """Let the segment end behind records that are whole; nobody reads behind the end."""
+        """End the segment after its whole records; no reader goes past the end."""
         cdef Segment *row = &self.reader.segments.rows[self.slot]
         row.end = max(row.end, end)
 

@@ -53,7 +53,7 @@ def salvage(source: Any, target: Any, progress: Progress | None = None) -> Salva
             raise NotAStore(f"{directory.path} holds no segments of a kvengine store")
         _refuse_used_folder(target)
         job = _Salvage(directory, names, progress)
-        clock = _Standstill(SystemClock().time())
+        clock = _FixedClock(SystemClock().time())
         made = _Unfinished(opening.folder_path(target))
         with Store._in_directory(made, durability="os", compaction="manual", clock=clock) as store:
             kept = job.copy_to(store)
@@ -85,7 +85,7 @@ def _refuse_used_folder(target: Any) -> None:
 
 
 class _Unfinished(LocalDirectory):
-    """The folder of a store whose manifest has another name, so that nobody takes it for one."""
+    """The folder of an unfinished store: its manifest has another name, so it can't be opened."""
 
     def names(self) -> list[str]:
         return [MANIFEST_NAME if name == UNFINISHED_NAME else name for name in super().names()]
@@ -134,8 +134,8 @@ def _finish(target: Any) -> None:
         folder.close()
 
 
-class _Standstill:
-    """A clock that stands still, so that nothing expires on its way over."""
+class _FixedClock:
+    """A clock that stands still, so that nothing expires while it is copied."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -191,7 +191,7 @@ class _Salvage:
         try:
             header = segment_file.decode(data, name)
         except KvError as error:
-            # Without the salt in its header no record can be told from other bytes.
+            # Without the salt in its header, records can't be recognized.
             what = "segment header, so the whole segment is lost"
             self._lose(what, name, 0, "a header", str(error))
             return

@@ -89,7 +89,7 @@ def refuse_lost_segments(
         if header is None or header.kind != LOG or header.uuid != manifest.uuid:
             continue
         if any(row.id > number and row.first_version == header.first_version for row in rows):
-            continue  # who had begun it was killed
+            continue  # its writer was killed
         if header.first_version == version + 1 and directory.size(name) > HEADER_BYTES:
             raise CorruptData(
                 "next_id",
@@ -108,14 +108,14 @@ def compare_with_manifest(saved: Description, manifest: Manifest) -> None:
     """
     rows = {row.id: row for row in manifest.segments}
     if saved.version > manifest.version:
-        raise _senseless(manifest, "version", manifest.version, saved.version)
+        raise _inconsistent(manifest, "version", manifest.version, saved.version)
     for known in saved.segments:
         row = rows.get(known.id)
         if row is None or row.size_bytes is None or row.last_version is None:
             continue
         is_whole = row.last_version <= saved.version
         if is_whole != (known.end == row.size_bytes) or known.end > row.size_bytes:
-            raise _senseless(
+            raise _inconsistent(
                 manifest, f"end of segment {row.id}", f"that of version {saved.version}", known.end
             )
 
@@ -129,7 +129,7 @@ def compare_with_log(
         CorruptData: it is not the index of this log.
     """
     if not reader.key_index.check_stash():
-        raise _senseless(manifest, "stashed entry", "the address of a record", "another one")
+        raise _inconsistent(manifest, "stashed entry", "the address of a record", "another one")
     present = {row.id: row for row in rows}
     begins = {row.id: after.first_version for row, after in pairwise(rows)}
     last = saved.segments[-1].id if saved.segments else 0
@@ -140,7 +140,7 @@ def compare_with_log(
         version = saved.version if known.id == last else begins.get(known.id, 0) - 1
         if not may_end_at(reader, known.id, known.end, version):
             what = f"end of segment {known.id}"
-            raise _senseless(manifest, what, f"the end of version {version}", known.end)
+            raise _inconsistent(manifest, what, f"the end of version {version}", known.end)
     # An index of 0.1 does not say by which seed keys were hashed: a record does.
     is_right = saved.seed_check == index_file.seed_check(manifest.seed)
     if not is_right and (saved.seed_check or not reader.key_index.fits_seed()):
@@ -153,7 +153,7 @@ def compare_with_log(
         )
 
 
-def _senseless(manifest: Manifest, what: str, expected: object, found: object) -> CorruptData:
+def _inconsistent(manifest: Manifest, what: str, expected: object, found: object) -> CorruptData:
     assert manifest.index is not None
     return CorruptData(
         f"{what} in the saved index (open with rebuild=True to rebuild it from the log)",

@@ -285,8 +285,8 @@ def _verify_once(directory: Directory, progress: Progress | None) -> tuple[Manif
 
 def merged(report: VerifyReport, more: list[CorruptData]) -> VerifyReport:
     """Return a report that also lists problems that stopped a recovery."""
-    places = {_place(problem) for problem in report.problems}
-    new = [problem for problem in more if _place(problem) not in places]
+    places = {_location(problem) for problem in report.problems}
+    new = [problem for problem in more if _location(problem) not in places]
     return VerifyReport(report.files, report.records, report.bytes, (*report.problems, *new))
 
 
@@ -295,14 +295,14 @@ def found_in_both(report: VerifyReport, before: VerifyReport) -> tuple[CorruptDa
 
     What is not there may have been replaced again.
     """
-    places = {_place(problem) for problem in before.problems}
+    places = {_location(problem) for problem in before.problems}
     return tuple(
         problem
         for problem in report.problems
-        if problem.found != "none" and _place(problem) in places
+        if problem.found != "none" and _location(problem) in places
     )
 
 
-def _place(problem: CorruptData) -> tuple[str, int]:
+def _location(problem: CorruptData) -> tuple[str, int]:
     """Where a problem is; what reads through a mapping says the whole path of the file."""
     return problem.file.rpartition("/")[2], problem.offset

@@ -27,7 +27,7 @@ from kvengine.client.fetcher import reader
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, KeyRequest
-from kvengine.engine.following.tail import Stretch, Tail
+from kvengine.engine.following.tail import LogRange, Tail
 from kvengine.engine.store import Store
 from kvengine.errors import InvalidRequest, KvError, LogCompacted, ProtocolError
 from kvengine.options import VERSION_LIMIT
@@ -173,9 +173,9 @@ class CountedSource(LocalSource):
         super().__init__(store, heartbeat_s=LOG_HEARTBEAT_S)
         self._write = write
 
-    def stretches(self, tail: Tail) -> Iterator[Stretch]:
+    def ranges(self, tail: Tail) -> Iterator[LogRange]:
         """Yield what came since; as many readers of a token read at a moment as are allowed to."""
-        found = super().stretches(tail)
+        found = super().ranges(tail)
         while True:
             with self._write.making:
                 part = next(found, None)
