@@ -139,7 +139,7 @@ for path in (folder, folder + "-copy"):
                 try:
                     dict(store.items())
                 except CorruptData as error:
-                    assert "shortened" in str(error)
+                    assert "truncated" in str(error)
                 else:
                     raise AssertionError("a shortened file was not noticed")
 count = ctypes.CDLL(library).kv_calls()

@@ -26,7 +26,7 @@ REASONS = {
     BAD_CHECKSUM: ("record checksum", "the checksum of the bytes that follow"),
     BAD_FIELD: ("record header", "a kind, flags and sizes that the format knows"),
     BAD_VALUE: ("value checksum", "the checksum in the record's header"),
-    UNREADABLE: ("record", "bytes that can be read (was the file shortened, does the disk fail?)"),
+    UNREADABLE: ("record", "bytes that can be read (was the file truncated, does the disk fail?)"),
     BAD_VERSION: ("version", "a version above those of the records before"),
     BAD_ENTRY: ("entry of the key index (open with rebuild=True to rebuild it from the log)",
                 "a record of the key"),
