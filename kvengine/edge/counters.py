@@ -99,12 +99,6 @@ class Counters:
         """The share of reads that needed no request to the upstream."""
         return (self.memory_hits + self.disk_hits) / self.reads if self.reads else 0.0
 
-    @property
-    def late_share(self) -> float:
-        """The share of changes of copies that were read between the change and its arrival."""
-        changes = self.invalidations + self.pushed
-        return self.read_late / changes if changes else 0.0
-
     def add(self, other: Counters) -> None:
         """Add the counts of another edge."""
         for one in fields(self):

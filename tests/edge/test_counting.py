@@ -94,7 +94,6 @@ def test_news(bench):
     }
     assert bench.counters.propagation.count == 2
     assert 0.2 < bench.counters.propagation.quantile(0.5) < 0.3
-    assert bench.counters.late_share == 0.5
     other = Notice(13, b"other", True)
     assert moved(bench, lambda: bench.apply_changes(12, 13, other)) == {"changes": 1}
     assert moved(bench, lambda: bench.apply_changes(15, 16)) == {"gaps": 1}

@@ -179,6 +179,19 @@ def test_an_edge_that_is_cut_off_shows_nothing_older_than_the_bound():
     assert world.report().violations == []
 
 
+def test_reads_of_a_world_have_the_default_of_its_edges_if_the_upstream_does_not_answer():
+    world = World(seed=1, edges=1, keys=10, stale_if_error_s=600.0)
+    world.write("primary", b"flag", b"on")
+    place = world.namespace("edge-0")
+    assert place.get("flag") == "on"
+    world.cut("edge-0")
+    world.run(100)
+    assert world.read("edge-0", b"flag").status == "STALE"
+    assert place.read("flag").cache_status == "STALE"
+    with pytest.raises(UpstreamUnavailable):
+        place.read("flag", stale_if_error=0)
+
+
 def test_who_writes_at_an_edge_reads_it_there_and_with_its_version_everywhere():
     world = World(seed=2, edges=3, regions=1, keys=10)
     for place in ("edge-0", "edge-1", "edge-2"):
