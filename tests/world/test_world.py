@@ -72,12 +72,12 @@ MISTAKES = {
     ),
     "ages are not looked at": (reading, "flight.sent - answer.age", "self._monotonic()"),
     "changes are new": (node, "sent - changes.age", "now"),
-    "changes are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
+    "changes are not applied": (node, "self._apply(event, now, event.ago + in_transit)", "pass"),
     "gaps are trusted": (node, "        self.covered_from = version\n", ""),
     "a restart forgets": (node, "self.watermarks.advance_all(origin_version)", "pass"),
     "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
     "what expires is shared": (reading, "(is_absent or has_expired)", "is_absent"),
-    "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
+    "what has expired is newer": (reading, "present.version <= cached.as_of", "False"),
     "own writes": (
         node,
         "self.watermarks.advance(key, version)\n                else",
@@ -91,10 +91,10 @@ MISTAKES = {
     ),
     "the position is written before the drops": (
         node,
-        "                self._apply_all(changes, now, on_its_way, applied)\n",
+        "                self._apply_all(changes, now, in_transit, applied)\n",
         """                if self.copies.disk and changes.upto > self.position:
                     self.copies.disk.reach(changes.upto, self.covered_from)
-                self._apply_all(changes, now, on_its_way, applied)
+                self._apply_all(changes, now, in_transit, applied)
 """,
     ),
 }

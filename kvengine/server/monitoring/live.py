@@ -70,14 +70,14 @@ class Live:
         to_time_of_day = self._backend.clock.time() - time.monotonic()
         changes = [
             Made(
-                notice.version,
+                event.version,
                 made_at,
                 made_at + to_time_of_day,
-                *self._place(notice.key),
-                "put" if notice.is_put else "delete",
+                *self._place(event.key),
+                "put" if event.is_put else "delete",
             )
-            for notice, made_at in buffer.entries(self.arrivals.version)[-CHANGES_KEPT:]
-            if notice.version <= upto
+            for event, made_at in buffer.entries(self.arrivals.version)[-CHANGES_KEPT:]
+            if event.version <= upto
         ]
         self.arrivals.made(upto, changes)
 

@@ -170,7 +170,7 @@ class Clients:
             is_lost = isinstance(result, Exception)
             done_at = results[0] if results else result
             if found.life == life:
-                found.endpoint.wrote([key], None if is_lost else result)
+                found.endpoint.record_write([key], None if is_lost else result)
                 if not isinstance(done_at, Exception) and self.checker.knows(key):
                     self.checker.wrote(place, key, done_at, self.time.now)
             self._write_ended(result, finish)
