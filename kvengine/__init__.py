@@ -9,8 +9,6 @@ b'hello'
 >>> store.close()
 """
 
-from typing import Any as _Any
-
 from kvengine import _checkout as _checkout  # first: it may compile what follows
 from kvengine.cache.cached_store import CachedStore
 from kvengine.cache.memory import Cache
@@ -152,10 +150,3 @@ __all__ = [
     "serve_log",
     "verify",
 ]
-
-
-def __getattr__(name: str) -> _Any:
-    """Know an error by its name in 0.1."""
-    if name == "ChangesGone":
-        return LogCompacted
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

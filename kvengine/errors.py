@@ -324,10 +324,3 @@ def _translated(error: BaseException) -> BaseException | None:
     # Otherwise the caller is in an except clause, whose error is older than the step.
     module = str(found.__traceback__.tb_frame.f_globals.get("__name__"))
     return found if module.partition(".")[0] in HTTP_LIBRARIES else None
-
-
-def __getattr__(name: str) -> Any:
-    """Support names of 0.1."""
-    if name == "ChangesGone":
-        return LogCompacted
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

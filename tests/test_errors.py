@@ -11,7 +11,7 @@ import pytest
 
 import kvengine.aio
 import kvengine.replication.applier
-import kvengine.server.main
+import kvengine.server.main  # noqa: F401 - these three define errors, too
 from kvengine import errors
 from kvengine.file.output import refusals
 from kvengine.namespace.transfer.fields import NotJson
@@ -90,13 +90,6 @@ def test_pickled_and_copied_they_are_the_same(error):
             assert described(twin) == described(error)
     finally:
         del error.__notes__
-
-
-def test_the_name_in_0_1_is_known():
-    assert kvengine.ChangesGone is errors.ChangesGone is kvengine.LogCompacted
-    for module in (kvengine, errors):
-        with pytest.raises(AttributeError, match="has no attribute 'Gone'"):
-            module.Gone  # noqa: B018
 
 
 def test_a_cause_comes_along_when_an_error_is_raised_again():

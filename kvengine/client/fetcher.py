@@ -28,7 +28,7 @@ from kvengine.client.packing import pack, unpack
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
 from kvengine.edge.messages import Answer, Done, KeyRequest
-from kvengine.edge.upstream.fetching import carriers
+from kvengine.edge.upstream.fetching import transport_threads
 from kvengine.errors import KvError, ProtocolError, UpstreamUnavailable
 
 THREADS = 16  # requests under way at once
@@ -79,7 +79,7 @@ class Fetcher:
     def _submit(self, call: Callable[[], None], done: Done) -> None:
         if self._closed:
             done(UpstreamUnavailable("the edge was closed"))
-        elif threading.get_ident() in carriers:
+        elif threading.get_ident() in transport_threads:
             threading.Thread(target=call, name="kvengine-ask_inside", daemon=True).start()
         else:
             self._calls.put(call)
@@ -91,7 +91,7 @@ class Fetcher:
 
     def _run(self) -> None:
         """Make calls; let there be another thread while some wait."""
-        carriers.add(threading.get_ident())
+        transport_threads.add(threading.get_ident())
         while (call := self._calls.get()) is not None:
             with self._lock:
                 if not self._calls.empty() and self._count < THREADS and not self._closed:
@@ -102,7 +102,7 @@ class Fetcher:
                 logger.exception("can't process an answer of the primary")
             del call  # it refers to the caller
         self._calls.put(None)  # for the next thread
-        carriers.discard(threading.get_ident())  # another thread may get the number
+        transport_threads.discard(threading.get_ident())  # another thread may get the number
 
     def _ask_together(self) -> None:
         """Ask what waits; another thread may have asked it already."""

@@ -34,7 +34,7 @@ from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.edge.timers import Timers
-from kvengine.edge.upstream.listening import Listening
+from kvengine.edge.upstream.poller import ChangePoller
 from kvengine.engine.store import Store
 from kvengine.errors import (
     CorruptData,
@@ -141,7 +141,7 @@ class Edge(UpstreamCalls):
             undo.callback(self._timers.close)
             self._timers.begin()
             self._make(source, disk)
-            self._listening.begin()
+            self._poller.begin()
             error = self._wait_for_primary()
             if self._remote is not None:
                 if error is not None:
@@ -167,18 +167,18 @@ class Edge(UpstreamCalls):
             disk=disk,
             changed=changed,
         )
-        self._listening = Listening(
+        self._poller = ChangePoller(
             self._node, source, monotonic=time.monotonic, later=self._timers.later
         )
         self._end = functools.partial(
-            _end, node, self._listening, self._timers, self._remote, self._own
+            _end, node, self._poller, self._timers, self._remote, self._own
         )
 
     def _wait_for_primary(self) -> Exception | None:
         """Wait until the primary has reported its version, so that no first read fails."""
         deadline = time.monotonic() + self.settings.timeout_s
         while not self._node.begun:
-            error = self._listening.error
+            error = self._poller.error
             if error is not None or time.monotonic() > deadline:
                 return error or UpstreamUnavailable("the server did not report its version")
             time.sleep(LOOK_S)
@@ -272,7 +272,7 @@ class Edge(UpstreamCalls):
         """
         if not version and not lost:
             version = self._newest()
-        self._node.wrote(keys, version)
+        self._node.record_write(keys, version)
 
     def _newest(self) -> int | None:
         """Return a version of the primary that covers all answered writes, without a request."""
@@ -297,15 +297,15 @@ class Edge(UpstreamCalls):
             node.position,
             node.known_version - node.position,
             time.monotonic() - node.synced_at,
-            self._listening.connected,
+            self._poller.connected,
             node.copies.memory_usage(),
-            None if self._listening.error is None else str(self._listening.error),
+            None if self._poller.error is None else str(self._poller.error),
         )
 
     def _check_usable(self) -> None:
         """Raise if the edge was closed."""
         if self._closed:
-            raise StoreClosed(self._node.why_closed)
+            raise StoreClosed(self._node.closed_reason)
 
     @property
     def closed(self) -> bool:
@@ -336,14 +336,14 @@ class Edge(UpstreamCalls):
 
 def _end(
     node: EdgeNode,
-    listening: Listening,
+    poller: ChangePoller,
     timers: Timers,
     remote: RemoteUpstream | None,
     own: RemoteDatabase | None,
 ) -> None:
     """Stop the parts of an edge; nothing here refers to the Edge, which may no longer exist."""
     node.closed = True
-    listening.close()
+    poller.close()
     node.end()
     node.change_buffer.close()
     if remote is not None:

@@ -75,10 +75,10 @@ cdef class EdgeReader(Naming):
             return None
         if self.origin_store is not None:
             min_version = self.origin_store.version
-        cdef CacheEntry held = self.node.find(name[:size], self._options, self.ttl, min_version)
-        if held is not None:
+        cdef CacheEntry cached = self.node.find(name[:size], self._options, self.ttl, min_version)
+        if cached is not None:
             self._meter.reads += 1
-        return held
+        return cached
 
     cdef object value_as(self, object key, bytes value, Kind kind):
         """Return a value in the requested type."""
@@ -99,8 +99,8 @@ cdef class EdgeReader(Naming):
     def _try_get(self, key, type="text") -> object:
         """Return what get() returns if that needs no request to the upstream, else NOT_CACHED."""
         cdef Kind kind = kind_of(type)
-        cdef CacheEntry held = self.find_cached(key)
-        return not_cached if held is None else self.value_as(key, held.value, kind)
+        cdef CacheEntry cached = self.find_cached(key)
+        return not_cached if cached is None else self.value_as(key, cached.value, kind)
 
     def _try_read(self, key) -> object:
         """Return (value, metadata, expires_at, version, status) of a key, or None if it is absent.
@@ -108,13 +108,13 @@ cdef class EdgeReader(Naming):
         The metadata is JSON, b"" if there is none; the status "HIT".  If the upstream has to be
         asked, it is NOT_CACHED.  For servers, which send bytes on as they are.
         """
-        cdef CacheEntry held = self.find_cached(key)
-        if held is None:
+        cdef CacheEntry cached = self.find_cached(key)
+        if cached is None:
             return not_cached
-        if held.value is None:
+        if cached.value is None:
             return None
-        self._meter.bytes_out += PyBytes_GET_SIZE(held.value)
-        return (held.value, held.metadata, held.expires_at, held.version, "HIT")
+        self._meter.bytes_out += PyBytes_GET_SIZE(cached.value)
+        return (cached.value, cached.metadata, cached.expires_at, cached.version, "HIT")
 
     def get(
         self, key, type="text", *, cache_ttl=None, min_version=0, stale_if_error=None,
@@ -136,14 +136,14 @@ cdef class EdgeReader(Naming):
             UpstreamUnavailable: no copy is new enough, and the upstream does not answer.
         """
         cdef Kind kind
-        cdef CacheEntry held
+        cdef CacheEntry cached
         if isinstance(key, str) and cache_ttl is None and min_version is ZERO and (
             stale_if_error is None
         ):
             kind = kind_of(type)
-            held = self.find_cached(key)
-            if held is not None:
-                return self.value_as(key, held.value, kind)
+            cached = self.find_cached(key)
+            if cached is not None:
+                return self.value_as(key, cached.value, kind)
         return self._get(key, type, cache_ttl, min_version, stale_if_error)
 
     def _get(self, key, type, cache_ttl, min_version, stale_if_error) -> object:

@@ -1,4 +1,4 @@
-"""Edges: copies in front of an upstream, kept current by changes of its log.
+"""Edges: caches in front of an upstream, kept current by the changes in its log.
 
 Internal: import from ``kvengine``.
 """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from struct import Struct
 
-from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent, KeyRequest
 from kvengine.errors import ProtocolError
 from kvengine.options import KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX
 from kvengine.replication.network.framing import Format, FrameReader, Payload, encode
@@ -20,12 +20,12 @@ from kvengine.replication.network.framing import Format, FrameReader, Payload, e
 REQUEST = Struct("<QQdH")
 ANSWER = Struct("<QQddIHB")
 BATCH = Struct("<QQddB")
-NOTICE = Struct("<QddIHHB")
+EVENT = Struct("<QddIHHB")
 HAS_VALUE, UNCHANGED, IS_PUT, GONE = 1, 2, 4, 8
 
 
 class Kind(IntEnum):
-    """What a frame has."""
+    """The kind of items in a frame."""
 
     REQUESTS = 1
     ANSWERS = 2
@@ -40,7 +40,7 @@ def encode_requests(requests: Sequence[KeyRequest], number: int = 0) -> bytes:
     parts: list[bytes] = []
     for request in requests:
         parts += (
-            REQUEST.pack(request.min_version, request.known, request.within_s, len(request.key)),
+            REQUEST.pack(request.min_version, request.known, request.max_age_s, len(request.key)),
             request.key,
         )
     return encode(FORMAT, number, Kind.REQUESTS, len(requests), parts)
@@ -62,19 +62,19 @@ def encode_changes(changes: ChangeBatch, number: int = 0) -> bytes:
     """Return the frame of changes."""
     gone = GONE if changes.gone else 0
     parts = [BATCH.pack(changes.after, changes.upto, changes.age, changes.waited, gone)]
-    for one in changes.notices:
+    for one in changes.events:
         value = one.value or b""
         flags = (0 if one.value is None else HAS_VALUE) | (IS_PUT if one.is_put else 0)
         ends = math.nan if one.expires_at is None else one.expires_at
         sizes = len(value), len(one.key), len(one.metadata), flags
-        parts += NOTICE.pack(one.version, ends, one.ago, *sizes), one.key, one.metadata, value
-    return encode(FORMAT, number, Kind.CHANGES, len(changes.notices), parts)
+        parts += EVENT.pack(one.version, ends, one.ago, *sizes), one.key, one.metadata, value
+    return encode(FORMAT, number, Kind.CHANGES, len(changes.events), parts)
 
 
 def frames(
     read: Callable[[int], bytes], kind: Kind
 ) -> Iterator[list[KeyRequest] | list[Answer] | ChangeBatch]:
-    """Yield what the frames of a stream have, until it ends between two of them.
+    """Yield the content of each frame of a stream.
 
     Args:
         read: gives 1 to n bytes, b"" at the end.
@@ -100,9 +100,9 @@ def frames(
 
 
 def _request(payload: Payload) -> KeyRequest:
-    min_version, known, within_s, size = payload.fields(REQUEST)
-    payload.check(1 <= size <= KEY_BYTES_MAX and within_s >= 0)
-    return KeyRequest(payload.take(size), min_version, known, within_s)
+    min_version, known, max_age_s, size = payload.fields(REQUEST)
+    payload.check(1 <= size <= KEY_BYTES_MAX and max_age_s >= 0)
+    return KeyRequest(payload.take(size), min_version, known, max_age_s)
 
 
 def _answer(payload: Payload) -> Answer:
@@ -123,19 +123,19 @@ def _answer(payload: Payload) -> Answer:
 def _changes(payload: Payload, count: int) -> ChangeBatch:
     after, upto, age, waited, flags = payload.fields(BATCH)
     payload.check(age >= 0 and math.isfinite(waited) and flags in (0, GONE))
-    notices = tuple(_notice(payload) for _ in range(count))
-    return ChangeBatch(after, upto, age, notices, waited, flags == GONE)
+    events = tuple(_event(payload) for _ in range(count))
+    return ChangeBatch(after, upto, age, events, waited, flags == GONE)
 
 
-def _notice(payload: Payload) -> Notice:
-    version, ends, ago, size, key_size, metadata_size, flags = payload.fields(NOTICE)
+def _event(payload: Payload) -> ChangeEvent:
+    version, ends, ago, size, key_size, metadata_size, flags = payload.fields(EVENT)
     payload.check(
         _within(ago, ends, size, metadata_size)
         and 1 <= key_size <= KEY_BYTES_MAX
         and flags in (0, IS_PUT, IS_PUT | HAS_VALUE)
     )
     key, metadata, value = payload.take(key_size), payload.take(metadata_size), payload.take(size)
-    return Notice(
+    return ChangeEvent(
         version,
         key,
         bool(flags & IS_PUT),

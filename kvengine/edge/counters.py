@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
-BUCKETS_A_DOUBLING = 8  # so a quantile is exact to 9 %
+BUCKETS_PER_DOUBLING = 8  # quantiles are exact to 9 %
 SMALLEST_S = 1e-6
 
 
 class Histogram:
-    """Lengths of time, in buckets of equal ratio.
+    """Durations, in buckets of equal ratio.
 
     >>> times = Histogram()
     >>> for ms in range(1, 101):
@@ -26,21 +26,21 @@ class Histogram:
         self.count, self.total, self.longest = 0, 0.0, 0.0
 
     def add(self, seconds: float) -> None:
-        """Count a length of time, in seconds."""
+        """Count a duration, in seconds."""
         seconds = max(seconds, 0.0)
-        bucket = int(math.log2(max(seconds, SMALLEST_S) / SMALLEST_S) * BUCKETS_A_DOUBLING)
+        bucket = int(math.log2(max(seconds, SMALLEST_S) / SMALLEST_S) * BUCKETS_PER_DOUBLING)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self.count += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)
 
     def quantile(self, share: float) -> float:
-        """Return the length that this share of all is not above; 0.0 if there are none."""
+        """Return a quantile, in seconds; 0.0 if there are no values."""
         wanted, seen = share * self.count, 0
         for bucket, count in sorted(self._buckets.items()):
             seen += count
             if seen >= wanted:
-                middle = SMALLEST_S * 2 ** ((bucket + 0.5) / BUCKETS_A_DOUBLING)
+                middle = SMALLEST_S * 2 ** ((bucket + 0.5) / BUCKETS_PER_DOUBLING)
                 return min(middle, self.longest)
         return 0.0
 
@@ -51,7 +51,7 @@ class Histogram:
         )
 
     def merge(self, other: Histogram) -> None:
-        """Count what another one has counted as well."""
+        """Add the counts of another histogram."""
         for bucket, count in other._buckets.items():
             self._buckets[bucket] = self._buckets.get(bucket, 0) + count
         self.count += other.count
@@ -64,33 +64,33 @@ class Counters:
     """Counts of an edge since it began.
 
     Reads are `memory_hits + disk_hits + misses + revalidations + stale + errors`; a read that
-    waits for the request of another counts as a miss of its own.
+    waits for another one's request counts as a miss too.
     """
 
     memory_hits: int = 0
     disk_hits: int = 0
-    misses: int = 0  # nothing was held
-    revalidations: int = 0  # what was held was too old to be shown without asking
-    stale: int = 0  # answered with what was held because the upstream did not answer
+    misses: int = 0  # nothing was cached
+    revalidations: int = 0  # the copy was too old
+    stale: int = 0  # answered with a stale copy because the upstream did not answer
     errors: int = 0  # not answered
-    refused: int = 0  # of the last two, without a request: the upstream was known not to answer
-    requests: int = 0  # keys asked of the upstream
-    refreshes: int = 0  # of these, without anyone waiting
+    refused: int = 0  # of the last two, without a request, because the breaker was open
+    requests: int = 0  # keys requested from the upstream
+    refreshes: int = 0  # of these, in the background
     unchanged: int = 0  # of these, answered without the value
-    retries: int = 0  # of these, asked again because the answer was too old
+    retries: int = 0  # of these, repeated because the answer was too old
     writes: int = 0
     invalidations: int = 0  # copies dropped because their key has changed
-    pushed: int = 0  # copies replaced by the new value, which came with the changes
+    pushed: int = 0  # copies replaced by the new value, which came with the change
     read_late: int = 0  # of those two, copies that were read after the change was made
     changes: int = 0  # changes received
-    repeats: int = 0  # changes received again
-    gaps: int = 0  # changes refused because some before them are missing
-    resets: int = 0  # times that changes were gone
+    duplicates: int = 0  # changes received again
+    gaps: int = 0  # batches refused because earlier changes are missing
+    resets: int = 0  # how often changes were gone
     propagation: Histogram = field(default_factory=Histogram)
 
     @property
     def reads(self) -> int:
-        """How many keys were read."""
+        """The number of keys that were read."""
         answered = self.memory_hits + self.disk_hits + self.misses + self.revalidations
         return answered + self.stale + self.errors
 
@@ -98,12 +98,6 @@ class Counters:
     def hit_ratio(self) -> float:
         """The share of reads that needed no request to the upstream."""
         return (self.memory_hits + self.disk_hits) / self.reads if self.reads else 0.0
-
-    @property
-    def late_share(self) -> float:
-        """The share of changes of copies that were read between the change and its arrival."""
-        changes = self.invalidations + self.pushed
-        return self.read_late / changes if changes else 0.0
 
     def add(self, other: Counters) -> None:
         """Add the counts of another edge."""

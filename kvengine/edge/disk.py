@@ -8,10 +8,10 @@ Invariants:
 * The log of the store keeps its order, however the process ends: before each position that is in
   the log come all drops that belong to it.
 * When there is no room, the oldest copies are removed first; rewriting a copy makes it new again.
-* A damaged copy counts as absent.  So does a copy from an earlier life with a version that the
-  primary had not reached when this life began: the primary was restored from a backup.
-* If the disk fails, it is neither read nor written until the next start: what could not be dropped
-  is never shown, and the position on disk stays before it.
+* A damaged copy counts as absent.  So does a copy from before the restart whose version the primary
+  had not reached at the restart: the primary was restored from a backup.
+* If the disk fails, it is neither read nor written until the next start: a copy that could not be
+  dropped is never shown, and the position on disk stays before it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ HEAD = struct.Struct("<QQdH")
 POSITION = struct.Struct("<QQ")
 POSITION_KEY = b"p"
 COPY = b"k"
-KEEP_SHARE = 0.9  # how full it is left after the oldest copies went
-CHECK_SHARE = 64  # the size is looked at each time that one part in so many was written
+KEEP_SHARE = 0.9  # how full it is after an eviction
+CHECK_SHARE = 64  # the size is checked after writing this fraction (1/64) of the capacity
 INFINITE = float("inf")
-POSITION_EVERY = 1000  # versions; after a crash so many changes are applied again, and no more
+POSITION_EVERY = 1000  # versions; after a crash at most this many changes are applied again
 
 logger = logging.getLogger("kvengine")
 
@@ -44,14 +44,14 @@ class DiskCache:
     Args:
         path: its folder, created if it does not exist; for simulations: a store, or None for one
             in memory.
-        room: how many bytes of keys and values it may hold.
+        room: the maximum number of bytes of keys and values.
 
     Raises:
         StoreLocked: another edge uses the folder.
         NotAStore: the folder holds other files.
         CorruptData: it is damaged; remove the folder, it holds only copies.
 
-    Thread-safety: threads may get; they change it under the lock of the edge.
+    Thread-safety: any thread may get(); changes need the lock of the edge.
     """
 
     def __init__(self, path: Any, room: int) -> None:
@@ -60,15 +60,15 @@ class DiskCache:
             self.store = path or Store.in_memory(compaction="manual", **options)
         else:
             self.store = Store(path, exclusive=True, **options)
-        self._opened_at = self.store.version  # of its own versions; up to here are earlier lives
-        self._origin: float = INFINITE  # where the primary was when this life began
+        self._opened_at = self.store.version  # copies up to here are from before the restart
+        self._origin: float = INFINITE  # the version of the primary at the start
         self._room, self._written, self._saved = room, 0, 0
         self._failed = False
         self.position: tuple[int, int] | None = None
         try:
             self._load(path)
         except BaseException:
-            self.store.close()  # another attempt must not find it locked
+            self.store.close()  # else another attempt would find it locked
             raise
 
     def _load(self, path: Any) -> None:
@@ -90,7 +90,7 @@ class DiskCache:
             if data is None:
                 return None
             version, as_of, expires_at, size = HEAD.unpack_from(data)
-            if as_of > self._origin and self._is_of_an_earlier_life(key):
+            if as_of > self._origin and self._predates_start(key):
                 return None
         except (CorruptData, struct.error) as error:
             logger.warning("ignored a damaged copy on disk: %s", error)
@@ -99,38 +99,40 @@ class DiskCache:
             self._fail(error)
             return None
         start = HEAD.size + size
-        held = CacheEntry(
+        cached = CacheEntry(
             data[start:], data[HEAD.size : start], expires_at or None, version, as_of, NEVER
         )
-        held.from_disk = True
-        return held
+        cached.from_disk = True
+        return cached
 
-    def _is_of_an_earlier_life(self, key: bytes) -> bool:
+    def _predates_start(self, key: bytes) -> bool:
         entry = self.store.get_entry(COPY + key)
         return entry is None or entry.version <= self._opened_at
 
     def begin(self, origin_version: int) -> None:
-        """A life of the edge begins, and the primary is at a version."""
+        """Start, with the primary at this version."""
         self._origin = origin_version
         if self.position is not None and self.position[0] > origin_version:
-            self.clear()  # the primary is another one, or was restored from a backup
+            self.clear()  # another primary, or one restored from a backup
 
-    def keep(self, key: bytes, held: CacheEntry) -> None:
+    def keep(self, key: bytes, cached: CacheEntry) -> None:
         """Write a copy."""
-        head = HEAD.pack(held.version, held.as_of, held.expires_at or 0.0, len(held.metadata))
-        data = b"".join((head, held.metadata, held.value or b""))
+        head = HEAD.pack(
+            cached.version, cached.as_of, cached.expires_at or 0.0, len(cached.metadata)
+        )
+        data = b"".join((head, cached.metadata, cached.value or b""))
         self._change(lambda: self.store.put(COPY + key, data))
         self._written += len(key) + len(data)
         if self._written > self._room // CHECK_SHARE:
             self._written = 0
-            self._change(self._make_room)
+            self._change(self._evict)
 
     def drop(self, key: bytes) -> None:
         """Remove the copy of a key."""
         self._change(lambda: self.store.delete(COPY + key))
 
     def reach(self, position: int, covered_from: int) -> None:
-        """Changes up to a version have been applied; now and then it is written down."""
+        """Set the position; it is saved from time to time."""
         moved = self.position is None or self.position[1] != covered_from
         self.position = (position, covered_from)
         if moved or position - self._saved >= POSITION_EVERY:
@@ -143,12 +145,12 @@ class DiskCache:
             self._saved = self.position[0]
 
     def clear(self) -> None:
-        """Remove everything: the upstream is another one, or has gone back."""
+        """Remove everything."""
         self.position = None
         self._change(self.store.clear)
 
     def _change(self, change: Callable[[], object]) -> None:
-        """Change the store; if that fails, it is not used any more."""
+        """Change the store, and disable it if that fails."""
         if self._failed:
             return
         try:
@@ -162,11 +164,11 @@ class DiskCache:
             logger.warning("the disk cache is disabled until the next start: %s", error)
 
     def size(self) -> int:
-        """Return how many bytes the keys and copies have."""
+        """Return the bytes of all keys and copies."""
         return self.store.group_size(COPY).bytes
 
-    def _make_room(self) -> None:
-        """Remove the oldest copies, if there are too many."""
+    def _evict(self) -> None:
+        """Remove the oldest copies, if the cache is too large."""
         if self.size() <= self._room:
             return
         left = self.size() - int(self._room * KEEP_SHARE)
@@ -180,10 +182,10 @@ class DiskCache:
                     left -= len(entry.key) + len(entry.value)
 
     def close(self) -> None:
-        """Write down the position, and give everything back."""
+        """Save the position, and close the store."""
         if not self.store.closed:
             self._save()
         try:
-            self.store.close()  # again: an interrupted close continues
+            self.store.close()  # also if an earlier close() was interrupted: it continues
         except (KvError, OSError) as error:
             logger.warning("can't close the disk cache: %s", error)

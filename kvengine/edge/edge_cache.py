@@ -2,9 +2,9 @@
 
 Invariants:
 
-* Absent keys have a small share of the memory of their own, so requests for keys that do not exist
-  evict no value.
-* What is dropped is dropped in memory and on disk.
+* Absent keys have a small part of the memory to themselves, so requests for keys that do not exist
+  evict no values.
+* A copy that is dropped is dropped in memory and on disk.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.settings import Settings
 
-ABSENT_SHARE = 20  # one part in so many of the memory is for keys that are absent
-LARGEST_SHARE = 16  # a value larger than one part in so many is not held in memory
+ABSENT_SHARE = 20  # 1/20 of the memory is for absent keys
+LARGEST_SHARE = 16  # a value larger than 1/16 of the memory is not cached in it
 
 
 class EdgeCache:
-    """What an edge holds.
+    """The copies of an edge.
 
-    Thread-safety: threads may get; they change it under the lock of the edge.
+    Thread-safety: any thread may read; changes need the lock of the edge.
     """
 
     def __init__(
@@ -33,49 +33,49 @@ class EdgeCache:
         self._largest = memory // LARGEST_SHARE
         self.values: Any = Cache(memory_bytes=memory - memory // ABSENT_SHARE, seed=seed)
         self.absent: Any = Cache(memory_bytes=memory // ABSENT_SHARE, seed=seed)
-        self._knows_absent = settings.negative_ttl_s > 0
+        self._caches_absent = settings.negative_ttl_s > 0
         self.disk = disk
-        self.moves = 0  # counts changes
+        self.change_count = 0  # counts changes
 
     def peek(self, key: bytes) -> CacheEntry | None:
-        """Return what is held of a key, without making it more popular."""
-        held: CacheEntry | None = self.values.peek(key)
-        if held is None and self._knows_absent:
-            held = self.absent.peek(key)
-        return self.disk.get(key) if held is None and self.disk is not None else held
+        """Return the copy of a key, without counting it as a use."""
+        cached: CacheEntry | None = self.values.peek(key)
+        if cached is None and self._caches_absent:
+            cached = self.absent.peek(key)
+        return self.disk.get(key) if cached is None and self.disk is not None else cached
 
-    def promote(self, key: bytes, held: CacheEntry) -> None:
-        """Hold a copy in memory too, which was found on disk."""
-        size = len(key) + held.size
+    def promote(self, key: bytes, cached: CacheEntry) -> None:
+        """Cache a copy that was found on disk in memory too."""
+        size = len(key) + cached.size
         if size <= self._largest:
-            self.values.set(key, held, size)
+            self.values.set(key, cached, size)
 
-    def keep(self, key: bytes, held: CacheEntry) -> None:
-        """Hold a copy instead of what was held before."""
-        self.moves += 1
-        size = len(key) + held.size
-        if held.version == 0:
+    def keep(self, key: bytes, cached: CacheEntry) -> None:
+        """Cache a copy, replacing the previous one."""
+        self.change_count += 1
+        size = len(key) + cached.size
+        if cached.version == 0:
             self.drop(key)
-            self.absent.set(key, held, size)
+            self.absent.set(key, cached, size)
             return
-        if self._knows_absent:
+        if self._caches_absent:
             self.absent.delete(key)
         if size <= self._largest:
-            self.values.set(key, held, size)
+            self.values.set(key, cached, size)
         else:
             self.values.delete(key)
         if self.disk is not None:
-            self.disk.keep(key, held)
+            self.disk.keep(key, cached)
 
     def drop(self, key: bytes) -> None:
-        """Hold nothing of a key."""
-        self.moves += 1
+        """Drop the copy of a key."""
+        self.change_count += 1
         self.values.delete(key)
-        if self._knows_absent:
+        if self._caches_absent:
             self.absent.delete(key)
         if self.disk is not None:
             self.disk.drop(key)
 
     def memory_usage(self) -> int:
-        """Return how many bytes of memory the copies take."""
+        """Return the bytes of memory that the copies use."""
         return int(self.values.memory_usage() + self.absent.memory_usage())

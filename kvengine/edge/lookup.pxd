@@ -1,4 +1,4 @@
-"""What an edge holds, as the compiled readers of it see it."""
+"""The copies of an edge, as its compiled readers see them."""
 
 from libc.stdint cimport uint64_t
 
@@ -9,8 +9,8 @@ cdef class CacheEntry:
     cdef readonly bytes metadata
     cdef readonly object expires_at
     cdef readonly uint64_t version  # 0: absent
-    cdef readonly uint64_t as_of    # it was the newest at this version of the primary
-    cdef readonly double checked    # ... which was at this moment
+    cdef readonly uint64_t as_of    # it was current at this version of the primary
+    cdef readonly double validated_at  # ... which was at this moment
     cdef public double read_at
     cdef public bint from_disk
 
@@ -25,5 +25,5 @@ cdef class Lookup:
     cdef double negative_ttl_s, refresh_share
 
     cdef double now(self) except? -1
-    cdef CacheEntry held_of(self, bytes key)
+    cdef CacheEntry cached_entry(self, bytes key)
     cdef CacheEntry find(self, bytes key, object options, double ttl, uint64_t min_version)

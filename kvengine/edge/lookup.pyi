@@ -23,7 +23,7 @@ class CacheEntry:
     expires_at: float | None
     version: int
     as_of: int
-    checked: float
+    validated_at: float
     read_at: float
     from_disk: bool
 
@@ -34,9 +34,9 @@ class CacheEntry:
         expires_at: float | None,
         version: int,
         as_of: int,
-        checked: float,
+        validated_at: float,
     ) -> Self: ...
-    def checked_again(self, as_of: int, checked: float) -> CacheEntry: ...
+    def revalidated(self, as_of: int, validated_at: float) -> CacheEntry: ...
     def shown(self, age: float, as_of: int, status: str) -> ReadResult: ...
     @property
     def size(self) -> int: ...

@@ -1,9 +1,9 @@
-"""Looking up copies: the cost of a read that needs no request to the upstream.
+"""Looking up copies: the fast path of a read, without a request to the upstream.
 
 Invariants:
 
-* A copy is shown only while it was certainly the newest value less than its time to live ago.
-* Nothing is shown that is older than what was shown before, or was written here.
+* A copy is shown only if it was certainly current less than its time to live ago.
+* No value is shown that is older than one shown before, or written here.
 * A copy never changes, except for the time of its last read: a new value or a new age is a new
   copy.
 """
@@ -22,8 +22,8 @@ cdef extern from "<time.h>":
     int CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec *moment) nogil
 
-CLOCK_RATES = 1.001  # clocks of two machines may run a thousandth apart
-COPY_BYTES = 250  # of memory: the copy, its key and the slot in the cache, besides their content
+CLOCK_RATES = 1.001  # clocks of two machines may differ in speed by a thousandth
+COPY_BYTES = 250  # of memory: a copy, its key and its slot in the cache, without their content
 
 cdef double FASTEST = CLOCK_RATES
 cdef double NEVER_READ = messages.NEVER
@@ -36,40 +36,40 @@ cdef class CacheEntry:
 
     def __cinit__(
         self, bytes value, bytes metadata, expires_at, uint64_t version, uint64_t as_of,
-        double checked,
+        double validated_at,
     ) -> None:
         self.value, self.metadata, self.expires_at = value, metadata, expires_at
-        self.version, self.as_of, self.checked = version, as_of, checked
+        self.version, self.as_of, self.validated_at = version, as_of, validated_at
         self.read_at = NEVER_READ
 
-    def checked_again(self, uint64_t as_of, double checked) -> CacheEntry:
-        """Return the same value, known to be the newest at a later moment."""
+    def revalidated(self, uint64_t as_of, double validated_at) -> CacheEntry:
+        """Return the same value, known to be current at a later moment."""
         return CacheEntry(
             self.value, self.metadata, self.expires_at, self.version, max(as_of, self.as_of),
-            max(checked, self.checked))
+            max(validated_at, self.validated_at))
 
     def shown(self, age: float, as_of: int, status: str) -> messages.ReadResult:
-        """Return the copy as a reader gets it."""
+        """Return the copy as the result of a read."""
         return new_tuple(READ_RESULT, (
             self.value, self.metadata, self.expires_at, self.version, age, status, as_of))
 
     @property
     def size(self) -> int:
-        """How many bytes of memory it takes, without its key."""
+        """The bytes of memory it uses, without its key."""
         return COPY_BYTES + (0 if self.value is None else len(self.value)) + len(self.metadata)
 
 
 cdef class Lookup:
-    """What is held, and what is known of its age; the base of an edge.
+    """The copies and what is known about their age; the base class of an edge.
 
-    synced_at: when nothing newer than `position` was there.
+    synced_at: at this moment, nothing newer than `position` existed.
     position: changes up to this version have been applied to the copies.
-    covered_from: of copies as of this version or a later one, no change was missed.
+    covered_from: no change since this version was missed.
     min_version: nothing older than this version of the primary is shown.
-    known_version: the highest version of the primary that the edge knows of.
-    invalidations: counts what makes compiled readers look again whether they may read.
+    known_version: the highest known version of the primary.
+    invalidations: a counter; when it moves, compiled readers check again whether they may read.
 
-    Thread-safety: threads may look; it is changed under the lock of the edge.
+    Thread-safety: any thread may read; changes need the lock of the edge.
     """
 
     def __init__(self, copies, settings, monotonic, wall) -> None:
@@ -87,59 +87,59 @@ cdef class Lookup:
         clock_gettime(CLOCK_MONOTONIC, &moment)
         return moment.tv_sec + moment.tv_nsec * 1e-9
 
-    cdef CacheEntry held_of(self, bytes key):
-        """Return what is held of a key, or None."""
-        cdef object held = self.values.lookup(key, None)
-        if held is None and self.negative_ttl_s > 0:
-            held = self.absent.lookup(key, None)
-        if held is None and self.disk is not None:
-            held = self._from_disk(key)
-        return held
+    cdef CacheEntry cached_entry(self, bytes key):
+        """Return the copy of a key, or None."""
+        cdef object cached = self.values.lookup(key, None)
+        if cached is None and self.negative_ttl_s > 0:
+            cached = self.absent.lookup(key, None)
+        if cached is None and self.disk is not None:
+            cached = self._from_disk(key)
+        return cached
 
     cdef CacheEntry find(self, bytes key, object options, double ttl, uint64_t min_version):
         """Return the copy of a key if it may be shown, or None."""
-        # First: changes that come while the copy is looked at make it look older, never younger.
-        cdef double synced_at = self.synced_at, checked, now, age, limit = ttl
+        # Read first: a change that comes meanwhile makes the copy look older, never younger.
+        cdef double synced_at = self.synced_at, validated_at, now, age, limit = ttl
         cdef uint64_t position = self.position, covered_from = self.covered_from, as_of
-        cdef CacheEntry held = self.held_of(key)
-        if held is None:
+        cdef CacheEntry cached = self.cached_entry(key)
+        if cached is None:
             return None
-        checked, as_of = held.checked, held.as_of
+        validated_at, as_of = cached.validated_at, cached.as_of
         if as_of >= covered_from:
-            checked, as_of = max(checked, synced_at), max(as_of, position)
+            validated_at, as_of = max(validated_at, synced_at), max(as_of, position)
         if as_of < min_version or as_of < self.min_version:
             return None
         now = self.now()
-        age = (now - checked) * FASTEST
-        if held.version == 0:
+        age = (now - validated_at) * FASTEST
+        if cached.version == 0:
             limit = min(limit, self.negative_ttl_s)
-        if age >= limit or held.expires_at is not None and held.expires_at <= self.wall():
+        if age >= limit or cached.expires_at is not None and cached.expires_at <= self.wall():
             return None
-        if held.from_disk:
+        if cached.from_disk:
             self.disk_hits += 1
-            held.from_disk = False
+            cached.from_disk = False
         else:
             self.memory_hits += 1
-        held.read_at = now
+        cached.read_at = now
         if age > limit * self.refresh_share:
-            self._refresh(key, held, options)
-        return held
+            self._refresh(key, cached, options)
+        return cached
 
     def lookup(self, bytes key, options) -> messages.ReadResult | None:
-        """Return what is held of a key if it may be shown, or None."""
+        """Return the copy of a key as a ReadResult if it may be shown, or None."""
         cdef double synced_at = self.synced_at
         cdef uint64_t position = self.position, covered_from = self.covered_from
-        cdef CacheEntry held = self.find(key, options, options.ttl, options.min_version)
-        if held is None:
+        cdef CacheEntry cached = self.find(key, options, options.ttl, options.min_version)
+        if cached is None:
             return None
-        cdef double checked = held.checked
-        cdef uint64_t as_of = held.as_of
+        cdef double validated_at = cached.validated_at
+        cdef uint64_t as_of = cached.as_of
         if as_of >= covered_from:
-            checked, as_of = max(checked, synced_at), max(as_of, position)
-        return held.shown(max(held.read_at - checked, 0.0) * FASTEST, as_of, "HIT")
+            validated_at, as_of = max(validated_at, synced_at), max(as_of, position)
+        return cached.shown(max(cached.read_at - validated_at, 0.0) * FASTEST, as_of, "HIT")
 
     def _from_disk(self, bytes key) -> CacheEntry | None:
-        """Return the copy that is on disk; reading.py has it."""
+        """Return the copy on disk; reading.py implements it."""
 
-    def _refresh(self, bytes key, CacheEntry held, options) -> None:
-        """Ask for a key whose copy will soon be too old; reading.py has it."""
+    def _refresh(self, bytes key, CacheEntry cached, options) -> None:
+        """Refresh a key whose copy will soon be too old; fetching.py implements it."""

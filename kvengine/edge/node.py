@@ -1,4 +1,4 @@
-"""An edge node: copies of popular values in front of an upstream, kept current by its changes.
+"""An edge node: caches popular values in front of an upstream, kept current by its changes.
 
 PROMISES.md says what it promises and why.
 
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kvengine.edge.change_buffer import ChangeBuffer, Later
+from kvengine.edge.change_buffer import CallLater, ChangeBuffer
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import (
     NEVER,
     Answer,
     ChangeBatch,
+    ChangeEvent,
     Done,
     KeyRequest,
-    Notice,
     ReadOptions,
     ReadResult,
     Upstream,
@@ -32,17 +32,17 @@ from kvengine.errors import UpstreamUnavailable
 
 
 class EdgeNode(Reading):
-    """Copies in front of an upstream; itself an upstream for others.
+    """A cache in front of an upstream, and itself an upstream for other edges.
 
     Args:
-        upstream: where to ask.
+        upstream: the primary or another edge.
         settings: see Settings.
-        monotonic: returns the time in seconds; it need not agree with other clocks.
-        wall: tells the time of day by which keys end.
+        monotonic: returns the time, in seconds since any moment.
+        wall: returns the time of day, by which keys expire.
         later: calls a function after some seconds.
         disk: copies that survive a restart.
-        seed: makes what the memory lets go the same each time.
-        changed: called with each key that has changed, and with None when any may have.
+        seed: makes evictions repeatable.
+        changed: called with each key that has changed, and with None if any key may have.
 
     Thread-safety: threads may share it.
     """
@@ -54,7 +54,7 @@ class EdgeNode(Reading):
         *,
         monotonic: Callable[[], float],
         wall: Callable[[], float],
-        later: Later,
+        later: CallLater,
         disk: DiskCache | None = None,
         seed: int | None = None,
         changed: Callable[[bytes | None], None] | None = None,
@@ -70,15 +70,15 @@ class EdgeNode(Reading):
     # -- changes
 
     def apply_changes(self, changes: ChangeBatch, sent: float) -> bool:
-        """Apply changes; return False if some before them are missing, so that it must ask again.
+        """Apply changes; return False if earlier ones are missing, so the caller must poll again.
 
         Args:
-            changes: what the upstream said.
-            sent: when it was asked, or a later moment at which it had not yet answered.
+            changes: from the upstream.
+            sent: when the poll was sent, or a later moment at which it was still unanswered.
         """
         now = self._monotonic()
-        on_its_way = (now - sent) / 2  # of the request and of the answer, which is half of that
-        applied: list[Notice] = []
+        in_transit = (now - sent) / 2  # of the request and of the answer, which is half of that
+        applied: list[ChangeEvent] = []
         with self._lock:
             self.known_version = max(self.known_version, changes.upto)
             if changes.gone:
@@ -89,7 +89,7 @@ class EdgeNode(Reading):
                 self._counters.gaps += 1
                 return False
             else:
-                self._apply_all(changes, now, on_its_way, applied)
+                self._apply_all(changes, now, in_transit, applied)
                 if changes.upto < self.position:
                     return True
                 self._reach(changes.upto)
@@ -101,10 +101,7 @@ class EdgeNode(Reading):
         return True
 
     def _skip_to(self, version: int) -> None:
-        """Go on from a version without knowing what came before it.
-
-        Copies stay, but only their own age says whether they may be shown.
-        """
+        """Continue from a version though changes before it are missing."""
         self.covered_from = version
         self._reach(version)
         self._counters.resets += 1
@@ -117,34 +114,32 @@ class EdgeNode(Reading):
             self.copies.disk.reach(version, self.covered_from)
 
     def _apply_all(
-        self, changes: ChangeBatch, now: float, on_its_way: float, applied: list[Notice]
+        self, changes: ChangeBatch, now: float, in_transit: float, applied: list[ChangeEvent]
     ) -> None:
-        for notice in changes.notices:
-            if notice.version <= self.position:
-                self._counters.repeats += 1
+        for event in changes.events:
+            if event.version <= self.position:
+                self._counters.duplicates += 1
             else:
-                self._apply(notice, now, notice.ago + on_its_way)
-                applied.append(notice._replace(ago=notice.ago + on_its_way))
+                self._apply(event, now, event.ago + in_transit)
+                applied.append(event._replace(ago=event.ago + in_transit))
 
-    def _apply(self, notice: Notice, now: float, ago: float) -> None:
-        key, version = notice.key, notice.version
+    def _apply(self, event: ChangeEvent, now: float, ago: float) -> None:
+        key, version = event.key, event.version
         self._counters.changes += 1
         self._counters.propagation.add(ago)
         self.watermarks.advance(key, version)
         if self._changed is not None:
             self._changed(key)
-        held = self.copies.peek(key)
-        if held is None or held.version >= version:
+        cached = self.copies.peek(key)
+        if cached is None or cached.version >= version:
             return
-        if held.read_at > now - ago:
+        if cached.read_at > now - ago:
             self._counters.read_late += 1
-        if notice.is_put and notice.value is not None:
+        if event.is_put and event.value is not None:
             self._counters.pushed += 1
             self.copies.keep(
                 key,
-                CacheEntry(
-                    notice.value, notice.metadata, notice.expires_at, version, version, NEVER
-                ),
+                CacheEntry(event.value, event.metadata, event.expires_at, version, version, NEVER),
             )
         else:
             self._counters.invalidations += 1
@@ -152,13 +147,13 @@ class EdgeNode(Reading):
 
     # -- writing
 
-    def wrote(self, keys: Sequence[bytes] | None, version: int | None) -> None:
-        """A write through this edge has changed keys: what is older is shown no more.
+    def record_write(self, keys: Sequence[bytes] | None, version: int | None) -> None:
+        """Record a write through this edge, so older values of its keys are not shown any more.
 
         Args:
-            keys: None: it is not known which.
-            version: of the write, or a later one of the primary; None or 0: it is not known.  Then
-                the primary is asked, and only readers of such a key wait for that.
+            keys: None: unknown, so any key may have changed.
+            version: of the write, or a later one of the primary; None or 0: unknown.  Then the edge
+                asks the primary, and only reads of these keys wait for the answer.
         """
         with self._lock:
             self._counters.writes += 1 if keys is None else len(keys)
@@ -175,7 +170,7 @@ class EdgeNode(Reading):
                     self.watermarks.mark_uncertain(None)
                 self._set_min_version()
         if not version:
-            self._settle()
+            self._resolve_uncertain()
 
     # -- as an upstream
 
@@ -190,7 +185,7 @@ class EdgeNode(Reading):
                 if isinstance(result, Exception):
                     done(result)
                     return
-                if result.status == "STALE" and result.age > request.within_s:
+                if result.status == "STALE" and result.age > request.max_age_s:
                     done(UpstreamUnavailable("this edge can't reach its upstream"))
                     return
             done(
@@ -202,27 +197,27 @@ class EdgeNode(Reading):
 
         self.read_many(
             [
-                (request.key, ReadOptions(request.within_s, request.min_version))
+                (request.key, ReadOptions(request.max_age_s, request.min_version))
                 for request in requests
             ],
             arrived,
         )
 
     def poll(self, after: int, poll_timeout_s: float, done: Done) -> None:
-        """Call `done` with the changes after a version, as this edge received them."""
+        """Call `done` with the changes after a version that have reached this edge."""
         self.change_buffer.poll(after, poll_timeout_s, done)
 
     def origin_version(self, done: Done) -> None:
-        """Call `done` with the newest version of the primary, asked now."""
+        """Ask the primary for its newest version, and call `done` with it."""
         self._upstream.origin_version(done)
 
-    # -- beginning
+    # -- starting and stopping
 
     def begin(self, origin_version: int) -> None:
-        """Set out: what is older than this version of the primary may have been shown before.
+        """Start: values older than this version of the primary may have been shown before.
 
         Args:
-            origin_version: the newest version of the primary, asked after this edge began.
+            origin_version: the newest version of the primary, requested after this edge started.
         """
         with self._lock:
             self.watermarks.advance_all(origin_version)
@@ -240,7 +235,7 @@ class EdgeNode(Reading):
         self.change_buffer.restart(self.position)
 
     def close_disk(self) -> None:
-        """Write down what the copies on disk need, and close them."""
+        """Save the position of the disk cache, and close it."""
         with self._lock:
             if self.copies.disk is not None:
                 self.copies.disk.close()

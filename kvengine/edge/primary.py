@@ -2,9 +2,9 @@
 
 Invariants:
 
-* An answer is true of the version that was the newest before the value was read.
-* Every change of the log reaches the change buffer in order.  A listener that is behind the change
-  buffer reads the log; one that is behind the log gets the answer that changes are gone.
+* `as_of` of an answer is the newest version before the value was read.
+* Every change in the log reaches the change buffer in order.  A poll from before the change buffer
+  reads the log; one from before the log gets the answer that changes are gone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from kvengine.edge.change_buffer import NOTICES_AT_ONCE, ChangeBuffer, Later
-from kvengine.edge.messages import Answer, ChangeBatch, Done, KeyRequest, Notice
+from kvengine.edge.change_buffer import EVENTS_PER_BATCH, CallLater, ChangeBuffer
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent, Done, KeyRequest
 from kvengine.edge.settings import Settings
 from kvengine.engine.following.changes import Flag
 from kvengine.engine.store import Store
@@ -27,15 +27,15 @@ AFTER_ERROR_S = 1.0
 
 
 class Primary:
-    """A store that edges ask and listen to.
+    """A store that edges fetch from and poll.
 
     Args:
-        store: an open store, also one that follows a writer in another process.
+        store: an open store; it may be read-only and follow a writer in another process.
         settings: `change_buffer_bytes` and `push_bytes` of it.
-        monotonic: tells the time, in seconds.
+        monotonic: returns the time, in seconds.
         later: calls a function after some seconds.
-        concerns: tells of a key whether edges are to hear of its changes; None: of all.
-        check: raises if a key may not be read any more; None: all may.
+        concerns: returns whether changes of a key are sent to edges; None: all are.
+        check: raises if a key must not be read any more; None: all may be read.
 
     Thread-safety: threads may share it.
     """
@@ -46,7 +46,7 @@ class Primary:
         settings: Settings,
         *,
         monotonic: Callable[[], float],
-        later: Later,
+        later: CallLater,
         concerns: Callable[[bytes], bool] | None = None,
         check: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -120,16 +120,16 @@ class Primary:
     # -- the log
 
     def pump(self, *, wait: bool = True) -> None:
-        """Bring to the change buffer what is new in the log.
+        """Copy new changes from the log to the change buffer.
 
         Args:
-            wait: if another thread does this already, or a caller of this one, wait and look again.
-                Otherwise leave it to the thread of the primary.
+            wait: if another thread is in pump(), wait and look again.  False: leave the rest to the
+                thread of the primary; a poll that is sent from inside pump() must not wait for it.
         """
         if self._tail.seen == self.store.version or not self._pumping.acquire(blocking=wait):
             return
         try:
-            found = self._new_notices()
+            found = self._new_events()
             if found is None:
                 self._begin_at_end()
                 self.change_buffer.restart(self._tail.seen)
@@ -141,51 +141,53 @@ class Primary:
     def _begin_at_end(self) -> None:
         self._tail = self.store._parts.tail_from(self.store.version, b"")
 
-    def _new_notices(self) -> list[Notice] | None:
-        """Return what is new in the log; None: a compaction came first, and deletes are gone."""
+    def _new_events(self) -> list[ChangeEvent] | None:
+        """Return what is new in the log; None: a compaction has removed deletes before."""
         try:
             changes = self._tail.changes()
         except LogCompacted:
             return None
-        # A tail from 0 is never refused: without copies no delete is missed.  But an edge that
-        # has received no changes may have copies.
+        # A tail from 0 is never refused: an empty replica misses no deletes.  An edge that has
+        # received no changes may have copies, so it would miss them.
         if self._tail.seen < self.store._parts.manifest.forgotten:
             return None
-        return [self._notice(change) for change in changes if self._is_news(change)]
+        return [self._event(change) for change in changes if self._is_relevant(change)]
 
-    def _is_news(self, change: Change) -> bool:
+    def _is_relevant(self, change: Change) -> bool:
         return self._concerns is None or self._concerns(change.key)
 
-    def _notice(self, change: Change) -> Notice:
+    def _event(self, change: Change) -> ChangeEvent:
         value = change.value
         if change.kind != "put":
-            return Notice(change.version, change.key, False)
+            return ChangeEvent(change.version, change.key, False)
         if value is None or len(value) > self._settings.push_bytes:
-            return Notice(change.version, change.key, True)
-        return Notice(change.version, change.key, True, value, change.metadata, change.expires_at)
+            return ChangeEvent(change.version, change.key, True)
+        return ChangeEvent(
+            change.version, change.key, True, value, change.metadata, change.expires_at
+        )
 
     def _from_log(self, after: int) -> ChangeBatch:
-        """Return the changes behind a version that the change buffer no longer has."""
+        """Return the changes after a version that the change buffer no longer has."""
         newest, age, found = self.store.version, 0.0, []
         upto = newest
         try:
             for change in self.store.tail(after):
-                if self._is_news(change):
-                    found.append(self._notice(change))
-                if len(found) == NOTICES_AT_ONCE:
+                if self._is_relevant(change):
+                    found.append(self._event(change))
+                if len(found) == EVENTS_PER_BATCH:
                     upto, age = found[-1].version, float("inf")
                     break
         except LogCompacted:
             return ChangeBatch(after, newest, 0.0, gone=True)
-        if after < self.store._parts.manifest.forgotten:  # from 0; see _new_notices
+        if after < self.store._parts.manifest.forgotten:  # from 0; see _new_events
             return ChangeBatch(after, newest, 0.0, gone=True)
-        # What came while it was read may be in it, and what is not comes again.
+        # Changes that came during the read may be missing from it: the next poll returns them.
         return ChangeBatch(after, upto, age, tuple(n for n in found if n.version <= upto))
 
-    # -- a thread of its own
+    # -- the thread
 
     def begin(self) -> None:
-        """Bring changes to the change buffer as they come, in a thread."""
+        """Start a thread that copies changes to the change buffer as they come."""
         self._thread = threading.Thread(target=self._run, name="kvengine-primary", daemon=True)
         self._thread.start()
 
@@ -215,7 +217,7 @@ class Primary:
             except (KvError, OSError) as error:
                 if self._ended.is_set() or self.store.closed:
                     return
-                if str(error) != said:  # else it is the same each second
+                if str(error) != said:  # not once per second
                     logger.warning("can't send changes to edges from this process: %s", error)
                 said = str(error)
                 self._ended.wait(AFTER_ERROR_S)

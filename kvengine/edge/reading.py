@@ -1,10 +1,10 @@
-"""Reading at an edge: from copies, or from answers of the upstream.
+"""Reading at an edge: from copies, or from the upstream.
 
 Invariants:
 
 * No answer below the minimum version of its key is cached or shown.
-* A reader that came after a request was sent does not accept from its answer that a key is absent,
-  nor a value older than it asked for.
+* A reader that came after a request was sent does not accept "absent" from its answer, nor a value
+  older than it asked for.
 """
 
 from __future__ import annotations
@@ -14,24 +14,15 @@ from collections.abc import Sequence
 from kvengine.edge.lookup import CacheEntry
 from kvengine.edge.messages import Answer, Done, ReadOptions
 from kvengine.edge.upstream.fetching import Fetching
-from kvengine.edge.upstream.flight import Flight, Reader, each
+from kvengine.edge.upstream.flight import Flight, Reader, drain
 from kvengine.edge.upstream.gather import Gather
 from kvengine.errors import UpstreamUnavailable
 
-ATTEMPTS = 4  # an answer that is too old is asked for again
+ATTEMPTS = 4  # requests are repeated if the answer is too old
 
 
 class Reading(Fetching):
-    """Copies in front of an upstream.
-
-    Args:
-        upstream: where to ask.
-        settings: see Settings.
-        monotonic: returns the time in seconds; it need not agree with other clocks.
-        wall: tells the time of day by which keys end.
-        later: calls a function after some seconds.
-        disk: copies that survive a restart.
-        seed: makes what the memory lets go, and pauses, the same each time.
+    """Reads from copies and from an upstream; see EdgeNode for the arguments.
 
     Thread-safety: threads may share it.
     """
@@ -39,7 +30,7 @@ class Reading(Fetching):
     # -- reading
 
     def read(self, key: bytes, options: ReadOptions, done: Done) -> None:
-        """Call `done` with a ReadResult, of a copy or from the upstream, or with the error."""
+        """Call `done` with a ReadResult, from a copy or from the upstream, or with the error."""
         shown = self.lookup(key, options)
         if shown is not None:
             done(shown)
@@ -47,62 +38,64 @@ class Reading(Fetching):
             self.ask_for([(key, options, done)])
 
     def read_many(self, wanted: Sequence[tuple[bytes, ReadOptions]], done: Done) -> None:
-        """Call `done` with a ReadResult or error of each key; the upstream is asked once."""
+        """Call `done` with a ReadResult or error for each key; one request goes upstream."""
         gather = Gather(len(wanted), done)
         missing: list[Reader] = []
         for number, (key, options) in enumerate(wanted):
             shown = self.lookup(key, options)
             if shown is not None:
-                gather.place(number)(shown)
+                gather.callback(number)(shown)
             else:
-                missing.append((key, options, gather.place(number)))
+                missing.append((key, options, gather.callback(number)))
         if missing:
             self.ask_for(missing)
 
     def _from_disk(self, key: bytes) -> CacheEntry | None:
-        """Return the copy that is on disk, and hold it in memory if it is still the right one."""
+        """Return the copy on disk, and cache it in memory unless the edge has changed meanwhile."""
         copies = self.copies
         if copies.disk is None:
             return None
-        moves = copies.moves
-        held = copies.disk.get(key)
-        if held is not None:
+        change_count = copies.change_count
+        cached = copies.disk.get(key)
+        if cached is not None:
             with self._lock:
-                if copies.moves == moves:  # else changes may have come while it was read
-                    copies.promote(key, held)
-        return held
+                if (
+                    copies.change_count == change_count
+                ):  # else changes may have come while it was read
+                    copies.promote(key, cached)
+        return cached
 
     # -- answers
 
-    def _landed(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
+    def _on_answers(self, flights: list[Flight], result: list[Answer] | Exception) -> None:
         if isinstance(result, Exception):
             self._failed(flights, result)
             return
         if not isinstance(result, list) or len(result) != len(flights):
             self._failed(flights, UpstreamUnavailable("the upstream answered a different request"))
             return
-        late, answered, doubtful = [], [], []
+        late, answered, uncertain = [], [], []
         with self._lock:
             self.breaker.answered(self._monotonic())
             for flight, answer in zip(flights, result, strict=True):
-                if self.watermarks.in_doubt(flight.key):
-                    self._forget_flight(flight)
-                    doubtful.append(flight)
+                if self.watermarks.is_uncertain(flight.key):
+                    self._remove_flight(flight)
+                    uncertain.append(flight)
                 elif self._is_useful(flight, answer):
-                    held = self._keep(flight, answer)
-                    self._forget_flight(flight)
-                    answered.append((flight, held))
+                    cached = self._keep(flight, answer)
+                    self._remove_flight(flight)
+                    answered.append((flight, cached))
                 else:
                     late.append(flight)
-        for flight, held in answered:
-            self._answer(flight, held)
-        if doubtful:
-            self._pass_on(doubtful)
+        for flight, cached in answered:
+            self._answer(flight, cached)
+        if uncertain:
+            self._retry_waiters(uncertain)
         if late:
-            self._try_again(late)
+            self._retry(late)
 
     def _is_useful(self, flight: Flight, answer: Answer) -> bool:
-        """Return False if an answer is too old, or leaves something out that is not held here."""
+        """Return False if an answer is too old, or omits a value that is not cached here."""
         flight.min_version = max(flight.min_version, self.watermarks.of(flight.key))
         self.known_version = max(self.known_version, answer.as_of)
         late = self._monotonic() - flight.sent + answer.age >= max(
@@ -112,40 +105,49 @@ class Reading(Fetching):
         return not (useless or max(answer.as_of, answer.version) < flight.min_version)
 
     def _keep(self, flight: Flight, answer: Answer) -> CacheEntry:
-        """Take an answer among the copies, and return it."""
-        key, checked, moves = flight.key, flight.sent - answer.age, self.copies.moves
+        """Cache an answer, and return the copy."""
+        key, validated_at, change_count = (
+            flight.key,
+            flight.sent - answer.age,
+            self.copies.change_count,
+        )
         as_of = max(answer.as_of, answer.version)
-        if answer.unchanged and flight.held is not None:
+        if answer.unchanged and flight.cached is not None:
             self._counters.unchanged += 1
-            held = flight.held.checked_again(as_of, checked)
+            cached = flight.cached.revalidated(as_of, validated_at)
         else:
-            held = CacheEntry(
-                answer.value, answer.metadata, answer.expires_at, answer.version, as_of, checked
+            cached = CacheEntry(
+                answer.value,
+                answer.metadata,
+                answer.expires_at,
+                answer.version,
+                as_of,
+                validated_at,
             )
         present = self.copies.peek(key)
-        if present is not None and _is_newer(present, held):
-            return present  # changes, or another request, brought it meanwhile
-        if present is not None and present.version == held.version:
-            held = held.checked_again(present.as_of, present.checked)
-        self.watermarks.advance(key, held.version or as_of)
-        if self.copies.moves != moves:
-            return held  # a write came from inside; what is newer must not be replaced
-        if held.version or self.settings.negative_ttl_s > 0:
-            self.copies.keep(key, held)
+        if present is not None and _is_newer(present, cached):
+            return present  # it came with a change, or with another request
+        if present is not None and present.version == cached.version:
+            cached = cached.revalidated(present.as_of, present.validated_at)
+        self.watermarks.advance(key, cached.version or as_of)
+        if self.copies.change_count != change_count:
+            return cached  # a write interrupted this one: do not replace what it cached
+        if cached.version or self.settings.negative_ttl_s > 0:
+            self.copies.keep(key, cached)
         else:
             self.copies.drop(key)
-        return held
+        return cached
 
-    def _answer(self, flight: Flight, held: CacheEntry) -> None:
+    def _answer(self, flight: Flight, cached: CacheEntry) -> None:
         now = self._monotonic()
-        held.read_at = now
+        cached.read_at = now
         late: list[Reader] = []
-        is_absent = held.version == 0 and not self.settings.negative_ttl_s
-        has_expired = held.expires_at is not None and held.expires_at <= self._wall()
-        for waiter in each(flight.waiters):
+        is_absent = cached.version == 0 and not self.settings.negative_ttl_s
+        has_expired = cached.expires_at is not None and cached.expires_at <= self._wall()
+        for waiter in drain(flight.waiters):
             is_late = waiter.since - flight.sent > waiter.options.ttl
             if is_late or ((is_absent or has_expired) and waiter.since > flight.sent):
-                # It came after the request was sent: in between the key may have been made, or the
+                # It came after the request was sent: the key may have been created since, or the
                 # value may have expired or changed.
                 late.append((flight.key, waiter.options, waiter.done))
                 continue
@@ -153,14 +155,14 @@ class Reading(Fetching):
                 self._counters.misses += 1
             else:
                 self._counters.revalidations += 1
-            waiter.done(held.shown(now - held.checked, held.as_of, waiter.status))
+            waiter.done(cached.shown(now - cached.validated_at, cached.as_of, waiter.status))
         if late:
             self.ask_for(late)
 
-    def _try_again(self, flights: list[Flight]) -> None:
-        tired = [flight for flight in flights if flight.attempts >= ATTEMPTS]
+    def _retry(self, flights: list[Flight]) -> None:
+        exhausted = [flight for flight in flights if flight.attempts >= ATTEMPTS]
         rest = [flight for flight in flights if flight.attempts < ATTEMPTS]
-        for flight in tired:
+        for flight in exhausted:
             error = f"the upstream is behind this edge: it is not at version {flight.min_version}"
             self._failed([flight], UpstreamUnavailable(error))
         if rest:
@@ -169,14 +171,14 @@ class Reading(Fetching):
 
 
 def _is_complete(answer: Answer, flight: Flight) -> bool:
-    """Return False if an answer leaves out a value that is not held here."""
+    """Return False if an answer omits a value that is not cached here."""
     if answer.unchanged:
-        return flight.held is not None and flight.held.version == answer.version
+        return flight.cached is not None and flight.cached.version == answer.version
     return answer.version == 0 or answer.value is not None
 
 
-def _is_newer(present: CacheEntry, held: CacheEntry) -> bool:
-    """True if a copy is newer than what the upstream just answered."""
-    if held.version == 0 and present.expires_at is not None and present.version <= held.as_of:
-        return False  # it was there and is absent now, without a change: it has expired
-    return present.version > held.version and present.as_of >= held.as_of
+def _is_newer(present: CacheEntry, cached: CacheEntry) -> bool:
+    """Return True if a copy is newer than what the upstream just answered."""
+    if cached.version == 0 and present.expires_at is not None and present.version <= cached.as_of:
+        return False  # absent without a change: the value has expired
+    return present.version > cached.version and present.as_of >= cached.as_of

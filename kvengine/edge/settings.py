@@ -15,22 +15,20 @@ class Settings:
         InvalidRequest: a setting has a value outside its range.
     """
 
-    memory_bytes: int = 64 << 20  # of copies, with all that belongs to them
+    memory_bytes: int = 64 << 20  # of copies in memory, including overhead
     disk_bytes: int = 1 << 30  # of copies on disk, if there is a folder for them
-    bound_s: float = 60.0  # no changed value is shown for longer, unless a reader asks for that
-    cache_ttl_s: float = 60.0  # how old a value may be if the reader does not say
-    negative_ttl_s: float = 0.0  # how old "absent" may be; 0: it is asked each time
-    stale_if_error_s: float = 0.0  # how old a value may be if the upstream does not answer
-    refresh_share: float = 0.75  # of its time, after which a copy that is read is asked for again
-    poll_timeout_s: float = (
-        2.0  # how long the upstream waits for changes before it says that there are none
-    )
-    grace_s: float = 2.0  # how long after that to wait before asking again
+    bound_s: float = 60.0  # an outdated value is shown no longer than this, unless a read allows it
+    cache_ttl_s: float = 60.0  # the maximum age of a value, unless the read says otherwise
+    negative_ttl_s: float = 0.0  # the maximum age of "absent"; 0: not cached
+    stale_if_error_s: float = 0.0  # the maximum age of a value if the upstream does not answer
+    refresh_share: float = 0.75  # of its time to live; then a read refreshes it in the background
+    poll_timeout_s: float = 2.0  # how long the upstream holds a poll that has no changes
+    grace_s: float = 2.0  # a poll without an answer is repeated this long after its timeout
     timeout_s: float = 10.0  # how long a reader waits for the upstream
-    retry_s: float = 0.05  # after changes failed; then twice as long each time ...
+    retry_s: float = 0.05  # the pause after a failed poll, doubled each time ...
     retry_max_s: float = 5.0  # ... up to this
-    change_buffer_bytes: int = 8 << 20  # of recent changes, kept for edges whose upstream this is
-    push_bytes: int = 4096  # values up to this size come with the notice of their change
+    change_buffer_bytes: int = 8 << 20  # of recent changes, kept for the edges that poll this one
+    push_bytes: int = 4096  # values up to this size are sent along with their change
     watermark_groups: int = 1 << 14  # see watermarks.py
 
     def __post_init__(self) -> None:

@@ -36,17 +36,17 @@ class Timers:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Begin to call, on a thread."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Call a function in so many seconds, unless closed before."""
+        """Call a function after some seconds, unless closed before."""
         if not self._closed:
             self._new.put((time.monotonic() + delay_s, next(self._order), call))
 
     def close(self) -> None:
-        """Call nothing any more; return when the last call has ended."""
+        """Stop; return when the last call has ended."""
         self._closed = True
         self._new.put(None)
         thread = self._thread

@@ -53,9 +53,9 @@ class Bench:
         self.read(key)
         self.upstream.answer(Answer(version, as_of, 0.0, value, **more))
 
-    def apply_changes(self, after, upto, *notices, age=0.0, gone=False):
+    def apply_changes(self, after, upto, *events, age=0.0, gone=False):
         return self.edge.apply_changes(
-            ChangeBatch(after, upto, age, notices, gone=gone), self.edge._monotonic()
+            ChangeBatch(after, upto, age, events, gone=gone), self.edge._monotonic()
         )
 
     @property

@@ -98,7 +98,7 @@ def test_a_lost_poll_opens_nothing_while_questions_are_answered(bench):
     assert bench.read(b"none") == []
     bench.upstream.fail(CUT)  # but now none is
     assert isinstance(bench.read(b"none")[0], UpstreamUnavailable)
-    assert bench.edge.breaker.openings == 1
+    assert bench.edge.breaker.open_count == 1
 
 
 def test_who_is_refused_is_told_the_newest_error(bench):
@@ -116,7 +116,7 @@ def test_who_is_refused_is_told_the_newest_error(bench):
     bench.edge.poll_failed(UpstreamUnavailable("gone again"))
     bench.time.run_until(bench.time.now + bench.edge.settings.grace_s)
     assert "gone again" in str(told[0])  # a probe that is not answered soon
-    assert bench.edge.breaker.openings == 1
+    assert bench.edge.breaker.open_count == 1
 
 
 @pytest.mark.parametrize("error", [NamespaceNotFound("n"), StoreClosed("closed")])
@@ -156,13 +156,13 @@ def test_when_an_edge_ends_who_waits_is_told(bench):
 
 
 def test_news_open_and_close_it(time, clock):
-    from kvengine.edge.upstream.listening import Listening
+    from kvengine.edge.upstream.poller import ChangePoller
 
     bench: Any = Bench(time, clock, begin=False)
     polls = []
     bench.upstream.poll = lambda after, poll_timeout_s, done: polls.append((after, done))
-    listening = Listening(bench.edge, bench.upstream, monotonic=clock.monotonic, later=clock.later)
-    listening.begin()
+    poller = ChangePoller(bench.edge, bench.upstream, monotonic=clock.monotonic, later=clock.later)
+    poller.begin()
     polls.pop()[1](CUT)
     assert isinstance(bench.read()[0], UpstreamUnavailable)
     time.run_until(0.2)

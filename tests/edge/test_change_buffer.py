@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from kvengine.edge import change_buffer as buffers
 from kvengine.edge.change_buffer import ChangeBuffer
-from kvengine.edge.messages import Notice
+from kvengine.edge.messages import ChangeEvent
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 
 
-def notice(version, size=10, ago=0.0):
-    return Notice(version, b"key-%d" % version, True, bytes(size), ago=ago)
+def event(version, size=10, ago=0.0):
+    return ChangeEvent(version, b"key-%d" % version, True, bytes(size), ago=ago)
 
 
 def make(time, room=1 << 20, age=0.25):
@@ -27,9 +27,7 @@ def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
     for _ in range(data.draw(st.integers(1, 30))):
         if data.draw(st.booleans()):
             count = data.draw(st.integers(0, 8))
-            new = [
-                notice(version + 1 + 2 * n, data.draw(st.integers(0, 300))) for n in range(count)
-            ]
+            new = [event(version + 1 + 2 * n, data.draw(st.integers(0, 300))) for n in range(count)]
             version += 2 * count + data.draw(st.integers(0, 1))
             made += new
             buffer.append(new, version)
@@ -39,7 +37,7 @@ def test_a_listener_learns_of_every_change_or_that_some_are_gone(data):
                 assert buffer.start > position
                 heard = [n for n in made if n.version <= changes.upto]
             else:
-                heard += [n._replace(ago=0.0) for n in changes.notices]
+                heard += [n._replace(ago=0.0) for n in changes.events]
             position = changes.upto
             assert heard == [n for n in made if n.version <= position]
 
@@ -50,11 +48,11 @@ def test_who_waits_is_told_at_once_when_something_changes(time):
     buffer.poll(5, 2.0, told.append)
     time.run_until(1.0)
     assert told == []
-    buffer.append([notice(6, ago=0.5)], 7)
+    buffer.append([event(6, ago=0.5)], 7)
     (changes,) = told
     assert (changes.after, changes.upto, changes.age, changes.waited) == (5, 7, 0.25, 1.0)
-    assert [n.version for n in changes.notices] == [6]
-    assert changes.notices[0].ago == 0.5
+    assert [n.version for n in changes.events] == [6]
+    assert changes.events[0].ago == 0.5
     time.run_until(10.0)
     assert len(told) == 1
 
@@ -66,14 +64,14 @@ def test_who_waits_is_told_after_a_time_that_nothing_changed(time):
     assert told == []
     time.run_until(2.1)
     (changes,) = told
-    assert (changes.upto, changes.notices, changes.gone, changes.waited) == (0, (), False, 2.0)
+    assert (changes.upto, changes.events, changes.gone, changes.waited) == (0, (), False, 2.0)
 
 
 def test_versions_that_concern_nobody_wake_those_who_wait(time):
     buffer, told = make(time), []
     buffer.poll(0, 2.0, told.append)
     buffer.append([], 3)
-    assert (told[0].upto, told[0].notices) == (3, ())
+    assert (told[0].upto, told[0].events) == (3, ())
 
 
 def test_a_listener_that_is_ahead_is_answered_at_once_and_not_taken_back(time):
@@ -81,7 +79,7 @@ def test_a_listener_that_is_ahead_is_answered_at_once_and_not_taken_back(time):
     buffer.restart(5)
     buffer.poll(9, 2.0, told.append)
     assert told[0].upto == 5
-    assert told[0].notices == ()
+    assert told[0].events == ()
 
 
 def test_a_restart_tells_those_who_wait_that_changes_are_gone(time):
@@ -92,13 +90,13 @@ def test_a_restart_tells_those_who_wait_that_changes_are_gone(time):
 
 
 def test_many_changes_come_in_parts_of_which_only_the_last_is_up_to_now(time, monkeypatch):
-    monkeypatch.setattr(buffers, "NOTICES_AT_ONCE", 3)
+    monkeypatch.setattr(buffers, "EVENTS_PER_BATCH", 3)
     buffer = make(time)
-    buffer.append([notice(n) for n in range(1, 8)], 9)
+    buffer.append([event(n) for n in range(1, 8)], 9)
     parts, position = [], 0
     while position < 9:
         changes = buffer.changes(position)
-        parts.append(([n.version for n in changes.notices], changes.upto, changes.age))
+        parts.append(([n.version for n in changes.events], changes.upto, changes.age))
         position = changes.upto
     assert parts == [([1, 2, 3], 3, float("inf")), ([4, 5, 6], 6, float("inf")), ([7], 9, 0.25)]
 
@@ -107,7 +105,7 @@ def test_nobody_is_told_anything_after_the_end(time):
     buffer, told = make(time), []
     buffer.poll(0, 2.0, told.append)
     buffer.close()
-    buffer.append([notice(1)], 1)
+    buffer.append([event(1)], 1)
     time.run_until(10.0)
     assert told == []
 
@@ -116,7 +114,7 @@ def test_nobody_is_told_anything_after_the_end(time):
 def test_memory_is_bounded(time, size):
     buffer = make(time, room=5000)
     for version in range(1, 200):
-        buffer.append([notice(version, size)], version)
+        buffer.append([event(version, size)], version)
     assert buffer._bytes <= 5000
     assert buffer.changes(0).gone
     assert not buffer.changes(199).gone

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvengine import ProtocolError
 from kvengine.edge import codec
 from kvengine.edge.codec import Kind
-from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent, KeyRequest
 from kvengine.replication.network.framing import COUNT_MAX
 
 PAGE = (Path(__file__).parents[2] / "kvengine/edge/WIRE.md").read_text()
@@ -31,8 +31,8 @@ answers = st.builds(
     ends,
     st.just(False),
 )
-notices = st.builds(
-    Notice,
+events = st.builds(
+    ChangeEvent,
     versions,
     keys,
     st.just(True),
@@ -40,13 +40,13 @@ notices = st.builds(
     st.binary(),
     ends,
     ages,
-) | st.builds(Notice, versions, keys, st.just(False), st.none(), st.just(b""), ends, ages)
+) | st.builds(ChangeEvent, versions, keys, st.just(False), st.none(), st.just(b""), ends, ages)
 changes = st.builds(
     ChangeBatch,
     versions,
     versions,
     ages | st.just(math.inf),
-    st.lists(notices, max_size=4).map(tuple),
+    st.lists(events, max_size=4).map(tuple),
     ages,
     st.booleans(),
 )
@@ -94,7 +94,10 @@ STREAMS = {
     ),
     Kind.CHANGES: codec.encode_changes(
         ChangeBatch(
-            3, 9, 0.5, (Notice(4, b"key", True, b"value", b"m", 4e9, 0.1), Notice(9, b"z", False))
+            3,
+            9,
+            0.5,
+            (ChangeEvent(4, b"key", True, b"value", b"m", 4e9, 0.1), ChangeEvent(9, b"z", False)),
         )
     ),
 }

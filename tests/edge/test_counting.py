@@ -6,7 +6,7 @@ Also: what an upstream leaves out of its answers is not taken for a value.
 import pytest
 
 from kvengine.edge.counters import Counters
-from kvengine.edge.messages import Answer, Notice
+from kvengine.edge.messages import Answer, ChangeEvent
 from kvengine.errors import UpstreamUnavailable
 from tests.edge.bench import Bench
 
@@ -78,29 +78,28 @@ def test_news(bench):
     bench.hold()
     bench.time.run_until(1.0)
     bench.read()
-    pushed = Notice(11, b"k", True, b"w", ago=0.5)
+    pushed = ChangeEvent(11, b"k", True, b"w", ago=0.5)
     assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {
         "changes": 1,
         "pushed": 1,
         "read_late": 1,
     }
     assert bench.counters.propagation.longest == 0.5
-    assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {"repeats": 1}
+    assert moved(bench, lambda: bench.apply_changes(10, 11, pushed)) == {"duplicates": 1}
     bench.time.run_until(2.0)
-    dropped = Notice(12, b"k", False, ago=0.25)
+    dropped = ChangeEvent(12, b"k", False, ago=0.25)
     assert moved(bench, lambda: bench.apply_changes(11, 12, dropped)) == {
         "changes": 1,
         "invalidations": 1,
     }
     assert bench.counters.propagation.count == 2
     assert 0.2 < bench.counters.propagation.quantile(0.5) < 0.3
-    assert bench.counters.late_share == 0.5
-    other = Notice(13, b"other", True)
+    other = ChangeEvent(13, b"other", True)
     assert moved(bench, lambda: bench.apply_changes(12, 13, other)) == {"changes": 1}
     assert moved(bench, lambda: bench.apply_changes(15, 16)) == {"gaps": 1}
     assert moved(bench, lambda: bench.apply_changes(13, 90, gone=True)) == {"resets": 1}
-    assert moved(bench, lambda: bench.edge.wrote([b"a", b"b"], 91)) == {"writes": 2}
-    assert moved(bench, lambda: bench.edge.wrote(None, 92)) == {"writes": 1}
+    assert moved(bench, lambda: bench.edge.record_write([b"a", b"b"], 91)) == {"writes": 2}
+    assert moved(bench, lambda: bench.edge.record_write(None, 92)) == {"writes": 1}
 
 
 def test_an_edge_that_is_behind_what_it_was_told_knows_by_how_much(bench):

@@ -11,7 +11,7 @@ import pytest
 from kvengine import Database, Edge, NotAStore, Store, StoreLocked, UpstreamUnavailable
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.lookup import CacheEntry
-from kvengine.edge.messages import Notice
+from kvengine.edge.messages import ChangeEvent
 from kvengine.testing.crashing import KeptDirectory
 from kvengine.testing.faulty import FaultyDirectory
 from tests.edge.bench import Bench
@@ -25,7 +25,7 @@ def copy(value, version=1, as_of=5):
 
 def values(disk, *keys):
     found = [disk.get(key) for key in keys]
-    return [held and held.value for held in found]
+    return [cached and cached.value for cached in found]
 
 
 def test_a_copy_is_what_it_was_but_for_its_age(tmp_path):
@@ -39,9 +39,9 @@ def test_a_copy_is_what_it_was_but_for_its_age(tmp_path):
     disk.close()
     disk.close()
     disk = DiskCache(tmp_path / "d", 1 << 20)
-    held = disk.get(b"k")
-    assert (held.value, held.metadata, held.expires_at) == (b"v" * 5000, b"meta", 4e9)
-    assert (held.version, held.as_of, held.checked) == (3, 4, float("-inf"))
+    cached = disk.get(b"k")
+    assert (cached.value, cached.metadata, cached.expires_at) == (b"v" * 5000, b"meta", 4e9)
+    assert (cached.version, cached.as_of, cached.validated_at) == (3, 4, float("-inf"))
     assert disk.get(b"gone") is None
     assert disk.position == (5, 2)
     disk.clear()
@@ -210,7 +210,7 @@ def test_an_edge_that_restarts_while_its_upstream_is_away(time, clock):
     results = bench.read(stale_if_error=1e9)
     bench.upstream.fail(UpstreamUnavailable("cut"))
     assert isinstance(results[0], UpstreamUnavailable)
-    bench.apply_changes(10, 12, Notice(12, b"other", True))
+    bench.apply_changes(10, 12, ChangeEvent(12, b"other", True))
     (shown,) = bench.read()
     assert (shown.value, shown.status, bench.counters.disk_hits) == (b"v", "HIT", 1)
     time.run_until(100.0)

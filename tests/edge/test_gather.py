@@ -13,7 +13,7 @@ def test_results_from_threads_are_told_once():
 
         def arrive(number, gather=gather, start=start):
             start.wait()
-            gather.place(number)(number)
+            gather.callback(number)(number)
 
         threads = [threading.Thread(target=arrive, args=(n,)) for n in range(8)]
         for thread in threads:
@@ -26,7 +26,7 @@ def test_results_from_threads_are_told_once():
 def test_errors_are_results():
     told, error = [], ValueError()
     gather = Gather(2, told.append)
-    gather.place(1)(error)
+    gather.callback(1)(error)
     assert told == []
-    gather.place(0)(5)
+    gather.callback(0)(5)
     assert told == [[5, error]]

@@ -115,7 +115,7 @@ def test_a_write_from_inside_is_not_undone(bench, monkeypatch):
 
     def advancing(key, version):
         monkeypatch.undo()
-        bench.edge.wrote([b"k"], 20)
+        bench.edge.record_write([b"k"], 20)
         advance(key, version)
 
     monkeypatch.setattr(bench.edge.watermarks, "advance", advancing)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvengine.edge.messages import Answer, Notice
+from kvengine.edge.messages import Answer, ChangeEvent
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
 from kvengine.errors import InvalidRequest, NamespaceNotFound, UpstreamUnavailable
@@ -17,7 +17,7 @@ def bench(time, clock):
 def test_a_miss_asks_and_the_next_read_is_a_hit(bench):
     first = bench.read()
     ((want,), _) = bench.upstream.asked[0]
-    assert (want.key, want.min_version, want.known, want.within_s) == (b"k", 10, 0, 60.0)
+    assert (want.key, want.min_version, want.known, want.max_age_s) == (b"k", 10, 0, 60.0)
     bench.time.run_until(0.5)
     bench.upstream.answer(Answer(5, 10, 0.25, b"v", b"m", 1.9e9))
     assert first[0] == (b"v", b"m", 1.9e9, 5, 0.75, "MISS", 10)
@@ -60,7 +60,7 @@ def test_absent_is_held_for_its_time_if_wished(time, clock):
     bench = Bench(time, clock, negative_ttl_s=5.0)
     bench.hold(0, 10, None)
     assert bench.read()[0].status == "HIT"
-    bench.apply_changes(10, 11, Notice(11, b"k", True))
+    bench.apply_changes(10, 11, ChangeEvent(11, b"k", True))
     assert bench.read() == []  # it was made
     bench.upstream.answer(Answer(11, 11, 0.0, b"v"))
     bench.hold(0, 12, None, key=b"other")
@@ -113,21 +113,21 @@ def test_a_popular_copy_is_refreshed_before_its_time_is_over(bench):
 
 def test_news_replace_small_values_and_drop_large_ones(bench):
     bench.hold()
-    bench.apply_changes(10, 11, Notice(11, b"k", True, b"new", b"m"))
+    bench.apply_changes(10, 11, ChangeEvent(11, b"k", True, b"new", b"m"))
     assert bench.read()[0][:2] == (b"new", b"m")
-    bench.apply_changes(11, 12, Notice(12, b"k", True))
+    bench.apply_changes(11, 12, ChangeEvent(12, b"k", True))
     assert bench.read() == []
     assert (bench.counters.pushed, bench.counters.invalidations) == (1, 1)
 
 
 def test_news_of_keys_that_are_not_held_are_not_kept(bench):
-    bench.apply_changes(10, 11, Notice(11, b"other", True, b"value"))
+    bench.apply_changes(10, 11, ChangeEvent(11, b"other", True, b"value"))
     assert bench.read(b"other") == []
 
 
 def test_an_answer_that_news_have_overtaken_is_asked_again(bench):
     results = bench.read()
-    bench.apply_changes(10, 12, Notice(12, b"k", True))
+    bench.apply_changes(10, 12, ChangeEvent(12, b"k", True))
     bench.upstream.answer(Answer(5, 11, 0.0, b"old"))
     assert results == []
     ((want,), _) = bench.upstream.asked[0]
@@ -139,7 +139,7 @@ def test_an_answer_that_news_have_overtaken_is_asked_again(bench):
 
 def test_an_upstream_that_stays_behind_is_given_up(bench):
     results = bench.read()
-    bench.apply_changes(10, 12, Notice(12, b"k", True))
+    bench.apply_changes(10, 12, ChangeEvent(12, b"k", True))
     while bench.upstream.asked:
         bench.upstream.answer(Answer(5, 11, 0.0, b"old"))
     assert isinstance(results[0], UpstreamUnavailable)
@@ -149,25 +149,25 @@ def test_a_gap_is_refused_and_changes_nothing(bench):
     bench.hold()
     bench.time.run_until(1.0)
     before = bench.edge.synced_at
-    assert not bench.apply_changes(11, 12, Notice(12, b"k", True))
+    assert not bench.apply_changes(11, 12, ChangeEvent(12, b"k", True))
     assert (bench.edge.position, bench.edge.synced_at) == (10, before)
     assert bench.counters.gaps == 1
 
 
 def test_news_that_come_again_change_nothing(bench):
     bench.hold()
-    bench.apply_changes(10, 12, Notice(12, b"k", True, b"new"))
-    bench.apply_changes(10, 11, Notice(11, b"k", True, b"older"))
-    bench.apply_changes(10, 12, Notice(12, b"k", True, b"new"))
+    bench.apply_changes(10, 12, ChangeEvent(12, b"k", True, b"new"))
+    bench.apply_changes(10, 11, ChangeEvent(11, b"k", True, b"older"))
+    bench.apply_changes(10, 12, ChangeEvent(12, b"k", True, b"new"))
     assert bench.read()[0].value == b"new"
     assert bench.edge.position == 12
-    assert bench.counters.repeats == 2
+    assert bench.counters.duplicates == 2
 
 
 def test_a_part_of_the_news_makes_nothing_look_younger(bench):
     bench.hold()
     bench.time.run_until(30.0)
-    bench.apply_changes(10, 11, Notice(11, b"other", True), age=INF)
+    bench.apply_changes(10, 11, ChangeEvent(11, b"other", True), age=INF)
     assert bench.read()[0].age == pytest.approx(30.0, rel=0.01)
     bench.apply_changes(11, 12)
     assert bench.read()[0].age < 0.1
@@ -187,7 +187,7 @@ def test_when_changes_are_gone_copies_live_on_their_own_time_only(bench):
 
 def test_who_writes_reads_what_was_written(bench):
     bench.hold()
-    bench.edge.wrote([b"k"], 20)
+    bench.edge.record_write([b"k"], 20)
     results = bench.read()
     ((want,), _) = bench.upstream.asked[0]
     assert want.min_version == 20
@@ -199,7 +199,7 @@ def test_who_writes_reads_what_was_written(bench):
 
 def test_who_writes_unknown_keys_believes_nothing_older(bench):
     bench.hold()
-    bench.edge.wrote(None, 30)
+    bench.edge.record_write(None, 30)
     bench.read(b"other")
     assert bench.upstream.asked[0][0][0].min_version == 30
 
@@ -245,7 +245,7 @@ def test_stale_if_error_shows_nothing_below_min_version(bench, is_open):
 def test_who_asks_for_something_younger_does_not_join_a_lax_question(bench):
     """An edge may answer the first from a copy that is too old for the second."""
     first, second = bench.read(ttl=60.0), bench.read(ttl=5.0)
-    assert [wants[0].within_s for wants, _ in bench.upstream.asked] == [60.0, 5.0]
+    assert [wants[0].max_age_s for wants, _ in bench.upstream.asked] == [60.0, 5.0]
     bench.upstream.answer(Answer(5, 10, 30.0, b"old"))
     assert first[0].value == b"old"
     assert second == []

@@ -2,7 +2,7 @@
 
 from kvengine.edge import disk as disks
 from kvengine.edge.disk import DiskCache
-from kvengine.edge.messages import Answer, ChangeBatch, Notice
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent
 from kvengine.testing.world.places import copy_of
 from tests.edge.bench import Bench
 
@@ -19,7 +19,7 @@ def test_news_that_come_while_a_copy_is_read_from_disk_are_not_undone(time, cloc
         found = get(key)
         if found is not None:
             monkeypatch.undo()
-            assert bench.apply_changes(10, 11, Notice(11, b"k", False))
+            assert bench.apply_changes(10, 11, ChangeEvent(11, b"k", False))
         return found
 
     monkeypatch.setattr(disk, "get", slow)
@@ -42,9 +42,9 @@ def test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old(time, cloc
         20,
         0.0,
         (
-            Notice(12, b"a", False),
-            Notice(15, b"b", True),  # too large to come with the changes
-            Notice(20, b"c", True, b"new"),
+            ChangeEvent(12, b"a", False),
+            ChangeEvent(15, b"b", True),  # too large to come with the changes
+            ChangeEvent(20, b"c", True, b"new"),
         ),
     )
     assert bench.edge.apply_changes(changes, clock.monotonic())
@@ -53,7 +53,7 @@ def test_a_crash_between_any_two_writes_to_the_disk_shows_nothing_old(time, cloc
         again = Bench(time, clock, disk=DiskCache(copy_of(store, version), 1 << 20), begin=False)
         again.edge.begin(20)
         position = again.edge.position
-        rest = tuple(one for one in changes.notices if one.version > position)
+        rest = tuple(one for one in changes.events if one.version > position)
         assert again.edge.apply_changes(ChangeBatch(position, 20, 0.0, rest), clock.monotonic())
         assert again.read(b"a") == again.read(b"b") == []
         assert [one.value for one in again.read(b"c")] in ([], [b"new"])

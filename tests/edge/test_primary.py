@@ -37,15 +37,15 @@ def fetch(primary, *wants):
 
 
 def heard(primary, after):
-    """Poll until everything is known; return the notices."""
-    notices = []
+    """Poll until everything is known; return the events."""
+    events = []
     while after < primary.store.version:
         ((_, upto, _, found, _, gone),) = poll(primary, after)
         assert not gone
         assert upto > after
-        notices += found
+        events += found
         after = upto
-    return notices
+    return events
 
 
 def test_answers_are_true_of_the_newest_version(store, clock):
@@ -90,7 +90,7 @@ def test_who_waits_is_told_by_the_thread_of_the_primary(store, clock):
 
 
 def test_a_listener_behind_the_board_reads_the_log(store, clock, monkeypatch):
-    monkeypatch.setattr(primaries, "NOTICES_AT_ONCE", 7)
+    monkeypatch.setattr(primaries, "EVENTS_PER_BATCH", 7)
     primary = make(store, clock, change_buffer_bytes=2000)
     for number in range(100):
         store.put(b"k%d" % (number % 40), b"%d" % number)
@@ -116,7 +116,7 @@ def test_a_listener_behind_the_log_is_told_that_changes_are_gone(store, clock):
         (changes,) = poll(primary, after)
         assert changes.gone
         assert changes.upto == version
-    assert poll(primary, version - 1)[0].notices[0].key == b"last"
+    assert poll(primary, version - 1)[0].events[0].key == b"last"
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -144,7 +144,7 @@ def test_some_keys_do_not_concern_edges_but_their_versions_do(store, clock):
     primary.poll(0, 60.0, told.append)
     store.put(b"internal", b"v")
     primary.pump()
-    assert (told[0].upto, told[0].notices) == (1, ())
+    assert (told[0].upto, told[0].events) == (1, ())
     store.put(b"data", b"v")
     assert [one.key for one in heard(primary, 0)] == [b"data"]
     primary.change_buffer.restart(2)
@@ -193,7 +193,7 @@ with kvengine.Store(sys.argv[1], durability="os") as store:
                     version = write(str(number))
                     assert heard_it.wait(60)
                     assert told[-1].upto == version
-                    assert told[-1].notices[0].value == b"%d" % number
+                    assert told[-1].events[0].value == b"%d" % number
             finally:
                 primary.close()
         writer.stdin.close()

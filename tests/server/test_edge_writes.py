@@ -178,10 +178,10 @@ def test_a_delete_of_nothing_lifts_the_floor(both):
     url = (VALUES + "/values/none").replace("{A}", ACCOUNT).replace("{N}", namespace.id)
     both.near.http.get(url)
     watermarks = both.edge._inner._node.watermarks
-    before = watermarks.doubt_count
+    before = watermarks.uncertain_count
     answer = both.near.http.delete(url)
     assert (answer.status_code, answer.headers["kv-version"]) == (200, "0")
-    assert watermarks.doubt_count == before + 1
+    assert watermarks.uncertain_count == before + 1
 
 
 def test_after_a_conflict_the_newer_value_is_read(both):

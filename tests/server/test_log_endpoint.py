@@ -35,13 +35,13 @@ def test_news_come_as_they_are_made_and_heartbeats_in_between(server):
     namespace = server.db.namespace("changes")
     after = server.db.version
     first, second = read_changes(server, after, 2)
-    assert (first.after, first.upto, first.notices) == (after, after, ())
+    assert (first.after, first.upto, first.events) == (after, after, ())
     assert second.waited >= first.waited > 0
     namespace.put("a", "1")
     namespace.delete("a")
-    changes = [one for one in read_changes(server, after, 3) if one.notices]
-    notices = [notice for one in changes for notice in one.notices]
-    assert [notice.key[5:] for notice in notices][-1:] == [b"a"]
+    changes = [one for one in read_changes(server, after, 3) if one.events]
+    events = [event for one in changes for event in one.events]
+    assert [event.key[5:] for event in events][-1:] == [b"a"]
     assert changes[-1].upto == server.db.version
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice, ReadResult
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent, KeyRequest, ReadResult
 from kvengine.errors import InvalidRequest, UpstreamUnavailable
 from kvengine.testing import World
 from kvengine.testing.world.checker import Checker
@@ -212,8 +212,8 @@ def test_sizes_of_messages_are_those_of_what_they_carry():
     empty = size_of([])
     assert size_of([KeyRequest(b"k" * 10)]) == empty + 40 + 10
     assert size_of([Answer(1, 1, 0.0, b"v" * 100, b"m")]) == empty + 40 + 101
-    notice = Notice(1, b"k", True, b"v" * 50)
-    assert size_of(ChangeBatch(0, 1, 0.0, (notice, notice))) == empty + 2 * 91
+    event = ChangeEvent(1, b"k", True, b"v" * 50)
+    assert size_of(ChangeBatch(0, 1, 0.0, (event, event))) == empty + 2 * 91
     assert size_of(5) == size_of(ValueError()) == empty
 
 

@@ -72,12 +72,12 @@ MISTAKES = {
     ),
     "ages are not looked at": (reading, "flight.sent - answer.age", "self._monotonic()"),
     "changes are new": (node, "sent - changes.age", "now"),
-    "changes are not applied": (node, "self._apply(notice, now, notice.ago + on_its_way)", "pass"),
+    "changes are not applied": (node, "self._apply(event, now, event.ago + in_transit)", "pass"),
     "gaps are trusted": (node, "        self.covered_from = version\n", ""),
     "a restart forgets": (node, "self.watermarks.advance_all(origin_version)", "pass"),
     "absent is shared": (reading, "(is_absent or has_expired)", "has_expired"),
     "what expires is shared": (reading, "(is_absent or has_expired)", "is_absent"),
-    "what has expired is newer": (reading, "present.version <= held.as_of", "False"),
+    "what has expired is newer": (reading, "present.version <= cached.as_of", "False"),
     "own writes": (
         node,
         "self.watermarks.advance(key, version)\n                else",
@@ -91,10 +91,10 @@ MISTAKES = {
     ),
     "the position is written before the drops": (
         node,
-        "                self._apply_all(changes, now, on_its_way, applied)\n",
+        "                self._apply_all(changes, now, in_transit, applied)\n",
         """                if self.copies.disk and changes.upto > self.position:
                     self.copies.disk.reach(changes.upto, self.covered_from)
-                self._apply_all(changes, now, on_its_way, applied)
+                self._apply_all(changes, now, in_transit, applied)
 """,
     ),
 }
@@ -177,6 +177,19 @@ def test_an_edge_that_is_cut_off_shows_nothing_older_than_the_bound():
     world.run(10)
     assert world.read("edge-0", b"flag").value == b"off"
     assert world.report().violations == []
+
+
+def test_reads_of_a_world_have_the_default_of_its_edges_if_the_upstream_does_not_answer():
+    world = World(seed=1, edges=1, keys=10, stale_if_error_s=600.0)
+    world.write("primary", b"flag", b"on")
+    place = world.namespace("edge-0")
+    assert place.get("flag") == "on"
+    world.cut("edge-0")
+    world.run(100)
+    assert world.read("edge-0", b"flag").status == "STALE"
+    assert place.read("flag").cache_status == "STALE"
+    with pytest.raises(UpstreamUnavailable):
+        place.read("flag", stale_if_error=0)
 
 
 def test_who_writes_at_an_edge_reads_it_there_and_with_its_version_everywhere():

@@ -1,1 +1,1 @@
-"""What an edge asks its upstream, and what it does if that does not answer."""
+"""Requests to the upstream, polls for changes, and the circuit breaker for both."""

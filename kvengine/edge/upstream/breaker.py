@@ -3,8 +3,8 @@
 The polls for changes show whether the upstream answers: one is always in progress.  When polls fail
 and no request was answered meanwhile, the breaker opens: readers immediately get a copy, marked
 STALE, or the error.  The first poll that is answered closes it.  In case only changes are blocked,
-one request at a time may be sent as a probe, after increasing pauses with a random part; its
-reader waits for `grace_s`.
+one request at a time is sent as a probe, after increasing pauses with random jitter; its reader
+waits for `grace_s`.
 
 Invariants:
 
@@ -21,15 +21,15 @@ from kvengine.edge.messages import NEVER
 from kvengine.edge.settings import Settings
 from kvengine.errors import RateLimited, UpstreamUnavailable, copied_error
 
-SILENT = (UpstreamUnavailable, RateLimited, OSError)  # what says that the upstream does not answer
+UNREACHABLE = (UpstreamUnavailable, RateLimited, OSError)  # the upstream does not answer
 
 
 class Breaker:
-    """Decides whether the upstream may be asked.
+    """Decides whether a request may be sent to the upstream.
 
     Args:
         settings: of the edge.
-        chance: gives a number from 0 to 1.
+        chance: returns a random number from 0 to 1.
 
     Thread-safety: under the lock of the edge; `error` may be read without.
     """
@@ -37,24 +37,24 @@ class Breaker:
     def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:
         self._settings, self._chance = settings, chance
         self.error: Exception | None = None  # why it is open, the newest; None: it is closed
-        self._newest: Exception | None = None  # of the errors there have been
-        self._is_deaf = False  # the last poll failed
+        self._newest: Exception | None = None  # the newest error
+        self._is_poll_failing = False  # the last poll failed
         self._answered_at = NEVER  # the last request, unless one failed after that
         self._failures = 0
         self._probe_at = self._probe_sent = NEVER
-        self.openings = 0
+        self.open_count = 0
 
     def poll_answered(self) -> None:
-        """Changes came, or that there are none."""
-        self._is_deaf = False
+        """A poll was answered."""
+        self._is_poll_failing = False
         self._close()
 
     def poll_failed(self, error: Exception, now: float) -> bool:
         """A poll was not answered; return True if that opens it."""
-        if not isinstance(error, SILENT):
+        if not isinstance(error, UNREACHABLE):
             return False
-        self._is_deaf = True
-        return self._judge(error, now)
+        self._is_poll_failing = True
+        return self._record_failure(error, now)
 
     def answered(self, now: float) -> None:
         """A request was answered."""
@@ -63,15 +63,15 @@ class Breaker:
 
     def failed(self, error: Exception, now: float) -> bool:
         """A request was not answered; return True if that opens it."""
-        if not isinstance(error, SILENT):
+        if not isinstance(error, UNREACHABLE):
             return False
         self._answered_at = NEVER
         if self.error is not None:
             self._plan_probe(now)
-        return self._judge(error, now)
+        return self._record_failure(error, now)
 
-    def admits(self, now: float) -> bool:
-        """Return whether a request may be sent now; while it is open that is the probe."""
+    def allows(self, now: float) -> bool:
+        """Return whether a request may be sent now; while the breaker is open, only a probe may."""
         if self.error is None:
             return True
         if now < self._probe_at or now < self._probe_sent + self._settings.timeout_s:
@@ -80,22 +80,22 @@ class Breaker:
         return True
 
     def refusal(self) -> Exception:
-        """Return the error for a reader that may not ask."""
+        """Return the error for a refused reader."""
         error = self._newest
         if isinstance(error, UpstreamUnavailable):
             return copied_error(error)
         return UpstreamUnavailable(f"the upstream does not answer: {error}")
 
-    def _judge(self, error: Exception, now: float) -> bool:
+    def _record_failure(self, error: Exception, now: float) -> bool:
         self._newest = error
         was_open = self.error is not None
-        is_silent = now - self._answered_at >= self._settings.grace_s
-        if not was_open and not (self._is_deaf and is_silent):
+        is_unresponsive = now - self._answered_at >= self._settings.grace_s
+        if not was_open and not (self._is_poll_failing and is_unresponsive):
             return False
         self.error = error
         if was_open:
             return False
-        self.openings += 1
+        self.open_count += 1
         self._plan_probe(now)
         return True
 

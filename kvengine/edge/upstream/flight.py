@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A reader stays in the list of its request until it has been answered.
+* A reader stays in the list of its request until it is answered.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ Reader = tuple[bytes, ReadOptions, Done]
 
 
 class Flight:
-    """A request that is under way."""
+    """A request in progress."""
 
-    __slots__ = ("attempts", "held", "key", "min_version", "sender", "sent", "ttl", "waiters")
+    __slots__ = ("attempts", "cached", "key", "min_version", "sender", "sent", "ttl", "waiters")
 
     def __init__(
-        self, key: bytes, min_version: int, held: CacheEntry | None, ttl: float, now: float
+        self, key: bytes, min_version: int, cached: CacheEntry | None, ttl: float, now: float
     ) -> None:
-        self.key, self.min_version, self.held, self.ttl = key, min_version, held, ttl
+        self.key, self.min_version, self.cached, self.ttl = key, min_version, cached, ttl
         self.sent, self.attempts = now, 0
         self.sender = 0  # the thread that is about to send it
         self.waiters: deque[Waiter] = deque()
 
 
-def each(waiters: deque[Waiter]) -> Iterator[Waiter]:
-    """Yield waiters; remove each from the list once it has its answer, so those left have none."""
+def drain(waiters: deque[Waiter]) -> Iterator[Waiter]:
+    """Yield waiters, and remove each one once it was answered: those left were not."""
     while waiters:
         yield waiters[0]
         waiters.popleft()

@@ -18,20 +18,20 @@ MISSING = object()
 
 
 class Gather:
-    """Waits for so many results.
+    """Waits for a number of results.
 
     >>> results = []
     >>> gather = Gather(2, results.append)
-    >>> gather.place(1)("b")
-    >>> gather.place(0)("a")
+    >>> gather.callback(1)("b")
+    >>> gather.callback(0)("a")
     >>> results
     [['a', 'b']]
 
     Args:
-        count: how many there will be; at least one.
-        done: called with the list of them.
+        count: the number of results; at least one.
+        done: called with the list of results.
 
-    Thread-safety: each place is filled once, by any thread.
+    Thread-safety: any thread may call any of the callbacks.
     """
 
     def __init__(self, count: int, done: Done) -> None:
@@ -39,8 +39,8 @@ class Gather:
         self._left, self._done = count, done
         self._lock = threading.RLock()
 
-    def place(self, number: int) -> Done:
-        """Return what is to be called with the result of this number, from 0."""
+    def callback(self, number: int) -> Done:
+        """Return the function to call with result `number`, counted from 0."""
         return functools.partial(self._arrived, number)
 
     def _arrived(self, number: int, result: Any) -> None:

@@ -75,7 +75,7 @@ def wrote_here(edge: Edge) -> AfterWrite:
     """
 
     async def wrote(request: Request, version: int | None) -> None:
-        edge._inner._node.wrote(await _names(edge, request), version)
+        edge._inner._node.record_write(await _names(edge, request), version)
 
     return wrote
 

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* A token that was revoked opens nothing any more: its record is looked for on each request.  At an
-  edge that is the edge's copy, which the primary's log removes.
+* A revoked token grants nothing: each request looks up the record of its token.  An edge looks it
+  up in its copies, from which the primary's log removes it.
 * Tokens are compared by their digests, in constant time.
 """
 
@@ -21,14 +21,14 @@ from kvengine.server.auth.tokens import Token
 
 BEARER = b"bearer "  # the scheme is case-insensitive (RFC 9110 11.1)
 REMEMBERED_MAX = 10_000
-OPEN = tokens.digest(b"")  # whose allowance everybody has who needs no token
+OPEN = tokens.digest(b"")  # all requests without a token share this allowance
 
 
 class Records(Protocol):
-    """Where the records of tokens are read."""
+    """Reads the records of tokens."""
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, None if it does not exist, or WAIT if it must be requested."""
+        """Return a record, None if it does not exist, or WAIT if read() must fetch it."""
 
     async def read(self, key: bytes) -> bytes | None:
         """Return a record, or None if it does not exist."""
@@ -40,8 +40,8 @@ WAIT = object()
 class Refused(Exception):
     """A request that a token does not allow.
 
-    status: 401 no valid token, 403 it may not do that, 429 too often.
-    retry_after_s: with 429, whole seconds until it may be asked again.
+    status: 401 no valid token, 403 not permitted, 429 too many requests.
+    retry_after_s: with 429, whole seconds until the next request is permitted.
     """
 
     def __init__(self, status: int, why: str, retry_after_s: int = 0) -> None:
@@ -55,7 +55,7 @@ class Principal:
 
     token: Token
     allowance: Allowance
-    record: bytes | None  # as it was when the token was understood; None: not in the store
+    record: bytes | None  # which the token was decoded from; None: not in the store
     key: bytes = b""  # of the record
 
 
@@ -63,12 +63,12 @@ class Access:
     """The tokens of a server.
 
     Args:
-        records: where tokens are found.
-        account: whose server it is; tokens of other accounts open nothing.
+        records: reads the records of tokens.
+        account: of the server; tokens of other accounts are not valid here.
         first: a full-access token, from the environment.
         is_open: no token is required.
         rate: requests per second of each token; None: unlimited.
-        now: tells the time, in seconds, on a clock that all processes have.
+        now: returns the time, in seconds, on a clock that all processes share.
         rates: of all processes of the server.
 
     Thread-safety: for one event loop.
@@ -95,7 +95,7 @@ class Access:
         self._first = Principal(everything, allowance, None)
 
     def principal_at_hand(self, header: bytes | None) -> Principal | object | None:
-        """Return whose request has this Authorization header, None, or WAIT."""
+        """Return the principal of an Authorization header; None: not valid; WAIT: not known yet."""
         if self.is_open:
             return self._first
         if header is None or header[: len(BEARER)].lower() != BEARER:
@@ -117,18 +117,18 @@ class Access:
         admin: bool = False,
         any_namespace: bool = False,
     ) -> Principal:
-        """Return whose request this is, if it may be answered.
+        """Return the principal of a request, if it is permitted.
 
         Args:
             header: the Authorization header.
-            namespace_id: what is asked for; None: something about all of them.
-            write: it changes something.
-            admin: it is for those who may administer.
-            any_namespace: the answer shows only what the token allows.
+            namespace_id: the namespace of the request; None: all of them.
+            write: the request changes something.
+            admin: the request requires an admin token.
+            any_namespace: the response shows only what the token allows.
 
         Raises:
-            Refused: it may not.
-            UpstreamUnavailable: an edge can't find out.
+            Refused: the request is not permitted.
+            UpstreamUnavailable: an edge can't check the token.
         """
         principal = await self.principal(header)
         if principal is None:
@@ -145,21 +145,21 @@ class Access:
         return principal
 
     def is_still(self, principal: Principal) -> bool:
-        """True if a principal's token was not revoked since, as far as is known at once."""
+        """True if a principal's token is known to be valid still, without a read."""
         record = principal.record
         return record is None or self._records.find_cached(principal.key) == record
 
     def is_revoked(self, principal: Principal) -> bool:
-        """True if a principal's token is known to be revoked, expired or changed since."""
+        """True if a principal's token is known to be revoked or expired."""
         if principal.record is None:
             return False
         return self._records.find_cached(principal.key) not in (principal.record, WAIT)
 
     async def principal(self, header: bytes | None) -> Principal | None:
-        """Return whose request has this Authorization header; None: nobody's.
+        """Return the principal of an Authorization header; None: missing or not valid.
 
         Raises:
-            UpstreamUnavailable: an edge can't find out.
+            UpstreamUnavailable: an edge can't check the token.
         """
         found = self.principal_at_hand(header)
         if found is WAIT:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* What holds for a key holds for all processes of a server together.
+* All processes of a server share the limit of a key.
 * Memory does not grow with the number of keys written.
 """
 
@@ -18,10 +18,10 @@ class KeyWrites:
     """Workers KV's "one write a second to a key" (developers.cloudflare.com/kv/platform/limits).
 
     Args:
-        interval_s: between two writes of a key; 0: none.
-        now: tells the time, in seconds, on a clock that all processes have.
-        table: of all processes.
-        secret: of all processes: nobody else can tell which keys share a place in the table.
+        interval_s: minimum seconds between two writes of a key; 0: no limit.
+        now: returns the time, in seconds, on a clock that all processes share.
+        table: shared by all processes.
+        secret: shared by all processes; without it, nobody can predict which keys share a slot.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class KeyWrites:
         self._interval, self._now, self._table, self._secret = interval_s, now, table, secret
 
     def take(self, namespace: str, key: str) -> bool:
-        """Note a write; False if it comes too early after the one before."""
+        """Count a write; False if it comes too early after the previous one."""
         if not self._interval:
             return True
         name = f"{namespace}/{key}".encode("utf-8", "surrogatepass")

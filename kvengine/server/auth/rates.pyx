@@ -1,14 +1,14 @@
-"""How often tokens were used, and keys written, in memory that the processes of a server share.
+"""Rate limits of tokens and keys, in memory that the processes of a server share.
 
-A slot is 16 bytes: the start of a digest, and the moment at which its bucket will be full again
-(GCRA: the bucket is as empty as that moment is far away).  Both change by compare-and-swap.
+A slot is 16 bytes: the start of a digest, and the time at which its bucket is full again (GCRA,
+the generic cell rate algorithm).  Both change by compare-and-swap.
 
 Invariants:
 
-* What a token may ask is asked of all processes together, however its connections are spread.
-* A table has a fixed size.  A bucket that is full needs no slot; if too many are in use at once,
-  one of those that were used least gives its place to another, and is full again.
-* A process that dies at any moment leaves no lock and nothing half written.
+* The rate of a token limits all processes together, however its connections are spread.
+* A table has a fixed size.  A full bucket needs no slot.  If too many buckets are in use at once,
+  the one closest to full is evicted, which makes it full.
+* A process that dies at any time leaves no lock and no partial write.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -28,7 +28,7 @@ cdef extern from *:
     bint kv_swap(uint64_t *at, uint64_t expected, uint64_t wanted) noexcept
 
 cdef enum:
-    PROBES = 8  # slots in which a bucket may lie
+    PROBES = 8  # slots that may hold a bucket
 
 cdef struct Slot:
     uint64_t name       # 0: free
@@ -39,7 +39,7 @@ cdef class RateTable:
     """A table in shared memory.
 
     Args:
-        memory: a power of two of bytes, zero at first; the same in each process.
+        memory: shared by all processes; its size is a power of two, and it starts as zeros.
 
     Thread-safety: threads and processes may share it.
     """
@@ -53,7 +53,9 @@ cdef class RateTable:
         PyObject_GetBuffer(memory, &self.view, PyBUF_WRITABLE)
         self.is_held = True
         if self.view.len < 16 * PROBES or self.view.len & (self.view.len - 1):
-            raise ValueError(f"a table of rates has a power of two of bytes, not {self.view.len}")
+            raise ValueError(
+                f"a rate table must have at least {16 * PROBES} bytes, a power of two, "
+                f"not {self.view.len}")
         self.mask = self.view.len // 16 - 1
 
     def __dealloc__(self) -> None:
@@ -61,7 +63,7 @@ cdef class RateTable:
             PyBuffer_Release(&self.view)
 
     cdef Slot *slot_of(self, uint64_t name, uint64_t now):
-        """Return the slot of a bucket, which is made if there is none."""
+        """Return the slot of a bucket; claim one if it has none."""
         cdef Slot *slots = <Slot *>self.view.buf
         cdef Slot *slot
         cdef Slot *oldest
@@ -80,12 +82,12 @@ cdef class RateTable:
                     oldest = slot
             found, full_at = kv_load(&oldest.name), kv_load(&oldest.full_at)
             if kv_swap(&oldest.name, found, name):
-                if full_at > now:  # another one's; unless this one was used meanwhile, elsewhere
+                if full_at > now:  # of the evicted bucket, unless another process used it since
                     kv_swap(&oldest.full_at, full_at, now)
                 return oldest
 
     cdef bint take_one(self, uint64_t name, uint64_t now, int64_t one, int64_t most):
-        """Take one out of a bucket; False if there is none left. All are nanoseconds."""
+        """Take one token from a bucket; False if it is empty.  All times are nanoseconds."""
         cdef Slot *slot = self.slot_of(name, now)
         cdef uint64_t found, start
         while True:
@@ -97,10 +99,10 @@ cdef class RateTable:
                 return True
 
     def take_only(self, digest: bytes, now: float, interval_s: float) -> bool:
-        """Take the only one that a bucket holds, which comes back after an interval.
+        """Take the only token of a bucket, which returns after an interval.
 
         Args:
-            digest: eight bytes that say whose it is.
+            digest: eight bytes that identify the bucket.
             now: seconds.
         """
         cdef int64_t one = <int64_t>(interval_s * 1e9)
@@ -114,39 +116,39 @@ cdef uint64_t name_of(bytes digest) noexcept:
 
 
 cdef class Allowance:
-    """A bucket that fills with time, of all processes together; it holds one second of its rate.
+    """A token bucket that all processes share; it holds one second of its rate.
 
-    What is refused takes nothing out of it.
+    A refused request takes nothing from it.
 
     Args:
-        table: where it is.
+        table: holds the bucket.
         digest: of the token.
         rate: requests per second; None: any number.
     """
 
     cdef RateTable table
     cdef uint64_t name
-    cdef int64_t one, most      # nanoseconds in which one request comes back, and all do
+    cdef int64_t one, most      # nanoseconds in which one request, or the whole bucket, refills
     cdef uint64_t asked_at
     cdef readonly bint is_unlimited
 
     def __init__(self, table: RateTable, digest: bytes, rate: float | None) -> None:
         self.table, self.name, self.is_unlimited = table, name_of(digest), rate is None
         rate = 1.0 if rate is None else rate
-        # Slower than one in 30 years is as slow.
+        # One request in 30 years is the slowest rate.
         self.one = <int64_t>(1e9 / max(rate, 1e-9))
         self.most = <int64_t>(max(1.0, rate) * (1e9 / max(rate, 1e-9)))
         self.asked_at = 0
 
     def take(self, now: float) -> bool:
-        """Take one request out at a moment, in seconds; False if there is none left."""
+        """Take one request at a time in seconds; False if none is left."""
         if self.is_unlimited:
             return True
         self.asked_at = <uint64_t>(now * 1e9)
         return self.table.take_one(self.name, self.asked_at, self.one, self.most)
 
     def give_back(self) -> None:
-        """Put a request back that was not answered here."""
+        """Put back a request that this process did not answer."""
         if self.is_unlimited:
             return
         cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)
@@ -158,7 +160,7 @@ cdef class Allowance:
 
     @property
     def wait_s(self) -> float:
-        """Seconds from the last question until the next request is there."""
+        """Seconds from the last take() until the next request is permitted."""
         if self.is_unlimited:
             return 0.0
         cdef Slot *slot = self.table.slot_of(self.name, self.asked_at)

@@ -1,4 +1,4 @@
-"""Where the records of tokens are read: in a database's store, or among an edge's copies."""
+"""Read the records of tokens: from a database's store, or from an edge's copies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kvengine.edge.messages import ReadOptions, ReadResult
 from kvengine.errors import UpstreamUnavailable, copied_error
 from kvengine.server.auth.access import WAIT
 
-WAITING_MAX = 256  # requests with tokens that are not known yet
+WAITING_MAX = 256  # requests whose tokens are not known yet
 PATIENCE_S = 5.0
-OPTIONS = ReadOptions(60.0)  # the bound within which an edge hears of every change
+OPTIONS = ReadOptions(60.0)  # an edge receives every change within this bound
 
 
 class StoreRecords:
@@ -33,9 +33,9 @@ class StoreRecords:
 
 
 class CopiedRecords:
-    """The records as an edge knows them; which one it does not know, it asks its primary.
+    """The records that an edge has copied.  It reads a missing record from its primary.
 
-    A request takes no thread, and all that ask about a token share one.
+    Waiting requests use no threads, and all requests with the same token share one read.
     """
 
     def __init__(self, edge: Edge) -> None:
@@ -43,7 +43,7 @@ class CopiedRecords:
         self._waiting = 0
 
     def find_cached(self, key: bytes) -> bytes | object | None:
-        """Return a record, or WAIT if the edge has to ask."""
+        """Return a record, or WAIT if the edge must read it from its primary."""
         shown = self._edge._node.lookup(key, OPTIONS)
         return WAIT if shown is None else shown.value
 
@@ -54,17 +54,19 @@ class CopiedRecords:
             UpstreamUnavailable: the primary does not answer, or too many requests wait for it.
         """
         if self._waiting >= WAITING_MAX:
-            raise UpstreamUnavailable("too many requests are waiting for the primary")
+            raise UpstreamUnavailable(
+                f"more than {WAITING_MAX} requests wait for the primary to check tokens; try again"
+            )
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
 
-        def tell(result: Any) -> None:
+        def set_reply(result: Any) -> None:
             if not reply.done():
                 reply.set_result(result)
 
         def done(result: Any) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(tell, result)
+                loop.call_soon_threadsafe(set_reply, result)
 
         self._waiting += 1
         try:
@@ -72,7 +74,9 @@ class CopiedRecords:
             async with asyncio.timeout(PATIENCE_S):
                 shown: ReadResult | Exception = await reply
         except TimeoutError:
-            raise UpstreamUnavailable("can't check the token: no answer from the primary") from None
+            raise UpstreamUnavailable(
+                f"can't check the token: the primary did not answer within {PATIENCE_S} s"
+            ) from None
         finally:
             self._waiting -= 1
         if isinstance(shown, Exception):

@@ -1,4 +1,4 @@
-"""The tokens of a server that runs elsewhere, over /v1/tokens."""
+"""Create, list and revoke the tokens of a remote server, over /v1/tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RemoteTokens:
         url: of the server.
 
     Raises:
-        InvalidRequest: there is no token, or one that can't be sent.
+        InvalidRequest: the token is missing, or is not valid in a header.
     """
 
     def __init__(self, url: str) -> None:
@@ -81,12 +81,14 @@ class RemoteTokens:
             where = self._http.base_url
             raise UpstreamUnavailable(f"can't reach the server at {where}: {error}") from error
         except ValueError as error:
-            raise KvError("the server did not respond with JSON; check the URL") from error
+            raise KvError(
+                f"the server at {self._http.base_url} did not respond with JSON; check the URL"
+            ) from error
         if answer.is_success:
             return dict(found)
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise KeyNotFound(path.rpartition("/")[2])
-        text = f"the server answered {answer.status_code}: {found.get('error')}"
+        text = f"the server responded with {answer.status_code}: {found.get('error')}"
         raise (
             InvalidRequest(text) if answer.status_code == httpx.codes.BAD_REQUEST else KvError(text)
         )

@@ -1,9 +1,9 @@
-"""Tokens: created, listed and revoked.
+"""Create, list and revoke tokens.
 
 Invariants:
 
-* A token is returned once, when it is created; it can't be recovered from what is stored.
-* Once revoke() has returned, the next request with the token is refused.
+* A token is returned once, when it is created; the store can't recover it.
+* After revoke() returns, the server refuses every request with the token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TokenStore:
 
     Args:
         db: an open database.
-        account: for which tokens are made.
+        account: of the tokens.
 
     Thread-safety: threads may share it.
     """
@@ -53,7 +53,7 @@ class TokenStore:
             rate: requests per second; None: the server's rate.
 
         Raises:
-            InvalidRequest: an argument has an invalid value; InvalidType: or an invalid type.
+            InvalidRequest, InvalidType: an argument has an invalid value or type.
             NamespaceNotFound: there is no such namespace.
         """
         check_description(name, namespaces, write, admin, expires_in_s, rate)
@@ -82,7 +82,7 @@ class TokenStore:
         for info in infos:
             if namespace in (info.title, info.id):
                 return info.id
-        return self._db.namespace_by_id(namespace).id  # it says what is wrong
+        return self._db.namespace_by_id(namespace).id  # raises
 
     def all(self) -> list[Token]:
         """Return the tokens, by name."""
@@ -106,7 +106,7 @@ class TokenStore:
 def check_description(
     name: Any, namespaces: Any, write: Any, admin: Any, expires_in_s: Any, rate: Any
 ) -> None:
-    """Refuse what no token can be made of: they may come from JSON, where anything may stand.
+    """Check the arguments of create(), which may come from JSON and have any type.
 
     Raises:
         InvalidType: an argument has the wrong type; "false" is not False.

@@ -1,1 +1,1 @@
-"""What a server has done, and how it is: figures, metrics, health, logs."""
+"""Monitoring of a server: figures, metrics, health, logs, traces."""

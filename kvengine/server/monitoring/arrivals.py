@@ -1,13 +1,13 @@
-"""Which edges there are, and when changes reached them, as far as they have told the primary.
+"""The edges of a primary, and when changes reached them, as the edges report it.
 
-An edge says which versions it has reached, and how long ago.  From the moment at which the
-primary gives a change out, to the moment at which it hears that an edge has it, is a little
-longer than the change took: the report of its arrival had to come back.
+An edge reports the versions that it has reached, and how long ago.  The time from the release of a
+change at the primary to the report of its arrival includes the way of the report, so it is an
+upper bound of the time that the change took.
 
 Invariants:
 
-* Memory does not grow with time, nor with what clients make up: all lists have a longest length.
-* A time shown is never shorter than what it says it is.
+* Memory does not grow with time or with what clients send: all lists are bounded.
+* A time shown is never shorter than the actual time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from kvengine.options import VERSION_LIMIT
 CHANGES_KEPT = 500
 CHANGES_SHOWN = 12
 REACHED_KEPT = 500  # of each edge
-REACHED_AT_ONCE = 200  # in a report
+REACHED_AT_ONCE = 200  # in one report
 EDGES_MAX = 1000
 NAME_CHARS_MAX = 64
-LOST_S = 6.0  # an edge tells something every second; after so long without, it is not there
+LOST_S = 6.0  # an edge reports every second; after so long without a report, it is offline
 FORGOTTEN_S = 600.0
 FIGURES = ("reads", "hits", "memory_bytes")
 
@@ -37,26 +37,26 @@ class Made(NamedTuple):
     """A change that the primary has made."""
 
     version: int
-    moment: float  # when the primary gave it out, on the monotonic clock
+    moment: float  # when the primary released it, on the monotonic clock
     time: float  # of day, seconds since the epoch
-    namespace_id: str | None  # None: something about a namespace, or a token
+    namespace_id: str | None  # None: a change of a namespace or a token
     key: str
     kind: str  # put, delete
 
 
 @dataclass(slots=True)
 class EdgeReport:
-    """What an edge has said."""
+    """The latest report of an edge."""
 
-    first: int  # its position when it was first heard of; when it got there is not known
+    first: int  # its position in its first report; when it got there is not known
     position: int
-    moment: float  # when it last said something
+    moment: float  # of its last report
     figures: dict[str, int]
-    # Each version that it has come to, and when, or a later moment.
+    # Each version that it has reached, and the time, which is never too early.
     reached: SortedDict = field(default_factory=SortedDict)
 
     def seconds(self, change: Made) -> float | None:
-        """Return how long a change took to get there, at the most; None: not known, or not yet."""
+        """Return an upper bound of the time a change took to arrive; None: unknown, or not yet."""
         if not self.first < change.version <= self.position or not self.reached:
             return None
         version = next(self.reached.irange(change.version))
@@ -68,7 +68,7 @@ class Arrivals:
     """The edges of a primary, and the changes on their way to them.
 
     Args:
-        now: tells the time, in seconds, on a clock that is never set.
+        now: returns the time, in seconds, on a monotonic clock.
 
     Thread-safety: for one event loop.
     """
@@ -77,27 +77,27 @@ class Arrivals:
         self._now = now
         self._made = SortedKeyList(key=lambda change: change.version)  # of Made
         self._reports: dict[str, EdgeReport] = {}
-        self.version = 0  # the newest that the primary has
-        self.count = 0  # of what was noted, so that who waits sees that there is more
+        self.version = 0  # the newest at the primary
+        self.count = 0  # grows with each change or report, so that a waiting reader sees it
 
     def made(self, version: int, changes: Iterable[Made]) -> None:
-        """Note that the primary has come to a version, by these changes, the oldest first."""
+        """Record that the primary reached a version by these changes, oldest first."""
         self._made.update(changes)
         del self._made[:-CHANGES_KEPT]
         self.version = max(self.version, version)
         self.count += 1
 
     def record(self, name: str, report: Any, now: float | None = None) -> None:
-        """Note what an edge says of itself.
+        """Record the report of an edge.
 
         Args:
             name: of the edge.
-            report: position, a version; reached, a list of [version, seconds ago], the oldest
+            report: position, a version; reached, a list of [version, seconds ago], oldest
                 first; reads, hits and memory_bytes, whole numbers.
-            now: when it said so; None: now.
+            now: the time of the report; None: now.
 
         Raises:
-            InvalidRequest: it is something else, or there are too many edges.
+            InvalidRequest: the report is not valid, or there are too many edges.
         """
         position, reached, figures = checked(name, report)
         now = self._now() if now is None else now
@@ -105,7 +105,7 @@ class Arrivals:
         edge = self._reports.get(name)
         if edge is None:
             if len(self._reports) >= EDGES_MAX:
-                raise InvalidRequest(f"too many edges: at most {EDGES_MAX}")
+                raise InvalidRequest(f"too many edges report here: at most {EDGES_MAX}")
             edge = self._reports[name] = EdgeReport(position, position, now, figures)
         newest = edge.reached.peekitem()[0] if edge.reached else edge.first
         for version, ago_s in [*reached, (position, 0.0)]:
@@ -123,7 +123,7 @@ class Arrivals:
             del self._reports[name]
 
     def edges(self) -> list[dict[str, Any]]:
-        """Return what is known of each edge, by name, as JSON has it."""
+        """Return the state of each edge, by name, as JSON."""
         now = self._now()
         self._forget(now)
         return [self._shown(name, edge, now) for name, edge in sorted(self._reports.items())]
@@ -136,10 +136,10 @@ class Arrivals:
         return {
             "name": name,
             "position": edge.position,
-            # Versions without a change for edges, such as usage, come with the next one.
+            # Versions without a change for edges, such as usage, arrive with the next change.
             "lag_versions": max(0, self.version - edge.position) if behind else 0,
             "lag_ms": round((now - self._made[number].moment) * 1e3, 1) if behind else 0.0,
-            "lag_is_longer": behind == CHANGES_KEPT,  # older changes are not known any more
+            "lag_is_longer": behind == CHANGES_KEPT,  # older changes are forgotten
             "last_ms": None if last is None else round(last * 1e3, 2),
             "silent_s": round(now - edge.moment, 1),
             "is_there": now - edge.moment < LOST_S,
@@ -147,7 +147,7 @@ class Arrivals:
         }
 
     def changes(self) -> list[dict[str, Any]]:
-        """Return the newest changes, newest first, as JSON has them."""
+        """Return the newest changes, newest first, as JSON."""
         found = []
         for change in reversed(self._made[-CHANGES_SHOWN:]):
             times = {name: edge.seconds(change) for name, edge in self._reports.items()}
@@ -165,10 +165,10 @@ class Arrivals:
 
 
 def checked(name: str, report: Any) -> tuple[int, list[tuple[int, float]], dict[str, int]]:
-    """Return (position, [(version, seconds ago)], figures) of what an edge says.
+    """Return (position, [(version, seconds ago)], figures) of the report of an edge.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: the report is not valid.
     """
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
         raise InvalidRequest(f"an edge's name must be 1 to {NAME_CHARS_MAX} printable characters")

@@ -1,9 +1,9 @@
-"""How the figures of a process lie in memory: numbers of eight bytes, each at a place of its own.
+"""The layout of the figures of a process in shared memory: eight-byte numbers at fixed places.
 
 Invariants:
 
-* Places are fixed, so the processes of a server agree on them, and memory does not grow with what
-  clients send.  What has no place is counted as "other", or as the first status of its class.
+* All processes of a server use the same layout, and memory does not grow with what clients send.
+  A kind without a place counts as "other", a status without one as the first of its class.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""What the processes of a server have done, counted: requests by surface, action and status, and
-their times.
+"""Figures of a server: numbers of requests by surface, action and status, and their durations.
 
 Invariants:
 
-* A figure is about a kind of request; no key, value, token or path is in any.
-* Each process counts in its own row of shared memory, which figure_rows.py describes; what is shown
-  is the sum over all rows.
+* A figure is about a kind of request; none contains a key, a value, a token or a path.
+* Each process counts in its own row of shared memory (layout: figure_rows.py).  Readers get the
+  sum of all rows.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from kvengine.server.monitoring.figure_rows import BOUNDS_S, BUCKETS, KINDS, STA
 
 SURFACES = {"client": "rest", "workerd": "workerd", "v1": "v1", "console": "console"}
 METERED = {"read", "write", "delete", "list"}
-HOT_KIND = Kind("hot", "read")  # reads that were answered without an endpoint
-# Behind the times of hot reads; see hot.pyx.
+HOT_KIND = Kind("hot", "read")  # reads that the fast path answered
+# These counts follow the times of hot reads; see hot.pyx.
 HOT_READS = (("rest", 200), ("workerd", 200), ("rest", 404), ("workerd", 404))
 HOT_BITS = 64
 
 
 class Times:
-    """How long requests of a kind took: counts by upper bound, the last without one."""
+    """Durations of requests of a kind: counts by upper bound; the last has no bound."""
 
     def __init__(self, counts: list[int] | None = None, total_s: float = 0.0) -> None:
         self.counts = [0] * BUCKETS if counts is None else counts
         self.total_s = total_s
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """Count requests that took so long."""
+        """Count requests of this duration."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += count
         self.total_s += seconds * count
 
     def quantile(self, share: float) -> float:
-        """Return a bound, in seconds, that this share of all is not above; 0.0 if there are none.
+        """Return the bound, in seconds, of this share of requests; 0.0 if there are none.
 
-        Above the last bound it is infinite.
+        It is infinite above the last bound.
         """
         wanted, seen = share * sum(self.counts), 0
         for bound, count in zip((*BOUNDS_S, float("inf")), self.counts, strict=True):
@@ -56,9 +55,9 @@ class Figures:
     """The figures of a server.
 
     Args:
-        backend: of this process; the others are those that it shares memory with.
+        backend: of this process; its shared memory has the rows of the other processes.
 
-    Thread-safety: for one event loop; others may look.
+    Thread-safety: for one event loop; other threads may read.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -76,7 +75,7 @@ class Figures:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return sum(row[rows.CONNECTIONS] for row in self._rows)
 
     @connections.setter
@@ -84,12 +83,12 @@ class Figures:
         self._row[rows.CONNECTIONS] = of_this_process
 
     def _sums(self, part: slice) -> list[int]:
-        """Return a part of the rows, added up."""
+        """Return the sums of a part of the rows."""
         found = [row[part].tolist() for row in self._rows]
         return found[0] if len(found) == 1 else [sum(column) for column in zip(*found, strict=True)]
 
     def all_requests(self) -> dict[tuple[Kind, int], int]:
-        """Return how many requests there were by kind and status, hot reads too."""
+        """Return numbers of requests by kind and status, including hot reads."""
         found = {}
         for number, count in enumerate(self._sums(rows.REQUESTS)):
             if count:
@@ -103,7 +102,7 @@ class Figures:
         return found
 
     def all_times(self) -> dict[Kind, Times]:
-        """Return how long requests took, by kind; hot reads are a kind of their own."""
+        """Return durations by kind; hot reads are a separate kind."""
         found = {}
         counts, totals = self._sums(rows.TIMES), self._sums(rows.TOTALS)
         for number, kind in enumerate(KINDS):
@@ -113,13 +112,13 @@ class Figures:
         hot = Times()
         for bits, count in enumerate(self._sums(rows.HOT)[:HOT_BITS]):
             if count:
-                hot.add(2.0**bits * 1e-9, count)  # the upper end of what was counted there
+                hot.add(2.0**bits * 1e-9, count)  # the upper bound of this count
         if any(hot.counts):
             found[HOT_KIND] = hot
         return found
 
     def of_action(self, action: str | None) -> Times:
-        """Return how long requests took that did something; None: all of REST and workerd."""
+        """Return durations of an action over REST and workerd; None: of all actions."""
         found = Times()
         for kind, times in self.all_times().items():
             asked = kind.action == action if action else kind.action in METERED

@@ -2,9 +2,10 @@
 
 Invariants:
 
-* /health answers if the process does.  /ready answers 200 if it can do its work: the database is
-  open and usable, its folder still exists, an edge has reached its primary.
-* A failure in the background does not block requests: /ready reports it, with status 200.
+* /health responds while the process runs.  /ready responds with 200 if the process can serve
+  requests: the database is open and usable, its folder still exists, an edge has reached its
+  primary.
+* A failure of background work does not block requests: /ready reports it with status 200.
 """
 
 from __future__ import annotations
@@ -31,18 +32,14 @@ async def show_version(request: Request) -> Response:
 
 
 class Ready:
-    """Answers whether requests should be sent here.
-
-    Args:
-        backend: what is asked.
-    """
+    """Reports whether this process can serve requests."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.is_leaving = False  # the server is about to stop
 
     async def __call__(self, request: Request) -> Response:
-        """Answer 200, or 503 and why not."""
+        """Respond with 200, or with 503 and the reason."""
         request.action = "health"
         why = "the server is shutting down" if self.is_leaving else self.why_not()
         if why is not None:
@@ -53,7 +50,7 @@ class Ready:
         )
 
     def warning(self) -> str | None:
-        """Return what an operator should look at though requests are served; None if nothing."""
+        """Return a problem that does not block requests; None if there is none."""
         db = self._backend.db
         if isinstance(db, Edge):
             return None
@@ -71,7 +68,7 @@ class Ready:
         return None
 
     def why_not(self) -> str | None:
-        """Return why it can't do its work; None if it can."""
+        """Return why it can't serve requests; None if it can."""
         db = self._backend.db
         if isinstance(db, Edge):
             if db.closed:

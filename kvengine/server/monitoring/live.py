@@ -1,13 +1,13 @@
-"""GET /v1/live: a line of JSON whenever something happens, and at least one a second.
+"""GET /v1/live: a line of JSON after each change or report, and at least one per second.
 
     {"time": ..., "version": ..., "figures": {...}, "changes": [...], "edges": [...]}
 
-Figures are of all processes, counted since the server began; a program that wants rates takes two
-lines.  Changes and edges are for tokens that may read everything; others get none.
+Figures are totals of all processes since the server started; for rates, subtract two lines.
+Changes and edges are only for tokens that may read all namespaces.
 
 Invariants:
 
-* Nothing runs while nobody listens.
+* Without a connected client, nothing runs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from kvengine.server.monitoring.arrivals import CHANGES_KEPT, Arrivals, Made
 from kvengine.server.monitoring.figure_rows import BOUNDS_S
 from kvengine.server.monitoring.figures import HOT_KIND, METERED, Figures, Times
 
-LINE_S = 1.0  # between two lines, at the most
-GAP_S = 0.05  # between two lines, at the least
+LINE_S = 1.0  # between two lines, at most
+GAP_S = 0.05  # between two lines, at least
 FAILURE = 500
 BOUNDS_MS = [round(bound * 1e3, 6) for bound in BOUNDS_S]
 
 
 class Live:
-    """What happens at a server.
+    """The events of a server.
 
     Args:
         backend: with a database.
@@ -51,18 +51,18 @@ class Live:
     # -- changes
 
     def record(self, name: str, report: Any) -> None:
-        """Note what an edge says of itself; see Arrivals.record()."""
+        """Record the report of an edge; see Arrivals.record()."""
         now = time.monotonic()
         self.arrivals.record(name, report, now)
         self._backend.shared.tell(name, report, now)
 
     def _report_elsewhere(self, name: str, report: Any, moment: float) -> None:
-        """Note what an edge said to another process of this server."""
+        """Record the report that an edge sent to another process of this server."""
         with suppress(InvalidRequest):
             self.arrivals.record(name, report, moment)
 
     def _catch_up(self) -> None:
-        """Note what changed since the last time; when it was made the change buffer knows."""
+        """Record the changes since the last call, with their times from the change buffer."""
         buffer = self._backend.database._inner._primary_for_edges().change_buffer
         upto = buffer.version
         if upto == self.arrivals.version:
@@ -70,19 +70,19 @@ class Live:
         to_time_of_day = self._backend.clock.time() - time.monotonic()
         changes = [
             Made(
-                notice.version,
+                event.version,
                 made_at,
                 made_at + to_time_of_day,
-                *self._place(notice.key),
-                "put" if notice.is_put else "delete",
+                *self._place(event.key),
+                "put" if event.is_put else "delete",
             )
-            for notice, made_at in buffer.entries(self.arrivals.version)[-CHANGES_KEPT:]
-            if notice.version <= upto
+            for event, made_at in buffer.entries(self.arrivals.version)[-CHANGES_KEPT:]
+            if event.version <= upto
         ]
         self.arrivals.made(upto, changes)
 
     def _place(self, key: bytes) -> tuple[str | None, str]:
-        """Return the namespace and the key that people know."""
+        """Return the namespace id and the key of a key in the store."""
         if not key.startswith(DATA):
             return None, ""
         catalog = self._backend.database._inner._catalog
@@ -120,7 +120,7 @@ class Live:
             gone.cancel()
 
     def line(self, *, sees_all: bool) -> dict[str, Any]:
-        """Return what there is to say now."""
+        """Return the fields of the next line."""
         db = self._backend.database
         return {
             "time": round(self._backend.clock.time(), 3),
@@ -132,10 +132,10 @@ class Live:
 
 
 def summed(figures: Figures) -> dict[str, Any]:
-    """Return figures by action: how many requests, how many failed, how long they took.
+    """Return figures by action: numbers of requests and failures, and durations.
 
-    `hot` is how many of the reads were answered without an endpoint: of keys that are in memory.
-    `times` are counts by upper bound in milliseconds, the last without one.
+    `hot` is the number of reads that the fast path answered, from memory.  `times` are counts by
+    upper bound in milliseconds; the last has no bound.
     """
     requests = dict.fromkeys(sorted(METERED), 0)
     failed = 0

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* No line holds a key, a value, a token or a path: what is logged of a request is its kind.
+* No line contains a key, a value, a token or a path; only the kind of a request is logged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record: time, level, logger, message, and what else it was given."""
+    """Formats a record as a line of JSON: time, level, logger, message, extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line of a record."""
         fields: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03}",
             "level": record.levelname.lower(),
@@ -50,9 +50,9 @@ def set_up(form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     root.propagate = False
-    # What libraries warn of, in the same form.
+    # Warnings of libraries get the same format.
     logging.getLogger().handlers[:] = [handler]
-    # These two warn of what anybody can send; python-multipart also quotes it.
+    # These two warn about bad input from any client; python-multipart also quotes it.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

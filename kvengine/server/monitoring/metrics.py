@@ -27,7 +27,7 @@ from kvengine.server.monitoring.figures import Figures
 
 
 class Collector:
-    """Gives Prometheus' library the figures when it asks for them."""
+    """Passes the figures to the Prometheus library."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
@@ -60,10 +60,10 @@ class Collector:
 
 
 class MetricsEndpoint:
-    """The endpoint for Prometheus; any valid token opens it.
+    """The endpoint for Prometheus; it requires any valid token.
 
     Args:
-        figures: what is shown.
+        figures: of the server.
     """
 
     def __init__(self, figures: Figures) -> None:

@@ -1,10 +1,10 @@
-"""OpenTelemetry: a span for each request that the endpoints answer, and a histogram of their times.
+"""OpenTelemetry: a span for each request, and a histogram of durations.
 
-It takes part when OpenTelemetry is installed (`pip install 'kvengine[otel]'`) and an exporter is
-named in the environment (OTEL_EXPORTER_OTLP_ENDPOINT, or one set up by the program).  Reads are
-then answered by the endpoints too, so that each has its span.
+It is active if OpenTelemetry is installed (`pip install 'kvengine[otel]'`) and the environment
+names an exporter (OTEL_EXPORTER_OTLP_ENDPOINT).  The fast path for reads is then off, so that each
+read has a span.
 
-Names are the semantic conventions' for databases and HTTP (opentelemetry.io/docs/specs/semconv).
+Names follow the semantic conventions for databases and HTTP (opentelemetry.io/docs/specs/semconv).
 
 Invariants:
 
@@ -28,7 +28,7 @@ NANOSECONDS = 1_000_000_000
 
 
 class Spans:
-    """Tells OpenTelemetry of requests.
+    """Reports requests to OpenTelemetry.
 
     Args:
         tracer_provider, meter_provider: None: those of the process.
@@ -43,7 +43,7 @@ class Spans:
         )
 
     def observe(self, request: Request, status: int, seconds: float) -> None:
-        """Tell of a request that was answered."""
+        """Report a request that was answered."""
         name = SPANS.get(request.action, f"kv_{request.action}")
         attributes: dict[str, Any] = {
             "db.system.name": "kvengine",
@@ -53,7 +53,7 @@ class Spans:
         }
         if request.namespace_id is not None:
             attributes["db.namespace"] = request.namespace_id
-        ended = int(self._clock.time() * NANOSECONDS)  # spans are told in the time of day
+        ended = int(self._clock.time() * NANOSECONDS)  # spans use the time of day
         context = propagate.extract(
             {"traceparent": (request.header(b"traceparent") or b"").decode("ascii", "replace")}
         )
@@ -71,7 +71,7 @@ class Spans:
 
 
 def from_environment() -> Spans:
-    """Return spans and times that go where OpenTelemetry's variables say."""
+    """Return spans that go to the exporter that the environment names."""
     sdk_trace: Any = importlib.import_module("opentelemetry.sdk.trace")
     export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
     otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")

@@ -51,7 +51,7 @@ class Clients:
         *,
         ttl: float | None = None,
         min_version: int = 0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float | None = None,
     ) -> ReadResult:
         """Read a key at an edge, and return what it shows.
 
@@ -60,7 +60,8 @@ class Clients:
             key: the key.
             ttl: seconds: how old the value may be; None: the `cache_ttl_s` of the edge.
             min_version: it must be at least as new as this version.
-            stale_if_error: seconds: how old it may be if the upstream does not answer.
+            stale_if_error: seconds: how old it may be if the upstream does not answer; None: the
+                `stale_if_error_s` of the edge.
 
         Raises:
             UpstreamUnavailable: nothing that is held is new enough.
@@ -80,7 +81,7 @@ class Clients:
         *,
         ttl: float | None = None,
         min_version: int = 0,
-        stale_if_error: float = 0.0,
+        stale_if_error: float | None = None,
     ) -> None:
         """Begin to read; `done` is called with ReadResult or with the error."""
         self.reads += 1
@@ -89,7 +90,8 @@ class Clients:
             self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
             return
         limit = self.settings.cache_ttl_s if ttl is None else ttl
-        wanted = ReadOptions(limit, min_version, stale_if_error)
+        stale = self.settings.stale_if_error_s if stale_if_error is None else stale_if_error
+        wanted = ReadOptions(limit, min_version, stale)
         began = self.time.now
 
         def ended(result: Any) -> None:
@@ -168,7 +170,7 @@ class Clients:
             is_lost = isinstance(result, Exception)
             done_at = results[0] if results else result
             if found.life == life:
-                found.endpoint.wrote([key], None if is_lost else result)
+                found.endpoint.record_write([key], None if is_lost else result)
                 if not isinstance(done_at, Exception) and self.checker.knows(key):
                     self.checker.wrote(place, key, done_at, self.time.now)
             self._write_ended(result, finish)

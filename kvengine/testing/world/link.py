@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kvengine.edge.messages import Answer, ChangeBatch, KeyRequest, Notice
+from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent, KeyRequest
 from kvengine.errors import UpstreamUnavailable
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ Request = Callable[[Done], None]  # calls the function with its answer, at once 
 
 def size_of(message: Any) -> int:
     """Return about how many bytes a request or an answer takes on the wire."""
-    items: Sequence[Any] = message.notices if isinstance(message, ChangeBatch) else message
+    items: Sequence[Any] = message.events if isinstance(message, ChangeBatch) else message
     size = MESSAGE_BYTES
     if not isinstance(items, (list, tuple)):
         return size
     for item in items:
         size += ITEM_BYTES
-        if isinstance(item, (KeyRequest, Notice)):
+        if isinstance(item, (KeyRequest, ChangeEvent)):
             size += len(item.key)
-        if isinstance(item, (Answer, Notice)) and item.value is not None:
+        if isinstance(item, (Answer, ChangeEvent)) and item.value is not None:
             size += len(item.value) + len(item.metadata)
     return size
 

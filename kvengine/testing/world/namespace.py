@@ -31,7 +31,7 @@ class WorldNamespace:
         type: str = "text",
         *,
         cache_ttl: float | None = None,
-        min_version: int | None = None,
+        min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
         """Return the value of a key, or None; see EdgeNamespace.get()."""
@@ -43,7 +43,7 @@ class WorldNamespace:
         type: str = "text",
         *,
         cache_ttl: float | None = None,
-        min_version: int | None = None,
+        min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
         """Return a dict from each key to its value."""
@@ -58,7 +58,7 @@ class WorldNamespace:
         type: str = "text",
         *,
         cache_ttl: float | None = None,
-        min_version: int | None = None,
+        min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueWithMetadata:
         """Return ValueWithMetadata(value, metadata, cache_status, version)."""
@@ -71,7 +71,7 @@ class WorldNamespace:
         type: str = "text",
         *,
         cache_ttl: float | None = None,
-        min_version: int | None = None,
+        min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
         """Return ValueRead(value, metadata, expiration, version, age, cache_status)."""
@@ -84,15 +84,15 @@ class WorldNamespace:
         self,
         key: str,
         cache_ttl: float | None,
-        min_version: int | None,
+        min_version: int,
         stale_if_error: float | None,
     ) -> ReadResult:
         return self._world.read(
             self.place,
             key.encode(),
             ttl=cache_ttl,
-            min_version=min_version or 0,
-            stale_if_error=stale_if_error or 0.0,
+            min_version=min_version,
+            stale_if_error=stale_if_error,
         )
 
     def put(
@@ -124,7 +124,7 @@ class WorldNamespace:
         return self._world.write(self.place, key.encode(), None)
 
     def __contains__(self, key: str) -> bool:
-        return self._read(key, None, None, None).version != 0
+        return self._read(key, None, 0, None).version != 0
 
     def __repr__(self) -> str:
         return f"<namespace of a world at {self.place!r}>"

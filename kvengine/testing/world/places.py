@@ -19,7 +19,7 @@ from kvengine.edge.messages import ReadResult
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.primary import Primary
 from kvengine.edge.settings import Settings
-from kvengine.edge.upstream.listening import Listening
+from kvengine.edge.upstream.poller import ChangePoller
 from kvengine.engine.jobs import maintenance
 from kvengine.engine.store import Store
 from kvengine.testing.world.link import Link
@@ -160,21 +160,21 @@ class EdgePlace(Place):
             seed=self.world.seed,
             changed=lambda key: self.world._heard(key) if key is not None else None,
         )
-        self.listening = Listening(
+        self.poller = ChangePoller(
             self.endpoint,
             self.link,
             monotonic=self.clock.monotonic,
             later=later,
             chance=chance.random,
         )
-        self.listening.begin()
+        self.poller.begin()
 
     def crash(self) -> None:
         """Be gone, with everything that was in memory."""
         if self.is_up:
             self.is_up = False
             self.life += 1
-            self.listening.close()
+            self.poller.close()
             self.endpoint.change_buffer.close()
             self.past.add(self.endpoint.counters)
             if self.disk is not None:

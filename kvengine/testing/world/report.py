@@ -62,11 +62,6 @@ class Report:
         """How many reads did not show the newest value there was when they began."""
         return self.behind.count
 
-    @property
-    def worst_age(self) -> float:
-        """By how many seconds a read was behind, at the most."""
-        return self.behind.longest
-
     def figures(self) -> dict[str, Any]:
         """Return everything as plain figures, for JSON; times in seconds, ratios 0 to 1."""
         leaves = self.leaves

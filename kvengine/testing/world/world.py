@@ -258,8 +258,6 @@ class World(Clients):
         else:
             self._split(place, self.network.heal)
 
-    mend = heal  # the name in 0.1
-
     def _split(self, places: Iterable[str], strike: Callable[[str, str], None]) -> None:
         inside = {self.place(name).name for name in places}
         for one in inside:

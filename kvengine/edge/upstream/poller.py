@@ -1,11 +1,11 @@
-"""Listening: the series of polls by which an edge learns of changes.
+"""ChangePoller: the polls by which an edge gets changes.
 
 Invariants:
 
 * One poll is in progress or scheduled; an answer to an older one never undoes newer state.
 * Each poll asks from the version reached so far, so the next poll repairs any loss, repetition or
   delay.
-* After a failure the pauses grow, with a random part that differs between edges.
+* After a failure the pauses grow, with random jitter.
 * The breaker learns of an error before `error` shows it.
 """
 
@@ -15,20 +15,20 @@ import random
 import threading
 from collections.abc import Callable
 
-from kvengine.edge.change_buffer import Later
+from kvengine.edge.change_buffer import CallLater
 from kvengine.edge.messages import ChangeBatch, Upstream
 from kvengine.edge.node import EdgeNode
 
 
-class Listening:
-    """Keeps an edge informed by its upstream.
+class ChangePoller:
+    """Polls the upstream of an edge for changes.
 
     Args:
-        edge: what hears.
-        upstream: whom it asks.
-        monotonic: tells the time, in seconds.
+        edge: gets the changes.
+        upstream: is polled.
+        monotonic: returns the time, in seconds.
         later: calls a function after some seconds.
-        chance: gives a number from 0 to 1.
+        chance: returns a random number from 0 to 1.
 
     Thread-safety: threads may share it.
     """
@@ -39,7 +39,7 @@ class Listening:
         upstream: Upstream,
         *,
         monotonic: Callable[[], float],
-        later: Later,
+        later: CallLater,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._edge, self._upstream = edge, upstream
@@ -56,20 +56,20 @@ class Listening:
         return self._edge.begun and self.error is None
 
     def begin(self) -> None:
-        """Set out: learn where the primary is now, then poll."""
+        """Start: get the newest version of the primary, then poll."""
         with self._lock:
             if self._closed:
                 return
             self._polls += 1
             number = self._polls
-        self._later(self._edge.settings.timeout_s, lambda: self._overdue(number, self.begin))
-        self._upstream.origin_version(lambda version: self._learned(number, version))
+        self._later(self._edge.settings.timeout_s, lambda: self._on_timeout(number, self.begin))
+        self._upstream.origin_version(lambda version: self._on_start(number, version))
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._closed = True
 
-    def _learned(self, number: int, version: int | Exception) -> None:
+    def _on_start(self, number: int, version: int | Exception) -> None:
         if self._closed or self._edge.begun:
             return
         if isinstance(version, Exception):
@@ -80,7 +80,7 @@ class Listening:
             self.poll()
 
     def poll(self) -> None:
-        """Ask for changes."""
+        """Poll for changes."""
         with self._lock:
             if self._closed:
                 return
@@ -89,15 +89,15 @@ class Listening:
         sent = self._monotonic()
         settings = self._edge.settings
         self._later(
-            settings.poll_timeout_s + settings.grace_s, lambda: self._overdue(number, self.poll)
+            settings.poll_timeout_s + settings.grace_s, lambda: self._on_timeout(number, self.poll)
         )
         self._upstream.poll(
             self._edge.position,
             settings.poll_timeout_s,
-            lambda changes: self._heard(number, sent, changes),
+            lambda changes: self._on_changes(number, sent, changes),
         )
 
-    def _heard(self, number: int, sent: float, changes: ChangeBatch | Exception) -> None:
+    def _on_changes(self, number: int, sent: float, changes: ChangeBatch | Exception) -> None:
         if self._closed:
             return
         is_next = number == self._polls
@@ -105,18 +105,18 @@ class Listening:
             if is_next:
                 self._after_failure(changes, self.poll)
             return
-        went_on = self._edge.apply_changes(changes, sent + changes.waited)
+        applied = self._edge.apply_changes(changes, sent + changes.waited)
         if not is_next:
             return
         self._edge.poll_answered()
         self.error = None
-        if went_on and changes.upto >= self._edge.position:
+        if applied and changes.upto >= self._edge.position:
             self._failures = 0
             self.poll()
-        else:  # the upstream is behind, or answers another request: do not spin
+        else:  # the upstream is behind, or answered another request: do not spin
             self._pause(self.poll)
 
-    def _overdue(self, number: int, again: Callable[[], None]) -> None:
+    def _on_timeout(self, number: int, again: Callable[[], None]) -> None:
         if number == self._polls and not self._closed:
             self._after_failure(TimeoutError("no answer to a poll"), again)
 
@@ -130,7 +130,7 @@ class Listening:
         with self._lock:
             if self._closed:
                 return
-            self._polls += 1  # an answer that still comes is not the next one
+            self._polls += 1  # so an answer that still comes counts as late
             planned = self._polls
             pause = min(settings.retry_s * 2 ** min(self._failures, 20), settings.retry_max_s)
             self._failures += 1

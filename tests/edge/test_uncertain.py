@@ -24,7 +24,7 @@ def bench(time, clock):
 @pytest.mark.parametrize("version", [None, 0])
 @pytest.mark.parametrize("keys", [[b"k"], None])
 def test_a_write_of_unknown_version_is_read_here(bench, keys, version):
-    bench.edge.wrote(keys, version)
+    bench.edge.record_write(keys, version)
     results = bench.read()
     assert (results, bench.upstream.asked) == ([], [])  # the version of the primary comes first
     assert len(bench.versions) == 1  # was asked for once, and nobody waited for it
@@ -41,7 +41,7 @@ def test_a_write_of_unknown_version_is_read_here(bench, keys, version):
 @pytest.mark.parametrize("keys", [[b"k"], None])
 def test_an_older_answer_on_its_way_is_neither_kept_nor_shown(bench, keys):
     results = bench.read(ttl=0.0)
-    bench.edge.wrote(keys, 0)  # a delete that found nothing: kv-version is 0
+    bench.edge.record_write(keys, 0)  # a delete that found nothing: kv-version is 0
     bench.upstream.answer(Answer(5, 12, 0.0, b"older"))
     assert results == []
     bench.versions.pop()(30)
@@ -52,13 +52,13 @@ def test_an_older_answer_on_its_way_is_neither_kept_nor_shown(bench, keys):
 
 def test_other_keys_are_shown_meanwhile(bench):
     bench.hold(key=b"other")
-    bench.edge.wrote([b"k"], None)
+    bench.edge.record_write([b"k"], None)
     assert bench.read(b"other")[0].status == "HIT"
 
 
-def test_while_the_primary_is_away_a_doubt_stays(bench):
+def test_while_the_primary_is_away_a_version_stays_uncertain(bench):
     bench.hold(key=b"other")
-    bench.edge.wrote([b"k"], None)
+    bench.edge.record_write([b"k"], None)
     bench.versions.pop()(CUT)
     results = bench.read()
     assert results == []
@@ -71,7 +71,7 @@ def test_while_the_primary_is_away_a_doubt_stays(bench):
 
 
 def test_when_any_key_may_have_changed_copies_are_shown_as_stale_until_the_primary_is_back(bench):
-    bench.edge.wrote(None, None)
+    bench.edge.record_write(None, None)
     bench.versions.pop()(CUT)
     bench.time.run_until(10.0)
     bench.edge.poll_failed(CUT)
@@ -83,9 +83,9 @@ def test_when_any_key_may_have_changed_copies_are_shown_as_stale_until_the_prima
 
 
 def test_a_version_that_was_asked_for_before_the_write_settles_nothing(bench):
-    bench.edge.wrote([b"other"], None)
+    bench.edge.record_write([b"other"], None)
     ask = bench.versions.pop()
-    bench.edge.wrote([b"k"], None)
+    bench.edge.record_write([b"k"], None)
     results = bench.read()
     ask(30)  # from before the second write
     assert bench.upstream.asked == []
@@ -99,7 +99,7 @@ def test_the_copy_on_disk_goes_too(time, clock):
     bench = Bench(time, clock, disk=DiskCache(None, 1 << 20))
     bench.hold()
     bench.apply_changes(10, 12)
-    bench.edge.wrote([b"k"], 0)
+    bench.edge.record_write([b"k"], 0)
     bench.edge.copies.values.clear()
     results = bench.read()
     assert results == []

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from kvengine.edge.messages import ChangeBatch, Notice
+from kvengine.edge.messages import ChangeBatch, ChangeEvent
 from kvengine.edge.node import EdgeNode
 from kvengine.edge.settings import Settings
-from kvengine.edge.upstream.listening import Listening
+from kvengine.edge.upstream.poller import ChangePoller
 from kvengine.errors import UpstreamUnavailable
 
 
@@ -25,9 +25,9 @@ class Upstream:
     def poll(self, after, poll_timeout_s, done):
         self.polls.append((self.time.now, after, done))
 
-    def answer(self, number, upto, *notices, **more):
+    def answer(self, number, upto, *events, **more):
         _, after, done = self.polls[number]
-        done(ChangeBatch(after, upto, 0.0, notices, **more))
+        done(ChangeBatch(after, upto, 0.0, events, **more))
 
 
 class Bench:
@@ -43,7 +43,7 @@ class Bench:
             wall=clock.time,
             later=clock.later,
         )
-        self.listening = Listening(
+        self.poller = ChangePoller(
             self.edge,
             self.upstream,
             monotonic=clock.monotonic,
@@ -62,58 +62,58 @@ def bench(time, clock):
 
 
 def test_each_answer_is_followed_by_the_next_poll(bench):
-    bench.listening.begin()
+    bench.poller.begin()
     assert bench.edge.begun
     for version in range(11, 20):
-        bench.upstream.answer(-1, version, Notice(version, b"k", True))
+        bench.upstream.answer(-1, version, ChangeEvent(version, b"k", True))
     assert [after for _, after, _ in bench.upstream.polls] == list(range(10, 20))
-    assert bench.listening.connected
+    assert bench.poller.connected
     assert bench.edge.counters.changes == 9
 
 
 def test_what_is_said_of_the_last_poll_is_known_to_readers_already(bench, monkeypatch):
-    bench.listening.begin()
+    bench.poller.begin()
     said = []
     for name in ("poll_failed", "poll_answered"):
         inner = getattr(bench.edge, name)
 
         def noted(*arguments, inner=inner):
-            said.append(bench.listening.error)
+            said.append(bench.poller.error)
             inner(*arguments)
 
         monkeypatch.setattr(bench.edge, name, noted)
     errors = UpstreamUnavailable("first"), UpstreamUnavailable("second")
     for error in errors:
         bench.upstream.polls[-1][2](error)
-        assert bench.listening.error is error
+        assert bench.poller.error is error
         bench.time.run_until(bench.time.now + 5)
     bench.upstream.answer(-1, 10)
-    assert bench.listening.connected
+    assert bench.poller.connected
     assert said[0] is None
     assert said[1] is not errors[1]
     assert said[-1] is not None
 
 
 def test_a_lost_poll_is_asked_again_after_its_time(bench):
-    bench.listening.begin()
+    bench.poller.begin()
     bench.time.run_until(4.04)
     assert bench.moments == [0.0]
-    assert not bench.listening.connected
+    assert not bench.poller.connected
     bench.time.run_until(4.1)
     assert bench.moments == [0.0, 4.05]
     bench.upstream.answer(1, 10)
-    assert bench.listening.connected
+    assert bench.poller.connected
 
 
 def test_a_late_answer_is_heard_but_is_not_the_next(bench):
-    bench.listening.begin()
+    bench.poller.begin()
     bench.time.run_until(4.1)
     assert len(bench.upstream.polls) == 2
-    bench.upstream.answer(0, 12, Notice(12, b"k", True))
+    bench.upstream.answer(0, 12, ChangeEvent(12, b"k", True))
     assert bench.edge.position == 12
     assert len(bench.upstream.polls) == 2  # the second poll is still under way
-    bench.upstream.answer(1, 12, Notice(12, b"k", True))
-    assert bench.edge.counters.repeats == 1
+    bench.upstream.answer(1, 12, ChangeEvent(12, b"k", True))
+    assert bench.edge.counters.duplicates == 1
     assert bench.upstream.polls[2][1] == 12
     bench.upstream.answer(1, 12)  # the network says it twice
     assert len(bench.upstream.polls) == 3
@@ -125,19 +125,19 @@ def test_pauses_grow_while_it_fails_and_begin_again_small(bench):
         done(UpstreamUnavailable("cut"))
 
     original, bench.upstream.poll = bench.upstream.poll, poll
-    bench.listening.begin()
+    bench.poller.begin()
     bench.time.run_until(60.0)
     moments = [moment for moment, _, _ in bench.upstream.polls]
     pauses = [round(b - a, 2) for a, b in itertools.pairwise(moments)]
     assert pauses[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
     assert set(pauses[8:]) == {5.0}
-    assert isinstance(bench.listening.error, UpstreamUnavailable)
+    assert isinstance(bench.poller.error, UpstreamUnavailable)
     bench.upstream.poll = original
     count = len(bench.upstream.polls)
     while len(bench.upstream.polls) == count:
         bench.time.step()
     bench.upstream.answer(-1, 11)
-    assert bench.listening.connected
+    assert bench.poller.connected
     bench.upstream.polls[-1][2](UpstreamUnavailable("cut again"))
     count = len(bench.upstream.polls)
     bench.time.run_until(bench.time.now + 0.06)
@@ -155,7 +155,7 @@ def test_an_upstream_that_is_behind_or_wrong_is_not_asked_without_end(bench, wro
         )
 
     bench.upstream.poll = poll
-    bench.listening.begin()
+    bench.poller.begin()
     bench.time.run_until(60.0)
     assert 10 < len(bench.upstream.polls) < 30
     assert bench.edge.position == 10
@@ -164,7 +164,7 @@ def test_an_upstream_that_is_behind_or_wrong_is_not_asked_without_end(bench, wro
 def test_it_sets_out_only_when_the_primary_answers(bench):
     answers = []
     bench.upstream.origin_version = answers.append
-    bench.listening.begin()
+    bench.poller.begin()
     for number in range(3):
         answers[number](TimeoutError("no"))
         bench.time.run_until(bench.time.now + 10.0)
@@ -178,7 +178,7 @@ def test_it_sets_out_only_when_the_primary_answers(bench):
 def test_if_the_first_question_is_lost_it_is_asked_again(bench):
     answers = []
     bench.upstream.origin_version = answers.append
-    bench.listening.begin()
+    bench.poller.begin()
     bench.time.run_until(30.0)
     assert 2 <= len(answers) <= 20
     answers[-1](15)
@@ -190,8 +190,8 @@ def test_if_the_first_question_is_lost_it_is_asked_again(bench):
 
 
 def test_after_the_end_nothing_is_asked(bench):
-    bench.listening.begin()
-    bench.listening.close()
+    bench.poller.begin()
+    bench.poller.close()
     bench.upstream.answer(0, 11)
     bench.time.run_until(100.0)
     assert len(bench.upstream.polls) == 1
