@@ -193,6 +193,8 @@ class StoreFiles(Applier):
         try:
             there = self.directory.read(MANIFEST_NAME)
         except (OSError, KvError) as error:
+            with contextlib.suppress(StorageError):  # if the folder is gone, that is the reason
+                self.commits.check_present()
             self.commits.fail(OSError(f"can't determine which manifest is in place: {error}"))
             return False
         # One of another process may have the same generation.
