@@ -28,7 +28,7 @@ from kvengine.engine.log.manifest import Manifest, SegmentRow
 from kvengine.engine.log.names import MANIFEST_NAME, id_of, is_manifest_to_be
 from kvengine.engine.log.segment import SegmentTable
 from kvengine.engine.order.key_order import KeyOrder
-from kvengine.errors import KvError
+from kvengine.errors import KvError, StorageError
 from kvengine.file.directory import Directory
 from kvengine.file.folder import Folder
 from kvengine.options import Options
