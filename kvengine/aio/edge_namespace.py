@@ -11,13 +11,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 from kvengine.aio.base import NamespaceBase
-from kvengine.aio.runner import Runner
+from kvengine.aio.runner import Runner, reply
 from kvengine.aio.streams import ValueStream
 from kvengine.database import edge
 from kvengine.database import edge_namespace as sync
@@ -191,22 +190,12 @@ class EdgeNamespace(NamespaceBase):
 
     async def _ask(self, names: list[bytes], options: ReadOptions) -> list[ReadResult]:
         """Return what is on disk, or what the upstream says."""
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[list[Any]] = loop.create_future()
-
-        def tell(results: list[Any]) -> None:
-            if not answered.done():  # the task may have been cancelled
-                answered.set_result(results)
-
-        def done(results: list[Any]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(tell, results)
-
+        answered, done = reply()
         await self._runner.run(
             self._edge._node.read_many, [(name, options) for name in names], done
         )
         try:
-            results = await asyncio.wait_for(answered, 2 * self._edge.settings.timeout_s)
+            results: list[Any] = await asyncio.wait_for(answered, 2 * self._edge.settings.timeout_s)
         except TimeoutError:
             raise UpstreamUnavailable("the upstream did not answer in time") from None
         for result in results:

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -76,6 +77,22 @@ class Runner:
             self._last = self._executor.submit(finish)
             self._executor.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(self._last))
+
+
+def reply() -> tuple[asyncio.Future[Any], Callable[[Any], None]]:
+    """Return a future of this event loop, and what gives it its result, from any thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def end(result: Any) -> None:
+        if not future.done():  # the task that waits may have been cancelled
+            future.set_result(result)
+
+    def done(result: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(end, result)
+
+    return future, done
 
 
 def forwarded(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import kvengine
-from kvengine.testing.damage import Damage, Expectation, Judge
 from kvengine.testing.history import content_of
+from tests.crash.damage import Damage, Expectation, Judge
 
 ROOT = Path(__file__).parent.parent.parent
 LONG = os.environ.get("KVENGINE_LONG") == "1"
@@ -95,7 +95,7 @@ def run_part(folder: Path, part: int) -> dict:
 
     It ends itself where one of them hangs; how long all take is the machine's business.
     """
-    command = [sys.executable, "-X", "faulthandler", "-m", "kvengine.testing.damage"]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.damage"]
     command += [str(folder), str(part), str(PARTS), "1", str(int(LONG))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = done.stdout.rstrip().rsplit("\n", 1)[-1]

@@ -16,7 +16,7 @@ import pytest
 
 import kvengine
 from kvengine.testing.clock import ManualClock
-from kvengine.testing.mutation_judge import OPTIONS, Model, write_model
+from tests.crash.mutation_judge import OPTIONS, Model, write_model
 
 LONG = os.environ.get("KVENGINE_LONG") == "1"
 MUTATIONS, BATCH = (50_000, 2500) if LONG else (2_000, 500)
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 BEGUN = """
 import os, signal, sys, kvengine
-from kvengine.testing.mutation_judge import OPTIONS, Model, write_model
+from tests.crash.mutation_judge import OPTIONS, Model, write_model
 store = kvengine.Store(sys.argv[1], **OPTIONS)
 store.put(b"k late", b"late" * 9)
 with store.batch() as batch:
@@ -72,7 +72,7 @@ def made_store(path: Path, *, killed: bool) -> Model:
 
 def run_batch(folder: Path, first: int) -> dict:
     """Try some mutations in a child process; a death of it is a finding."""
-    command = [sys.executable, "-X", "faulthandler", "-m", "kvengine.testing.mutation_judge"]
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.mutation_judge"]
     command += [str(folder), str(first), str(BATCH)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS_MAX

@@ -274,7 +274,7 @@ def answer(folder, model):
 
 
 def test_every_damage_is_noticed_by_a_store_and_healed_by_rebuild(folder):
-    """A sample of the changed bytes; kvengine.testing.damage tries them all."""
+    """A sample of the changed bytes; tests.crash.damage tries them all."""
     name = max(name for name in folder.names() if name.endswith(".index"))
     whole = folder.read(name)
     model = content() | {b"later": b"value"}

@@ -15,13 +15,12 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
+from kvengine.aio.runner import reply
 from kvengine.client.endpoint import version_said
 from kvengine.client.fetcher import reader
 from kvengine.edge import codec
@@ -137,18 +136,20 @@ class LogEndpoint:
     async def _changes(
         self, primary: Any, after: int, poll_timeout_s: float, began: float, request: Request
     ) -> AsyncGenerator[bytes, None]:
+        loop = asyncio.get_running_loop()
         gone = asyncio.ensure_future(until(request, self._backend.stopping))
         try:
             number = 0
             while time.monotonic() < began + STREAM_S:
                 # The changes are true of this moment, or of a later one if they had to wait.
                 asked = time.monotonic() - began
-                reply = _asked(functools.partial(primary.poll, after, poll_timeout_s))
-                await asyncio.wait([reply, gone], return_when=asyncio.FIRST_COMPLETED)
+                polled, done = reply()
+                loop.run_in_executor(None, primary.poll, after, poll_timeout_s, done)
+                await asyncio.wait([polled, gone], return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
-                    reply.cancel()
+                    polled.cancel()
                     return
-                changes = reply.result()
+                changes = polled.result()
                 if isinstance(changes, Exception):
                     logger.info("stopped sending changes to an edge: %s", changes)
                     return
@@ -183,23 +184,6 @@ class CountedSource(LocalSource):
                     return
                 self._write.hold(sum(len(change.value) for change in part.changes))
             yield part
-
-
-def _asked(start: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[Any]:
-    """Return a future of what a function that takes `done` gives to it."""
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[Any] = loop.create_future()
-
-    def tell(result: Any) -> None:
-        if not reply.done():
-            reply.set_result(result)
-
-    def done(result: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(tell, result)
-
-    loop.run_in_executor(None, start, done)
-    return reply
 
 
 def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow: bool) -> None:

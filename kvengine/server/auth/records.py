@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import Any
 
+from kvengine.aio.runner import reply
 from kvengine.database.database import Database
 from kvengine.database.edge import Edge
 from kvengine.edge.messages import ReadOptions, ReadResult
@@ -57,22 +56,12 @@ class CopiedRecords:
             raise UpstreamUnavailable(
                 f"more than {WAITING_MAX} requests wait for the primary to check tokens; try again"
             )
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
-
-        def set_reply(result: Any) -> None:
-            if not reply.done():
-                reply.set_result(result)
-
-        def done(result: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(set_reply, result)
-
+        answered, done = reply()
         self._waiting += 1
         try:
             self._edge._node.read(key, OPTIONS, done)
             async with asyncio.timeout(PATIENCE_S):
-                shown: ReadResult | Exception = await reply
+                shown: ReadResult | Exception = await answered
         except TimeoutError:
             raise UpstreamUnavailable(
                 f"can't check the token: the primary did not answer within {PATIENCE_S} s"

@@ -1,6 +1,6 @@
 """Damage to the files of a small store, one at a time, and a judge of what the store makes of it.
 
-Run as a program (``python -m kvengine.testing.damage FOLDER PART PARTS SEED LONG``) it tries the
+Run as a program (``python -m tests.crash.damage FOLDER PART PARTS SEED LONG``) it tries the
 damages of one part in a process of its own, so that a crash is seen and costs nothing else.
 
 Invariants:
@@ -199,7 +199,7 @@ class Judge:
     def _attempt(self, damage: Damage, call: object, expected: object) -> int:
         """Call; 0 if the answer is right, 1 for an error of ours; anything else is a finding."""
         try:
-            found = call()  # type: ignore[operator]
+            found = call()
         except KvError:
             return 1
         except Exception as error:  # noqa: BLE001  # that is the finding

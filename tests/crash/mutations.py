@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvengine.engine.index.hash import xxh3_64
-from kvengine.testing.derived_mutations import (
+from tests.crash.derived_mutations import (
     FLOATS,
     Changed,
     change_index,

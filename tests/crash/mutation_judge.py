@@ -1,6 +1,6 @@
 """What a store makes of files whose checksums are right and whose content is not.
 
-Run as a program (``python -m kvengine.testing.mutation_judge FOLDER FIRST COUNT``) it tries so many
+Run as a program (``python -m tests.crash.mutation_judge FOLDER FIRST COUNT``) it tries so many
 mutations of the store in a folder, in a process of its own, so that a crash is seen.
 
 Invariants:
@@ -25,7 +25,7 @@ from kvengine.engine.recovery.verifying import verify
 from kvengine.engine.store import Store
 from kvengine.errors import KvError
 from kvengine.testing.crashing import KeptDirectory, folder_of
-from kvengine.testing.mutations import Mutation, mutated
+from tests.crash.mutations import Mutation, mutated
 
 OPTIONS = {"compaction": "manual", "durability": "os", "groups": (b"k", 1), "segment_bytes": 8192}
 MODEL = "model.json"
