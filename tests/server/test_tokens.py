@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import kvengine
 from kvengine.client.packing import pack
-from kvengine.errors import InvalidRequest, KeyNotFound, NamespaceNotFound
+from kvengine.errors import InvalidRequest, KeyNotFound, KvError, NamespaceNotFound
 from kvengine.namespace.layout import TOKENS
 from kvengine.server.auth import tokens
 from kvengine.server.auth.rate import KeyWrites
+from kvengine.server.auth.token_remote import RemoteTokens
 from kvengine.server.auth.token_store import TokenStore
 from kvengine.server.auth.tokens import Token
 from kvengine.server.http import messages
@@ -249,6 +250,30 @@ def test_the_command_line_of_a_running_server(server: Running) -> None:
     assert run("list")[1].startswith(token.id)
     assert run("revoke", token.id)[0] == 0
     assert status(server, secret.strip()) == 401
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "text"),
+    [
+        (200, "[]", KvError, "did not respond as kvengine does; check the URL"),
+        (200, "{}", KvError, "did not respond as kvengine does; check the URL"),
+        (200, '{"secret": "s", "token": {"id": 1}}', KvError, "did not respond as kvengine does"),
+        (200, "hello", KvError, "did not respond as kvengine does; check the URL"),
+        (404, "null", KvError, "the server responded with 404: None"),
+        (503, '{"errors": ["full"]}', KvError, "the server responded with 503: .*full"),
+        (400, '{"error": "a name"}', InvalidRequest, "the server responded with 400: a name"),
+    ],
+)
+def test_a_server_that_is_another_one_is_an_error_that_says_so(
+    status: int, body: str, error: type[KvError], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVENGINE_TOKEN", TOKEN)
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=body))
+    with RemoteTokens("http://other.example") as remote:
+        remote._http = httpx.Client(base_url="http://other.example", transport=transport)
+        with pytest.raises(error, match=text) as caught:
+            remote.create("ci")
+        assert type(caught.value) is error
 
 
 @pytest.mark.parametrize("token", [None, "", "kve_secret\r", "kve_secret\n", "kve_s\xe9cret", "x "])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -12,6 +14,7 @@ from kvengine.client.authorization import bearer
 from kvengine.errors import InvalidRequest, KeyNotFound, KvError, UpstreamUnavailable
 from kvengine.server.auth.tokens import Token
 
+T = TypeVar("T")
 TIMEOUT_S = 30.0
 
 
@@ -62,36 +65,50 @@ class RemoteTokens:
             "expires_in_s": expires_in_s,
             "rate": rate,
         }
-        found = self._call("POST", "/v1/tokens", description)
-        return found["secret"], _token(found["token"])
+        return self._call("POST", "/v1/tokens", _created, description)
 
     def all(self) -> list[Token]:
         """Return all tokens, by name."""
-        return [_token(one) for one in self._call("GET", "/v1/tokens")["tokens"]]
+        return self._call("GET", "/v1/tokens", _listed)
 
     def revoke(self, token_id: str) -> Token:
         """Revoke a token; see TokenStore.revoke."""
-        return _token(self._call("DELETE", f"/v1/tokens/{token_id}")["token"])
+        return self._call("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", _revoked)
 
-    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, read: Callable[[dict[str, Any]], T], body: Any = None
+    ) -> T:
+        where = self._http.base_url
         try:
             answer = self._http.request(method, path, json=body)
             found = answer.json()
+            if answer.is_success:
+                return read(found)
+            said = found["error"] if isinstance(found, dict) and "error" in found else found
+            text = f"the server responded with {answer.status_code}: {said}"
         except httpx.HTTPError as error:
-            where = self._http.base_url
             raise UpstreamUnavailable(f"can't reach the server at {where}: {error}") from error
-        except ValueError as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise KvError(
-                f"the server at {self._http.base_url} did not respond with JSON; check the URL"
+                f"the server at {where} did not respond as kvengine does; check the URL"
             ) from error
-        if answer.is_success:
-            return dict(found)
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        if answer.status_code == httpx.codes.NOT_FOUND and method == "DELETE":
             raise KeyNotFound(path.rpartition("/")[2])
-        text = f"the server responded with {answer.status_code}: {found.get('error')}"
         raise (
             InvalidRequest(text) if answer.status_code == httpx.codes.BAD_REQUEST else KvError(text)
         )
+
+
+def _created(found: dict[str, Any]) -> tuple[str, Token]:
+    return found["secret"], _token(found["token"])
+
+
+def _listed(found: dict[str, Any]) -> list[Token]:
+    return [_token(one) for one in found["tokens"]]
+
+
+def _revoked(found: dict[str, Any]) -> Token:
+    return _token(found["token"])
 
 
 def _token(fields: dict[str, Any]) -> Token:
