@@ -144,7 +144,11 @@ class Endpoint:
     def refusal(self, response: Any, body: bytes) -> KvError:
         """Return the error of an answer that is none of those asked for."""
         if response.status_code == 401:
-            return AccessDenied(f"the server at {self.url} refuses the token")
+            return AccessDenied(
+                f"the server at {self.url} refuses the token: it is unknown, revoked or expired"
+                if "authorization" in self._headers
+                else f"the server at {self.url} needs a token: pass token=, or set KVENGINE_TOKEN"
+            )
         if response.status_code == 429:
             pause = response.headers.get("retry-after", "")
             return RateLimited(float(pause) if pause.isascii() and pause.isdigit() else 1.0)

@@ -80,6 +80,8 @@ def test_async(server):
 def test_a_wrong_token_is_said(server):
     with pytest.raises(kvengine.AccessDenied, match="refuses the token"):
         kvengine.Edge(server.url, token="wrong", **FAST)
+    with pytest.raises(kvengine.AccessDenied, match="needs a token: pass token=, or set KVENGINE"):
+        kvengine.Edge(server.url, **FAST)
     with pytest.raises(kvengine.InvalidRequest):
         kvengine.Edge("no url")
     with (

@@ -7,7 +7,7 @@ import click
 import kvengine
 from kvengine import Bill, PriceTable, Usage, price
 from kvengine.cli.arguments import InputFile, data_option, json_option
-from kvengine.cli.formatting import json_line, printable_text, size_text
+from kvengine.cli.formatting import counted, json_line, printable_text, size_text
 from kvengine.cli.output import output, write_text
 from kvengine.cli.target import target_of, utf8
 from kvengine.metering.usage import KINDS
@@ -79,5 +79,7 @@ def _rows(used: Usage) -> list[tuple[str, str]]:
     for one in used.by_namespace:
         name = "(deleted)" if one.title is None else printable_text(one.title)
         operations = ", ".join(f"{getattr(one.counts, kind):,} {kind}" for kind in KINDS[:4])
-        rows.append(("", f"{name}: {operations}, {one.keys:,} keys, {size_text(one.bytes)}"))
+        rows.append(
+            ("", f"{name}: {operations}, {counted(one.keys, 'key')}, {size_text(one.bytes)}")
+        )
     return rows

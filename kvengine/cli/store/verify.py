@@ -7,7 +7,7 @@ import click
 import kvengine
 from kvengine.cli.arguments import data_option, folder_argument, json_option
 from kvengine.cli.failures import ExitCode
-from kvengine.cli.formatting import damage_fields, json_line, size_text
+from kvengine.cli.formatting import counted, damage_fields, json_line, size_text
 from kvengine.cli.output import message, output, progress_bar, write_text
 
 
@@ -31,9 +31,9 @@ def verify(data: str, folder: str | None, as_json: bool) -> None:
         for problem in report.problems:
             message(str(problem))
         write_text(
-            f"{'intact' if report.ok else 'DAMAGED'}: {report.records:,} records, "
-            f"{report.files:,} files, {size_text(report.bytes)} read, "
-            f"{len(report.problems):,} problems"
+            f"{'intact' if report.ok else 'DAMAGED'}: {counted(report.records, 'record')}, "
+            f"{counted(report.files, 'file')}, {size_text(report.bytes)} read, "
+            f"{counted(len(report.problems), 'problem')}"
         )
     if not report.ok:
         sys.exit(ExitCode.DAMAGED)
