@@ -16,6 +16,7 @@ from kvengine.aio.remote_calls import RemoteCalls
 from kvengine.aio.runner import Runner, forwarded
 from kvengine.aio.streams import ValueStream, collected
 from kvengine.cache.single_flight import Flight
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.errors import VersionConflict
 from kvengine.namespace import namespace as sync
 from kvengine.namespace import values

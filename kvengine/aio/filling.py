@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.cache.memoize import is_async, kept
 from kvengine.cache.single_flight import Flight
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.namespace.interface.call_keys import CallKeys
-from kvengine.namespace.interface.filling import ABSENT
 from kvengine.namespace.limits import RELAXED
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from kvengine.client import database as sync
 from kvengine.client import namespace as sync_namespace
 from kvengine.client.base import DatabaseBase
 from kvengine.client.endpoint import TIMEOUT_S
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.errors import KeyNotFound, VersionConflict
 from kvengine.namespace.interface import filling
 from kvengine.namespace.interface.backend import described_as
-from kvengine.namespace.interface.one_key import ABSENT
 from kvengine.namespace.interface.results import DatabaseChange, KeyChange
 from kvengine.namespace.limits import Limits, list_of_keys
 from kvengine.namespace.values import encode_value
@@ -153,7 +153,7 @@ class RemoteNamespace(NamespaceBase):
         filling.check_type(kind)
         await self._runner.run(self._inner._check_one, key)
         found = await self.get_with_metadata(key, kind)
-        return found.value if found.version else filling.ABSENT
+        return found.value if found.version else ABSENT
 
     async def _store_made(
         self, flight: Flight, key: str, value: Any, kind: str, options: dict[str, Any]
@@ -164,7 +164,7 @@ class RemoteNamespace(NamespaceBase):
             await self._runner.fill(flight, put)
         except VersionConflict:  # another process was faster
             found = await self._read_made(key, kind)
-            if found is not filling.ABSENT:
+            if found is not ABSENT:
                 return found
         return filling.decoded(key, data, kind)
 

@@ -17,9 +17,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterat
 from typing import Any
 
 from kvengine.cache.single_flight import Flight, SingleFlight
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.errors import InvalidType
-
-MISSING = object()
 
 
 class Arguments:
@@ -126,13 +125,13 @@ def _sync(
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         key = name(args, kwargs)
-        found = cache.get(key, MISSING)
-        if found is not MISSING:
+        found = cache.get(key, ABSENT)
+        if found is not ABSENT:
             return found
 
         def make(flight: Flight) -> Any:
-            again = cache.peek(key, MISSING)  # another thread may just have made it
-            if again is not MISSING:
+            again = cache.peek(key, ABSENT)  # another thread may just have made it
+            if again is not ABSENT:
                 return again
             result = kept(function, function(*args, **kwargs))
             cache._set_made(flight, key, result, ttl)
@@ -153,13 +152,13 @@ def _async(
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
         key = name(args, kwargs)
-        found = cache.get(key, MISSING)
-        if found is not MISSING:
+        found = cache.get(key, ABSENT)
+        if found is not ABSENT:
             return found
 
         async def make(flight: Flight) -> Any:
-            again = cache.peek(key, MISSING)  # another task may just have made it
-            if again is not MISSING:
+            again = cache.peek(key, ABSENT)  # another task may just have made it
+            if again is not ABSENT:
                 return again
             result = kept(function, await function(*args, **kwargs))
             cache._set_made(flight, key, result, ttl)

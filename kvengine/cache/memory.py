@@ -6,7 +6,8 @@ from collections.abc import Callable, ItemsView, Iterator, MutableMapping, Value
 from typing import Any
 
 from kvengine.cache.cache import CacheCore, CacheInfo
-from kvengine.cache.memoize import MISSING, memoize
+from kvengine.cache.memoize import memoize
+from kvengine.engine.access.mapping import ABSENT
 
 __all__ = ["Cache", "CacheInfo"]
 
@@ -18,8 +19,8 @@ class Items(ItemsView[Any, Any]):
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for key in self._mapping:
-            value = self._mapping.peek(key, MISSING)
-            if value is not MISSING:
+            value = self._mapping.peek(key, ABSENT)
+            if value is not ABSENT:
                 yield key, value
 
 

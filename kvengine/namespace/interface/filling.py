@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvengine.cache.memoize import is_async, kept, name_of
 from kvengine.cache.single_flight import Flight
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.errors import InvalidRequest, InvalidType, VersionConflict
 from kvengine.namespace.interface.call_keys import CallKeys
 from kvengine.namespace.limits import Limits, without_alias
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kvengine.namespace.interface.one_key import KeyMethods
 
 TYPES = ("text", "bytes", "json")
-ABSENT = object()
 
 
 def read(namespace: KeyMethods, key: str, kind: str, newest: bool = False) -> Any:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kvengine.engine.access.mapping import ABSENT
 from kvengine.errors import KeyNotFound, VersionConflict
 from kvengine.namespace.interface import filling
 from kvengine.namespace.interface.backend import Backend
-
-ABSENT: Any = object()
 
 
 class KeyMethods(Backend):
