@@ -22,7 +22,6 @@ from kvengine.namespace import namespace as sync
 from kvengine.namespace import values
 from kvengine.namespace.interface import filling as sync_filling
 from kvengine.namespace.interface.backend import described_as
-from kvengine.namespace.interface.one_key import ABSENT
 from kvengine.namespace.interface.results import Key
 from kvengine.namespace.limits import Limits
 from kvengine.namespace.listing import text_bytes
