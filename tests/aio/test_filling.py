@@ -104,7 +104,7 @@ def test_a_coroutine_in_place_of_a_function_is_refused():
             return "made"
 
         coroutine = make()
-        with pytest.raises(InvalidType, match="make must be a function .*, not coroutine"):
+        with pytest.raises(InvalidType, match=r"make must be a function .*, not coroutine"):
             await kv.get_or_set("k", coroutine)
         coroutine.close()
 

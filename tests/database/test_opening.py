@@ -131,7 +131,7 @@ def test_a_key_in_the_catalog_that_is_no_id(tmp_path, key):
 @pytest.mark.parametrize("path", ["http://127.0.0.1:8787", "https://kv.example/", "~", "~/db"])
 def test_a_url_or_a_home_in_place_of_a_folder_makes_none(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidRequest, match="connect|expanduser"):
+    with pytest.raises(InvalidRequest, match=r"connect|expanduser"):
         kvengine.open(path)
     assert list(tmp_path.iterdir()) == []
     kvengine.open("~db").close()  # a name like any other
