@@ -30,7 +30,7 @@ class WorldNamespace:
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -42,7 +42,7 @@ class WorldNamespace:
         keys: list[str],
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class WorldNamespace:
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueWithMetadata:
@@ -70,7 +70,7 @@ class WorldNamespace:
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
@@ -83,7 +83,7 @@ class WorldNamespace:
     def _read(
         self,
         key: str,
-        cache_ttl: float | None,
+        cache_ttl: int | None,
         min_version: int,
         stale_if_error: float | None,
     ) -> ReadResult:
