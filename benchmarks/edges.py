@@ -1,4 +1,4 @@
-"""``python -m benchmarks edges``: what edges are worth, beside a plain cache with a TTL.
+"""``python -m benchmarks edges``: edges compared with a plain cache with a TTL.
 
 Invariants:
 
@@ -96,11 +96,11 @@ def located(todo: list[Event], keys: int, regions: int, seed: int) -> dict[str, 
         "reads": report.reads,
         "primary reads a read": report.primary_share,
         "stale reads": report.stale_reads / report.reads,
-        "stale by, p50 (s)": report.behind.quantile(0.5),
-        "stale by, longest (s)": report.behind.longest,
-        "propagation p50 (s)": report.spread.quantile(0.5),
-        "propagation p99 (s)": report.spread.quantile(0.99),
-        "propagation longest (s)": report.spread.longest,
+        "stale by, p50 (s)": report.staleness.quantile(0.5),
+        "stale by, longest (s)": report.staleness.longest,
+        "propagation p50 (s)": report.propagation.quantile(0.5),
+        "propagation p99 (s)": report.propagation.quantile(0.99),
+        "propagation longest (s)": report.propagation.longest,
     }
 
 
@@ -123,7 +123,7 @@ def least(calls: dict[str, Callable[[], Any]], repeats: int, count: int) -> dict
 
 
 def speeds(repeats: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Return nanoseconds of a read of a value that is at hand."""
+    """Return nanoseconds of a read of a cached value."""
     with Database.in_memory() as db, Store.in_memory() as store, Edge(db) as edge:
         here, there = db.namespace("n"), edge.namespace("n")
         here.put("key", "v" * 100)
@@ -243,7 +243,7 @@ def report(result: Any) -> str:
                 *("" if one is None else f"{1000 * one:.0f} ms" for one in spread),
             ]
             lines.append(f"| {writes}, {kind} | {' | '.join(cells)} |")
-    lines += ["", "| a read of what is at hand | ns |", "|---|--:|"]
+    lines += ["", "| a read of a cached value | ns |", "|---|--:|"]
     lines += [f"| {name} | {taken:,.0f} |" for name, taken in result["ns"].items()]
     times = result["propagation ms"]
     lines += [

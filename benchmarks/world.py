@@ -50,7 +50,9 @@ def world(**options: Any) -> None:
         clock_drift=1e-5,
     )
     if is_rough:
-        made.traffic.mishaps(options["seconds"], every_s=options["mishap_every_s"], cut_s=60)
+        made.traffic.schedule_faults(
+            options["seconds"], every_s=options["mishap_every_s"], cut_s=60
+        )
     made.traffic.run(
         options["seconds"],
         reads_per_s=options["reads_per_s"],

@@ -1,12 +1,15 @@
 """kvengine: an embeddable, self-hostable Workers KV.  This is the public interface.
 
 >>> import kvengine
->>> store = kvengine.Store.in_memory()
->>> store.put(b"greeting", b"hello")
-1
->>> store.get(b"greeting")
-b'hello'
->>> store.close()
+>>> db = kvengine.Database.in_memory()  # or kvengine.open(path), or kvengine.connect(url)
+>>> kv = db.namespace("greetings")
+>>> version = kv.put("en", "hello", expiration_ttl=3600)
+>>> kv.get("en")
+'hello'
+>>> db.close()
+
+kvengine.aio has the same with async methods (import it first), kvengine.Edge answers reads from
+copies, kvengine.Store is the engine alone, and kvengine.testing simulates edges.
 """
 
 from kvengine import _checkout as _checkout  # first: it may compile what follows

@@ -230,14 +230,19 @@ class AccessDenied(KvError):
 
 
 class RateLimited(KvError):
-    """The token has used up its rate; retry after ``retry_after`` seconds."""
+    """The token has used up its rate, or a key was written twice in a second.
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
+    Retry after ``retry_after`` seconds.
+    """
+
+    def __init__(
+        self, retry_after: float, reason: str = "too many requests with this token"
+    ) -> None:
+        super().__init__(retry_after, reason)
+        self.retry_after, self.reason = retry_after, reason
 
     def __str__(self) -> str:
-        return f"too many requests with this token: try again in {self.retry_after:g} s"
+        return f"{self.reason}: try again in {self.retry_after:g} s"
 
 
 class NotCaughtUp(KvError):

@@ -133,7 +133,7 @@ ATTRIBUTES = {
     "VerifyReport": "bytes files ok problems records",
     "Batch": "commit delete put size_bytes version",
     "World": (
-        "backup begin crash cut heal later namespace now partition place read report "
+        "backup begin crash cut heal later namespace node now partition read report "
         "restore run start_read start_write wait_for write"
     ),
 }

@@ -8,7 +8,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kvengine.aio.consumer import Consumer
 from kvengine.aio.following import follow, shown
@@ -166,6 +166,12 @@ class Opening:
 
     def __await__(self) -> Generator[Any, None, Database]:
         return self._begin().__await__()
+
+    if not TYPE_CHECKING:  # which would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            hint = "the database is not open yet: write `await open(...)` or `async with open(...)`"
+            raise AttributeError(hint, name=name, obj=self)
 
     async def __aenter__(self) -> Database:
         self._database = await self._begin()

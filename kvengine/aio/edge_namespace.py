@@ -54,7 +54,7 @@ class EdgeNamespace(NamespaceBase):
         key: Any,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -84,7 +84,7 @@ class EdgeNamespace(NamespaceBase):
         key: Any,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -104,7 +104,7 @@ class EdgeNamespace(NamespaceBase):
         self,
         key: str,
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -117,7 +117,7 @@ class EdgeNamespace(NamespaceBase):
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
@@ -130,7 +130,7 @@ class EdgeNamespace(NamespaceBase):
         keys: Iterable[str],
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:

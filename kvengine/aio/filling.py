@@ -18,6 +18,7 @@ from kvengine.cache.memoize import is_async, kept
 from kvengine.cache.single_flight import Flight
 from kvengine.engine.access.mapping import ABSENT
 from kvengine.namespace.interface.call_keys import CallKeys
+from kvengine.namespace.interface.filling import check_make
 from kvengine.namespace.limits import RELAXED
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ async def get_or_set(
     namespace: NamespaceBase, key: str, make: Any, kind: str, options: dict[str, Any]
 ) -> Any:
     """Return a value, computing it if it is missing; see Namespace.get_or_set."""
+    check_make(make)
     found = await namespace._read_made(key, kind)
     if found is not ABSENT:
         return found

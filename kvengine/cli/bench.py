@@ -41,9 +41,9 @@ class Row(NamedTuple):
 )  # fmt: skip
 @json_option
 def bench(keys: int, as_json: bool) -> None:
-    """Measure the speed of a temporary store, next to a dict with the same content.
+    """Measure the speed of a temporary store, next to a dict.
 
-    Puts use durability "os". Set TMPDIR to choose the disk.
+    The dict has the same content. Puts use durability "os". Set TMPDIR to choose the disk.
     """
     random_bytes = random.Random(keys)
     names = [random_bytes.randbytes(KEY_BYTES) for _ in range(keys)]

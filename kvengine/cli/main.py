@@ -43,7 +43,7 @@ from kvengine.cli.store.verify import verify
 from kvengine.cli.target import Commands
 from kvengine.cli.token import token
 from kvengine.cli.workerd_config import workerd_config
-from kvengine.errors import KvError
+from kvengine.errors import KvError, NotAStore
 
 
 class CommandGroup(Commands):
@@ -60,7 +60,8 @@ class CommandGroup(Commands):
             forget_output()
             sys.exit(ExitCode.OUTPUT_CLOSED)
         except (KvError, OSError) as error:
-            message(one_line(error))
+            hint = "; to choose another folder: --data DIR" if _is_absent(error) else ""
+            message(one_line(error) + hint)
             forget_output()
             sys.exit(exit_code(error))
         except KeyboardInterrupt:
@@ -94,6 +95,10 @@ for _member in (
     replay, demo, bench
 ):  # fmt: skip
     command.add_command(_member)
+
+
+def _is_absent(error: Exception) -> bool:
+    return isinstance(error, NotAStore) and str(error).endswith("does not exist")
 
 
 def main() -> NoReturn:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def token() -> None:
     """Create, list and revoke tokens of a server.
 
-    Without --url, this works on the data folder, and no server may be running on it. With
-    --url, it works on a running server; set KVENGINE_TOKEN to an admin token of that server.
+    Without --url, this works on the data folder, also while a server runs on it. With --url, it
+    works on a server, such as one on another machine; set KVENGINE_TOKEN to an admin token of
+    that server.
     """
 
 

@@ -46,8 +46,9 @@ NO_URL = "expected http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:/PATH"
 def workerd_config(
     bindings: tuple[str, ...], url: str, token: str | None, token_file: str | None
 ) -> None:
-    """Print workerd configuration that makes namespaces of a server KV bindings of a Worker.
+    """Print workerd configuration for KV bindings of a Worker.
 
+    A binding makes a namespace of a server available to the Worker.
     For each BINDING=ID it has a service, whose headers carry the namespace and the token, and a
     binding of the Worker to that service.
     """

@@ -79,7 +79,8 @@ class Endpoint:
         except (TypeError, self.http.InvalidURL) as error:
             raise InvalidRequest(f"{url!r} is not a valid URL: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
-            raise InvalidRequest("give a URL such as http://127.0.0.1:8787, without a password")
+            found = "one with a user name or a password" if parts.userinfo else repr(url)
+            raise InvalidRequest(f"give a URL such as http://127.0.0.1:8787, not {found}")
         self.url, self._timeout = str(parts).rstrip("/"), timeout
         self._headers = {"accept-encoding": "identity"}
         if token is not None:
@@ -144,14 +145,16 @@ class Endpoint:
     def refusal(self, response: Any, body: bytes) -> KvError:
         """Return the error of an answer that is none of those asked for."""
         if response.status_code == 401:
+            if "authorization" not in self._headers:
+                hint = "give token=, or set KVENGINE_TOKEN"
+                return AccessDenied(f"the server at {self.url} needs a token: {hint}")
             return AccessDenied(
                 f"the server at {self.url} refuses the token: it is unknown, revoked or expired"
-                if "authorization" in self._headers
-                else f"the server at {self.url} needs a token: pass token=, or set KVENGINE_TOKEN"
             )
         if response.status_code == 429:
             pause = response.headers.get("retry-after", "")
-            return RateLimited(float(pause) if pause.isascii() and pause.isdigit() else 1.0)
+            seconds = float(pause) if pause.isascii() and pause.isdigit() else 1.0
+            return RateLimited(seconds, str(error_of(429, body)))
         return error_of(response.status_code, body)
 
     def check_store(self, response: Any) -> None:

@@ -70,8 +70,9 @@ def decode_error(data: Any, status: int) -> KvError:
         str(error)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as failure:
         pass_on(failure)
+        hint = "; check the URL: is it that of a kvengine server?" if status == 404 else ""
         return UpstreamUnavailable(
-            f"the server responded with status {status}, without an error message"
+            f"the server responded with status {status}, without an error message{hint}"
         )
     return error
 

@@ -24,7 +24,7 @@ from kvengine.engine.following.consumer import Consumer, ConsumerInfo
 from kvengine.engine.jobs.holding import OwnedLock
 from kvengine.engine.store import Store
 from kvengine.entry import Change, GroupSize
-from kvengine.errors import NamespaceNotFound, StoreBusy
+from kvengine.errors import InvalidType, NamespaceNotFound, StoreBusy
 from kvengine.file.system import fork_watch
 from kvengine.metering import report
 from kvengine.metering.ledger import INTERVAL_S, Ledger, RowKeys
@@ -59,6 +59,7 @@ class Database(DatabaseBase):
             this much of them.
 
     Raises:
+        InvalidType: `store` is not a Store.
         NotAStore: the store has keys that do not belong to a database.
 
     Thread-safety: threads may share it.
@@ -67,6 +68,9 @@ class Database(DatabaseBase):
     def __init__(
         self, store: Store, *, limits: Any = "relaxed", usage_interval_s: float = INTERVAL_S
     ) -> None:
+        if not isinstance(store, Store):
+            kind = type(store).__name__
+            raise InvalidType(f"expected a Store, not {kind}; open a folder with open(path)")
         self._limits = limits_of(limits)
         self.store = store
         self._catalog = Catalog(store)

@@ -65,7 +65,8 @@ def folder_path(path: Any) -> str:
 
     Raises:
         InvalidType: it is not a str, bytes or os.PathLike.
-        InvalidRequest: it is empty, or no name that the file system can have.
+        InvalidRequest: it is empty, or no name that the file system can have; or it is a URL, or
+            begins with "~/", which would make a folder of that name here.
     """
     try:
         text = text_path(path)
@@ -75,6 +76,10 @@ def folder_path(path: Any) -> str:
         raise InvalidRequest(f"the path of a store can't be {path!r}") from None
     if not text or "\0" in text:
         raise InvalidRequest(f"the path of a store can't be {text!r}")
+    if text.startswith(("http://", "https://")):
+        raise InvalidRequest("the path of a store can't be a URL; to use a server: connect(URL)")
+    if text == "~" or text.startswith("~/"):
+        raise InvalidRequest(f"{text!r} is not expanded; give os.path.expanduser({text!r})")
     return text
 
 

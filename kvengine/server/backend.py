@@ -1,8 +1,8 @@
-"""What the endpoints of a process stand on: a database or an edge, and who may use it.
+"""The state behind the endpoints of a process: a database or an edge, and access control.
 
 Invariants:
 
-* An endpoint names a namespace by its id; titles are for people.
+* Endpoints name a namespace by its id, never by its title.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from kvengine.server.shared import Shared
 
 
 class Backend:
-    """A database or an edge of one, as endpoints use it.
+    """A database or an edge, as the endpoints use it.
 
     Args:
-        db: where keys are read; of an edge server the edge.
-        account: whose it is, 32 hex digits.
-        access: tells whose a request is.
-        key_writes: how often a key may be written.
-        admission: what may be under way.
-        shared: with the other processes of the server.
+        db: the database; the edge on an edge server.
+        account: id of the account, 32 hex digits.
+        access: authorizes requests.
+        key_writes: the rate limit of writes to a key.
+        admission: the limits of requests in progress.
+        shared: the state shared with the other processes of the server.
 
     Thread-safety: for one event loop.
     """
@@ -57,11 +57,11 @@ class Backend:
         self.db, self.account, self.access, self.key_writes = db, account, access, key_writes
         self.hot = HotEndpoint(account, access, time.monotonic, not_found_bytes(), shared.own[HOT])
         self._one_large = asyncio.Semaphore(1)
-        self.stopping = asyncio.Event()  # answers that go on end when it is set
+        self.stopping = asyncio.Event()  # streams end when it is set
 
     @property
     def database(self) -> Database:
-        """The database; an edge server has none, and its endpoints forward what needs it."""
+        """The database; an edge server has none, and forwards the requests that need it."""
         if isinstance(self.db, Edge):
             raise KvError("an edge can't answer this request itself")  # a bug
         return self.db
@@ -84,17 +84,17 @@ class Backend:
         header: bytes | None = None,
         **wanted: Any,
     ) -> Principal:
-        """Return whose request this is, if it may be answered; it is under way from now on.
+        """Return the principal of a request, if it is permitted, and count it as in progress.
 
         Args:
-            request: what is asked.
-            namespace_id: of what; None: something about all of them.
-            header: with the token, if it is not in the Authorization header.
+            request: to authorize.
+            namespace_id: the namespace that it uses; None: all of them.
+            header: the value to use instead of the Authorization header.
             wanted: write, admin, any_namespace; see Access.admit().
 
         Raises:
-            Refused: it may not, or too much is under way.
-            UpstreamUnavailable: an edge can't find out.
+            Refused: the request is not permitted, or too many are in progress.
+            UpstreamUnavailable: an edge can't check the token.
         """
         header = request.header(b"authorization") if header is None else header
         principal = await self.access.admit(header, namespace_id, **wanted)
@@ -102,10 +102,10 @@ class Backend:
         return principal
 
     def begin(self, request: Request, principal: Principal) -> None:
-        """Count a request of a token among those under way.
+        """Count a request of a token as in progress.
 
         Raises:
-            Refused: there are too many.
+            Refused: too many are in progress.
         """
         if request.share is None:
             request.is_revoked = lambda: self.access.is_revoked(principal)
@@ -126,7 +126,7 @@ class Backend:
                 yield
 
     async def namespace(self, namespace_id: str) -> Namespace | EdgeNamespace:
-        """Return the namespace of an id.
+        """Return the namespace with an id.
 
         Raises:
             NamespaceNotFound: it does not exist.

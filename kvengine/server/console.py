@@ -1,12 +1,12 @@
-"""The console: one page at /, and the files that it is made of under /console/.
+"""The console: one page at /, with its files under /console/.
 
-The page holds no data.  It asks for a token, and then uses the endpoints that everybody uses; what
-the token does not allow, the page can't do.
+The page contains no data.  It asks for a token, and then uses the public endpoints, so it can do
+only what the token allows.
 
 Invariants:
 
-* The page loads nothing from elsewhere, and runs nothing but its own files: its policy forbids it.
-* Only the files that are listed when the server starts are given out.
+* The page loads and runs only its own files; its Content-Security-Policy enforces this.
+* Only the files that exist when the server starts are served.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Console:
     """The endpoint of the console.
 
     Args:
-        other: answers what is not part of it.
+        other: answers all other paths.
     """
 
     def __init__(self, other: Endpoint) -> None:

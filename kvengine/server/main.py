@@ -2,9 +2,9 @@
 
 Invariants:
 
-* The database is closed after the last answer, so its lock is free when the process ends.
-* SIGTERM and SIGINT stop it; SIGHUP replaces the program by a new one with the same socket; also
-  while an edge waits for its primary.
+* The database closes after the last answer, so its lock is free when the process ends.
+* SIGTERM and SIGINT stop the server; SIGHUP replaces the program with a new one on the same socket.
+  Both work while an edge waits for its primary, too.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from kvengine.server.start import Start, first_start
 
 logger = logging.getLogger("kvengine.server")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-USAGE_S = 1.0  # after which other processes, and the console there, see what was used here
-OTHER_FILES = 6000  # of the store, and connections to others
+USAGE_S = 1.0  # after it, other processes see the usage of this one
+OTHER_FILES = 6000  # of the store, and connections to other servers
 OnStart = Callable[[str, Start], None]  # called with the URL and what was generated
 
 
 def run(settings: ServerSettings, on_start: OnStart) -> None:
-    """Serve until a signal says otherwise.
+    """Serve until a signal stops the server.
 
     Args:
         settings: of the server.
-        on_start: called when it listens.
+        on_start: called when the server listens.
 
     Raises:
-        KvError, OSError: it can't start.
+        KvError, OSError: the server can't start.
     """
     logs.set_up(settings.log_format)
     give_back_large_blocks()
@@ -88,15 +88,15 @@ async def _serve(settings: ServerSettings, listener: socket.socket, on_start: On
         async with place as (site, start):
             server = Server(site, [listener])
             await server.start()
-            gc.freeze()  # what is there now stays; the collector need not look at it again
+            gc.freeze()  # keeps the collector from scanning objects that stay
             on_start(url_of(settings, listener), start)
             await ending
             await server.stop()
-    except asyncio.CancelledError:  # it was to end before it had begun
+    except asyncio.CancelledError:  # a signal came before the start
         if not ending.done():
             raise
     number = await ending
-    # Signals that come from now on wait: for the program that replaces this one, or for nothing.
+    # Signals from now on stay pending for the program that replaces this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     return number
 
@@ -105,12 +105,12 @@ async def _serve(settings: ServerSettings, listener: socket.socket, on_start: On
 async def primary_site(
     settings: ServerSettings, shared: Shared | None = None, account: str | None = None
 ) -> AsyncIterator[tuple[Site, Start]]:
-    """Open the database of a primary; give what serves it.
+    """Open the database of a primary; yield its site.
 
     Args:
         settings: of the server.
-        shared: with its other processes; None: there are none.
-        account: whose it is, if another process has made what the server needs.
+        shared: state shared with its other processes; None: there are none.
+        account: id of the account, if another process has run first_start().
     """
     async with aio.open(
         settings.data,
@@ -130,12 +130,12 @@ async def primary_site(
 async def edge_site(
     settings: ServerSettings, ending: asyncio.Future[int]
 ) -> AsyncIterator[tuple[Site, Start]]:
-    """Open an edge; give what serves it.
+    """Open an edge; yield its site.
 
     Raises:
         CancelledError: *ending* was done while the edge waited for its primary.
     """
-    # Its HTTP client takes long to import.
+    # The HTTP client is slow to import.
     from kvengine.server.api.forward import Forwarder  # noqa: PLC0415
 
     url = settings.upstream or ""
@@ -162,7 +162,7 @@ async def edge_site(
 
 
 def raise_open_files(wanted: int) -> None:
-    """Let the process, and those that it starts, have more open files, as far as it may."""
+    """Raise the limit of open files, of this process and its children, as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -171,10 +171,10 @@ def raise_open_files(wanted: int) -> None:
 
 
 def trust(file: str | None) -> ssl.SSLContext | bool:
-    """Return which primaries an edge trusts: those that a PEM file vouches for; None: the usual.
+    """Return the TLS verification of a primary: by the CAs in a PEM file; None: the default CAs.
 
     Raises:
-        InvalidRequest: it is not a PEM file of certificates.
+        InvalidRequest: the file is missing, or has no PEM certificates.
     """
     if file is None:
         return True
@@ -187,7 +187,7 @@ def trust(file: str | None) -> ssl.SSLContext | bool:
 
 
 def signals() -> asyncio.Future[int]:
-    """Return what is done when a signal says that the process should stop, with its number."""
+    """Return a future that gets the number of the first signal to stop."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[int] = loop.create_future()
 
@@ -197,12 +197,14 @@ def signals() -> asyncio.Future[int]:
 
     for number in SIGNALS:
         loop.add_signal_handler(number, note, number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the program before may have blocked them
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, SIGNALS
+    )  # the previous program may have blocked them
     return found
 
 
 def url_of(settings: ServerSettings, listener: socket.socket) -> str:
-    """Return where the server is, with the port that it got."""
+    """Return the URL of the server, with its actual port."""
     if listener.family == socket.AF_UNIX:
         return settings.url
     return settings.url.replace(f":{settings.port}", f":{listener.getsockname()[1]}")

@@ -1,8 +1,8 @@
-"""A server: a site, and the connections to it.
+"""A server: a site and its connections.
 
 Invariants:
 
-* When stop() returns, every request that had begun is answered or its time is over.
+* When stop() returns, every request that had begun is answered, or its timeout has passed.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from kvengine.server.shared import Shared
 from kvengine.server.site import Site
 
 LOOK_S = 1.0
-LEAVE_S = 1.0  # so long an idle connection is kept open when the server stops
+LEAVE_S = 1.0  # how long a stopping server keeps an idle connection open
 
 
 def make_backend(
     db: Database | Edge, settings: ServerSettings, account: str, shared: Shared | None = None
 ) -> Backend:
-    """Return what the endpoints stand on.
+    """Return the backend of the endpoints.
 
     Args:
         db: open; the caller closes it.
         settings: of the server.
-        account: whose server it is.
-        shared: with the other processes of the server; None: this is the only one.
+        account: id of the account.
+        shared: state shared with the other processes of the server; None: this is the only one.
     """
     shared = Shared() if shared is None else shared
     records: Records = CopiedRecords(db._inner) if isinstance(db, Edge) else StoreRecords(db._inner)
@@ -63,11 +63,11 @@ def make_backend(
 
 
 class Server:
-    """A site that listens.
+    """A listening site.
 
     Args:
-        site: what answers.
-        sockets: that listen already, instead of host and port; they stay open.
+        site: answers the requests.
+        sockets: listening sockets to use instead of host and port; they stay open.
     """
 
     def __init__(self, site: Site, sockets: Sequence[socket.socket] | None = None) -> None:
@@ -96,21 +96,21 @@ class Server:
 
     @property
     def connections(self) -> set[Any]:
-        """The connections that are open."""
+        """The open connections."""
         return self._state.connections
 
     async def start(self) -> None:
-        """Wait until it listens.
+        """Listen.
 
         Raises:
-            OSError: the address can't be had, or a certificate can't be read.
+            OSError: the address is not available, or a certificate can't be read.
         """
         self._config.load()
         sockets = self._sockets
         if sockets is None:
             sockets = [listening_socket(self._settings)]
         context, timeout_s = self._config.ssl, self._settings.head_timeout_s
-        for one in sockets:  # of which the caller closes its own
+        for one in sockets:  # the caller closes the originals
             accepting = Accepting(one.dup(), self._connection, context, self._room, timeout_s)
             self._accepting.append(accepting)
         if self._sockets is None:
@@ -118,7 +118,7 @@ class Server:
         self._watch = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        """Cut off clients that are too slow, until cancelled."""
+        """Disconnect clients that are too slow, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             now = time.monotonic()
@@ -132,11 +132,10 @@ class Server:
         return connection
 
     async def stop(self) -> None:
-        """Accept nothing more, answer what is under way or comes on open connections, and return.
+        """Stop accepting, answer the requests on open connections, and return.
 
-        A connection is closed with its next answer, or when it was silent for a moment; so a client
-        that keeps one open and uses it all the time sees no failure, nor does one whose handshake
-        was under way, or whose connection was just accepted.
+        Each connection closes with its next answer, or after a short idle time.  So a client that
+        keeps using its connection sees no failure, nor does a client that has just connected.
         """
         self._site.ready.is_leaving = True
         self._site.backend.stopping.set()

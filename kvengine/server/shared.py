@@ -1,13 +1,13 @@
-"""What the processes of a server share: memory for rates and figures, and messages to each other.
+"""State that the processes of a server share: memory for rates and figures, and messages.
 
     tokens' rates | writes of keys | a row of figures for each process
 
 Invariants:
 
-* A process that dies at any moment leaves nothing locked and nothing half written.
-* A row has one writer at a time.  It is handed on when its process has ended, and goes on from what
-  it was: totals, which are sums over all rows, never go back.
-* Nobody waits for another process: a message to one that does not read is dropped.
+* A process that dies at any time leaves no lock and no partial write.
+* A row has one writer at a time.  After its process has ended, another process continues its
+  counts, so totals, which are sums of all rows, never decrease.
+* No process waits for another: a message to a process that does not read is dropped.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ NEWS_BYTES_MAX = 1 << 16
 
 
 class Shared:
-    """What a process shares with the others of its server.
+    """The state that a process shares with the other processes of its server.
 
     Args:
-        rows: of figures.
-        own: the number of the row that this process counts in.
+        rows: number of rows of figures.
+        own: index of the row of this process.
         descriptor: of the memory; None: this process is the only one.
-        secret: that all of them have.
-        inbox: where messages to this process arrive; None: there are none.
-        outboxes: where those for the others go.
+        secret: shared by all processes.
+        inbox: receives messages to this process; None: there are none.
+        outboxes: send messages to the other processes.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Shared:
     # -- messages
 
     def tell(self, *messages: Any) -> None:
-        """Tell the other processes something that JSON can say."""
+        """Send JSON values to the other processes."""
         data = json.dumps(messages).encode()
         for outbox in self._outboxes:
-            with suppress(OSError):  # nobody takes them, or too slowly
+            with suppress(OSError):  # the receiver is slow or gone
                 outbox.send(data, socket.MSG_DONTWAIT)
 
     def listen(self, receive: Callable[..., object]) -> None:
-        """From now on call `receive` with what other processes tell."""
+        """Call `receive` with each message of another process, from now on."""
         inbox = self._inbox
         if inbox is None:
             return
@@ -91,12 +91,12 @@ class Shared:
 
 
 def size_of(rows: int) -> int:
-    """Return how many bytes of memory are shared."""
+    """Return the size of the shared memory in bytes."""
     return TOKENS_BYTES + KEYS_BYTES + rows * ROW_BYTES
 
 
 def shared_memory(size: int) -> int:
-    """Return the descriptor of memory of zeros, which processes that are given it share."""
+    """Return the descriptor of zeroed memory that processes can share."""
     if hasattr(os, "memfd_create"):
         found = os.memfd_create("kvengine-server")
         os.ftruncate(found, size)

@@ -1,8 +1,8 @@
-"""A site: a backend with its endpoints, and what watches it.
+"""A site: a backend with its endpoints and monitoring.
 
 Invariants:
 
-* Which endpoint answers is decided here, and in the application that uses them, nowhere else.
+* Only this module and the application decide which endpoint answers a request.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 class Site:
-    """A backend with its endpoints: the application, and what it is watched by.
+    """A backend with its endpoints and monitoring.
 
     Args:
-        backend: what the endpoints stand on.
+        backend: of the endpoints.
         settings: of the server.
-        primary: of an edge: answers what it does not answer itself.
+        primary: forwards what an edge can't answer; None: this is a primary.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Site:
 
     @property
     def hot(self) -> HotEndpoint | None:
-        """What answers before the application; None if each request is to be seen."""
+        """The fast path for reads; None if logs or traces need each request."""
         return None if self.settings.access_log or self.is_traced else self.backend.hot
 
     def app(self) -> App:
@@ -109,19 +109,19 @@ class Site:
 
 
 def spans_are_wanted() -> bool:
-    """True if OpenTelemetry is there and was told where to send spans."""
+    """True if OpenTelemetry is installed and has an exporter."""
     return bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")) and (
         importlib.util.find_spec("opentelemetry.sdk") is not None
     )
 
 
 def make_spans() -> Observer:
-    """Return what tells OpenTelemetry of requests; the module is part of an extra."""
+    """Return the observer that reports to OpenTelemetry; its module needs an extra."""
     spans: Any = importlib.import_module("kvengine.server.monitoring.spans")
     observe: Observer = spans.from_environment().observe
     return observe
 
 
 async def nothing_here(request: Request) -> Response:
-    """Answer what no endpoint is for."""
+    """Respond to a path without an endpoint."""
     return Response.text(404, "not found")

@@ -1,8 +1,8 @@
-"""What a server finds when it starts, and what it generates the first time.
+"""The start of a server: it generates what its database does not have yet.
 
 Invariants:
 
-* What was generated once stays: the account, the first token, the first namespace.
+* The account, the first token and the first namespace are generated once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kvengine.namespace.layout import ACCOUNT
 from kvengine.server.auth.token_store import TokenStore
 
 FIRST_NAMESPACE = "default"
-TOKEN_NAME = "first"  # noqa: S105 - what the first token is called
+TOKEN_NAME = "first"  # noqa: S105 - a name, not a secret
 ACCOUNT_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 
 
@@ -25,15 +25,15 @@ class Start(NamedTuple):
     """What a server starts with."""
 
     account: str
-    new_token: str | None  # made now, to be shown once
-    new_namespace: str | None  # the id of one made now
+    new_token: str | None  # created now, to be shown once
+    new_namespace: str | None  # the id, if created now
 
 
 def account_of(db: Database, given: str | None) -> str:
     """Return the account of a server: the one given, or the one generated for its database.
 
     Raises:
-        InvalidRequest: it can't be in a path.
+        InvalidRequest: the account is not valid in a path.
     """
     if given:
         if not ACCOUNT_ID.fullmatch(given):
@@ -48,20 +48,20 @@ def account_of(db: Database, given: str | None) -> str:
         if not db.store._parts.is_read_only:
             try:
                 db.store.put(ACCOUNT, kept, if_version=0)
-            except VersionConflict:  # another process has made one up meanwhile
+            except VersionConflict:  # another process generated one meanwhile
                 return account_of(db, None)
     return kept.decode("ascii", "replace")
 
 
 def first_start(db: Database, account: str | None, token: str | None) -> Start:
-    """Make what a server needs and its database does not have yet.
+    """Create what a server needs and its database does not have yet.
 
     Args:
         db: open for writing.
         account, token: from the environment, or None.
 
     Raises:
-        InvalidRequest: the account can't be in a path.
+        InvalidRequest: the account is not valid in a path.
     """
     chosen = account_of(db, account)
     store = TokenStore(db, chosen)

@@ -1,13 +1,13 @@
-"""Many processes that serve, all alike, and this one, which starts and watches them.
+"""The supervisor: it starts the worker processes of a server, and restarts them.
 
-    clients -> workers, all on one socket -> the store, which each of them has open
+    clients -> workers, all on one socket -> the store, which each worker opens
 
 Invariants:
 
-* This process holds the socket, so while a process is replaced, who connects waits.
-* It opens no store: a worker that dies takes nothing with it but what it had under way.
-* A worker that dies is started again; when this process dies, all of them end.
-* What is counted lies in memory that all share, which this process holds.
+* The supervisor holds the socket, so clients that connect while it replaces a worker wait.
+* It opens no store.  If a worker dies, only the requests in progress in that worker are lost.
+* It replaces a worker that dies; if the supervisor dies, all workers end.
+* It holds the shared memory, so figures survive a worker.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from kvengine.server.start import Start
 
 logger = logging.getLogger("kvengine.server")
 WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-ENDING = {signal.SIGTERM, signal.SIGINT}  # pending, they go before all else
-SHORT_LIFE_S = 1.0  # a process that dies so soon is not started again at once
-PAUSES_S = (0.2, 1.0, 2.0, 4.0, 8.0)  # before one that could not start is tried again
+ENDING = {signal.SIGTERM, signal.SIGINT}  # if pending, they take precedence
+SHORT_LIFE_S = 1.0  # a worker that dies sooner is restarted with a delay
+PAUSES_S = (0.2, 1.0, 2.0, 4.0, 8.0)  # before each retry of a worker that could not start
 MORE_S = 10.0  # than a process takes to stop
 
 
 def ended(returncode: int) -> str:
-    """Return how a process ended, in words."""
+    """Return a description of how a process ended."""
     if returncode >= 0:
         return f"exited with code {returncode}"
-    with suppress(ValueError):  # a signal without a name, as those for real time are
+    with suppress(ValueError):  # real-time signals have no name
         return f"was killed by {signal.Signals(-returncode).name}"
     return f"was killed by signal {-returncode}"
 
@@ -52,8 +52,8 @@ class Child:
     """A worker.
 
     Args:
-        order: what it is told; see worker.py.
-        descriptors: that it gets.
+        order: see worker.py.
+        descriptors: which it inherits.
     """
 
     def __init__(self, order: dict[str, Any], descriptors: list[int]) -> None:
@@ -67,29 +67,33 @@ class Child:
             text=True,
         )
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it was killed already: wait_until_ready() says it
+        with suppress(BrokenPipeError):  # it has died: wait_until_ready() raises
             self.process.stdin.write(json.dumps(order) + "\n")
-            self.process.stdin.flush()  # it stays open: the process ends when this end is closed
+            self.process.stdin.flush()  # stdin stays open: the worker ends when it closes
 
     def wait_until_ready(self) -> Start:
-        """Return what it started with.
+        """Return what the worker started with.
 
         Raises:
-            KvError: it could not start; it has said why on standard error.
+            KvError: it could not start; it wrote the reason to standard error.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.process.stdout.close()
         if not line.endswith("\n"):
-            raise KvError("a worker could not start")
+            raise KvError("a worker could not start; see its error above")
         return Start(*json.loads(line))
 
     def end(self, timeout_s: float) -> None:
-        """Wait until it has ended; kill it after a timeout."""
+        """Wait until the worker has ended; kill it after a timeout."""
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            logger.error("a worker did not stop in time and was killed")
+            logger.error(
+                "worker process %d did not stop within %g s; killing it",
+                self.process.pid,
+                timeout_s,
+            )
             self.process.kill()
             self.process.wait()
         assert self.process.stdin is not None
@@ -102,14 +106,14 @@ class Supervisor:
 
     Args:
         settings: of the server.
-        listener: what clients connect to.
+        listener: accepts clients.
     """
 
     def __init__(self, settings: ServerSettings, listener: socket.socket) -> None:
         self._listener = listener
         self._count = settings.workers
         self._timeout_s = settings.stop_timeout_s + MORE_S
-        self._free = list(range(self._count + 1))  # rows; one more, for who takes another's place
+        self._free = list(range(self._count + 1))  # rows; the extra one is for a replacement
         rows = len(self._free)
         self._memory = shared_memory(size_of(rows))
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in self._free]
@@ -144,10 +148,10 @@ class Supervisor:
 
     def _end(self, worker: Child, timeout_s: float) -> None:
         worker.end(timeout_s)
-        self._free.insert(0, worker.row)  # it ends before another one counts there
+        self._free.insert(0, worker.row)  # free only after it has ended
 
     def _successor(self) -> Child:
-        """Start a worker in the place of another; again if it dies before it listens.
+        """Start a replacement worker; retry if it dies before it listens.
 
         Raises:
             KvError: it can't start.
@@ -162,12 +166,12 @@ class Supervisor:
                 self._end(child, self._timeout_s)
                 if pause_s is None or signal.sigpending() & ENDING:
                     raise
-                logger.error("the new worker could not start; trying again")
+                logger.error("the new worker could not start; trying again in %g s", pause_s)
                 time.sleep(pause_s)
         raise AssertionError  # not reached
 
     def stop(self) -> None:
-        """Let the workers finish what is under way."""
+        """Stop the workers after the requests in progress."""
         for worker in self._workers:
             worker.process.send_signal(signal.SIGTERM)
         for worker in self._workers:
@@ -177,14 +181,14 @@ class Supervisor:
             one.close()
 
     def replace(self) -> None:
-        """Replace every worker by a new one; no connection is refused meanwhile."""
+        """Replace every worker with a new one; no connection is refused meanwhile."""
         for number, old in enumerate(self._workers):
             self._workers[number] = self._successor()
             old.process.send_signal(signal.SIGTERM)
             self._end(old, self._timeout_s)
 
     def look(self) -> None:
-        """Start again what has died."""
+        """Replace workers that have died."""
         for number, worker in enumerate(self._workers):
             if worker.process.poll() is None:
                 continue
@@ -202,15 +206,15 @@ class Supervisor:
 def run(
     settings: ServerSettings, listener: socket.socket, on_start: Callable[[Start], None]
 ) -> None:
-    """Serve by many processes until a signal says otherwise.
+    """Serve with worker processes until a signal stops them.
 
     Args:
-        settings: of the server; `workers` says how many.
-        listener: what clients connect to.
-        on_start: called when all listen.
+        settings: of the server; `workers` is their number.
+        listener: accepts clients.
+        on_start: called when all workers listen.
 
     Raises:
-        KvError: a process can't start.
+        KvError: a worker can't start.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     processes = Supervisor(settings, listener)

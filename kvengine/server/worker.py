@@ -1,14 +1,13 @@
-"""A process of a server with workers, which all do the same.  The supervisor starts it.
+"""A worker process of a server; the supervisor starts it.
 
-It gets its order as a line of JSON on standard input: settings, descriptor (of the socket that it
-listens on), what it shares with the others (memory, rows, row, secret, inbox, outboxes: shared.py),
-and the account, unless it is the first one.  When it listens, it says on standard output what it
-started with.
+It reads its order as a line of JSON from standard input: settings, descriptor (of the listening
+socket), shared state (memory, rows, row, secret, inbox, outboxes: shared.py), and the account,
+unless it is the first worker.  When it listens, it writes its Start to standard output.
 
 Invariants:
 
-* It ends when standard input does: the supervisor holds the other end, so it ends with it, also if
-  nobody could send a signal.
+* It ends when its standard input closes.  The supervisor holds the other end, so the worker ends
+  with it, even after kill -9.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from kvengine.server.serving import Server
 from kvengine.server.settings import ServerSettings
 from kvengine.server.shared import Shared
 
-MORE_S = 5.0  # than stopping takes
+MORE_S = 5.0  # after the timeout for stopping
 
 
 async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
-    """Serve until a signal says otherwise."""
+    """Serve until a signal stops the worker."""
     ending = signals()
     listener = socket.socket(fileno=order["descriptor"])
     async with primary_site(settings, shared_of(order), order["account"]) as (site, start):
@@ -52,7 +51,7 @@ async def serve(order: dict[str, Any], settings: ServerSettings) -> None:
 
 
 def shared_of(order: dict[str, Any]) -> Shared:
-    """Return what a process shares with the others."""
+    """Return the state that an order shares with the other processes."""
     return Shared(
         order["rows"],
         order["row"],
@@ -64,7 +63,7 @@ def shared_of(order: dict[str, Any]) -> Shared:
 
 
 def end_with_supervisor(patience_s: float) -> None:
-    """Return when the supervisor is gone, after which the process stops, or is ended."""
+    """Wait until the supervisor is gone; then stop the process, at the latest after a time."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -73,7 +72,7 @@ def end_with_supervisor(patience_s: float) -> None:
 
 
 def main() -> None:
-    """Do what the supervisor says."""
+    """Run the order of the supervisor."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     order = json.loads(sys.stdin.buffer.readline())
     settings = ServerSettings(**order["settings"])

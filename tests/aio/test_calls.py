@@ -220,3 +220,9 @@ def test_an_open_that_fails_leaves_no_thread(tmp_path):
         if one.name.startswith("kvengine-aio"):
             one.join(30)  # it was told to end, and may not have got to it
             assert not one.is_alive()
+
+
+def test_a_forgotten_await_of_open_says_what_to_write(tmp_path):
+    with pytest.raises(AttributeError, match=r"not open yet: write `await open"):
+        kvengine.aio.open(tmp_path).namespace("a")  # type: ignore[attr-defined]
+    assert not hasattr(kvengine.aio.open(tmp_path), "get")

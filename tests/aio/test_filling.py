@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from kvengine import InvalidRequest
+from kvengine import InvalidRequest, InvalidType
 from tests.aio.running import run
 
 
@@ -92,5 +92,20 @@ def test_memoize():
         db.clock.advance(60)
         await double(2)
         assert calls == [2, 2, 2]
+
+    run(test)
+
+
+def test_a_coroutine_in_place_of_a_function_is_refused():
+    async def test(db):
+        kv = await db.namespace("a")
+
+        async def make():
+            return "made"
+
+        coroutine = make()
+        with pytest.raises(InvalidType, match=r"make must be a function .*, not coroutine"):
+            await kv.get_or_set("k", coroutine)
+        coroutine.close()
 
     run(test)

@@ -25,6 +25,16 @@ def test_the_help_lists_every_exit_code(run) -> None:
         assert line in shown
 
 
+@pytest.mark.parametrize("group", [(), ("key",), ("namespace",), ("bulk",), ("token",)])
+def test_the_help_shows_each_summary_whole(group, run) -> None:
+    assert "..." not in run(*group, "--help").stdout.partition("Commands:")[2]
+
+
+def test_a_folder_that_does_not_exist_is_reported_with_the_option_for_it(run, tmp_path) -> None:
+    result = run("get", "key", "--data", tmp_path / "absent")
+    assert result.stderr.endswith("absent does not exist; to choose another folder: --data DIR\n")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

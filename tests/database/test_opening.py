@@ -8,6 +8,7 @@ import kvengine
 from kvengine import (
     CorruptData,
     InvalidRequest,
+    InvalidType,
     NotAStore,
     Store,
     StoreLocked,
@@ -125,3 +126,17 @@ def test_a_key_in_the_catalog_that_is_no_id(tmp_path, key):
         store[key] = json.dumps(ROW).encode()
     with pytest.raises(CorruptData, match="expected a key of 32 hex digits"):
         kvengine.open(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:8787", "https://kv.example/", "~", "~/db"])
+def test_a_url_or_a_home_in_place_of_a_folder_makes_none(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"connect|expanduser"):
+        kvengine.open(path)
+    assert list(tmp_path.iterdir()) == []
+    kvengine.open("~db").close()  # a name like any other
+
+
+def test_a_database_of_a_path_says_how_to_open_one(tmp_path):
+    with pytest.raises(InvalidType, match=r"expected a Store, not str; open a folder with open"):
+        kvengine.Database(str(tmp_path))

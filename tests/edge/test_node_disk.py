@@ -3,7 +3,7 @@
 from kvengine.edge import disk as disks
 from kvengine.edge.disk import DiskCache
 from kvengine.edge.messages import Answer, ChangeBatch, ChangeEvent
-from kvengine.testing.world.places import copy_of
+from kvengine.testing.world.nodes import copy_of
 from tests.edge.bench import Bench
 
 

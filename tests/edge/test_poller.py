@@ -31,7 +31,7 @@ class Upstream:
 
 
 class Bench:
-    """An edge that listens; chance is 0.5, so that pauses are as they are set."""
+    """An edge that listens; jitter is 0.5, so that pauses are as they are set."""
 
     def __init__(self, time, clock):
         self.time, self.upstream = time, Upstream(time)
@@ -48,7 +48,7 @@ class Bench:
             self.upstream,
             monotonic=clock.monotonic,
             later=clock.later,
-            chance=lambda: 0.5,
+            jitter=lambda: 0.5,
         )
 
     @property

@@ -178,3 +178,10 @@ def test_async_functions_are_for_the_async_namespace(kv):
         @kv.memoize()
         async def later():
             return 1
+
+
+def test_a_value_in_place_of_a_function_is_refused(kv):
+    kv.put("there", "x")
+    for key in ("there", "absent"):
+        with pytest.raises(InvalidType, match=r"make must be a function that returns .*, not int"):
+            kv.get_or_set(key, 5)

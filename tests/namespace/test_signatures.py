@@ -67,6 +67,15 @@ def test_annotations_are_the_same(method):
         ], cls
 
 
+@pytest.mark.parametrize("method", sorted((READS | OF_AN_EDGE) - {"get"}))  # get is compiled
+def test_annotations_of_reads_at_an_edge_are_the_same(method):
+    of_sync, of_async = (
+        inspect.signature(getattr(cls, method)).parameters.values()
+        for cls in (EdgeNamespace, kvengine.aio.EdgeNamespace)
+    )
+    assert [str(one) for one in of_async] == [str(one) for one in of_sync]
+
+
 @pytest.mark.parametrize("method", sorted(public(kvengine.Namespace)))
 @pytest.mark.parametrize("cls", [EdgeNamespace, RemoteNamespace])
 def test_docstrings_are_the_same(cls, method):

@@ -74,7 +74,7 @@ def test_one_write_a_second_holds_for_every_way_in() -> None:
                 lambda: remote.touch("k", expiration_ttl=600),
                 lambda: remote.increment("k"),
             ):
-                with pytest.raises(RateLimited, match="1 s"):
+                with pytest.raises(RateLimited, match="once per second: try again in 1 s"):
                     write()
             assert server.http.put(path(server, "k"), content=b"3").status_code == 429
             assert kv.get("k") == "1"

@@ -80,10 +80,22 @@ def test_async(server):
 def test_a_wrong_token_is_said(server):
     with pytest.raises(kvengine.AccessDenied, match="refuses the token"):
         kvengine.Edge(server.url, token="wrong", **FAST)
-    with pytest.raises(kvengine.AccessDenied, match="needs a token: pass token=, or set KVENGINE"):
-        kvengine.Edge(server.url, **FAST)
-    with pytest.raises(kvengine.InvalidRequest):
-        kvengine.Edge("no url")
+    with (
+        kvengine.connect(server.url) as db,
+        pytest.raises(kvengine.AccessDenied, match="needs a token: give token=, or set KVENGINE"),
+    ):
+        db.namespaces()
+    with (
+        kvengine.connect(server.url + "/path", token=TOKEN) as db,
+        pytest.raises(kvengine.UpstreamUnavailable, match=r"404, .*; check the URL"),
+    ):
+        db.namespaces()
+    for url in ("no url", "127.0.0.1:8787", "redis://127.0.0.1"):
+        with pytest.raises(kvengine.InvalidRequest, match=f"such as http://.*, not '{url}'"):
+            kvengine.Edge(url)
+    with pytest.raises(kvengine.InvalidRequest, match="password") as caught:
+        kvengine.connect("http://ada:secret@127.0.0.1:8787")
+    assert "secret" not in str(caught.value)
     with (
         kvengine.connect(server.url, token=TOKEN, account="another") as db,
         pytest.raises(kvengine.AccessDenied, match="account"),

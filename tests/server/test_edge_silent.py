@@ -144,6 +144,6 @@ def test_too_many_requests_is_an_error_that_says_how_long_to_wait():
                 for _ in range(200):
                     kv.get("k")
             assert caught.value.retry_after >= 1
-            assert "try again in" in str(caught.value)
+            assert "too many requests with this token: try again in" in str(caught.value)
             time.sleep(caught.value.retry_after)
             kv.get("k")

@@ -1,4 +1,4 @@
-"""Edges keep their promises in worlds full of mishaps; and the checker sees it if not."""
+"""Edges keep their promises in worlds full of faults; and the checker sees it if not."""
 
 import os
 import random
@@ -19,40 +19,40 @@ SEEDS = range(1000 if os.environ.get("KVENGINE_LONG") else 12)
 
 def odd_world(seed, **changes):
     """Return a world whose every setting depends on a seed, and how it is used."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     settings = {
         "seed": seed,
-        "edges": chance.randint(1, 6),
-        "regions": chance.choice([0, 1, 2]),
-        "keys": chance.choice([3, 30, 300]),
-        "loss": chance.choice([0, 0.01, 0.1]),
-        "duplication": chance.choice([0, 0.05]),
-        "jitter": chance.choice([0.1, 3]),
-        "delay_s": chance.choice([0, 0, 0.3]),
-        "clock_skew_s": chance.choice([0, 30]),
-        "clock_drift": chance.choice([0, 1e-4]),
-        "with_disk": chance.choice([True, False]),
-        "memory_bytes": chance.choice([3000, 1 << 20]),
-        "watermark_groups": chance.choice([1, 256]),
-        "change_buffer_bytes": chance.choice([1024, 1 << 20]),
-        "push_bytes": chance.choice([0, 4096]),
-        "value_bytes": chance.choice([10, 200]),
-        "negative_ttl_s": chance.choice([0.0, 0.0, 5.0]),
-        "compacts": chance.choice([False, False, True]),
+        "edges": rng.randint(1, 6),
+        "regions": rng.choice([0, 1, 2]),
+        "keys": rng.choice([3, 30, 300]),
+        "loss": rng.choice([0, 0.01, 0.1]),
+        "duplication": rng.choice([0, 0.05]),
+        "jitter": rng.choice([0.1, 3]),
+        "delay_s": rng.choice([0, 0, 0.3]),
+        "clock_skew_s": rng.choice([0, 30]),
+        "clock_drift": rng.choice([0, 1e-4]),
+        "with_disk": rng.choice([True, False]),
+        "memory_bytes": rng.choice([3000, 1 << 20]),
+        "watermark_groups": rng.choice([1, 256]),
+        "change_buffer_bytes": rng.choice([1024, 1 << 20]),
+        "push_bytes": rng.choice([0, 4096]),
+        "value_bytes": rng.choice([10, 200]),
+        "negative_ttl_s": rng.choice([0.0, 0.0, 5.0]),
+        "compacts": rng.choice([False, False, True]),
     }
-    disk.POSITION_EVERY = chance.choice([1, 1000])
-    return World(**settings | changes), chance
+    disk.POSITION_EVERY = rng.choice([1, 1000])
+    return World(**settings | changes), rng
 
 
 def run(seed, seconds=150, **changes):
-    world, chance = odd_world(seed, **changes)
-    world.traffic.mishaps(
-        seconds, every_s=chance.choice([3, 10, 40]), cut_s=chance.choice([2, 70]), crash_s=5
+    world, rng = odd_world(seed, **changes)
+    world.traffic.schedule_faults(
+        seconds, every_s=rng.choice([3, 10, 40]), cut_s=rng.choice([2, 70]), crash_s=5
     )
-    if chance.random() < 0.3:
+    if rng.random() < 0.3:
         world.time.later(60, lambda: world.crash("primary"))
         world.time.later(80, lambda: world.begin("primary"))
-    reads, writes = chance.choice([5, 50]), chance.choice([0.2, 3, 20])
+    reads, writes = rng.choice([5, 50]), rng.choice([0.2, 3, 20])
     world.traffic.run(seconds, reads_per_s=reads, writes_per_s=writes)
     return world.report()
 
@@ -121,8 +121,8 @@ for module in (fetching, reading, node):
         assert {right!r} in text
         text = text.replace({right!r}, {wrong!r})
     exec(compile(text, module.__file__, "exec"), vars(module))
-import kvengine.testing.world.places as places
-places.EdgeNode = node.EdgeNode
+import kvengine.testing.world.nodes as nodes
+nodes.EdgeNode = node.EdgeNode
 from tests.world.test_world import run
 for seed in ({FIRST_SEEDS.get(mistake, 0)}, *range(100)):
     if run(seed, 300).violations:
@@ -155,7 +155,7 @@ def test_news_come_in_less_than_a_second_when_nothing_is_wrong():
     world.traffic.run(60, reads_per_s=100, writes_per_s=2)
     report = world.report()
     assert report.violations == []
-    assert report.spread.longest < 1.0
+    assert report.propagation.longest < 1.0
     assert report.failed_reads == 0
     assert report.hit_ratio > 0.3
 
@@ -182,31 +182,31 @@ def test_an_edge_that_is_cut_off_shows_nothing_older_than_the_bound():
 def test_reads_of_a_world_have_the_default_of_its_edges_if_the_upstream_does_not_answer():
     world = World(seed=1, edges=1, keys=10, stale_if_error_s=600.0)
     world.write("primary", b"flag", b"on")
-    place = world.namespace("edge-0")
-    assert place.get("flag") == "on"
+    node = world.namespace("edge-0")
+    assert node.get("flag") == "on"
     world.cut("edge-0")
     world.run(100)
     assert world.read("edge-0", b"flag").status == "STALE"
-    assert place.read("flag").cache_status == "STALE"
+    assert node.read("flag").cache_status == "STALE"
     with pytest.raises(UpstreamUnavailable):
-        place.read("flag", stale_if_error=0)
+        node.read("flag", stale_if_error=0)
 
 
 def test_who_writes_at_an_edge_reads_it_there_and_with_its_version_everywhere():
     world = World(seed=2, edges=3, regions=1, keys=10)
-    for place in ("edge-0", "edge-1", "edge-2"):
-        world.read(place, b"key-1")
+    for edge in ("edge-0", "edge-1", "edge-2"):
+        world.read(edge, b"key-1")
     version = world.write("edge-0", b"key-1", b"mine")
     assert world.read("edge-0", b"key-1").value == b"mine"
-    for place in ("edge-1", "edge-2"):
-        assert world.read(place, b"key-1", min_version=version).value == b"mine"
+    for edge in ("edge-1", "edge-2"):
+        assert world.read(edge, b"key-1", min_version=version).value == b"mine"
 
 
 @pytest.mark.parametrize("value", [b"mine", None])
 def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
     world = World(seed=2, edges=2, regions=1, keys=10, timeout_s=1.0)
-    for place in ("edge-0", "edge-1"):
-        world.read(place, b"key-1")
+    for edge in ("edge-0", "edge-1"):
+        world.read(edge, b"key-1")
     world.cut("primary", "edge-0", one_way=True)  # requests arrive, answers do not
     world.cut("primary", "reg-0", one_way=True)  # nor do changes, so the region holds the old value
     with pytest.raises(UpstreamUnavailable):
@@ -220,7 +220,7 @@ def test_a_write_whose_answer_was_lost_is_read_where_it_was_made(value):
 def test_an_edge_with_a_disk_knows_its_values_after_a_crash():
     world = World(seed=2, edges=1, keys=10, with_disk=True)
     world.read("edge-0", b"key-1")
-    world.places["edge-0"].sync()  # type: ignore[attr-defined]
+    world.nodes["edge-0"].sync()  # type: ignore[attr-defined]
     world.crash("edge-0")
     world.begin("edge-0")
     world.run(3)
@@ -243,7 +243,7 @@ def test_a_disk_notices_a_primary_that_was_restored(position, monkeypatch):
     lost = {b"key-%d" % number: world.read("edge-0", b"key-%d" % number) for number in range(10)}
     assert lost[b"key-1"].value.startswith(b"lost")
     world.run(5)
-    world.places["edge-0"].sync()  # type: ignore[attr-defined]
+    world.nodes["edge-0"].sync()  # type: ignore[attr-defined]
     world.crash("edge-0")
     world.restore(backup)
     world.begin("edge-0")

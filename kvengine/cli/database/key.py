@@ -75,9 +75,9 @@ def get(target: Target, key: str, text: bool) -> None:
 @target_options
 @click.option("--prefix", type=utf8, default="", metavar="KEY", help="Only keys with this prefix.")
 def list_keys(target: Target, prefix: str) -> None:
-    """Print all keys as a JSON array of {name, expiration, metadata}, in byte order.
+    """Print all keys as a JSON array, in byte order.
 
-    Absent fields are omitted.
+    Each has a name and, if the key has them, an expiration and metadata.
     """
     with target.reader() as kv:
         output().writelines(json_array(map(_fields, kv.keys(prefix))))
@@ -93,7 +93,7 @@ def _fields(key: Key) -> dict[str, Any]:
 @click.argument("key", type=utf8, required=False)
 @click.option("--prefix", type=utf8, metavar="KEY", help="Delete all keys with this prefix.")
 @click.option("--all", "every", is_flag=True, help="Delete all keys of the namespace.")
-@click.option("-y", "--yes", is_flag=True, help="Confirm an empty --prefix, or --all.")
+@click.option("-y", "--yes", is_flag=True, help="Allow an empty --prefix, which matches all keys.")
 @click.option("--dry-run", is_flag=True, help="With --prefix or --all: only count the keys.")
 @json_option
 def delete(

@@ -84,9 +84,9 @@ def _binding(title: str) -> str:
 @namespace.command(name="list")
 @data_option
 def list_namespaces(data: str) -> None:
-    """Print all namespaces as a JSON array of {id, title}, ordered by title.
+    """Print all namespaces as a JSON array, ordered by title.
 
-    Those with bounds also have max_bytes or max_keys, and eviction.
+    Each has an id and a title. Those with bounds also have max_bytes or max_keys, and eviction.
     """
     with kvengine.open(data, read_only=True) as db:
         infos = db.namespaces()
@@ -163,10 +163,10 @@ def bounds(
     eviction: Eviction | None,
     no_bounds: bool,
 ) -> None:
-    """Bound the namespace TITLE, or print its bounds and its size as JSON.
+    """Bound the namespace TITLE, or print its bounds as JSON.
 
-    Above a bound, the keys that were used least are evicted. The bounds given here replace all
-    earlier ones.
+    The JSON also has its size. Above a bound, the keys that were used least are evicted. The
+    bounds given here replace all earlier ones.
     """
     is_bounded = max_bytes is not None or max_keys is not None
     if (no_bounds and (is_bounded or eviction)) or (eviction and not is_bounded):

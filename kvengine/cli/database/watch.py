@@ -28,10 +28,11 @@ from kvengine.namespace.interface.results import KeyChange
 def watch(
     target: Target, prefix: str, after: int | None, timeout: float | None, as_json: bool
 ) -> None:
-    """Print changes as they happen, until interrupted: version, "put" or "delete", key.
+    """Print changes as they happen, until interrupted.
 
-    With --json, each line also has the value, the metadata and the expiration. "--after 0"
-    starts with the oldest change still in the log.
+    Each line has the version, "put" or "delete", and the key. With --json, it also has the
+    value, the metadata and the expiration. "--after 0" starts with the oldest change
+    still in the log.
     """
     with target.reader() as kv:
         answer, escape = output(), on_terminal()

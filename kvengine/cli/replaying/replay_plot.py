@@ -106,7 +106,7 @@ def _picture(series: Series, report: Report) -> Any:
     load.set(title="Reads per second", ylim=(0, None))
     stale.plot(series.ends, series.stale)
     stale.set(title="Reads that did not show the newest value", ylabel="%", ylim=(0, None))
-    for times, name in ((report.spread, "a change is at an edge"), (report.latency, "a read")):
+    for times, name in ((report.propagation, "a change is at an edge"), (report.latency, "a read")):
         if not times.count:
             continue
         shares = [percent / 1000 for percent in range(1, 1001)]

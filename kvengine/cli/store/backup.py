@@ -12,7 +12,7 @@ from kvengine.cli.output import message, output, progress_bar
 @click.argument("target")
 @json_option
 def backup(data: str, target: str, as_json: bool) -> None:
-    """Make a consistent copy of the store in the new folder TARGET.
+    """Make a consistent copy in the new folder TARGET.
 
     The copy is an independent store. With --json, print its version.
     """

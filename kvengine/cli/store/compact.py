@@ -11,7 +11,7 @@ from kvengine.cli.output import message, progress_bar
 @data_option
 @folder_argument
 def compact(data: str, folder: str | None) -> None:
-    """Rewrite the store without overwritten, deleted and expired records.
+    """Free the space of overwritten, deleted and expired keys.
 
     A store in use compacts itself. This command is for one that is not in use; running it beside
     other processes is safe.

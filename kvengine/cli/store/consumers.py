@@ -13,7 +13,10 @@ from kvengine.cli.output import output
 @click.option("--remove", metavar="NAME", help="Remove this consumer.")
 @json_option
 def consumers(data: str, remove: str | None, as_json: bool) -> None:
-    """Print named consumers: name, position, and how many versions they are behind."""
+    """Print named consumers, and how far they are behind.
+
+    Each line has the name, the position, and the number of versions behind.
+    """
     with open_reader(data) as store:
         found = store.consumers()
         if remove is not None:

@@ -16,7 +16,7 @@ from kvengine.cli.output import message, output, progress_bar
 @click.argument("target")
 @json_option
 def salvage(data: str, target: str, as_json: bool) -> None:
-    """Copy every intact record of the store to a new store in TARGET.
+    """Copy every intact record to a new store in TARGET.
 
     The damaged store is not changed. If any bytes could not be recovered, each place is
     printed, and the exit code is 6.

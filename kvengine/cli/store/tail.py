@@ -33,10 +33,11 @@ BATCH = 1000  # changes that are printed, and then acknowledged
 def tail(
     data: str, after: int | None, consumer: str | None, follow: bool, null: bool, as_json: bool
 ) -> None:
-    """Print changes, oldest first: version, "put" or "delete", key.
+    """Print the changes in the log, oldest first.
 
-    With --json, each line also has the value, the metadata and the expiration. Compaction
-    keeps only the newest change of each key.
+    Each line has the version, "put" or "delete", and the key. With --json, it also has the
+    value, the metadata and the expiration. Compaction keeps only the newest change
+    of each key.
     """
     if consumer is not None and after is not None:
         raise click.UsageError("give only one of --after and --consumer")

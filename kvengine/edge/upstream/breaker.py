@@ -29,13 +29,13 @@ class Breaker:
 
     Args:
         settings: of the edge.
-        chance: returns a random number from 0 to 1.
+        jitter: returns a random number from 0 to 1.
 
     Thread-safety: under the lock of the edge; `error` may be read without.
     """
 
-    def __init__(self, settings: Settings, chance: Callable[[], float]) -> None:
-        self._settings, self._chance = settings, chance
+    def __init__(self, settings: Settings, jitter: Callable[[], float]) -> None:
+        self._settings, self._jitter = settings, jitter
         self.error: Exception | None = None  # why it is open, the newest; None: it is closed
         self._newest: Exception | None = None  # the newest error
         self._is_poll_failing = False  # the last poll failed
@@ -103,7 +103,7 @@ class Breaker:
         settings = self._settings
         pause = min(settings.retry_s * 2 ** min(self._failures, 20), settings.retry_max_s)
         self._failures += 1
-        self._probe_at, self._probe_sent = now + pause * (0.5 + self._chance()), NEVER
+        self._probe_at, self._probe_sent = now + pause * (0.5 + self._jitter()), NEVER
 
     def _close(self) -> None:
         self.error, self._failures = None, 0

@@ -28,7 +28,7 @@ class ChangePoller:
         upstream: is polled.
         monotonic: returns the time, in seconds.
         later: calls a function after some seconds.
-        chance: returns a random number from 0 to 1.
+        jitter: returns a random number from 0 to 1.
 
     Thread-safety: threads may share it.
     """
@@ -40,10 +40,10 @@ class ChangePoller:
         *,
         monotonic: Callable[[], float],
         later: CallLater,
-        chance: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._edge, self._upstream = edge, upstream
-        self._monotonic, self._later, self._chance = monotonic, later, chance
+        self._monotonic, self._later, self._jitter = monotonic, later, jitter
         self._lock = threading.Lock()
         self._polls = 0
         self._failures = 0
@@ -139,4 +139,4 @@ class ChangePoller:
             if planned == self._polls:
                 again()
 
-        self._later(pause * (0.5 + self._chance()), resume)
+        self._later(pause * (0.5 + self._jitter()), resume)

@@ -88,6 +88,13 @@ def write(
     return decoded(key, data, kind)
 
 
+def check_make(make: object) -> None:
+    """Refuse a value, or a coroutine, in place of a function."""
+    if not callable(make):
+        kind = type(make).__name__
+        raise InvalidType(f"make must be a function that returns the value, not {kind}")
+
+
 def get_or_set(
     namespace: KeyMethods,
     key: str,
@@ -96,6 +103,7 @@ def get_or_set(
     options: dict[str, Any],
 ) -> Any:
     """Return a value, computing it if it is missing; see Namespace.get_or_set."""
+    check_make(make)
     found = read(namespace, key, kind)
     if found is not ABSENT:
         return found

@@ -223,7 +223,9 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
         (title,) = args
         wanted = [info for info in db.namespaces() if title in (info.title, info.id)]
         if not wanted and token.namespaces is None:
-            raise AccessDenied("no such namespace, and the token may not create one")
+            raise AccessDenied(
+                f"namespace {title!r} does not exist, and a read-only token can't create it"
+            )
         found = db.namespace_by_id(wanted[0].id) if wanted else None
     if found is None or not token.allows(found.id, write=False):
         raise NamespaceNotFound(str(args[0]))

@@ -1,1 +1,1 @@
-"""From the bytes of a connection to a request, and back: HTTP, bodies, reads on a fast path."""
+"""HTTP: connections, requests, responses, and a fast path for reads."""

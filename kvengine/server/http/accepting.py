@@ -1,11 +1,11 @@
-"""Accepting connections, with or without TLS.
+"""Accept connections, with or without TLS.
 
 Invariants:
 
-* A connection counts as one of its address from the moment at which it is accepted.
-* A handshake may take as long as a head.
-* What was accepted before close() is served, and is_busy until it is one of the connections. (Of
-  an asyncio.Server it would be dropped, and its socket never be closed.)
+* A connection counts toward the limit of its address as soon as it is accepted.
+* A TLS handshake has the same timeout as a head.
+* A connection accepted before close() is served, and counts as busy until then.  (asyncio.Server
+  would drop it and never close its socket.)
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contextlib import suppress
 from kvengine.server.http.listening import BACKLOG
 from kvengine.server.http.protocol import Protocol, Room
 
-PAUSE_S = 0.1  # before the next connection, if the system has no room for one
+PAUSE_S = 0.1  # after the system runs out of open files
 
 
 class Accepting:
-    """Accepts connections, does the TLS handshake of each if there is a certificate.
+    """Accepts connections, and does the TLS handshake if there is a certificate.
 
     Args:
-        listener: that listens; close() closes it.
-        make: makes the protocol of a connection.
-        context: the server's certificate; None: no TLS.
+        listener: a listening socket; close() closes it.
+        make: creates the protocol of a connection.
+        context: has the certificate of the server; None: no TLS.
         room: of the server.
-        timeout_s: that a handshake may take.
+        timeout_s: maximum duration of a handshake.
 
     Thread-safety: for one event loop.
     """
@@ -56,11 +56,14 @@ class Accepting:
             self._loop.add_reader(self.socket, self._accept)
 
     def _accept(self) -> None:
-        """Take the connections that have come; what else this raises is logged by the loop."""
+        """Accept the waiting connections; the loop logs other errors."""
         for _ in range(BACKLOG):
             try:
                 connection, peer = self.socket.accept()
-            except (BlockingIOError, ConnectionAbortedError):  # that was all, or one has left
+            except (
+                BlockingIOError,
+                ConnectionAbortedError,
+            ):  # none is left, or a client disconnected
                 return
             except OSError:  # too many open files
                 self._loop.remove_reader(self.socket)
@@ -71,7 +74,7 @@ class Accepting:
     def _begin(self, connection: socket.socket, address: str) -> None:
         is_welcome, task = self._room.enter(address), None
         try:
-            # During a handshake nothing can be said that the client would understand.
+            # Before a TLS handshake the client can't read a refusal.
             if is_welcome or self._context is None:
                 task = self._loop.create_task(self._connect(connection, address, is_welcome))
                 self._tasks.add(task)
@@ -87,7 +90,7 @@ class Accepting:
             connection.setblocking(False)
             protocol = made = self._make()
             made.address, made.is_welcome = address, is_welcome
-            with suppress(OSError):  # it speaks something else, is too slow, or is gone
+            with suppress(OSError):  # the client is not TLS, too slow, or gone
                 await self._loop.connect_accepted_socket(
                     lambda: made,
                     connection,
@@ -97,17 +100,19 @@ class Accepting:
                 if self._is_closed:
                     made.leave()
         finally:
-            if protocol is None or protocol.transport is None:  # it never began, so it won't end
+            if (
+                protocol is None or protocol.transport is None
+            ):  # connection_lost() will not be called
                 connection.close()
                 self._room.leave(address)
 
     @property
     def is_busy(self) -> bool:
-        """True while what was accepted is not yet a connection."""
+        """True while an accepted socket is not a connection yet."""
         return bool(self._tasks)
 
     def close(self) -> None:
-        """Accept no more connections; handshakes under way may end, with one request after them."""
+        """Stop accepting; handshakes in progress may finish, with one request each."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -115,6 +120,6 @@ class Accepting:
         self.socket.close()
 
     def cancel(self) -> None:
-        """End the handshakes that are under way."""
+        """Cancel the handshakes in progress."""
         for task in self._tasks:
             task.cancel()

@@ -1,11 +1,10 @@
-"""What requests take up while they are under way: all together, and those of each token.
+"""Limits of the resources that requests in progress use, in total and for each token.
 
 Invariants:
 
-* What a request took is given back when it ends, however it ends.
-* No token takes more than its share, so a client that asks for all of something leaves room for
-  others.
-* Memory does not grow with tokens: of one that has nothing under way nothing is kept.
+* A request returns its resources when it ends, however it ends.
+* No token takes more than its share, so one client can't block the others.
+* Memory does not grow with tokens: nothing is kept for a token without requests in progress.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from weakref import WeakValueDictionary
 from kvengine.server.auth.access import Refused
 from kvengine.server.settings import ServerSettings
 
-# Each of these has a thread, or connections, of its own kind: none can take another's.
+# Each resource has its own threads or connections, so none can exhaust another.
 REQUESTS = "requests in progress"
 WATCHES = "streams of changes"
 LOGS = "readers of the log"
@@ -29,12 +28,12 @@ MEMORY = "bytes of request bodies and large responses in memory"
 DISK = "bytes of bodies in temporary files"
 WATCHES_MAX, LOGS_MAX, NEWS_MAX = 1000, 400, 2000
 UPLOADS_MAX, DOWNLOADS_MAX = 64, 128
-MAKING_MAX = 2  # pieces of streams of a token that are made at a moment, before their size is known
+MAKING_MAX = 2  # concurrent pieces of streams of a token, before their size is known
 RETRY_S = 1
 
 
 class Admission:
-    """What is under way at a server.
+    """The resources in use at a server.
 
     Args:
         settings: of the server.
@@ -44,7 +43,7 @@ class Admission:
 
     def __init__(self, settings: ServerSettings) -> None:
         streams = settings.streams_per_token
-        self._most = {  # together, and of one token
+        self._most = {  # in total, and for one token
             REQUESTS: (settings.connections, settings.requests_per_token),
             WATCHES: (WATCHES_MAX, streams),
             LOGS: (LOGS_MAX, streams),
@@ -60,10 +59,10 @@ class Admission:
         self._making: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
 
     def take(self, what: str, token_id: str, count: int = 1) -> None:
-        """Take some of what there is.
+        """Take some of a resource.
 
         Raises:
-            Refused: the token (429), or all of them (503), have taken too much of it.
+            Refused: the token (429), or all of them (503), would exceed the limit.
         """
         most, of_one = self._most[what]
         together, mine = self.taken[what] + count, self._of.get((what, token_id), 0) + count
@@ -74,21 +73,21 @@ class Admission:
         self.taken[what], self._of[what, token_id] = together, mine
 
     def give_back(self, what: str, token_id: str, count: int) -> None:
-        """Give back what was taken."""
+        """Return some of a resource."""
         self.taken[what] -= count
         left = self._of.pop((what, token_id)) - count
         if left:
             self._of[what, token_id] = left
 
     def semaphore(self, token_id: str) -> asyncio.Lock:
-        """Return what one request of a token at a time may hold."""
+        """Return a lock that one request of a token at a time holds."""
         lock = self._semaphores.get(token_id)
         if lock is None:
             lock = self._semaphores[token_id] = asyncio.Lock()
         return lock
 
     def making(self, token_id: str) -> threading.Semaphore:
-        """Return what a thread holds while it makes a piece of a stream of a token."""
+        """Return a semaphore to hold while making a piece of a stream of a token."""
         found = self._making.get(token_id)
         if found is None:
             found = self._making[token_id] = threading.BoundedSemaphore(MAKING_MAX)
@@ -96,11 +95,11 @@ class Admission:
 
 
 class Share:
-    """What one request has taken.
+    """The resources of one request.
 
     Args:
         admission: of the server.
-        token_id: whose request it is.
+        token_id: of the token of the request.
     """
 
     __slots__ = ("_admission", "_taken", "_token_id")
@@ -110,24 +109,24 @@ class Share:
         self._taken: dict[str, int] = {}
 
     def take(self, what: str, count: int = 1) -> None:
-        """Take some more.
+        """Take some of a resource.
 
         Raises:
-            Refused: there is no more.
+            Refused: none is left.
         """
         self._admission.take(what, self._token_id, count)
         self._taken[what] = self._taken.get(what, 0) + count
 
     def semaphore(self) -> asyncio.Lock:
-        """Return what one request of the token at a time may hold."""
+        """Return a lock that one request of the token at a time holds."""
         return self._admission.semaphore(self._token_id)
 
     def making(self) -> threading.Semaphore:
-        """Return what a thread holds while it makes a piece of a stream of the token."""
+        """Return a semaphore to hold while making a piece of a stream of the token."""
         return self._admission.making(self._token_id)
 
     def return_some(self, what: str, count: int) -> None:
-        """Give some of it back before the request ends."""
+        """Return some of a resource before the request ends."""
         left = self._taken.pop(what, 0)
         if left > count:
             self._taken[what] = left - count
@@ -135,14 +134,14 @@ class Share:
             self._admission.give_back(what, self._token_id, min(left, count))
 
     def give_back(self) -> None:
-        """Give all of it back."""
+        """Return all resources."""
         while self._taken:
             what, count = self._taken.popitem()
             self._admission.give_back(what, self._token_id, count)
 
 
 def stream_kind(path: Sequence[bytes]) -> str | None:
-    """Return which kind of answer that goes on is at a path; None: it ends."""
+    """Return the kind of stream at a path; None: not a stream."""
     match path:
         case [b"v1", b"log"]:
             return LOGS

@@ -1,15 +1,14 @@
-"""The application: from a request to the endpoint that answers it.
+"""The ASGI application: it routes a request to its endpoint.
 
 Invariants:
 
-* A request with the header KV-Namespace is of workerd's protocol, whatever its path: a key may be
-  called "health".
-* The surface of a request is the name of an endpoint, never what a client made up.
-* What a request has taken up is given back when it ends, also if its answer never began.
-* An answer that is in memory as a whole counts as memory of its token until the client has taken
-  it.
-* What is left of a body is read before the answer goes out, unless the client waits to be asked
-  for it: workerd hears an answer only when it has sent all.
+* A request with the header KV-Namespace uses workerd's protocol, whatever its path, because a key
+  may be "health".
+* The surface of a request is the name of an endpoint, never text from a client.
+* A request returns its resources when it ends, even if its answer never began.
+* A large answer counts as memory of its token until the client has received it.
+* The rest of a body is read before the answer is sent, unless the client waits for 100 Continue:
+  workerd reads the answer only after it has sent the whole body.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ TurnedAway = Callable[[Request, Refused], Response]
 
 
 class Branch:
-    """An endpoint behind which there are others, by the next part of the path.
+    """An endpoint that routes by the second part of the path.
 
     Args:
         endpoints: by the second part of the path.
-        other: takes the rest.
+        other: answers all other paths.
     """
 
     def __init__(self, endpoints: dict[bytes, Endpoint], other: Endpoint) -> None:
@@ -59,11 +58,11 @@ class App:
     """An ASGI application of endpoints.
 
     Args:
-        endpoints: by the first part of the path, such as b"client"; b"" is what all else goes to.
-        workerd: takes requests with the header KV-Namespace.
-        observers: are told of each answer.
-        guard: gives the answer to a request that no endpoint is to see; None: all may be seen.
-        turned_away: gives the answer to a request for whose answer there is no room.
+        endpoints: by the first part of the path, such as b"client"; b"" answers all other paths.
+        workerd: answers requests with the header KV-Namespace.
+        observers: called after each answer.
+        guard: returns a refusal of a request, or None to let it pass; None: no guard.
+        turned_away: returns the answer to a request that raised Refused.
     """
 
     def __init__(
@@ -120,6 +119,6 @@ class App:
             return self._workerd
         first = request.raw_parts[0] if request.raw_parts else b""  # "OPTIONS *" has no path
         if first not in self._endpoints:
-            return self._endpoints[b""]  # its name stays unsaid: it may be anything
+            return self._endpoints[b""]  # the surface stays empty: the name is from a client
         request.surface = first.decode()
         return self._endpoints[first]

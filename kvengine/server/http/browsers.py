@@ -1,13 +1,13 @@
-"""Without tokens: keep pages of other sites, in a browser on this machine, away from the server.
+"""Protect a server without tokens from pages of other sites in a browser on this machine.
 
-A browser lets any page send requests to a loopback address, and a name that its owner points there
-(DNS rebinding) even read the answers.  With tokens that is harmless, for a page has none.
+A browser lets any page send requests to a loopback address.  With DNS rebinding, the page can even
+read the answers.  With tokens this is harmless, because a page has none.
 
 Invariants:
 
-* A request that a page of another origin has sent is refused, whatever it asks.
-* A request for a name that is not this machine's is refused, except in workerd's protocol, which
-  sends a made-up host; it needs the id of a namespace, which no page knows.
+* A request from a page of another origin is refused.
+* A request whose Host is not this machine is refused, except in workerd's protocol, which sends a
+  made-up Host.  It needs the id of a namespace, which no page knows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OWN_SITES = (None, b"same-origin", b"none")  # of Sec-Fetch-Site; "none": the us
 
 
 def refusal(request: Request) -> Response | None:
-    """Return the answer to a request that a foreign page may have sent; None: it is none."""
+    """Return a refusal if a page of another site may have sent a request, or None."""
     host = (request.header(b"host") or b"").decode("latin-1")
     origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
     is_foreign = origin is not None and origin.decode("latin-1").partition("://")[2] != host

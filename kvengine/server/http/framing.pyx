@@ -1,14 +1,14 @@
 """Where the body of a request ends: Content-Length, or chunks (RFC 9112, 6 and 7.1).
 
-llhttp reads heads; bodies are read here, so that what a client may add to one is counted, and so
-that nothing behind it is touched before it is answered.
+llhttp parses heads.  This module parses bodies: it limits chunk extensions and trailers, and leaves
+the bytes after a body untouched until it is answered.
 
 Invariants:
 
-* Of a body only its data goes on.  Extensions of chunks and trailers are counted and dropped: they
-  are never headers, and never say who asks.
-* A line that does not end as RFC 9112 says is an error: two programs that read a body differently
-  can be made to disagree on where the next request begins.
+* Only the data of a body is passed on.  Chunk extensions and trailers are counted and dropped, so
+  they never act as headers.
+* A line that does not end as RFC 9112 requires is an error: if two programs parse a body
+  differently, an attacker can smuggle in a request.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -22,7 +22,7 @@ cdef enum:
     DIGITS_MAX = 15  # of a chunk's size: it fits into 63 bits
 
 cdef enum State:
-    BODY            # as long as Content-Length says
+    BODY            # of the length in Content-Length
     FIRST_DIGIT
     SIZE
     EXTENSION
@@ -39,17 +39,17 @@ cdef enum State:
 
 
 cdef class Body:
-    """The body of one request, as its bytes come.
+    """An incremental parser of the body of one request.
 
     Args:
-        length: bytes; -1: it comes in chunks.
+        length: in bytes; -1: chunked.
     """
 
     cdef State state
     cdef uint64_t left              # bytes of the body, or of a chunk
     cdef int digits
     cdef Py_ssize_t extensions, trailers
-    cdef readonly Py_ssize_t used   # bytes that the last call of feed() has taken
+    cdef readonly Py_ssize_t used   # bytes that the last feed() consumed
 
     def __init__(self, length: int) -> None:
         self.left = 0 if length < 0 else length
@@ -59,11 +59,11 @@ cdef class Body:
 
     @property
     def ended(self) -> bool:
-        """True if all of it has come."""
+        """True if the body is complete."""
         return self.state == ENDED
 
     def feed(self, bytes data not None) -> bytes:
-        """Return the data of the body among bytes that came; `used` of them belong to it.
+        """Return the data of the body in received bytes; `used` of them belong to the body.
 
         Raises:
             ValueError: the bytes are not a valid body.
@@ -99,14 +99,14 @@ cdef class Body:
         return found[:length]
 
     cdef int _step(self, unsigned char c) except -1:
-        """Take a byte of the framing."""
+        """Parse a byte of the framing."""
         cdef int value
         if self.state == FIRST_DIGIT or self.state == SIZE:
             value = hex_digit(c)
             if value >= 0:
                 self.digits += 1
                 if self.digits > DIGITS_MAX:
-                    raise ValueError("a chunk is too large")
+                    raise ValueError(f"the size of a chunk has more than {DIGITS_MAX} digits")
                 self.left = self.left << 4 | <uint64_t>value
                 self.state = SIZE
             elif self.state == SIZE and c == 13:
@@ -115,12 +115,12 @@ cdef class Body:
                 self.state = EXTENSION if c == 59 else BLANK
                 self._extended()
             else:
-                raise ValueError("a chunk does not begin with its size")
+                raise ValueError("a chunk must begin with its size in hex digits")
         elif self.state == EXTENSION or self.state == BLANK:
             if self.state == BLANK and c == 59:
                 self.state = EXTENSION
             elif self.state == BLANK and c != 13 and c != 32 and c != 9:
-                raise ValueError("what follows the size of a chunk is no extension")
+                raise ValueError("the size of a chunk must be followed by an extension or CR LF")
             if c == 13:
                 self.state = SIZE_END
             else:
@@ -134,10 +134,10 @@ cdef class Body:
                 self.state = TRAILER
             self.trailers += 1
             if self.trailers > trailer_max:
-                raise OverflowError("trailers are too long")
+                raise OverflowError(f"trailers are longer than {TRAILER_BYTES_MAX} bytes")
         elif self.state == DATA_CR:
             if c != 13:
-                raise ValueError("a chunk is longer than it says")
+                raise ValueError("a chunk is longer than its size")
             self.state = DATA_LF
         elif c != 10:
             raise ValueError("a line of a chunked body ends without LF")
@@ -155,12 +155,12 @@ cdef class Body:
     cdef int _extended(self) except -1:
         self.extensions += 1
         if self.extensions > extension_max:
-            raise OverflowError("extensions of chunks are too long")
+            raise OverflowError(f"chunk extensions are longer than {EXTENSION_BYTES_MAX} bytes")
         return 0
 
 
 cdef inline int plain(unsigned char c) except -1:
-    """Refuse what no line may hold."""
+    """Raise ValueError for a control character."""
     if c < 32 and c != 9 or c == 127:
         raise ValueError("a line of a chunked body has a control character")
     return 0

@@ -1,4 +1,4 @@
-"""The head of a request, as C sees it."""
+"""The C declarations of head.pyx."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
@@ -7,10 +7,10 @@ cdef class Headers:
     cdef readonly bytes block
     cdef readonly bint is_hot
     cdef readonly bytes authorization, namespace_id
-    cdef public object principal    # whose they were at the last request
+    cdef public object principal    # of the last request
     cdef readonly bytes host
     cdef public object host_is_own
-    cdef public bytes allowed       # the namespace that this one may read
+    cdef public bytes allowed       # the namespace that the principal may read
 
     cdef int take(self, bytes name, bytes value) except -1
 

@@ -1,9 +1,8 @@
-"""The head of a request, understood as far as a plain read needs it.
+"""A parser of request heads for the fast path.
 
 Invariants:
 
-* What is not understood completely is not hot: the endpoints, and the library that reads HTTP for
-  them, say what it means.
+* A head that is not fully understood is not hot: llhttp parses it for the endpoints.
 """
 
 import re
@@ -14,10 +13,10 @@ from libc.string cimport memchr, memcmp
 HEAD_BYTES_MAX = 128 << 10  # as much as workerd accepts
 HEADERS_MAX = 128
 cdef Py_ssize_t head_max = HEAD_BYTES_MAX, headers_max = HEADERS_MAX
-# A name or an address, and a port (RFC 9110, 4.2.3); who it is that is called is not looked at.
+# A name or an address, and a port (RFC 9110, 4.2.3); only the characters are checked.
 HOST = re.compile(rb"[!$%&'()*+,.\-0-9:;=A-Z\[\]_a-z~]*")
 cdef bytes GET = b"GET /", LINE_END = b" HTTP/1.1\r\n", HEAD_END = b"\r\n\r\n"
-# Headers that do not change what a read answers begin with none of these.
+# Prefixes of headers that may change the answer to a read.
 cdef tuple NOT_HOT = (
     b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"range", b"if-", b"x-auth-",
     b"te", b"origin", b"sec-fetch-",
@@ -25,13 +24,13 @@ cdef tuple NOT_HOT = (
 
 
 cdef class Headers:
-    """What the headers of a connection's requests say.
+    """Parsed headers of the requests of a connection.
 
-    block: as they came, from behind the request line to the empty line.
-    is_hot: a read with them may be answered here.
-    principal: whose they are; None: not known yet, or nobody's.
-    host: which name the client called; None: it said none; with none or several it is not hot.
-    host_is_own: whether that was found to be a name of this machine; None: nobody asked yet.
+    block: the raw bytes from the end of the request line to the empty line.
+    is_hot: the fast path may answer a read with these headers.
+    principal: of the token; None: not known yet, or not valid.
+    host: the Host header; without exactly one, is_hot is False.
+    host_is_own: whether host is a name of this machine; None: not checked yet.
     """
 
     def __init__(self, block: bytes) -> None:
@@ -83,13 +82,13 @@ cdef bint is_plain(bytes value):
 
 
 cdef Headers headers_behind(bytes data, Py_ssize_t at, Py_ssize_t line, Headers known):
-    """Return the headers behind a request line, or None if they are not whole or too long.
+    """Return the headers after a request line, or None if they are incomplete or too long.
 
     Args:
-        data: what came.
-        at: where the line ends.
-        line: bytes of it.
-        known: the headers of the request before, or None.
+        data: received bytes.
+        at: offset of the end of the line.
+        line: size of the line in bytes.
+        known: the headers of the previous request, or None.
     """
     cdef const char *start = PyBytes_AS_STRING(data) + at
     cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size, end
@@ -102,7 +101,7 @@ cdef Headers headers_behind(bytes data, Py_ssize_t at, Py_ssize_t line, Headers 
 
 
 cdef Py_ssize_t line_size(bytes data, Py_ssize_t at):
-    """Return the size of the request line of a GET with its end, 0 if it is something else."""
+    """Return the size of the request line of a GET, with its CR LF; 0: not a complete GET line."""
     cdef const char *start = PyBytes_AS_STRING(data) + at
     cdef Py_ssize_t left = PyBytes_GET_SIZE(data) - at, size
     cdef Py_ssize_t tail = PyBytes_GET_SIZE(LINE_END)
@@ -129,7 +128,7 @@ cdef inline int digit(char c):
 
 
 cdef Py_ssize_t unquoted(const char *raw, Py_ssize_t size, char *into):
-    """Decode %XX once; return the size, or -1 if a "%" is followed by something else."""
+    """Decode %XX once; return the size, or -1 if an escape is not valid."""
     cdef Py_ssize_t at = 0, length = 0
     cdef int high, low
     while at < size:

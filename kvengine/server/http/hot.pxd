@@ -1,4 +1,4 @@
-"""What answers hot reads, as C sees it."""
+"""The C declarations of hot.pyx."""
 
 from libc.stdint cimport uint64_t
 
@@ -10,8 +10,8 @@ cdef class HotEndpoint:
     cdef public object is_own_host
     cdef readonly dict readers
     cdef bytes rest_not_found
-    cdef object memory              # that has the counts
-    cdef uint64_t *counts           # of this process; others look at them
+    cdef object memory              # of the counts
+    cdef uint64_t *counts           # of this process; other processes read them
 
     cdef bytes read(self, bytes data, Py_ssize_t at, Py_ssize_t line, Headers headers)
     cdef bytes value_of(
@@ -24,6 +24,6 @@ cdef class HotConnection:
     cdef HotEndpoint endpoint
     cdef int descriptor
     cdef Headers headers            # of the last request
-    cdef readonly Py_ssize_t size   # bytes that the last call of answer() has answered
+    cdef readonly Py_ssize_t size   # bytes of requests that the last answer() consumed
 
     cdef bytes written(self, bytes answer)

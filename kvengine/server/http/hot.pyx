@@ -1,19 +1,19 @@
-"""Reads that are answered from the bytes of the request alone: no task, no parsed headers.
+"""The fast path for reads: no task, and no parsing of headers.
 
-A keep-alive client sends the same headers with each request, so they are understood once for a
-connection, and compared after that.  What is not a plain GET of a value that is in memory is left
-to the endpoints, which give the same answers.
+A keep-alive client sends the same headers with each request, so a connection parses them once, and
+compares them after that.  The endpoints answer everything except a plain GET of a value in memory;
+they give the same answers.
 
 Invariants:
 
 * A request is answered here only if it is whole, has no body, and an endpoint would answer it with
-  200 or, of an absent key, with 404.
-* A request is metered, and taken from its token's rate, once: what is left to the endpoints is not
-  counted here.
-* The token's record is looked for on each request, so a revoked token opens nothing any more.
-* Without tokens, what the guard of browsers.py would look at is left to the endpoints.
-* Headers are compared only with those of the same connection: how long that takes tells nobody
-  anything about the token of another.
+  200 or, for an absent key, with 404.
+* A request is metered, and counts against the rate of its token, once: requests left to the
+  endpoints do not count here.
+* Each request looks up the record of its token, so a revoked token grants nothing.
+* Without tokens, requests that the guard of browsers.py must check are left to the endpoints.
+* Headers are compared only with those of the same connection, so the time of the comparison reveals
+  nothing about the tokens of others.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -38,7 +38,7 @@ cdef extern from "<sys/socket.h>":
 cdef enum:
     KEY_MAX = 3000  # bytes of a key, each of which may be written as %XX
 VALUE_BYTES_MAX = 1 << 16  # larger ones are sent in pieces, as fast as the client takes them
-ANSWERS_BYTES_MAX = 1 << 18  # at once; requests behind them wait until the client has taken these
+ANSWERS_BYTES_MAX = 1 << 18  # at once; later requests wait until the client has read these
 cdef Py_ssize_t key_max = KEY_MAX, value_max = VALUE_BYTES_MAX, answers_max = ANSWERS_BYTES_MAX
 cdef Py_ssize_t ID_BYTES = 32
 cdef Py_ssize_t LINE_END_BYTES = 11  # of " HTTP/1.1" and the end of the line
@@ -52,7 +52,7 @@ cdef bytes START = (
 )
 cdef bytes VERSION = b"\r\nkv-version: "
 cdef bytes REST_VERSION = b"\r\nx-content-type-options: nosniff" + VERSION
-# What is counted: answers that took up to 2**n nanoseconds, by n; then these.
+# Counts: answers that took up to 2**n nanoseconds, by n; then these.
 cdef enum:
     REST_HITS = 64
     WORKERD_HITS = 65
@@ -66,38 +66,38 @@ cdef enum Surface:
 
 
 cdef class HotEndpoint:
-    """Answers reads of the namespaces that a server has met.
+    """Answers reads of registered namespaces.
 
     Args:
         account: of the server.
         access: a kvengine.server.auth.access.Access.
         rest_not_found: the whole answer to a REST read of an absent key.
-        now: tells the time by which tokens are limited, in seconds.
-        counts: HOT_WORDS numbers of eight bytes, which go on from what they are.
+        now: returns the time for rate limits, in seconds.
+        counts: HOT_WORDS numbers of eight bytes; they continue from their present values.
 
     Thread-safety: for one event loop.
     """
 
     def __cinit__(self, account, access, now, rest_not_found, counts) -> None:
         cdef Py_buffer view
-        self.memory = memoryview(counts)  # which keeps the memory where it is
+        self.memory = memoryview(counts)  # keeps the memory in place
         PyObject_GetBuffer(self.memory, &view, PyBUF_WRITABLE)
         self.counts = <uint64_t *>view.buf
         size = view.len
         PyBuffer_Release(&view)
         if size != HOT_WORDS * 8:
-            raise ValueError(f"{HOT_WORDS} numbers are needed, not {size} bytes")
+            raise ValueError(f"counts must have {HOT_WORDS * 8} bytes, not {size}")
 
     def __init__(self, account: str, access, now, rest_not_found: bytes, counts) -> None:
         self.rest_start = f"/client/v4/accounts/{account}/storage/kv/namespaces/".encode()
         self.workerd_start = f"/workerd/{account}/".encode()
         self.access, self.now = access, now
-        self.is_own_host = None  # of a server without tokens: which names clients may call it by
+        self.is_own_host = None  # for a server without tokens: whether a Host is allowed
         self.readers = {}
         self.rest_not_found = rest_not_found
 
     def register(self, namespace_id: str, reader) -> None:
-        """From now on answer reads of a namespace; `reader` has _try_read()."""
+        """Answer reads of a namespace from now on; `reader` has _try_read()."""
         self.readers[namespace_id.encode()] = reader
 
     def unregister(self, namespace_id: str) -> None:
@@ -171,7 +171,7 @@ cdef class HotEndpoint:
         answer = None
         if type(found) is tuple and type(found[0]) is bytes:
             answer = response(surface, <tuple>found)
-        if answer is None:  # it has to be waited for, or is large: the endpoints count it
+        if answer is None:  # not in memory, or large: the endpoints count it
             headers.principal.allowance.give_back()
             if type(found) is tuple:
                 reader._meter.reads -= 1
@@ -181,13 +181,13 @@ cdef class HotEndpoint:
         return answer
 
     cdef bint is_guarded(self, Headers headers) except -1:
-        """True if a page of another site may have sent a request: the guard must look at it."""
+        """True if a page of another site may have sent a request: the guard must check it."""
         if headers.host_is_own is None:
             headers.host_is_own = bool(self.is_own_host((headers.host or b"").decode("latin-1")))
         return not headers.host_is_own
 
     cdef bint may_read(self, Headers headers, bytes namespace_id) except -1:
-        """True if the token of a request is known, may read, and has not asked too often."""
+        """True if the token of a request is known, may read, and is within its rate."""
         principal = headers.principal
         if principal is None or not self.access.is_still(principal):
             principal = self.access.principal_at_hand(headers.authorization)
@@ -204,19 +204,19 @@ cdef class HotConnection:
     """The hot reads of one connection.
 
     Args:
-        endpoint: what answers.
-        descriptor: of a socket to which answers can be written at once; -1: they are handed back.
+        endpoint: answers the reads.
+        descriptor: of the socket to write answers to; -1: answer() returns them.
     """
 
     def __init__(self, HotEndpoint endpoint not None, int descriptor) -> None:
         self.endpoint, self.descriptor, self.headers, self.size = endpoint, descriptor, None, 0
 
     def answer(self, bytes data, bint at_once) -> bytes:
-        """Answer the first `size` bytes of what came; return what is still to be written.
+        """Answer the requests in the first `size` bytes; return the bytes still to be written.
 
         Args:
-            data: what came on a connection that waits for a request.
-            at_once: nothing that was written before is on its way to the socket.
+            data: received on a connection that waits for a request.
+            at_once: write to the socket; no earlier answer is buffered.
         """
         cdef list found = None
         cdef bytes answer = None, first = None
@@ -238,7 +238,7 @@ cdef class HotConnection:
                 answer = self.endpoint.read(data, at, line, headers)
             except KvError:
                 headers.principal.allowance.give_back()
-                break  # the endpoints say it better
+                break  # the endpoints report the error
             if answer is None:
                 break
             count += 1
@@ -258,17 +258,17 @@ cdef class HotConnection:
         return self.written(answer) if at_once and self.descriptor >= 0 else answer
 
     cdef bytes written(self, bytes answer):
-        """Write to the socket what it takes; return the rest."""
+        """Write to the socket as much as it accepts; return the rest."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(answer)
         cdef Py_ssize_t sent = send(
             self.descriptor, PyBytes_AS_STRING(answer), size, MSG_DONTWAIT | MSG_NOSIGNAL)
         if sent == size:
             return b""
-        return answer if sent < 0 else answer[sent:size]  # the transport finds out what is wrong
+        return answer if sent < 0 else answer[sent:size]  # the transport reports an error
 
 
 cdef int decimal(char *into, uint64_t number) noexcept nogil:
-    """Write a number and return how many digits it has; snprintf takes much longer."""
+    """Write a number and return its number of digits; snprintf is much slower."""
     cdef char[20] digits
     cdef int count = 0, i
     while True:
@@ -283,7 +283,7 @@ cdef int decimal(char *into, uint64_t number) noexcept nogil:
 
 
 cdef bytes response(int surface, tuple found):
-    """Return the answer that holds a value, as the endpoints give it; None if it is too large."""
+    """Return the answer with a value, as the endpoints give it; None if it is too large."""
     cdef bytes value = <bytes>found[0], metadata = <bytes>found[1]
     cdef Py_ssize_t size = PyBytes_GET_SIZE(value), extra = PyBytes_GET_SIZE(metadata)
     cdef char[2048] head

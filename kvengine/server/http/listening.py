@@ -1,11 +1,10 @@
-"""Sockets that listen: made, taken over from whoever started the process, handed on.
+"""Listening sockets: create one, inherit one from the parent process, pass one on.
 
 Invariants:
 
-* A socket that was handed over stays open while processes change, so a client that connects
-  meanwhile waits, and is not refused.
-* In the file system nothing is removed but a socket: before, one that nobody listens on; at the
-  end, the one that was made here.
+* An inherited socket stays open while processes change, so a client that connects meanwhile waits
+  and is not refused.
+* The only files removed are sockets: at the start a stale one, at the end the one created here.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from kvengine.errors import StorageError
 from kvengine.server.settings import ServerSettings
 
 BACKLOG = 2048
-FD_VARIABLE = "KVENGINE_LISTEN_FD"  # of the socket that this process left to its successor
-MADE_VARIABLE = "KVENGINE_LISTEN_FILE"  # device and inode of its file, if it was made here
+FD_VARIABLE = "KVENGINE_LISTEN_FD"  # of the socket for the program that replaces this one
+MADE_VARIABLE = "KVENGINE_LISTEN_FILE"  # device and inode of its file, if created here
 PROBE_S = 1.0
 SYSTEMD_FD = 3  # sd_listen_fds(3)
 Identity = tuple[int, int]  # device, inode
 
 
 class Listener:
-    """A socket that listens, and the file that was made for it.
+    """A listening socket and its file.
 
     Args:
         settings: of the server.
 
     Raises:
-        StorageError: the address can't be had; the text says which.
+        StorageError: the address is not available.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -52,14 +51,14 @@ class Listener:
                 self._made = identity(self._path)
 
     def hand_on(self) -> None:
-        """Leave the socket to the program that replaces this one."""
+        """Pass the socket to the program that replaces this one."""
         self.socket.set_inheritable(True)
         os.environ[FD_VARIABLE] = str(self.socket.fileno())
         if self._made is not None:
             os.environ[MADE_VARIABLE] = "{}:{}".format(*self._made)
 
     def close(self) -> None:
-        """Close the socket, and remove its file if it is still the one that was made here."""
+        """Close the socket, and remove its file if this object created it."""
         self.socket.close()
         if self._path is not None and self._made is not None and identity(self._path) == self._made:
             with suppress(OSError):
@@ -67,17 +66,17 @@ class Listener:
 
 
 def listening_socket(settings: ServerSettings) -> socket.socket:
-    """Return a new socket that listens.
+    """Return a new listening socket.
 
     Raises:
-        StorageError: the address can't be had; the text says which.
+        StorageError: the address is not available.
     """
     path = settings.unix_socket
     try:
         if path is not None:
             return unix_socket(path)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        # With the protocol said, asyncio sends small answers at once (TCP_NODELAY).
+        # With an explicit protocol, asyncio sets TCP_NODELAY.
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((settings.host, settings.port))
@@ -89,7 +88,7 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
 
 
 def handed_over() -> socket.socket | None:
-    """Return the socket that systemd, or the process that this one replaces, opened."""
+    """Return the socket of systemd, or of the program that this one replaced."""
     own = os.environ.pop(FD_VARIABLE, None)
     if own is not None:
         found = socket.socket(fileno=int(own))
@@ -101,7 +100,7 @@ def handed_over() -> socket.socket | None:
 
 
 def identity(path: str) -> Identity | None:
-    """Return what a file is known by, if it is a socket; None: it is none, or there is none."""
+    """Return the identity of a socket file; None: missing, or not a socket."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -110,10 +109,10 @@ def identity(path: str) -> Identity | None:
 
 
 def unix_socket(path: str) -> socket.socket:
-    """Return a Unix socket that listens; one that a dead server left behind is replaced.
+    """Return a listening Unix socket; replace one that a dead server left behind.
 
     Raises:
-        OSError: somebody listens there, the path is of something else, or it can't be had.
+        OSError: another process listens there, or the path is not available or not a socket.
     """
     left = identity(path)
     if left is None and os.path.lexists(path):
@@ -123,7 +122,7 @@ def unix_socket(path: str) -> socket.socket:
             probe.settimeout(PROBE_S)
             try:
                 probe.connect(path)
-            except ConnectionRefusedError:  # nobody listens any more
+            except ConnectionRefusedError:  # stale
                 if identity(path) == left:
                     os.unlink(path)
             except FileNotFoundError:
@@ -133,7 +132,7 @@ def unix_socket(path: str) -> socket.socket:
             else:
                 raise OSError(errno.EADDRINUSE, "another process is listening there")
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)  # who may read the data folder may connect, from the first moment
+    mask = os.umask(0o177)  # mode 0600 from the start: only the owner may connect
     try:
         found.bind(path)
     finally:

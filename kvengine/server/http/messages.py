@@ -1,12 +1,13 @@
-"""A request and a response, as the endpoints see them; over ASGI, with nothing decoded twice.
+"""Requests and responses as the endpoints use them, over ASGI.
 
 Invariants:
 
-* The path is split before it is decoded, and each part is decoded once: "%2F" in a key is no slash.
-* What a request takes up is bounded before it is taken: parts of the path, fields of the query, and
-  with Share.take() bytes of the body.
-* A body is read once, as a stream; what an endpoint does not read is read and dropped before it
-  answers, so that a client that writes all before it reads (workerd) hears the answer.
+* The path is split before it is decoded, and each part is decoded once, so "%2F" in a key is not a
+  slash.
+* The resources of a request are bounded before they are used: parts of the path, fields of the
+  query, and, with Share.take(), bytes of the body.
+* A body is read once, as a stream.  The rest that an endpoint does not read is read and dropped
+  before the answer, because workerd reads the answer only after it has sent the whole body.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 CONTENT_LENGTH = b"content-length"
-LENGTH = "kvengine.length"  # in the scope: of the body; -1: it comes in chunks
-ENDED = "kvengine.ended"  # in the scope: what Protocol sets when the client sends no more
+LENGTH = "kvengine.length"  # in the scope: length of the body; -1: chunked
+ENDED = "kvengine.ended"  # in the scope: an event that Protocol sets when the client sends no more
 DRAIN_BYTES_MAX = 256 << 20  # more than any body that is accepted
-DRAIN_S = 60.0  # so long a body is read that nobody wants
-REVOKED_S = 1.0  # between two looks at the token of an answer that goes on
-PARTS_MAX = 16  # of a path; no endpoint has as many
+DRAIN_S = 60.0  # for reading a body that is dropped
+REVOKED_S = 1.0  # between two checks of the token of a stream
+PARTS_MAX = 16  # of a path; more than any endpoint has
 FIELDS_MAX = 100  # of a query
-PIECE_BYTES = 1 << 18  # of a large answer; what has at most as much is not counted
+PIECE_BYTES = 1 << 18  # of a large answer; smaller answers are not counted
 
 
 class Request:
-    """What a client asks.
+    """A request.
 
     Args:
         scope, receive: of ASGI.
@@ -51,18 +52,18 @@ class Request:
         self._length: int | None = scope.get(LENGTH)
         self._is_read = self._length == 0
         self._has_begun = False
-        self.is_endless = False  # the body is longer than anybody's patience, or may not come
-        self.share: Share | None = None  # of what the server has; None: nobody was admitted
-        self.is_revoked: Callable[[], bool] = lambda: False  # whether its token was, since
+        self.is_endless = False  # the body is too long or may not come: close the connection
+        self.share: Share | None = None  # its resources; None: not admitted yet
+        self.is_revoked: Callable[[], bool] = lambda: False  # whether its token is revoked
         self.stopping: asyncio.Event | None = None  # set when the server stops
         self._query: dict[str, str] | None = None
-        self.surface = ""  # which endpoint it goes to, for logs and metrics
-        self.action = "other"  # read, write, delete, list, ...; the endpoint says it
+        self.surface = ""  # name of the endpoint, for logs and metrics
+        self.action = "other"  # read, write, delete, list, ...; the endpoint sets it
         self.namespace_id: str | None = None
 
     @property
     def raw_parts(self) -> list[bytes]:
-        """The path between its slashes, as it came; a path of too many parts has one too many."""
+        """The parts of the raw path, at most PARTS_MAX + 1; the last holds the rest."""
         return self.raw_path.split(b"/", PARTS_MAX + 1)[1:]
 
     @property
@@ -72,20 +73,20 @@ class Request:
 
     @property
     def raw_query(self) -> bytes:
-        """What stands behind the question mark, as it came."""
+        """The raw query string."""
         return bytes(self._scope["query_string"])
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """All headers, with names in small letters."""
+        """All headers, with lowercase names."""
         return [(bytes(name), bytes(value)) for name, value in self._scope["headers"]]
 
     @property
     def query(self) -> dict[str, str]:
-        """What stands behind the question mark; the last one of a name counts.
+        """The query parameters; the last value of a name counts.
 
         Raises:
-            InvalidRequest: there is too much.
+            InvalidRequest: there are more than FIELDS_MAX.
         """
         if self._query is None:
             text = self._scope["query_string"].decode("ascii", "replace")
@@ -97,7 +98,7 @@ class Request:
         return self._query
 
     def header(self, name: bytes) -> bytes | None:
-        """Return a header by its name in small letters, as the bytes that came."""
+        """Return the raw value of a header by its lowercase name."""
         for key, value in self._scope["headers"]:
             if key == name:
                 return bytes(value)
@@ -105,7 +106,7 @@ class Request:
 
     @property
     def content_length(self) -> int | None:
-        """How many bytes the body is said to have."""
+        """The length of the body in bytes; None: not known."""
         if self._length is not None:
             return None if self._length < 0 else self._length
         text = self.header(CONTENT_LENGTH)
@@ -116,7 +117,7 @@ class Request:
 
         Raises:
             ClientLeft: the client did not send all of it.
-            LimitExceeded: it does not end; the connection must be closed.
+            LimitExceeded: the body is too long; the connection must close.
         """
         self._has_begun, size = True, 0
         if (self.content_length or 0) > DRAIN_BYTES_MAX:
@@ -136,14 +137,14 @@ class Request:
                 yield message["body"]
 
     async def body(self, most: int, refusal: str) -> bytes:
-        """Return the whole body; if it is larger than `most`, read it to its end and refuse it.
+        """Return the whole body; if it is larger than `most`, read it to its end and raise.
 
         Args:
-            most: bytes.
-            refusal: text of the error; "{size}" in it is the size of the body.
+            most: maximum size in bytes.
+            refusal: text of the error; "{size}" in it is replaced with the size of the body.
 
         Raises:
-            LimitExceeded: it is larger.
+            LimitExceeded: the body is larger.
             Refused: too many bytes of bodies are in memory.
             ClientLeft: the client did not send all of it.
         """
@@ -163,34 +164,34 @@ class Request:
         return bytes(found)
 
     def take(self, what: str, count: int = 1) -> None:
-        """Take up some of what the server has, until the request ends.
+        """Take some of a resource of the server, until the request ends.
 
         Raises:
-            Refused: there is no more.
+            Refused: none is left.
         """
         if self.share is not None:
             self.share.take(what, count)
 
     def return_some(self, what: str, count: int) -> None:
-        """Give some of it back before the request ends."""
+        """Return some of a resource before the request ends."""
         if self.share is not None:
             self.share.return_some(what, count)
 
     def semaphore(self) -> AbstractAsyncContextManager[Any]:
-        """Wait, with something long to do, until the token of this request does nothing else so."""
+        """Return a lock that one long operation of the token at a time holds."""
         return nullcontext() if self.share is None else self.share.semaphore()
 
     def making(self) -> AbstractContextManager[Any]:
-        """Return what a thread holds while it makes a piece of a stream of this token."""
+        """Return a semaphore to hold while making a piece of a stream of the token."""
         return nullcontext() if self.share is None else self.share.making()
 
     async def left(self) -> None:
-        """Wait until the client has gone; for streams, after the body was read."""
+        """Wait until the client disconnects; for streams, after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def ended(self) -> None:
-        """Wait until the client sends no more; most such clients have gone."""
+        """Wait until the client sends no more; most such clients have disconnected."""
         event: asyncio.Event = self._scope.get(ENDED) or asyncio.Event()
         await event.wait()
 
@@ -200,11 +201,11 @@ class Request:
             await asyncio.sleep(REVOKED_S)
 
     async def drain(self) -> None:
-        """Read what is left of the body, and drop it."""
+        """Read the rest of the body, and drop it."""
         if self._is_read:
             return
         if not self._has_begun and self.header(b"expect") is not None:
-            self.is_endless = True  # it is not sent unless it is asked for, or it is
+            self.is_endless = True  # the client may send the body or not
             return
         try:
             async with asyncio.timeout(DRAIN_S):
@@ -226,38 +227,38 @@ def credentials(request: Request) -> bytes | None:
 
 
 class ClientLeft(Exception):
-    """The client is gone before all of its request came."""
+    """The client disconnected before it sent the whole request."""
 
 
 @dataclass(slots=True)
 class Response:
-    """What a client is answered."""
+    """A response."""
 
     status: int = 200
     body: bytes | AsyncIterator[bytes] = b""
     headers: Iterable[tuple[bytes, bytes]] = ()
-    reason: str | None = None  # of the status line; workerd shows it to programs
-    close: Callable[[], Awaitable[None]] | None = None  # frees what a body stands on, sent or not
+    reason: str | None = None  # phrase of the status line; workerd passes it to programs
+    close: Callable[[], Awaitable[None]] | None = None  # frees what the body uses, sent or not
 
     @classmethod
     def text(cls, status: int, text: str, *, reason: str | None = None) -> Response:
-        """Return an answer that is a line of text."""
+        """Return a response of a line of text."""
         kind = (b"content-type", b"text/plain; charset=utf-8")
         return cls(status, text.encode() + b"\n", [kind], reason)
 
     @classmethod
     def json(cls, value: Any, status: int = 200) -> Response:
-        """Return an answer that is JSON."""
+        """Return a response of JSON."""
         body = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         kind = (b"content-type", b"application/json")
         try:
             data = body.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, which metadata may hold: as escapes
+        except UnicodeEncodeError:  # metadata may hold a lone surrogate: escape it
             data = json.dumps(value, separators=(",", ":")).encode()
         return cls(status, data, [kind])
 
     async def send(self, send: Send, *, head_only: bool = False) -> None:
-        """Send it over ASGI."""
+        """Send the response over ASGI."""
         headers = list(self.headers)
         if isinstance(self.body, bytes) and not any(name == CONTENT_LENGTH for name, _ in headers):
             headers.append((CONTENT_LENGTH, b"%d" % len(self.body)))
@@ -275,14 +276,14 @@ class Response:
 
 
 async def in_pieces(data: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield bytes piece by piece: what is sent has a copy of one of them, not of all."""
+    """Yield bytes in pieces, so that only one piece is copied at a time."""
     with memoryview(data) as view:
         for start in range(0, len(view), PIECE_BYTES):
             yield bytes(view[start : start + PIECE_BYTES])
 
 
 def decoded(part: bytes) -> str | None:
-    """Return a part of a path, decoded once; None if an escape is none, or it is not UTF-8."""
+    """Return a part of a path, decoded once; None if an escape or the UTF-8 is not valid."""
     if BAD_ESCAPE.search(part):
         return None
     try:

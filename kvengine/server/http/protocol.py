@@ -1,17 +1,16 @@
-"""The connection: uvicorn's, with answers to hot reads of its own.
+"""A connection: uvicorn's protocol with a fast path for hot reads.
 
 llhttp reads the head of a request, framing.pyx its body.
 
 Invariants:
 
-* What is answered here is a whole request on a connection that waits for one; everything else goes
-  to uvicorn as it came.
-* A request's head is bounded in bytes and in headers.  Nothing behind a request is looked at before
-  it is answered: what has come of it waits as bytes, and all connections together hold a bounded
-  number of these.
-* A client that is too slow with a request, or with taking its answer, is cut off by the watch over
-  all connections; a byte now and then is too slow.
-* A client that has ended its side after a whole request still gets its answer, but no stream.
+* The fast path answers only whole requests on a connection that waits for one; everything else goes
+  to uvicorn unchanged.
+* The head of a request is bounded in bytes and in headers.  The bytes after a request wait unparsed
+  until it is answered; all connections together hold a bounded number of them.
+* A client that sends a request or reads an answer too slowly is disconnected, even if it moves a
+  byte now and then.
+* A client that half-closes after a whole request still gets its answer, but no stream.
 """
 
 from __future__ import annotations
@@ -42,34 +41,34 @@ from kvengine.server.http.refusals import (
 from kvengine.server.settings import ServerSettings
 
 BLANK_BYTES_MAX = 1024  # between two requests
-LINGER_S = 2.0  # so long a refused client may take to read why
-LINGER_BYTES = 1 << 20  # as much is read, and dropped, meanwhile
+LINGER_S = 2.0  # time for a refused client to read the answer
+LINGER_BYTES = 1 << 20  # read and dropped meanwhile
 TARGET_BYTES_MAX = 16 << 10  # of a path with its query
-WAITING_BYTES_MAX = 64 << 20  # of all connections, behind the requests that are being answered
+WAITING_BYTES_MAX = 64 << 20  # of all connections, after the requests in progress
 HEAD_END = b"\r\n\r\n"
 
 
 class Room:
-    """What the connections of a server take up together.
+    """Limits that the connections of a server share.
 
     Args:
-        connections: that may be open; of one address half as many.
+        connections: maximum of open ones; half as many from one address.
     """
 
     def __init__(self, connections: int) -> None:
         self.most, self.of_one, self.count = connections, max(1, connections // 2), 0
         self.by_address: dict[str, int] = {}
-        self.waiting = 0  # bytes that came behind requests under way
+        self.waiting = 0  # bytes received after requests in progress
 
     def enter(self, address: str) -> bool:
-        """Count a connection of an address; return False if it is one too many."""
+        """Count a connection of an address; return False if there are too many."""
         self.count += 1
         mine = self.by_address[address] = self.by_address.get(address, 0) + 1
-        # Behind a Unix socket, or a proxy on it, everybody has the same address.
+        # All clients of a Unix socket have the same address.
         return self.count <= self.most and (not address or mine <= self.of_one)
 
     def leave(self, address: str) -> None:
-        """Stop counting one."""
+        """Stop counting a connection."""
         self.count -= 1
         left = self.by_address.pop(address) - 1
         if left:
@@ -82,29 +81,29 @@ class Protocol(HttpToolsProtocol):
     hot: HotEndpoint | None = None
     room = Room(1 << 20)  # a server has its own
     hot_connection: HotConnection | None = None
-    waits = False  # for a request, of which nothing has come
-    has_written = False  # through the transport, which may still hold some of it
-    blank_bytes = 0  # before it
-    head_bytes = 0  # of a request whose head is not whole yet
-    tail = b""  # the last bytes of it
-    rest = b""  # what came behind the request that is being answered
-    moved_at = 0.0  # when bytes came or went
+    waits = False  # for the first byte of a request
+    has_written = False  # to the transport, which may still buffer it
+    blank_bytes = 0  # before a request
+    head_bytes = 0  # of an incomplete head
+    tail = b""  # the last bytes of that head
+    rest = b""  # received after the request in progress
+    moved_at = 0.0  # when bytes were last received or sent
     head_began = 0.0
     has_target = False  # the end of the request line has come
     left_to_write = 0
     dropped = 0
-    is_refused = False  # what comes is dropped; the connection ends soon
+    is_refused = False  # input is dropped; the connection closes soon
     is_leaving = False  # the next answer is the last one
     is_reading_head = False
     ended: asyncio.Event  # set when the client sends no more
     coming: Pace  # of a body
     going: Pace  # of answers
-    body: Body | None = None  # of a request that is not whole yet
-    address = ""  # under which the room counts it
-    is_welcome = True  # there is room for it
+    body: Body | None = None  # of an incomplete request
+    address = ""  # by which the room counts it
+    is_welcome = True  # False: there are too many connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Start a connection, or refuse it."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.ended, self.coming, self.going = asyncio.Event(), Pace(), Pace()
         self.moved_at = time.monotonic()
@@ -118,14 +117,14 @@ class Protocol(HttpToolsProtocol):
             self.waits = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """Release what the connection held."""
         super().connection_lost(exc)
         self.room.leave(self.address)
         self._keep(b"")
         self.body = None
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more; True: it still reads."""
+        """Return True if the client, which sends no more, still gets an answer."""
         self.ended.set()
         if self.is_refused or self.scheme == "https" or self.body is not None:
             return False
@@ -133,7 +132,7 @@ class Protocol(HttpToolsProtocol):
         return bool(self.rest) or not (cycle is None or cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes that came."""
+        """Answer hot reads; pass on the rest."""
         if self.waits and not self.flow.write_paused:
             hot: Any = self.hot_connection
             if self.has_written:
@@ -143,7 +142,7 @@ class Protocol(HttpToolsProtocol):
                 self.has_written = True
                 self.transport.write(rest)
             if hot.size:
-                self.moved_at = 0.0  # the watch sets it: looking at the clock costs more
+                self.moved_at = 0.0  # look() sets it: reading the clock for each request is slow
                 if hot.size == len(data):
                     return
                 data = data[hot.size :]
@@ -157,7 +156,7 @@ class Protocol(HttpToolsProtocol):
         self._take(self.rest + data if self.rest else data)
 
     def _take(self, data: bytes) -> None:
-        """Go on with the request that is coming, and then with what is behind it."""
+        """Parse the current request, and then the next ones."""
         while data and not self.is_refused:
             if self.body is not None:
                 data = self._take_body(self.body, data)
@@ -169,15 +168,15 @@ class Protocol(HttpToolsProtocol):
         self._keep(b"" if self.is_refused else data)
 
     def _keep(self, data: bytes) -> None:
-        """Keep what came too early."""
+        """Keep the bytes after the current request."""
         self.room.waiting += len(data) - len(self.rest)
         self.rest = data
         if data and self.room.waiting > WAITING_BYTES_MAX:
             self._keep(b"")
-            self.leave()  # the answer under way is the last one
+            self.leave()  # after the answer in progress
 
     def _take_head(self, data: bytes) -> bytes:
-        """Give llhttp what belongs to a head; return what is behind it."""
+        """Pass a head to llhttp; return the bytes after it."""
         if self.head_bytes == 0:
             size = len(data)
             data = data.lstrip(b"\r\n")  # RFC 9112, 2.2
@@ -204,7 +203,7 @@ class Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(given)
         except httptools.HttpParserUpgrade:
-            pass  # to what is asked for; the request is answered as it is (RFC 9110, 7.8)
+            pass  # the server ignores Upgrade (RFC 9110, 7.8)
         except httptools.HttpParserError:
             self._refuse_malformed()
         if self.is_reading_head:
@@ -212,7 +211,7 @@ class Protocol(HttpToolsProtocol):
         return data[size:]
 
     def _take_body(self, body: Body, data: bytes) -> bytes:
-        """Give the request what belongs to its body; return what is behind it."""
+        """Pass the body to the request; return the bytes after it."""
         try:
             found = body.feed(data)
         except (ValueError, OverflowError):
@@ -228,7 +227,7 @@ class Protocol(HttpToolsProtocol):
         return data[body.used :]
 
     def _waits_for_request(self) -> bool:
-        """True if the connection waits for a request, and has no part of one."""
+        """True if the connection is idle: it has no request, and no part of one."""
         cycle = self.cycle
         return (
             not self.is_reading_head
@@ -240,13 +239,13 @@ class Protocol(HttpToolsProtocol):
         )
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start a request."""
         self.waits, self.has_written = False, True
         super().on_message_begin()
         self.scope[ENDED] = self.ended  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
-        """The head of a request is whole."""
+        """Check the complete head of a request, and start to answer it."""
         self.is_reading_head, self.head_bytes, self.blank_bytes = False, 0, 0
         if len(self.headers) > HEADERS_MAX or len(self.url) > TARGET_BYTES_MAX:
             self._refuse(TOO_LONG if len(self.url) > TARGET_BYTES_MAX else TOO_LARGE)
@@ -261,7 +260,7 @@ class Protocol(HttpToolsProtocol):
             if name == b"content-length":
                 length = int(value)
             elif name == b"transfer-encoding":
-                # llhttp has refused both, and codings that do not end with it.
+                # llhttp refuses a length with a coding, and codings that do not end in chunked.
                 if value.strip().lower() != b"chunked" or self.parser.get_http_version() == "1.0":
                     self._refuse(UNKNOWN_CODING)
                     return
@@ -274,7 +273,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _begin_cycle(self) -> None:
-        """Give the request to the application; the one before it is answered."""
+        """Pass the request to the application, after the previous answer."""
         url, version = httptools.parse_url(self.url), self.parser.get_http_version()
         scope: Any = self.scope
         scope.update(
@@ -300,16 +299,16 @@ class Protocol(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
-        """Not called: llhttp is given heads only."""
+        """Not called: llhttp gets only heads."""
 
     def on_message_complete(self) -> None:
-        """Not used: framing.pyx says when a request has come to its end."""
+        """Not used: framing.pyx finds the end of a request."""
 
     def on_response_complete(self) -> None:
-        """A request was answered."""
+        """Continue after an answer."""
         super().on_response_complete()
         if self.body is not None and not self.transport.is_closing():
-            # Of a body that was not asked for nobody knows whether it comes.
+            # The client may or may not send the rest of the body.
             self._refuse(b"")
         if self.rest and not self.transport.is_closing():
             self._take(self.rest)
@@ -318,14 +317,14 @@ class Protocol(HttpToolsProtocol):
         self._look_for_next()
 
     def _look_for_next(self) -> None:
-        """Note whether the connection waits for a request now."""
+        """Update whether the connection waits for a request."""
         if self.hot is not None and self._waits_for_request():
             self.waits = not self.is_leaving and not self.is_refused
-            # The watch closes idle connections; a timer for each read would cost more than it.
+            # look() closes idle connections; a timer for each read would cost more than the read.
             self._unset_keepalive_if_required()
 
     def look(self, now: float, settings: ServerSettings) -> None:
-        """Cut the client off if it is too slow; called once a second."""
+        """Disconnect the client if it is too slow; called once a second."""
         if self.transport.is_closing():
             return
         left = self.transport.get_write_buffer_size()
@@ -358,26 +357,26 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def leave(self) -> None:
-        """Close the connection with the next answer."""
+        """Close the connection after the next answer."""
         self.is_leaving, self.waits = True, False
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
 
     def close_if_idle(self) -> None:
-        """Close the connection if nothing is under way on it."""
+        """Close the connection if it is idle."""
         if self._waits_for_request():
             self.transport.close()
 
     def _refuse_malformed(self) -> None:
-        """Answer what is no HTTP."""
+        """Refuse input that is not HTTP."""
         if not self.is_refused:
             self._refuse(NO_HTTP)
 
     def _refuse(self, answer: bytes) -> None:
-        """Answer, unless an answer has begun, and close.
+        """Send an answer, unless one has begun, and close.
 
-        What the client still sends is read for a moment: closing at once would reset the
-        connection, and the client would not see the answer.
+        Input is read and dropped for a short time: closing at once would reset the connection, and
+        the client would not get the answer.
         """
         cycle = self.cycle
         self.is_refused, self.waits = True, False

@@ -1,10 +1,10 @@
-"""Answers to what never becomes a request: it is no HTTP, too large, or too slow.
+"""Answers to input that never becomes a request: not HTTP, too large, or too slow.
 
 Invariants:
 
-* Each is an envelope of Cloudflare's API, which clients of REST parse, and says it in the status
-  line too, where workerd reads it.
-* The connection ends behind it: where the next request begins is not known.
+* Each body is an envelope of Cloudflare's API, which REST clients parse; the status line has the
+  reason too, which workerd reads.
+* The connection closes after it, because the start of the next request is not known.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ RAW = re.compile(rb"[\x7f-\xff]")
 
 
 def refusal(status: int, reason: str, message: str, *headers: str) -> bytes:
-    """Return a whole answer.
+    """Return the bytes of an answer.
 
     Args:
         status: of HTTP.
         reason: of the status line.
-        message: for whoever reads the body.
-        headers: besides those that each has.
+        message: of the error in the body.
+        headers: extra header lines.
     """
     errors = [{"code": MALFORMED, "message": message}]
     envelope = {"result": None, "success": False, "errors": errors, "messages": []}
@@ -41,8 +41,8 @@ def refusal(status: int, reason: str, message: str, *headers: str) -> bytes:
 def encoded_target(piece: bytes) -> bytes:
     """Return a piece of a request line in which bytes from 0x7f on are percent-encoded.
 
-    workerd sends the key "\\x7f" as it is, and other clients send UTF-8; a key is routed and
-    decoded by its bytes, so both ways to write it are the same key.  llhttp refuses such bytes.
+    llhttp refuses such bytes, but workerd sends the key "\\x7f" unencoded, and other clients send
+    UTF-8.  A key is decoded from its bytes, so both spellings name the same key.
     """
     line, end, rest = piece.partition(b"\n")
     return RAW.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest

@@ -12,7 +12,7 @@ from kvengine.errors import InvalidRequest, KvError, UpstreamUnavailable
 if TYPE_CHECKING:
     from kvengine.edge.settings import Settings
     from kvengine.testing.world.checker import Checker
-    from kvengine.testing.world.places import EdgePlace, Place, PrimaryPlace
+    from kvengine.testing.world.nodes import SimulatedEdge, SimulatedNode, SimulatedPrimary
     from kvengine.testing.world.virtual_time import VirtualTime
 
 PRIMARY = "primary"
@@ -20,13 +20,13 @@ Done = Callable[[Any], None]
 
 
 class Clients:
-    """The reads and writes at the places of a world; World has them."""
+    """The reads and writes at the nodes of a world; World has them."""
 
     time: VirtualTime
     checker: Checker
     settings: Settings
-    primary: PrimaryPlace
-    places: dict[str, Place]
+    primary: SimulatedPrimary
+    nodes: dict[str, SimulatedNode]
 
     def __init__(self) -> None:
         self.read_times = Histogram()
@@ -46,7 +46,7 @@ class Clients:
 
     def read(
         self,
-        place: str,
+        node: str,
         key: bytes,
         *,
         ttl: float | None = None,
@@ -56,7 +56,7 @@ class Clients:
         """Read a key at an edge, and return what it shows.
 
         Args:
-            place: the name of an edge, or "primary".
+            node: the name of an edge, or "primary".
             key: the key.
             ttl: seconds: how old the value may be; None: the `cache_ttl_s` of the edge.
             min_version: it must be at least as new as this version.
@@ -68,14 +68,14 @@ class Clients:
         """
         shown: ReadResult = self.wait_for(
             lambda done: self.start_read(
-                place, key, done, ttl=ttl, min_version=min_version, stale_if_error=stale_if_error
+                node, key, done, ttl=ttl, min_version=min_version, stale_if_error=stale_if_error
             )
         )
         return shown
 
     def start_read(
         self,
-        place: str,
+        node: str,
         key: bytes,
         done: Done | None = None,
         *,
@@ -85,9 +85,9 @@ class Clients:
     ) -> None:
         """Begin to read; `done` is called with ReadResult or with the error."""
         self.reads += 1
-        found = self.place(place)
+        found = self.node(node)
         if not found.is_up:
-            self._read_failed(UpstreamUnavailable(f"{place} is down"), done)
+            self._read_failed(UpstreamUnavailable(f"{node} is down"), done)
             return
         limit = self.settings.cache_ttl_s if ttl is None else ttl
         stale = self.settings.stale_if_error_s if stale_if_error is None else stale_if_error
@@ -103,7 +103,7 @@ class Clients:
             bound = wanted.ttl
             if result.status == "STALE":
                 bound = max(bound, self.settings.bound_s, wanted.stale_if_error)
-            self.checker.read(place, key, result, began, now, bound, wanted.min_version)
+            self.checker.read(node, key, result, began, now, bound, wanted.min_version)
             if done is not None:
                 done(result)
 
@@ -119,13 +119,11 @@ class Clients:
 
     # -- writing
 
-    def write(
-        self, place: str, key: bytes, value: bytes | None, *, ttl: float | None = None
-    ) -> int:
+    def write(self, node: str, key: bytes, value: bytes | None, *, ttl: float | None = None) -> int:
         """Write a value (None: delete the key) at the primary or at an edge.
 
         Args:
-            place: the name of an edge, or "primary".
+            node: the name of an edge, or "primary".
             key: the key.
             value: what it is from now on.
             ttl: seconds after which it expires, by the clock of the primary; None: never.
@@ -136,14 +134,12 @@ class Clients:
         Raises:
             UpstreamUnavailable: it was not acknowledged; it may have been done all the same.
         """
-        version: int = self.wait_for(
-            lambda done: self.start_write(place, key, value, done, ttl=ttl)
-        )
+        version: int = self.wait_for(lambda done: self.start_write(node, key, value, done, ttl=ttl))
         return version
 
     def start_write(
         self,
-        place: str,
+        node: str,
         key: bytes,
         value: bytes | None,
         done: Done | None = None,
@@ -153,26 +149,26 @@ class Clients:
         """Begin to write; `done` is called with the version or with the error."""
         self.writes += 1
         finish = done or (lambda result: None)
-        found: Any = self.place(place)
+        found: Any = self.node(node)
         if not found.is_up:
-            self._write_ended(UpstreamUnavailable(f"{place} is down"), finish)
+            self._write_ended(UpstreamUnavailable(f"{node} is down"), finish)
             return
         if found is self.primary:
             self._write_at_primary(
                 key, value, ttl, lambda result: self._write_ended(result, finish)
             )
             return
-        life = found.life
+        incarnation = found.incarnation
 
         results: list[Any] = []  # of the primary, also if its answer is lost
 
         def acknowledged(result: Any) -> None:
             is_lost = isinstance(result, Exception)
             done_at = results[0] if results else result
-            if found.life == life:
+            if found.incarnation == incarnation:
                 found.endpoint.record_write([key], None if is_lost else result)
                 if not isinstance(done_at, Exception) and self.checker.knows(key):
-                    self.checker.wrote(place, key, done_at, self.time.now)
+                    self.checker.wrote(node, key, done_at, self.time.now)
             self._write_ended(result, finish)
 
         self._carry_write(
@@ -189,7 +185,7 @@ class Clients:
 
     def _carry_write(
         self,
-        leaf: EdgePlace,
+        leaf: SimulatedEdge,
         request: Callable[[Done], None],
         done: Done,
         results: list[Any],
@@ -229,18 +225,18 @@ class Clients:
         self.primary.pump()
         done(version or store.version)
 
-    # -- places
+    # -- nodes
 
-    def place(self, name: str) -> Place:
-        """Return the place of a name.
+    def node(self, name: str) -> SimulatedNode:
+        """Return the node of a name.
 
         Raises:
             InvalidRequest: there is none.
         """
-        place = self.places.get(name)
-        if place is None:
+        node = self.nodes.get(name)
+        if node is None:
             raise InvalidRequest(
-                f"the world has no place {name!r}; it has {PRIMARY}, edge-0 and so on, and "
+                f"the world has no node {name!r}; it has {PRIMARY}, edge-0 and so on, and "
                 "reg-0 and so on if there are regions"
             )
-        return place
+        return node

@@ -1,4 +1,4 @@
-"""Where the places of a world are, and how long a message takes from one to another."""
+"""Where the nodes of a world are, and how long a message takes from one to another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Globe:
         self._ways: dict[tuple[str, str], float] = {}
 
     def __call__(self, origin: str, target: str) -> float:
-        """Return the time light in glass takes between two places, and a little more."""
+        """Return the time light in glass takes between two nodes, and a little more."""
         found = self._ways.get((origin, target))
         if found is None:
             angle = _angle(self._spot(origin), self._spot(target))
@@ -37,14 +37,14 @@ class Globe:
     def _spot(self, name: str) -> tuple[float, float]:
         spot = self._spots.get(name)
         if spot is None:
-            chance = random.Random(f"{self._seed} {name}")
-            spot = (math.asin(chance.uniform(-0.6, 0.9)), chance.uniform(-math.pi, math.pi))
+            rng = random.Random(f"{self._seed} {name}")
+            spot = (math.asin(rng.uniform(-0.6, 0.9)), rng.uniform(-math.pi, math.pi))
             self._spots[name] = spot
         return spot
 
 
 def latency_of(given: Any, seed: int) -> Latency:
-    """Return what gives the seconds from one place to another.
+    """Return what gives the seconds from one node to another.
 
     Args:
         given: a function of two names; a matrix, which is a dict from pairs of names to seconds,

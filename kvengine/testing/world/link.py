@@ -18,7 +18,7 @@ from kvengine.errors import UpstreamUnavailable
 
 if TYPE_CHECKING:
     from kvengine.testing.world.network import Network
-    from kvengine.testing.world.places import Place
+    from kvengine.testing.world.nodes import SimulatedNode
 
 RESEND_S = 1.0
 MESSAGE_BYTES = 60  # of any message: addresses, kind, versions
@@ -45,35 +45,35 @@ def size_of(message: Any) -> int:
 class Exchange:
     """A request on its way there, and its answer on the way back; either may be lost."""
 
-    __slots__ = ("done", "life", "link", "request", "size", "target_life")
+    __slots__ = ("done", "incarnation", "link", "request", "size", "target_incarnation")
 
     def __init__(self, link: Link, request: Request, done: Done, size: int) -> None:
         self.link, self.request, self.done, self.size = link, request, done, size
-        self.life, self.target_life = link.place.life, 0
+        self.incarnation, self.target_incarnation = link.node.incarnation, 0
 
     def send(self) -> None:
         """Carry the request."""
         link = self.link
-        link.network.send(link.place.name, link.target.name, self.there, self.size)
+        link.network.send(link.node.name, link.target.name, self.there, self.size)
 
     def there(self) -> None:
         """The request has come."""
         target = self.link.target
         if target.is_up:
-            self.target_life = target.life
+            self.target_incarnation = target.incarnation
             self.request(self.reply)
 
     def reply(self, result: Any) -> None:
         """The upstream answers, perhaps much later."""
         link = self.link
-        if link.target.is_up and link.target.life == self.target_life:
+        if link.target.is_up and link.target.incarnation == self.target_incarnation:
             back = functools.partial(self.back, result)
-            link.network.send(link.target.name, link.place.name, back, size_of(result))
+            link.network.send(link.target.name, link.node.name, back, size_of(result))
 
     def back(self, result: Any) -> None:
         """The answer has come."""
-        place = self.link.place
-        if place.is_up and place.life == self.life:
+        node = self.link.node
+        if node.is_up and node.incarnation == self.incarnation:
             self.done(result)
 
 
@@ -95,7 +95,7 @@ class RequestExchange(Exchange):
         """There is no answer yet: send it once more, or give up."""
         link = self.link
         if delay_s == link.timeout_s:
-            self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.place.name}"))
+            self.back(UpstreamUnavailable(f"{link.target.name} does not answer {link.node.name}"))
         else:
             self.send()
             link.network.time.deadline(RESEND_S, self)
@@ -112,7 +112,7 @@ class Link:
 
     Args:
         network: carries the messages.
-        place: the one that asks.
+        node: the one that asks.
         target: the one that answers.
         timeout_s: after so many seconds without an answer the upstream counts as unreachable.
         resends: messages may be lost, so requests are sent again.
@@ -121,13 +121,13 @@ class Link:
     def __init__(
         self,
         network: Network,
-        place: Place,
-        target: Place,
+        node: SimulatedNode,
+        target: SimulatedNode,
         *,
         timeout_s: float,
         resends: bool,
     ) -> None:
-        self.network, self.place, self.target = network, place, target
+        self.network, self.node, self.target = network, node, target
         self.timeout_s, self.resends = timeout_s, resends
 
     def fetch(self, requests: Sequence[KeyRequest], done: Done) -> None:

@@ -1,4 +1,4 @@
-"""A namespace of a world: what a program that is tested reads and writes at a place."""
+"""A namespace of a world: what a program that is tested reads and writes at a node."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class WorldNamespace:
-    """Values at a place of a world, with the methods that programs use most.
+    """Values at a node of a world, with the methods that programs use most.
 
     Time passes in the world until each call has its answer.  Arguments, results and errors are
     those of kvengine.EdgeNamespace; metadata is not kept.
     """
 
-    def __init__(self, world: Clients, place: str) -> None:
-        self._world, self.place = world, place
+    def __init__(self, world: Clients, node: str) -> None:
+        self._world, self.node = world, node
 
     def get(
         self,
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> Any:
@@ -42,7 +42,7 @@ class WorldNamespace:
         keys: list[str],
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class WorldNamespace:
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueWithMetadata:
@@ -70,7 +70,7 @@ class WorldNamespace:
         key: str,
         type: str = "text",
         *,
-        cache_ttl: float | None = None,
+        cache_ttl: int | None = None,
         min_version: int = 0,
         stale_if_error: float | None = None,
     ) -> ValueRead:
@@ -83,12 +83,12 @@ class WorldNamespace:
     def _read(
         self,
         key: str,
-        cache_ttl: float | None,
+        cache_ttl: int | None,
         min_version: int,
         stale_if_error: float | None,
     ) -> ReadResult:
         return self._world.read(
-            self.place,
+            self.node,
             key.encode(),
             ttl=cache_ttl,
             min_version=min_version,
@@ -117,17 +117,17 @@ class WorldNamespace:
         if type == "json":
             value = json.dumps(value)
         data = value.encode() if isinstance(value, str) else bytes(value)
-        return self._world.write(self.place, key.encode(), data, ttl=expiration_ttl)
+        return self._world.write(self.node, key.encode(), data, ttl=expiration_ttl)
 
     def delete(self, key: str) -> int:
         """Delete a key and return the version of the change; see put() for errors."""
-        return self._world.write(self.place, key.encode(), None)
+        return self._world.write(self.node, key.encode(), None)
 
     def __contains__(self, key: str) -> bool:
         return self._read(key, None, 0, None).version != 0
 
     def __repr__(self) -> str:
-        return f"<namespace of a world at {self.place!r}>"
+        return f"<namespace of a world at {self.node!r}>"
 
 
 def _decoded(shown: ReadResult, type: str) -> Any:

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* A message arrives after the latency of its way, and some part more by chance, or never.
+* A message arrives after the latency of its way, and some part more by rng, or never.
 * Nothing passes a way that is cut when it would arrive.
 """
 
@@ -40,26 +40,26 @@ class LinkFaults:
 
 
 class Network:
-    """Carries messages between the places of a world.
+    """Carries messages between the nodes of a world.
 
     Args:
         time: the time of the world.
-        chance: its chance.
-        latency: gives the seconds from one place to another.
+        rng: its rng.
+        latency: gives the seconds from one node to another.
         faults: how messages fare.
     """
 
     def __init__(
-        self, time: VirtualTime, chance: random.Random, latency: Latency, faults: LinkFaults
+        self, time: VirtualTime, rng: random.Random, latency: Latency, faults: LinkFaults
     ) -> None:
-        self.time, self._chance, self._latency = time, chance, latency
+        self.time, self._rng, self._latency = time, rng, latency
         self.faults = faults
         self._cut: set[tuple[str, str]] = set()  # ways, each in one direction
         self.sent = self.lost = self.bytes = 0
-        self.bytes_from: dict[str, int] = {}  # of messages that a place has sent
+        self.bytes_from: dict[str, int] = {}  # of messages that a node has sent
 
     def cut(self, one: str, other: str, *, one_way: bool = False) -> None:
-        """Let nothing pass between two places, or only from the first to the other."""
+        """Let nothing pass between two nodes, or only from the first to the other."""
         self._cut.add((one, other))
         if not one_way:
             self._cut.add((other, one))
@@ -69,7 +69,7 @@ class Network:
         self._cut -= {(one, other), (other, one)}
 
     def is_cut(self, origin: str, target: str) -> bool:
-        """True if nothing passes from one place to another."""
+        """True if nothing passes from one node to another."""
         return (origin, target) in self._cut
 
     def send(self, origin: str, target: str, arrive: Callable[[], None], size: int = 100) -> None:
@@ -78,13 +78,13 @@ class Network:
         self.sent += 1
         self.bytes += size
         self.bytes_from[origin] = self.bytes_from.get(origin, 0) + size
-        if faults.loss and self._chance.random() < faults.loss:
+        if faults.loss and self._rng.random() < faults.loss:
             self.lost += 1
             return
-        twice = faults.duplication and self._chance.random() < faults.duplication
+        twice = faults.duplication and self._rng.random() < faults.duplication
         for _ in range(2 if twice else 1):
             way = self._latency(origin, target)
-            delay = way * (1 + self._chance.random() * faults.jitter) + faults.delay_s
+            delay = way * (1 + self._rng.random() * faults.jitter) + faults.delay_s
             self.time.later(delay, lambda: self._deliver(origin, target, arrive))
 
     def _deliver(self, origin: str, target: str, arrive: Callable[[], None]) -> None:

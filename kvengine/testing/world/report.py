@@ -1,4 +1,4 @@
-"""What a world tells when it was run."""
+"""The figures of a world that has run."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Report:
     lost_messages: int
     reads_after_write: int  # within the bound after their key changed
     stale_after_write: int
-    behind: Histogram  # by how much stale reads were behind
+    staleness: Histogram  # seconds by which stale reads were behind
     latency: Histogram  # of reads
-    spread: Histogram  # how long changes took to reach an edge or region
+    propagation: Histogram  # how long changes took to reach an edge or region
     checked: int  # reads held against the promises
     violations: list[Violation] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class Report:
     @property
     def stale_reads(self) -> int:
         """How many reads did not show the newest value there was when they began."""
-        return self.behind.count
+        return self.staleness.count
 
     def figures(self) -> dict[str, Any]:
         """Return everything as plain figures, for JSON; times in seconds, ratios 0 to 1."""
@@ -88,10 +88,10 @@ class Report:
                 "bytes": self.primary_bytes,
             },
             "latency": _times(self.latency),
-            "propagation": _times(self.spread),
+            "propagation": _times(self.propagation),
             "stale": {
                 "reads": self.stale_reads,
-                "behind": _times(self.behind),
+                "behind": _times(self.staleness),
                 "share_after_write": _share(self.stale_after_write, self.reads_after_write),
             },
             "messages": self.messages,
@@ -107,7 +107,7 @@ class Report:
         stale = found["stale"]
         rows = [
             ("virtual time", f"{self.seconds:,.0f} s, seed {self.seed}"),
-            ("places", f"{self.edges:,} edges, {self.region_count:,} regions, a primary"),
+            ("nodes", f"{self.edges:,} edges, {self.region_count:,} regions, a primary"),
             ("reads", f"{self.reads:,} ({self.failed_reads:,} not answered)"),
             ("writes", f"{self.writes:,} ({self.failed_writes:,} not acknowledged)"),
             ("hits at edges", f"{100 * self.hit_ratio:.2f} %"),
@@ -116,8 +116,8 @@ class Report:
             ("load of the primary", f"{found['primary']['reads_per_s']:,.1f} reads/s"),
             ("sent by the primary", f"{self.primary_bytes / 1e6:,.1f} MB"),
             ("a read took", quantiles(self.latency)),
-            ("a change was at an edge after", quantiles(self.spread)),
-            ("stale reads", f"{self.stale_reads:,}, behind by {quantiles(self.behind)}"),
+            ("a change was at an edge after", quantiles(self.propagation)),
+            ("stale reads", f"{self.stale_reads:,}, behind by {quantiles(self.staleness)}"),
             (
                 "of reads within the bound after a write",
                 f"{100 * stale['share_after_write']:.4f} %",
@@ -127,7 +127,7 @@ class Report:
         ]
         if not self.region_count:
             rows.remove(next(row for row in rows if row[0] == "hits at regions"))
-        if not self.spread.count:
+        if not self.propagation.count:
             rows = [row for row in rows if row[0] not in ABOUT_CHANGES]
         if leaves.disk_hits:
             share = f"{100 * _share(leaves.disk_hits, leaves.reads):.2f} %"

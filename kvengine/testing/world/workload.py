@@ -1,4 +1,4 @@
-"""The workload of a world: keys of uneven popularity, at places of uneven size."""
+"""The workload of a world: keys of uneven popularity, at nodes of uneven size."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from itertools import accumulate
 
 
 class Zipf:
-    """Numbers from 0 to count - 1, of which number n comes with a chance like 1 / (n + 1) ** skew.
+    """Numbers n from 0 to count - 1, with probabilities proportional to 1 / (n + 1) ** skew.
 
     Args:
         count: how many numbers there are.
         skew: 0 is even; 1 is usual for the web.
-        chance: decides.
+        rng: decides.
     """
 
-    def __init__(self, count: int, skew: float, chance: random.Random) -> None:
+    def __init__(self, count: int, skew: float, rng: random.Random) -> None:
         self._sums = list(accumulate((n + 1) ** -skew for n in range(count)))
-        self._total, self._chance = self._sums[-1], chance
+        self._total, self._rng = self._sums[-1], rng
 
     def draw(self) -> int:
         """Return the next number."""
-        return bisect_left(self._sums, self._chance.random() * self._total)
+        return bisect_left(self._sums, self._rng.random() * self._total)
 
 
 def value_of(number: int, change: int, size: int) -> bytes:

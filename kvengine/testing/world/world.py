@@ -24,13 +24,13 @@ from kvengine.testing.world.clients import PRIMARY, Clients
 from kvengine.testing.world.geography import latency_of
 from kvengine.testing.world.namespace import WorldNamespace
 from kvengine.testing.world.network import LinkFaults, Network
-from kvengine.testing.world.places import EdgePlace, Place, PrimaryPlace, copy_of
+from kvengine.testing.world.nodes import SimulatedEdge, SimulatedNode, SimulatedPrimary, copy_of
 from kvengine.testing.world.report import Report
 from kvengine.testing.world.traffic import Traffic
 from kvengine.testing.world.virtual_time import VirtualTime, WorldClock
 from kvengine.testing.world.workload import content_of
 
-MEETING_S = 2.0
+STARTUP_S = 2.0
 
 
 class World(Clients):
@@ -57,7 +57,7 @@ class World(Clients):
     b'off'
 
     **Does a program of yours bear what edges may show?**  Give it namespaces of a world
-    instead of those of a database, let mishaps happen, and see whether it does what it should.
+    instead of those of a database, let faults happen, and see whether it does what it should.
     This one publishes a page as two values, so a reader may find a new title above an old body:
 
     >>> def publish(kv, title, body):
@@ -70,17 +70,17 @@ class World(Clients):
     ...     author, reader = world.namespace("primary"), world.namespace("edge-0")
     ...     publish(author, "one", "1")
     ...     yield page(reader)
-    ...     world.later(world.chance.uniform(0, 0.4), lambda: world.cut("edge-0"))
+    ...     world.later(world.rng.uniform(0, 0.4), lambda: world.cut("edge-0"))
     ...     publish(author, "two", "2")
     ...     world.run(30)
     ...     yield page(reader)
     >>> sorted({page for seed in range(20) for page in pages_seen(seed)})
     [('one', '1'), ('two', '1'), ('two', '2')]
 
-    With hypothesis the mishaps come from it; tests/world/test_application.py shows how.
+    With hypothesis the faults come from it; tests/world/test_application.py shows how.
 
     Args:
-        seed: of everything that happens by chance.
+        seed: of everything that happens by rng.
         edges: how many there are; they are named edge-0, edge-1, ...
         regions: how many regional tiers stand between them and the primary, reg-0, ...; 0: none.
             Edge n belongs to region n modulo their number.
@@ -93,8 +93,8 @@ class World(Clients):
         delay_s: seconds that every message takes longer.
         clock_skew_s: clocks are up to so many seconds ahead or behind.
         clock_drift: clocks run up to this part faster or slower.
-        latency: seconds from one place to another: a function of their names, or a matrix, which
-            is a dict from pairs of names to seconds; None: places lie on a globe.
+        latency: seconds from one node to another: a function of their names, or a matrix, which
+            is a dict from pairs of names to seconds; None: nodes lie on a globe.
         with_disk: edges have copies on disk, which survive their crashes but for the end.
         compacts: the primary drops deletes from its log all the time, so an edge that was
             away finds that changes are missing.
@@ -146,57 +146,55 @@ class World(Clients):
             raise InvalidRequest("a world has at least one edge, and not less than no keys")
         self.seed, self.with_disk, self.value_bytes = seed, with_disk, value_bytes
         self.compacts = compacts
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.time = VirtualTime()
         self.settings = Settings(**settings)
-        self.spread = Histogram()  # how long changes took to reach an edge
+        self.propagation = Histogram()  # how long changes took to reach an edge
         faults = LinkFaults(loss, duplication, jitter, delay_s)
-        # A chance of its own: what readers and writers do does not depend on how messages fare.
-        chance = random.Random(f"{seed} network")
-        self.network = Network(self.time, chance, latency_of(latency, seed), faults)
+        # A generator of its own, so the traffic does not depend on message faults.
+        rng = random.Random(f"{seed} network")
+        self.network = Network(self.time, rng, latency_of(latency, seed), faults)
         self.is_lossy = bool(loss)
         self._skew, self._drift = clock_skew_s, clock_drift
         self.checker = Checker(self.settings.bound_s, self.settings.negative_ttl_s, self._expiry)
-        self._make_places(
+        self._make_nodes(
             edges, regions, content_of(keys, value_bytes) if content is None else content
         )
         self.traffic = Traffic(self, keys)
-        self.run(MEETING_S)
+        self.run(STARTUP_S)
 
     # -- making it
 
-    def _make_places(
-        self, edges: int, regions: int, content: Iterable[tuple[bytes, bytes]]
-    ) -> None:
+    def _make_nodes(self, edges: int, regions: int, content: Iterable[tuple[bytes, bytes]]) -> None:
         primary_settings = Settings(
             change_buffer_bytes=8 << 20, push_bytes=self.settings.push_bytes
         )
-        self.primary = PrimaryPlace(
+        self.primary = SimulatedPrimary(
             self,
             PRIMARY,
             self._clock(PRIMARY),
             primary_settings,
             content,
         )
-        self.regions = [self._place(f"reg-{n}", self.primary) for n in range(regions)]
+        self.regions = [self._node(f"reg-{n}", self.primary) for n in range(regions)]
         self.leaves = [
-            self._place(f"edge-{n}", self.regions[n % regions] if regions else self.primary)
+            self._node(f"edge-{n}", self.regions[n % regions] if regions else self.primary)
             for n in range(edges)
         ]
-        self.places: dict[str, Place] = {
-            place.name: place for place in (self.primary, *self.regions, *self.leaves)
+        self.nodes: dict[str, SimulatedNode] = {
+            node.name: node for node in (self.primary, *self.regions, *self.leaves)
         }
 
     def _clock(self, name: str) -> WorldClock:
-        ahead = self.chance.uniform(-self._skew, self._skew)
-        return WorldClock(self.time, ahead, 1 + self.chance.uniform(-self._drift, self._drift))
+        ahead = self.rng.uniform(-self._skew, self._skew)
+        return WorldClock(self.time, ahead, 1 + self.rng.uniform(-self._drift, self._drift))
 
-    def _place(self, name: str, upstream: Place) -> EdgePlace:
-        return EdgePlace(self, name, self._clock(name), upstream, self.settings)
+    def _node(self, name: str, upstream: SimulatedNode) -> SimulatedEdge:
+        return SimulatedEdge(self, name, self._clock(name), upstream, self.settings)
 
     def _expiry(self, name: str, wall: float) -> tuple[float, float]:
-        """Return when a place, or one between it and the primary, first and last has this time."""
-        moments = [place.clock.moment_of(wall) for place in self.place(name).line()]
+        """Return when a node, or one between it and the primary, first and last has this time."""
+        moments = [node.clock.moment_of(wall) for node in self.node(name).line()]
         return min(moments), max(moments)
 
     # -- letting it run
@@ -215,63 +213,63 @@ class World(Clients):
         """Call a function in so many seconds; it must not wait: use start_read(), start_write()."""
         self.time.later(delay_s, call)
 
-    def _heard(self, key: bytes) -> None:
+    def _change_received(self, key: bytes) -> None:
         """An edge received a change of a key."""
         since = self.checker.changed_at(key)
         if since is not None:
-            self.spread.add(self.time.now - since)
+            self.propagation.add(self.time.now - since)
 
-    def namespace(self, place: str) -> WorldNamespace:
-        """Return what a program at a place reads and writes: it has the methods of Namespace.
+    def namespace(self, node: str) -> WorldNamespace:
+        """Return what a program at a node reads and writes: it has the methods of Namespace.
 
         Raises:
-            InvalidRequest: there is no such place.
+            InvalidRequest: there is no such node.
         """
-        self.place(place)
-        return WorldNamespace(self, place)
+        self.node(node)
+        return WorldNamespace(self, node)
 
-    # -- mishaps
+    # -- faults
 
-    def cut(self, place: str, other: str | None = None, *, one_way: bool = False) -> None:
-        """Let nothing pass between a place and another one, or its upstream.
+    def cut(self, node: str, other: str | None = None, *, one_way: bool = False) -> None:
+        """Let nothing pass between a node and another one, or its upstream.
 
         Args:
-            place: the name of a place.
+            node: the name of a node.
             other: the name of another; None: its upstream.
             one_way: what goes to `other` is lost, what comes from there arrives.
         """
-        self.network.cut(place, other or self._upstream(place), one_way=one_way)
+        self.network.cut(node, other or self._upstream(node), one_way=one_way)
 
-    def partition(self, places: Iterable[str]) -> None:
-        """Let nothing pass between some places and all others."""
-        self._split(places, self.network.cut)
+    def partition(self, nodes: Iterable[str]) -> None:
+        """Let nothing pass between some nodes and all others."""
+        self._split(nodes, self.network.cut)
 
-    def heal(self, place: str | Iterable[str], other: str | None = None) -> None:
+    def heal(self, node: str | Iterable[str], other: str | None = None) -> None:
         """Let messages pass again.
 
         Args:
-            place: what was cut(), or the places that were given to partition().
+            node: what was cut(), or the nodes that were given to partition().
             other: as for cut().
         """
-        if isinstance(place, str):
-            self.network.heal(place, other or self._upstream(place))
+        if isinstance(node, str):
+            self.network.heal(node, other or self._upstream(node))
         else:
-            self._split(place, self.network.heal)
+            self._split(node, self.network.heal)
 
-    def _split(self, places: Iterable[str], strike: Callable[[str, str], None]) -> None:
-        inside = {self.place(name).name for name in places}
+    def _split(self, nodes: Iterable[str], inject: Callable[[str, str], None]) -> None:
+        inside = {self.node(name).name for name in nodes}
         for one in inside:
-            for other in self.places.keys() - inside:
-                strike(one, other)
+            for other in self.nodes.keys() - inside:
+                inject(one, other)
 
-    def crash(self, place: str) -> None:
-        """Let a place lose what it has in memory, and be gone until begin()."""
-        found: Any = self.place(place)
+    def crash(self, node: str) -> None:
+        """Let a node lose what it has in memory, and be gone until begin()."""
+        found: Any = self.node(node)
         found.crash()
 
-    def begin(self, place: str) -> None:
-        """Let a place that crashed begin again."""
-        found: Any = self.place(place)
+    def begin(self, node: str) -> None:
+        """Let a node that crashed begin again."""
+        found: Any = self.node(node)
         if not found.is_up:
             found.begin()
 
@@ -287,10 +285,10 @@ class World(Clients):
         self.primary.restore(backup)
 
     def _upstream(self, name: str) -> str:
-        place = self.place(name)
-        if not isinstance(place, EdgePlace):
+        node = self.node(name)
+        if not isinstance(node, SimulatedEdge):
             raise InvalidRequest(f"{name} has no upstream: say from whom it is cut off")
-        return place.upstream.name
+        return node.upstream.name
 
     # -- looking at it
 
@@ -319,13 +317,13 @@ class World(Clients):
             messages=self.network.sent,
             message_bytes=self.network.bytes,
             lost_messages=self.network.lost,
-            behind=checker.behind,
+            staleness=checker.staleness,
             reads_after_write=checker.after_write,
             stale_after_write=checker.stale_after_write,
             latency=self.read_times,
             checked=checker.checked,
             violations=checker.violations,
-            spread=self.spread,
+            propagation=self.propagation,
         )
 
 

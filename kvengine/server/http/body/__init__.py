@@ -1,1 +1,1 @@
-"""The bodies of requests and answers: read, checked, and sent as streams."""
+"""Bodies of requests and answers: reading, checking, streaming."""

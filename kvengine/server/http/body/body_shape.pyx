@@ -1,11 +1,10 @@
-"""The shape of a body: how much there is in JSON or in a message of client/packing.py, and where
-JSON can be cut, without building it.
+"""Measure JSON and messages of client/packing.py without parsing them, and find cuts in JSON.
 
 Invariants:
 
-* Nothing is built: a text of any size takes its own bytes and no more.
-* What is counted is at least what json.loads() or unpack() would build; whether it is JSON, or a
-  message, these say.
+* No values are built, so measuring takes no memory.
+* A count is at least the number of values that json.loads() or unpack() would build.  They check
+  the syntax.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -19,16 +18,16 @@ cdef enum:
     CLOSE_LIST = 93
     OPEN_OBJECT = 123
     CLOSE_OBJECT = 125
-    PAIRS = 3  # OBJECT in client/packing.py: an extension type that has a message in it
-    LEVELS = 256  # of arrays in each other that are looked at
+    PAIRS = 3  # OBJECT in client/packing.py: an extension type that contains a message
+    LEVELS = 256  # of nested arrays
 
 
 def measure_json(bytes data not None, bint only_first=False) -> tuple[int, int]:
-    """Return how many values and names there are in a text, and how deep they are nested.
+    """Return the number of values and names in JSON, and the depth of nesting.
 
     Args:
-        data: text.
-        only_first: look no further than the end of the array or object that it begins with.
+        data: JSON.
+        only_first: stop at the end of the first array or object.
     """
     cdef const char *text = PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at = 0, count = 1, depth = 0, deepest = 0
@@ -55,14 +54,14 @@ def measure_json(bytes data not None, bint only_first=False) -> tuple[int, int]:
 
 
 def measure_message(bytes data not None) -> tuple[int, int]:
-    """Return how many values and names there are in a message, and how deep they are nested.
+    """Return the number of values and names in a message, and the depth of nesting.
 
     Args:
         data: MessagePack.
     """
     cdef const unsigned char *text = <const unsigned char *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at = 0, count = 0
-    cdef Py_ssize_t left[LEVELS]  # values that are to come at each level
+    cdef Py_ssize_t left[LEVELS]  # values left at each level
     cdef Py_ssize_t inner, skipped
     cdef int depth = 0, deepest = 0, width
     cdef unsigned char c
@@ -97,9 +96,9 @@ def measure_message(bytes data not None) -> tuple[int, int]:
                     width -= 1
                 if c >= 0xDC:  # an array, a map
                     inner, skipped = skipped << (c >= 0xDE), 0
-            if 0xC7 <= c < 0xCA or 0xD4 <= c < 0xD9:  # an extension has a type before its bytes
+            if 0xC7 <= c < 0xCA or 0xD4 <= c < 0xD9:  # the type of an extension precedes its bytes
                 if at < size and text[at] == PAIRS:
-                    count += skipped  # each of its values has a byte at least
+                    count += skipped  # each of its values has at least one byte
                 at += 1
             if inner:
                 depth += 1
@@ -114,16 +113,16 @@ def measure_message(bytes data not None) -> tuple[int, int]:
 def cuts(bytes data not None, Py_ssize_t start, Py_ssize_t end, Py_ssize_t piece) -> tuple[
     list[tuple[int, int, bool]], int
 ]:
-    """Return where an array or an object can be cut, and where it ends.
+    """Return the parts into which an array or an object can be cut, and its end.
 
-    Each part has its start, its end, and whether it is one member; others are small, and together
-    not much longer than twice `piece`.
+    A part is (start, end, whether it is a single member).  A part of several members is not much
+    longer than twice `piece`.
 
     Args:
-        data: text.
-        start: where the bracket is.
-        end: of what may be looked at.
-        piece: bytes.
+        data: JSON.
+        start: offset of the opening bracket.
+        end: offset at which to stop.
+        piece: size in bytes.
     """
     cdef const char *text = PyBytes_AS_STRING(data)
     cdef Py_ssize_t at = start + 1, depth = 1, first = start + 1, member = start + 1
@@ -163,10 +162,10 @@ def cuts(bytes data not None, Py_ssize_t start, Py_ssize_t end, Py_ssize_t piece
 
 
 def colon(bytes data not None, Py_ssize_t start, Py_ssize_t end) -> int:
-    """Return where the name of an object's member ends: the place of its colon.
+    """Return the offset of the colon after the name of an object member.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no colon.
     """
     cdef const char *text = PyBytes_AS_STRING(data)
     cdef Py_ssize_t at = start
@@ -180,7 +179,7 @@ def colon(bytes data not None, Py_ssize_t start, Py_ssize_t end) -> int:
 
 
 cdef Py_ssize_t behind_string(const char *text, Py_ssize_t at, Py_ssize_t end) noexcept nogil:
-    """Return the place behind a string that begins here."""
+    """Return the offset after the string that begins at `at`."""
     at += 1
     while at < end and text[at] != QUOTE:
         at += 2 if text[at] == BACKSLASH else 1

@@ -1,11 +1,11 @@
-"""What is on its way in: small things in memory, large ones in a file that has no name.
+"""Receive a value: a small one in memory, a large one in an unnamed temporary file.
 
 Invariants:
 
-* Memory holds at most IN_MEMORY_BYTES of what comes, however large it is and however many come.
-* While it is written the store has a copy of it; Backend.large_write() lets one large thing in at a
+* Memory holds at most IN_MEMORY_BYTES of a value.
+* The store copies a value while it writes it; Backend.large_write() permits one large value at a
   time.
-* Of a value that is longer than allowed only the length is known.
+* Only the length of a value that is too long is kept.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ Take = Callable[[str, int], None]
 
 
 def give_back_large_blocks() -> None:
-    """Let the C library give blocks of memory of 1 MiB and more back as soon as they are free.
+    """Make the C library return free blocks of 1 MiB or more to the system at once.
 
-    Otherwise glibc learns from the first large value to keep as much, for each thread.
+    Otherwise glibc raises its threshold after the first large value, and keeps memory per thread.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries do not have it
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only in glibc
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, IN_MEMORY_BYTES)
 
 
 @contextmanager
 def temporary() -> Iterator[None]:
-    """Say it plainly if a temporary file can't be had.
+    """Convert errors of a temporary file.
 
     Raises:
-        StorageFull: it can't.
+        StorageFull: the file can't be created or written.
     """
     try:
         yield
@@ -50,12 +50,12 @@ def temporary() -> Iterator[None]:
 
 
 class Taking:
-    """How much of memory and disk a body takes up: from the start if its length is known.
+    """Reserves memory and disk for a body: at the start if its length is known.
 
     Args:
-        take: is told MEMORY or DISK and a number of bytes.
-        most: bytes that are kept.
-        expected: how many the body has; None: that is not known.
+        take: reserves a number of bytes of MEMORY or DISK.
+        most: maximum bytes to keep.
+        expected: bytes of the body; None: not known.
     """
 
     def __init__(self, take: Take, most: int, expected: int | None) -> None:
@@ -67,22 +67,22 @@ class Taking:
                 take(DISK, kept)
 
     def add(self, count: int) -> None:
-        """Note that so many bytes came."""
+        """Reserve room for received bytes."""
         if not self._is_done:
             self._size += count
             self._take(MEMORY if self._size <= IN_MEMORY_BYTES else DISK, count)
 
 
 class Incoming:
-    """The pieces of a value, in the order in which they come.
+    """A value that arrives in pieces.
 
     Args:
-        most: bytes that are kept.
-        take: is told MEMORY or DISK and how many bytes of it are taken up, and may refuse it.
-        expected: bytes, if that is known: they are taken up before the first one comes.
+        most: maximum bytes to keep.
+        take: reserves a number of bytes of MEMORY or DISK, or raises Refused.
+        expected: bytes, if known: they are reserved at the start.
 
     Raises:
-        Refused: bodies take up too much already.
+        Refused: bodies use too much already.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Incoming:
         self.taking = Taking(take, most, expected)
 
     def add(self, data: bytes) -> None:
-        """Take a piece.
+        """Add a piece.
 
         Raises:
-            StorageFull: there is no room for it.
-            Refused: bodies take up too much already.
+            StorageFull: the disk is full.
+            Refused: bodies use too much already.
         """
         self.size += len(data)
         if self.size > self._most:
@@ -116,10 +116,10 @@ class Incoming:
                 self._file.write(data)
 
     def view(self) -> memoryview:
-        """Return the value, whole; it lasts as long as somebody holds it.
+        """Return the whole value; it stays valid after close().
 
         Raises:
-            StorageFull: there is no room for it.
+            StorageFull: the disk is full.
         """
         if self._file is None:
             return memoryview(self._start)
@@ -128,11 +128,11 @@ class Incoming:
             return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
-        """Drop the file; what view() gave stays."""
+        """Close the file; views stay valid."""
         if self._file is not None:
-            with suppress(OSError):  # what it still held did not fit
+            with suppress(OSError):  # its buffer did not fit on the disk
                 self._file.close()
             self._file = None
 
     def __del__(self) -> None:
-        self.close()  # a client may leave at any moment
+        self.close()  # a client may disconnect at any time

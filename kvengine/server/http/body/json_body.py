@@ -1,12 +1,12 @@
-"""Bodies of many values: bounded before they are understood, and understood beside the event loop.
+"""Parse bodies of many values: within limits, and outside the event loop.
 
 Invariants:
 
-* How many values a body has, and how deep, is known before one of them is made; what they will
-  take is counted as memory of the token.
-* A body above SMALL_BYTES is understood on a thread, and a large one in pieces: the interpreter
-  is free between two of them, so others are answered.
-* What is returned of JSON is what json.loads() returns of the whole.
+* The number and depth of the values are checked before any value is built; their memory counts as
+  memory of the token.
+* A body above SMALL_BYTES is parsed on a thread, and a large one in pieces, so that other requests
+  run between two pieces.
+* The result for JSON equals that of json.loads() for the whole body.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from kvengine.server.http.messages import Request
 
 T = TypeVar("T")
 Measure = Callable[[bytes], tuple[int, int]]
-SMALL_BYTES = 16 << 10  # understood at once
+SMALL_BYTES = 16 << 10  # parsed at once
 PIECE_BYTES = 32 << 10
 VALUES_MAX = 500_000
 DEPTH_MAX = 200
-BYTES_OF_A_VALUE = 64  # of memory, about
+BYTES_OF_A_VALUE = 64  # of memory, estimated
 EXECUTOR = ThreadPoolExecutor(2, thread_name_prefix="kvengine-parse")
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 
 
 async def json_of(request: Request, most: int, refusal: str) -> Any:
-    """Return what the body of a request says; None if it is not JSON.
+    """Return the JSON value of the body of a request; None if it is not JSON.
 
     Args:
-        request: whose body it is.
-        most: bytes.
-        refusal: what is said of more; "{size}" in it is the size of the body.
+        request: has the body.
+        most: maximum size in bytes.
+        refusal: text of the error for a larger body; "{size}" is replaced with its size.
 
     Raises:
-        LimitExceeded: it is too large, or has too many values.
-        Refused: bodies take up too much already.
+        LimitExceeded: the body is too large, or has too many values.
+        Refused: bodies use too much memory already.
         ClientLeft: the client did not send all of it.
     """
     data = await request.body(most, refusal)
@@ -57,47 +57,49 @@ async def json_of(request: Request, most: int, refusal: str) -> Any:
 async def understood(
     request: Request, body: bytes, call: Callable[[bytes], T], measure: Measure
 ) -> T:
-    """Return what `call` makes of a body.
+    """Return the result of parsing a body with `call`.
 
     Args:
-        request: whose body it is.
-        body: all of it.
-        call: understands it.
-        measure: returns how many values it has, and how deep they are nested.
+        request: has the body.
+        body: the whole body.
+        call: parses it.
+        measure: returns the number of values and the depth of nesting.
 
     Raises:
-        LimitExceeded: it has too many values, or they are nested too deep.
-        Refused: bodies take up too much already.
+        LimitExceeded: the body has too many values, or they are nested too deep.
+        Refused: bodies use too much memory already.
     """
     if len(body) <= SMALL_BYTES:
         check_shape(body, measure)
         return call(body)
     loop = asyncio.get_running_loop()
-    async with request.semaphore():  # so that a token's many bodies leave a thread for others
+    async with request.semaphore():  # so that one token can't use all threads
         values = await loop.run_in_executor(EXECUTOR, check_shape, body, measure)
         request.take(MEMORY, values * BYTES_OF_A_VALUE)
         return await loop.run_in_executor(EXECUTOR, call, body)
 
 
 def check_shape(body: bytes, measure: Measure) -> int:
-    """Return how many values a body has.
+    """Return the number of values in a body.
 
     Raises:
-        LimitExceeded: too many, or too deep.
+        LimitExceeded: there are too many, or they are nested too deep.
     """
     values, depth = measure(body)
     if values > VALUES_MAX or depth > DEPTH_MAX:
         raise LimitExceeded(
-            f"a body can have at most {VALUES_MAX} values and {DEPTH_MAX} levels of nesting", 413
+            f"a body can have at most {VALUES_MAX} values and {DEPTH_MAX} levels of nesting, not "
+            f"{values} and {depth}",
+            413,
         )
     return values
 
 
 def loads(data: bytes) -> Any:
-    """Return what JSON in UTF-8 says.
+    """Return the value of JSON in UTF-8.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the data is not JSON.
     """
     start = len(BOM) if data.startswith(BOM) else 0
     return _part(data, start, len(data))

@@ -1,10 +1,9 @@
-"""How fast something must go on: bytes of a body that comes, or of an answer that is taken.
+"""Detect clients that send a body, or read an answer, too slowly.
 
 Invariants:
 
-* Who sends, or takes, a byte now and then is as slow as who does nothing: what counts is the sum of
-  a window of time.
-* Time in which the server itself holds up the client does not count.
+* The rate is measured over a window of time, so a byte now and then does not help a slow client.
+* Time in which the client waits for the server does not count.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ class Pace:
     __slots__ = ("_began", "count")
 
     def __init__(self) -> None:
-        self.count = 0  # bytes of this window
-        self._began = 0.0  # 0: none has begun
+        self.count = 0  # bytes in this window
+        self._began = 0.0  # of the window; 0: none
 
     def rest(self) -> None:
-        """Note that nothing is to be moved now."""
+        """Stop measuring: no bytes are expected now."""
         self.count, self._began = 0, 0.0
 
     def is_too_slow(self, now: float, window_s: float, least: float) -> bool:
-        """True if a whole window is over and less went on in it than should have.
+        """True if a window has ended with a rate below the minimum.
 
         Args:
-            now: of a clock that is never set, in seconds.
-            window_s: seconds.
-            least: bytes a second.
+            now: seconds on a monotonic clock.
+            window_s: length of a window in seconds.
+            least: minimum bytes per second.
         """
         if self._began == 0.0:
             self.count, self._began = 0, now

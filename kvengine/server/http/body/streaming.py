@@ -1,11 +1,11 @@
-"""Answers that go on: what a thread makes, sent as it comes.
+"""Stream answers that a thread produces.
 
 Invariants:
 
-* The thread waits while the client takes nothing: a few small pieces are held, or a large one and
-  the one behind it, which count as memory of the token; when it has too much of that, the answer
+* The thread waits while the client does not read.  The answer buffers a few small pieces, or a
+  large piece and the next one.  They count as memory of the token; if it has too much, the answer
   ends.
-* When the client is gone, its token was revoked, or the server stops, the thread ends before the
+* If the client disconnects, its token is revoked, or the server stops, the thread ends before the
   answer does.
 """
 
@@ -24,38 +24,38 @@ from kvengine.server.auth.access import Refused
 from kvengine.server.http.admission import LOGS_MAX, MEMORY, WATCHES_MAX
 from kvengine.server.http.messages import PIECE_BYTES, Request, in_pieces
 
-# Threads begin when they are needed; Admission lets in as many streams as there are threads.
+# Threads start on demand; Admission permits as many streams as there are threads.
 WATCH_EXECUTOR = ThreadPoolExecutor(WATCHES_MAX, thread_name_prefix="kvengine-watch")
 LOG_EXECUTOR = ThreadPoolExecutor(LOGS_MAX, thread_name_prefix="kvengine-log")
 T = TypeVar("T")
 
 
 class Write(Protocol):
-    """What takes the bytes of an answer."""
+    """Writes the bytes of an answer."""
 
     def __call__(self, data: bytes) -> None:
-        """Take a piece; wait until there is room for it."""
+        """Write a piece; wait until there is room for it."""
 
     def reserve(self, count: int) -> None:
-        """Take memory for the next piece, and for what it is made of, before it is made."""
+        """Reserve memory for the next piece and its parts, before they are made."""
 
     def hold(self, count: int) -> None:
-        """Take memory for what the maker of pieces has read, instead of what it had before."""
+        """Reserve memory for the data that was read, and release that of the data before it."""
 
     @property
     def making(self) -> AbstractContextManager[object]:
-        """Is entered while something is read whose size is not known before."""
+        """A context to hold while reading data of unknown size."""
 
 
 class Ended(Exception):
-    """Nobody takes what is written any more."""
+    """The answer has ended; nothing more is sent."""
 
 
 class Pieces:
     """Pieces on their way from a thread to a client.
 
     Args:
-        request: whose answer they are.
+        request: that they answer.
 
     Thread-safety: for one event loop.
     """
@@ -67,9 +67,9 @@ class Pieces:
         self._changed = asyncio.Condition()
 
     async def reserve(self, count: int) -> str | None:
-        """Take memory of the token; return why it can't have it.
+        """Reserve memory of the token; return the reason if there is not enough.
 
-        A task that raised would, through its traceback, keep what the thread has read.
+        An exception would, through its traceback, keep alive the data that the thread has read.
         """
         try:
             self._request.take(MEMORY, count)
@@ -78,7 +78,7 @@ class Pieces:
         return None
 
     async def hold(self, count: int) -> str | None:
-        """Take memory of the token for what was read, instead of what was before; as reserve()."""
+        """Reserve memory for the data that was read, and release the last hold(); see reserve()."""
         before, self._read = self._read, 0
         if before:
             self._request.return_some(MEMORY, before)
@@ -88,7 +88,7 @@ class Pieces:
         return why
 
     async def put(self, data: bytes, reserved: int) -> None:
-        """Add a piece, for which so much memory was taken, when there is room for it."""
+        """Add a piece with its reserved memory, when there is room for it."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: not self._bytes or self._bytes + len(data) <= PIECE_BYTES
@@ -104,20 +104,20 @@ class Pieces:
             self._changed.notify_all()
 
     async def take(self) -> tuple[bytes, int] | None:
-        """Return the next piece and what was taken for it; None: there are no more."""
+        """Return the next piece and its reserved memory; None: there are no more."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._pieces or self._is_last)
             return self._pieces.popleft() if self._pieces else None
 
     async def taken(self, data: bytes, reserved: int) -> None:
-        """Note that the client has a piece."""
+        """Release a piece that was sent."""
         self._request.return_some(MEMORY, reserved)
         async with self._changed:
             self._bytes -= len(data)
             self._changed.notify_all()
 
     async def drop(self) -> None:
-        """Forget what is held, so that nobody waits."""
+        """Drop all pieces, so that the thread does not wait."""
         async with self._changed:
             self._pieces.clear()
             self._bytes = 0
@@ -125,12 +125,12 @@ class Pieces:
 
 
 class Writing:
-    """What a thread writes to.
+    """Writes the pieces of a thread.
 
     Args:
-        held: where the pieces go.
+        held: receives the pieces.
         loop: of the answer.
-        ended: set when nobody takes them any more.
+        ended: set when the answer has ended.
 
     Thread-safety: for one thread.
     """
@@ -142,10 +142,10 @@ class Writing:
         self._holds, self.making = 0, held.making
 
     def reserve(self, count: int) -> None:
-        """Take memory for the next piece; small ones need none.
+        """Reserve memory for the next piece; small pieces need none.
 
         Raises:
-            Ended: nobody takes it.
+            Ended: the answer has ended.
             UpstreamUnavailable: the token has too much in memory.
         """
         if count > PIECE_BYTES:
@@ -153,7 +153,7 @@ class Writing:
             self._reserved += count
 
     def hold(self, count: int) -> None:
-        """Take memory for what was read; little needs none.
+        """Reserve memory for data that was read; small data needs none.
 
         Raises:
             Ended, UpstreamUnavailable: as for reserve().
@@ -169,7 +169,7 @@ class Writing:
             raise UpstreamUnavailable(f"the client reads too slowly: {why}")
 
     def __call__(self, data: bytes) -> None:
-        """Take a piece; wait until there is room for it.
+        """Write a piece; wait until there is room for it.
 
         Raises:
             Ended, UpstreamUnavailable: as for reserve().
@@ -187,7 +187,7 @@ class Writing:
 
 
 async def until(request: Request, stopping: asyncio.Event) -> None:
-    """Wait until the client leaves or sends no more, its token ends, or the server stops."""
+    """Wait until the client disconnects or half-closes, its token ends, or the server stops."""
     ends = (request.left(), request.ended(), request.revoked(), stopping.wait())
     waits = [asyncio.ensure_future(one) for one in ends]
     try:
@@ -203,14 +203,14 @@ async def written(
     stopping: asyncio.Event,
     executor: ThreadPoolExecutor = WATCH_EXECUTOR,
 ) -> AsyncGenerator[bytes, None]:
-    """Yield what `make`, on a thread of its own, writes.
+    """Yield what `make` writes on its own thread.
 
     Args:
-        make: is given what takes bytes, and raises Ended when it should end, or UpstreamUnavailable
-            if too much is held; it must write every few seconds, or it is not noticed that the
-            client is gone or its token revoked.
-        request, stopping: when to end.
-        executor: has a thread for each of its kind.
+        make: called with a Write, which raises Ended when the answer has ended, or
+            UpstreamUnavailable if too much is buffered.  It must write every few seconds, to
+            notice that the client is gone or its token is revoked.
+        request, stopping: end the answer.
+        executor: has a thread for each stream.
     """
     loop = asyncio.get_running_loop()
     held = Pieces(request)
@@ -245,7 +245,7 @@ async def written(
     finally:
         ended.set()
         gone.cancel()
-        while not thread.done():  # it may wait to put a piece
+        while not thread.done():  # it may be waiting to add a piece
             await held.drop()
             await asyncio.wait([thread], timeout=0.02)
         thread.result()

@@ -13,10 +13,10 @@ from kvengine.testing.world.link import size_of
 from kvengine.testing.world.virtual_time import START, VirtualTime, WorldClock
 
 
-def took(world, place, key=b"key-1"):
+def took(world, node, key=b"key-1"):
     """Return how long a read takes."""
     before = world.now
-    world.read(place, key)
+    world.read(node, key)
     return world.now - before
 
 
@@ -176,9 +176,9 @@ def test_a_world_has_no_other_settings():
 def test_places_that_are_not_there_are_said():
     world = World(edges=1)
     for call in (world.cut, world.crash, world.begin, world.heal):
-        with pytest.raises(InvalidRequest, match="no place 'nowhere'"):
+        with pytest.raises(InvalidRequest, match="no node 'nowhere'"):
             call("nowhere")
-    with pytest.raises(InvalidRequest, match="no place 'nowhere'"):
+    with pytest.raises(InvalidRequest, match="no node 'nowhere'"):
         world.read("nowhere", b"k")
     with pytest.raises(InvalidRequest, match="has no upstream"):
         world.cut("primary")
@@ -242,7 +242,7 @@ def shown(version, value, expires_at=None, as_of=100):
     ],
 )
 def test_what_the_checker_says_of_values_that_expire(reads, promise):
-    checker = Checker(60.0, 0.0, lambda place, moment: (moment - 2, moment + 2))
+    checker = Checker(60.0, 0.0, lambda node, moment: (moment - 2, moment + 2))
     checker.begin(b"k", 0, None)
     checker.changed(b"k", 5, b"v", 10.0, 50.0)
     checker.changed(b"k", 6, b"w", 60.0)

@@ -1,4 +1,4 @@
-"""The places of a world: the primary, and the edges, which may crash and begin again.
+"""The nodes of a world: the primary, and the edges, which may crash and begin again.
 
 Invariants:
 
@@ -28,7 +28,7 @@ from kvengine.testing.world.virtual_time import WorldClock
 if TYPE_CHECKING:
     from kvengine.testing.world.world import World
 
-TIDY_S = 5.0
+COMPACT_S = 5.0
 UNSYNCED_MAX = 50  # writes to a disk that may be lost in a crash
 
 
@@ -42,7 +42,7 @@ def copy_of(store: Store, version: int | None = None) -> Store:
     return made
 
 
-class Place:
+class SimulatedNode:
     """A machine: it has a name, a clock, and is up or not."""
 
     endpoint: Any  # what others ask
@@ -50,14 +50,14 @@ class Place:
     def __init__(self, world: World, name: str, clock: WorldClock) -> None:
         self.world, self.name, self.clock = world, name, clock
         self.is_up = True
-        self.life = 1  # how often it has begun
+        self.incarnation = 1  # how often it has begun
 
-    def line(self) -> Iterator[Place]:
-        """Yield the places between this one and the primary, with both."""
+    def line(self) -> Iterator[SimulatedNode]:
+        """Yield the nodes between this one and the primary, with both."""
         yield self
 
 
-class PrimaryPlace(Place):
+class SimulatedPrimary(SimulatedNode):
     """The primary, with a store in memory."""
 
     endpoint: Primary
@@ -75,13 +75,13 @@ class PrimaryPlace(Place):
         self.store.update(content)
         self._settings = settings
         self.begin()
-        clock.later(TIDY_S, self._tidy)
+        clock.later(COMPACT_S, self._compact_if_due)
 
-    def _tidy(self) -> None:
+    def _compact_if_due(self) -> None:
         """Compact the store if that is due, as its own thread would."""
         if self.world.compacts or maintenance.is_too_large(self.store._parts):
             self.store.compact()
-        self.clock.later(TIDY_S, self._tidy)
+        self.clock.later(COMPACT_S, self._compact_if_due)
 
     def restore(self, backup: Store) -> None:
         """Begin again with what a backup has: the changes since then are lost."""
@@ -92,7 +92,7 @@ class PrimaryPlace(Place):
     def begin(self) -> None:
         """Begin, with an empty change buffer."""
         self.is_up = True
-        self.life += 1
+        self.incarnation += 1
         self.endpoint = Primary(
             self.store, self._settings, monotonic=self.clock.monotonic, later=self.clock.later
         )
@@ -108,7 +108,7 @@ class PrimaryPlace(Place):
     def crash(self) -> None:
         """Crash: the store stays as it was; polls that wait are dropped."""
         self.is_up = False
-        self.life += 1
+        self.incarnation += 1
         self.endpoint.change_buffer.close()
 
     def pump(self) -> None:
@@ -117,38 +117,43 @@ class PrimaryPlace(Place):
             self.endpoint.pump()
 
 
-class EdgePlace(Place):
-    """An edge, whose upstream is another place."""
+class SimulatedEdge(SimulatedNode):
+    """An edge, whose upstream is another node."""
 
     endpoint: EdgeNode
 
     def __init__(
-        self, world: World, name: str, clock: WorldClock, upstream: Place, settings: Settings
+        self,
+        world: World,
+        name: str,
+        clock: WorldClock,
+        upstream: SimulatedNode,
+        settings: Settings,
     ) -> None:
         super().__init__(world, name, clock)
         self.upstream, self.settings = upstream, settings
-        self.past = Counters()  # of earlier lives
+        self.past = Counters()  # from before the last crash
         self.disk: DiskCache | None = None
         self.synced = 0  # the version of the disk's store up to which nothing can be lost
         if world.with_disk:
             self.disk = DiskCache(None, settings.disk_bytes)
         self.begin()
 
-    def line(self) -> Iterator[Place]:
-        """Yield the places between this one and the primary, with both."""
+    def line(self) -> Iterator[SimulatedNode]:
+        """Yield the nodes between this one and the primary, with both."""
         yield self
         yield from self.upstream.line()
 
     def begin(self) -> None:
         """Begin, with nothing in memory."""
         self.is_up = True
-        self.life += 1
-        chance = random.Random(f"{self.world.seed} {self.name} {self.life}")
-        self.link = self._way_to(self.upstream)
-        life = self.life
+        self.incarnation += 1
+        rng = random.Random(f"{self.world.seed} {self.name} {self.incarnation}")
+        self.link = self._link_to(self.upstream)
+        incarnation = self.incarnation
 
         def later(delay_s: float, call: Any) -> None:
-            self.clock.later(delay_s, lambda: call() if self.life == life else None)
+            self.clock.later(delay_s, lambda: call() if self.incarnation == incarnation else None)
 
         self.endpoint = EdgeNode(
             self.link,
@@ -158,14 +163,14 @@ class EdgePlace(Place):
             later=later,
             disk=self.disk,
             seed=self.world.seed,
-            changed=lambda key: self.world._heard(key) if key is not None else None,
+            changed=lambda key: self.world._change_received(key) if key is not None else None,
         )
         self.poller = ChangePoller(
             self.endpoint,
             self.link,
             monotonic=self.clock.monotonic,
             later=later,
-            chance=chance.random,
+            jitter=rng.random,
         )
         self.poller.begin()
 
@@ -173,24 +178,24 @@ class EdgePlace(Place):
         """Be gone, with everything that was in memory."""
         if self.is_up:
             self.is_up = False
-            self.life += 1
+            self.incarnation += 1
             self.poller.close()
             self.endpoint.change_buffer.close()
             self.past.add(self.endpoint.counters)
             if self.disk is not None:
-                self._lose_end()
+                self._lose_unsynced()
 
     def sync(self) -> None:
         """Let what is on the disk survive a crash."""
         if self.disk is not None:
             self.synced = self.disk.store.version
 
-    def _lose_end(self) -> None:
-        """Lose the last writes to the disk, as many as chance will have it."""
+    def _lose_unsynced(self) -> None:
+        """Lose the last writes to the disk, a random number of them."""
         assert self.disk is not None
-        chance = random.Random(f"{self.world.seed} {self.name} {self.life} disk")
+        rng = random.Random(f"{self.world.seed} {self.name} {self.incarnation} disk")
         store = self.disk.store
-        lost = chance.randint(0, min(UNSYNCED_MAX, store.version - self.synced))
+        lost = rng.randint(0, min(UNSYNCED_MAX, store.version - self.synced))
         left = copy_of(store, store.version - lost)
         self.synced = left.version
         store.close()
@@ -198,9 +203,9 @@ class EdgePlace(Place):
 
     def to_primary(self, request: Any, done: Any) -> None:
         """Carry a request past all tiers to the primary, and its answer back."""
-        self._way_to(self.world.primary).ask(request, done)
+        self._link_to(self.world.primary).ask(request, done)
 
-    def _way_to(self, target: Place) -> Link:
+    def _link_to(self, target: SimulatedNode) -> Link:
         return Link(
             self.world.network,
             self,
@@ -211,7 +216,7 @@ class EdgePlace(Place):
 
     @property
     def counters(self) -> Counters:
-        """Counts of all its lives."""
+        """Counts since the world began."""
         total = Counters()
         total.add(self.past)
         if self.is_up:
