@@ -14,6 +14,13 @@ from kvengine.errors import UpstreamUnavailable
 from kvengine.testing.world import World
 from kvengine.testing.world.checker import Checker
 
+
+@pytest.fixture(autouse=True)
+def _as_often_as_before(monkeypatch):
+    """Worlds with a disk choose how often it notes its position; other tests keep the default."""
+    monkeypatch.setattr(disk, "POSITION_EVERY", disk.POSITION_EVERY)
+
+
 SEEDS = range(1000 if os.environ.get("KVENGINE_LONG") else 12)
 
 
