@@ -1,1 +1,1 @@
-"""The endpoints: workerd's protocol, kvengine's own, tokens, analytics, what an edge forwards."""
+"""The endpoints: workerd's protocol, kvengine's protocol, tokens, analytics, forwarding."""

@@ -1,8 +1,8 @@
-"""Which requests are forwarded to the primary of an edge: those with a token that is valid here.
+"""Check tokens before an edge forwards requests to its primary.
 
 Invariants:
 
-* No request is forwarded without one.
+* A request is forwarded only with a valid token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kvengine.server.http.messages import Request, Response, credentials
 
 
 class Admitted:
-    """An endpoint to another server, for those who have a token that is valid here.
+    """An endpoint that forwards requests with a valid token.
 
     Args:
         backend: of this server.
@@ -51,7 +51,7 @@ class Admitted:
 
 
 def not_admitted(request: Request, refused: Refused) -> Response:
-    """Return the answer to a request that is not forwarded, as clients of that surface read it."""
+    """Return the response to a request that is not forwarded, in the format of its surface."""
     if request.surface == "workerd":
         return refusal(refused.status, refused.why, refused.retry_after_s)
     if request.surface == "client":
@@ -60,7 +60,7 @@ def not_admitted(request: Request, refused: Refused) -> Response:
 
 
 def unavailable(request: Request, why: str) -> Response:
-    """Return the answer that says that nobody answers, as clients of that surface read it."""
+    """Return the response for an unavailable primary, in the format of the surface."""
     if request.surface == "workerd":
         return refusal(503, why)
     if request.surface == "client":

@@ -3,8 +3,8 @@
 Two data sets (developers.cloudflare.com/kv/observability/metrics-analytics):
 kvOperationsAdaptiveGroups with requests and latencies by date, action and namespace, and
 kvStorageAdaptiveGroups with keys and bytes by date and namespace.  Counts come from the library's
-metering.  Latencies are those measured since the server started, over all namespaces; they are
-reported for today.
+metering.  Latencies are measured since the server started, over all namespaces, and are reported
+for today.
 
 Invariants:
 
@@ -39,7 +39,7 @@ from kvengine.server.http.messages import Request, Response
 from kvengine.server.monitoring.figures import Figures
 
 BODY_BYTES_MAX = 1 << 16
-DAYS_MAX = 31  # as long as Cloudflare keeps them
+DAYS_MAX = 31  # the retention of Cloudflare
 ROWS_MAX = 10_000
 ACTIONS = {"read": "reads", "write": "writes", "delete": "deletes", "list": "lists"}
 QUANTILES = {"P25": 0.25, "P50": 0.5, "P75": 0.75, "P90": 0.9, "P99": 0.99, "P999": 0.999}
@@ -190,7 +190,7 @@ class Analytics:
         return str(date(1970, 1, 1) + timedelta(days=days))
 
     async def _days(self, principal: Principal, chosen: dict[str, Any]) -> list[tuple[str, Any]]:
-        """Return (namespace id, DayUsage) of the namespaces and days that a filter leaves."""
+        """Return (namespace id, DayUsage) of the namespaces and days that match a filter."""
         db = self._backend.database
         first, last = bounds(chosen, date.fromisoformat(self._today()))
         ids = [
@@ -203,7 +203,7 @@ class Analytics:
 
 
 def days_of(db: Database, ids: Iterable[str], first: date, last: date) -> Iterator[tuple[str, Any]]:
-    """Yield (namespace id, DayUsage) of some namespaces from one day to another."""
+    """Yield (namespace id, DayUsage) of namespaces between two days."""
     months = sorted({f"{first + timedelta(days=n):%Y-%m}" for n in range((last - first).days + 1)})
     for namespace_id in ids:
         for month in months:
@@ -213,7 +213,7 @@ def days_of(db: Database, ids: Iterable[str], first: date, last: date) -> Iterat
 
 
 def bounds(chosen: dict[str, Any], today: date) -> tuple[date, date]:
-    """Return the first and the last day that a filter leaves.
+    """Return the first and the last day that match a filter.
 
     Raises:
         InvalidRequest: a bound is not a date.
@@ -235,13 +235,13 @@ def bounds(chosen: dict[str, Any], today: date) -> tuple[date, date]:
 
 
 def matches(chosen: dict[str, Any], name: str, value: str) -> bool:
-    """True if a filter leaves a value: by its name, or with "_in"."""
+    """True if a value matches a filter on its name, or on its name with "_in"."""
     one, some = chosen.get(name), chosen.get(f"{name}_in")
     return (one is None or one == value) and (some is None or value in some)
 
 
 def asked_dimensions(info: Info) -> list[str]:
-    """Return the names of the dimensions that a query asks for."""
+    """Return the names of the dimensions that a query selects."""
     found: list[str] = []
 
     def look(selections: Any, inside: bool) -> None:
@@ -263,10 +263,10 @@ def asked_dimensions(info: Info) -> list[str]:
 
 
 def page(rows: list[dict[str, Any]], given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that a query's limit leaves, in its order.
+    """Return the rows in the order and within the limit of a query.
 
     Raises:
-        InvalidRequest: the limit is none.
+        InvalidRequest: the limit or the order is not valid.
     """
     limit = given.get("limit")
     if limit is not None and limit < 1:
@@ -275,7 +275,7 @@ def page(rows: list[dict[str, Any]], given: dict[str, Any]) -> list[dict[str, An
 
 
 def ordered(rows: list[dict[str, Any]], order: Any) -> list[dict[str, Any]]:
-    """Return rows in an order such as ["date_ASC", "sum_requests_DESC"]; else by dimensions."""
+    """Return rows ordered by names such as ["date_ASC"]; without names, by dimensions."""
     found = sorted(rows, key=lambda row: [str(one) for one in row["dimensions"].values()])
     for text in reversed(list(order or ())):
         name, _, way = text.rpartition("_")

@@ -1,9 +1,9 @@
-"""Limits the size of an analytics query before it is validated.
+"""Limit the size of an analytics query before it is validated.
 
 Invariants:
 
-* The counts bound the work, however often a query repeats aliases, fragments and directives:
-  validation compares fields in pairs, and each data set reads a month of every namespace.
+* The counts bound the work even if a query repeats aliases, fragments and directives: validation
+  compares fields in pairs, and each data set reads a month of every namespace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENS_MAX, DEPTH_MAX, FIELDS_MAX, DIRECTIVES_MAX, SETS_MAX = 2000, 12, 200, 20,
 
 
 def checked(schema: GraphQLSchema, query: str) -> tuple[DocumentNode | None, list[Any] | None]:
-    """Return a query that may be carried out, or None and what is wrong with it."""
+    """Return a valid query, or None and its errors."""
     try:
         document = parse(query, no_location=True, max_tokens=TOKENS_MAX)
         check_size(document)
@@ -39,10 +39,10 @@ def checked(schema: GraphQLSchema, query: str) -> tuple[DocumentNode | None, lis
 
 
 def check_size(document: DocumentNode) -> None:
-    """Refuse a query that asks for too much, fragments counted each time that they are used.
+    """Refuse a query that is too large; each use of a fragment counts.
 
     Raises:
-        GraphQLError: it does.
+        GraphQLError: the query is too large.
     """
     fragments = {
         one.name.value: one
@@ -58,16 +58,16 @@ def check_size(document: DocumentNode) -> None:
 
 
 class Asked:
-    """How much a query asks for."""
+    """The size of a query."""
 
     def __init__(self) -> None:
         self.fields = self.directives = self.sets = 0
 
     def look(self, node: Any, depth: int, fragments: dict[str, Any]) -> None:
-        """Count what stands in a node.
+        """Count the contents of a node.
 
         Raises:
-            GraphQLError: it is too much.
+            GraphQLError: the query is too large.
         """
         self.directives += len(getattr(node, "directives", None) or ())
         if isinstance(node, FieldNode):

@@ -1,4 +1,4 @@
-"""Which methods of a database and its namespaces can be called over the network.
+"""The methods of a database and its namespaces that can be called over the network.
 
     POST /v1/db/METHOD      POST /v1/ns/ID/METHOD      body and answer: client/packing.py
 
@@ -9,7 +9,7 @@ error.
 
 Invariants:
 
-* Methods that are not listed here can't be called.
+* Only the methods listed here can be called.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from kvengine.server.http.body.streaming import Write
 HEARTBEAT_S = 1.0
 HEARTBEAT = bytes(4)
 END = object()
-COPIES = 2  # of a value: as it was read, and in the message
+COPIES = 2  # of a value: the original, and the one in the message
 
 
 class Call(NamedTuple):
     """A method that can be called.
 
-    action: as the figures count it.
-    write, admin: what a token must allow.
-    writes_key: it writes the key that is its first argument.
+    action: its name in the figures.
+    write, admin: the permissions that it requires.
+    writes_key: it writes the key in its first argument.
     """
 
     action: str
@@ -85,17 +85,17 @@ DATABASE_STREAMS = {"tail": Call("watch")}
 
 
 def namespace_call(namespace: Namespace, method: str, args: list[Any], named: Any) -> bytes:
-    """Return the message of what a method of a namespace returns."""
+    """Return the packed result of a method of a namespace."""
     if method == "title":
         return pack(namespace.title)
     return pack(getattr(namespace, method)(*args, **named))
 
 
 class Stream(NamedTuple):
-    """What a method gives one by one.
+    """The items of a method that returns an iterator.
 
-    items: None: nothing is there at the moment.
-    wait: returns when there may be more, or after a while.
+    items: yields None when there is no item at present.
+    wait: returns when there may be more items, or after a timeout.
     """
 
     items: Iterator[Any]
@@ -107,21 +107,21 @@ def iterated(begin: Callable[[], Stream], write: Write) -> None:
 
     Args:
         begin: returns the stream.
-        write: takes the bytes.
+        write: of the answer.
     """
     try:
         _write_items(begin(), write)
         end: Any = []
     except KvError as error:
         end = encode_error(error)
-    write(_sized(end))  # nothing that was read waits with it
+    write(_sized(end))  # outside of the function that read the items, so that they are freed
 
 
 def _write_items(stream: Stream, write: Write) -> None:
     wrote = time.monotonic()
     while (item := _next(stream.items, write)) is not END:
         if item is not None:
-            data, item = _sized([item]), None  # what waits is the message alone
+            data, item = _sized([item]), None  # frees the item while write() waits
         else:
             stream.wait()
             if time.monotonic() < wrote + 0.9 * HEARTBEAT_S:
@@ -132,7 +132,7 @@ def _write_items(stream: Stream, write: Write) -> None:
 
 
 def _next(items: Iterator[Any], write: Write) -> Any:
-    """Return the next item, for which there is memory; END: that was all."""
+    """Return the next item after reserving memory for it; END: there are no more."""
     with write.making:
         item = next(items, END)
         value = getattr(item, "value", None)
@@ -149,12 +149,12 @@ def _sized(item: Any) -> bytes:
 def followed(
     store: Store, after: int | None, prefix: bytes, shown: Callable[[Change], Any]
 ) -> Stream:
-    """Return the changes of a store behind a version as they come; None: what comes from now on.
+    """Return a stream of the changes of a store after a version; None: changes from now on.
 
-    Nothing waits while it reads, so a reader holds up no other one of its token.
+    It does not wait while it reads, so it does not block other readers of its token.
 
     Args:
-        shown: how a change is told; None: it is not.
+        shown: returns the item of a change, or None to skip it.
     """
     tail = store._parts.tail_from(store.version if after is None else after, prefix)
 
@@ -171,7 +171,7 @@ def followed(
 def database_stream(
     db: Database, method: str, args: list[Any], named: dict[str, Any]
 ) -> Callable[[], Stream]:
-    """Return what iterated() needs of a method of a database."""
+    """Return the `begin` of iterated() for a method of a database."""
     if named.pop("follow", False):
         return lambda: followed(db.store, named.get("after", 0), DATA, db._shown)
     return lambda: Stream(db.tail(*args, **named))
@@ -180,7 +180,7 @@ def database_stream(
 def namespace_stream(
     namespace: Namespace, method: str, args: list[Any], named: dict[str, Any]
 ) -> Callable[[], Stream]:
-    """Return what iterated() needs of a method of a namespace."""
+    """Return the `begin` of iterated() for a method of a namespace."""
     if method != "watch":
         return lambda: Stream(namespace.history(*args, **named))
 
@@ -190,7 +190,7 @@ def namespace_stream(
         stream = followed(namespace._store, named.get("after"), prefix, key_change)
 
         def wait() -> None:
-            namespace._check_usable()  # it may have been deleted
+            namespace._check_usable()  # raises if it was deleted
             stream.wait()
 
         return stream._replace(wait=wait)

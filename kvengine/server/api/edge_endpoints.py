@@ -1,9 +1,9 @@
-"""The endpoints of an edge: reads of values are answered here, everything else by the primary.
+"""The endpoints of an edge: it answers reads of values, and forwards the rest to its primary.
 
 Invariants:
 
-* What a write changed is out of date here before its client is answered; it is answered with what
-  the primary said, whatever else fails after that.
+* Copies that a write changed are invalidated before its client gets the answer.  The client gets
+  the answer of the primary even if a later step fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOK_UP_S = 1.0
 
 
 class EdgeEndpoint:
-    """An endpoint whose reads of values are answered here, and the rest by the primary.
+    """An endpoint that answers reads of values, and forwards the rest.
 
     Args:
         own: answers the reads.
@@ -54,7 +54,7 @@ def is_read(request: Request) -> bool:
 
 
 def _rest(request: Request) -> list[bytes]:
-    """Return what stands behind the namespace: a key, or b"bulk" and b"get"; [] for others."""
+    """Return the path after the namespace: a key, or b"bulk" and b"get"; [] for other paths."""
     parts = request.raw_parts
     if request.header(WORKERD) is not None:
         return parts
@@ -68,7 +68,7 @@ def _rest(request: Request) -> list[bytes]:
 
 
 def wrote_here(edge: Edge) -> AfterWrite:
-    """Return what makes copies out of date that a forwarded write has changed.
+    """Return a function that invalidates copies after a forwarded write.
 
     Args:
         edge: open.
@@ -93,7 +93,7 @@ async def _names(edge: Edge, request: Request) -> list[bytes] | None:
     if key is None:
         return None
     try:
-        async with asyncio.timeout(LOOK_UP_S):  # the write is done: its client does not wait long
+        async with asyncio.timeout(LOOK_UP_S):  # the write is done, so its client should not wait
             namespace = await edge.namespace_by_id(header.decode("ascii", "replace"))
         return [namespace._inner._name(key)]
     except (KvError, TimeoutError):
@@ -109,14 +109,14 @@ async def open_edge(
     verify: Any = True,
     **settings: Any,
 ) -> Edge:
-    """Return the edge of a primary, open; while the primary can't be reached, wait for it.
+    """Return an open edge of a primary; wait until the primary can be reached.
 
     Args:
         url: of the primary.
-        token: that may read all namespaces; None: what KVENGINE_TOKEN says.
-        name: its name.
+        token: may read all namespaces; None: from KVENGINE_TOKEN.
+        name: of the edge.
         path: a folder for copies that survive a restart; None: copies are in memory only.
-        verify: True, or an ssl.SSLContext that says which servers to trust.
+        verify: True, or an ssl.SSLContext with the trusted CAs.
         settings: see kvengine.edge.settings.Settings.
 
     Raises:

@@ -1,15 +1,15 @@
-"""Requests that the primary of an edge answers.
+"""Forward requests from an edge to its primary.
 
 Invariants:
 
-* A request goes on as it came: its raw path, its headers, its token, its body; and so does the
-  answer, with its reason.
-* A connection to the other server is not held by a slow client: small bodies and answers are taken
-  whole first, large ones and streams have connections of their own, and a token a share of these.
-* A connection is free again when its client has gone, also if the answer never began; streams end
+* A request is forwarded unchanged: its raw path, headers, token and body.  So is the answer, with
+  its reason.
+* A slow client does not hold a connection to the primary: small bodies and answers are buffered
+  whole, large ones and streams have separate connections, and each token a share of these.
+* A connection is released when its client disconnects, even if the answer never began; streams end
   when this server stops.
-* Who wrote is answered after `after_write` was told, so that what is held here is out of date by
-  then.  A write whose answer was lost may have been done.
+* The answer to a write is sent after `after_write` has returned, so that stale copies are invalid
+  by then.  A write whose answer was lost may have been done.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from kvengine.server.http.admission import DOWNLOADS, MEMORY, UPLOADS, stream_ki
 from kvengine.server.http.body.streaming import until
 from kvengine.server.http.messages import ClientLeft, Request, Response
 
-# Of one connection, not of the request (RFC 9110, 7.6.1); host and origin are about this server.
+# Hop-by-hop headers (RFC 9110, 7.6.1); host and origin name this server.
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
      b"upgrade", b"expect", b"host", b"origin")
 )  # fmt: skip
 CONNECTIONS_MAX, KEPT_MAX = 200, 50
-OTHERS_MAX = 4000  # for streams and large bodies; Admission lets fewer in
-WHOLE_BYTES = 1 << 20  # a body, or an answer, up to this size is taken whole
+OTHERS_MAX = 4000  # for streams and large bodies; the limit of Admission is lower
+WHOLE_BYTES = 1 << 20  # bodies and answers up to this size are buffered whole
 CONNECT_S, SILENCE_S = 5.0, 60.0
 NOTHING_CHANGED = range(400, 500)
 SAFE = ("GET", "HEAD", "OPTIONS")
 logger = logging.getLogger("kvengine.server")
 
-# Told of each write: the request, and the version that it got, or None if that is not known.
+# Called after each write with the request and its version, or None if that is not known.
 AfterWrite = Callable[[Request, int | None], Awaitable[None]]
 
 KNOWN_STATUSES = frozenset(HTTPStatus)
@@ -55,9 +55,9 @@ class Forwarder:
     """An endpoint to another server.
 
     Args:
-        url: where it is.
-        verify: True, or an ssl.SSLContext that says which servers to trust.
-        after_write: awaited when a write was answered, before its client is.
+        url: of the other server.
+        verify: True, or an ssl.SSLContext with the trusted CAs.
+        after_write: awaited after a write, before its client gets the answer.
 
     Thread-safety: for one event loop.
     """
@@ -80,7 +80,7 @@ class Forwarder:
         self._others = transport(OTHERS_MAX, 0)
 
     async def __call__(self, request: Request) -> Response:
-        """Answer a request with what the other server answers."""
+        """Answer a request with the answer of the other server."""
         writes = self._after_write is not None and is_write(request)
         kind = stream_kind(request.raw_parts)
         body, is_large = await first_of(request)
@@ -94,7 +94,7 @@ class Forwarder:
                 await self._wrote(request, None)
             raise
         except (httpx.HTTPError, OSError) as error:
-            logger.info("a request could not be forwarded: %s", type(error).__name__)
+            logger.info("can't forward a request to the primary: %s", type(error).__name__)
             if writes and not isinstance(error, httpx.ConnectError):
                 await self._wrote(request, None)
             return unavailable(request, "can't reach the primary")
@@ -132,7 +132,9 @@ class Forwarder:
                     request.take(DOWNLOADS)
                     return passed_on(bytes(found), pieces, request, None)
         except httpx.HTTPError as error:
-            raise UpstreamUnavailable("the primary's response broke off") from error
+            raise UpstreamUnavailable(
+                "the connection to the primary closed before its response was complete"
+            ) from error
         await answer.aclose()
         return bytes(found)
 
@@ -169,9 +171,9 @@ class Forwarder:
 
 
 def _lost(request: Request, answer: httpx.Response) -> bool:
-    """True for a write that lost against another, so that what is held here is out of date.
+    """True if a write failed because of a newer version, so that the copies here are stale.
 
-    Not for POST: who writes so reads at the primary, too.
+    Not for POST: clients that write with it read from the primary, too.
     """
     return answer.status_code == HTTPStatus.PRECONDITION_FAILED and request.method != "POST"
 
@@ -181,10 +183,10 @@ def _version(answer: httpx.Response) -> int | None:
 
 
 async def first_of(request: Request) -> tuple[bytes | AsyncIterator[bytes] | None, bool]:
-    """Return the body of a request, and whether it is large; a small one is there as a whole.
+    """Return the body of a request, and whether it is large; a small body is whole.
 
     Raises:
-        Refused: bodies take up too much already.
+        Refused: bodies use too much memory already.
         ClientLeft: the client did not send all of it.
     """
     if not any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers):
@@ -208,13 +210,13 @@ async def _joined(start: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[by
 async def passed_on(
     start: bytes, pieces: AsyncIterator[bytes], request: Request, stopping: asyncio.Event | None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield an answer as it comes, until the client has gone or this server stops.
+    """Yield an answer as it arrives, until the client disconnects or this server stops.
 
     Args:
-        start: what has come of it.
+        start: the first bytes.
         pieces: the rest.
-        request: whose answer it is.
-        stopping: of a stream: set when the server stops; None: it waits for the end of the answer.
+        request: that is answered.
+        stopping: for a stream: set when the server stops; None: not a stream.
     """
     if start:
         yield start
@@ -244,14 +246,13 @@ async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
 def is_write(request: Request) -> bool:
     """Return whether a request may change a key, a namespace or a token.
 
-    What is not known to change nothing does: a route that is added later is a write until it is
-    named here.
+    An unknown route counts as a write until it is listed here.
     """
     return request.method not in SAFE and not (request.method == "POST" and _only_asks(request))
 
 
 def _only_asks(request: Request) -> bool:
-    """Return whether a POST is one of those that change nothing."""
+    """Return whether a POST changes nothing."""
     parts = request.raw_parts
     if parts == GRAPHQL or parts[-2:] == [b"bulk", b"get"]:
         return True
@@ -261,7 +262,7 @@ def _only_asks(request: Request) -> bool:
         case [b"v1", b"ns", _, name]:
             call = (calls.NAMESPACE_CALLS | calls.NAMESPACE_STREAMS).get(name.decode("latin-1"))
             return call is not None and not call.write
-        case [b"v1", b"db", name] if name != b"namespace":  # which makes one that is asked for
+        case [b"v1", b"db", name] if name != b"namespace":  # which creates a missing namespace
             call = (calls.DATABASE_CALLS | calls.DATABASE_STREAMS).get(name.decode("latin-1"))
             return call is not None and not call.write
     return False

@@ -1,15 +1,15 @@
-"""Endpoints whose answers are JSON, for the console and for programs that watch a server.
+"""JSON endpoints for the console and for monitoring.
 
-    GET   /v1/me                        what the token allows, and what the server is
+    GET   /v1/me                        the permissions of the token, and the server
     GET   /v1/namespaces                namespaces with their keys and bytes
-    GET   /v1/usage[?month=&namespace=] what was used, and what it would cost
+    GET   /v1/usage[?month=&namespace=] the usage, and its price
     POST  /v1/delete-prefix/ID          {"prefix": ..., "dry_run": true}; answers {"keys": 12}
-    GET   /v1/live                      figures, edges and changes, as they come: see live.py
+    GET   /v1/live                      a stream of figures, edges and changes: live.py
 
 Invariants:
 
-* A token sees the namespaces that it may read, and no others.
-* An error is {"error": text}, with the status that the error has everywhere.
+* A token sees only the namespaces that it may read.
+* An error is {"error": text}, with the same status as on other endpoints.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 class JsonEndpoint:
-    """What answers in JSON.
+    """The JSON endpoints.
 
     Args:
         backend: with a database.
@@ -146,7 +146,7 @@ class JsonEndpoint:
 
 
 def used_as_json(used: Usage, *, with_bill: bool) -> dict[str, Any]:
-    """Return usage, and its price if it is of the whole database, as JSON has it."""
+    """Return usage as JSON, with its price if it is of the whole database."""
     found = used.as_json()
     if with_bill:
         bill = price(used)
@@ -166,5 +166,5 @@ def used_as_json(used: Usage, *, with_bill: bool) -> dict[str, Any]:
 
 
 def error(status: int, text: str) -> Response:
-    """Return an answer that says what was wrong."""
+    """Return an error response."""
     return Response.json({"error": text}, status)

@@ -1,15 +1,15 @@
 """The endpoints for edges and replicas: the log, requests for keys, changes.
 
     GET  /v1/log?after=N[&follow=1][&uuid=HEX]    replication/WIRE.md
-    POST /v1/fetch                                 requests; answered with answers: edge/WIRE.md
-    GET  /v1/changes?after=N[&hold=SECONDS]           changes, as they come: edge/WIRE.md
+    POST /v1/fetch                                 requests for keys: edge/WIRE.md
+    GET  /v1/changes?after=N[&hold=SECONDS]        a stream of changes: edge/WIRE.md
 
 Invariants:
 
-* Whoever asks here may read every namespace.  The log has the records of tokens, too: an edge
-  needs them to know who may read there, and should not need a token that makes tokens.  They hold
-  names, rights and SHA-256s of random tokens, which open nothing.
-* A stream says something every few seconds, so that its reader knows that it is alive.
+* A client of these endpoints may read every namespace.  The log contains the records of tokens,
+  too, because an edge checks tokens, and should not need an admin token.  They hold names,
+  permissions and SHA-256s of random tokens, which can't be used as tokens.
+* A stream sends something every few seconds, so that its reader knows that it is alive.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from kvengine.server.http.body.streaming import LOG_EXECUTOR, Write, until, writ
 from kvengine.server.http.messages import PIECE_BYTES, Request, Response, in_pieces
 
 WANTS_BYTES_MAX = 4 << 20
-PART_BYTES = 8 << 20  # of answers in a frame, if there are several
-STREAM_S = 120.0  # a stream of changes ends after so long, and its reader comes again
+PART_BYTES = 8 << 20  # of answers in a frame that has several
+STREAM_S = 120.0  # duration of a stream of changes; its reader then reconnects
 HOLD_MIN_S, HOLD_MAX_S = 0.05, 30.0
 LOG_HEARTBEAT_S = 1.0
 BINARY = (b"content-type", b"application/octet-stream")
@@ -49,7 +49,7 @@ logger = logging.getLogger("kvengine.server")
 
 
 class LogEndpoint:
-    """What the primary gives to edges and replicas.
+    """The endpoints of a primary for edges and replicas.
 
     Args:
         backend: with a database.
@@ -61,7 +61,7 @@ class LogEndpoint:
     # -- the log
 
     async def log(self, request: Request) -> Response:
-        """Answer with the log behind a version."""
+        """Respond with the log after a version."""
         request.action = "log"
         query = request.query
         after = whole(query, "after", 0)
@@ -69,7 +69,7 @@ class LogEndpoint:
         try:
             uuid = bytes.fromhex(query.get("uuid", "")) or ANY_STORE
         except ValueError:
-            raise InvalidRequest("uuid must be 32 hex digits") from None
+            raise InvalidRequest("uuid must be 32 hex digits, the id of a store") from None
         store = self._backend.database._inner.store
 
         def make(write: Write) -> None:
@@ -118,7 +118,7 @@ class LogEndpoint:
     # -- changes
 
     async def changes(self, request: Request) -> Response:
-        """Answer with what changes, as long as the edge listens."""
+        """Respond with a stream of changes, until the edge disconnects."""
         request.action = "changes"
         began = time.monotonic()
         after = whole(request.query, "after", None)
@@ -141,7 +141,7 @@ class LogEndpoint:
         try:
             number = 0
             while time.monotonic() < began + STREAM_S:
-                # The changes are true of this moment, or of a later one if they had to wait.
+                # The changes are as of this time, or later if the poll waited.
                 asked = time.monotonic() - began
                 polled, done = reply()
                 loop.run_in_executor(None, primary.poll, after, poll_timeout_s, done)
@@ -156,17 +156,17 @@ class LogEndpoint:
                 yield codec.encode_changes(changes._replace(waited=asked + changes.waited), number)
                 number += 1
                 if changes.upto < after:
-                    return  # this store is behind the edge, which asks again
+                    return  # this store is behind the edge, which reconnects
                 after = changes.upto
         finally:
             gone.cancel()
 
 
 class CountedSource(LocalSource):
-    """The log of a store, for a client: what is read of it counts as memory of its token.
+    """The log of a store; data read for a client counts as memory of its token.
 
     Args:
-        store: whose log.
+        store: has the log.
         write: of the answer.
     """
 
@@ -175,7 +175,7 @@ class CountedSource(LocalSource):
         self._write = write
 
     def ranges(self, tail: Tail) -> Iterator[LogRange]:
-        """Yield what came since; as many readers of a token read at a moment as are allowed to."""
+        """Yield new changes, within the limit of concurrent reads of a token."""
         found = super().ranges(tail)
         while True:
             with self._write.making:
@@ -187,7 +187,7 @@ class CountedSource(LocalSource):
 
 
 def _send_log(source: LocalSource, write: Write, after: int, uuid: bytes, follow: bool) -> None:
-    """Write the log; what can't be had is said by a stream that begins with 0 and has nothing."""
+    """Write the log; if it is not available, an empty stream that begins with 0."""
     if uuid in (ANY_STORE, source.uuid):
         try:
             stream.send(source, write, after, uuid=source.uuid, follow=follow)
@@ -220,7 +220,7 @@ def whole(query: dict[str, str], name: str, default: int | None) -> int:
     """Return a whole number of the query.
 
     Raises:
-        InvalidRequest: it is none, or is missing.
+        InvalidRequest: the number is missing or not valid.
     """
     text = query.get(name)
     if text is None and default is not None:

@@ -165,7 +165,7 @@ def _envelope(result: Schema, info: Schema | None = None) -> Schema:
     if info is not None:
         properties["result_info"] = {"type": "object", "properties": info, "required": [*info]}
     schema = {"type": "object", "properties": properties, "required": [*properties]}
-    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+    return {"description": "Success.", "content": {"application/json": {"schema": schema}}}
 
 
 def _call(
@@ -202,8 +202,8 @@ def _list_namespaces() -> Schema:
             "Starts at 1; a page past the last one is empty.",
         ),
         _query("per_page", {**_WHOLE, "minimum": 1, "maximum": 1000}, "Default: 20."),
-        _query("order", order, "By what."),
-        _query("direction", direction, "Which way."),
+        _query("order", order, "The field to order by."),
+        _query("direction", direction, "Ascending or descending."),
     ]
     return _call("list namespaces", "List namespaces.", answer, parameters)
 

@@ -1,6 +1,6 @@
 """The endpoint under /v1/tokens: token management, for admin tokens.
 
-GET     /v1/tokens          all, as {"tokens": [...]}
+GET     /v1/tokens          lists all; answers {"tokens": [...]}
 POST    /v1/tokens          JSON with name, namespaces, write, admin, expires_in_s, rate;
                             answers {"secret": ..., "token": {...}}
 DELETE  /v1/tokens/{id}     revokes one
@@ -28,7 +28,7 @@ class TokenEndpoint:
     """Tokens over HTTP.
 
     Args:
-        backend: whose tokens.
+        backend: has the tokens.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -75,7 +75,7 @@ class TokenEndpoint:
 
 
 def refused(refusal: Refused) -> Response:
-    """Return the answer to a request that a token does not allow."""
+    """Return the response to a request that is refused."""
     response = Response.json({"error": refusal.why}, refusal.status)
     if refusal.retry_after_s:
         response.headers = [*response.headers, (b"retry-after", b"%d" % refusal.retry_after_s)]

@@ -1,9 +1,9 @@
-"""The endpoint under /v1: kvengine's own protocol, for kvengine.connect() and edges.
+"""The endpoint under /v1: kvengine's protocol, for kvengine.connect() and edges.
 
 Invariants:
 
-* Each answer says which store it is; each refusal is an error of kvengine, as JSON.
-* Nothing is done for a token that does not allow it.
+* Each response names its store; each refusal is an error of kvengine as JSON.
+* A call runs only if its token allows it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from kvengine.server.http.body.streaming import Write, written
 from kvengine.server.http.messages import Request, Response, decoded
 from kvengine.server.monitoring.live import Live
 
-SCOPED = ("namespace", "namespace_by_id", "namespaces")  # show what the token allows
-EDGE = "edge"  # who asks is an edge, and must be allowed to read everything
+SCOPED = ("namespace", "namespace_by_id", "namespaces")  # return only what the token may see
+EDGE = "edge"  # the client is an edge, which must be allowed to read all namespaces
 REPORT_BYTES_MAX = 1 << 12
 FRAMING_BYTES = 16 << 20  # of a message, besides the values of a bulk call
 
@@ -47,7 +47,7 @@ class V1Endpoint:
     """Kvengine's own protocol, over a backend with a database.
 
     Args:
-        backend: with a database; an edge forwards what comes here.
+        backend: with a database; an edge forwards these requests.
         live: gets the reports of edges.
     """
 
@@ -119,7 +119,7 @@ class V1Endpoint:
         return Response(200, pack(found), [BINARY])
 
     async def _edge_report(self, request: Request, name: str) -> Response:
-        """Take what an edge says of itself."""
+        """Record the report of an edge."""
         request.action = "edge"
         if request.method != "POST":
             return _wrong_method("POST")
@@ -149,9 +149,9 @@ class V1Endpoint:
         db = self._backend.database
         try:
             data = await db._runner.run(call)
-            # The database's newest: at least that of a write, and known whatever the method gives.
+            # The newest version of the database, which is at least that of the write.
             return Response(200, data, [BINARY, (b"kv-version", b"%d" % db.version)])
-        except TypeError as error:  # an argument that the method does not have
+        except TypeError as error:  # the method does not take these arguments
             if isinstance(error, KvError):
                 raise
             raise InvalidRequest(f"invalid arguments: {error}") from None
@@ -208,7 +208,7 @@ class V1Endpoint:
 
 
 def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str, Any]) -> Any:
-    """Return what a token may know of which namespaces there are."""
+    """Return the namespaces that a token may see, or the one that it asks for."""
     if method == "namespaces":
         if token.namespaces is None:
             return db.namespaces(*args, **named)
@@ -233,7 +233,7 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
 
 
 def turned_away(refusal: Refused) -> Response:
-    """Return the answer to a request that is not admitted."""
+    """Return the response to a request that is not admitted."""
     kind = UpstreamUnavailable if refusal.status == 503 else AccessDenied
     response = Response.json(encode_error(kind(refusal.why)), refusal.status)
     if refusal.retry_after_s:

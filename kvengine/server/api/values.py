@@ -1,8 +1,8 @@
-"""Reading one value for a client: where it lies, and how it is sent.
+"""Read one value and send it.
 
 Invariants:
 
-* A large value is sent from where it lies, in pieces, as fast as the client takes them.
+* A large value is sent in pieces from its memory map, as fast as the client reads.
 * The event loop never waits for the disk.
 """
 
@@ -18,17 +18,17 @@ from kvengine.namespace.limits import Limits
 from kvengine.namespace.values import encode_metadata
 from kvengine.server.http.messages import PIECE_BYTES
 
-AT_ONCE_BYTES = 1 << 16  # up to this size a value is sent with its head
+AT_ONCE_BYTES = 1 << 16  # values up to this size are sent with the head
 
 
 class Found(NamedTuple):
-    """A value as it is sent."""
+    """A value to send."""
 
     value: bytes | memoryview
     metadata: bytes  # JSON; b"" for none
     expires_at: float | None
     version: int
-    status: str | None  # of an edge: HIT, MISS, ...
+    status: str | None  # the cache status at an edge: HIT, MISS, ...
 
     @property
     def body(self) -> bytes | AsyncIterator[bytes]:
@@ -46,12 +46,12 @@ async def find(
     Args:
         namespace: of a database or an edge.
         key: of the value.
-        cache_ttl: seconds: how old an edge's copy may be; a database has none.
+        cache_ttl: maximum age of an edge's copy in seconds; a database ignores it.
 
     Raises:
         InvalidRequest: the key or the time is not valid.
         NamespaceNotFound: the namespace was deleted.
-        UpstreamUnavailable: an edge can't find out.
+        UpstreamUnavailable: an edge can't reach its primary.
     """
     if cache_ttl is not None:
         namespace.limits._check_cache_ttl(cache_ttl)
@@ -77,11 +77,11 @@ async def _copy(namespace: EdgeNamespace, key: str, cache_ttl: int | None) -> Fo
     return Found(read.value, metadata, read.expiration, read.version, read.cache_status)
 
 
-UNBOUNDED = Limits()  # what is stored was within its limits
+UNBOUNDED = Limits()  # stored metadata was checked before
 
 
 async def pieces(view: memoryview) -> AsyncIterator[bytes]:
-    """Yield a value piece by piece; reading one may wait for the disk."""
+    """Yield a value in pieces, each read on a thread, because it may wait for the disk."""
     with view:
         for start in range(0, len(view), PIECE_BYTES):
             yield await asyncio.to_thread(bytes, view[start : start + PIECE_BYTES])

@@ -1,4 +1,4 @@
-"""The endpoint of workerd: the protocol in which a Worker's KV binding asks.
+"""The endpoint of workerd's protocol, which the KV binding of a Worker uses.
 
     GET     /KEY?urlencoded=true[&cache_ttl=N]      the value; CF-KV-Metadata
     PUT     /KEY?urlencoded=true[&expiration=N][&expiration_ttl=N]
@@ -6,14 +6,14 @@
     GET     /?key_count_limit=N&prefix=P&cursor=C   a page of keys
     POST    /bulk/get                               many values
 
-A namespace is named by the path before that, /workerd/{account}/{namespace}, or by the header
-KV-Namespace.  Requests, answers and texts are those of workerd and of Miniflare
+The path before it, /workerd/{account}/{namespace}, or the header KV-Namespace names the namespace.
+Requests, responses and texts are those of workerd and Miniflare
 (workerd src/workerd/api/kv.c++, workers-sdk packages/miniflare/src/workers/kv).
 
 Invariants:
 
-* What is wrong is said in the reason phrase, for that is all that a program in a Worker sees.
-* 404 means that a key is absent, and nothing else: workerd makes null of it.
+* The reason phrase describes an error, because a program in a Worker sees nothing else.
+* 404 means only that a key is absent: workerd returns null for it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class WorkerdEndpoint:
     """workerd's KV protocol, over a backend.
 
     Args:
-        backend: whose namespaces.
+        backend: has the namespaces.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -72,7 +72,7 @@ class WorkerdEndpoint:
         except Refused as error:
             return refusal(error.status, error.why, error.retry_after_s)
         except NamespaceNotFound:
-            return refusal(400, "namespace not found")  # with 404 every key would seem absent
+            return refusal(400, "namespace not found")  # with 404, every key would seem absent
         except InvalidRequest as error:
             return refusal(error.status if isinstance(error, LimitExceeded) else 400, str(error))
         except (UpstreamUnavailable, StoreReadOnly, StorageFull) as error:
@@ -175,7 +175,7 @@ def where(request: Request) -> tuple[str | None, str, list[bytes]]:
 
 
 def action_of(method: str, rest: list[bytes]) -> str:
-    """Return what a request does, as it is metered."""
+    """Return the metered action of a request."""
     match method:
         case "PUT":
             return "write"
@@ -187,10 +187,10 @@ def action_of(method: str, rest: list[bytes]) -> str:
 
 
 def key_of(request: Request, part: bytes, limits: Limits) -> str:
-    """Return the key that a path names.
+    """Return the key in a path.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the key is not valid.
     """
     key = decoded(part) if "urlencoded" in request.query else part.decode("ascii", "replace")
     if key is None:
@@ -200,11 +200,11 @@ def key_of(request: Request, part: bytes, limits: Limits) -> str:
 
 
 def metadata_of(header: bytes | None, limits: Limits) -> Any:
-    """Return the metadata that a header holds as JSON; its bytes are UTF-8.
+    """Return the metadata of a header with JSON in UTF-8.
 
     Raises:
-        LimitExceeded: it is too long.
-        InvalidRequest: it is not JSON.
+        LimitExceeded: the metadata is too long.
+        InvalidRequest: the metadata is not JSON.
     """
     if not header:
         return None
@@ -216,7 +216,7 @@ def metadata_of(header: bytes | None, limits: Limits) -> Any:
 
 
 def shown(info: KeyInfo) -> dict[str, Any]:
-    """Return a key as a list shows it: its metadata is JSON in a string."""
+    """Return the entry of a key in a list; its metadata is JSON in a string."""
     found: dict[str, Any] = {"name": info.name}
     if info.expiration is not None:
         found["expiration"] = info.expiration
@@ -226,12 +226,12 @@ def shown(info: KeyInfo) -> dict[str, Any]:
 
 
 def written(version: int) -> Response:
-    """Return the answer to a write."""
+    """Return the response to a write."""
     return Response(200, b"", [(b"kv-version", b"%d" % version)])
 
 
 def refusal(status: int, why: str, retry_after_s: int = 0) -> Response:
-    """Return an answer that says in its status line what is wrong."""
+    """Return a response with the error in its status line."""
     response = Response.text(status, why, reason=why)
     if retry_after_s:
         response.headers = [*response.headers, (b"retry-after", b"%d" % retry_after_s)]

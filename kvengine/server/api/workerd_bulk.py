@@ -1,9 +1,9 @@
-"""workerd's get of many keys.
+"""The bulk get of workerd's protocol.
 
 Invariants:
 
-* The answer has every key that was asked for, in that order: it becomes a Map in the Worker.
-* What is checked, and in which order, is what Miniflare checks.
+* The response has every requested key, in order: it becomes a Map in the Worker.
+* The checks and their order are those of Miniflare.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ BODY_BYTES_MAX = 1 << 20
 async def values_of(
     namespace: Namespace | EdgeNamespace, limits: Limits, request: Request
 ) -> dict[str, Any]:
-    """Return the answer to a request for many keys.
+    """Return the response to a bulk get.
 
     Raises:
         InvalidRequest: the request is not valid, or a value is not JSON.
-        LimitExceeded: the values are too large together.
+        LimitExceeded: the total size of the values is too large.
     """
     asked = await _asked(request)
     keys, kind = asked["keys"], asked.get("type", "text")
@@ -58,7 +58,7 @@ async def _asked(request: Request) -> dict[str, Any]:
 
 
 def _described(kind: str, one: Any) -> Any:
-    """Return a value with its metadata; JSON's null is as good as none."""
+    """Return a value with its metadata; None for an absent key or a JSON null."""
     if one is None or (kind == "json" and one.value is None):
         return None
     return {"value": one.value, "metadata": one.metadata}

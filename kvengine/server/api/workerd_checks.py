@@ -1,4 +1,4 @@
-"""What workerd's protocol says of keys and numbers that are not valid, in its own words.
+"""Checks of keys and numbers, with the error texts of workerd's protocol.
 
 Texts: workers-sdk packages/miniflare/src/workers/kv/validator.worker.ts.
 """
@@ -19,7 +19,7 @@ def check_key(key: str, limits: Limits) -> None:
 
 
 def check_length(text: str, limits: Limits) -> None:
-    """Refuse what is longer than a key may be."""
+    """Refuse text that is longer than a key may be."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > limits.key_bytes:
         raise LimitExceeded(
@@ -28,7 +28,7 @@ def check_length(text: str, limits: Limits) -> None:
 
 
 def number(query: dict[str, str], name: str) -> int | None:
-    """Return a number of a query, or None if it is not there; what is none counts as 0."""
+    """Return a number of a query; None if it is missing, 0 if it is not a number."""
     text = query.get(name)
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Calls about many keys.
+"""Calls for many keys.
 
 Invariants:
 
@@ -75,8 +75,8 @@ async def spool(request: Request, file: Any, most: int) -> int:
     """Write a body to a file and return its size.
 
     Raises:
-        LimitExceeded: it is too large; it was read to its end.
-        Refused: bodies take up too much already.
+        LimitExceeded: the body is too large; it was read to its end.
+        Refused: bodies use too much already.
     """
     size, taking = 0, Taking(request.take, most, request.content_length)
     async for chunk in request.chunks():
@@ -122,7 +122,7 @@ def names(file: BinaryIO) -> Iterator[Any]:
 
 
 async def get(call: Call) -> Response:
-    """Answer with many values."""
+    """Respond with many values."""
     text = f"the body of a bulk get can have at most {GET_BODY_BYTES_MAX} bytes"
     asked = await json_of(call.request, GET_BODY_BYTES_MAX, text)
     if not isinstance(asked, dict) or not isinstance(asked.get("keys"), list):

@@ -1,4 +1,4 @@
-"""What a call of the REST API is made with.  Plain data, and short ways to it."""
+"""The arguments of a call of the REST API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvengine.server.http.messages import Request
 
 @dataclass(slots=True)
 class Call:
-    """A request whose path is understood."""
+    """A request with its parsed path."""
 
     backend: Backend
     request: Request
@@ -25,11 +25,11 @@ class Call:
 
     @property
     def key_name(self) -> str:
-        """The key of a call that has one."""
+        """The key; "" if the call has none."""
         return "" if self.key is None else self.key
 
     async def namespace(self) -> Namespace | EdgeNamespace:
-        """Return the namespace that is meant, to read values.
+        """Return the namespace of the call, to read values.
 
         Raises:
             NamespaceNotFound: it does not exist.
@@ -37,7 +37,7 @@ class Call:
         return await self.backend.namespace(self.namespace_id or "")
 
     async def own_namespace(self) -> Namespace:
-        """Return the namespace that is meant, of the database; an edge forwards such calls.
+        """Return the namespace of the call in the database; an edge forwards such calls.
 
         Raises:
             NamespaceNotFound: it does not exist.

@@ -1,11 +1,11 @@
-"""The endpoint under /client/v4: which call a path means, and who may make it.
+"""The endpoint under /client/v4: it routes and authorizes the calls of the REST API.
 
 Invariants:
 
 * The path is split before it is decoded, and a key is decoded once: "%2F" in it does not separate
   parts, and "%25" does not start an escape.
 * A key is the rest of the path, so clients need not encode its slashes.
-* The token is checked before anything else: without a valid one, a client learns nothing.
+* The token is checked first: without a valid token, a client learns nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Call], Awaitable[Response]]
 
-# By what stands behind the account; "+" is an id or a key.
+# By the path after the namespaces of an account; "+" is an id or a key.
 CALLS: dict[tuple[bytes, ...], dict[str, tuple[str, str, Handler]]] = {
     (): {
         "GET": ("list namespaces", "list", namespaces.list_),
@@ -58,7 +58,7 @@ CALLS: dict[tuple[bytes, ...], dict[str, tuple[str, str, Handler]]] = {
     (b"+", b"bulk", b"get"): {"POST": ("bulk get keys", "read", bulk.get)},
     (b"+", b"bulk", b"delete"): {"POST": ("bulk remove keys", "delete", bulk.delete)},
 }
-KEYED = (b"values", b"metadata")  # what stands behind them is a key
+KEYED = (b"values", b"metadata")  # a key follows them
 START = [b"client", b"v4", b"accounts"]
 GRAPHQL = [b"client", b"v4", b"graphql"]
 STORAGE = [b"storage", b"kv", b"namespaces"]
@@ -68,8 +68,8 @@ class RestEndpoint:
     """Cloudflare's REST API v4 for Workers KV, over a backend.
 
     Args:
-        backend: whose namespaces.
-        analytics: returns what answers queries; None: there is no such endpoint.
+        backend: has the namespaces.
+        analytics: returns the endpoint of queries; None: there is none.
     """
 
     def __init__(self, backend: Backend, analytics: Callable[[], Analytics] | None = None) -> None:
@@ -104,12 +104,12 @@ class RestEndpoint:
         return await analytics.answer(request, principal)
 
     def _call(self, request: Request, parts: list[bytes]) -> tuple[str, Handler, Call]:
-        """Return the name of a call, what makes it, and its arguments."""
+        """Return the name of a call, its handler, and its arguments."""
         rest = parts[7:]
         if len(rest) > 3 and rest[1] in KEYED:
             rest = [*rest[:2], b"/".join(rest[2:])]
         shape = tuple(part if number % 2 else b"+" for number, part in enumerate(rest))
-        if rest and rest[-1] == b"":  # nothing behind the last slash
+        if rest and rest[-1] == b"":  # the path ends in a slash
             shape = (*shape[:-1], b"")
         methods = CALLS.get(shape)
         if methods is None and len(rest) == 3 and rest[1] == b"bulk":
@@ -134,10 +134,10 @@ class RestEndpoint:
         return operation, handler, Call(self._backend, request, account, namespace_id, key)
 
     async def _admit(self, request: Request, call: Call) -> None:
-        """Return if the token of a request allows it.
+        """Check that the token of a request allows it.
 
         Raises:
-            Refused: it does not.
+            Refused: the token does not allow it.
         """
         action = request.action
         is_list = action == "list" and call.namespace_id is None
@@ -155,6 +155,6 @@ class RestEndpoint:
 
 
 def no_route(request: Request) -> ApiError:
-    """Return the error of a path that means nothing."""
+    """Return the error for an unknown path."""
     text = f"No route for that URI: {request.method} with {len(request.raw_parts)} parts of a path"
     return ApiError(404, NO_ROUTE, text)

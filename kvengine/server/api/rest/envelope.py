@@ -42,7 +42,7 @@ METHOD_NOT_ALLOWED = 10405
 NO_ROUTE = 7003
 VERSION_CONFLICT = 10900  # ours: if_version is an addition
 
-# What a limit's text is about; the first that is found in it.
+# Codes by the text of an error; the first match counts.
 CODES = (
     (re.compile("Invalid expiration_ttl"), 10034),
     (re.compile("Invalid expiration"), 10033),
@@ -71,7 +71,7 @@ class ApiError(Exception):
 
 
 def success(result: Any, result_info: dict[str, Any] | None = None) -> Response:
-    """Return the answer that holds a result."""
+    """Return a response with a result."""
     envelope = {"result": result, "success": True, "errors": [], "messages": []}
     if result_info is not None:
         envelope["result_info"] = result_info
@@ -79,7 +79,7 @@ def success(result: Any, result_info: dict[str, Any] | None = None) -> Response:
 
 
 def failure(error: ApiError) -> Response:
-    """Return the answer that says what was wrong."""
+    """Return an error response."""
     envelope = {
         "result": None,
         "success": False,
@@ -93,12 +93,12 @@ def failure(error: ApiError) -> Response:
 
 
 def not_found() -> ApiError:
-    """Return the error of a key that is absent."""
+    """Return the error for an absent key."""
     return ApiError(404, KEY_NOT_FOUND, "get: 'key not found'")
 
 
 def not_found_bytes() -> bytes:
-    """Return the whole answer to a read of an absent key, for those who write it as it is."""
+    """Return the raw response to a read of an absent key, for the fast path."""
     response = failure(not_found())
     assert isinstance(response.body, bytes)
     headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
@@ -107,11 +107,11 @@ def not_found_bytes() -> bytes:
 
 
 def api_error(error: KvError | Refused, operation: str) -> ApiError:
-    """Return what an error of ours is called there.
+    """Return the API error for an error of kvengine.
 
     Args:
-        error: what was raised.
-        operation: what Cloudflare calls the call, such as "get".
+        error: to convert.
+        operation: Cloudflare's name of the call, such as "get".
     """
     match error:
         case Refused(status=429):
@@ -136,5 +136,5 @@ def api_error(error: KvError | Refused, operation: str) -> ApiError:
 
 
 def code_of(text: str) -> int:
-    """Return the code of what is wrong with a request."""
+    """Return the error code for the text of an error."""
     return next((code for pattern, code in CODES if pattern.search(text)), INVALID)

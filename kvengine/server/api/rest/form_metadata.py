@@ -1,11 +1,11 @@
-"""Metadata that comes as form fields: `metadata[author]`, `metadata[tags][]`, `metadata[a][b]`.
+"""Parse metadata in form fields: `metadata[author]`, `metadata[tags][]`, `metadata[a][b]`.
 
-Cloudflare's SDKs send an object so (cloudflare-typescript#2664).  All values are strings: a form
-does not tell 1 from "1".
+Cloudflare's SDKs send an object this way (cloudflare-typescript#2664).  All values are strings,
+because a form does not distinguish 1 from "1".
 
 Invariants:
 
-* A name means one place, and no place is given twice: what is ambiguous is refused, never guessed.
+* Each name is one place in the object, and no place has two values: ambiguous fields are refused.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ DEPTH_MAX = 32
 
 
 def assembled(fields: Iterable[tuple[str, bytes | bytearray]]) -> dict[str, Any]:
-    """Return the object that form fields stand for.
+    """Return the object that form fields describe.
 
     Raises:
-        InvalidRequest: a name is not valid, or two fields can't stand in one object.
+        InvalidRequest: a name is not valid, or two fields conflict.
     """
     found: dict[str, Any] = {}
     for name, data in fields:

@@ -1,10 +1,10 @@
-"""A body that is a JSON array, read item by item, so that memory holds one of them.
+"""Read a JSON array item by item, so that memory holds one item.
 
 Invariants:
 
-* An item has a bounded number of values, which is known before one of them is made.
-* The items are those that json.loads() would give of the whole text, or an error says where it is
-  no array.
+* The number of values of an item is checked before the item is built.
+* The items equal those of json.loads() for the whole text; an error has the position of a syntax
+  error.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any, BinaryIO
 from kvengine.namespace.transfer.source import Source
 from kvengine.server.http.body.body_shape import measure_json
 
-VALUES_MAX, DEPTH_MAX = 10_000, 600  # of an item; metadata of 1024 bytes has fewer
+VALUES_MAX, DEPTH_MAX = 10_000, 600  # of an item; more than metadata of 1024 bytes can have
 
 
 def items(file: BinaryIO) -> Iterator[Any]:
     """Return the items of the JSON array in a file.
 
     Raises:
-        InvalidRequest: it is something else.
+        InvalidRequest: the file is not a JSON array.
     """
-    return _Body(file, "the body", sys.maxsize).items()  # the body is bounded already
+    return _Body(file, "the body", sys.maxsize).items()  # the size of the body is checked already
 
 
 class _Body(Source):
@@ -34,7 +34,7 @@ class _Body(Source):
     read_bytes = 1 << 17
 
     def check(self) -> None:
-        """Refuse the item that is cut, if it is made of too many values."""
+        """Refuse the current item if it has too many values."""
         data = self.ahead()
         if data[:1] in (b"[", b"{"):
             values, depth = measure_json(data, only_first=True)

@@ -2,8 +2,8 @@
 
 Invariants:
 
-* An empty page has no cursor: the Python SDK stops at an empty page, so the pages that hold
-  only keys that have ended are passed over here.
+* An empty page has no cursor: the Python SDK stops at an empty page, so pages of only expired keys
+  are skipped here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LIMIT_MIN = 10  # Cloudflare's, for the REST API
 
 
 async def list_(call: Call) -> Response:
-    """Answer with a page of keys.
+    """Respond with a page of keys.
 
-    Beside Cloudflare's options: `delimiter` shows folders (in result_info), `reverse=true` and
+    Options beyond Cloudflare's: `delimiter` (folders are in result_info), `reverse=true`,
     `start_after`.
     """
     query = call.request.query
@@ -53,7 +53,7 @@ async def list_(call: Call) -> Response:
 
 
 def shown(info: KeyInfo) -> dict[str, Any]:
-    """Return a key as a list shows it."""
+    """Return the entry of a key in a list."""
     found: dict[str, Any] = {"name": info.name}
     if info.expiration is not None:
         found["expiration"] = info.expiration

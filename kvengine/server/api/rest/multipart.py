@@ -1,13 +1,13 @@
-"""A value that comes as a form: the parts "value" and "metadata", in either order.
+"""Read a form with the parts "value" and "metadata", in either order.
 
-python-multipart reads the form; this module says what is kept of it.  Metadata may also come as
-one part for each field, `metadata[author]`, as Cloudflare's TypeScript and Python SDKs send an
-object (cloudflare-typescript#2664); form_metadata.py puts it together.
+python-multipart parses the form.  Metadata may also have one part for each field, such as
+`metadata[author]`, which Cloudflare's TypeScript and Python SDKs send for an object
+(cloudflare-typescript#2664); form_metadata.py assembles it.
 
 Invariants:
 
-* Of a part that is too long only its length is known: memory holds no more than is allowed.
-* What RFC 2046 allows is read: lines before the first boundary, and blanks after a boundary.
+* Only the length of a part that is too long is kept, so memory is bounded.
+* Lines before the first boundary, and blanks after a boundary, are valid (RFC 2046).
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from kvengine.server.http.body.incoming import Incoming
 from kvengine.server.http.messages import Request
 
 PREAMBLE_BYTES_MAX = 1 << 16
-PARTS_MAX = 1026  # a value, and as many fields as metadata of 1,024 bytes can have
+PARTS_MAX = 1026  # a value, and as many fields as fit into 1,024 bytes of metadata
 BOUNDARY_BYTES_MAX = 200
 HEADER_BYTES_MAX = 8192
 TYPE_BYTES_MAX = 1024  # of the content-type
 
 
 class Form:
-    """A value and its metadata, as they came."""
+    """A value and its metadata."""
 
     def __init__(self, value_max: int, metadata_max: int, request: Request) -> None:
         self.value = Incoming(value_max, request.take, request.content_length)
         self.metadata = bytearray()
-        self.fields: list[tuple[str, bytearray]] = []  # of metadata that came in parts, by name
-        self.has_metadata = False  # a part "metadata" came, perhaps an empty one
+        self.fields: list[tuple[str, bytearray]] = []  # parts of metadata: name and value
+        self.has_metadata = False  # the form has a part "metadata", perhaps empty
         self._metadata_max, self.metadata_size = metadata_max, 0
 
     def add_metadata(self, data: bytes) -> None:
-        """Take a piece of the metadata, or of its newest field."""
+        """Add a piece of the metadata, or of its newest field."""
         self.metadata_size += len(data)
         if self.metadata_size <= self._metadata_max:
             (self.fields[-1][1] if self.fields else self.metadata).extend(data)
 
     def begin_field(self, name: str) -> None:
-        """Take a field of the metadata; its value comes in pieces."""
+        """Start a field of the metadata; its value follows in pieces."""
         self.metadata_size += len(name)
         self.fields.append((name, bytearray()))
 
 
 class _Reader:
-    """What the parser calls."""
+    """The callbacks of the parser."""
 
     def __init__(self, form: Form) -> None:
         self.form, self.seen, self.ended = form, set[str](), False
@@ -109,25 +109,25 @@ class _Reader:
 
 
 def boundary_of(content_type: bytes) -> bytes:
-    """Return the boundary that a form's type names.
+    """Return the boundary in the content type of a form.
 
     Raises:
-        InvalidRequest: there is none.
+        InvalidRequest: the boundary is missing or too long.
     """
-    # A parameter is looked for in time that grows with the square of this.
+    # The time of the parser is quadratic in this length.
     known = content_type if len(content_type) <= TYPE_BYTES_MAX else b""
     _, options = parse_options_header(known)
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= BOUNDARY_BYTES_MAX:
         raise InvalidRequest(
             "multipart/form-data needs a boundary of 1 to 200 bytes, in a content-type of at most "
-            f"{TYPE_BYTES_MAX}"
+            f"{TYPE_BYTES_MAX} bytes"
         )
     return boundary
 
 
 async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -> None:
-    """Take what a form holds.
+    """Read a form.
 
     Raises:
         InvalidRequest: the form is malformed, lacks a value, or has a part twice.
@@ -151,9 +151,9 @@ async def read_form(chunks: AsyncIterator[bytes], boundary: bytes, form: Form) -
 async def _from_first_boundary(
     chunks: AsyncIterator[bytes], boundary: bytes
 ) -> AsyncIterator[bytes]:
-    """Leave out what comes before the first boundary, and blanks behind it.
+    """Skip the bytes before the first boundary, and the blanks after it.
 
-    python-multipart reads blanks behind later boundaries, and nothing before the first one.
+    python-multipart accepts blanks only after later boundaries, and no bytes before the first.
     """
     first = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"[ \t]*\r\n")
     head: bytes | None = b""

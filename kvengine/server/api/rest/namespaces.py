@@ -1,11 +1,11 @@
-"""Calls about namespaces themselves.
+"""Calls for namespaces.
 
 Invariants:
 
-* A page behind the last one is empty: that is how clients find the end.
+* A page after the last one is empty: this is how clients find the end.
 * A token for some namespaces sees only these.
-* A namespace without bounds looks exactly as Cloudflare shows it, and a body without bounds changes
-  none: clients of Cloudflare do not know them.
+* Cloudflare's clients do not know bounds: a namespace without bounds looks as at Cloudflare, and a
+  body without bounds does not change them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BOUNDS = ("max_bytes", "max_keys", "eviction")
 
 
 async def list_(call: Call) -> Response:
-    """Answer with a page of namespaces."""
+    """Respond with a page of namespaces."""
     query = call.request.query
     page = whole(query, "page")
     per_page = whole(query, "per_page")
@@ -55,7 +55,7 @@ async def list_(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response:
-    """Make a namespace."""
+    """Create a namespace."""
     body = await _body(call)
     title, bounds = _title(body), _bounds(body) or {}
     info = await call.backend.database.create_namespace(title, **bounds)
@@ -63,12 +63,12 @@ async def create(call: Call) -> Response:
 
 
 async def get(call: Call) -> Response:
-    """Answer with a namespace."""
+    """Respond with a namespace."""
     return success(shown(await _info(call)))
 
 
 async def change(call: Call) -> Response:
-    """Give a namespace a title, and other bounds if the body has any."""
+    """Rename a namespace, and set its bounds if the body has any."""
     body = await _body(call)
     title, bounds = _title(body), _bounds(body)
     info = await _info(call)
@@ -96,7 +96,7 @@ def shown(info: NamespaceInfo) -> dict[str, Any]:
 
 async def _info(call: Call) -> NamespaceInfo:
     inner = (await call.own_namespace())._inner
-    title = inner.title  # first: what other processes changed is seen
+    title = inner.title  # reads the changes of other processes first
     evictor = inner._evictor
     return NamespaceInfo(inner.id, title, *(() if evictor is None else evictor.bounds))
 
@@ -117,10 +117,10 @@ def _title(body: dict[str, Any]) -> str:
 
 
 def _bounds(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the bounds in a body, checked; None: it names none.
+    """Return the checked bounds in a body; None: it has none.
 
     Raises:
-        InvalidType, InvalidRequest: see bounds_of(); or an eviction comes without a bound.
+        InvalidType, InvalidRequest: see bounds_of(); or eviction has no bound.
     """
     if body.keys().isdisjoint(BOUNDS):
         return None

@@ -16,10 +16,10 @@ NUMBER = re.compile(r"-?[0-9]{1,18}(\.0{1,9})?")
 
 
 def whole(query: dict[str, str], name: str) -> int | None:
-    """Return a number of a query, or None if it is not there.
+    """Return a number of a query, or None if it is missing.
 
     Raises:
-        InvalidRequest: it is not a whole number.
+        InvalidRequest: the text is not a whole number.
     """
     text = query.get(name)
     if text is None:
@@ -30,5 +30,5 @@ def whole(query: dict[str, str], name: str) -> int | None:
 
 
 def whole_float(value: Any) -> Any:
-    """Return a number of a JSON body as an int if it is whole; all else as it is."""
+    """Return a whole float as an int, any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Calls about the user and the account: wrangler makes them when no account is configured.
+"""Calls for the user and the account: wrangler makes them when no account is configured.
 
 Invariants:
 

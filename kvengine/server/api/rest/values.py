@@ -1,10 +1,10 @@
-"""Calls about one value.
+"""Calls for one value.
 
-Beside Cloudflare's, answers have the header `kv-version`, and writes take `if_version`.
+Unlike at Cloudflare, responses have the header `kv-version`, and writes take `if_version`.
 
 Invariants:
 
-* A refused write has changed nothing, and its body was read to the end.
+* A refused write changes nothing, and its body is read to the end.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kvengine.server.api.values import find
 from kvengine.server.auth.access import Refused
 from kvengine.server.http.messages import Request, Response
 
-NO_SNIFFING = (b"x-content-type-options", b"nosniff")  # a browser must not run what was stored
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")  # a browser must not run a stored value
 OCTETS = (b"content-type", b"application/octet-stream")
-METADATA_BYTES_READ = 1 << 16  # of a part that is too long, enough to say how long JSON makes it
+METADATA_BYTES_READ = 1 << 16  # kept of a part that is too long, to report its length as JSON
 
 
 async def get(call: Call) -> Response:
-    """Answer with the value itself, without an envelope."""
+    """Respond with the value, without an envelope."""
     found = await find(await call.namespace(), call.key_name)
     if found is None:
         raise not_found()
@@ -47,7 +47,7 @@ async def get(call: Call) -> Response:
 
 
 async def metadata(call: Call) -> Response:
-    """Answer with the metadata of a key; null if it has none."""
+    """Respond with the metadata of a key; null if it has none."""
     found = await (await call.own_namespace()).get_metadata(call.key_name)
     if found is None:
         raise not_found()
@@ -55,18 +55,18 @@ async def metadata(call: Call) -> Response:
 
 
 async def put(call: Call) -> Response:
-    """Write a value, with metadata if it comes as a form."""
+    """Write a value, with metadata if the body is a form."""
     request, limits = call.request, call.backend.limits
     query = request.query
     namespace = await call.own_namespace()
-    namespace._inner._name(call.key_name)  # a key that is none is refused before the body is read
+    namespace._inner._name(call.key_name)  # refuses an invalid key before the body is read
     names = ("expiration", "expiration_ttl", "if_version")
     options: dict[str, Any] = {name: whole(query, name) for name in names}
     now = call.backend.database.clock.time()
     limits._expires_at(now, options["expiration"], options["expiration_ttl"])
     declared = request.content_length or 0
     if declared > limits.value_bytes and not is_form(request):
-        limits._check_value_size(declared)  # a client that asks whether to send it is told not to
+        limits._check_value_size(declared)  # before a client with Expect: 100-continue sends it
     form = await body_of(request, limits.value_bytes)
     limits._check_value_size(form.value.size)
     limits._check_metadata_size(
@@ -85,7 +85,7 @@ async def put(call: Call) -> Response:
 
 
 async def delete(call: Call) -> Response:
-    """Delete a key; one that is absent is deleted already."""
+    """Delete a key; succeeds if it is absent."""
     namespace = await call.own_namespace()
     if_version = whole(call.request.query, "if_version")
     version = await namespace.delete(call.key_name, if_version=if_version)
@@ -98,12 +98,12 @@ def is_form(request: Request) -> bool:
 
 
 async def body_of(request: Request, most: int) -> Form:
-    """Return the value and the metadata that a body holds.
+    """Return the value and the metadata in a body.
 
-    What is longer than allowed is counted, and not kept.
+    Only the length of a part that is too long is kept.
 
     Raises:
-        InvalidRequest: a form has no value, or is none.
+        InvalidRequest: a form has no value, or is not valid.
     """
     kind = request.header(b"content-type") or b""
     if is_form(request):
@@ -117,10 +117,10 @@ async def body_of(request: Request, most: int) -> Form:
 
 
 def metadata_of(data: bytes) -> object:
-    """Return the metadata of a form: JSON, whatever type the part says it has.
+    """Return the metadata of a form: JSON, whatever the content type of the part.
 
     Raises:
-        InvalidRequest: it is not JSON.
+        InvalidRequest: the metadata is not JSON.
     """
     try:
         return json.loads(data, parse_constant=_refuse_constant)
@@ -133,7 +133,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def written(version: int) -> Response:
-    """Return the answer to a write."""
+    """Return the response to a write."""
     response = success({})
     response.headers = [*response.headers, (b"kv-version", b"%d" % version)]
     return response
