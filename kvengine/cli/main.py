@@ -43,7 +43,7 @@ from kvengine.cli.store.verify import verify
 from kvengine.cli.target import Commands
 from kvengine.cli.token import token
 from kvengine.cli.workerd_config import workerd_config
-from kvengine.errors import KvError, NotAStore
+from kvengine.errors import CorruptData, KvError, NotAStore
 
 
 class CommandGroup(Commands):
@@ -60,8 +60,7 @@ class CommandGroup(Commands):
             forget_output()
             sys.exit(ExitCode.OUTPUT_CLOSED)
         except (KvError, OSError) as error:
-            hint = "; to choose another folder: --data DIR" if _is_absent(error) else ""
-            message(one_line(error) + hint)
+            message(one_line(error) + _advice(error))
             forget_output()
             sys.exit(exit_code(error))
         except KeyboardInterrupt:
@@ -97,8 +96,12 @@ for _member in (
     command.add_command(_member)
 
 
-def _is_absent(error: Exception) -> bool:
-    return isinstance(error, NotAStore) and str(error).endswith("does not exist")
+def _advice(error: Exception) -> str:
+    if isinstance(error, CorruptData):
+        return "; restore a backup, or copy what is intact with: kvengine salvage"
+    if isinstance(error, NotAStore) and str(error).endswith("does not exist"):
+        return "; to choose another folder: --data DIR"
+    return ""
 
 
 def main() -> NoReturn:

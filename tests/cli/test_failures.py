@@ -35,6 +35,15 @@ def test_a_folder_that_does_not_exist_is_reported_with_the_option_for_it(run, tm
     assert result.stderr.endswith("absent does not exist; to choose another folder: --data DIR\n")
 
 
+def test_damage_is_reported_with_what_to_do(run, tmp_path) -> None:
+    run("put", "key", "value", "--data", tmp_path / "store")
+    log = tmp_path / "store" / "00000001.log"
+    log.write_bytes(log.read_bytes().replace(b"value", b"VALUE"))
+    for options in ((), ("--json",)):
+        result = run("get", "key", *options, "--data", tmp_path / "store")
+        assert result.stderr.endswith("copy what is intact with: kvengine salvage\n")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
