@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -33,9 +34,15 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     """Copy a store into the new folder `target`; return the version of the copy.
 
     Raises:
-        InvalidRequest: `target` has files in it.
+        InvalidRequest: `target` has files in it, or is in the folder of the store.
     """
-    directory = LocalDirectory(opening.folder_path(target), create=True)
+    path = opening.folder_path(target)
+    folder = os.path.realpath(store.directory.path)
+    if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
+        raise InvalidRequest(
+            f"{path} is in the folder of the store, {folder}; a backup needs a folder outside it"
+        )
+    directory = LocalDirectory(path, create=True)
     try:
         if directory.names():
             raise InvalidRequest(

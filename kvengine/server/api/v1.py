@@ -217,10 +217,12 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
         if per_page is None:
             return seen if page == 1 else []
         return seen[(page - 1) * per_page : page * per_page]
+    if len(args) != 1 or named:
+        raise TypeError(f"{method}() takes one title or id")
+    (title,) = args
     if method == "namespace_by_id" or token.allows(None, write=True):
-        found = getattr(db, method)(*args, **named)
+        found = getattr(db, method)(title)
     else:
-        (title,) = args
         wanted = [info for info in db.namespaces() if title in (info.title, info.id)]
         if not wanted and token.namespaces is None:
             raise AccessDenied(
@@ -228,7 +230,7 @@ def _names(db: Any, token: Token, method: str, args: list[Any], named: dict[str,
             )
         found = db.namespace_by_id(wanted[0].id) if wanted else None
     if found is None or not token.allows(found.id, write=False):
-        raise NamespaceNotFound(str(args[0]))
+        raise NamespaceNotFound(str(title))
     return [found.id, found._number]
 
 
