@@ -58,6 +58,12 @@ sources, headers = (sorted(Path("kvengine").rglob(f"*.{suffix}")) for suffix in 
 extensions = [
     Extension(".".join(path.with_suffix("").parts), [str(path)], **options) for path in sources
 ]
+for path in Path(generated or "kvengine").rglob("*.c"):
+    with path.open("rb") as file:
+        file.seek(max(os.path.getsize(path) - 100, 0))
+        is_whole = file.read().rstrip().endswith(b"#endif /* Py_PYTHON_H */")
+    if not is_whole:  # Cython was killed, or the disk was full; the date of the file says nothing
+        path.unlink()
 if not sources:
     sys.exit("no .pyx under kvengine/: run this from the folder of setup.py")
 

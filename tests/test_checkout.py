@@ -70,7 +70,7 @@ def test_one_process_compiles_what_has_changed(tree: Path, file: str, old: str, 
     answers = [process.communicate(timeout=120) for process in processes]
     assert [printed for printed, _ in answers] == ["2\n"] * 3
     assert sorted(said for _, said in answers) == ["", "", "kvengine: compiling what has changed\n"]
-    assert imported(tree) == ("2\n", "")
+    assert imported(tree) == ("2\n", "kvengine: compiling what has changed\n")
     assert (tree / "build/kind").read_text() == "debug"
 
 
@@ -123,6 +123,14 @@ def test_a_compilation_that_is_killed_holds_up_nobody(tree: Path) -> None:
     assert printed == ""
     assert "and compiling it failed" in said
     assert imported(tree) == ("1\n", "kvengine: compiling what has changed\n")
+
+
+def test_c_code_that_was_cut_is_generated_again(tree: Path) -> None:
+    """As by a kill in the middle of writing it, or by a full disk."""
+    (tree / "kvengine" / "one.pyx").write_text("def number():\n    return NUMBER + 1\n")
+    (generated,) = (tree / "build").rglob("one.c")
+    generated.write_bytes(generated.read_bytes()[:-5000])  # newer than its source
+    assert imported(tree) == ("2\n", "kvengine: compiling what has changed\n")
 
 
 def test_what_the_compiler_refuses_is_not_imported(tree: Path) -> None:
