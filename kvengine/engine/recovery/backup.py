@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,15 +33,9 @@ def backup(store: StoreParts, target: Any, progress: Progress | None) -> int:
     """Copy a store into the new folder `target`; return the version of the copy.
 
     Raises:
-        InvalidRequest: `target` has files in it, or is in the folder of the store.
+        InvalidRequest: `target` has files in it.
     """
-    path = opening.folder_path(target)
-    folder = os.path.realpath(store.directory.path)
-    if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
-        raise InvalidRequest(
-            f"{path} is in the folder of the store, {folder}; a backup needs a folder outside it"
-        )
-    directory = LocalDirectory(path, create=True)
+    directory = LocalDirectory(opening.folder_path(target), create=True)
     try:
         if directory.names():
             raise InvalidRequest(
