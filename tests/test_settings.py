@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 
 import pytest
@@ -118,3 +119,18 @@ def test_nothing_public_takes_arguments_of_any_name(name):
     for each, function in functions(PUBLIC[name]).items():
         kinds = {one.kind for one in inspect.signature(function).parameters.values()}
         assert each in TAKES_ANY or inspect.Parameter.VAR_KEYWORD not in kinds, each
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_a_docstring_calls_an_argument_is_one(name):
+    """Else a parameter was renamed, and its description was not."""
+    described = {"": PUBLIC[name], **functions(PUBLIC[name])}
+    for each, function in described.items():
+        if not (text := re.search(r"Args:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(function) or "")):
+            continue
+        names = ", ".join(re.findall(r"^ {4}(\w+(?:, \w+)*):", text[1], re.MULTILINE)).split(", ")
+        try:
+            parameters = inspect.signature(function).parameters
+        except ValueError:  # a compiled class
+            continue
+        assert [one for one in names if one and one not in parameters] == [], each

@@ -39,7 +39,7 @@ class Follower(StoreFollower):
         name: a consumer name; a source in this process keeps deletes for it, for the source's
             `retention_s`.  None: a replica that is too far behind starts over.
         background: follow on a separate thread; otherwise only catch_up() does.
-        anew: replace what the folder holds: a promoted store, or a replica of other keys.
+        start_over: replace what the folder holds: a promoted store, or a replica of other keys.
         The others are settings of the replica, as of Store; other processes may read it with
         read_only=True.
 
